@@ -1,0 +1,143 @@
+"""The array API standard alone: the fallback, and the oracle of the others."""
+
+import functools
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import numpy as np
+
+from kfac_core.typing import Array, Device, DType, Key, Namespace
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class ArrayAPIBackend:
+    """Every function of `kfac_core.backend.Backend` in the standard's own words.
+
+    Subclasses replace what their library does better. Needs the ``linalg``
+    extension of the standard.
+    """
+
+    def __init__(self, xp: Namespace, name: str | None = None) -> None:
+        self.xp = xp
+        self.name = name or xp.__name__.removeprefix("array_api_compat.")
+
+    def __repr__(self) -> str:
+        return f"<{type(self).__name__} {self.name}>"
+
+    def check(self, x: Any) -> None:
+        """Accept whatever follows the standard."""
+
+    def device(self, x: Array) -> Device:
+        """Return the array's own description of its device."""
+        return x.device  # type: ignore[attr-defined]
+
+    def is_traced(self, x: Array) -> bool:
+        """Say that `x` has a value: the standard knows no tracing."""
+        return False
+
+    def gram(self, a: Array) -> Array:
+        """Return ``a.T @ a``, its two triangles averaged where they differ."""
+        return self._symmetric(self.xp.matmul(a.mT, a))
+
+    def eigh(self, a: Array) -> tuple[Array, Array]:
+        """Return eigenvalues and eigenvectors; NaN where the library raises."""
+        try:
+            values, vectors = self.xp.linalg.eigh(a)
+        except _LINALG_ERRORS:
+            return self._nan(a[..., 0]), self._nan(a)
+        return values, vectors
+
+    def cholesky(self, a: Array) -> Array:
+        """Return the lower factor; NaN where the library raises."""
+        try:
+            factor: Array = self.xp.linalg.cholesky(a)
+        except _LINALG_ERRORS:
+            return self._nan(a)
+        return factor
+
+    def cholesky_solve(self, factor: Array, b: Array) -> Array:
+        """Solve with the factor, then with its transpose."""
+        half = self.solve_triangular(factor, b)
+        return self.solve_triangular(factor, half, transpose=True)
+
+    def cholesky_inverse(self, factor: Array) -> Array:
+        """Return ``inv(L).T @ inv(L)``."""
+        return self.gram(self.solve_triangular(factor, self._eye(factor)))
+
+    def solve_triangular(
+        self, factor: Array, b: Array, *, transpose: bool = False
+    ) -> Array:
+        """Solve as a general system, the standard having none for triangles."""
+        solution: Array = self.xp.linalg.solve(factor.mT if transpose else factor, b)
+        return solution
+
+    def scatter_add(self, size: int, indices: Array, weights: Array) -> Array:
+        """Compare every index with every place: slow, exact, in the standard."""
+        xp = self.xp
+        places = xp.arange(size, dtype=indices.dtype, device=self._device(indices))
+        hits = places[:, None] == indices[None, :]
+        zero = xp.zeros_like(weights)
+        total: Array = xp.sum(xp.where(hits, weights[None, :], zero[None, :]), axis=1)
+        return total
+
+    def stop_gradient(self, x: Array) -> Array:
+        """Return `x`: the standard knows no differentiation."""
+        return x
+
+    def uniform(
+        self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device
+    ) -> Array:
+        """Draw on the host from the `numpy.random.Generator` `key`."""
+        return self._drawn(key.random(shape), dtype, device)
+
+    def normal(
+        self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device
+    ) -> Array:
+        """Draw on the host from the `numpy.random.Generator` `key`."""
+        return self._drawn(key.standard_normal(shape), dtype, device)
+
+    def to_numpy(self, x: Array) -> Any:
+        """Copy through DLPack."""
+        return np.from_dlpack(x).copy()
+
+    def from_numpy(self, x: Any, device: Device = None) -> Array:
+        """Copy through the standard's `asarray`."""
+        copied: Array = self.xp.asarray(np.array(x, order="C"), device=device)
+        return copied
+
+    def jit(self, function: F) -> F:
+        """Return the function: the standard knows no compilation."""
+        return function
+
+    def _device(self, x: Array) -> Device:
+        """Return the device to create an array on, beside `x`."""
+        return x.device  # type: ignore[attr-defined]
+
+    def _symmetric(self, a: Array) -> Array:
+        # a + b == b + a in floating point, so this is symmetric bit for bit.
+        return (a + a.mT) * 0.5
+
+    def _nan(self, like: Array) -> Array:
+        nan: Array = self.xp.full_like(like, float("nan"))
+        return nan
+
+    def _eye(self, like: Array) -> Array:
+        eye: Array = self.xp.eye(
+            like.shape[-1], dtype=like.dtype, device=self._device(like)
+        )
+        return eye
+
+    def _drawn(self, values: Any, dtype: DType, device: Device) -> Array:
+        drawn: Array = self.xp.astype(self.from_numpy(values, device), dtype)
+        return drawn
+
+
+# A failed factorisation is a ValueError in NumPy's error and a RuntimeError in others.
+_LINALG_ERRORS = (np.linalg.LinAlgError, ValueError, RuntimeError)
+
+
+@functools.cache
+def backend_for(xp: Namespace) -> ArrayAPIBackend:
+    """Return the fallback backend for a namespace, one for each."""
+    return ArrayAPIBackend(xp)

@@ -1,0 +1,123 @@
+"""NumPy: LAPACK through SciPy, in the array's own precision.
+
+`numpy.linalg` computes float32 in float64, up to four times slower; SciPy's
+wrappers do not. SciPy is imported at the first factorisation.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from kfac_backends.array_api import ArrayAPIBackend
+from kfac_core.typing import Array, Device, DType, Key
+
+
+class NumPyBackend(ArrayAPIBackend):
+    """SYRK for Gram matrices, potrf, potri and syevd for the rest."""
+
+    def check(self, x: Any) -> None:
+        """Refuse matrices, masked arrays and anything that holds no numbers."""
+        if isinstance(x, np.matrix | np.ma.MaskedArray) or x.dtype.kind not in "biufc":
+            kind = type(x).__name__
+            if x.dtype.kind not in "biufc":
+                kind = f"{kind} of dtype {x.dtype}"
+            msg = (
+                f"expected a plain numeric numpy.ndarray, got {kind}:"
+                " its products mean something else; convert it with np.asarray"
+            )
+            raise TypeError(msg)
+
+    def device(self, x: Array) -> Device:
+        """Return the one device that there is."""
+        return "cpu"
+
+    def gram(self, a: Array) -> Array:
+        """Return ``a.T @ a`` by SYRK, which fills one triangle and mirrors it."""
+        rows: Any = np.ascontiguousarray(a)
+        product = rows.T @ rows
+        # One row or one column is no SYRK, and need not round alike on both sides.
+        return product if min(rows.shape) > 1 else self._symmetric(product)
+
+    def eigh(self, a: Array) -> tuple[Array, Array]:
+        """Return the eigendecomposition by divide and conquer."""
+        from scipy.linalg import eigh  # noqa: PLC0415 - 0.3 s, needed late
+
+        # Other drivers have been seen to hang on NaN.
+        if a.shape[0] == 0 or not np.isfinite(a).all():
+            return self._nan(a[..., 0]), self._nan(a)
+        try:
+            values, vectors = eigh(a, driver="evd", check_finite=False)
+        except np.linalg.LinAlgError:
+            return self._nan(a[..., 0]), self._nan(a)
+        return values, np.ascontiguousarray(vectors)
+
+    def cholesky(self, a: Array) -> Array:
+        """Return the lower factor by potrf."""
+        from scipy.linalg import lapack  # noqa: PLC0415
+
+        (potrf,) = lapack.get_lapack_funcs(("potrf",), (a,))
+        # The transpose of a C-ordered matrix is Fortran-ordered: no copy to convert.
+        upper, info = potrf(np.ascontiguousarray(a).T, lower=False, clean=True)
+        if info != 0 or not np.isfinite(np.diagonal(upper)).all():
+            return self._nan(a)
+        factor: Array = upper.T
+        return factor
+
+    def cholesky_inverse(self, factor: Array) -> Array:
+        """Return the inverse by potri, one triangle mirrored."""
+        from scipy.linalg import lapack  # noqa: PLC0415
+
+        (potri,) = lapack.get_lapack_funcs(("potri",), (factor,))
+        upper, info = potri(np.ascontiguousarray(factor).T, lower=False)
+        if info != 0 or not np.isfinite(np.diagonal(upper)).all():
+            return self._nan(factor)
+        lower: Any = upper.T
+        mirrored: Array = np.tril(lower) + np.tril(lower, -1).T
+        return mirrored
+
+    def solve_triangular(
+        self, factor: Array, b: Array, *, transpose: bool = False
+    ) -> Array:
+        """Solve by trtrs."""
+        from scipy.linalg import solve_triangular  # noqa: PLC0415
+
+        if np.isnan(factor).any():
+            return self._nan(b)
+        solution: Array = solve_triangular(
+            factor, b, lower=True, trans="T" if transpose else "N", check_finite=False
+        )
+        return solution
+
+    def scatter_add(self, size: int, indices: Array, weights: Array) -> Array:
+        """Count with weights; `numpy.bincount` adds in float64."""
+        total: Array = np.bincount(indices, weights, size).astype(weights.dtype)
+        return total
+
+    def uniform(
+        self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device
+    ) -> Array:
+        """Draw from a `numpy.random.Generator`."""
+        drawn: Array = key.random(shape, dtype=dtype)
+        return drawn
+
+    def normal(
+        self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device
+    ) -> Array:
+        """Draw from a `numpy.random.Generator`."""
+        drawn: Array = key.standard_normal(shape, dtype=dtype)
+        return drawn
+
+    def to_numpy(self, x: Array) -> Any:
+        """Copy."""
+        return np.array(x)
+
+    def from_numpy(self, x: Any, device: Device = None) -> Array:
+        """Copy."""
+        copied: Array = np.array(x)
+        return copied
+
+    def _device(self, x: Array) -> Device:
+        return None
+
+
+backend = NumPyBackend(np, "numpy")

@@ -1,0 +1,107 @@
+"""The backend protocol: what K-FAC needs and the array API standard lacks.
+
+`kfac_core` computes with the standard's functions of `Backend.xp` and with these.
+A third-party backend implements this protocol, most easily by a subclass of
+``kfac_backends.array_api.ArrayAPIBackend``, which has them all in the standard
+alone, and registers an instance in the entry-point group ``kfac_core.backends``
+under the name of the top-level package of its arrays' type. `kfac_core.testing`
+checks it. ``docs/writing_a_backend.md`` is the guide.
+"""
+
+from collections.abc import Callable
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from kfac_core.typing import Array, Device, DType, Key, Namespace
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+@runtime_checkable
+class Backend(Protocol):
+    """Functions of one array library, written for the last two axes of matrices.
+
+    No function changes its arguments, moves data off its device, or depends on
+    array values in Python; each works under the library's tracing, where it has one.
+    """
+
+    @property
+    def name(self) -> str:
+        """Name of the backend, for messages."""
+
+    @property
+    def xp(self) -> Namespace:
+        """Namespace of the array API standard for this library."""
+
+    def check(self, x: Any) -> None:
+        """Raise a `TypeError` if `x` is of this library but not a plain array.
+
+        Masked arrays, matrices and object arrays compute something else than their
+        entries suggest.
+        """
+
+    def device(self, x: Array) -> Device:
+        """Return a comparable description of where `x` lies; None under a trace."""
+
+    def is_traced(self, x: Array) -> bool:
+        """Say whether `x` has no value yet, being traced or mapped over."""
+
+    def gram(self, a: Array) -> Array:
+        """Return ``a.T @ a`` in full precision, symmetric bit for bit.
+
+        Args:
+            a: ``[rows, n]``, at least float32.
+        """
+
+    def eigh(self, a: Array) -> tuple[Array, Array]:
+        """Return eigenvalues ``[n]``, ascending, and eigenvectors ``[n, n]``.
+
+        Not a number where the library finds none; never an exception.
+        """
+
+    def cholesky(self, a: Array) -> Array:
+        """Return lower ``L`` with ``L @ L.T == a``; NaN where there is none.
+
+        Only the lower triangle of `a` is read. Never an exception.
+        """
+
+    def cholesky_solve(self, factor: Array, b: Array) -> Array:
+        """Solve ``L @ L.T @ x = b`` for lower `factor` ``L`` and ``b`` ``[n, m]``."""
+
+    def cholesky_inverse(self, factor: Array) -> Array:
+        """Return ``inv(L @ L.T)`` for lower `factor`, symmetric bit for bit."""
+
+    def solve_triangular(
+        self, factor: Array, b: Array, *, transpose: bool = False
+    ) -> Array:
+        """Solve ``L @ x = b``, or ``L.T @ x = b``, for lower `factor` ``L``."""
+
+    def scatter_add(self, size: int, indices: Array, weights: Array) -> Array:
+        """Return ``[size]``: at each index the sum of the weights given to it.
+
+        Args:
+            size: Length of the result.
+            indices: Integers ``[k]`` in ``[0, size)``, repeated at will.
+            weights: ``[k]``; their dtype is that of the result.
+        """
+
+    def stop_gradient(self, x: Array) -> Array:
+        """Return `x` detached from automatic differentiation."""
+
+    def uniform(
+        self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device
+    ) -> Array:
+        """Draw from the uniform distribution on ``[0, 1)``."""
+
+    def normal(
+        self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device
+    ) -> Array:
+        """Draw from the standard normal distribution."""
+
+    def to_numpy(self, x: Array) -> Any:
+        """Copy `x` to a NumPy array on the host."""
+
+    def from_numpy(self, x: Any, device: Device = None) -> Array:
+        """Copy a NumPy array to this library, its dtype kept."""
+
+    def jit(self, function: F) -> F:
+        """Compile a function of arrays, or return it as it is."""

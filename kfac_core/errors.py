@@ -1,0 +1,46 @@
+"""Every error that this package raises on purpose.
+
+Each is a `KfacError` and also the builtin that users catch.
+"""
+
+import numpy as np
+
+
+class KfacError(Exception):
+    """Base class of the errors of this package."""
+
+
+class BackendError(KfacError, TypeError):
+    """No backend, two array libraries, or two devices among the arguments."""
+
+
+class DTypeError(KfacError, TypeError):
+    """An array's data type cannot be used here."""
+
+
+class ShapeError(KfacError, ValueError):
+    """An array's rank or size is not what the layer expects."""
+
+
+class ArgumentError(KfacError, ValueError):
+    """A value is outside of what an argument allows."""
+
+
+class NotFiniteError(KfacError, ValueError):
+    """NaN or infinity in the data, or statistics that overflowed."""
+
+
+class NotPositiveDefiniteError(KfacError, np.linalg.LinAlgError):
+    """A factor plus its damping has no Cholesky factor."""
+
+
+class NotComputedError(KfacError, RuntimeError):
+    """Statistics or inverses are read before anything computed them."""
+
+
+class NotRegisteredError(KfacError, KeyError):
+    """A matrix power or Cholesky factor is read that the spec does not serve."""
+
+    def __str__(self) -> str:
+        """Return the message itself: `KeyError` would print its repr."""
+        return str(self.args[0]) if self.args else ""

@@ -1,0 +1,152 @@
+"""From arrays to their backend: a table of names, and a memory of types.
+
+A backend is loaded when the first of its arrays is seen, so that importing this
+package imports no framework. There is no global setting to choose one.
+"""
+
+import importlib
+from collections.abc import Iterator
+from importlib.metadata import entry_points
+from types import MappingProxyType
+from typing import Any
+
+from kfac_core.backend import Backend
+from kfac_core.errors import BackendError
+
+ENTRY_POINT_GROUP = "kfac_core.backends"
+
+BUILTIN_BACKENDS = MappingProxyType(
+    {
+        "numpy": "kfac_backends.numpy",
+        "torch": "kfac_backends.torch",
+        "jax": "kfac_backends.jax",
+        "jaxlib": "kfac_backends.jax",
+        "cupy": "kfac_backends.cupy",
+    }
+)
+"""Top-level package of an array's type -> module with the `backend` for it."""
+
+# Not a setting but a memory: what a type maps to never changes.
+_BY_TYPE: dict[type, Backend] = {}
+
+
+def backend_of(*arrays: Any) -> Backend:
+    """Return the backend that all `arrays` share.
+
+    Args:
+        *arrays: Arrays of one library on one device, at least one.
+
+    Returns:
+        The backend, loaded at first use.
+
+    Raises:
+        BackendError: If an argument is no array, or of a kind that computes
+            something else (``np.matrix``, masked, object arrays), or if two
+            arrays are of different libraries or devices.
+
+    Example:
+        >>> import numpy as np
+        >>> backend_of(np.ones(3), np.zeros((2, 2))).name
+        'numpy'
+    """
+    backend: Backend | None = None
+    device = None
+    for x in arrays:
+        found = _BY_TYPE.get(type(x)) or _resolve(x)
+        _check(found, x)
+        if backend is None:
+            backend = found
+        elif found is not backend:
+            msg = (
+                f"arrays of two libraries in one call: {backend.name} and {found.name}."
+                " Convert one of them first; nothing is converted silently."
+            )
+            raise BackendError(msg)
+        here = found.device(x)
+        if device is None:
+            device = here
+        elif here is not None and here != device:
+            msg = (
+                f"arrays on two devices in one call: {device} and {here}."
+                " Move one of them first; nothing is moved silently."
+            )
+            raise BackendError(msg)
+    if backend is None:
+        msg = "expected at least one array to tell the array library by, got none"
+        raise BackendError(msg)
+    return backend
+
+
+def available_backends() -> tuple[str, ...]:
+    """Return the top-level packages whose arrays have a backend of their own.
+
+    Arrays of other libraries that follow the standard work as well, through the
+    fallback that uses the standard alone.
+    """
+    plugins = (entry.name for entry in entry_points(group=ENTRY_POINT_GROUP))
+    return tuple(dict.fromkeys((*BUILTIN_BACKENDS, *plugins)))
+
+
+def load_backend(package: str) -> Backend:
+    """Load the backend for the arrays of a top-level package.
+
+    Args:
+        package: Such as ``"torch"``; one of `available_backends`.
+
+    Returns:
+        The backend.
+
+    Raises:
+        BackendError: If there is none, or what the entry point names is none.
+    """
+    if package in BUILTIN_BACKENDS:
+        module = importlib.import_module(BUILTIN_BACKENDS[package])
+        found: Any = module.backend
+        return found  # type: ignore[no-any-return]
+    for entry in entry_points(group=ENTRY_POINT_GROUP):
+        if entry.name == package:
+            found = entry.load()
+            if not isinstance(found, Backend):
+                msg = (
+                    f"entry point {entry.value!r} of group {ENTRY_POINT_GROUP!r} is a"
+                    f" {type(found).__name__}, expected a kfac_core.backend.Backend:"
+                    " run kfac_core.testing.check_backend on it"
+                )
+                raise BackendError(msg)
+            return found
+    msg = f"no backend for {package!r}; there are {', '.join(available_backends())}"
+    raise BackendError(msg)
+
+
+def _check(backend: Backend, x: Any) -> None:
+    """Refuse arrays that the backend cannot take; its error becomes ours."""
+    try:
+        backend.check(x)
+    except TypeError as error:
+        raise BackendError(*error.args) from None
+
+
+def _packages_of(cls: type) -> Iterator[str]:
+    """Yield the top-level packages of a type and its bases, nearest first."""
+    for base in cls.__mro__:
+        yield base.__module__.partition(".")[0]
+
+
+def _resolve(x: Any) -> Backend:
+    """Find the backend of an array of a type not seen before, and remember it."""
+    cls = type(x)
+    known = available_backends()
+    for package in _packages_of(cls):
+        if package in known:
+            _BY_TYPE[cls] = load_backend(package)
+            return _BY_TYPE[cls]
+    if hasattr(x, "__array_namespace__"):
+        fallback = importlib.import_module("kfac_backends.array_api")
+        backend: Backend = fallback.backend_for(x.__array_namespace__())
+        _BY_TYPE[cls] = backend
+        return backend
+    msg = (
+        f"expected an array (NumPy, PyTorch, JAX, CuPy, or any that follows the array"
+        f" API standard), got {cls.__module__}.{cls.__qualname__}"
+    )
+    raise BackendError(msg)
