@@ -1,0 +1,1 @@
+"""The mathematics of K-FAC, for every array library."""

@@ -97,7 +97,7 @@ class ArrayAPIBackend:
         """Draw on the host from the `numpy.random.Generator` `key`."""
         return self._drawn(key.standard_normal(shape), dtype, device)
 
-    def to_numpy(self, x: Array) -> Any:
+    def to_numpy(self, x: Any) -> Any:
         """Copy through DLPack."""
         return np.from_dlpack(x).copy()
 

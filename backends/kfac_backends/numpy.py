@@ -27,20 +27,20 @@ class NumPyBackend(ArrayAPIBackend):
             )
             raise TypeError(msg)
 
-    def device(self, x: Array) -> Device:
+    def device(self, x: Any) -> Device:
         """Return the one device that there is."""
         return "cpu"
 
-    def gram(self, a: Array) -> Array:
+    def gram(self, a: Any) -> Array:
         """Return ``a.T @ a`` by SYRK, which fills one triangle and mirrors it."""
-        rows: Any = np.ascontiguousarray(a)
+        rows = np.ascontiguousarray(a)
         product = rows.T @ rows
         # One row or one column is no SYRK, and need not round alike on both sides.
         return product if min(rows.shape) > 1 else self._symmetric(product)
 
-    def eigh(self, a: Array) -> tuple[Array, Array]:
+    def eigh(self, a: Any) -> tuple[Array, Array]:
         """Return the eigendecomposition by divide and conquer."""
-        from scipy.linalg import eigh  # noqa: PLC0415 - 0.3 s, needed late
+        from scipy.linalg import eigh
 
         # Other drivers have been seen to hang on NaN.
         if a.shape[0] == 0 or not np.isfinite(a).all():
@@ -51,9 +51,9 @@ class NumPyBackend(ArrayAPIBackend):
             return self._nan(a[..., 0]), self._nan(a)
         return values, np.ascontiguousarray(vectors)
 
-    def cholesky(self, a: Array) -> Array:
+    def cholesky(self, a: Any) -> Array:
         """Return the lower factor by potrf."""
-        from scipy.linalg import lapack  # noqa: PLC0415
+        from scipy.linalg import lapack
 
         (potrf,) = lapack.get_lapack_funcs(("potrf",), (a,))
         # The transpose of a C-ordered matrix is Fortran-ordered: no copy to convert.
@@ -63,23 +63,23 @@ class NumPyBackend(ArrayAPIBackend):
         factor: Array = upper.T
         return factor
 
-    def cholesky_inverse(self, factor: Array) -> Array:
+    def cholesky_inverse(self, factor: Any) -> Array:
         """Return the inverse by potri, one triangle mirrored."""
-        from scipy.linalg import lapack  # noqa: PLC0415
+        from scipy.linalg import lapack
 
         (potri,) = lapack.get_lapack_funcs(("potri",), (factor,))
         upper, info = potri(np.ascontiguousarray(factor).T, lower=False)
         if info != 0 or not np.isfinite(np.diagonal(upper)).all():
             return self._nan(factor)
-        lower: Any = upper.T
+        lower = upper.T
         mirrored: Array = np.tril(lower) + np.tril(lower, -1).T
         return mirrored
 
     def solve_triangular(
-        self, factor: Array, b: Array, *, transpose: bool = False
+        self, factor: Any, b: Any, *, transpose: bool = False
     ) -> Array:
         """Solve by trtrs."""
-        from scipy.linalg import solve_triangular  # noqa: PLC0415
+        from scipy.linalg import solve_triangular
 
         if np.isnan(factor).any():
             return self._nan(b)
@@ -88,7 +88,7 @@ class NumPyBackend(ArrayAPIBackend):
         )
         return solution
 
-    def scatter_add(self, size: int, indices: Array, weights: Array) -> Array:
+    def scatter_add(self, size: int, indices: Any, weights: Any) -> Array:
         """Count with weights; `numpy.bincount` adds in float64."""
         total: Array = np.bincount(indices, weights, size).astype(weights.dtype)
         return total
@@ -107,7 +107,7 @@ class NumPyBackend(ArrayAPIBackend):
         drawn: Array = key.standard_normal(shape, dtype=dtype)
         return drawn
 
-    def to_numpy(self, x: Array) -> Any:
+    def to_numpy(self, x: Any) -> Any:
         """Copy."""
         return np.array(x)
 
@@ -116,7 +116,7 @@ class NumPyBackend(ArrayAPIBackend):
         copied: Array = np.array(x)
         return copied
 
-    def _device(self, x: Array) -> Device:
+    def _device(self, x: Any) -> Device:
         return None
 
 
