@@ -42,6 +42,9 @@ class Backend(Protocol):
     def device(self, x: Array) -> Device:
         """Return a comparable description of where `x` lies; None under a trace."""
 
+    def creation_device(self, x: Array) -> Device:
+        """Return the ``device=`` with which to create an array beside `x`."""
+
     def is_traced(self, x: Array) -> bool:
         """Say whether `x` has no value yet, being traced or mapped over."""
 

@@ -1,6 +1,6 @@
 """The types that the whole package speaks of: arrays, namespaces, scalars."""
 
-from collections.abc import Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Literal, Protocol, Self, TypeAlias
 
 
@@ -39,8 +39,25 @@ class Array(Protocol):
     def __bool__(self) -> bool: ...
 
 
-Namespace: TypeAlias = Any
-"""A module of the array API standard: ``numpy``, ``jax.numpy``, ..."""
+class Namespace(Protocol):
+    """A module of the array API standard: ``numpy``, ``jax.numpy``, ...
+
+    All its functions return arrays, but for those that are named here.
+    """
+
+    float32: Any
+    float64: Any
+    int32: Any
+    bool: Any
+    linalg: Any
+    newaxis: None
+    __name__: str
+
+    def isdtype(self, dtype: Any, kind: Any) -> bool: ...  # type: ignore[valid-type]
+    def finfo(self, dtype: Any) -> Any: ...
+    def result_type(self, *arrays_and_dtypes: Any) -> Any: ...
+    def __getattr__(self, name: str) -> Callable[..., Array]: ...
+
 
 DType: TypeAlias = Any
 """A data type of some array library."""

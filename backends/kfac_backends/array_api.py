@@ -32,6 +32,10 @@ class ArrayAPIBackend:
         """Return the array's own description of its device."""
         return x.device  # type: ignore[attr-defined]
 
+    def creation_device(self, x: Array) -> Device:
+        """Return the array's own device."""
+        return self._device(x)
+
     def is_traced(self, x: Array) -> bool:
         """Say that `x` has a value: the standard knows no tracing."""
         return False

@@ -1,0 +1,1 @@
+"""Linear algebra of symmetric positive semi-definite and Kronecker matrices."""

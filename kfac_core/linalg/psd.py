@@ -1,0 +1,138 @@
+"""Damped inverses, powers and Cholesky factors of positive semi-definite matrices.
+
+All of a matrix ``C`` stand for the damped ``C + damping I``. Nothing here raises on
+values: what cannot be computed is NaN, and `is_finite` tells.
+"""
+
+from typing import NamedTuple
+
+from kfac_core.backend import Backend
+from kfac_core.typing import Array
+
+
+class Eigendecomposition(NamedTuple):
+    """Eigenvalues and eigenvectors of a symmetric matrix.
+
+    Attributes:
+        values: ``[n]``, ascending, none negative.
+        vectors: ``[n, n]``, one eigenvector a column.
+    """
+
+    values: Array
+    vectors: Array
+
+
+def diagonal(backend: Backend, matrix: Array) -> Array:
+    """Return the diagonal ``[n]`` of ``[n, n]``."""
+    n = matrix.shape[-1]
+    flat: Array = backend.xp.reshape(matrix, (n * n,))[:: n + 1]
+    return flat
+
+
+def trace(backend: Backend, matrix: Array) -> Array:
+    """Return the trace, 0-d, of ``[n, n]``."""
+    return backend.xp.sum(diagonal(backend, matrix))
+
+
+def is_finite(backend: Backend, x: Array) -> Array:
+    """Return 0-d: whether no entry is NaN or infinite."""
+    return backend.xp.all(backend.xp.isfinite(x))
+
+
+def damp(backend: Backend, matrix: Array, damping: Array) -> Array:
+    """Return ``matrix + damping * I``, ``[n, n]``."""
+    eye = backend.xp.eye(
+        matrix.shape[-1], dtype=matrix.dtype, device=backend.creation_device(matrix)
+    )
+    return matrix + damping * eye
+
+
+def cholesky(backend: Backend, matrix: Array, damping: Array) -> Array:
+    """Return lower ``L`` with ``L L' = matrix + damping I``; NaN where none is."""
+    return backend.cholesky(damp(backend, matrix, damping))
+
+
+def cholesky_inverse(backend: Backend, factor: Array) -> Array:
+    """Return lower ``inv(L)`` for lower `factor` ``L``, ``[n, n]``."""
+    eye = backend.xp.eye(
+        factor.shape[-1], dtype=factor.dtype, device=backend.creation_device(factor)
+    )
+    return backend.solve_triangular(factor, eye)
+
+
+def eigendecomposition(backend: Backend, matrix: Array) -> Eigendecomposition:
+    """Return the eigendecomposition, eigenvalues clipped at zero.
+
+    The matrix is positive semi-definite, so that what lies below zero is rounding;
+    unclipped it turns a small damping into a negative one.
+    """
+    values, vectors = backend.eigh(matrix)
+    zero = backend.xp.zeros_like(values)
+    # NaN < 0 is false: a failed decomposition stays NaN.
+    return Eigendecomposition(backend.xp.where(values < 0, zero, values), vectors)
+
+
+def eigen_power(
+    backend: Backend, eigen: Eigendecomposition, damping: Array, exp: float
+) -> Array:
+    """Return ``(C + damping I)^exp``, symmetric bit for bit, from ``C``'s `eigen`.
+
+    As the Gram matrix of ``diag((e + damping)^(exp / 2)) U'``.
+    """
+    half = eigen.vectors * ((eigen.values + damping) ** (exp / 2))[None, :]
+    return backend.gram(half.mT)
+
+
+def power(
+    backend: Backend,
+    matrix: Array,
+    damping: Array,
+    exp: float,
+    factor: Array | None = None,
+    eigen: Eigendecomposition | None = None,
+) -> Array:
+    """Return ``(matrix + damping I)^exp``, symmetric bit for bit.
+
+    By products and the Cholesky factor for the powers 1, 2, -1 and -2, by the
+    eigendecomposition for all others.
+
+    Args:
+        backend: Backend of `matrix`.
+        matrix: ``[n, n]``, symmetric positive semi-definite.
+        damping: 0-d, not negative.
+        exp: The exponent.
+        factor: `cholesky` of the same, if at hand.
+        eigen: `eigendecomposition` of `matrix`, if at hand.
+
+    Returns:
+        ``[n, n]``; NaN or infinite where the power does not exist.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.registry import backend_of
+        >>> matrix = np.diag([1.0, 3.0])
+        >>> power(backend_of(matrix), matrix, np.asarray(1.0), -0.5).diagonal()
+        array([0.70710678, 0.5       ])
+    """
+    if exp == 1:
+        return damp(backend, matrix, damping)
+    if exp == 2:
+        return backend.gram(damp(backend, matrix, damping))
+    if exp in {-1, -2}:
+        if factor is None:
+            factor = cholesky(backend, matrix, damping)
+        inverse = backend.cholesky_inverse(factor)
+        return inverse if exp == -1 else backend.gram(inverse)
+    if eigen is None:
+        eigen = eigendecomposition(backend, matrix)
+    return eigen_power(backend, eigen, damping, exp)
+
+
+def needs_eigendecomposition(exp: float) -> bool:
+    """Say whether `power` uses the eigendecomposition for this exponent."""
+    return exp not in {1, 2, -1, -2}
+
+
+def needs_cholesky(exp: float) -> bool:
+    """Say whether `power` uses the Cholesky factor for this exponent."""
+    return exp in {-1, -2}

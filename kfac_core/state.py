@@ -1,0 +1,57 @@
+"""States are nested tuples of arrays; an update is taken whole or not at all."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from kfac_core.backend import Backend
+from kfac_core.typing import Array
+
+T = TypeVar("T")
+
+
+def select(backend: Backend, condition: Array, new: T, old: T) -> T:
+    """Return `new` where the 0-d `condition` holds and `old` elsewhere.
+
+    Args:
+        backend: Backend of the arrays.
+        condition: 0-d boolean array.
+        new: Nested tuples of arrays.
+        old: The same structure and shapes.
+
+    Returns:
+        The same structure.
+    """
+    if isinstance(new, tuple):
+        fields: Any = [
+            select(backend, condition, n, o)
+            for n, o in zip(new, old, strict=True)  # type: ignore[call-overload]
+        ]
+        # NamedTuples are made from positional fields, tuples from one iterable.
+        return type(new)(*fields) if hasattr(new, "_fields") else type(new)(fields)
+    chosen: T = backend.xp.where(condition, new, old)
+    return chosen
+
+
+def commit(
+    backend: Backend, ok: Array, new: T, old: T, error: Callable[[], Exception]
+) -> T:
+    """Return `new` if `ok`; otherwise raise, or under a trace keep `old`.
+
+    Args:
+        backend: Backend of the arrays.
+        ok: 0-d boolean array.
+        new: The updated state.
+        old: The state before.
+        error: Makes the exception.
+
+    Returns:
+        `new`, or under a trace whichever `ok` selects.
+
+    Raises:
+        Exception: That of `error`, if `ok` has a value and is False.
+    """
+    if backend.is_traced(ok):
+        return select(backend, ok, new, old)
+    if not bool(ok):
+        raise error()
+    return new

@@ -1,0 +1,87 @@
+"""Second moments of rows, the bias as a border.
+
+The bias is a homogeneous coordinate: a one at the end of every row (Martens & Grosse,
+2015, section 2). It is never concatenated to the rows, but put around their Gram
+matrix: with rows ``X`` ``[N, n]``,
+
+    [X 1]' [X 1]  =  [[X'X, X'1], [1'X, N]].
+"""
+
+from collections.abc import Sequence
+
+from kfac_core.backend import Backend
+from kfac_core.typing import Array
+
+
+def second_moment(
+    backend: Backend, towers: Sequence[Array], *, has_bias: bool = False
+) -> Array:
+    """Return ``X'X / N`` of all rows of all towers, about zero and not the mean.
+
+    Args:
+        backend: Backend of the towers.
+        towers: Rows, each ``[rows, n]``; at least one row in all.
+        has_bias: Whether each row ends in a one that is not stored.
+
+    Returns:
+        ``[n, n]``, or ``[n + 1, n + 1]`` with bias, symmetric bit for bit.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.registry import backend_of
+        >>> rows = np.asarray([[1.0, 2.0], [3.0, 4.0]])
+        >>> second_moment(backend_of(rows), [rows], has_bias=True)
+        array([[ 5.,  7.,  2.],
+               [ 7., 10.,  3.],
+               [ 2.,  3.,  1.]])
+    """
+    count = sum(rows.shape[0] for rows in towers)
+    moment = _total([backend.gram(rows) for rows in towers]) / count
+    if not has_bias:
+        return moment
+    mean = _total([backend.xp.sum(rows, axis=0) for rows in towers]) / count
+    return bordered(backend, moment, mean)
+
+
+def bordered(backend: Backend, moment: Array, mean: Array) -> Array:
+    """Return ``[[moment, mean], [mean', 1]]``, ``[n + 1, n + 1]``."""
+    xp = backend.xp
+    one = xp.ones((1,), dtype=mean.dtype, device=backend.creation_device(mean))
+    upper = xp.concat([moment, mean[:, None]], axis=1)
+    return xp.concat([upper, xp.concat([mean, one])[None, :]], axis=0)
+
+
+def squared_moment(
+    backend: Backend,
+    towers: Sequence[tuple[Array, Array]],
+    *,
+    has_bias: bool = False,
+) -> Array:
+    """Return the mean over cases of the squared entries of ``outer(x, g)``.
+
+    The square of an outer product is the outer product of the squares, so this is one
+    product of squared rows and needs no per-case gradient.
+
+    Args:
+        backend: Backend of the towers.
+        towers: Pairs ``x`` ``[rows, n]`` and ``g`` ``[rows, m]``; at least one row.
+        has_bias: Whether each row of ``x`` ends in a one that is not stored.
+
+    Returns:
+        ``[n, m]``, or ``[n + 1, m]`` with bias.
+    """
+    xp = backend.xp
+    count = sum(x.shape[0] for x, _ in towers)
+    squares = [(x * x, g * g) for x, g in towers]
+    moment = _total([x.mT @ g for x, g in squares]) / count
+    if not has_bias:
+        return moment
+    bias = _total([xp.sum(g, axis=0) for _, g in squares]) / count
+    return xp.concat([moment, bias[None, :]], axis=0)
+
+
+def _total(parts: Sequence[Array]) -> Array:
+    total = parts[0]
+    for part in parts[1:]:
+        total = total + part
+    return total

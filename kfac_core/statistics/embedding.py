@@ -1,0 +1,104 @@
+"""Second moments of one-hot vectors, by scattering ids.
+
+A case that looks up the ids of one row has as its input the sum of their one-hot
+vectors. Its second moment is kept on the diagonal alone, and how an id that is
+repeated within the row counts is a choice:
+
+- ``n_hot``: once, the vector being binary (the formula of the original's manual);
+- ``count``: once for each time (what the original computes);
+- ``count_squared``: as the square of its number of times, which is the exact diagonal
+  where a case sums the embeddings of its ids.
+
+All agree where the ids of a case are distinct.
+"""
+
+from collections.abc import Sequence
+from typing import Literal
+
+from kfac_core.backend import Backend
+from kfac_core.typing import Array, DType
+
+RepeatedIds = Literal["n_hot", "count", "count_squared"]
+"""How an id that is repeated within a case counts."""
+
+
+def id_second_moment(
+    backend: Backend,
+    towers: Sequence[Array],
+    vocab_size: int,
+    dtype: DType,
+    repeated_ids: RepeatedIds = "n_hot",
+) -> Array:
+    """Return the diagonal of the second moment of n-hot rows.
+
+    Args:
+        backend: Backend of the towers.
+        towers: Ids ``[rows]`` or ``[rows, m]``; under a trace, ids out of range count
+            nothing.
+        vocab_size: Number of ids.
+        dtype: Dtype of the result.
+        repeated_ids: How an id that is repeated within a row counts.
+
+    Returns:
+        ``[vocab_size]``.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.registry import backend_of
+        >>> ids = np.asarray([[0, 0], [1, 2]])
+        >>> for repeated in ("n_hot", "count", "count_squared"):
+        ...     print(id_second_moment(backend_of(ids), [ids], 4, float, repeated))
+        [0.5 0.5 0.5 0. ]
+        [1.  0.5 0.5 0. ]
+        [2.  0.5 0.5 0. ]
+    """
+    xp = backend.xp
+    count = sum(ids.shape[0] for ids in towers)
+    total = None
+    for ids in towers:
+        rows = xp.reshape(ids, (ids.shape[0], -1)) if 0 not in ids.shape else None
+        if rows is None:
+            continue
+        if rows.shape[1] > 1 and repeated_ids != "count":
+            rows = xp.sort(rows, axis=1)
+            rank = _rank_in_run(backend, rows)
+            # 1 + 3 + ... + (2 k - 1) = k^2: summed over a run of k, its square.
+            weight = rank == 0 if repeated_ids == "n_hot" else 2 * rank + 1
+            weights = xp.astype(weight, dtype)
+        else:
+            weights = xp.ones_like(rows, dtype=dtype)
+        known = (rows >= 0) & (rows < vocab_size)
+        places = xp.where(known, rows, xp.zeros_like(rows))
+        weights = xp.where(known, weights, xp.zeros_like(weights))
+        part = backend.scatter_add(
+            vocab_size, xp.reshape(places, (-1,)), xp.reshape(weights, (-1,))
+        )
+        total = part if total is None else total + part
+    if total is None:
+        device = backend.creation_device(towers[0])
+        total = xp.zeros((vocab_size,), dtype=dtype, device=device)
+    return total / count
+
+
+def _rank_in_run(backend: Backend, rows: Array) -> Array:
+    """Return for each entry of sorted rows how many equal ones stand before it."""
+    xp = backend.xp
+    n, m = rows.shape
+    device = backend.creation_device(rows)
+    place = xp.zeros_like(rows) + xp.arange(m, dtype=rows.dtype, device=device)[None, :]
+    first = xp.concat(
+        [
+            xp.ones((n, 1), dtype=xp.bool, device=device),
+            rows[:, 1:] != rows[:, :-1],
+        ],
+        axis=1,
+    )
+    # The start of each run, carried to its right by a running maximum in log2(m) steps:
+    # the standard has a running sum, but no running maximum.
+    start = xp.where(first, place, xp.zeros_like(place))
+    step = 1
+    while step < m:
+        shifted = xp.maximum(start[:, step:], start[:, :-step])
+        start = xp.concat([start[:, :step], shifted], axis=1)
+        step *= 2
+    return place - start
