@@ -7,6 +7,8 @@ not under a trace.
 import math
 from typing import Any
 
+import numpy as np
+
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, BackendError, DTypeError, ShapeError
 from kfac_core.registry import backend_of
@@ -148,11 +150,8 @@ def as_scalar(
 
 
 def _is_number(value: Any) -> bool:
-    # numpy.float64 is a float; numpy.float32 and the like have __float__ and no device
-    # to be on, and are read as the numbers that they are.
-    return isinstance(value, float | int) or (
-        type(value).__module__ == "numpy" and (not hasattr(value, "__setitem__"))
-    )
+    # NumPy's scalars are numbers beside arrays of any library; its 0-d arrays are not.
+    return isinstance(value, float | int | np.generic)
 
 
 def _check_range(value: Any, upper: float, argument: str, layer: str) -> None:

@@ -28,8 +28,8 @@ def select(backend: Backend, condition: Array, new: T, old: T) -> T:
         ]
         # NamedTuples are made from positional fields, tuples from one iterable.
         return type(new)(*fields) if hasattr(new, "_fields") else type(new)(fields)
-    chosen: T = backend.xp.where(condition, new, old)
-    return chosen
+    chosen: Any = backend.xp.where(condition, new, old)
+    return chosen  # type: ignore[no-any-return]
 
 
 def commit(

@@ -63,7 +63,7 @@ def id_second_moment(
             rows = xp.sort(rows, axis=1)
             rank = _rank_in_run(backend, rows)
             # 1 + 3 + ... + (2 k - 1) = k^2: summed over a run of k, its square.
-            weight = rank == 0 if repeated_ids == "n_hot" else 2 * rank + 1
+            weight = rank < 1 if repeated_ids == "n_hot" else 2 * rank + 1
             weights = xp.astype(weight, dtype)
         else:
             weights = xp.ones_like(rows, dtype=dtype)
