@@ -5,6 +5,7 @@ not under a trace.
 """
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,7 +13,7 @@ import numpy as np
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, BackendError, DTypeError, ShapeError
 from kfac_core.registry import backend_of
-from kfac_core.typing import Array, DType, Scalar
+from kfac_core.typing import Array, DampingId, Dampings, DType, Scalar
 
 
 def as_towers(data: Any) -> tuple[Any, ...]:
@@ -105,6 +106,80 @@ def as_statistics(
     return xp.astype(backend.stop_gradient(x), dtype)
 
 
+def check_towers(
+    backend: Backend,
+    towers: tuple[Array, ...],
+    dtype: DType,
+    expected: tuple[int | str, ...],
+    argument: str,
+    layer: str,
+) -> tuple[Array, ...]:
+    """Return towers as data for a state of `dtype`, their form checked.
+
+    Args:
+        backend: Backend of the towers.
+        towers: Arrays, the first axis of each the batch.
+        dtype: Dtype of the state.
+        expected: As in `check_shape`.
+        argument: Name of the towers, for the message.
+        layer: Name of the layer or factor, for the message.
+
+    Returns:
+        The towers, half precision promoted, cut off from differentiation.
+
+    Raises:
+        ShapeError: If a shape is wrong, or no tower has a row.
+        DTypeError: If a dtype is not real, or wider than the state's.
+    """
+    for x in towers:
+        check_shape(x, expected, argument, layer)
+    return as_batch(backend, towers, dtype, argument, layer)
+
+
+def as_batch(
+    backend: Backend,
+    towers: tuple[Array, ...],
+    dtype: DType,
+    argument: str,
+    layer: str,
+) -> tuple[Array, ...]:
+    """Return towers as `check_towers` does, their shapes being checked already."""
+    check_not_empty(towers, argument, layer)
+    return tuple(as_statistics(backend, x, dtype, argument, layer) for x in towers)
+
+
+def check_not_empty(towers: tuple[Array, ...], argument: str, layer: str) -> None:
+    """Check that there is a row in some tower.
+
+    Raises:
+        ShapeError: If there is none.
+    """
+    if not any(x.shape[0] for x in towers):
+        msg = (
+            f"{layer}: {argument} has no rows: an empty batch has no mean; skip the"
+            " update"
+        )
+        raise ShapeError(msg)
+
+
+def check_paired(
+    inputs: tuple[Array, ...], gradients: tuple[Array, ...], layer: str
+) -> None:
+    """Check that inputs and gradients have the same towers of the same batch sizes.
+
+    Raises:
+        ShapeError: If the number of towers, or of rows in one, differs.
+    """
+    rows = [x.shape[0] for x in inputs]
+    others = [g.shape[0] for g in gradients]
+    if rows != others:
+        msg = (
+            f"{layer}: the inputs have {rows} rows (one number a tower) and the"
+            f" gradients {others}; give both for the same cases"
+        )
+        raise ShapeError(msg)
+
+
 def as_scalar(
     backend: Backend,
     value: Scalar,
@@ -147,6 +222,41 @@ def as_scalar(
     if not backend.is_traced(array):
         _check_range(float(array), upper, argument, layer)
     return xp.astype(array, like.dtype)
+
+
+def as_dampings(
+    backend: Backend,
+    damping: Dampings,
+    ids: tuple[DampingId, ...],
+    like: Array,
+    layer: str,
+) -> dict[DampingId, Array]:
+    """Return one 0-d damping for each damping id.
+
+    Args:
+        backend: Backend of `like`.
+        damping: One for all, or a mapping from damping id.
+        ids: The ids that need one.
+        like: Array that gives dtype and device.
+        layer: Name of the layer or factor, for the message.
+
+    Returns:
+        The dampings, in the order of `ids`.
+
+    Raises:
+        ArgumentError: If one is missing, negative or not finite.
+    """
+    if not isinstance(damping, Mapping):
+        one = as_scalar(backend, damping, like, "damping", layer)
+        return dict.fromkeys(ids, one)
+    missing = [key for key in ids if key not in damping]
+    if missing:
+        msg = f"{layer}: no damping for the ids {missing}, got {list(damping)}"
+        raise ArgumentError(msg)
+    return {
+        key: as_scalar(backend, damping[key], like, f"damping[{key!r}]", layer)
+        for key in ids
+    }
 
 
 def _is_number(value: Any) -> bool:

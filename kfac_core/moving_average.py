@@ -13,9 +13,10 @@ total weight stays one, and this is the exponential average of the 2017 original
 
 from typing import NamedTuple
 
+from kfac_core.arguments import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.errors import NotComputedError
-from kfac_core.typing import Array
+from kfac_core.typing import Array, Scalar
 
 
 class MovingAverage(NamedTuple):
@@ -48,6 +49,37 @@ def fold(
         total=average.total * decay + sample * weight,
         weight=average.weight * decay + weight,
     )
+
+
+def weights_of(
+    backend: Backend,
+    ema_decay: Scalar,
+    ema_weight: Scalar | None,
+    like: Array,
+    layer: str,
+    *,
+    zero_debias: bool,
+) -> tuple[Array, Array]:
+    """Return the decay and the weight of a sample, 0-d, as the user gave them.
+
+    Args:
+        backend: Backend of `like`.
+        ema_decay: In [0, 1].
+        ema_weight: Not negative; None: 1, or ``1 - ema_decay`` without debiasing.
+        like: Array that gives dtype and device.
+        layer: Name of the layer or factor, for the message.
+        zero_debias: Whether the average is debiased.
+
+    Returns:
+        Two 0-d arrays.
+
+    Raises:
+        ArgumentError: If a value is known and out of range.
+    """
+    decay = as_scalar(backend, ema_decay, like, "ema_decay", layer, upper=1.0)
+    if ema_weight is not None:
+        return decay, as_scalar(backend, ema_weight, like, "ema_weight", layer)
+    return decay, backend.xp.ones_like(decay) if zero_debias else 1.0 - decay
 
 
 def value(backend: Backend, average: MovingAverage, layer: str) -> Array:

@@ -140,7 +140,7 @@ def _resolve(x: Any) -> Backend:
         if package in known:
             _BY_TYPE[cls] = load_backend(package)
             return _BY_TYPE[cls]
-    if hasattr(x, "__array_namespace__"):
+    if hasattr(cls, "__array_namespace__"):  # a class of arrays has it, and is none
         fallback = importlib.import_module("kfac_backends.array_api")
         backend: Backend = fallback.backend_for(x.__array_namespace__())
         _BY_TYPE[cls] = backend

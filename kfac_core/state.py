@@ -32,6 +32,26 @@ def select(backend: Backend, condition: Array, new: T, old: T) -> T:
     return chosen  # type: ignore[no-any-return]
 
 
+def all_finite(backend: Backend, state: Any, like: Array) -> Array:
+    """Return 0-d: whether every entry of every array is finite.
+
+    Args:
+        backend: Backend of the arrays.
+        state: Nested tuples of arrays, perhaps none.
+        like: 0-d boolean array, for the device of the answer.
+
+    Returns:
+        0-d boolean array.
+    """
+    if not isinstance(state, tuple):
+        finite: Array = backend.xp.all(backend.xp.isfinite(state))
+        return finite
+    ok = backend.xp.ones_like(like)
+    for part in state:
+        ok = ok & all_finite(backend, part, like)
+    return ok
+
+
 def commit(
     backend: Backend, ok: Array, new: T, old: T, error: Callable[[], Exception]
 ) -> T:

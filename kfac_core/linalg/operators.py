@@ -6,6 +6,8 @@ The interface of the original's ``LinearOperatorFullMatrix`` and
 
 from typing import NamedTuple, Protocol
 
+from kfac_core.arguments import statistics_dtype
+from kfac_core.errors import ShapeError
 from kfac_core.linalg import psd
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array
@@ -60,13 +62,15 @@ class FullMatrixOperator(NamedTuple):
         self, x: Array, *, adjoint: bool = False, adjoint_arg: bool = False
     ) -> Array:
         """Return ``operator @ x``; `adjoint` and `adjoint_arg` transpose each."""
-        return _transposed(self.matrix, adjoint) @ _transposed(x, adjoint_arg)
+        matrix, x = _promoted(self.matrix, x)
+        return _transposed(matrix, adjoint) @ _transposed(x, adjoint_arg)
 
     def matmul_right(
         self, x: Array, *, adjoint: bool = False, adjoint_arg: bool = False
     ) -> Array:
         """Return ``x @ operator``; `adjoint` and `adjoint_arg` transpose each."""
-        return _transposed(x, adjoint_arg) @ _transposed(self.matrix, adjoint)
+        matrix, x = _promoted(self.matrix, x)
+        return _transposed(x, adjoint_arg) @ _transposed(matrix, adjoint)
 
     def trace(self) -> Array:
         """Return the trace, 0-d."""
@@ -101,14 +105,16 @@ class DiagonalOperator(NamedTuple):
     ) -> Array:
         """Return `x`, or its transpose, with each row scaled."""
         del adjoint  # A diagonal matrix is its own transpose.
-        return self.diagonal[:, None] * _transposed(x, adjoint_arg)
+        diagonal, x = _promoted(self.diagonal, x)
+        return diagonal[:, None] * _transposed(x, adjoint_arg)
 
     def matmul_right(
         self, x: Array, *, adjoint: bool = False, adjoint_arg: bool = False
     ) -> Array:
         """Return `x`, or its transpose, with each column scaled."""
         del adjoint
-        return _transposed(x, adjoint_arg) * self.diagonal[None, :]
+        diagonal, x = _promoted(self.diagonal, x)
+        return _transposed(x, adjoint_arg) * diagonal[None, :]
 
     def trace(self) -> Array:
         """Return the trace, 0-d."""
@@ -123,5 +129,55 @@ class DiagonalOperator(NamedTuple):
         return eye * self.diagonal[:, None]
 
 
+def multiply(
+    operator: LinearOperator,
+    x: Array,
+    vector_shape: tuple[int, ...],
+    layer: str,
+    *,
+    right: bool = False,
+) -> Array:
+    """Return ``operator @ x``, or ``x @ operator``, in the form of `x`.
+
+    Args:
+        operator: Of dimension ``n``.
+        x: ``[n, k]`` (on the right side ``[k, n]``), ``[n]``, or a vector of
+            `vector_shape`.
+        vector_shape: A shape of ``n`` entries that stands for a vector.
+        layer: Name of the layer or factor, for the message.
+        right: Whether the operator is on the right.
+
+    Returns:
+        The product, of the shape and dtype of `x`.
+
+    Raises:
+        ShapeError: If the shape of `x` is another one.
+    """
+    n = operator.domain_dimension
+    backend = backend_of(x)
+    statistics_dtype(backend, x, "x", layer)
+    operand = x
+    if tuple(x.shape) in {(n,), vector_shape}:
+        operand = backend.xp.reshape(x, (1, n) if right else (n, 1))
+    elif x.ndim != 2 or x.shape[1 if right else 0] != n:
+        expected = f"[k, {n}]" if right else f"[{n}, k]"
+        msg = (
+            f"{layer}: x has shape {tuple(x.shape)}, expected {expected} or a vector"
+            f" of {n}"
+        )
+        raise ShapeError(msg)
+    product = operator.matmul_right(operand) if right else operator.matmul(operand)
+    return backend.xp.astype(backend.xp.reshape(product, x.shape), x.dtype)
+
+
 def _transposed(x: Array, transpose: bool) -> Array:
     return x.mT if transpose else x
+
+
+def _promoted(a: Array, b: Array) -> tuple[Array, Array]:
+    """Return both in the wider of their two dtypes: not every library does so."""
+    if a.dtype == b.dtype:
+        return a, b
+    xp = backend_of(a, b).xp
+    dtype = xp.result_type(a, b)
+    return xp.astype(a, dtype), xp.astype(b, dtype)

@@ -61,7 +61,7 @@ def extract_patches(backend: Backend, x: Array, geometry: ConvolutionGeometry) -
 def patch_rows(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Array:
     """Return the patches as rows, ``[batch, locations, kernel * channels]``."""
     patches = extract_patches(backend, x, geometry)
-    locations = math.prod(geometry.output_spatial(geometry.spatial_of(x)))
+    locations = geometry.num_locations(x)
     width = math.prod(patches.shape[1 + geometry.spatial_rank :])
     return backend.xp.reshape(patches, (x.shape[0], locations, width))
 

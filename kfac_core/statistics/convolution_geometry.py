@@ -4,6 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from kfac_core.arguments import check_shape
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.typing import Array
@@ -71,7 +72,7 @@ class ConvolutionGeometry:
             strides=_positive(strides, rank, "strides", layer),
             dilation=_positive(dilation, rank, "dilation", layer),
             padding=_padding(padding, rank, layer),
-            channels_last=_is_channels_last(data_format, rank, layer),
+            channels_last=is_channels_last(data_format, rank, layer),
         )
 
     @property
@@ -108,15 +109,61 @@ class ConvolutionGeometry:
             )
         )
 
+    def num_locations(self, x: Array) -> int:
+        """Return the number of output locations of each case of a batch."""
+        return math.prod(self.output_spatial(self.spatial_of(x)))
+
     def to_channels_last(self, backend: Backend, x: Array) -> Array:
         """Return `x` with channels as its last axis."""
-        if self.channels_last:
-            return x
-        return backend.xp.permute_dims(x, (0, *range(2, x.ndim), 1))
+        return x if self.channels_last else channels_to_last(backend, x)
 
     def spatial_of(self, x: Array) -> tuple[int, ...]:
         """Return the spatial sizes of a batch."""
         return tuple(x.shape[1:-1] if self.channels_last else x.shape[2:])
+
+    def check_inputs(self, x: Array, channels: int, layer: str) -> None:
+        """Check the shape of inputs, and that they have an output location.
+
+        Args:
+            x: ``[batch, ..spatial.., channels]``, or channels first.
+            channels: Number of input channels.
+            layer: Name of the layer, for the message.
+
+        Raises:
+            ShapeError: If the rank, the channels or the spatial sizes do not fit.
+        """
+        axes = ("size",) * self.spatial_rank
+        check_shape(x, self._shape(axes, channels), "inputs", layer)
+        spatial = self.spatial_of(x)
+        if 0 in self.output_spatial(spatial):
+            msg = (
+                f"{layer}: inputs of spatial sizes {spatial} have no output location:"
+                f" the kernel {self.kernel} with dilation {self.dilation} and padding"
+                f" {self.padding} does not fit"
+            )
+            raise ShapeError(msg)
+
+    def check_outputs(self, x: Array, g: Array, channels: int, layer: str) -> None:
+        """Check that gradients have the shape of the convolution's outputs.
+
+        Args:
+            x: Inputs, their shape checked.
+            g: ``[batch, ..locations.., channels]``, or channels first.
+            channels: Number of output channels.
+            layer: Name of the layer, for the message.
+
+        Raises:
+            ShapeError: If the shape is another one.
+        """
+        locations = self.output_spatial(self.spatial_of(x))
+        check_shape(g, self._shape(locations, channels), "outputs_grads", layer)
+
+    def _shape(
+        self, spatial: Sequence[int | str], channels: int
+    ) -> tuple[int | str, ...]:
+        if self.channels_last:
+            return ("batch", *spatial, channels)
+        return ("batch", channels, *spatial)
 
 
 def _positive(
@@ -155,9 +202,26 @@ def _padding(
     raise ArgumentError(msg)
 
 
-def _is_channels_last(data_format: str | None, rank: int, layer: str) -> bool:
-    """Say where the channels are, by the name of a data format."""
-    spatial = {1: "W", 2: "HW", 3: "DHW"}[rank]
+def channels_to_last(backend: Backend, x: Array) -> Array:
+    """Return `x` with the axis after the batch moved to the end."""
+    return backend.xp.permute_dims(x, (0, *range(2, x.ndim), 1))
+
+
+def is_channels_last(data_format: str | None, rank: int, layer: str) -> bool:
+    """Say where the channels are, by the name of a data format.
+
+    Args:
+        data_format: None, or such as ``"NHWC"`` or ``"NCHW"``.
+        rank: Number of spatial axes.
+        layer: Name of the layer, for the message.
+
+    Returns:
+        True if they are last, False if they come after the batch.
+
+    Raises:
+        ArgumentError: If the name is not one for this number of axes.
+    """
+    spatial = {1: "W", 2: "HW", 3: "DHW"}.get(rank, "..")
     if data_format in {None, f"N{spatial}C"}:
         return True
     if data_format == f"NC{spatial}":

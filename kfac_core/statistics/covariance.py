@@ -39,8 +39,7 @@ def second_moment(
     moment = _total([backend.gram(rows) for rows in towers]) / count
     if not has_bias:
         return moment
-    mean = _total([backend.xp.sum(rows, axis=0) for rows in towers]) / count
-    return bordered(backend, moment, mean)
+    return bordered(backend, moment, mean_over(backend, towers))
 
 
 def bordered(backend: Backend, moment: Array, mean: Array) -> Array:
@@ -70,14 +69,19 @@ def squared_moment(
     Returns:
         ``[n, m]``, or ``[n + 1, m]`` with bias.
     """
-    xp = backend.xp
     count = sum(x.shape[0] for x, _ in towers)
     squares = [(x * x, g * g) for x, g in towers]
     moment = _total([x.mT @ g for x, g in squares]) / count
     if not has_bias:
         return moment
-    bias = _total([xp.sum(g, axis=0) for _, g in squares]) / count
-    return xp.concat([moment, bias[None, :]], axis=0)
+    bias = mean_over(backend, [g for _, g in squares])
+    return backend.xp.concat([moment, bias[None, :]], axis=0)
+
+
+def mean_over(backend: Backend, towers: Sequence[Array]) -> Array:
+    """Return the mean over the first axis of all towers."""
+    count = sum(x.shape[0] for x in towers)
+    return _total([backend.xp.sum(x, axis=0) for x in towers]) / count
 
 
 def _total(parts: Sequence[Array]) -> Array:

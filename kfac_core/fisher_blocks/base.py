@@ -1,0 +1,229 @@
+"""`FisherBlock`: what all blocks share."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, Generic, Protocol, Self, TypeVar
+
+from kfac_core.arguments import statistics_dtype
+from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError
+from kfac_core.fisher_factors import DEFAULT_DAMPING_ID
+from kfac_core.linalg.parameters import tensors_of
+from kfac_core.registry import backend_of
+from kfac_core.state import select
+from kfac_core.typing import Array, Params, Scalar
+
+
+class BlockState(Protocol):
+    """What every block's state has."""
+
+    @property
+    def ok(self) -> Array:
+        """0-d boolean: False if, under a trace, the last update was refused."""
+
+    def with_ok(self, ok: Array) -> Self:
+        """Return the state with its flags set."""
+
+
+S = TypeVar("S", bound=BlockState)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FisherBlock(ABC, Generic[S]):
+    """Abstract base of the blocks.
+
+    Each represents the Fisher of the mean loss for one layer's parameters, from
+    gradients of the summed loss (one row for each case, not divided by the batch).
+
+    Attributes:
+        name: Name of the layer, for messages; that of the class if empty.
+        matpowers: Powers of the damped block to serve.
+        cholesky: Whether to serve products with its Cholesky factor.
+        cholesky_inverse: Whether to serve products with the inverse of that.
+        zero_debias: As in `kfac_core.fisher_factors.FisherFactor`.
+        init_covariances_at_zero: As there.
+    """
+
+    name: str = ""
+    matpowers: tuple[float, ...] = (-1.0,)
+    cholesky: bool = False
+    cholesky_inverse: bool = False
+    zero_debias: bool = True
+    init_covariances_at_zero: bool = True
+
+    def __post_init__(self) -> None:
+        """Write every power as a float, once."""
+        powers = tuple(dict.fromkeys(float(exp) for exp in self.matpowers))
+        object.__setattr__(self, "matpowers", powers)
+
+    @property
+    def label(self) -> str:
+        """Name for messages."""
+        return self.name or type(self).__name__
+
+    def register_matpower(self, exp: float) -> Self:
+        """Return a spec that serves the power `exp` too.
+
+        Bring a state along with `init_inverses`.
+        """
+        return replace(self, matpowers=(*self.matpowers, float(exp)))
+
+    def register_inverse(self) -> Self:
+        """Return a spec that serves the inverse too."""
+        return self.register_matpower(-1)
+
+    def register_cholesky(self) -> Self:
+        """Return a spec that serves the Cholesky factor too."""
+        return replace(self, cholesky=True)
+
+    def register_cholesky_inverse(self) -> Self:
+        """Return a spec that serves the inverse of the Cholesky factor too."""
+        return replace(self, cholesky_inverse=True)
+
+    @abstractmethod
+    def init(self, like: Array) -> S:
+        """Return the state before any data.
+
+        Args:
+            like: Array that gives library, device and dtype (at least float32).
+        """
+
+    @abstractmethod
+    def init_inverses(self, state: S) -> S:
+        """Return `state` with its statistics, and nothing computed from them yet."""
+
+    @abstractmethod
+    def update_covs(self, state: S, *args: Any, **kwargs: Any) -> S:
+        """Fold a batch into the statistics: each block from its data."""
+
+    @abstractmethod
+    def update_inverses(self, state: S, damping: Scalar) -> S:
+        """Compute all that is registered from the current statistics.
+
+        Args:
+            state: The state; left as it is.
+            damping: Times the identity, approximately added to the block; a number or
+                0-d array, not negative.
+
+        Returns:
+            The new state.
+
+        Raises:
+            ArgumentError: If the damping is negative or not finite.
+            NotComputedError: If there are no statistics yet.
+            NotPositiveDefiniteError: If the damped block has no inverse or Cholesky
+                factor. Under a trace the state is kept, with ``ok`` False.
+        """
+
+    @abstractmethod
+    def multiply_matpower(self, state: S, vector: Params, exp: float) -> Params:
+        """Return the damped block to the power `exp`, times `vector`.
+
+        Args:
+            state: The state.
+            vector: ``weights``, or ``(weights, bias)``, in the shapes of the layer's
+                parameters.
+            exp: A registered exponent, or 1. The power 1 is of the current statistics
+                with the damping of the last `update_inverses`; all others are
+                snapshots taken then.
+
+        Returns:
+            The product, of the structure, shapes and dtypes of `vector`.
+
+        Raises:
+            ShapeError: If the vector has another size.
+            NotRegisteredError: If the spec does not serve the power.
+            NotComputedError: If `update_inverses` has not run yet.
+        """
+
+    def multiply(self, state: S, vector: Params) -> Params:
+        """Return the damped block times `vector`; see `multiply_matpower`."""
+        return self.multiply_matpower(state, vector, 1)
+
+    def multiply_inverse(self, state: S, vector: Params) -> Params:
+        """Return the damped block's inverse times `vector`; see `multiply_matpower`."""
+        return self.multiply_matpower(state, vector, -1)
+
+    @abstractmethod
+    def multiply_cholesky(
+        self, state: S, vector: Params, transpose: bool = False
+    ) -> Params:
+        """Return ``L`` or its transpose times `vector`, where ``L L'`` is the block.
+
+        Args:
+            state: The state.
+            vector: As in `multiply_matpower`.
+            transpose: Whether to use ``L'``.
+
+        Returns:
+            The product, as in `multiply_matpower`; so are the errors.
+        """
+
+    @abstractmethod
+    def multiply_cholesky_inverse(
+        self, state: S, vector: Params, transpose: bool = False
+    ) -> Params:
+        """Return ``inv(L)`` or its transpose times `vector`; see `multiply_cholesky`.
+
+        With standard normal `vector` and `transpose`, a sample of the normal
+        distribution whose covariance is the damped block's inverse.
+        """
+
+    @abstractmethod
+    def full_fisher_block(self, state: S) -> Array:
+        """Return the block, undamped and dense, for tests and teaching.
+
+        On the parameters as one vector: the weights row-major, then the bias.
+        """
+
+    def _served(self) -> dict[str, Any]:
+        """Return what a factor must serve so that this block can serve its own."""
+        ids = (DEFAULT_DAMPING_ID,)
+        return {
+            # With the power 1, which stores nothing, there is always a damping.
+            "matpowers": (1.0, *self.matpowers),
+            "cholesky": ids if self.cholesky else (),
+            "cholesky_inverse": ids if self.cholesky_inverse else (),
+            **self._averaging(),
+        }
+
+    def _averaging(self) -> dict[str, Any]:
+        return {
+            "zero_debias": self.zero_debias,
+            "init_covariances_at_zero": self.init_covariances_at_zero,
+        }
+
+    def _whole(self, backend: Backend, new: S, old: S) -> S:
+        """Return `new`, or under a trace `old` if any part of it was refused."""
+        if not backend.is_traced(new.ok):
+            return new
+        return select(backend, new.ok, new, old).with_ok(new.ok)
+
+    def _vector_backend(self, state: S, vector: Params) -> Backend:
+        """Return the backend of a state and a vector of real numbers."""
+        tensors = tensors_of(vector)
+        backend = backend_of(state.ok, *tensors)
+        for tensor in tensors:
+            statistics_dtype(backend, tensor, "vector", self.label)
+        return backend
+
+    def _in_dtypes_of(
+        self, backend: Backend, product: Params, vector: Params
+    ) -> Params:
+        """Return a product in the dtypes of the vector that was multiplied."""
+        pairs = zip(tensors_of(product), tensors_of(vector), strict=True)
+        cast = tuple(backend.xp.astype(p, v.dtype) for p, v in pairs)
+        return cast if isinstance(vector, tuple | list) else cast[0]
+
+
+def check_option(
+    value: object, allowed: tuple[str, ...], option: str, label: str
+) -> None:
+    """Check the name of an option.
+
+    Raises:
+        ArgumentError: If it is not one of those allowed.
+    """
+    if value not in allowed:
+        msg = f"{label}: {option} is {value!r}, expected one of {', '.join(allowed)}"
+        raise ArgumentError(msg)

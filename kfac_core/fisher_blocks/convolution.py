@@ -1,0 +1,201 @@
+"""Blocks of convolutions in 1, 2 and 3 spatial dimensions."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from kfac_core.arguments import as_sources, as_towers, check_paired
+from kfac_core.fisher_blocks.kronecker import KroneckerProductFB, KroneckerState
+from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
+from kfac_core.fisher_factors import (
+    ConvDiagonalFactor,
+    ConvInputKroneckerFactor,
+    ConvOutputKroneckerFactor,
+)
+from kfac_core.registry import backend_of
+from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
+from kfac_core.typing import Scalar, Sources, Towers
+
+
+@dataclass(frozen=True)
+class ConvKFCBasicFB(KroneckerProductFB):
+    """KFC of a convolution: ``F = P kron(E[p p'], E[g g'])`` for ``P`` locations.
+
+    Patches and output gradients are taken to be independent, and locations
+    uncorrelated (Grosse & Martens, 2016, section 3). ``P`` is the true number of
+    output locations; the original ignores dilation and refuses spatial strides.
+
+    Attributes:
+        filter_shape: ``(..kernel.., in_channels, out_channels)``, the shape of the
+            weights.
+        padding: ``"SAME"``, ``"VALID"``, a width, or for each spatial axis a width or
+            a pair ``(before, after)``.
+        strides: For each spatial axis, or of full rank, as `extract_patches_fn` says;
+            None: 1.
+        dilation_rate: Likewise.
+        data_format: None or such as ``"NHWC"``: channels last; such as ``"NCHW"``:
+            channels first. The weights keep their axes.
+        extract_patches_fn: One of the original's names: see
+            `kfac_core.statistics.patch_functions`.
+        has_bias: Whether the layer has a bias.
+
+    Example:
+        >>> import numpy as np
+        >>> block = ConvKFCBasicFB((2, 2, 1, 1), "VALID", strides=(2, 2), has_bias=True)
+        >>> image = np.arange(1.0, 17.0).reshape(1, 4, 4, 1)
+        >>> g = np.arange(-1.0, 3.0).reshape(1, 2, 2, 1)
+        >>> state = block.update_covs(block.init(like=g), image, g, ema_decay=0.0)
+        >>> state = block.update_inverses(state, damping=0.5)
+        >>> vector = (np.ones((2, 2, 1, 1)), np.asarray([2.0]))
+        >>> block.multiply_inverse(state, vector)[1].round(6)
+        array([0.122306])
+    """
+
+    filter_shape: tuple[int, ...]
+    padding: Padding
+    strides: tuple[int, ...] | int | None = None
+    dilation_rate: tuple[int, ...] | int | None = None
+    data_format: str | None = None
+    extract_patches_fn: str | None = None
+    has_bias: bool = False
+
+    geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
+
+    is_repeated: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Make the factors, once."""
+        super().__post_init__()
+        inputs = ConvInputKroneckerFactor(
+            self.filter_shape,
+            self.padding,
+            self.strides,
+            self.dilation_rate,
+            self.data_format,
+            self.extract_patches_fn,
+            self.has_bias,
+            **self._factor_options("input"),
+        )
+        for name in ("filter_shape", "padding", "strides", "dilation_rate"):
+            object.__setattr__(self, name, getattr(inputs, name))
+        outputs = ConvOutputKroneckerFactor(
+            self.filter_shape[-1], self.data_format, **self._factor_options("output")
+        )
+        self._set_factors(inputs, outputs)
+        object.__setattr__(self, "geometry", inputs.geometry)
+
+    def update_covs(
+        self,
+        state: KroneckerState,
+        inputs: Towers,
+        outputs_grads: Sources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+    ) -> KroneckerState:
+        """Fold a batch into the statistics of both factors.
+
+        Args:
+            state: The state; left as it is.
+            inputs: ``[batch, ..spatial.., in_channels]``, or channels first; or a
+                tuple of these (towers, weighted by their rows).
+            outputs_grads: Gradients of the summed loss for the layer's outputs,
+                ``[batch, ..locations.., out_channels]``, likewise; or a tuple of these
+                (towers); or a tuple of such tuples (sources, summed).
+            ema_decay: What the weights of earlier batches are multiplied by, in
+                [0, 1].
+            ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
+                without debiasing.
+
+        Returns:
+            The new state.
+
+        Raises:
+            ShapeError: If an array has another shape, towers do not match, there is
+                no case, or the kernel does not fit into the padded image.
+            DTypeError: If an array is not real, or wider than the state.
+            NotFiniteError: If an array holds NaN or infinity. Under a trace the state
+                is kept, with ``ok`` False.
+            ArgumentError: If the decay or the weight is out of range.
+        """
+        towers, sources = as_towers(inputs), as_sources(outputs_grads)
+        backend_of(state.scale, *towers, *(g for source in sources for g in source))
+        geometry = self.geometry
+        for x in towers:
+            geometry.check_inputs(x, self.filter_shape[-2], self.label)
+        for source in sources:
+            check_paired(towers, source, self.label)
+            for x, g in zip(towers, source, strict=True):
+                geometry.check_outputs(x, g, self.filter_shape[-1], self.label)
+        cases = sum(x.shape[0] for x in towers)
+        rows = sum(x.shape[0] * geometry.num_locations(x) for x in towers)
+        return self._update_factors(
+            state, towers, sources, ema_decay, ema_weight, uses=rows / max(cases, 1)
+        )
+
+
+@dataclass(frozen=True)
+class ConvDiagonalFB(SingleFactorFB):
+    """The exact diagonal of a convolution's Fisher.
+
+    Attributes:
+        filter_shape: ``(..kernel.., in_channels, out_channels)``, the shape of the
+            weights.
+        strides: For each spatial axis, or of full rank; None: 1.
+        padding: As in `ConvKFCBasicFB`.
+        data_format: As in `ConvKFCBasicFB`.
+        dilations: For each spatial axis, or of full rank; None: 1.
+        has_bias: Whether the layer has a bias.
+
+    Example:
+        >>> import numpy as np
+        >>> block = ConvDiagonalFB((2, 2, 1, 1), (2, 2), "VALID", has_bias=True)
+        >>> image = np.arange(1.0, 17.0).reshape(1, 4, 4, 1)
+        >>> g = np.arange(-1.0, 3.0).reshape(1, 2, 2, 1)
+        >>> state = block.update_covs(block.init(like=g), image, g, ema_decay=0.0)
+        >>> block.full_fisher_block(state).diagonal()
+        array([ 900., 1024., 1444., 1600.,    4.])
+    """
+
+    filter_shape: tuple[int, ...]
+    strides: tuple[int, ...] | int | None
+    padding: Padding
+    data_format: str | None = None
+    dilations: tuple[int, ...] | int | None = None
+    has_bias: bool = False
+
+    def __post_init__(self) -> None:
+        """Make the factor, once."""
+        super().__post_init__()
+        factor = ConvDiagonalFactor(
+            self.filter_shape,
+            self.strides,
+            self.padding,
+            self.data_format,
+            self.dilations,
+            self.has_bias,
+            name=self.label,
+            **self._served(),
+        )
+        for name in ("filter_shape", "padding", "strides", "dilations"):
+            object.__setattr__(self, name, getattr(factor, name))
+        self._set_factor(factor)
+
+    def update_covs(
+        self,
+        state: SingleFactorState,
+        inputs: Towers,
+        outputs_grads: Sources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+    ) -> SingleFactorState:
+        """Fold a batch into the statistics.
+
+        Arguments and errors are those of `ConvKFCBasicFB.update_covs`.
+
+        Returns:
+            The new state.
+        """
+        return SingleFactorState(
+            self.factor.update_cov(
+                state.factor, inputs, outputs_grads, ema_decay, ema_weight
+            )
+        )

@@ -1,0 +1,146 @@
+"""Blocks of fully connected layers."""
+
+from dataclasses import dataclass
+
+from kfac_core.fisher_blocks.kronecker import KroneckerProductFB, KroneckerState
+from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
+from kfac_core.fisher_factors import (
+    FullyConnectedDiagonalFactor,
+    FullyConnectedKroneckerFactor,
+)
+from kfac_core.typing import Scalar, Sources, Towers
+
+
+@dataclass(frozen=True)
+class FullyConnectedKFACBasicFB(KroneckerProductFB):
+    """K-FAC of a fully connected layer: ``F = kron(E[a a'], E[g g'])``.
+
+    Inputs and output gradients are taken to be independent (Martens & Grosse, 2015,
+    section 3).
+
+    Attributes:
+        input_size: Length of a row of inputs.
+        output_size: Length of a row of outputs.
+        has_bias: Whether the layer has a bias: the last row of its parameters' matrix.
+
+    Example:
+        >>> import numpy as np
+        >>> block = FullyConnectedKFACBasicFB(2, 2, has_bias=True)
+        >>> x = np.asarray([[1.0, 2.0], [3.0, 4.0], [5.0, 6.0]])
+        >>> g = np.asarray([[1.0, 0.0], [0.0, 1.0], [1.0, 1.0]])
+        >>> state = block.update_covs(block.init(like=x), x, g, ema_decay=0.95)
+        >>> state = block.update_inverses(state, damping=0.1)
+        >>> gradient = (np.asarray([[1.0, 2.0], [3.0, 4.0]]), np.asarray([5.0, 6.0]))
+        >>> weights, bias = block.multiply_inverse(state, gradient)
+        >>> bias.round(6)
+        array([2.42518 , 3.750387])
+    """
+
+    input_size: int
+    output_size: int
+    has_bias: bool = False
+
+    def __post_init__(self) -> None:
+        """Make the factors, once."""
+        super().__post_init__()
+        self._set_factors(
+            FullyConnectedKroneckerFactor(
+                self.input_size, self.has_bias, **self._factor_options("input")
+            ),
+            FullyConnectedKroneckerFactor(
+                self.output_size, **self._factor_options("output")
+            ),
+        )
+
+    def update_covs(
+        self,
+        state: KroneckerState,
+        inputs: Towers,
+        outputs_grads: Sources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+    ) -> KroneckerState:
+        """Fold a batch into the statistics of both factors.
+
+        Args:
+            state: The state; left as it is.
+            inputs: ``[batch, input_size]``, or a tuple of these (towers, weighted by
+                their rows).
+            outputs_grads: Gradients of the summed loss for the layer's outputs,
+                ``[batch, output_size]``; or a tuple of these (towers); or a tuple of
+                such tuples (sources, summed).
+            ema_decay: What the weights of earlier batches are multiplied by, in
+                [0, 1].
+            ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
+                without debiasing.
+
+        Returns:
+            The new state.
+
+        Raises:
+            ShapeError: If an array has another shape, towers do not match, or there
+                is no case.
+            DTypeError: If an array is not real, or wider than the state.
+            NotFiniteError: If an array holds NaN or infinity. Under a trace the state
+                is kept, with ``ok`` False.
+            ArgumentError: If the decay or the weight is out of range.
+        """
+        return self._update_factors(state, inputs, outputs_grads, ema_decay, ema_weight)
+
+
+@dataclass(frozen=True)
+class FullyConnectedDiagonalFB(SingleFactorFB):
+    """The exact diagonal of a fully connected layer's Fisher.
+
+    Attributes:
+        input_size: Length of a row of inputs.
+        output_size: Length of a row of outputs.
+        has_bias: Whether the layer has a bias.
+
+    Example:
+        >>> import numpy as np
+        >>> block = FullyConnectedDiagonalFB(1, 1)
+        >>> x, g = np.asarray([[1.0], [3.0]]), np.asarray([[1.0], [1.0]])
+        >>> state = block.update_covs(block.init(like=x), x, g, ema_decay=0.95)
+        >>> state = block.update_inverses(state, damping=3.0)
+        >>> block.multiply_inverse(state, np.asarray([[16.0]]))
+        array([[2.]])
+    """
+
+    input_size: int
+    output_size: int
+    has_bias: bool = False
+
+    def __post_init__(self) -> None:
+        """Make the factor, once."""
+        super().__post_init__()
+        self._set_factor(
+            FullyConnectedDiagonalFactor(
+                self.input_size,
+                self.output_size,
+                self.has_bias,
+                name=self.label,
+                **self._served(),
+            )
+        )
+
+    def update_covs(
+        self,
+        state: SingleFactorState,
+        inputs: Towers,
+        outputs_grads: Sources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+    ) -> SingleFactorState:
+        """Fold a batch into the statistics.
+
+        Arguments and errors are those of `FullyConnectedKFACBasicFB.update_covs`.
+
+        Returns:
+            The new state.
+        """
+        return SingleFactorState(
+            self.factor.update_cov(
+                state.factor, inputs, outputs_grads, ema_decay, ema_weight
+            )
+        )

@@ -1,0 +1,305 @@
+"""`KroneckerProductFB`: a block that is a Kronecker product of two factors."""
+
+from dataclasses import dataclass, field
+from typing import Any, ClassVar, NamedTuple, Self
+
+from kfac_core import moving_average
+from kfac_core.arguments import (
+    as_scalar,
+    as_sources,
+    as_towers,
+    check_paired,
+    check_shape,
+)
+from kfac_core.backend import Backend
+from kfac_core.damping import (
+    DAMPING_TYPES,
+    DampingType,
+    compute_pi,
+    normalize_damping,
+    split_damping,
+)
+from kfac_core.fisher_blocks.base import FisherBlock, check_option
+from kfac_core.fisher_factors import FactorState, FisherFactor
+from kfac_core.fisher_factors.messages import not_positive_definite
+from kfac_core.linalg.kronecker import kron, kron_matmul
+from kfac_core.linalg.operators import LinearOperator
+from kfac_core.linalg.parameters import matrix_to_params, params_to_matrix
+from kfac_core.moving_average import MovingAverage
+from kfac_core.registry import backend_of
+from kfac_core.state import commit
+from kfac_core.typing import Array, Params, Scalar, Sources, Towers
+
+
+class KroneckerState(NamedTuple):
+    """State of a `KroneckerProductFB`.
+
+    Attributes:
+        input_factor: State of the factor ``A``, of the layer's inputs.
+        output_factor: State of the factor ``G``, of its output gradients.
+        uses: Moving average of ``c``, the number of locations or uses of a case.
+        scale: 0-d, ``c`` as of the last `update_inverses`.
+        damping: 0-d, the damping given to it.
+    """
+
+    input_factor: FactorState
+    output_factor: FactorState
+    uses: MovingAverage
+    scale: Array
+    damping: Array
+
+    @property
+    def ok(self) -> Array:
+        """0-d boolean: False if, under a trace, the last update was refused."""
+        return self.input_factor.ok & self.output_factor.ok
+
+    def with_ok(self, ok: Array) -> Self:
+        """Return the state with its flags set."""
+        return self._replace(
+            input_factor=self.input_factor._replace(ok=ok),
+            output_factor=self.output_factor._replace(ok=ok),
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class KroneckerProductFB(FisherBlock[KroneckerState]):
+    """Abstract base of the blocks ``F = c kron(A, G)``.
+
+    ``A`` is on the side of the rows of the parameters' matrix, ``G`` on that of its
+    columns, and ``c`` the number of locations or uses of the layer in a case: the
+    statistics are means over these, and the gradient a sum (Grosse & Martens, 2016,
+    section 3). Damped, ``F`` is ``c (A + a I) kron (G + g I)``, with ``a`` and ``g``
+    as `kfac_core.damping` says, both factors as of one `update_inverses`.
+
+    Attributes:
+        damping_type: How the two factors are damped: ``"pi"``, ``"off"``,
+            ``"constant"``, or ``"exact"``, which damps the product itself, serves
+            every power, and has the power 1/2 for its Cholesky factor.
+        normalize_damping_power: The damping is divided by ``c`` to this power.
+        input_factor: The factor ``A``, made from the block's fields.
+        output_factor: The factor ``G``, likewise.
+    """
+
+    damping_type: DampingType = "pi"
+    normalize_damping_power: float = 1.0
+    input_factor: FisherFactor = field(init=False, repr=False, compare=False)
+    output_factor: FisherFactor = field(init=False, repr=False, compare=False)
+
+    is_repeated: ClassVar[bool] = False
+    """Whether a case uses the layer more than once, so that ``c`` is not just 1."""
+
+    def init(self, like: Array) -> KroneckerState:
+        """Return the state before any data; see `FisherBlock.init`."""
+        backend = backend_of(like)
+        output = self.output_factor.init(like)
+        zero = backend.xp.zeros_like(output.cov.weight)
+        uses = (
+            MovingAverage(zero, zero)
+            if self.is_repeated
+            else MovingAverage(zero + 1, zero + 1)
+        )
+        inputs = self.input_factor.init(like)
+        return KroneckerState(inputs, output, uses, scale=zero + 1, damping=zero)
+
+    def init_inverses(self, state: KroneckerState) -> KroneckerState:
+        """Return `state` with its statistics, and nothing computed from them yet."""
+        return state._replace(
+            input_factor=self.input_factor.init_inverses(state.input_factor),
+            output_factor=self.output_factor.init_inverses(state.output_factor),
+        )
+
+    def update_inverses(self, state: KroneckerState, damping: Scalar) -> KroneckerState:
+        """Compute all that is registered; see `FisherBlock.update_inverses`."""
+        backend = backend_of(state.scale)
+        given = as_scalar(backend, damping, state.scale, "damping", self.label)
+        scale = moving_average.value(backend, state.uses, self.label)
+        of_inputs, of_outputs = given, given
+        if self.damping_type != "exact":
+            pi = compute_pi(
+                backend,
+                self.input_factor.trace(state.input_factor),
+                self.input_factor.dimension,
+                self.output_factor.trace(state.output_factor),
+                self.output_factor.dimension,
+            )
+            normal = given
+            if self.is_repeated:
+                normal = normalize_damping(given, scale, self.normalize_damping_power)
+            of_inputs, of_outputs = split_damping(
+                backend, self.damping_type, normal, pi
+            )
+        new = state._replace(
+            input_factor=self.input_factor.update_inverses(
+                state.input_factor, of_inputs
+            ),
+            output_factor=self.output_factor.update_inverses(
+                state.output_factor, of_outputs
+            ),
+            scale=scale,
+            damping=given,
+        )
+        if self.damping_type == "exact":
+            new = self._check_exact(backend, new)
+        return self._whole(backend, new, state)
+
+    def multiply_matpower(
+        self, state: KroneckerState, vector: Params, exp: float
+    ) -> Params:
+        """Return ``c^p (A + a I)^p V (G + g I)^p``; see `FisherBlock`."""
+        if self.damping_type == "exact":
+            return self._multiply_exact(state, vector, exp)
+        a = self.input_factor.get_matpower(state.input_factor, exp)
+        g = self.output_factor.get_matpower(state.output_factor, exp)
+        return self._multiply(state, a, g, vector, exp)
+
+    def multiply_cholesky(
+        self, state: KroneckerState, vector: Params, transpose: bool = False
+    ) -> Params:
+        """Return ``sqrt(c) L_A V L_G'``, or the transposes; see `FisherBlock`."""
+        if self.damping_type == "exact":
+            return self._multiply_exact(state, vector, 0.5)
+        a = self.input_factor.get_cholesky(state.input_factor)
+        g = self.output_factor.get_cholesky(state.output_factor)
+        return self._multiply(state, a, g, vector, 0.5, transpose=transpose)
+
+    def multiply_cholesky_inverse(
+        self, state: KroneckerState, vector: Params, transpose: bool = False
+    ) -> Params:
+        """Return ``inv(L_A) V inv(L_G)' / sqrt(c)``, or the transposes."""
+        if self.damping_type == "exact":
+            return self._multiply_exact(state, vector, -0.5)
+        a = self.input_factor.get_cholesky_inverse(state.input_factor)
+        g = self.output_factor.get_cholesky_inverse(state.output_factor)
+        return self._multiply(state, a, g, vector, -0.5, transpose=transpose)
+
+    def full_fisher_block(self, state: KroneckerState) -> Array:
+        """Return ``c kron(A, G)`` of the current statistics, dense and undamped."""
+        backend = backend_of(state.scale)
+        product = kron(
+            backend,
+            self.input_factor.get_cov(state.input_factor),
+            self.output_factor.get_cov(state.output_factor),
+        )
+        return product * moving_average.value(backend, state.uses, self.label)
+
+    def _update_factors(
+        self,
+        state: KroneckerState,
+        inputs: Towers,
+        outputs_grads: Sources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None,
+        uses: float | None = None,
+    ) -> KroneckerState:
+        """Fold the data of the same cases into both factors, and their uses."""
+        towers, sources = as_towers(inputs), as_sources(outputs_grads)
+        backend = backend_of(state.scale, *towers, *(g for s in sources for g in s))
+        for source in sources:
+            check_paired(towers, source, self.label)
+        new = state._replace(
+            input_factor=self.input_factor.update_cov(
+                state.input_factor, towers, ema_decay, ema_weight
+            ),
+            output_factor=self.output_factor.update_cov(
+                state.output_factor, sources, ema_decay, ema_weight
+            ),
+        )
+        if uses is not None:
+            decay, weight = moving_average.weights_of(
+                backend,
+                ema_decay,
+                ema_weight,
+                state.scale,
+                self.label,
+                zero_debias=self.zero_debias,
+            )
+            sample = backend.xp.full_like(state.scale, uses)
+            new = new._replace(
+                uses=moving_average.fold(state.uses, sample, decay, weight)
+            )
+        return self._whole(backend, new, state)
+
+    def _multiply(
+        self,
+        state: KroneckerState,
+        a: LinearOperator,
+        g: LinearOperator,
+        vector: Params,
+        exp: float,
+        *,
+        transpose: bool = False,
+    ) -> Params:
+        backend = self._vector_backend(state, vector)
+        matrix = self._matrix(backend, vector)
+        # Symmetric powers are their own transposes; for Cholesky factors the product
+        # with kron(L_A, L_G) is L_A V L_G', and with its transpose L_A' V L_G.
+        product = kron_matmul(
+            a, g, matrix, adjoint_a=transpose, adjoint_g=not transpose
+        )
+        if self.is_repeated:
+            product = product * state.scale**exp
+        return self._params(backend, product, vector)
+
+    def _multiply_exact(
+        self, state: KroneckerState, vector: Params, exp: float
+    ) -> Params:
+        """Multiply in the eigenbasis, where ``F`` is diagonal, damping and all."""
+        backend = self._vector_backend(state, vector)
+        matrix = self._matrix(backend, vector)
+        a = self.input_factor.get_eigenvectors(state.input_factor)
+        g = self.output_factor.get_eigenvectors(state.output_factor)
+        rotated = kron_matmul(a, g, matrix, adjoint_a=True)
+        scaled = rotated * self._exact_eigenvalues(state) ** exp
+        product = kron_matmul(a, g, scaled, adjoint_g=True)
+        return self._params(backend, product, vector)
+
+    def _exact_eigenvalues(self, state: KroneckerState) -> Array:
+        """Return the eigenvalues of ``c kron(A, G) + damping I``, as a matrix."""
+        a = self.input_factor.get_eigenvalues(state.input_factor)
+        g = self.output_factor.get_eigenvalues(state.output_factor)
+        return state.scale * a[:, None] * g[None, :] + state.damping
+
+    def _check_exact(self, backend: Backend, new: KroneckerState) -> KroneckerState:
+        """Check that no eigenvalue is zero where a negative power is served."""
+        if min(self.matpowers, default=0) >= 0 and not self.cholesky_inverse:
+            return new
+        eigenvalues = self._exact_eigenvalues(new)
+        ok = backend.xp.min(eigenvalues) > 0
+        refused = new.with_ok(new.ok & ok)
+        return commit(
+            backend,
+            ok,
+            new,
+            refused,
+            lambda: not_positive_definite(
+                backend,
+                self.label,
+                backend.xp.sum(eigenvalues),
+                self.input_factor.dimension * self.output_factor.dimension,
+                float(new.damping),
+            ),
+        )
+
+    def _matrix(self, backend: Backend, vector: Params) -> Array:
+        matrix = params_to_matrix(backend, vector)
+        shape = (self.input_factor.dimension, self.output_factor.dimension)
+        check_shape(matrix, shape, "vector, as a matrix with its bias,", self.label)
+        return matrix
+
+    def _params(self, backend: Backend, product: Array, vector: Params) -> Params:
+        params = matrix_to_params(backend, product, vector)
+        return self._in_dtypes_of(backend, params, vector)
+
+    def _factor_options(self, side: str) -> dict[str, Any]:
+        """Return the fields that both factors have, for the factor of one side."""
+        check_option(self.damping_type, DAMPING_TYPES, "damping_type", self.label)
+        served = (
+            {"eigendecomposition": True, **self._averaging()}
+            if self.damping_type == "exact"
+            else self._served()
+        )
+        return {"name": f"{self.label} ({side} factor)", **served}
+
+    def _set_factors(self, inputs: FisherFactor, outputs: FisherFactor) -> None:
+        object.__setattr__(self, "input_factor", inputs)
+        object.__setattr__(self, "output_factor", outputs)

@@ -1,0 +1,101 @@
+"""`SingleFactorFB`: a block whose Fisher is one factor's matrix."""
+
+from dataclasses import dataclass, field
+from typing import NamedTuple, Self
+
+from kfac_core.arguments import check_shape
+from kfac_core.fisher_blocks.base import FisherBlock
+from kfac_core.fisher_factors import FactorState, FisherFactor
+from kfac_core.linalg.operators import LinearOperator
+from kfac_core.linalg.parameters import params_to_vector, vector_to_params
+from kfac_core.typing import Array, Params, Scalar
+
+
+class SingleFactorState(NamedTuple):
+    """State of a `SingleFactorFB`.
+
+    Attributes:
+        factor: State of its factor.
+    """
+
+    factor: FactorState
+
+    @property
+    def ok(self) -> Array:
+        """0-d boolean: False if, under a trace, the last update was refused."""
+        return self.factor.ok
+
+    def with_ok(self, ok: Array) -> Self:
+        """Return the state with its flag set."""
+        return self._replace(factor=self.factor._replace(ok=ok))
+
+
+@dataclass(frozen=True, kw_only=True)
+class SingleFactorFB(FisherBlock[SingleFactorState]):
+    """Abstract base of the full and the diagonal blocks: damped by the damping itself.
+
+    Attributes:
+        factor: The factor, made from the block's fields.
+    """
+
+    factor: FisherFactor = field(init=False, repr=False, compare=False)
+
+    def init(self, like: Array) -> SingleFactorState:
+        """Return the state before any data; see `FisherBlock.init`."""
+        return SingleFactorState(self.factor.init(like))
+
+    def init_inverses(self, state: SingleFactorState) -> SingleFactorState:
+        """Return `state` with its statistics, and nothing computed from them yet."""
+        return SingleFactorState(self.factor.init_inverses(state.factor))
+
+    def update_inverses(
+        self, state: SingleFactorState, damping: Scalar
+    ) -> SingleFactorState:
+        """Compute all that is registered; see `FisherBlock.update_inverses`."""
+        return SingleFactorState(self.factor.update_inverses(state.factor, damping))
+
+    def multiply_matpower(
+        self, state: SingleFactorState, vector: Params, exp: float
+    ) -> Params:
+        """Return a power times `vector`; see `FisherBlock.multiply_matpower`."""
+        operator = self.factor.get_matpower(state.factor, exp)
+        return self._multiply(state, operator, vector, transpose=False)
+
+    def multiply_cholesky(
+        self, state: SingleFactorState, vector: Params, transpose: bool = False
+    ) -> Params:
+        """Return ``L`` times `vector`; see `FisherBlock.multiply_cholesky`.
+
+        Of a diagonal block, ``L`` is the power 1/2.
+        """
+        operator = self.factor.get_cholesky(state.factor)
+        return self._multiply(state, operator, vector, transpose=transpose)
+
+    def multiply_cholesky_inverse(
+        self, state: SingleFactorState, vector: Params, transpose: bool = False
+    ) -> Params:
+        """Return ``inv(L)`` times `vector`; see `FisherBlock.multiply_cholesky`."""
+        operator = self.factor.get_cholesky_inverse(state.factor)
+        return self._multiply(state, operator, vector, transpose=transpose)
+
+    def full_fisher_block(self, state: SingleFactorState) -> Array:
+        """Return the factor's matrix, undamped and dense."""
+        return self.factor.get_cov(state.factor)
+
+    def _multiply(
+        self,
+        state: SingleFactorState,
+        operator: LinearOperator,
+        vector: Params,
+        *,
+        transpose: bool,
+    ) -> Params:
+        backend = self._vector_backend(state, vector)
+        flat = params_to_vector(backend, vector)
+        check_shape(flat, (self.factor.dimension,), "vector, flattened,", self.label)
+        product = operator.matmul(flat[:, None], adjoint=transpose)[:, 0]
+        params = vector_to_params(backend, product, vector)
+        return self._in_dtypes_of(backend, params, vector)
+
+    def _set_factor(self, factor: FisherFactor) -> None:
+        object.__setattr__(self, "factor", factor)

@@ -1,0 +1,111 @@
+"""`DenseSquareMatrixFactor`: a factor that stores its whole matrix."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from kfac_core import moving_average
+from kfac_core.backend import Backend
+from kfac_core.fisher_factors.base import FisherFactor
+from kfac_core.fisher_factors.state import Derived, FactorState
+from kfac_core.linalg import psd
+from kfac_core.linalg.operators import FullMatrixOperator
+from kfac_core.linalg.psd import Eigendecomposition
+from kfac_core.typing import Array, DampingId
+
+
+@dataclass(frozen=True, kw_only=True)
+class DenseSquareMatrixFactor(FisherFactor):
+    """Abstract base of the factors that store ``[n, n]``.
+
+    One Cholesky factorisation for each damping serves its inverse, Cholesky factor and
+    inverse Cholesky factor; one eigendecomposition serves all other powers. Which of
+    the two computes a power depends on the exponent alone, and not, as in the
+    original, on how many powers are registered.
+    """
+
+    @property
+    def cov_shape(self) -> tuple[int, ...]:
+        """``(n, n)``."""
+        return (self.dimension, self.dimension)
+
+    def get_cov_as_linear_operator(self, state: FactorState) -> FullMatrixOperator:
+        """Return the estimated matrix as an operator."""
+        return FullMatrixOperator(self.get_cov_var(state))
+
+    def get_eigendecomp(self, state: FactorState) -> Eigendecomposition:
+        """Return the eigendecomposition of the current statistics.
+
+        Args:
+            state: The state.
+
+        Returns:
+            Eigenvalues ``[n]``, ascending, clipped at zero; eigenvectors ``[n, n]``.
+        """
+        backend = self._backend(state)
+        cov = moving_average.value(backend, state.cov, self.label)
+        return psd.eigendecomposition(backend, cov)
+
+    def get_eigenvectors(self, state: FactorState) -> FullMatrixOperator:
+        """Return the eigenvectors of the stored eigendecomposition, as columns."""
+        self.get_eigenvalues(state)
+        return FullMatrixOperator(state.derived.eigendecompositions[0].vectors)
+
+    def _identity(self, backend: Backend, like: Array) -> Array:
+        device = backend.creation_device(like)
+        return backend.xp.eye(self.dimension, dtype=like.dtype, device=device)
+
+    def _operator(self, backend: Backend, stored: Array) -> FullMatrixOperator:
+        return FullMatrixOperator(stored)
+
+    def _power(self, backend: Backend, cov: Array, damping: Array, exp: float) -> Array:
+        return psd.power(backend, cov, damping, exp)
+
+    def _derive(
+        self,
+        backend: Backend,
+        cov: Array,
+        dampings: Mapping[DampingId, Array],
+    ) -> Derived:
+        factored = {
+            *(key for exp, key in self.stored_matpowers if psd.needs_cholesky(exp)),
+            *self.cholesky,
+            *self.cholesky_inverse,
+        }
+        choleskys = {
+            key: psd.cholesky(backend, cov, dampings[key])
+            for key in self.damping_ids
+            if key in factored
+        }
+        eigen = None
+        if self.eigendecomposition or any(
+            psd.needs_eigendecomposition(exp) for exp, _ in self.stored_matpowers
+        ):
+            eigen = psd.eigendecomposition(backend, cov)
+        return Derived(
+            dampings=tuple(dampings.values()),
+            matpowers=tuple(
+                psd.power(backend, cov, dampings[key], exp, choleskys.get(key), eigen)
+                for exp, key in self.stored_matpowers
+            ),
+            choleskys=tuple(choleskys[key] for key in self.cholesky),
+            cholesky_inverses=tuple(
+                psd.cholesky_inverse(backend, choleskys[key])
+                for key in self.cholesky_inverse
+            ),
+            eigendecompositions=(
+                (eigen,) if self.eigendecomposition and eigen is not None else ()
+            ),
+        )
+
+    def _witness(self, backend: Backend, statistic: Array) -> Array:
+        # The diagonal sums squares: NaN and infinity anywhere in a row show there.
+        return psd.diagonal(backend, statistic)
+
+    def _empty_eigendecomposition(
+        self, backend: Backend, like: Array
+    ) -> Eigendecomposition:
+        return Eigendecomposition(psd.diagonal(backend, like) * 0, like * 0)
+
+
+InverseProvidingFactor = DenseSquareMatrixFactor
+"""The name until r1.8."""

@@ -1,0 +1,57 @@
+"""The errors of factors that take some finding out."""
+
+from collections.abc import Iterable, Mapping
+
+from kfac_core.backend import Backend
+from kfac_core.errors import (
+    NotFiniteError,
+    NotPositiveDefiniteError,
+    NotRegisteredError,
+)
+from kfac_core.linalg import psd
+from kfac_core.typing import Array, DampingId
+
+
+def not_finite(
+    backend: Backend, label: str, data: Mapping[str, Iterable[Iterable[Array]]]
+) -> NotFiniteError:
+    """Find out whether the data or their statistics are not finite."""
+    for argument, sources in data.items():
+        for array in (tower for towers in sources for tower in towers):
+            if not bool(psd.is_finite(backend, array)):
+                msg = (
+                    f"{label}: {argument} holds NaN or infinity; the state is unchanged"
+                )
+                return NotFiniteError(msg)
+    msg = (
+        f"{label}: the statistics of {', '.join(data)} overflowed; scale the data, or"
+        " use a float64 state. The state is unchanged"
+    )
+    return NotFiniteError(msg)
+
+
+def not_positive_definite(
+    backend: Backend, label: str, trace: Array, dimension: int, damping: float
+) -> NotPositiveDefiniteError:
+    """Say which damping would do."""
+    # The backward error of a Cholesky factorisation moves eigenvalues by about n u |C|,
+    # and the norm is at most the trace: a damping above that is safe.
+    floor = dimension * float(backend.xp.finfo(trace.dtype).eps) * float(trace)
+    msg = (
+        f"{label}: the matrix plus damping {damping:g} is not positive definite in"
+        f" {trace.dtype} (trace {float(trace):g}); use a damping above {floor:.1g}, or"
+        " a float64 state. The state is unchanged"
+    )
+    return NotPositiveDefiniteError(msg)
+
+
+def not_registered(
+    label: str, what: str, damping_id: DampingId, served: str
+) -> NotRegisteredError:
+    """Say what is served instead, and how to register more."""
+    msg = (
+        f"{label}: {what} with damping id {damping_id!r} is not registered; served"
+        f" are {served}. Register it (register_matpower, ...: a new spec), then call"
+        " init_inverses and update_inverses"
+    )
+    return NotRegisteredError(msg)

@@ -1,0 +1,164 @@
+"""Factors from the square of the batch's summed gradient.
+
+With targets sampled from the model, cases are independent and their gradients have
+mean zero, so that ``E[(sum_i g_i)(sum_i g_i)'] / N`` is the Fisher: unbiased, from one
+gradient, with a relative variance of order one. It does not hold for the targets of
+the data, nor where one label is enumerated for a whole batch at once.
+"""
+
+from dataclasses import dataclass
+
+from kfac_core.arguments import as_scalar, as_sources, as_statistics
+from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
+from kfac_core.fisher_factors.diagonal import DiagonalFactor
+from kfac_core.fisher_factors.state import FactorState
+from kfac_core.linalg.parameters import params_to_vector
+from kfac_core.typing import Array, DType, Scalar, Sources
+
+
+@dataclass(frozen=True)
+class NaiveFullFactor(DenseSquareMatrixFactor):
+    """The whole Fisher of some parameters, from their batch-summed gradient.
+
+    Attributes:
+        size: Number of entries of the parameters.
+
+    Example:
+        >>> import numpy as np
+        >>> factor = NaiveFullFactor(size=2)
+        >>> gradient = np.asarray([1.0, 2.0])
+        >>> state = factor.init(gradient)
+        >>> state = factor.update_cov(state, gradient, batch_size=2, ema_decay=0.5)
+        >>> factor.get_cov(state)
+        array([[0.5, 1. ],
+               [1. , 2. ]])
+    """
+
+    size: int
+
+    @property
+    def dimension(self) -> int:
+        """Number of entries of the parameters."""
+        return self.size
+
+    def update_cov(
+        self,
+        state: FactorState,
+        params_grads: Sources,
+        batch_size: Scalar,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+    ) -> FactorState:
+        """Fold the outer product of the gradient with itself into the average.
+
+        Args:
+            state: The state; left as it is.
+            params_grads: Gradient of the loss summed over all cases, for the
+                parameters: an array, or a tuple of arrays; or a tuple of such tuples
+                (sources, summed).
+            batch_size: Number of cases, at least 1.
+            ema_decay: What the weights of earlier batches are multiplied by, in
+                [0, 1].
+            ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
+                without debiasing.
+
+        Returns:
+            The new state.
+
+        Raises:
+            ShapeError: If the gradient has another number of entries.
+            DTypeError: If an array is not real, or wider than the state.
+            NotFiniteError: If an array holds NaN or infinity. Under a trace the state
+                is kept, with ``ok`` False.
+            ArgumentError: If the batch size, the decay or the weight is out of range.
+        """
+        sources = as_sources(params_grads)
+        backend = self._backend(state, *(g for source in sources for g in source))
+        count = _count(backend, batch_size, state, self.label)
+        moments = []
+        for source in sources:
+            v = _vector(backend, source, self.size, state.cov.total.dtype, self.label)
+            moments.append(v[:, None] * v[None, :] / count)
+        data = {"params_grads": sources}
+        return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
+
+
+FullFactor = NaiveFullFactor
+"""The name until 2018."""
+
+
+@dataclass(frozen=True)
+class NaiveDiagonalFactor(DiagonalFactor):
+    """The diagonal of the Fisher of some parameters, from their summed gradient.
+
+    Attributes:
+        size: Number of entries of the parameters.
+    """
+
+    size: int
+
+    @property
+    def cov_shape(self) -> tuple[int, ...]:
+        """``(size, 1)``, as in the original."""
+        return (self.size, 1)
+
+    def update_cov(
+        self,
+        state: FactorState,
+        params_grads: Sources,
+        batch_size: Scalar,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+    ) -> FactorState:
+        """Fold the squared gradient into the average.
+
+        Arguments and errors are those of `NaiveFullFactor.update_cov`.
+
+        Returns:
+            The new state.
+        """
+        sources = as_sources(params_grads)
+        backend = self._backend(state, *(g for source in sources for g in source))
+        count = _count(backend, batch_size, state, self.label)
+        moments = []
+        for source in sources:
+            v = _vector(backend, source, self.size, state.cov.total.dtype, self.label)
+            moments.append((v * v / count)[:, None])
+        data = {"params_grads": sources}
+        return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
+
+
+def _count(
+    backend: Backend, batch_size: Scalar, state: FactorState, label: str
+) -> Array:
+    """Return the number of cases, 0-d, at least one."""
+    count = as_scalar(backend, batch_size, state.cov.total, "batch_size", label)
+    if not backend.is_traced(count) and not bool(count >= 1):
+        msg = f"{label}: batch_size is {batch_size}, expected at least 1"
+        raise ArgumentError(msg)
+    return count
+
+
+def _vector(
+    backend: Backend,
+    gradients: tuple[Array, ...],
+    size: int,
+    dtype: DType,
+    label: str,
+) -> Array:
+    """Return the gradients of one source as one vector ``[size]``."""
+    v = params_to_vector(
+        backend,
+        tuple(
+            as_statistics(backend, g, dtype, "params_grads", label) for g in gradients
+        ),
+    )
+    if v.shape[0] != size:
+        msg = (
+            f"{label}: params_grads has shapes {[tuple(g.shape) for g in gradients]}"
+            f" with {v.shape[0]} entries, expected {size}"
+        )
+        raise ShapeError(msg)
+    return v

@@ -1,0 +1,75 @@
+"""The state that all factors have."""
+
+from typing import NamedTuple
+
+from kfac_core.backend import Backend
+from kfac_core.errors import DTypeError, ShapeError
+from kfac_core.linalg.psd import Eigendecomposition
+from kfac_core.moving_average import MovingAverage
+from kfac_core.typing import Array
+
+
+class Derived(NamedTuple):
+    """What is computed from the statistics, all at one time.
+
+    Attributes:
+        dampings: 0-d, one for each of the factor's `damping_ids`.
+        matpowers: One for each of the factor's `stored_matpowers`.
+        choleskys: Lower Cholesky factors, one for each of ``cholesky``.
+        cholesky_inverses: Their inverses, one for each of ``cholesky_inverse``.
+        eigendecompositions: One if the factor asks for it, else none.
+    """
+
+    dampings: tuple[Array, ...]
+    matpowers: tuple[Array, ...]
+    choleskys: tuple[Array, ...]
+    cholesky_inverses: tuple[Array, ...]
+    eigendecompositions: tuple[Eigendecomposition, ...]
+
+
+class FactorState(NamedTuple):
+    """What a factor knows. Every leaf is an array: a pytree.
+
+    Attributes:
+        cov: Moving average of the statistics, of the factor's `cov_shape`.
+        derived: Powers and Cholesky factors as of the last `update_inverses`; zeros
+            before it.
+        computed: 0-d boolean: whether `update_inverses` ever ran.
+        ok: 0-d boolean: False if, under a trace, the last update would have raised;
+            the update was then refused and nothing else changed.
+    """
+
+    cov: MovingAverage
+    derived: Derived
+    computed: Array
+    ok: Array
+
+
+def check_state(
+    backend: Backend, state: FactorState, cov_shape: tuple[int, ...], label: str
+) -> None:
+    """Check that a state can be that of a factor.
+
+    Args:
+        backend: Backend of the state.
+        state: The state.
+        cov_shape: Shape of the factor's statistics.
+        label: Name of the factor, for the message.
+
+    Raises:
+        ShapeError: If the statistics are of another shape.
+        DTypeError: If they are neither float32 nor float64.
+    """
+    total = state.cov.total
+    if tuple(total.shape) != cov_shape:
+        msg = (
+            f"{label}: the state has statistics of shape {tuple(total.shape)}, expected"
+            f" {cov_shape}; it was made by another spec: use init of this one"
+        )
+        raise ShapeError(msg)
+    if total.dtype != backend.xp.float32 and total.dtype != backend.xp.float64:
+        msg = (
+            f"{label}: the state has dtype {total.dtype}, expected float32 or float64:"
+            " averages in half precision stop moving; use init"
+        )
+        raise DTypeError(msg)

@@ -1,0 +1,69 @@
+"""A backend on trial: what the checks know of it, and how they speak to it."""
+
+import dataclasses
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from kfac_core.backend import Backend
+from kfac_core.typing import Array, Device, Key
+
+
+def require(truth: Any, message: str) -> None:
+    """Raise an `AssertionError` unless `truth`, under ``python -O`` as well.
+
+    Args:
+        truth: What is claimed.
+        message: What was got and what was expected.
+
+    Raises:
+        AssertionError: If the claim does not hold.
+    """
+    if not truth:
+        raise AssertionError(message)
+
+
+@dataclasses.dataclass(frozen=True)
+class Candidate:
+    """A backend, with what of its library the protocol does not say.
+
+    Attributes:
+        backend: The backend on trial.
+        device: Where to put the arrays; the library's default if None.
+        make_key: Makes from a seed what the library draws random numbers from.
+    """
+
+    backend: Backend
+    device: Device = None
+    make_key: Callable[[int], Key] = np.random.default_rng
+
+    def array(self, values: Any, dtype: str | None = None) -> Array:
+        """Return an array of the library on the device, read-only if it can be.
+
+        Args:
+            values: A NumPy array, or what makes one.
+            dtype: NumPy name of the dtype; that of `values` if None.
+
+        Returns:
+            The array.
+        """
+        source = np.array(values, dtype=dtype)
+        source.flags.writeable = False
+        x = self.backend.from_numpy(source, self.device)
+        if isinstance(x, np.ndarray):
+            x.flags.writeable = False
+        return x
+
+    def numpy(self, x: Array) -> Any:
+        """Return the values of `x`."""
+        return self.backend.to_numpy(x)
+
+    def floats(self) -> Iterator[str]:
+        """Yield the names of the dtypes to check, float64 unless it is refused."""
+        yield "float32"
+        try:
+            self.array(np.zeros(1))
+        except TypeError:
+            return
+        yield "float64"

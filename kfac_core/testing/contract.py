@@ -1,0 +1,101 @@
+"""The contract of a backend, as checks that anyone's backend can be put to."""
+
+import dataclasses
+from collections.abc import Callable
+
+import numpy as np
+
+from kfac_core.backend import Backend
+from kfac_core.testing import (
+    arrays,
+    conversion,
+    factorisations,
+    products,
+    random_numbers,
+)
+from kfac_core.testing.candidate import Candidate
+from kfac_core.typing import Device, Key
+
+Check = Callable[[Candidate], None]
+
+CONTRACT: tuple[Check, ...] = (
+    arrays.follows_the_protocol,
+    conversion.survives_the_round_trip,
+    arrays.arrays_have_values,
+    conversion.is_found_by_its_arrays,
+    arrays.keeps_dtype_and_device,
+    arrays.leaves_arguments_alone,
+    arrays.compiled_functions_agree,
+    random_numbers.random_numbers_follow_the_key,
+    products.gram_is_accurate,
+    products.gram_is_symmetric,
+    products.gram_scales_exactly,
+    products.scatter_add_sums_by_index,
+    factorisations.cholesky_is_accurate,
+    factorisations.solutions_are_accurate,
+    factorisations.inverse_is_accurate,
+    factorisations.eigh_is_accurate,
+    factorisations.failed_cholesky_is_nan,
+    factorisations.eigh_of_nan_is_nan,
+)
+"""The checks: each takes a `Candidate` and raises an error that says what is wrong.
+
+With pytest: ``@pytest.mark.parametrize("check", CONTRACT, ids=lambda c: c.__name__)``.
+"""
+
+
+@dataclasses.dataclass(frozen=True)
+class Report:
+    """What a backend was found to do.
+
+    Attributes:
+        backend: Name of the backend.
+        dtypes: The dtypes that it was checked with.
+        passed: Names of the checks, all of which passed.
+    """
+
+    backend: str
+    dtypes: tuple[str, ...]
+    passed: tuple[str, ...]
+
+
+def check_backend(
+    backend: Backend,
+    *,
+    device: Device = None,
+    make_key: Callable[[int], Key] = np.random.default_rng,
+) -> Report:
+    """Put a backend to every check of the contract.
+
+    Args:
+        backend: The backend, registered for the type of its arrays.
+        device: Where to put the arrays; the library's default if None.
+        make_key: Makes from a seed what the library draws random numbers from.
+
+    Returns:
+        What was checked.
+
+    Raises:
+        AssertionError: If a check fails; the message names all that do, and why.
+
+    Example:
+        >>> from kfac_core.registry import load_backend
+        >>> check_backend(load_backend("numpy")).dtypes
+        ('float32', 'float64')
+    """
+    candidate = Candidate(backend, device, make_key)
+    failures = []
+    for check in CONTRACT:
+        try:
+            check(candidate)
+        # Whatever a backend raises is a finding.
+        except Exception as error:
+            failures.append(f"{check.__name__}: {type(error).__name__}: {error}")
+    if failures:
+        msg = (
+            f"backend {backend.name!r} fails {len(failures)} of {len(CONTRACT)} checks:"
+            + "".join(f"\n- {failure}" for failure in failures)
+        )
+        raise AssertionError(msg)
+    passed = tuple(check.__name__ for check in CONTRACT)
+    return Report(backend.name, tuple(candidate.floats()), passed)
