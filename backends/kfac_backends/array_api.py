@@ -45,20 +45,27 @@ class ArrayAPIBackend:
         return self._symmetric(self.xp.matmul(a.mT, a))
 
     def eigh(self, a: Array) -> tuple[Array, Array]:
-        """Return eigenvalues and eigenvectors; NaN where the library raises."""
+        """Return eigenvalues and eigenvectors; NaN for what is not finite."""
+        xp = self.xp
+        finite = xp.all(xp.isfinite(a), axis=(-2, -1))[..., None]
+        # Of a matrix with one NaN, libraries return some finite eigenvalues.
+        safe = xp.where(finite[..., None], a, xp.zeros_like(a))
         try:
-            values, vectors = self.xp.linalg.eigh(a)
+            values, vectors = xp.linalg.eigh(safe)
         except _LINALG_ERRORS:
             return self._nan(a[..., 0]), self._nan(a)
-        return values, vectors
+        return self._where(finite, values), self._where(finite[..., None], vectors)
 
     def cholesky(self, a: Array) -> Array:
-        """Return the lower factor; NaN where the library raises."""
+        """Return the lower factor; NaN where the library raises or has some NaN."""
+        xp = self.xp
         try:
-            factor: Array = self.xp.linalg.cholesky(a)
+            factor = xp.linalg.cholesky(a)
         except _LINALG_ERRORS:
             return self._nan(a)
-        return factor
+        diagonal = xp.linalg.diagonal(factor)
+        ok = xp.all(xp.isfinite(diagonal), axis=-1)[..., None, None]
+        return self._where(ok, factor)
 
     def cholesky_solve(self, factor: Array, b: Array) -> Array:
         """Solve with the factor, then with its transpose."""
@@ -121,6 +128,9 @@ class ArrayAPIBackend:
     def _symmetric(self, a: Array) -> Array:
         # a + b == b + a in floating point, so this is symmetric bit for bit.
         return (a + a.mT) * 0.5
+
+    def _where(self, ok: Array, x: Array) -> Array:
+        return self.xp.where(ok, x, self._nan(x))
 
     def _nan(self, like: Array) -> Array:
         nan: Array = self.xp.full_like(like, float("nan"))

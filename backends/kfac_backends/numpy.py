@@ -17,15 +17,17 @@ class NumPyBackend(ArrayAPIBackend):
 
     def check(self, x: Any) -> None:
         """Refuse matrices, masked arrays and anything that holds no numbers."""
-        if isinstance(x, np.matrix | np.ma.MaskedArray) or x.dtype.kind not in "biufc":
-            kind = type(x).__name__
+        kind = type(x).__name__
+        if isinstance(x, np.ndarray | np.generic):
             if x.dtype.kind not in "biufc":
                 kind = f"{kind} of dtype {x.dtype}"
-            msg = (
-                f"expected a plain numeric numpy.ndarray, got {kind}:"
-                " its products mean something else; convert it with np.asarray"
-            )
-            raise TypeError(msg)
+            elif not isinstance(x, np.matrix | np.ma.MaskedArray):
+                return
+        msg = (
+            f"expected a plain numeric numpy.ndarray, got {kind}:"
+            " its products mean something else; convert it with np.asarray"
+        )
+        raise TypeError(msg)
 
     def device(self, x: Any) -> Device:
         """Return the one device that there is."""

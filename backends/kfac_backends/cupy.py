@@ -1,0 +1,110 @@
+"""CuPy: cuBLAS and cuSOLVER.
+
+As everywhere in CuPy, results lie on the current device: with several GPUs, work in
+``with x.device:``. Importing this module needs no GPU.
+"""
+
+from typing import Any
+
+import array_api_compat.cupy
+import cupy
+import numpy as np
+
+from kfac_backends.array_api import ArrayAPIBackend
+from kfac_core.typing import Array, Device, DType, Key
+
+
+class CuPyBackend(ArrayAPIBackend):
+    """Factorisations that report failure; CuPy by default ignores it.
+
+    Reading the report waits for the device, once for each Cholesky factor.
+    A stack of matrices fails as a whole.
+    """
+
+    def check(self, x: Any) -> None:
+        """Refuse anything that holds no numbers."""
+        if not isinstance(x, cupy.ndarray) or x.dtype.kind not in "biufc":
+            kind = type(x).__name__
+            if isinstance(x, cupy.ndarray):
+                kind = f"{kind} of dtype {x.dtype}"
+            msg = f"expected a numeric cupy.ndarray, got {kind}"
+            raise TypeError(msg)
+
+    def eigh(self, a: Any) -> tuple[Array, Array]:
+        """Return the eigendecomposition; NaN for what is not finite."""
+        import cupyx
+
+        finite = cupy.isfinite(a).all(axis=(-2, -1))[..., None]
+        # cuSOLVER promises nothing for NaN: it must not see any.
+        safe = cupy.where(finite[..., None], a, cupy.zeros_like(a))
+        try:
+            with cupyx.errstate(linalg="raise"):
+                values, vectors = cupy.linalg.eigh(safe)
+        except np.linalg.LinAlgError:
+            return self._nan(a[..., 0]), self._nan(a)
+        return (
+            cupy.where(finite, values, self._nan(values)),
+            cupy.where(finite[..., None], vectors, self._nan(vectors)),
+        )
+
+    def cholesky(self, a: Any) -> Array:
+        """Return the lower factor by potrf."""
+        import cupyx
+
+        try:
+            with cupyx.errstate(linalg="raise"):
+                factor = cupy.linalg.cholesky(a)
+        except np.linalg.LinAlgError:
+            return self._nan(a)
+        ok = cupy.isfinite(factor).all(axis=(-2, -1))[..., None, None]
+        whole: Array = cupy.where(ok, factor, self._nan(factor))
+        return whole
+
+    def solve_triangular(
+        self, factor: Any, b: Any, *, transpose: bool = False
+    ) -> Array:
+        """Solve by trsm."""
+        # Loads cuBLAS, which a machine without a GPU lacks.
+        from cupyx.scipy.linalg import solve_triangular
+
+        solution: Array = solve_triangular(
+            factor, b, lower=True, trans="T" if transpose else "N"
+        )
+        return solution
+
+    def scatter_add(self, size: int, indices: Any, weights: Any) -> Array:
+        """Add atomically: the order of the additions is not fixed."""
+        import cupyx
+
+        total: Any = cupy.zeros(size, dtype=weights.dtype)
+        cupyx.scatter_add(total, indices, weights)
+        return total  # type: ignore[no-any-return]
+
+    def uniform(
+        self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device
+    ) -> Array:
+        """Draw from a `cupy.random.Generator` on `device`."""
+        with cupy.cuda.Device(device):
+            drawn: Array = key.random(shape, dtype=dtype)
+        return drawn
+
+    def normal(
+        self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device
+    ) -> Array:
+        """Draw from a `cupy.random.Generator` on `device`."""
+        with cupy.cuda.Device(device):
+            drawn: Array = key.standard_normal(shape, dtype=dtype)
+        return drawn
+
+    def to_numpy(self, x: Any) -> Any:
+        """Copy to the host, after the work that `x` waits for."""
+        return cupy.asnumpy(x)
+
+    def from_numpy(self, x: Any, device: Device = None) -> Array:
+        """Copy to a device, the current one by default."""
+        with cupy.cuda.Device(device):
+            copied: Array = cupy.array(np.array(x, order="C"), blocking=True)
+        return copied
+
+
+backend = CuPyBackend(array_api_compat.cupy, "cupy")

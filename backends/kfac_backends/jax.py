@@ -1,0 +1,158 @@
+"""JAX: arrays and tracers on any of its devices, one or many.
+
+Everything works under `jax.jit`, `jax.vmap` and sharding. The backend reads the
+user's ``jax_enable_x64`` and never sets it: where float64 is asked for and not
+enabled, it says so rather than return float32.
+"""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import jax.scipy.linalg
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+
+from kfac_backends.array_api import ArrayAPIBackend
+from kfac_core.typing import Array, Device, DType, Key
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class JAXBackend(ArrayAPIBackend):
+    """XLA, with products in full precision: its default on GPU and TPU is less."""
+
+    def check(self, x: Any) -> None:
+        """Refuse random keys and whatever else of JAX holds no numbers."""
+        if not isinstance(x, jax.Array):
+            msg = f"expected a jax.Array, got {type(x).__name__}"
+            raise TypeError(msg)
+        if jnp.issubdtype(x.dtype, jax.dtypes.extended):
+            msg = f"expected a numeric jax.Array, got one of dtype {x.dtype}"
+            raise TypeError(msg)
+
+    def device(self, x: Any) -> Device:
+        """Return the set of devices that hold `x`, sharded or copied alike."""
+        return None if isinstance(x, jax.core.Tracer) else frozenset(x.devices())
+
+    def is_traced(self, x: Array) -> bool:
+        """Say whether `x` is a tracer."""
+        return isinstance(x, jax.core.Tracer)
+
+    def gram(self, a: Any) -> Array:
+        """Return ``a.T @ a`` without TF32 or bfloat16 inside."""
+        return self._symmetric(jnp.matmul(a.mT, a, precision="highest"))
+
+    def eigh(self, a: Any) -> tuple[Array, Array]:
+        """Return the eigendecomposition; NaN for what is not finite."""
+        finite = jnp.isfinite(a).all((-2, -1))[..., None]
+        # Of a matrix with one NaN, LAPACK returns some finite eigenvalues.
+        values, vectors = jnp.linalg.eigh(
+            jnp.where(finite[..., None], a, 0.0), symmetrize_input=False
+        )
+        return (
+            jnp.where(finite, values, jnp.nan),
+            jnp.where(finite[..., None], vectors, jnp.nan),
+        )
+
+    def cholesky(self, a: Any) -> Array:
+        """Return the lower factor, NaN throughout where there is none."""
+        factor = jnp.linalg.cholesky(a, symmetrize_input=False)
+        diagonal = jnp.diagonal(factor, axis1=-2, axis2=-1)
+        ok = jnp.isfinite(diagonal).all(-1)[..., None, None]
+        whole: Array = jnp.where(ok, factor, jnp.nan)
+        return whole
+
+    def cholesky_solve(self, factor: Any, b: Any) -> Array:
+        """Solve with the factor, then with its transpose."""
+        solution: Array = jax.scipy.linalg.cho_solve((factor, True), b)
+        return solution
+
+    def cholesky_inverse(self, factor: Any) -> Array:
+        """Return the solution for the identity, one triangle mirrored."""
+        eye = jnp.broadcast_to(self._eye(factor), factor.shape)
+        lower = jnp.tril(jax.scipy.linalg.cho_solve((factor, True), eye))
+        mirrored: Array = lower + jnp.tril(lower, -1).mT
+        return mirrored
+
+    def solve_triangular(
+        self, factor: Any, b: Any, *, transpose: bool = False
+    ) -> Array:
+        """Solve by XLA's triangular solver."""
+        solution: Array = jax.scipy.linalg.solve_triangular(
+            factor, b, lower=True, trans="T" if transpose else "N"
+        )
+        return solution
+
+    def scatter_add(self, size: int, indices: Any, weights: Any) -> Array:
+        """Add by index; what lies beyond `size` is dropped."""
+        zeros = jnp.zeros(size, weights.dtype, device=self._device(weights))
+        total: Array = zeros.at[indices].add(weights, mode="drop")
+        return total
+
+    def stop_gradient(self, x: Any) -> Array:
+        """Return `x` as a constant of differentiation."""
+        constant: Array = jax.lax.stop_gradient(x)
+        return constant
+
+    def uniform(
+        self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device
+    ) -> Array:
+        """Draw from a key of `jax.random.key`."""
+        _check_enabled(dtype)
+        return _put(jax.random.uniform(key, shape, dtype), device)
+
+    def normal(
+        self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device
+    ) -> Array:
+        """Draw from a key of `jax.random.key`."""
+        _check_enabled(dtype)
+        return _put(jax.random.normal(key, shape, dtype), device)
+
+    def to_numpy(self, x: Any) -> Any:
+        """Copy from all the devices that hold a part."""
+        return np.array(x)
+
+    def from_numpy(self, x: Any, device: Device = None) -> Array:
+        """Copy; without x64, integers become JAX's own of 32 bits if they fit."""
+        values = np.array(x, order="C")
+        if values.dtype.kind in "iu":
+            narrow = values.astype(jax.dtypes.canonicalize_dtype(values.dtype))
+            if np.array_equal(narrow, values):
+                values = narrow
+        _check_enabled(values.dtype)
+        return _put(jnp.asarray(values), device)
+
+    def jit(self, function: F) -> F:
+        """Compile by `jax.jit`."""
+        compiled: F = jax.jit(function)
+        return compiled
+
+    def _device(self, x: Any) -> Device:
+        # Under a trace the compiler places what is created.
+        if isinstance(x, jax.core.Tracer):
+            return None
+        # How `x` is cut does not fit arrays of other ranks: a copy on each device does.
+        if isinstance(x.sharding, NamedSharding):
+            return NamedSharding(x.sharding.mesh, PartitionSpec())
+        return x.device if len(x.devices()) == 1 else None
+
+
+def _check_enabled(dtype: DType) -> None:
+    """Refuse a dtype that JAX would silently replace by one of half its size."""
+    enabled = jax.dtypes.canonicalize_dtype(dtype)
+    if enabled != dtype:
+        msg = (
+            f"JAX would silently make {np.dtype(dtype)} into {enabled}: call"
+            " jax.config.update('jax_enable_x64', True) first, or ask for it"
+        )
+        raise TypeError(msg)
+
+
+def _put(x: Any, device: Device) -> Array:
+    placed: Array = x if device is None else jax.device_put(x, device)
+    return placed
+
+
+backend = JAXBackend(jnp, "jax")

@@ -1,0 +1,198 @@
+"""PyTorch: CPU and CUDA tensors, eager, compiled, or mapped by `torch.func`.
+
+No function waits for the device to tell whether it succeeded: failures are NaN.
+Random numbers come from a `torch.Generator`, which ``torch.compile`` cannot trace:
+draw outside of what is compiled.
+"""
+
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+
+import array_api_compat.torch
+import numpy as np
+import torch
+from torch._subclasses.fake_tensor import FakeTensor
+
+from kfac_backends.array_api import ArrayAPIBackend
+from kfac_core.typing import Array, Device, DType, Key
+
+F = TypeVar("F", bound=Callable[..., Any])
+
+
+class TorchBackend(ArrayAPIBackend):
+    """LAPACK, MAGMA and cuSOLVER, as `torch.linalg` chooses."""
+
+    def check(self, x: Any) -> None:
+        """Refuse sparse, quantized and other tensors without plain strides."""
+        if not isinstance(x, torch.Tensor):
+            msg = f"expected a torch.Tensor, got {type(x).__name__}"
+            raise TypeError(msg)
+        if x.layout != torch.strided or x.is_quantized:
+            kind = "quantized" if x.is_quantized else str(x.layout)
+            msg = (
+                f"expected a strided torch.Tensor, got a {kind} one:"
+                " convert it with .to_dense() or .dequantize()"
+            )
+            raise TypeError(msg)
+
+    def is_traced(self, x: Any) -> bool:
+        """Say whether `x` is being compiled, has no storage, or is mapped over."""
+        # Dynamo takes the first for a constant and never reads the rest.
+        return (
+            torch.compiler.is_compiling()
+            or isinstance(x, FakeTensor)
+            or x.is_meta
+            or torch._C._functorch.is_functorch_wrapped_tensor(x)
+        )
+
+    def gram(self, a: Any) -> Array:
+        """Return ``a.T @ a``, not lowered to bfloat16 or TF32 by the caller's settings.
+
+        Under ``torch.compile`` the caller's setting of TF32 does hold, as it does for
+        everything else that is compiled.
+        """
+        with _no_autocast(a), _no_tf32(a):
+            return self._symmetric(a.mT @ a)
+
+    def eigh(self, a: Any) -> tuple[Array, Array]:
+        """Return the eigendecomposition; NaN for what is not finite."""
+        finite = torch.isfinite(a).all(-1).all(-1)[..., None]
+        # What LAPACK does with NaN depends on its maker: it must not see any.
+        safe = torch.where(finite[..., None], a, 0.0)
+        try:
+            values, vectors = torch.linalg.eigh(safe)
+        except torch.linalg.LinAlgError:  # does not converge
+            return self._nan(a[..., 0]), self._nan(a)
+        return (
+            torch.where(finite, values, torch.nan),
+            torch.where(finite[..., None], vectors, torch.nan),
+        )
+
+    def cholesky(self, a: Any) -> Array:
+        """Return the lower factor, without waiting for the flag of its success."""
+        factor, info = torch.linalg.cholesky_ex(a, check_errors=False)
+        diagonal = torch.diagonal(factor, dim1=-2, dim2=-1)
+        ok = (info == 0) & torch.isfinite(diagonal).all(-1)
+        whole: Array = torch.where(ok[..., None, None], factor, torch.nan)
+        return whole
+
+    def cholesky_solve(self, factor: Any, b: Any) -> Array:
+        """Solve by potrs."""
+        solution: Array = torch.cholesky_solve(b, factor)
+        return solution
+
+    def cholesky_inverse(self, factor: Any) -> Array:
+        """Return the inverse by potri, one triangle mirrored."""
+        lower = torch.tril(torch.cholesky_inverse(factor))
+        mirrored: Array = lower + torch.tril(lower, -1).mT
+        return mirrored
+
+    def solve_triangular(
+        self, factor: Any, b: Any, *, transpose: bool = False
+    ) -> Array:
+        """Solve by trsm."""
+        solution: Array = torch.linalg.solve_triangular(
+            factor.mT if transpose else factor, b, upper=transpose
+        )
+        return solution
+
+    def scatter_add(self, size: int, indices: Any, weights: Any) -> Array:
+        """Add by index; on CUDA the order of the additions is not fixed."""
+        zeros = torch.zeros(size, dtype=weights.dtype, device=weights.device)
+        total: Array = zeros.index_add(0, indices.to(torch.int64), weights)
+        return total
+
+    def stop_gradient(self, x: Any) -> Array:
+        """Detach."""
+        detached: Array = x.detach()
+        return detached
+
+    def uniform(
+        self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device
+    ) -> Array:
+        """Draw from a `torch.Generator` on `device`."""
+        drawn: Array = torch.rand(
+            shape, generator=key, dtype=dtype, device=_device_of(key, device)
+        )
+        return drawn
+
+    def normal(
+        self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device
+    ) -> Array:
+        """Draw from a `torch.Generator` on `device`."""
+        drawn: Array = torch.randn(
+            shape, generator=key, dtype=dtype, device=_device_of(key, device)
+        )
+        return drawn
+
+    def to_numpy(self, x: Any) -> Any:
+        """Copy, in float32 what NumPy has no dtype for (bfloat16, float8)."""
+        if x.is_floating_point() and x.dtype not in _NUMPY_FLOATS:
+            x = x.to(torch.float32)
+        return np.array(x.numpy(force=True))
+
+    def from_numpy(self, x: Any, device: Device = None) -> Array:
+        """Copy."""
+        # C order first: PyTorch knows no negative strides, and through DLPack they
+        # abort the process.
+        copied: Array = torch.from_numpy(np.array(x, order="C")).to(device)
+        return copied
+
+    def jit(self, function: F) -> F:
+        """Compile by ``torch.compile``."""
+        compiled: F = torch.compile(function)
+        return compiled
+
+
+_NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
+
+
+def _no_autocast(a: Any) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which products keep the precision of `a`."""
+    kind = a.device.type
+    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
+        context: contextlib.AbstractContextManager[Any] = torch.autocast(
+            kind, enabled=False
+        )
+        return context
+    return contextlib.nullcontext()
+
+
+@contextlib.contextmanager
+def _tf32_disabled() -> Iterator[None]:
+    settings = torch.backends.cuda.matmul
+    # PyTorch before 2.9 has the switch alone; since then, reading the switch is an
+    # error where the user chose by name.
+    by_name = hasattr(settings, "fp32_precision")
+    name, off = ("fp32_precision", "ieee") if by_name else ("allow_tf32", False)
+    saved = getattr(settings, name)
+    setattr(settings, name, off)
+    try:
+        yield
+    finally:
+        setattr(settings, name, saved)
+
+
+def _no_tf32(a: Any) -> contextlib.AbstractContextManager[Any]:
+    """Return a context in which products of float32 on CUDA are of float32."""
+    if a.is_cuda and a.dtype == torch.float32 and not torch.compiler.is_compiling():
+        return _tf32_disabled()
+    return contextlib.nullcontext()
+
+
+def _device_of(key: Key, device: Device) -> Device:
+    """Return the device to draw on, which must be that of the generator."""
+    if not isinstance(key, torch.Generator):
+        msg = f"expected a torch.Generator as key, got {type(key).__name__}"
+        raise TypeError(msg)
+    if device is not None and torch.device(device).type != key.device.type:
+        msg = (
+            f"the key is a torch.Generator on {key.device}, but numbers on {device} are"
+            f" asked for: make the key with torch.Generator({str(device)!r})"
+        )
+        raise TypeError(msg)
+    return key.device if device is None else device
+
+
+backend = TorchBackend(array_api_compat.torch, "torch")
