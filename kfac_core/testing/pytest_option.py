@@ -1,0 +1,23 @@
+"""The option ``--golden DIR`` of this project's own test suite.
+
+A pytest plugin, since pytest looks for its configuration beside every folder that it
+is given: an option that a ``conftest.py`` defines is not known yet when its value is a
+folder outside of the project. Elsewhere than in a checkout it adds nothing.
+"""
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import pytest
+
+
+def pytest_addoption(parser: "pytest.Parser") -> None:
+    """Add the option where the tests that read it are."""
+    if (Path.cwd() / "tests" / "golden").is_dir():
+        parser.addoption(
+            "--golden",
+            metavar="DIR",
+            type=Path,
+            help="run the recorded cases (*.npz) in DIR, and no other test",
+        )

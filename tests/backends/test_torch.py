@@ -1,0 +1,77 @@
+"""What only PyTorch has: layouts, autocast, TF32, generators with a device."""
+
+import numpy as np
+import pytest
+
+from kfac_core.registry import backend_of, load_backend
+
+
+@pytest.fixture
+def backend(torch):
+    return load_backend("torch")
+
+
+def test_sparse_and_quantized_tensors_are_refused(torch, backend):
+    with pytest.raises(TypeError, match=r"got a torch\.sparse_coo one: convert"):
+        backend.check(torch.eye(3).to_sparse())
+    with pytest.raises(TypeError, match=r"expected a torch\.Tensor, got Size"):
+        backend_of(torch.Size([3]))
+
+
+def test_parameters_are_arrays(torch, backend):
+    assert backend_of(torch.nn.Parameter(torch.ones(3)), torch.ones(2)) is backend
+
+
+def test_meta_tensors_have_no_value(torch, backend):
+    x = torch.ones((3, 2), device="meta")
+    assert backend.is_traced(x)
+    assert backend.gram(x).shape == (2, 2)
+
+
+def test_gram_keeps_float32_under_autocast(torch, backend, rng):
+    x = backend.from_numpy(rng.standard_normal((50, 4)).astype("float32"))
+    outside = backend.gram(x)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert (x.mT @ x).dtype == torch.bfloat16
+        inside = backend.gram(x)
+        compiled = torch.compile(backend.gram, fullgraph=True, backend="aot_eager")(x)
+    assert torch.equal(inside, outside)
+    assert torch.equal(compiled, outside)
+
+
+@pytest.mark.parametrize("precision", ["highest", "high", "medium"])
+def test_tf32_is_off_for_a_product_and_the_setting_is_kept(torch, precision):
+    from kfac_backends.torch import _tf32_disabled
+
+    settings = torch.backends.cuda.matmul
+    if not hasattr(settings, "fp32_precision"):
+        pytest.skip("PyTorch before 2.9")
+    before = torch.get_float32_matmul_precision()
+    try:
+        torch.set_float32_matmul_precision(precision)
+        chosen = settings.fp32_precision
+        with _tf32_disabled():
+            assert settings.fp32_precision == "ieee"
+        assert settings.fp32_precision == chosen
+        assert torch.get_float32_matmul_precision() == precision
+    finally:
+        torch.set_float32_matmul_precision(before)
+
+
+def test_gradients_pass_until_they_are_stopped(torch, backend):
+    x = torch.ones((3, 2), requires_grad=True)
+    assert backend.gram(x).requires_grad
+    assert not backend.gram(backend.stop_gradient(x)).requires_grad
+
+
+def test_bfloat16_becomes_float32_in_numpy(torch, backend):
+    values = backend.to_numpy(torch.tensor([1.0, 2.5], dtype=torch.bfloat16))
+    assert values.dtype == np.float32
+    assert values.tolist() == [1.0, 2.5]
+
+
+def test_keys_of_another_kind_or_device_are_refused(torch, backend):
+    with pytest.raises(TypeError, match=r"expected a torch\.Generator as key, got int"):
+        backend.uniform(0, (2,), torch.float32, None)
+    with pytest.raises(TypeError, match=r"Generator on cpu, but numbers on cuda:0"):
+        backend.normal(torch.Generator(), (2,), torch.float32, torch.device("cuda:0"))
