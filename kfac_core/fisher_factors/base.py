@@ -11,7 +11,12 @@ from kfac_core.backend import Backend
 from kfac_core.errors import NotComputedError, NotRegisteredError
 from kfac_core.fisher_factors import messages
 from kfac_core.fisher_factors.registration import DEFAULT_DAMPING_ID, Registration
-from kfac_core.fisher_factors.state import Derived, FactorState, check_state
+from kfac_core.fisher_factors.state import (
+    Derived,
+    FactorState,
+    check_derived,
+    check_statistics,
+)
 from kfac_core.linalg import psd
 from kfac_core.linalg.operators import LinearOperator, multiply
 from kfac_core.linalg.psd import Eigendecomposition
@@ -66,7 +71,9 @@ class FisherFactor(Registration, ABC):
         Returns:
             A state for this spec.
         """
-        return self._empty(self._backend(state), state.cov)
+        backend = backend_of(state.cov.total)
+        check_statistics(backend, state, self.cov_shape, self.label)
+        return self._empty(backend, state.cov)
 
     def update_inverses(self, state: FactorState, damping: Dampings) -> FactorState:
         """Compute all that is registered from the current statistics.
@@ -295,7 +302,15 @@ class FisherFactor(Registration, ABC):
     def _backend(self, state: FactorState, *data: Array) -> Backend:
         """Return the backend of a state and of data, the state's form checked."""
         backend = backend_of(state.cov.total, *data)
-        check_state(backend, state, self.cov_shape, self.label)
+        check_statistics(backend, state, self.cov_shape, self.label)
+        served = (
+            len(self.damping_ids),
+            len(self.stored_matpowers),
+            len(self.cholesky),
+            len(self.cholesky_inverse),
+            int(self.eigendecomposition),
+        )
+        check_derived(state, served, self.label)
         return backend
 
     def _computed(self, state: FactorState) -> Backend:

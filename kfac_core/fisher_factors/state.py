@@ -45,10 +45,10 @@ class FactorState(NamedTuple):
     ok: Array
 
 
-def check_state(
+def check_statistics(
     backend: Backend, state: FactorState, cov_shape: tuple[int, ...], label: str
 ) -> None:
-    """Check that a state can be that of a factor.
+    """Check that a state's statistics can be those of a factor.
 
     Args:
         backend: Backend of the state.
@@ -73,3 +73,24 @@ def check_state(
             " averages in half precision stop moving; use init"
         )
         raise DTypeError(msg)
+
+
+def check_derived(state: FactorState, served: tuple[int, ...], label: str) -> None:
+    """Check that a state has a place for all that a factor serves.
+
+    Args:
+        state: The state.
+        served: Number of arrays that the factor keeps in each field of `Derived`.
+        label: Name of the factor, for the message.
+
+    Raises:
+        ShapeError: If it has not.
+    """
+    found = tuple(map(len, state.derived))
+    if found != served:
+        msg = (
+            f"{label}: the state keeps {dict(zip(Derived._fields, found, strict=True))}"
+            f" arrays, expected {served}; it was made by a spec that serves other"
+            " powers: use init_inverses of this one"
+        )
+        raise ShapeError(msg)

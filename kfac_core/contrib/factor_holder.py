@@ -1,0 +1,219 @@
+"""A factor's spec, state and data in one object with the original's methods."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any
+
+from kfac_core import fisher_factors as core
+from kfac_core.contrib.damping_functions import DampingFunc, damping_of, id_of
+from kfac_core.errors import NotComputedError
+from kfac_core.linalg.operators import LinearOperator
+from kfac_core.linalg.psd import Eigendecomposition
+from kfac_core.typing import Array, DampingId, Scalar
+
+
+class FisherFactor:
+    """Base of the factors, and the holder of each.
+
+    Attributes:
+        spec: The factor of `kfac_core` that does the work.
+    """
+
+    def __init__(self, spec: core.FisherFactor, data: tuple[Any, ...], like: Array):
+        """Hold a spec and the data of its updates.
+
+        Args:
+            spec: The factor.
+            data: Arguments of its `update_cov`.
+            like: Array that gives library, device and dtype of the state.
+        """
+        self.spec = spec
+        self._data = data
+        self._like = like
+        self._dampings: dict[DampingId, DampingFunc] = {}
+        self._served = spec
+        self._state: core.FactorState | None = None
+
+    @property
+    def name(self) -> str:
+        """The spec in words: equal for equal constructor arguments."""
+        return self.spec.name or repr(self.spec)
+
+    @property
+    def state(self) -> core.FactorState:
+        """The state as it is now.
+
+        Raises:
+            NotComputedError: Before `instantiate_cov_variables`.
+        """
+        if self._state is None:
+            msg = f"{self.spec.label}: call instantiate_cov_variables first"
+            raise NotComputedError(msg)
+        return self._state
+
+    @state.setter
+    def state(self, state: core.FactorState) -> None:
+        self._state = state
+
+    def instantiate_cov_variables(self) -> None:
+        """Make the statistics, at their initial value."""
+        self.state = self._served.init(self._like)
+
+    def make_covariance_update_op(
+        self, ema_decay: Scalar, ema_weight: Scalar | None = None
+    ) -> Callable[..., Array]:
+        """Return a callable that folds a batch into the statistics.
+
+        Args:
+            ema_decay: As in `update_cov` of the spec.
+            ema_weight: Likewise.
+
+        Returns:
+            Called bare it uses the arrays of the constructor; called with new arrays
+            of the same structure, those. It returns the statistics as they are stored.
+        """
+
+        def op(*data: Any) -> Array:
+            given = self._arrange(*data) if data else self._data
+            self.state = self._served.update_cov(
+                self.state, *given, ema_decay=ema_decay, ema_weight=ema_weight
+            )
+            return self.get_cov_var()
+
+        return op
+
+    def instantiate_inv_variables(self) -> None:
+        """Make a place for all that is registered by now."""
+        self._served = self.spec
+        self.state = self._served.init_inverses(self.state)
+
+    def make_inverse_update_ops(self) -> list[Callable[[], None]]:
+        """Return callables that compute all that is registered: one, or none."""
+
+        def op() -> None:
+            dampings = {key: damping_of(f) for key, f in self._dampings.items()}
+            self.state = self._served.update_inverses(self.state, dampings)
+
+        return [op] if self._served.damping_ids else []
+
+    def get_cov(self) -> Array:
+        """Return the estimated matrix, dense ``[n, n]``."""
+        return self._served.get_cov(self.state)
+
+    def get_cov_var(self) -> Array:
+        """Return the statistics as they are stored."""
+        return self._served.get_cov_var(self.state)
+
+    def get_cov_as_linear_operator(self) -> LinearOperator:
+        """Return the estimated matrix as an operator."""
+        return self._served.get_cov_as_linear_operator(self.state)
+
+    def get_eigendecomp(self) -> Eigendecomposition:
+        """Return eigenvalues and eigenvectors of the current statistics."""
+        return self._served.get_eigendecomp(self.state)
+
+    def register_matpower(self, exp: float, damping_func: DampingFunc) -> None:
+        """Ask for ``(C + damping_func() I)^exp``."""
+        self.spec = self.spec.register_matpower(exp, self._known(damping_func))
+
+    def register_inverse(self, damping_func: DampingFunc) -> None:
+        """Ask for the damped inverse."""
+        self.register_matpower(-1, damping_func)
+
+    def register_cholesky(self, damping_func: DampingFunc) -> None:
+        """Ask for the damped lower Cholesky factor."""
+        self.spec = self.spec.register_cholesky(self._known(damping_func))
+
+    def register_cholesky_inverse(self, damping_func: DampingFunc) -> None:
+        """Ask for the inverse of the damped lower Cholesky factor."""
+        self.spec = self.spec.register_cholesky_inverse(self._known(damping_func))
+
+    def get_matpower(self, exp: float, damping_func: DampingFunc) -> LinearOperator:
+        """Return ``(C + damping_func() I)^exp``: as stored, or the power 1 fresh."""
+        spec, state = self._serving(exp, damping_func)
+        return spec.get_matpower(state, exp, id_of(damping_func))
+
+    def get_inverse(self, damping_func: DampingFunc) -> LinearOperator:
+        """Return the damped inverse as stored."""
+        return self.get_matpower(-1, damping_func)
+
+    def get_cholesky(self, damping_func: DampingFunc) -> LinearOperator:
+        """Return the damped lower Cholesky factor as stored."""
+        return self._served.get_cholesky(self.state, id_of(damping_func))
+
+    def get_cholesky_inverse(self, damping_func: DampingFunc) -> LinearOperator:
+        """Return the inverse of the damped lower Cholesky factor as stored."""
+        return self._served.get_cholesky_inverse(self.state, id_of(damping_func))
+
+    def left_multiply_matpower(
+        self, x: Array, exp: float, damping_func: DampingFunc
+    ) -> Array:
+        """Return ``(C + damping_func() I)^exp @ x``."""
+        spec, state = self._serving(exp, damping_func)
+        return spec.left_multiply_matpower(state, x, exp, id_of(damping_func))
+
+    def right_multiply_matpower(
+        self, x: Array, exp: float, damping_func: DampingFunc
+    ) -> Array:
+        """Return ``x @ (C + damping_func() I)^exp``."""
+        spec, state = self._serving(exp, damping_func)
+        return spec.right_multiply_matpower(state, x, exp, id_of(damping_func))
+
+    def _arrange(self, *data: Any) -> tuple[Any, ...]:
+        """Return data in the forms of the constructor as arguments of `update_cov`."""
+        return data
+
+    def _known(self, damping_func: DampingFunc) -> DampingId:
+        """Remember a damping function by its id: the first under an id is kept."""
+        self._dampings.setdefault(id_of(damping_func), damping_func)
+        return id_of(damping_func)
+
+    def _serving(
+        self, exp: float, damping_func: DampingFunc
+    ) -> tuple[core.FisherFactor, core.FactorState]:
+        """Return the spec and the state that serve a power."""
+        if exp == 1:
+            return self._fresh(damping_func, matpowers=((1, id_of(damping_func)),))
+        return self._served, self.state
+
+    def _fresh(
+        self, damping_func: DampingFunc, **served: Any
+    ) -> tuple[core.FisherFactor, core.FactorState]:
+        """Return a spec and a state that serve one thing, computed now."""
+        options = {"matpowers": (), "cholesky": (), "cholesky_inverse": (), **served}
+        spec = replace(self._served, **options)
+        state = spec.init_inverses(self.state)
+        return spec, spec.update_inverses(state, damping_of(damping_func))
+
+
+class DenseSquareMatrixFactor(FisherFactor):
+    """Base of the factors that store a matrix."""
+
+
+InverseProvidingFactor = DenseSquareMatrixFactor
+"""The name until r1.8."""
+
+
+class DiagonalFactor(FisherFactor):
+    """Base of the factors that store a diagonal: powers are computed on demand."""
+
+    def make_inverse_update_ops(self) -> list[Callable[[], None]]:
+        """Return none: there is nothing to keep."""
+        return []
+
+    def get_cholesky(self, damping_func: DampingFunc) -> LinearOperator:
+        """Return the power 1/2, fresh."""
+        key = id_of(damping_func)
+        spec, state = self._fresh(damping_func, cholesky=(key,))
+        return spec.get_cholesky(state, key)
+
+    def get_cholesky_inverse(self, damping_func: DampingFunc) -> LinearOperator:
+        """Return the power -1/2, fresh."""
+        key = id_of(damping_func)
+        spec, state = self._fresh(damping_func, cholesky_inverse=(key,))
+        return spec.get_cholesky_inverse(state, key)
+
+    def _serving(
+        self, exp: float, damping_func: DampingFunc
+    ) -> tuple[core.FisherFactor, core.FactorState]:
+        return self._fresh(damping_func, matpowers=((exp, id_of(damping_func)),))
