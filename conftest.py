@@ -1,0 +1,35 @@
+"""Hooks for the whole test suite: the recorded cases of the original."""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+GOLDEN = Path(__file__).parent / "tests" / "golden"
+
+
+def pytest_collection_modifyitems(
+    config: pytest.Config, items: list[pytest.Item]
+) -> None:
+    """Leave the recorded cases alone where a folder of these is given."""
+    if config.getoption("--golden"):
+        golden = [item for item in items if item.path.parent == GOLDEN]
+        config.hook.pytest_deselected(items=[i for i in items if i not in golden])
+        items[:] = golden
+
+
+def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+    """Say how many recorded cases ran, and how well.
+
+    Here and not beside the cases, since the controller of parallel runs does not
+    collect.
+    """
+    sys.path.insert(0, str(GOLDEN))
+    from recordings import folder_of, summary
+
+    passed = terminalreporter.stats.get("passed", [])
+    if lines := summary(passed, folder_of(config)):
+        terminalreporter.section("recorded cases of the original")
+        for line in lines:
+            terminalreporter.write_line(line)

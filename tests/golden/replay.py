@@ -1,0 +1,318 @@
+"""Replay a recorded case on a face of the library: the functional core, or contrib.
+
+A replay yields pairs of what the original gave, by name, and what the library gives.
+"""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+from case import Case, params
+
+import kfac_core as kc
+from kfac_core.contrib import PackagedFunc, fisher_blocks, fisher_factors
+
+Convert = Callable[[Any], Any]
+"""From nested tuples of NumPy arrays to those of another library."""
+
+Answers = Iterator[tuple[str, Any]]
+
+# The original counts ids that are repeated within a case, each time.
+COUNTED = {"repeated_ids": "count"}
+
+
+def width(data: Any) -> int:
+    """Return the length of the last axis of the first array in nested tuples."""
+    while isinstance(data, tuple):
+        data = data[0]
+    return data.shape[-1]
+
+
+def entries(source: Any) -> int:
+    return sum(int(np.prod(part.shape)) for part in source_params(source))
+
+
+def source_params(source: Any) -> tuple[Any, ...]:
+    return source if isinstance(source, tuple) else (source,)
+
+
+def ctor_of(case: Case) -> dict[str, Any]:
+    """Return the recorded constructor arguments, their lists as tuples."""
+    return {
+        key: tuple(value) if isinstance(value, list) else value
+        for key, value in case.spec["ctor"].items()
+    }
+
+
+def damping_of(case: Case) -> float:
+    """Return the damping that the original computed a block with.
+
+    Its diagonal factors pass a Python number through float32: TensorFlow makes a
+    float32 tensor of it before it is cast to the factor's dtype.
+    """
+    damping: float = case.spec["damping"]
+    is_diagonal = case.spec["class"].endswith("DiagonalFB")
+    return float(np.float32(damping)) if is_diagonal else damping
+
+
+# Spec of a case, and the arguments of its updates in order.
+FACTORS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
+    "FullyConnectedKroneckerFactor": (
+        lambda step, **c: kc.FullyConnectedKroneckerFactor(width(step["tensors"]), **c),
+        ("tensors",),
+    ),
+    "FullyConnectedDiagonalFactor": (
+        lambda step, **c: kc.FullyConnectedDiagonalFactor(
+            width(step["inputs"]), width(step["outputs_grads"]), **c
+        ),
+        ("inputs", "outputs_grads"),
+    ),
+    "ConvInputKroneckerFactor": (
+        lambda step, **c: kc.ConvInputKroneckerFactor(**c),
+        ("inputs",),
+    ),
+    "ConvOutputKroneckerFactor": (
+        lambda step, **c: kc.ConvOutputKroneckerFactor(
+            width(step["outputs_grads"]), **c
+        ),
+        ("outputs_grads",),
+    ),
+    "ConvDiagonalFactor": (
+        lambda step, **c: kc.ConvDiagonalFactor(**c),
+        ("inputs", "outputs_grads"),
+    ),
+    "EmbeddingInputKroneckerFactor": (
+        lambda step, **c: kc.EmbeddingInputKroneckerFactor(**c, **COUNTED),
+        ("input_ids",),
+    ),
+    "NaiveFullFactor": (
+        lambda step, batch_size, **c: kc.NaiveFullFactor(
+            entries(step["params_grads"][0]), **c
+        ),
+        ("params_grads",),
+    ),
+    "NaiveDiagonalFactor": (
+        lambda step, batch_size, **c: kc.NaiveDiagonalFactor(
+            entries(step["params_grads"][0]), **c
+        ),
+        ("params_grads",),
+    ),
+}
+FACTORS["FullFactor"] = FACTORS["NaiveFullFactor"]
+
+BLOCKS: dict[str, Callable[..., Any]] = {
+    "FullyConnectedKFACBasicFB": lambda step, v, **c: kc.FullyConnectedKFACBasicFB(
+        width(step["inputs"]), width(step["g"]), **c
+    ),
+    "FullyConnectedDiagonalFB": lambda step, v, **c: kc.FullyConnectedDiagonalFB(
+        width(step["inputs"]), width(step["g"]), **c
+    ),
+    "ConvKFCBasicFB": lambda step, v, **c: kc.ConvKFCBasicFB(**c),
+    "ConvDiagonalFB": lambda step, v, **c: kc.ConvDiagonalFB(**c),
+    "EmbeddingKFACFB": lambda step, v, **c: kc.EmbeddingKFACFB(
+        output_size=width(step["g"]), **c, **COUNTED
+    ),
+    "NaiveFullFB": lambda step, v, batch_size, **c: kc.NaiveFullFB(entries(v), **c),
+    "NaiveDiagonalFB": lambda step, v, batch_size, **c: kc.NaiveDiagonalFB(
+        entries(v), **c
+    ),
+}
+BLOCKS["FullFB"] = BLOCKS["NaiveFullFB"]
+
+SERVED = {**FACTORS, **BLOCKS}
+
+
+def as_sources(data: Any) -> Any:
+    """Return sources of one array each as sources of one tower, or parameter, each."""
+    return tuple(x if isinstance(x, tuple) else (x,) for x in data)
+
+
+def arguments(case: Case, step: dict[str, Any], convert: Convert) -> tuple[Any, ...]:
+    """Return a step's data as arguments of an update."""
+    naive = "batch_size" in case.spec["ctor"]
+    if case.spec["kind"] == "factor":
+        data = []
+        for argument in FACTORS[case.spec["class"]][1]:
+            value = step[argument]
+            by_source = argument in {"tensors", "outputs_grads", "params_grads"}
+            data.append(convert(as_sources(value) if by_source else value))
+    elif naive:
+        data = [convert(as_sources(step.get("g", step.get("params_grads"))))]
+    else:
+        data = [convert(step["inputs"]), convert(as_sources(step["g"]))]
+    return (*data, case.spec["ctor"]["batch_size"]) if naive else tuple(data)
+
+
+def functional_factor(case: Case, convert: Convert) -> Answers:
+    make, _ = FACTORS[case.spec["class"]]
+    factor = make(case.steps[0], **ctor_of(case))
+    queries = case.spec["queries"]
+    for query in queries:
+        factor = registered(factor, query)
+    data = [arguments(case, step, convert) for step in case.steps]
+    state = factor.init(like=first(data[0][-1 if len(data[0]) == 1 else 0]))
+    for t, step in enumerate(data):
+        state = factor.update_cov(state, *step, ema_decay=case.spec["ema_decay"])
+        yield f"cov/{t}", factor.get_cov_var(state)
+    dampings = {query["damping"]: query["damping"] for query in queries[1:]}
+    state = factor.update_inverses(state, dampings)
+    for i, query in enumerate(queries):
+        key = query.get("damping")
+        method = query["method"]
+        if method == "cov_dense":
+            answer = factor.get_cov(state)
+        elif method in {"left_multiply_matpower", "right_multiply_matpower"}:
+            x = convert(case.inputs[f"x/{i}"])
+            answer = getattr(factor, method)(state, x, query["exp"], key)
+        elif method == "matpower":
+            answer = factor.get_matpower(state, query["exp"], key).to_dense()
+        else:
+            answer = getattr(factor, f"get_{method}")(state, key).to_dense()
+        yield f"q/{i}", answer
+
+
+def registered(factor: Any, query: dict[str, Any]) -> Any:
+    method = query["method"]
+    if "exp" in query:
+        return factor.register_matpower(query["exp"], query["damping"])
+    if method == "cov_dense":
+        return factor
+    return getattr(factor, f"register_{method}")(query["damping"])
+
+
+def contrib_factor(case: Case, convert: Convert) -> Answers:
+    data = [arguments(case, step, convert) for step in case.steps]
+    names = FACTORS[case.spec["class"]][1]
+    ctor = ctor_of(case)
+    if "vocab_size" in ctor:
+        ctor |= COUNTED
+    given = dict(zip(names, data[0], strict=False))
+    factor = getattr(fisher_factors, case.spec["class"])(**given, **ctor)
+    factor.instantiate_cov_variables()
+    update = factor.make_covariance_update_op(case.spec["ema_decay"])
+    for t, step in enumerate(data):
+        yield f"cov/{t}", update(*step) if t else update()
+    queries = case.spec["queries"]
+    functions = {q["damping"]: packaged(q["damping"]) for q in queries[1:]}
+    for query in queries:
+        if "exp" in query:
+            factor.register_matpower(query["exp"], functions[query["damping"]])
+        elif query["method"] != "cov_dense":
+            register = getattr(factor, f"register_{query['method']}")
+            register(functions[query["damping"]])
+    factor.instantiate_inv_variables()
+    for op in factor.make_inverse_update_ops():
+        op()
+    for i, query in enumerate(queries):
+        function = functions.get(query.get("damping"))
+        method = query["method"]
+        if method == "cov_dense":
+            answer = factor.get_cov()
+        elif method in {"left_multiply_matpower", "right_multiply_matpower"}:
+            x = convert(case.inputs[f"x/{i}"])
+            answer = getattr(factor, method)(x, query["exp"], function)
+        elif method == "matpower":
+            answer = factor.get_matpower(query["exp"], function).to_dense()
+        else:
+            answer = getattr(factor, f"get_{method}")(function).to_dense()
+        yield f"q/{i}", answer
+
+
+def packaged(damping: float) -> PackagedFunc:
+    return PackagedFunc(lambda: damping, ("damping", damping))
+
+
+def functional_block(case: Case, convert: Convert) -> Answers:
+    vector = params(case.inputs, "vector")
+    make = BLOCKS[case.spec["class"]]
+    block = make(
+        case.steps[0],
+        vector,
+        **ctor_of(case),
+        matpowers=tuple(case.spec["exps"]),
+        cholesky=True,
+        cholesky_inverse=True,
+    )
+    data = [arguments(case, step, convert) for step in case.steps]
+    state = block.init(like=first(convert(vector)))
+    for step in data:
+        state = block.update_covs(state, *step, ema_decay=case.spec["ema_decay"])
+    state = block.update_inverses(state, damping_of(case))
+    yield from block_answers(block, case, convert(vector), (state,))
+
+
+def contrib_block(case: Case, convert: Convert) -> Answers:
+    vector = convert(params(case.inputs, "vector"))
+    data = [arguments(case, step, convert) for step in case.steps]
+    ctor = ctor_of(case)
+    batch_size = ctor.pop("batch_size", None)
+    if "vocab_size" in ctor:
+        ctor |= COUNTED
+    if "filter_shape" in ctor or batch_size is not None:
+        for name in ("filter_shape", "has_bias"):
+            ctor.pop(name, None)
+        ctor["params"] = vector
+    block = getattr(fisher_blocks, case.spec["class"])(None, **ctor)
+    if batch_size is not None:
+        block.register_additional_tower(batch_size)
+        gradients = data[0][0]
+    else:
+        inputs, gradients = data[0]
+        for x, g in zip(inputs, gradients[0], strict=True):
+            # The outputs themselves are only what to differentiate for.
+            block.register_additional_minibatch(x, g)
+    block.instantiate_factors(gradients, damping_of(case))
+    for exp in case.spec["exps"]:
+        block.register_matpower(exp)
+    block.register_cholesky()
+    block.register_cholesky_inverse()
+    block.instantiate_cov_variables()
+    block.instantiate_inv_variables()
+    update = block.make_covariance_update_op(case.spec["ema_decay"])
+    update()
+    for step in data[1:]:
+        update(*step)
+    for op in block.make_inverse_update_ops():
+        op()
+    yield from block_answers(block, case, vector, ())
+
+
+def block_answers(
+    block: Any, case: Case, vector: Any, state: tuple[Any, ...]
+) -> Answers:
+    """Yield all that was recorded of a block; `state` is empty for a holder."""
+    for exp in case.spec["exps"]:
+        answer = block.multiply_matpower(*state, vector, exp)
+        yield from flat(f"multiply_matpower/{exp}", answer)
+        if exp == 1:
+            yield from flat("multiply_matpower/1", block.multiply(*state, vector))
+        if exp == -1:
+            inverse = block.multiply_inverse(*state, vector)
+            yield from flat("multiply_matpower/-1", inverse)
+    for verb in ("multiply_cholesky", "multiply_cholesky_inverse"):
+        for transpose in (False, True):
+            answer = getattr(block, verb)(*state, vector, transpose=transpose)
+            yield from flat(f"{verb}/transpose{int(transpose)}", answer)
+    yield "full_fisher_block", block.full_fisher_block(*state)
+
+
+def flat(name: str, answer: Any) -> Answers:
+    if isinstance(answer, tuple):
+        for i, part in enumerate(answer):
+            yield f"{name}/{i}", part
+    else:
+        yield name, answer
+
+
+def first(data: Any) -> Any:
+    while isinstance(data, tuple):
+        data = data[0]
+    return data
+
+
+REPLAYS = {
+    ("factor", "functional"): functional_factor,
+    ("factor", "contrib"): contrib_factor,
+    ("block", "functional"): functional_block,
+    ("block", "contrib"): contrib_block,
+}
