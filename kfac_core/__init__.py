@@ -19,8 +19,6 @@ Example:
     (4, 3)
 """
 
-from importlib.metadata import version
-
 from kfac_core.errors import (
     ArgumentError,
     BackendError,
@@ -70,8 +68,6 @@ from kfac_core.linalg.operators import (
 )
 from kfac_core.registry import available_backends, backend_of, load_backend
 
-__version__ = version("kfac_core")
-
 __all__ = [
     "ArgumentError",
     "BackendError",
@@ -116,3 +112,13 @@ __all__ = [
     "backend_of",
     "load_backend",
 ]
+
+
+def __getattr__(name: str) -> str:
+    """Return ``__version__``: reading the metadata takes time that few need."""
+    if name == "__version__":
+        from importlib.metadata import version
+
+        return version("kfac_core")
+    msg = f"module 'kfac_core' has no attribute {name!r}"
+    raise AttributeError(msg)

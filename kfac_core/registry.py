@@ -6,12 +6,14 @@ package imports no framework. There is no global setting to choose one.
 
 import importlib
 from collections.abc import Iterator
-from importlib.metadata import entry_points
 from types import MappingProxyType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kfac_core.backend import Backend
 from kfac_core.errors import BackendError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoints
 
 ENTRY_POINT_GROUP = "kfac_core.backends"
 
@@ -118,6 +120,14 @@ def load_backend(package: str) -> Backend:
     raise BackendError(msg)
 
 
+def entry_points(group: str) -> "EntryPoints":
+    """Return the entry points of a group."""
+    # Importing this takes time that those who use the libraries above do not owe.
+    from importlib import metadata
+
+    return metadata.entry_points(group=group)
+
+
 def _check(backend: Backend, x: Any) -> None:
     """Refuse arrays that the backend cannot take; its error becomes ours."""
     try:
@@ -135,9 +145,8 @@ def _packages_of(cls: type) -> Iterator[str]:
 def _resolve(x: Any) -> Backend:
     """Find the backend of an array of a type not seen before, and remember it."""
     cls = type(x)
-    known = available_backends()
     for package in _packages_of(cls):
-        if package in known:
+        if package in BUILTIN_BACKENDS or package in available_backends():
             _BY_TYPE[cls] = load_backend(package)
             return _BY_TYPE[cls]
     if hasattr(cls, "__array_namespace__"):  # a class of arrays has it, and is none

@@ -34,7 +34,7 @@ class ArrayAPIBackend:
 
     def creation_device(self, x: Array) -> Device:
         """Return the array's own device."""
-        return self._device(x)
+        return x.device  # type: ignore[attr-defined]
 
     def is_traced(self, x: Array) -> bool:
         """Say that `x` has a value: the standard knows no tracing."""
@@ -86,7 +86,9 @@ class ArrayAPIBackend:
     def scatter_add(self, size: int, indices: Array, weights: Array) -> Array:
         """Compare every index with every place: slow, exact, in the standard."""
         xp = self.xp
-        places = xp.arange(size, dtype=indices.dtype, device=self._device(indices))
+        places = xp.arange(
+            size, dtype=indices.dtype, device=self.creation_device(indices)
+        )
         hits = places[:, None] == indices[None, :]
         zero = xp.zeros_like(weights)
         total: Array = xp.sum(xp.where(hits, weights[None, :], zero[None, :]), axis=1)
@@ -121,10 +123,6 @@ class ArrayAPIBackend:
         """Return the function: the standard knows no compilation."""
         return function
 
-    def _device(self, x: Array) -> Device:
-        """Return the device to create an array on, beside `x`."""
-        return x.device  # type: ignore[attr-defined]
-
     def _symmetric(self, a: Array) -> Array:
         # a + b == b + a in floating point, so this is symmetric bit for bit.
         return (a + a.mT) * 0.5
@@ -138,7 +136,7 @@ class ArrayAPIBackend:
 
     def _eye(self, like: Array) -> Array:
         eye: Array = self.xp.eye(
-            like.shape[-1], dtype=like.dtype, device=self._device(like)
+            like.shape[-1], dtype=like.dtype, device=self.creation_device(like)
         )
         return eye
 

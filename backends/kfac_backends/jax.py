@@ -36,6 +36,16 @@ class JAXBackend(ArrayAPIBackend):
         """Return the set of devices that hold `x`, sharded or copied alike."""
         return None if isinstance(x, jax.core.Tracer) else frozenset(x.devices())
 
+    def creation_device(self, x: Any) -> Device:
+        """Return where `x` is, for arrays of any rank; nothing under a trace."""
+        # Under a trace the compiler places what is created.
+        if isinstance(x, jax.core.Tracer):
+            return None
+        # How `x` is cut does not fit arrays of other ranks: a copy on each device does.
+        if isinstance(x.sharding, NamedSharding):
+            return NamedSharding(x.sharding.mesh, PartitionSpec())
+        return x.device if len(x.devices()) == 1 else None
+
     def is_traced(self, x: Array) -> bool:
         """Say whether `x` is a tracer."""
         return isinstance(x, jax.core.Tracer)
@@ -87,7 +97,7 @@ class JAXBackend(ArrayAPIBackend):
 
     def scatter_add(self, size: int, indices: Any, weights: Any) -> Array:
         """Add by index; what lies beyond `size` is dropped."""
-        zeros = jnp.zeros(size, weights.dtype, device=self._device(weights))
+        zeros = jnp.zeros(size, weights.dtype, device=self.creation_device(weights))
         total: Array = zeros.at[indices].add(weights, mode="drop")
         return total
 
@@ -128,15 +138,6 @@ class JAXBackend(ArrayAPIBackend):
         """Compile by `jax.jit`."""
         compiled: F = jax.jit(function)
         return compiled
-
-    def _device(self, x: Any) -> Device:
-        # Under a trace the compiler places what is created.
-        if isinstance(x, jax.core.Tracer):
-            return None
-        # How `x` is cut does not fit arrays of other ranks: a copy on each device does.
-        if isinstance(x.sharding, NamedSharding):
-            return NamedSharding(x.sharding.mesh, PartitionSpec())
-        return x.device if len(x.devices()) == 1 else None
 
 
 def _check_enabled(dtype: DType) -> None:

@@ -33,6 +33,10 @@ class NumPyBackend(ArrayAPIBackend):
         """Return the one device that there is."""
         return "cpu"
 
+    def creation_device(self, x: Any) -> Device:
+        """Return nothing: there is one device."""
+        return None
+
     def gram(self, a: Any) -> Array:
         """Return ``a.T @ a`` by SYRK, which fills one triangle and mirrors it."""
         rows = np.ascontiguousarray(a)
@@ -117,9 +121,6 @@ class NumPyBackend(ArrayAPIBackend):
         """Copy."""
         copied: Array = np.array(x)
         return copied
-
-    def _device(self, x: Any) -> Device:
-        return None
 
 
 backend = NumPyBackend(np, "numpy")
