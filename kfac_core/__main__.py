@@ -1,0 +1,103 @@
+"""``kfac-core`` and ``python -m kfac_core``: the commands."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from kfac_core.errors import KfacError
+from kfac_core.registry import BUILTIN_BACKENDS
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run a command.
+
+    Args:
+        arguments: Those of the command line, by default those of the process.
+
+    Returns:
+        The exit status.
+    """
+    options = _parser().parse_args(arguments)
+    try:
+        if options.command == "info":
+            from kfac_core.info import report
+
+            print(*report(), sep="\n")
+        else:
+            _demo(options)
+    except (KfacError, ImportError) as error:
+        print(f"kfac-core {options.command}: {error}", file=sys.stderr)
+        return 1
+    return 0
+
+
+def _demo(options: argparse.Namespace) -> None:
+    try:
+        from kfac_core.demo.command import demo
+    except ModuleNotFoundError as error:
+        msg = f"{error}; install what the demo needs: pip install 'kfac_core[demo]'"
+        raise ImportError(msg) from None
+    demo(
+        backend_name=options.backend,
+        seed=options.seed,
+        epochs=options.epochs,
+        out=options.out,
+        jit=options.jit,
+    )
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="kfac-core", description="K-FAC for every array library."
+    )
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser(
+        "info", help="print versions, backends, devices and BLAS, for a bug report"
+    )
+    demo = commands.add_parser(
+        "demo",
+        help="train a convolutional network on real handwritten digits",
+        description="Train a convolutional network on real handwritten digits with"
+        " K-FAC, SGD with momentum and Adam, each at the best of a grid of settings;"
+        " print a table, draw a picture.",
+    )
+    demo.add_argument(
+        "--backend",
+        choices=[name for name in BUILTIN_BACKENDS if name != "jaxlib"],
+        default="numpy",
+        help="array library (default: %(default)s)",
+    )
+    demo.add_argument(
+        "--seed", type=int, default=0, help="of all randomness (default: %(default)s)"
+    )
+    demo.add_argument(
+        "--epochs",
+        type=_positive,
+        default=20,
+        help="passes over the images in each run (default: %(default)s)",
+    )
+    demo.add_argument(
+        "--out",
+        type=Path,
+        default=Path("demo-output"),
+        help="folder for the picture and the numbers (default: %(default)s)",
+    )
+    demo.add_argument(
+        "--jit",
+        action=argparse.BooleanOptionalAction,
+        help="compile the step with the library's compiler (default: for JAX)",
+    )
+    return parser
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        msg = f"{value} is not positive"
+        raise argparse.ArgumentTypeError(msg)
+    return value
+
+
+if __name__ == "__main__":
+    sys.exit(main())

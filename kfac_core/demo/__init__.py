@@ -1,0 +1,1 @@
+"""The demonstration: a convolutional network learns handwritten digits, three ways."""

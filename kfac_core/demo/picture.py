@@ -1,0 +1,102 @@
+"""The picture: how fast the loss falls, and what K-FAC approximates."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from kfac_core.backend import Backend
+from kfac_core.demo.digits import Digits
+from kfac_core.demo.training import NETWORK, Run
+from kfac_core.reference import (
+    NetworkParams,
+    SoftmaxCrossEntropy,
+    block_for,
+    exact_fisher,
+    exact_sources,
+)
+
+COLOURS = ("#0072b2", "#e69f00", "#d55e00")  # told apart without colour vision
+FISHER_CASES = 256
+LAYER = 3  # the output layer: small enough to see, and not too easy
+
+
+def draw(
+    path: Path,
+    runs: Sequence[Run],
+    fishers: tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]],
+) -> None:
+    """Draw the picture.
+
+    Args:
+        path: Where to write it; the ending says the format.
+        runs: The best run of each optimiser.
+        fishers: A layer's exact Fisher and its approximation, of `fishers_of`.
+    """
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(11, 6.9), layout="constrained")
+    grid = figure.add_gridspec(2, 6, height_ratios=(1.0, 1.1))
+    for place, quantity in ((grid[0, :3], "steps"), (grid[0, 3:], "seconds")):
+        axes = figure.add_subplot(place)
+        for run, colour in zip(runs, COLOURS, strict=False):
+            axes.plot(
+                [getattr(epoch, quantity) for epoch in run.epochs],
+                [epoch.loss for epoch in run.epochs],
+                color=colour,
+                marker="o",
+                markersize=3,
+                label=f"{run.optimizer} ({run.setting} {run.value:g})",
+            )
+        axes.set_yscale("log")
+        axes.set_xlabel(quantity)
+        axes.set_ylabel("training loss")
+        axes.grid(alpha=0.3)
+        axes.legend(frameon=False, fontsize=9)
+
+    exact, approximate = fishers
+    # A few entries are far larger than most: a fifth of the largest shows the rest.
+    limit = float(np.max(np.abs(exact))) / 5
+    error = np.linalg.norm(exact - approximate) / np.linalg.norm(exact)
+    panels = (
+        (exact, "exact Fisher of the output layer, 330 x 330"),
+        (approximate, "its K-FAC approximation"),
+        (exact - approximate, f"difference ({error:.0%} of the norm)"),
+    )
+    drawn = []
+    for column, (matrix, title) in enumerate(panels):
+        axes = figure.add_subplot(grid[1, 2 * column : 2 * column + 2])
+        image = axes.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        axes.set_title(title, fontsize=10)
+        axes.set_xticks([])
+        axes.set_yticks([])
+        drawn.append(axes)
+    figure.colorbar(image, ax=drawn, shrink=0.8, extend="both")
+    figure.savefig(path, dpi=120)
+
+
+def fishers_of(
+    backend: Backend, digits: Digits, params: NetworkParams
+) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return the output layer's exact Fisher and its K-FAC approximation.
+
+    Both of the same images, without sampling: the expectation over labels is taken in
+    full.
+
+    Args:
+        backend: Backend of the arrays.
+        digits: The data.
+        params: The network's parameters.
+
+    Returns:
+        Two matrices ``[330, 330]``.
+    """
+    x = digits.x_train[:FISHER_CASES, ...]
+    loss = SoftmaxCrossEntropy()
+    exact = exact_fisher(NETWORK, params, x, loss, layer=LAYER)
+    block = block_for(NETWORK.param_layers[LAYER])
+    data = exact_sources(NETWORK, params, x, loss)[LAYER]
+    state = block.update_covs(block.init(like=x), *data, ema_decay=0.0)
+    approximate = block.full_fisher_block(state)
+    return backend.to_numpy(exact), backend.to_numpy(approximate)

@@ -1,0 +1,65 @@
+"""The table, for a terminal and as JSON."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.box import SIMPLE
+from rich.console import Console
+from rich.table import Table
+
+from kfac_core.demo.training import Run
+
+
+def print_table(console: Console, runs: Sequence[Run]) -> None:
+    """Print the best run of each optimiser, and how many steps K-FAC saves.
+
+    Args:
+        console: Where to print.
+        runs: The best run of each optimiser, K-FAC the last.
+    """
+    title = "Best setting of each grid: training loss, test accuracy"
+    table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
+    table.add_column("optimiser", no_wrap=True)
+    table.add_column("setting", no_wrap=True)
+    for column in ("loss", "accuracy", "steps", "seconds"):
+        table.add_column(column, justify="right")
+    for run in runs:
+        table.add_row(
+            run.optimizer,
+            f"{run.setting} {run.value:g}",
+            f"{run.last.loss:.5f}",
+            f"{run.last.accuracy:.1%}",
+            str(run.last.steps),
+            f"{run.last.seconds:.2f}",
+        )
+    console.print(table)
+    *others, kfac = runs
+    for run in others:
+        steps = kfac.steps_to(run.last.loss)
+        if steps is not None:
+            console.print(
+                f"{kfac.optimizer} is below the last loss of {run.optimizer} after"
+                f" {steps} of its {run.last.steps} steps."
+            )
+
+
+def write_json(path: Path, runs: Sequence[Run]) -> None:
+    """Write every run, all of its epochs but for the parameters.
+
+    Args:
+        path: Where to write.
+        runs: All runs.
+    """
+    rows = [
+        {
+            "optimizer": run.optimizer,
+            run.setting: run.value,
+            "epochs": [
+                {k: v for k, v in epoch._asdict().items() if k != "params"}
+                for epoch in run.epochs
+            ],
+        }
+        for run in runs
+    ]
+    path.write_text(json.dumps(rows, indent=1) + "\n")

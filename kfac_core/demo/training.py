@@ -1,0 +1,174 @@
+"""One run: an optimiser with one setting, epoch by epoch."""
+
+import time
+from collections.abc import Callable, Iterator
+from typing import NamedTuple
+
+import numpy as np
+
+from kfac_core.backend import Backend
+from kfac_core.demo.digits import Digits
+from kfac_core.demo.optimizers import Batch, Optimizer
+from kfac_core.errors import KfacError
+from kfac_core.reference import (
+    Conv2D,
+    Dense,
+    Flatten,
+    MeanPool2D,
+    NetworkParams,
+    Sequential,
+    SoftmaxCrossEntropy,
+    Tanh,
+)
+from kfac_core.typing import Array
+
+BATCH_SIZE = 128
+
+NETWORK = Sequential(
+    (
+        Conv2D((3, 3, 1, 8)),
+        Tanh(),
+        MeanPool2D((2, 2)),
+        Conv2D((3, 3, 8, 16)),
+        Tanh(),
+        MeanPool2D((2, 2)),
+        Flatten(),
+        Dense(64, 32),
+        Tanh(),
+        Dense(32, 10),
+    )
+)
+"""Two convolutions and two dense layers, 3,658 parameters."""
+
+
+class Epoch(NamedTuple):
+    """How things stand after an epoch; the first of a run is before any.
+
+    Attributes:
+        steps: Steps so far.
+        seconds: Time that they took, evaluation not counted.
+        loss: Mean loss on the training images.
+        accuracy: On the test images.
+        params: The parameters.
+    """
+
+    steps: int
+    seconds: float
+    loss: float
+    accuracy: float
+    params: NetworkParams
+
+
+class Run(NamedTuple):
+    """A run of an optimiser.
+
+    Attributes:
+        optimizer: Its name.
+        setting: Name of what was tried on a grid.
+        value: The value in this run.
+        epochs: The epochs.
+    """
+
+    optimizer: str
+    setting: str
+    value: float
+    epochs: tuple[Epoch, ...]
+
+    @property
+    def last(self) -> Epoch:
+        """The last epoch."""
+        return self.epochs[-1]
+
+    def steps_to(self, loss: float) -> int | None:
+        """Return the steps after which the loss was first that low, if ever."""
+        return next((e.steps for e in self.epochs if e.loss <= loss), None)
+
+
+def train(
+    backend: Backend,
+    digits: Digits,
+    optimizer: Optimizer,
+    value: float,
+    *,
+    epochs: int,
+    seed: int,
+    jit: bool,
+    on_epoch: Callable[[], None],
+) -> Run:
+    """Train the network once.
+
+    All randomness (weights, order of the images, labels drawn from the model) is
+    NumPy's on the host, so that every array library sees the same numbers.
+
+    Args:
+        backend: Backend of the digits.
+        digits: The data.
+        optimizer: The optimiser.
+        value: Its setting.
+        epochs: Passes over the training images.
+        seed: Of all randomness.
+        jit: Whether to compile the step.
+        on_epoch: Called after each epoch.
+
+    Returns:
+        The run; it ends early, with an infinite loss, where the loss is no number.
+    """
+    rng = np.random.default_rng(seed)
+    start = NETWORK.init(rng, like=np.zeros(1, dtype=np.float32))
+    params: NetworkParams = tuple(
+        tuple(backend.from_numpy(tensor) for tensor in layer) for layer in start
+    )
+    state = optimizer.init(params)
+    step = backend.jit(optimizer.step) if jit else optimizer.step
+    if jit:  # before the clock runs, and with random numbers of its own
+        other = np.random.default_rng(seed)
+        step(state, params, next(_batches(backend, digits, other)), value)
+    done = [_evaluate(backend, digits, params, 0, 0.0)]
+    steps, seconds = 0, 0.0
+    for _ in range(epochs):
+        try:
+            for batch in _batches(backend, digits, rng):
+                began = time.perf_counter()
+                state, params = step(state, params, batch, value)
+                backend.to_numpy(params[-1][-1])  # waits for the device
+                seconds += time.perf_counter() - began
+                steps += 1
+            done.append(_evaluate(backend, digits, params, steps, seconds))
+        except KfacError:
+            done.append(Epoch(steps, seconds, float("inf"), 0.0, params))
+        on_epoch()
+        if not np.isfinite(done[-1].loss):
+            break
+    return Run(optimizer.name, optimizer.setting, value, tuple(done))
+
+
+def _batches(
+    backend: Backend, digits: Digits, rng: np.random.Generator
+) -> Iterator[Batch]:
+    """Yield the batches of an epoch, in a new order; an incomplete one is left out."""
+    xp = backend.xp
+    count = digits.y_train.shape[0]
+    order = rng.permutation(count)
+    for first in range(0, count - BATCH_SIZE + 1, BATCH_SIZE):
+        chosen = backend.from_numpy(order[first : first + BATCH_SIZE].astype(np.int32))
+        noise = rng.random(BATCH_SIZE, dtype=np.float32)
+        yield Batch(
+            xp.take(digits.x_train, chosen, axis=0),
+            xp.take(digits.y_train, chosen, axis=0),
+            backend.from_numpy(noise),
+        )
+
+
+def _evaluate(
+    backend: Backend, digits: Digits, params: NetworkParams, steps: int, seconds: float
+) -> Epoch:
+    outputs = NETWORK.forward(params, digits.x_train).outputs
+    total = SoftmaxCrossEntropy().evaluate(outputs, digits.y_train)
+    loss = float(total) / digits.y_train.shape[0]
+    return Epoch(steps, seconds, loss, _accuracy(backend, digits, params), params)
+
+
+def _accuracy(backend: Backend, digits: Digits, params: NetworkParams) -> float:
+    outputs: Array = NETWORK.forward(params, digits.x_test).outputs
+    guesses = backend.to_numpy(backend.xp.argmax(outputs, axis=-1))
+    return float(np.mean(guesses == backend.to_numpy(digits.y_test)))

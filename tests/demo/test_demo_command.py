@@ -1,0 +1,71 @@
+"""The commands, as a user types them, but for the number of epochs."""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from kfac_core.__main__ import main
+
+
+@pytest.fixture
+def numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> list[dict]:
+    assert main(["demo", "--epochs", "2", "--out", str(tmp_path / "out")]) == 0
+    printed = capsys.readouterr().out
+    for name in ("SGD with momentum", "Adam", "K-FAC"):
+        assert printed.count(name) > 4, "each run, and a row of the table"
+    image = (tmp_path / "out" / "digits.png").read_bytes()
+    assert image.startswith(b"\x89PNG")
+    return json.loads((tmp_path / "out" / "digits.json").read_text())
+
+
+def test_demo_trains_every_setting_and_kfac_leads(numbers: list[dict]) -> None:
+    assert len(numbers) == 12
+    last = {name: [] for name in ("SGD with momentum", "Adam", "K-FAC")}
+    for run in numbers:
+        first, *_, end = run["epochs"]
+        assert [epoch["steps"] for epoch in run["epochs"]] == [0, 11, 22]
+        # A network that knows nothing has the loss log 10; all learn something.
+        assert first["loss"] > 2
+        assert end["loss"] < first["loss"]
+        last[run["optimizer"]].append(end["loss"])
+    best = {name: min(losses) for name, losses in last.items()}
+    assert best["K-FAC"] < best["Adam"]
+    assert best["K-FAC"] < best["SGD with momentum"]
+
+
+def test_info_names_versions_backends_and_blas(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    # In a process of its own: it loads every library there is.
+    done = subprocess.run(
+        [sys.executable, "-m", "kfac_core", "info"],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=100,
+    )
+    for name in ("Python", "kfac_core", "numpy", "torch", "jax", "cupy", "BLAS"):
+        assert name in done.stdout
+
+
+@pytest.mark.parametrize("epochs", ["0", "-3", "many"])
+def test_epochs_must_be_positive(
+    epochs: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as exit_status:
+        main(["demo", "--epochs", epochs])
+    assert exit_status.value.code == 2
+    assert "--epochs" in capsys.readouterr().err
+
+
+def test_what_the_demo_lacks_is_named_with_the_remedy(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for module in [name for name in sys.modules if name.startswith("kfac_core.demo")]:
+        monkeypatch.delitem(sys.modules, module)
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+    assert main(["demo"]) == 1
+    assert "pip install 'kfac_core[demo]'" in capsys.readouterr().err
