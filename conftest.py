@@ -1,10 +1,16 @@
 """Hooks for the whole test suite: the recorded cases of the original."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
 
 import pytest
+
+# Parallel workers with a thread for each core each would wait for each other. A worker
+# inherits this before it loads anything.
+for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
+    os.environ.setdefault(variable, "1")
 
 GOLDEN = Path(__file__).parent / "tests" / "golden"
 
