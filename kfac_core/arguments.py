@@ -196,7 +196,7 @@ def as_scalar(
         like: Array that gives dtype and device.
         argument: Name of the value, for the message.
         layer: Name of the layer or factor, for the message.
-        upper: The largest value allowed; infinity itself never is.
+        upper: The largest value allowed; what the dtype cannot hold never is.
 
     Returns:
         The 0-d array.
@@ -204,10 +204,14 @@ def as_scalar(
     Raises:
         ArgumentError: If the value is known, and negative, too large or NaN.
         BackendError: If it is neither a number nor a 0-d array of this library.
+        DTypeError: If it is an array of no real number.
+        ShapeError: If it is an array, and not 0-d.
     """
     xp = backend.xp
+    # A number that the dtype cannot hold would become infinite.
+    largest = min(upper, float(xp.finfo(like.dtype).max))
     if _is_number(value):
-        _check_range(value, upper, argument, layer)
+        _check_range(value, largest, argument, layer)
         device = backend.creation_device(like)
         return xp.full((), value, dtype=like.dtype, device=device)
     array: Any = value
@@ -219,8 +223,11 @@ def as_scalar(
         raise BackendError(msg)
     backend_of(like, array)
     check_shape(array, (), argument, layer)
+    if not xp.isdtype(array.dtype, ("real floating", "integral")):
+        msg = f"{layer}: {argument} has dtype {array.dtype}, expected a real number"
+        raise DTypeError(msg)
     if not backend.is_traced(array):
-        _check_range(float(array), upper, argument, layer)
+        _check_range(float(array), largest, argument, layer)
     return xp.astype(array, like.dtype)
 
 
@@ -261,11 +268,10 @@ def as_dampings(
 
 def _is_number(value: Any) -> bool:
     # NumPy's scalars are numbers beside arrays of any library; its 0-d arrays are not.
-    return isinstance(value, float | int | np.generic)
+    return isinstance(value, float | int | np.floating | np.integer)
 
 
 def _check_range(value: Any, upper: float, argument: str, layer: str) -> None:
-    if not 0 <= value <= upper or value == math.inf:
-        allowed = "at least 0 and finite" if upper == math.inf else f"in [0, {upper}]"
-        msg = f"{layer}: {argument} is {value}, expected a number {allowed}"
+    if not 0 <= value <= upper:
+        msg = f"{layer}: {argument} is {value}, expected a number in [0, {upper:g}]"
         raise ArgumentError(msg)

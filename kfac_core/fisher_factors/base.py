@@ -99,20 +99,16 @@ class FisherFactor(Registration, ABC):
         cov = moving_average.value(backend, state.cov, self.label)
         derived = self._derive(backend, cov, dampings)
         ok = all_finite(backend, derived, state.ok)
-        kept = commit(
-            backend,
-            ok,
-            state._replace(derived=derived, computed=backend.xp.ones_like(state.ok)),
-            state,
-            lambda: messages.not_positive_definite(
-                backend,
-                self.label,
-                self._operator(backend, cov).trace(),
-                self.dimension,
-                min(map(float, dampings.values()), default=0.0),
-            ),
-        )
-        return kept._replace(ok=ok)
+        new = state._replace(derived=derived, computed=backend.xp.ones_like(state.ok))
+
+        def error() -> Exception:
+            trace = self._operator(backend, cov).trace()
+            smallest = min(map(float, dampings.values()), default=0.0)
+            return messages.not_positive_definite(
+                backend, self.label, trace, self.dimension, smallest
+            )
+
+        return commit(backend, ok, new, state, error)._replace(ok=ok)
 
     def get_cov(self, state: FactorState) -> Array:
         """Return the estimated matrix itself, dense ``[dimension, dimension]``."""
@@ -286,7 +282,8 @@ class FisherFactor(Registration, ABC):
     def _empty(self, backend: Backend, cov: MovingAverage) -> FactorState:
         xp = backend.xp
         zero = xp.zeros_like(cov.total)
-        true = xp.isfinite(cov.weight * 0)
+        device = backend.creation_device(cov.weight)
+        true = xp.ones((), dtype=xp.bool, device=device)
         eigen: tuple[Eigendecomposition, ...] = ()
         if self.eigendecomposition:
             eigen = (self._empty_eigendecomposition(backend, cov.total),)
@@ -303,14 +300,7 @@ class FisherFactor(Registration, ABC):
         """Return the backend of a state and of data, the state's form checked."""
         backend = backend_of(state.cov.total, *data)
         check_statistics(backend, state, self.cov_shape, self.label)
-        served = (
-            len(self.damping_ids),
-            len(self.stored_matpowers),
-            len(self.cholesky),
-            len(self.cholesky_inverse),
-            int(self.eigendecomposition),
-        )
-        check_derived(state, served, self.label)
+        check_derived(state, self.places, self.label)
         return backend
 
     def _computed(self, state: FactorState) -> Backend:
@@ -348,15 +338,12 @@ class FisherFactor(Registration, ABC):
         new = state._replace(
             cov=moving_average.fold(state.cov, statistic, decay, weight)
         )
-        ok = psd.is_finite(backend, self._witness(backend, statistic))
-        kept = commit(
-            backend,
-            ok,
-            new,
-            state,
-            lambda: messages.not_finite(backend, self.label, data),
-        )
-        return kept._replace(ok=ok)
+        ok = psd.is_finite(backend, self._witness(backend, new.cov.total))
+
+        def error() -> Exception:
+            return messages.not_finite(backend, self.label, data)
+
+        return commit(backend, ok, new, state, error)._replace(ok=ok)
 
     @property
     def _vector_shape(self) -> tuple[int, ...]:
@@ -366,10 +353,5 @@ class FisherFactor(Registration, ABC):
     def _not_registered(
         self, damping_id: DampingId, what: str, exp: float | None = None
     ) -> NotRegisteredError:
-        served = (
-            f"the powers {list(self.matpowers)}, cholesky {list(self.cholesky)},"
-            f" cholesky_inverse {list(self.cholesky_inverse)}, eigendecomposition"
-            f" {self.eigendecomposition}"
-        )
         name = what if exp is None else f"{what} {exp:g}"
-        return messages.not_registered(self.label, name, damping_id, served)
+        return messages.not_registered(self.label, name, damping_id, self.served)

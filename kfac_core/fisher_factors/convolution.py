@@ -194,14 +194,16 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
         for source in sources:
             rows = []
             for g in source:
-                last = is_channels_last(self.data_format, g.ndim - 2, label)
+                spatial = ("size",) * (g.ndim - 2)
+                if not 1 <= g.ndim - 2 <= 3:
+                    wanted = ("batch", "1 to 3 spatial axes", self.output_size)
+                    check_shape(g, wanted, "outputs_grads", label)
+                last = is_channels_last(self.data_format, len(spatial), label)
+                shape = ("batch", *spatial, self.output_size)
+                if not last:
+                    shape = ("batch", self.output_size, *spatial)
+                check_shape(g, shape, "outputs_grads", label)
                 g_last = g if last else channels_to_last(backend, g)
-                check_shape(
-                    g_last,
-                    ("batch", *("size",) * (g.ndim - 2), self.output_size),
-                    "outputs_grads",
-                    label,
-                )
                 rows.append(backend.xp.reshape(g_last, (-1, self.output_size)))
             checked = as_batch(backend, tuple(rows), dtype, "outputs_grads", label)
             moments.append(second_moment(backend, checked))

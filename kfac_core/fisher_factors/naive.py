@@ -6,6 +6,7 @@ gradient, with a relative variance of order one. It does not hold for the target
 the data, nor where one label is enumerated for a whole batch at once.
 """
 
+import math
 from dataclasses import dataclass
 
 from kfac_core.arguments import as_scalar, as_sources, as_statistics
@@ -149,16 +150,12 @@ def _vector(
     label: str,
 ) -> Array:
     """Return the gradients of one source as one vector ``[size]``."""
-    v = params_to_vector(
-        backend,
-        tuple(
-            as_statistics(backend, g, dtype, "params_grads", label) for g in gradients
-        ),
-    )
-    if v.shape[0] != size:
+    entries = sum(math.prod(g.shape) for g in gradients)
+    if not gradients or entries != size:
         msg = (
             f"{label}: params_grads has shapes {[tuple(g.shape) for g in gradients]}"
-            f" with {v.shape[0]} entries, expected {size}"
+            f" with {entries} entries, expected {size}"
         )
         raise ShapeError(msg)
-    return v
+    data = (as_statistics(backend, g, dtype, "params_grads", label) for g in gradients)
+    return params_to_vector(backend, tuple(data))

@@ -63,6 +63,26 @@ class Registration:
         """The registered powers that are stored: all but the first, which is fresh."""
         return tuple(power for power in self.matpowers if power[0] != 1)
 
+    @property
+    def places(self) -> tuple[int, ...]:
+        """Number of arrays that each field of a state's ``derived`` holds."""
+        return (
+            len(self.damping_ids),
+            len(self.stored_matpowers),
+            len(self.cholesky),
+            len(self.cholesky_inverse),
+            int(self.eigendecomposition),
+        )
+
+    @property
+    def served(self) -> str:
+        """What is served, in words, for messages."""
+        return (
+            f"the powers {list(self.matpowers)}, cholesky {list(self.cholesky)},"
+            f" cholesky_inverse {list(self.cholesky_inverse)}, eigendecomposition"
+            f" {self.eigendecomposition}"
+        )
+
     def register_matpower(
         self, exp: float, damping_id: DampingId = DEFAULT_DAMPING_ID
     ) -> Self:

@@ -1,0 +1,77 @@
+"""Dense truth: small networks with hand-written gradients, and their Fisher.
+
+For tests and teaching. Nothing here is approximate: what K-FAC approximates is
+computed whole, `[num_params, num_params]`, and the blocks of `kfac_core` are held
+against it. Everything runs on NumPy, PyTorch, JAX (also under `jax.jit`) and any other
+library of the array API standard.
+
+Example:
+    >>> import numpy as np
+    >>> from kfac_core.reference import (
+    ...     Dense, Gaussian, Sequential, block_for, exact_fisher, exact_sources
+    ... )
+    >>> rng = np.random.default_rng(0)
+    >>> x = rng.normal(size=(6, 3))
+    >>> network = Sequential((Dense(3, 2),))
+    >>> params = network.init(rng, like=x)
+    >>> block, (data,) = (
+    ...     block_for(network.layers[0]),
+    ...     exact_sources(network, params, x, Gaussian()),
+    ... )
+    >>> state = block.update_covs(block.init(like=x), *data, ema_decay=0.0)
+    >>> truth = exact_fisher(network, params, x, Gaussian())
+    >>> bool(np.allclose(block.full_fisher_block(state), truth))  # a last layer: exact
+    True
+"""
+
+from kfac_core.reference.affine import AffineCache, AffineLayer
+from kfac_core.reference.blocks import block_for, diagonal_block_for
+from kfac_core.reference.convolution import Conv2D
+from kfac_core.reference.dense import Dense, Embedding
+from kfac_core.reference.fisher import (
+    LayerData,
+    empirical_fisher,
+    exact_fisher,
+    exact_sources,
+    sampled_fisher,
+)
+from kfac_core.reference.layer import Cache, Layer, Tensors
+from kfac_core.reference.losses import Gaussian, Loss, SoftmaxCrossEntropy
+from kfac_core.reference.network import Backward, Forward, NetworkParams, Sequential
+from kfac_core.reference.parameterless import (
+    ElementwiseLayer,
+    Flatten,
+    MeanPool2D,
+    ReLU,
+    Tanh,
+)
+
+__all__ = [
+    "AffineCache",
+    "AffineLayer",
+    "Backward",
+    "Cache",
+    "Conv2D",
+    "Dense",
+    "ElementwiseLayer",
+    "Embedding",
+    "Flatten",
+    "Forward",
+    "Gaussian",
+    "Layer",
+    "LayerData",
+    "Loss",
+    "MeanPool2D",
+    "NetworkParams",
+    "ReLU",
+    "Sequential",
+    "SoftmaxCrossEntropy",
+    "Tanh",
+    "Tensors",
+    "block_for",
+    "diagonal_block_for",
+    "empirical_fisher",
+    "exact_fisher",
+    "exact_sources",
+    "sampled_fisher",
+]

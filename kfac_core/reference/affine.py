@@ -1,0 +1,145 @@
+"""`AffineLayer`: whatever multiplies rows with weights and adds a bias.
+
+Inputs become rows ``a[n, t]`` ``[batch, locations, features]``, linearly and without
+parameters: the inputs themselves for a dense layer, patches for a convolution, counts
+of ids for an embedding. With outputs ``s[n, t] = a[n, t] W + b`` and their gradients
+``g[n, t]``, case ``n`` has the gradients
+
+    dW = sum_t a[n, t]' g[n, t],    db = sum_t g[n, t].
+
+These rows and gradients are those that K-FAC takes the second moments of.
+"""
+
+import math
+from abc import abstractmethod
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from kfac_core.arguments import check_shape
+from kfac_core.backend import Backend
+from kfac_core.errors import ShapeError
+from kfac_core.linalg.parameters import Shapes
+from kfac_core.reference.layer import Layer, Tensors
+from kfac_core.registry import backend_of
+from kfac_core.typing import Array
+
+
+class AffineCache(NamedTuple):
+    """What an affine layer keeps of its forward pass.
+
+    Attributes:
+        inputs: As they came.
+        rows: ``[batch, locations, features]``.
+    """
+
+    inputs: Array
+    rows: Array
+
+
+@dataclass(frozen=True)
+class AffineLayer(Layer):
+    """Abstract base of the layers with parameters."""
+
+    @property
+    @abstractmethod
+    def weights_shape(self) -> tuple[int, ...]:
+        """Shape of the weights: the axes of a row, then the outputs."""
+
+    @property
+    @abstractmethod
+    def bias_size(self) -> int:
+        """Length of the bias; 0 if there is none."""
+
+    @property
+    def fan_in(self) -> int:
+        """Number of weights that add up in one output."""
+        return math.prod(self.weights_shape[:-1])
+
+    @abstractmethod
+    def rows(self, backend: Backend, x: Array, like: Array) -> Array:
+        """Return the inputs as rows ``[batch, locations, features]``, of a dtype."""
+
+    @abstractmethod
+    def output_shape(self, x: Array) -> tuple[int, ...]:
+        """Return the shape of the outputs for inputs `x`."""
+
+    @property
+    def param_shapes(self) -> Shapes:
+        """``(weights,)`` or ``(weights, bias)``."""
+        bias = ((self.bias_size,),) if self.bias_size else ()
+        return (self.weights_shape, *bias)
+
+    def init_from(self, normals: Array) -> Tensors:
+        """Return weights of variance ``1 / fan_in``, and a bias of zeros."""
+        xp = backend_of(normals).xp
+        size = math.prod(self.weights_shape)
+        weights = xp.reshape(normals[:size], self.weights_shape)
+        bias = (xp.zeros_like(normals[size:]),) if self.bias_size else ()
+        return (weights / math.sqrt(self.fan_in), *bias)
+
+    def forward(self, params: Tensors, x: Array) -> tuple[Array, AffineCache]:
+        """Return ``rows @ weights + bias``; see `Layer.forward`."""
+        self.check_params(params)
+        backend = backend_of(x, *params)
+        rows = self.rows(backend, x, params[0])
+        outputs = self._apply(backend, rows, params)
+        cache = AffineCache(x, rows)
+        return backend.xp.reshape(outputs, self.output_shape(x)), cache
+
+    def param_gradients(self, cache: AffineCache, g: Array) -> Tensors:
+        """Return the gradients, summed over the batch; see `Layer.param_gradients`."""
+        xp = backend_of(cache.rows, g).xp
+        rows = xp.reshape(cache.rows, (-1, self.fan_in))
+        gradients = xp.reshape(g, (-1, self.weights_shape[-1]))
+        weights = xp.reshape(rows.mT @ gradients, self.weights_shape)
+        bias = (xp.sum(gradients, axis=0),) if self.bias_size else ()
+        return (weights, *bias)
+
+    def case_gradients(self, cache: AffineCache, g: Array) -> Tensors:
+        """Return each case's gradients; see `Layer.case_gradients`."""
+        xp = backend_of(cache.rows, g).xp
+        batch, locations, _ = cache.rows.shape
+        gradients = xp.reshape(g, (batch, locations, self.weights_shape[-1]))
+        weights = xp.reshape(cache.rows.mT @ gradients, (batch, *self.weights_shape))
+        bias = (xp.sum(gradients, axis=1),) if self.bias_size else ()
+        return (weights, *bias)
+
+    def push_forward(
+        self,
+        params: Tensors,
+        cache: AffineCache,
+        tangents: Tensors,
+        dx: Array | None,
+    ) -> Array:
+        """Return ``rows dW + db + rows(dx) W``; see `Layer.push_forward`."""
+        self.check_params(tangents)
+        backend = backend_of(cache.rows, *tangents)
+        change = self._apply(backend, cache.rows, tangents)
+        if dx is not None:
+            rows = self.rows(backend, dx, params[0])
+            change = change + self._apply(backend, rows, params[:1])
+        return backend.xp.reshape(change, self.output_shape(cache.inputs))
+
+    def check_params(self, params: Tensors) -> None:
+        """Check the number and the shapes of parameters, gradients or tangents.
+
+        Raises:
+            ShapeError: If one differs from `param_shapes`.
+        """
+        if len(params) != len(self.param_shapes):
+            msg = (
+                f"{self.label}: {len(params)} parameters, expected"
+                f" {len(self.param_shapes)} of shapes {self.param_shapes}"
+            )
+            raise ShapeError(msg)
+        names = ("weights", "bias")[: len(params)]
+        for name, x, shape in zip(names, params, self.param_shapes, strict=True):
+            check_shape(x, shape, name, self.label)
+
+    def _apply(self, backend: Backend, rows: Array, params: Tensors) -> Array:
+        """Return ``[batch * locations, outputs]``: one product, not one for a case."""
+        xp = backend.xp
+        weights, *bias = params
+        flat = xp.reshape(rows, (-1, self.fan_in))
+        outputs = flat @ xp.reshape(weights, (self.fan_in, self.weights_shape[-1]))
+        return outputs + bias[0] if bias else outputs

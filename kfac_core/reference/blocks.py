@@ -1,0 +1,85 @@
+"""The block that approximates a layer's Fisher."""
+
+from typing import Any
+
+from kfac_core.errors import ArgumentError
+from kfac_core.fisher_blocks import (
+    ConvDiagonalFB,
+    ConvKFCBasicFB,
+    EmbeddingKFACFB,
+    FullyConnectedDiagonalFB,
+    FullyConnectedKFACBasicFB,
+    KroneckerProductFB,
+)
+from kfac_core.reference.convolution import Conv2D
+from kfac_core.reference.dense import Dense, Embedding
+from kfac_core.reference.layer import Layer
+
+
+def block_for(layer: Layer, **options: Any) -> KroneckerProductFB:
+    """Return the Kronecker-factored block of a layer with parameters.
+
+    Args:
+        layer: The layer.
+        **options: Fields of the block, such as ``damping_type``.
+
+    Returns:
+        Its block. That of an embedding counts repeated ids as the layer sums them,
+        unless the options say otherwise.
+
+    Raises:
+        ArgumentError: If the layer has no parameters.
+
+    Example:
+        >>> from kfac_core.reference import Dense
+        >>> block_for(Dense(4, 3), damping_type="exact").damping_type
+        'exact'
+    """
+    if isinstance(layer, Dense):
+        return FullyConnectedKFACBasicFB(
+            layer.input_size, layer.output_size, layer.has_bias, **options
+        )
+    if isinstance(layer, Embedding):
+        repeated = {"repeated_ids": "count_squared", **options}
+        return EmbeddingKFACFB(layer.vocab_size, layer.output_size, **repeated)
+    if isinstance(layer, Conv2D):
+        return ConvKFCBasicFB(
+            layer.filter_shape,
+            layer.padding,
+            strides=layer.strides,
+            has_bias=layer.has_bias,
+            **options,
+        )
+    msg = f"{layer.label} has no parameters; expected Dense, Conv2D or Embedding"
+    raise ArgumentError(msg)
+
+
+def diagonal_block_for(
+    layer: Layer, **options: Any
+) -> FullyConnectedDiagonalFB | ConvDiagonalFB:
+    """Return the diagonal block of a layer with parameters.
+
+    Args:
+        layer: The layer.
+        **options: Fields of the block.
+
+    Returns:
+        Its block.
+
+    Raises:
+        ArgumentError: If there is none for the layer.
+    """
+    if isinstance(layer, Dense):
+        return FullyConnectedDiagonalFB(
+            layer.input_size, layer.output_size, layer.has_bias, **options
+        )
+    if isinstance(layer, Conv2D):
+        return ConvDiagonalFB(
+            layer.filter_shape,
+            layer.strides,
+            layer.padding,
+            has_bias=layer.has_bias,
+            **options,
+        )
+    msg = f"{layer.label} has no diagonal block; expected Dense or Conv2D"
+    raise ArgumentError(msg)

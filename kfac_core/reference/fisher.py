@@ -1,0 +1,194 @@
+"""Dense Fisher information of a small network's mean loss.
+
+With case ``n``'s Jacobian ``J_n`` of the outputs by the parameters, and gradients
+``g`` of its loss for the parameters,
+
+    F = (1 / N) sum_n E[g g'] = (1 / N) sum_n J_n' F_n J_n,
+
+targets being drawn from the model, and ``F_n`` the Fisher of the loss for the outputs
+(Martens, 2020, sections 5 and 9; for these losses it is the Gauss-Newton matrix as
+well). The *empirical* Fisher has the targets of the data instead. The order of the
+parameters is that of `Sequential`; a layer's block is in that of
+`kfac_core.FisherBlock.full_fisher_block`.
+"""
+
+from typing import NamedTuple
+
+from kfac_core.backend import Backend
+from kfac_core.reference.losses import Loss
+from kfac_core.reference.network import Forward, NetworkParams, Sequential
+from kfac_core.registry import backend_of
+from kfac_core.typing import Array, Key
+
+
+def exact_fisher(
+    network: Sequential,
+    params: NetworkParams,
+    x: Array,
+    loss: Loss,
+    *,
+    layer: int | None = None,
+) -> Array:
+    """Return the Fisher, no targets being drawn.
+
+    Args:
+        network: The network.
+        params: Its parameters.
+        x: Inputs, ``[batch, ..]``.
+        loss: The loss.
+        layer: Index of one layer with parameters, for its block; None: the whole.
+
+    Returns:
+        ``[num_params, num_params]``, of the layer or of the network.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.reference import Dense, Gaussian
+        >>> network = Sequential((Dense(1, 1),))
+        >>> params = network.init(np.random.default_rng(0), like=np.ones(1))
+        >>> exact_fisher(network, params, np.asarray([[1.0], [3.0]]), Gaussian())
+        array([[5., 2.],
+               [2., 1.]])
+    """
+    forward = network.forward(params, x)
+    jacobian = network.jacobian(params, x, layer)
+    backend = backend_of(jacobian)
+    weighted = loss.fisher(forward.outputs) @ jacobian
+    size = jacobian.shape[-1]
+    left = backend.xp.reshape(jacobian, (-1, size))
+    right = backend.xp.reshape(weighted, (-1, size))
+    return left.mT @ right / jacobian.shape[0]
+
+
+def empirical_fisher(
+    network: Sequential,
+    params: NetworkParams,
+    x: Array,
+    loss: Loss,
+    targets: Array,
+    *,
+    layer: int | None = None,
+) -> Array:
+    """Return the second moment of the gradients of the cases' losses.
+
+    Args:
+        network: The network.
+        params: Its parameters.
+        x: Inputs, ``[batch, ..]``.
+        loss: The loss.
+        targets: Of the data: the empirical Fisher. Of the model: an unbiased estimate
+            of the Fisher.
+        layer: Index of one layer with parameters, for its block; None: the whole.
+
+    Returns:
+        ``[num_params, num_params]``, of the layer or of the network.
+    """
+    forward = network.forward(params, x)
+    g = loss.gradient(forward.outputs, targets)
+    return _second_moment(network, params, forward, g, layer)
+
+
+def sampled_fisher(
+    network: Sequential,
+    params: NetworkParams,
+    x: Array,
+    loss: Loss,
+    key: Key,
+    *,
+    num_samples: int = 1,
+    layer: int | None = None,
+) -> Array:
+    """Return an unbiased estimate of the Fisher, from targets drawn from the model.
+
+    Args:
+        network: The network.
+        params: Its parameters.
+        x: Inputs, ``[batch, ..]``.
+        loss: The loss.
+        key: What the array library draws from.
+        num_samples: Number of targets drawn for each case.
+        layer: Index of one layer with parameters, for its block; None: the whole.
+
+    Returns:
+        ``[num_params, num_params]``, of the layer or of the network.
+    """
+    forward = network.forward(params, x)
+    samples = loss.sample(key, forward.outputs, num_samples)
+    moments = [
+        _second_moment(
+            network,
+            params,
+            forward,
+            loss.gradient(forward.outputs, samples[s, ...]),
+            layer,
+        )
+        for s in range(num_samples)
+    ]
+    backend = backend_of(*moments)
+    return backend.xp.mean(backend.xp.stack(moments), axis=0)
+
+
+class LayerData(NamedTuple):
+    """What a layer's block takes: ``block.update_covs(state, *data, ema_decay=0.0)``.
+
+    Attributes:
+        inputs: Of the layer.
+        outputs_grads: For each source a tuple of one tower: gradients for the outputs.
+    """
+
+    inputs: Array
+    outputs_grads: tuple[tuple[Array], ...]
+
+
+def exact_sources(
+    network: Sequential, params: NetworkParams, x: Array, loss: Loss
+) -> tuple[LayerData, ...]:
+    """Return for each layer with parameters the data that make its block exact.
+
+    Exact is what the block takes for the expectation over targets; that a Kronecker
+    product stands for its layer's Fisher is still an approximation.
+
+    Args:
+        network: The network.
+        params: Its parameters.
+        x: Inputs, ``[batch, ..]``.
+        loss: The loss.
+
+    Returns:
+        For each layer its inputs, and a source for each of `Loss.fisher_directions`.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.reference import Dense, SoftmaxCrossEntropy, block_for
+        >>> rng = np.random.default_rng(0)
+        >>> x = rng.normal(size=(7, 2))
+        >>> network = Sequential((Dense(2, 3),))
+        >>> params = network.init(rng, like=x)
+        >>> data, = exact_sources(network, params, x, SoftmaxCrossEntropy())
+        >>> block = block_for(network.layers[0])
+        >>> state = block.update_covs(block.init(like=x), *data, ema_decay=0.0)
+        >>> block.full_fisher_block(state).shape
+        (9, 9)
+    """
+    forward = network.forward(params, x)
+    by_source = [
+        network.output_gradients(params, forward, direction)
+        for direction in loss.fisher_directions(forward.outputs)
+    ]
+    return tuple(
+        LayerData(inputs, tuple((gradients[index],) for gradients in by_source))
+        for index, inputs in enumerate(forward.inputs)
+    )
+
+
+def _second_moment(
+    network: Sequential,
+    params: NetworkParams,
+    forward: Forward,
+    g_outputs: Array,
+    layer: int | None,
+) -> Array:
+    """Return the mean over cases of the square of their gradients."""
+    gradients = network.case_gradients(params, forward, g_outputs, layer)
+    backend: Backend = backend_of(gradients)
+    return backend.gram(gradients) / gradients.shape[0]

@@ -1,0 +1,126 @@
+"""`Layer`: what every layer of a small network can do.
+
+A layer is a frozen spec without arrays; its parameters are a tuple of tensors. Each
+derivative is written by hand, once, in the array API standard, so that the same
+formulas run on every array library, and none of its tracing is needed to check them.
+"""
+
+import math
+from abc import ABC, abstractmethod
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from kfac_core.arguments import statistics_dtype
+from kfac_core.linalg.parameters import Shapes
+from kfac_core.registry import backend_of
+from kfac_core.typing import Array, Key
+
+Tensors: TypeAlias = tuple[Array, ...]
+"""A layer's parameters, or a gradient or tangent of their shapes: none, one or two."""
+
+Cache: TypeAlias = Any
+"""What a layer keeps of its forward pass: arrays, in tuples if there are several."""
+
+
+@dataclass(frozen=True)
+class Layer(ABC):
+    """Abstract base of the layers: by itself, one without parameters."""
+
+    @property
+    def label(self) -> str:
+        """Name for messages."""
+        return type(self).__name__
+
+    @property
+    def param_shapes(self) -> Shapes:
+        """Shapes of the parameters, ``(weights,)`` or ``(weights, bias)`` or none."""
+        return ()
+
+    @property
+    def num_params(self) -> int:
+        """Number of entries of all parameters."""
+        return sum(math.prod(shape) for shape in self.param_shapes)
+
+    def init(self, key: Key, like: Array) -> Tensors:
+        """Draw parameters: weights as `init_from` scales them, a bias of zeros.
+
+        Args:
+            key: What the array library draws from, such as a `numpy.random.Generator`,
+                a `torch.Generator` on the device, or a key of `jax.random.key`.
+            like: Array that gives library, device and dtype.
+
+        Returns:
+            The parameters, in the shapes of `param_shapes`.
+
+        Raises:
+            DTypeError: If `like` holds no real floating-point numbers.
+        """
+        backend = backend_of(like)
+        dtype = statistics_dtype(backend, like, "like", self.label)
+        device = backend.creation_device(like)
+        normals = backend.normal(key, (self.num_params,), dtype, device)
+        return self.init_from(backend.xp.astype(normals, like.dtype))
+
+    def init_from(self, normals: Array) -> Tensors:
+        """Return parameters made of standard normal numbers ``[num_params]``."""
+        return ()
+
+    @abstractmethod
+    def forward(self, params: Tensors, x: Array) -> tuple[Array, Cache]:
+        """Return the outputs for inputs ``[batch, ..]``, and what `backward` needs.
+
+        Args:
+            params: The parameters.
+            x: Inputs, the first axis the batch.
+
+        Returns:
+            Outputs, the first axis the batch, and the cache.
+
+        Raises:
+            ShapeError: If the inputs have another shape than the layer takes.
+        """
+
+    @abstractmethod
+    def backward(self, params: Tensors, cache: Cache, g: Array) -> Array:
+        """Return each case's gradient for its inputs.
+
+        Args:
+            params: The parameters.
+            cache: From `forward`.
+            g: Gradient for the outputs, of their shape.
+
+        Returns:
+            Gradient for the inputs, of their shape.
+        """
+
+    def param_gradients(self, cache: Cache, g: Array) -> Tensors:
+        """Return the gradient for the parameters, summed over the batch.
+
+        Args:
+            cache: From `forward`.
+            g: Gradient for the outputs, of their shape.
+
+        Returns:
+            The gradients, in the shapes of `param_shapes`.
+        """
+        return ()
+
+    def case_gradients(self, cache: Cache, g: Array) -> Tensors:
+        """Return as `param_gradients` does, each case's own along a first axis."""
+        return ()
+
+    @abstractmethod
+    def push_forward(
+        self, params: Tensors, cache: Cache, tangents: Tensors, dx: Array | None
+    ) -> Array | None:
+        """Return the derivative of the outputs along a change of all that goes in.
+
+        Args:
+            params: The parameters.
+            cache: From `forward`.
+            tangents: Change of the parameters, in the shapes of `param_shapes`.
+            dx: Change of the inputs, of their shape; None for zero.
+
+        Returns:
+            Change of the outputs, of their shape; None for zero.
+        """

@@ -1,0 +1,319 @@
+"""`Sequential`: one layer after another, with the derivatives of the whole."""
+
+import math
+from dataclasses import dataclass
+from typing import Any, NamedTuple, TypeAlias
+
+from kfac_core.arguments import check_shape, statistics_dtype
+from kfac_core.errors import ShapeError
+from kfac_core.linalg.parameters import params_to_vector
+from kfac_core.reference.layer import Cache, Layer, Tensors
+from kfac_core.registry import backend_of
+from kfac_core.typing import Array, Key
+
+NetworkParams: TypeAlias = tuple[Tensors, ...]
+"""For each layer with parameters, in order, its parameters."""
+
+
+class Forward(NamedTuple):
+    """A forward pass.
+
+    Attributes:
+        outputs: ``[batch, outputs]``.
+        inputs: Of each layer with parameters.
+        caches: Of every layer.
+    """
+
+    outputs: Array
+    inputs: tuple[Array, ...]
+    caches: tuple[Cache, ...]
+
+
+class Backward(NamedTuple):
+    """A backward pass; each field has one entry for each layer with parameters.
+
+    Attributes:
+        inputs: The layer's inputs.
+        output_gradients: Each case's gradient of the summed loss for the outputs.
+        param_gradients: The gradients for the parameters, summed over the batch.
+    """
+
+    inputs: tuple[Array, ...]
+    output_gradients: tuple[Array, ...]
+    param_gradients: NetworkParams
+
+
+@dataclass(frozen=True)
+class Sequential:
+    """One layer after another.
+
+    Whatever there is one of for each layer (parameters, inputs, gradients) is listed
+    for the layers with parameters alone, in order; a ``layer`` is an index into these.
+    As one vector, parameters stand layer by layer, each as in
+    `kfac_core.linalg.parameters`: the weights row-major, then the bias.
+
+    Attributes:
+        layers: The layers; an embedding can only be the first.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.reference import Dense, SoftmaxCrossEntropy, Tanh
+        >>> rng = np.random.default_rng(0)
+        >>> x, targets = rng.normal(size=(5, 4)), rng.integers(3, size=5)
+        >>> network = Sequential((Dense(4, 6), Tanh(), Dense(6, 3)))
+        >>> params = network.init(rng, like=x)
+        >>> forward = network.forward(params, x)
+        >>> g = SoftmaxCrossEntropy().gradient(forward.outputs, targets)
+        >>> backward = network.backward(params, forward, g)
+        >>> [g.shape for g in backward.output_gradients]
+        [(5, 6), (5, 3)]
+        >>> [tuple(p.shape for p in layer) for layer in backward.param_gradients]
+        [((4, 6), (6,)), ((6, 3), (3,))]
+        >>> network.case_gradients(params, forward, g).shape
+        (5, 51)
+    """
+
+    layers: tuple[Layer, ...]
+
+    def __post_init__(self) -> None:
+        """Make a list of layers a tuple: specs are hashable."""
+        object.__setattr__(self, "layers", tuple(self.layers))
+
+    @property
+    def param_layers(self) -> tuple[Layer, ...]:
+        """The layers with parameters, in order."""
+        return tuple(layer for layer in self.layers if layer.param_shapes)
+
+    @property
+    def num_params(self) -> int:
+        """Number of entries of all parameters."""
+        return sum(layer.num_params for layer in self.layers)
+
+    def init(self, key: Key, like: Array) -> NetworkParams:
+        """Draw the parameters of all layers; arguments and errors as in `Layer.init`.
+
+        One draw for all layers, cut in pieces: no key is used twice.
+
+        Args:
+            key: What the array library draws from.
+            like: Array that gives library, device and dtype.
+
+        Returns:
+            The parameters of each layer that has any.
+        """
+        backend = backend_of(like)
+        dtype = statistics_dtype(backend, like, "like", "Sequential")
+        device = backend.creation_device(like)
+        normals = backend.normal(key, (self.num_params,), dtype, device)
+        normals = backend.xp.astype(normals, like.dtype)
+        return tuple(
+            layer.init_from(normals[start : start + layer.num_params])
+            for start, layer in zip(self._starts(), self.param_layers, strict=True)
+        )
+
+    def forward(self, params: NetworkParams, x: Array) -> Forward:
+        """Return the outputs for inputs ``[batch, ..]``, and what derivatives need.
+
+        Args:
+            params: The parameters of each layer that has any.
+            x: Inputs of the first layer.
+
+        Returns:
+            The forward pass.
+
+        Raises:
+            ShapeError: If inputs or parameters have another shape than a layer takes.
+        """
+        inputs, caches = [], []
+        for layer, own in self._paired(params):
+            if own:
+                inputs.append(x)
+            x, cache = layer.forward(own, x)
+            caches.append(cache)
+        return Forward(x, tuple(inputs), tuple(caches))
+
+    def output_gradients(
+        self, params: NetworkParams, forward: Forward, g_outputs: Array
+    ) -> tuple[Array, ...]:
+        """Return each case's gradient for the outputs of each layer with parameters.
+
+        Args:
+            params: The parameters.
+            forward: The forward pass with these.
+            g_outputs: Gradient for the network's outputs, ``[batch, outputs]``: of the
+                summed loss, one row a case.
+
+        Returns:
+            The gradients, each of the shape of its layer's outputs.
+
+        Raises:
+            ShapeError: If the gradient is not of the shape of the outputs.
+        """
+        expected = tuple(forward.outputs.shape)
+        check_shape(g_outputs, expected, "g_outputs", "Sequential")
+        passed = zip(self._paired(params), forward.caches, strict=True)
+        gradients: list[Array] = []
+        g = g_outputs
+        for (layer, own), cache in reversed(list(passed)):
+            if own:
+                gradients.append(g)
+                if len(gradients) == len(forward.inputs):
+                    break  # nothing before it asks for a gradient
+            g = layer.backward(own, cache, g)
+        return tuple(reversed(gradients))
+
+    def backward(
+        self, params: NetworkParams, forward: Forward, g_outputs: Array
+    ) -> Backward:
+        """Return the gradients for outputs and parameters of each layer with any.
+
+        Arguments and errors are those of `output_gradients`.
+
+        Returns:
+            The backward pass.
+        """
+        gradients = self.output_gradients(params, forward, g_outputs)
+        of_params = tuple(
+            layer.param_gradients(cache, g)
+            for layer, cache, g in zip(
+                self.param_layers, self._param_caches(forward), gradients, strict=True
+            )
+        )
+        return Backward(forward.inputs, gradients, of_params)
+
+    def case_gradients(
+        self,
+        params: NetworkParams,
+        forward: Forward,
+        g_outputs: Array,
+        layer: int | None = None,
+    ) -> Array:
+        """Return each case's gradient for the parameters, as rows of a matrix.
+
+        Args:
+            params: The parameters.
+            forward: The forward pass with these.
+            g_outputs: Gradient for the network's outputs, ``[batch, outputs]``.
+            layer: Index of one layer with parameters; None: all.
+
+        Returns:
+            ``[batch, num_params]``, of the layer or of the network.
+        """
+        xp = backend_of(g_outputs).xp
+        gradients = self.output_gradients(params, forward, g_outputs)
+        triples = list(
+            zip(self.param_layers, self._param_caches(forward), gradients, strict=True)
+        )
+        batch = g_outputs.shape[0]
+        parts = [
+            xp.reshape(tensor, (batch, -1))
+            for spec, cache, g in (triples if layer is None else [triples[layer]])
+            for tensor in spec.case_gradients(cache, g)
+        ]
+        return xp.concat(parts, axis=1)
+
+    def jacobian(
+        self, params: NetworkParams, x: Array, layer: int | None = None
+    ) -> Array:
+        """Return the derivative of every output by every parameter, for each case.
+
+        Args:
+            params: The parameters.
+            x: Inputs.
+            layer: Index of one layer with parameters; None: all.
+
+        Returns:
+            ``[batch, outputs, num_params]``, of the layer or of the network.
+        """
+        forward = self.forward(params, x)
+        backend = backend_of(forward.outputs)
+        xp, outputs = backend.xp, forward.outputs
+        device = backend.creation_device(outputs)
+        eye = xp.eye(outputs.shape[-1], dtype=outputs.dtype, device=device)
+        rows = [
+            self.case_gradients(
+                params, forward, xp.broadcast_to(eye[k, :], outputs.shape), layer
+            )
+            for k in range(outputs.shape[-1])
+        ]
+        return xp.stack(rows, axis=1)
+
+    def push_forward(
+        self, params: NetworkParams, forward: Forward, tangents: NetworkParams
+    ) -> Array:
+        """Return the derivative of the outputs along a change of the parameters.
+
+        Args:
+            params: The parameters.
+            forward: The forward pass with these.
+            tangents: Change of the parameters, of their structure.
+
+        Returns:
+            ``[batch, outputs]``: the Jacobian times the change.
+
+        Raises:
+            ShapeError: If the tangents have another shape than the parameters.
+        """
+        change: Array | None = None
+        for (layer, own), (_, tangent), cache in zip(
+            self._paired(params),
+            self._paired(tangents),
+            forward.caches,
+            strict=True,
+        ):
+            change = layer.push_forward(own, cache, tangent, change)
+        if change is None:
+            return backend_of(forward.outputs).xp.zeros_like(forward.outputs)
+        return change
+
+    def params_to_vector(self, params: NetworkParams) -> Array:
+        """Return all parameters (or gradients, or tangents) as one vector."""
+        tensors = tuple(tensor for layer in params for tensor in layer)
+        return params_to_vector(backend_of(*tensors), tensors)
+
+    def vector_to_params(self, vector: Array) -> NetworkParams:
+        """Return a vector ``[num_params]`` in the structure of the parameters."""
+        check_shape(vector, (self.num_params,), "vector", "Sequential")
+        xp = backend_of(vector).xp
+        params = []
+        start = 0
+        for layer in self.param_layers:
+            tensors = []
+            for shape in layer.param_shapes:
+                stop = start + math.prod(shape)
+                tensors.append(xp.reshape(vector[start:stop], shape))
+                start = stop
+            params.append(tuple(tensors))
+        return tuple(params)
+
+    def layer_slice(self, layer: int) -> slice:
+        """Return where the parameters of one layer stand in the vector of all."""
+        start = self._starts()[layer]
+        return slice(start, start + self.param_layers[layer].num_params)
+
+    def _starts(self) -> list[int]:
+        starts, total = [], 0
+        for layer in self.param_layers:
+            starts.append(total)
+            total += layer.num_params
+        return starts
+
+    def _paired(self, params: NetworkParams) -> list[tuple[Layer, Tensors]]:
+        """Return every layer with its parameters, none for those without."""
+        if len(params) != len(self.param_layers):
+            msg = (
+                f"Sequential: parameters of {len(params)} layers, expected of"
+                f" {len(self.param_layers)}: {[x.label for x in self.param_layers]}"
+            )
+            raise ShapeError(msg)
+        rest = iter(params)
+        return [
+            (layer, next(rest) if layer.param_shapes else ()) for layer in self.layers
+        ]
+
+    def _param_caches(self, forward: Forward) -> list[Any]:
+        return [
+            cache
+            for layer, cache in zip(self.layers, forward.caches, strict=True)
+            if layer.param_shapes
+        ]
