@@ -180,6 +180,40 @@ def check_paired(
         raise ShapeError(msg)
 
 
+def check_indices(
+    backend: Backend, indices: Array, size: int, argument: str, layer: str
+) -> None:
+    """Check that integers are in ``[0, size)``; their values only where they exist.
+
+    Args:
+        backend: Backend of the indices.
+        indices: Of any shape.
+        size: How many there are to name.
+        argument: Name of the indices, for the message.
+        layer: Name of the layer or loss, for the message.
+
+    Raises:
+        DTypeError: If they are not integers.
+        ArgumentError: If one is out of range.
+    """
+    xp = backend.xp
+    if not xp.isdtype(indices.dtype, "integral"):
+        msg = f"{layer}: {argument} has dtype {indices.dtype}, expected integers"
+        raise DTypeError(msg)
+    if 0 in indices.shape:
+        return
+    low, high = xp.min(indices), xp.max(indices)
+    # Within a trace, what is computed from a constant has no value either.
+    if backend.is_traced(low):
+        return
+    if int(low) < 0 or int(high) >= size:
+        msg = (
+            f"{layer}: {argument} are from {int(low)} to {int(high)}, expected 0 to"
+            f" {size - 1}"
+        )
+        raise ArgumentError(msg)
+
+
 def as_scalar(
     backend: Backend,
     value: Scalar,
@@ -213,7 +247,8 @@ def as_scalar(
     if _is_number(value):
         _check_range(value, largest, argument, layer)
         device = backend.creation_device(like)
-        return xp.full((), value, dtype=like.dtype, device=device)
+        # Not `full`: to torch.compile its argument is a constant, one for each value.
+        return xp.ones((), dtype=like.dtype, device=device) * value
     array: Any = value
     if not hasattr(array, "shape"):
         msg = (
@@ -228,7 +263,8 @@ def as_scalar(
         raise DTypeError(msg)
     if not backend.is_traced(array):
         _check_range(float(array), largest, argument, layer)
-    return xp.astype(array, like.dtype)
+    # A copy even of the same dtype: no array stands in two places of a state.
+    return xp.astype(array, like.dtype, copy=True)
 
 
 def as_dampings(
@@ -254,8 +290,8 @@ def as_dampings(
         ArgumentError: If one is missing, negative or not finite.
     """
     if not isinstance(damping, Mapping):
-        one = as_scalar(backend, damping, like, "damping", layer)
-        return dict.fromkeys(ids, one)
+        as_scalar(backend, damping, like, "damping", layer)  # checked, even for no id
+        return {key: as_scalar(backend, damping, like, "damping", layer) for key in ids}
     missing = [key for key in ids if key not in damping]
     if missing:
         msg = f"{layer}: no damping for the ids {missing}, got {list(damping)}"

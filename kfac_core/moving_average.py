@@ -16,6 +16,7 @@ from typing import NamedTuple
 from kfac_core.arguments import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.errors import NotComputedError
+from kfac_core.state import is_known_false
 from kfac_core.typing import Array, Scalar
 
 
@@ -97,11 +98,12 @@ def value(backend: Backend, average: MovingAverage, layer: str) -> Array:
         NotComputedError: If there is no sample yet, outside of a trace.
     """
     xp = backend.xp
-    if not backend.is_traced(average.weight) and not bool(average.weight > 0):
+    started = average.weight > 0
+    if is_known_false(backend, started):
         msg = (
             f"{layer}: the statistics are read before the first update;"
             " call update_cov (a block: update_covs) first"
         )
         raise NotComputedError(msg)
     one = xp.ones_like(average.weight)
-    return average.total / xp.where(average.weight > 0, average.weight, one)
+    return average.total / xp.where(started, average.weight, one)

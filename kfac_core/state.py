@@ -52,6 +52,22 @@ def all_finite(backend: Backend, state: Any, like: Array) -> Array:
     return ok
 
 
+def is_known_false(backend: Backend, condition: Array) -> bool:
+    """Say whether a 0-d condition has a value, and that is False.
+
+    To be asked of the computed condition, and not of what it is computed from: within
+    a trace, what is computed from a constant has no value either.
+
+    Args:
+        backend: Backend of the condition.
+        condition: 0-d boolean array.
+
+    Returns:
+        True if it is known to be False.
+    """
+    return not backend.is_traced(condition) and not bool(condition)
+
+
 def commit(
     backend: Backend, ok: Array, new: T, old: T, error: Callable[[], Exception]
 ) -> T:
@@ -70,8 +86,6 @@ def commit(
     Raises:
         Exception: That of `error`, if `ok` has a value and is False.
     """
-    if backend.is_traced(ok):
-        return select(backend, ok, new, old)
-    if not bool(ok):
+    if is_known_false(backend, ok):
         raise error()
-    return new
+    return select(backend, ok, new, old) if backend.is_traced(ok) else new

@@ -66,7 +66,7 @@ class TorchBackend(ArrayAPIBackend):
             return self._nan(a[..., 0]), self._nan(a)
         return (
             torch.where(finite, values, torch.nan),
-            torch.where(finite[..., None], vectors, torch.nan),
+            torch.where(finite[..., None], vectors, torch.nan).contiguous(),
         )
 
     def cholesky(self, a: Any) -> Array:
@@ -74,7 +74,8 @@ class TorchBackend(ArrayAPIBackend):
         factor, info = torch.linalg.cholesky_ex(a, check_errors=False)
         diagonal = torch.diagonal(factor, dim1=-2, dim2=-1)
         ok = (info == 0) & torch.isfinite(diagonal).all(-1)
-        whole: Array = torch.where(ok[..., None, None], factor, torch.nan)
+        # LAPACK's order is Fortran's; a compiler specialises on the order of a state.
+        whole: Array = torch.where(ok[..., None, None], factor, torch.nan).contiguous()
         return whole
 
     def cholesky_solve(self, factor: Any, b: Any) -> Array:
@@ -85,17 +86,18 @@ class TorchBackend(ArrayAPIBackend):
     def cholesky_inverse(self, factor: Any) -> Array:
         """Return the inverse by potri, one triangle mirrored."""
         lower = torch.tril(torch.cholesky_inverse(factor))
-        mirrored: Array = lower + torch.tril(lower, -1).mT
+        mirrored: Array = (lower + torch.tril(lower, -1).mT).contiguous()
         return mirrored
 
     def solve_triangular(
         self, factor: Any, b: Any, *, transpose: bool = False
     ) -> Array:
         """Solve by trsm."""
-        solution: Array = torch.linalg.solve_triangular(
+        solution: Any = torch.linalg.solve_triangular(
             factor.mT if transpose else factor, b, upper=transpose
         )
-        return solution
+        contiguous: Array = solution.contiguous()
+        return contiguous
 
     def scatter_add(self, size: int, indices: Any, weights: Any) -> Array:
         """Add by index; on CUDA the order of the additions is not fixed."""

@@ -55,6 +55,16 @@ class FisherBlock(ABC):
         self.spec  # noqa: B018 - raises before instantiate_factors
         return self._state
 
+    @property
+    @abstractmethod
+    def num_registered_towers(self) -> int:
+        """Number of towers."""
+
+    @property
+    def num_registered_minibatches(self) -> int:
+        """Number of towers: the name until r1.8."""
+        return self.num_registered_towers
+
     @abstractmethod
     def tensors_to_compute_grads(self) -> Any:
         """Return what the loss is to be differentiated for."""
@@ -222,9 +232,6 @@ class LayerBlock(FisherBlock):
         """Number of towers."""
         return len(self._inputs)
 
-    num_registered_minibatches = num_registered_towers
-    """The name until r1.8."""
-
     def tensors_to_compute_grads(self) -> tuple[Array, ...]:
         """Return the outputs of all towers."""
         return tuple(self._outputs)
@@ -280,9 +287,6 @@ class NaiveBlock(FisherBlock):
     def num_registered_towers(self) -> int:
         """Number of towers."""
         return len(self._batch_sizes)
-
-    num_registered_minibatches = num_registered_towers
-    """The name until r1.8."""
 
     def tensors_to_compute_grads(self) -> Params:
         """Return the parameters."""

@@ -10,7 +10,6 @@ from kfac_core.errors import ArgumentError
 from kfac_core.fisher_factors import DEFAULT_DAMPING_ID
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.registry import backend_of
-from kfac_core.state import select
 from kfac_core.typing import Array, Params, Scalar
 
 
@@ -19,10 +18,7 @@ class BlockState(Protocol):
 
     @property
     def ok(self) -> Array:
-        """0-d boolean: False if, under a trace, the last update was refused."""
-
-    def with_ok(self, ok: Array) -> Self:
-        """Return the state with its flags set."""
+        """0-d boolean: whether, under a trace, no last update was refused."""
 
 
 S = TypeVar("S", bound=BlockState)
@@ -192,12 +188,6 @@ class FisherBlock(ABC, Generic[S]):
             "zero_debias": self.zero_debias,
             "init_covariances_at_zero": self.init_covariances_at_zero,
         }
-
-    def _whole(self, backend: Backend, new: S, old: S) -> S:
-        """Return `new`, or under a trace `old` if any part of it was refused."""
-        if not backend.is_traced(new.ok):
-            return new
-        return select(backend, new.ok, new, old).with_ok(new.ok)
 
     def _vector_backend(self, state: S, vector: Params) -> Backend:
         """Return the backend of a state and a vector of real numbers."""

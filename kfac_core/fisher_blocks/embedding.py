@@ -53,7 +53,9 @@ class EmbeddingKFACFB(KroneckerProductFB):
                 **self._factor_options("input"),
             ),
             FullyConnectedKroneckerFactor(
-                self.output_size, **self._factor_options("output")
+                self.output_size,
+                data_name="outputs_grads",
+                **self._factor_options("output"),
             ),
         )
 

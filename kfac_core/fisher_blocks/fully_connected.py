@@ -45,10 +45,15 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
         super().__post_init__()
         self._set_factors(
             FullyConnectedKroneckerFactor(
-                self.input_size, self.has_bias, **self._factor_options("input")
+                self.input_size,
+                self.has_bias,
+                data_name="inputs",
+                **self._factor_options("input"),
             ),
             FullyConnectedKroneckerFactor(
-                self.output_size, **self._factor_options("output")
+                self.output_size,
+                data_name="outputs_grads",
+                **self._factor_options("output"),
             ),
         )
 

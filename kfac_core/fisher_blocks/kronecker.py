@@ -9,7 +9,6 @@ from kfac_core.arguments import (
     as_sources,
     as_towers,
     check_paired,
-    check_shape,
 )
 from kfac_core.backend import Backend
 from kfac_core.damping import (
@@ -19,15 +18,20 @@ from kfac_core.damping import (
     normalize_damping,
     split_damping,
 )
+from kfac_core.errors import NotRegisteredError
 from kfac_core.fisher_blocks.base import FisherBlock, check_option
-from kfac_core.fisher_factors import FactorState, FisherFactor
-from kfac_core.fisher_factors.messages import not_positive_definite
+from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FactorState, FisherFactor
+from kfac_core.fisher_factors.messages import not_positive_definite, not_registered
 from kfac_core.linalg.kronecker import kron, kron_matmul
 from kfac_core.linalg.operators import LinearOperator
-from kfac_core.linalg.parameters import matrix_to_params, params_to_matrix
+from kfac_core.linalg.parameters import (
+    check_params,
+    matrix_to_params,
+    params_to_matrix,
+)
 from kfac_core.moving_average import MovingAverage
 from kfac_core.registry import backend_of
-from kfac_core.state import commit
+from kfac_core.state import commit, select
 from kfac_core.typing import Array, Params, Scalar, Sources, Towers
 
 
@@ -50,14 +54,23 @@ class KroneckerState(NamedTuple):
 
     @property
     def ok(self) -> Array:
-        """0-d boolean: False if, under a trace, the last update was refused."""
+        """0-d boolean: whether, under a trace, no last update was refused."""
         return self.input_factor.ok & self.output_factor.ok
 
-    def with_ok(self, ok: Array) -> Self:
-        """Return the state with its flags set."""
+    def flag(self, name: str) -> Array:
+        """Return whether a flag of `FactorState` holds for both factors."""
+        first, second = (getattr(factor, name) for factor in self[:2])
+        both: Array = first & second
+        return both
+
+    def with_flag(self, name: str, ok: Array) -> Self:
+        """Return the state with a flag of both factors set."""
+        # Two arrays: none stands in two places of a state.
+        first: dict[str, Any] = {name: ok}
+        second: dict[str, Any] = {name: ok & ok}
         return self._replace(
-            input_factor=self.input_factor._replace(ok=ok),
-            output_factor=self.output_factor._replace(ok=ok),
+            input_factor=self.input_factor._replace(**first),
+            output_factor=self.output_factor._replace(**second),
         )
 
 
@@ -73,8 +86,8 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
 
     Attributes:
         damping_type: How the two factors are damped: ``"pi"``, ``"off"``,
-            ``"constant"``, or ``"exact"``, which damps the product itself, serves
-            every power, and has the power 1/2 for its Cholesky factor.
+            ``"constant"``, or ``"exact"``, which damps the product itself, and has the
+            power 1/2 for its Cholesky factor.
         normalize_damping_power: The damping is divided by ``c`` to this power.
         input_factor: The factor ``A``, made from the block's fields.
         output_factor: The factor ``G``, likewise.
@@ -93,11 +106,8 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
         backend = backend_of(like)
         output = self.output_factor.init(like)
         zero = backend.xp.zeros_like(output.cov.weight)
-        uses = (
-            MovingAverage(zero, zero)
-            if self.is_repeated
-            else MovingAverage(zero + 1, zero + 1)
-        )
+        start = 0.0 if self.is_repeated else 1.0
+        uses = MovingAverage(zero + start, zero + start)
         inputs = self.input_factor.init(like)
         return KroneckerState(inputs, output, uses, scale=zero + 1, damping=zero)
 
@@ -140,13 +150,15 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
         )
         if self.damping_type == "exact":
             new = self._check_exact(backend, new)
-        return self._whole(backend, new, state)
+        return _whole(backend, new, state, "derived_ok")
 
     def multiply_matpower(
         self, state: KroneckerState, vector: Params, exp: float
     ) -> Params:
         """Return ``c^p (A + a I)^p V (G + g I)^p``; see `FisherBlock`."""
         if self.damping_type == "exact":
+            if float(exp) not in {1.0, *self.matpowers}:
+                raise self._not_registered(exp, "matpower")
             return self._multiply_exact(state, vector, exp)
         a = self.input_factor.get_matpower(state.input_factor, exp)
         g = self.output_factor.get_matpower(state.output_factor, exp)
@@ -157,6 +169,8 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
     ) -> Params:
         """Return ``sqrt(c) L_A V L_G'``, or the transposes; see `FisherBlock`."""
         if self.damping_type == "exact":
+            if not self.cholesky:
+                raise self._not_registered(None, "cholesky")
             return self._multiply_exact(state, vector, 0.5)
         a = self.input_factor.get_cholesky(state.input_factor)
         g = self.output_factor.get_cholesky(state.output_factor)
@@ -167,6 +181,8 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
     ) -> Params:
         """Return ``inv(L_A) V inv(L_G)' / sqrt(c)``, or the transposes."""
         if self.damping_type == "exact":
+            if not self.cholesky_inverse:
+                raise self._not_registered(None, "cholesky_inverse")
             return self._multiply_exact(state, vector, -0.5)
         a = self.input_factor.get_cholesky_inverse(state.input_factor)
         g = self.output_factor.get_cholesky_inverse(state.output_factor)
@@ -217,7 +233,7 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
             new = new._replace(
                 uses=moving_average.fold(state.uses, sample, decay, weight)
             )
-        return self._whole(backend, new, state)
+        return _whole(backend, new, state, "cov_ok")
 
     def _multiply(
         self,
@@ -253,6 +269,14 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
         product = kron_matmul(a, g, scaled, adjoint_g=True)
         return self._params(backend, product, vector)
 
+    def _not_registered(self, exp: float | None, what: str) -> NotRegisteredError:
+        name = what if exp is None else f"{what} {exp:g}"
+        served = (
+            f"the powers {list(self.matpowers)}, cholesky {self.cholesky},"
+            f" cholesky_inverse {self.cholesky_inverse}"
+        )
+        return not_registered(self.label, name, DEFAULT_DAMPING_ID, served)
+
     def _exact_eigenvalues(self, state: KroneckerState) -> Array:
         """Return the eigenvalues of ``c kron(A, G) + damping I``, as a matrix."""
         a = self.input_factor.get_eigenvalues(state.input_factor)
@@ -265,7 +289,7 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
             return new
         eigenvalues = self._exact_eigenvalues(new)
         ok = backend.xp.min(eigenvalues) > 0
-        refused = new.with_ok(new.ok & ok)
+        refused = new.with_flag("derived_ok", ok)
         return commit(
             backend,
             ok,
@@ -281,10 +305,9 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
         )
 
     def _matrix(self, backend: Backend, vector: Params) -> Array:
-        matrix = params_to_matrix(backend, vector)
-        shape = (self.input_factor.dimension, self.output_factor.dimension)
-        check_shape(matrix, shape, "vector, as a matrix with its bias,", self.label)
-        return matrix
+        rows, columns = self.input_factor.dimension, self.output_factor.dimension
+        check_params(vector, rows, columns, self.label)
+        return params_to_matrix(backend, vector)
 
     def _params(self, backend: Backend, product: Array, vector: Params) -> Params:
         params = matrix_to_params(backend, product, vector)
@@ -303,3 +326,13 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
     def _set_factors(self, inputs: FisherFactor, outputs: FisherFactor) -> None:
         object.__setattr__(self, "input_factor", inputs)
         object.__setattr__(self, "output_factor", outputs)
+
+
+def _whole(
+    backend: Backend, new: KroneckerState, old: KroneckerState, flag: str
+) -> KroneckerState:
+    """Return `new`, or under a trace `old` if either factor refused its update."""
+    ok = new.flag(flag)
+    if not backend.is_traced(ok):
+        return new
+    return select(backend, ok, new, old).with_flag(flag, ok)

@@ -1,13 +1,16 @@
 """`SingleFactorFB`: a block whose Fisher is one factor's matrix."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
-from kfac_core.arguments import check_shape
 from kfac_core.fisher_blocks.base import FisherBlock
 from kfac_core.fisher_factors import FactorState, FisherFactor
 from kfac_core.linalg.operators import LinearOperator
-from kfac_core.linalg.parameters import params_to_vector, vector_to_params
+from kfac_core.linalg.parameters import (
+    check_entries,
+    params_to_vector,
+    vector_to_params,
+)
 from kfac_core.typing import Array, Params, Scalar
 
 
@@ -22,12 +25,8 @@ class SingleFactorState(NamedTuple):
 
     @property
     def ok(self) -> Array:
-        """0-d boolean: False if, under a trace, the last update was refused."""
+        """0-d boolean: whether, under a trace, no last update was refused."""
         return self.factor.ok
-
-    def with_ok(self, ok: Array) -> Self:
-        """Return the state with its flag set."""
-        return self._replace(factor=self.factor._replace(ok=ok))
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -91,8 +90,8 @@ class SingleFactorFB(FisherBlock[SingleFactorState]):
         transpose: bool,
     ) -> Params:
         backend = self._vector_backend(state, vector)
+        check_entries(vector, self.factor.dimension, self.label)
         flat = params_to_vector(backend, vector)
-        check_shape(flat, (self.factor.dimension,), "vector, flattened,", self.label)
         product = operator.matmul(flat[:, None], adjoint=transpose)[:, 0]
         params = vector_to_params(backend, product, vector)
         return self._in_dtypes_of(backend, params, vector)

@@ -8,14 +8,16 @@ from typing import Any
 from kfac_core import moving_average
 from kfac_core.arguments import as_dampings, statistics_dtype
 from kfac_core.backend import Backend
-from kfac_core.errors import NotComputedError, NotRegisteredError
+from kfac_core.errors import NotRegisteredError
 from kfac_core.fisher_factors import messages
 from kfac_core.fisher_factors.registration import DEFAULT_DAMPING_ID, Registration
 from kfac_core.fisher_factors.state import (
     Derived,
     FactorState,
+    check_computed,
     check_derived,
     check_statistics,
+    empty_state,
 )
 from kfac_core.linalg import psd
 from kfac_core.linalg.operators import LinearOperator, multiply
@@ -98,8 +100,9 @@ class FisherFactor(Registration, ABC):
         )
         cov = moving_average.value(backend, state.cov, self.label)
         derived = self._derive(backend, cov, dampings)
-        ok = all_finite(backend, derived, state.ok)
-        new = state._replace(derived=derived, computed=backend.xp.ones_like(state.ok))
+        ok = all_finite(backend, derived, state.computed)
+        computed = backend.xp.ones_like(state.computed)
+        new = state._replace(derived=derived, computed=computed)
 
         def error() -> Exception:
             trace = self._operator(backend, cov).trace()
@@ -108,7 +111,7 @@ class FisherFactor(Registration, ABC):
                 backend, self.label, trace, self.dimension, smallest
             )
 
-        return commit(backend, ok, new, state, error)._replace(ok=ok)
+        return commit(backend, ok, new, state, error)._replace(derived_ok=ok)
 
     def get_cov(self, state: FactorState) -> Array:
         """Return the estimated matrix itself, dense ``[dimension, dimension]``."""
@@ -154,8 +157,8 @@ class FisherFactor(Registration, ABC):
             )
         if key not in self.stored_matpowers:
             raise self._not_registered(damping_id, "matpower", exp)
-        stored = state.derived.matpowers[self.stored_matpowers.index(key)]
-        return self._operator(backend, stored)
+        place = self.stored_matpowers.index(key)
+        return self._operator(backend, state.derived.matpowers[place])
 
     def get_inverse(
         self, state: FactorState, damping_id: DampingId = DEFAULT_DAMPING_ID
@@ -241,8 +244,6 @@ class FisherFactor(Registration, ABC):
     def update_cov(self, state: FactorState, *args: Any, **kwargs: Any) -> FactorState:
         """Fold the statistics of a batch into the average."""
 
-    # What the two kinds of factor do differently.
-
     @abstractmethod
     def _identity(self, backend: Backend, like: Array) -> Array:
         """Return the statistics of the identity matrix."""
@@ -257,10 +258,7 @@ class FisherFactor(Registration, ABC):
 
     @abstractmethod
     def _derive(
-        self,
-        backend: Backend,
-        cov: Array,
-        dampings: Mapping[DampingId, Array],
+        self, backend: Backend, cov: Array, dampings: Mapping[DampingId, Array]
     ) -> Derived:
         """Compute all that is registered from the statistics."""
 
@@ -274,27 +272,14 @@ class FisherFactor(Registration, ABC):
     ) -> Eigendecomposition:
         """Return the eigendecomposition of zero."""
 
-    # What they share.
-
     def _state_dtype(self, backend: Backend, like: Array) -> DType:
         return statistics_dtype(backend, like, "like", self.label)
 
     def _empty(self, backend: Backend, cov: MovingAverage) -> FactorState:
-        xp = backend.xp
-        zero = xp.zeros_like(cov.total)
-        device = backend.creation_device(cov.weight)
-        true = xp.ones((), dtype=xp.bool, device=device)
         eigen: tuple[Eigendecomposition, ...] = ()
         if self.eigendecomposition:
             eigen = (self._empty_eigendecomposition(backend, cov.total),)
-        derived = Derived(
-            dampings=tuple(xp.zeros_like(cov.weight) for _ in self.damping_ids),
-            matpowers=tuple(zero for _ in self.stored_matpowers),
-            choleskys=tuple(zero for _ in self.cholesky),
-            cholesky_inverses=tuple(zero for _ in self.cholesky_inverse),
-            eigendecompositions=eigen,
-        )
-        return FactorState(cov, derived, computed=~true, ok=true)
+        return empty_state(backend, cov, self.places, eigen)
 
     def _backend(self, state: FactorState, *data: Array) -> Backend:
         """Return the backend of a state and of data, the state's form checked."""
@@ -306,13 +291,21 @@ class FisherFactor(Registration, ABC):
     def _computed(self, state: FactorState) -> Backend:
         """Return the state's backend, once `update_inverses` has run."""
         backend = self._backend(state)
-        if not backend.is_traced(state.computed) and not bool(state.computed):
-            msg = (
-                f"{self.label}: a power or Cholesky factor is read before anything"
-                " computed it; call update_inverses first"
-            )
-            raise NotComputedError(msg)
+        check_computed(backend, state, self.label)
         return backend
+
+    def _serve(
+        self,
+        state: FactorState,
+        what: str,
+        damping_id: DampingId,
+        stored: tuple[Array, ...],
+    ) -> LinearOperator:
+        """Return what is stored for a damping id in a field of the same order."""
+        backend, ids = self._computed(state), getattr(self, what)
+        if damping_id not in ids:
+            raise self._not_registered(damping_id, what)
+        return self._operator(backend, stored[ids.index(damping_id)])
 
     def _accumulate(
         self,
@@ -343,7 +336,7 @@ class FisherFactor(Registration, ABC):
         def error() -> Exception:
             return messages.not_finite(backend, self.label, data)
 
-        return commit(backend, ok, new, state, error)._replace(ok=ok)
+        return commit(backend, ok, new, state, error)._replace(cov_ok=ok)
 
     @property
     def _vector_shape(self) -> tuple[int, ...]:

@@ -7,6 +7,7 @@ from math import prod
 from kfac_core.backend import Backend
 from kfac_core.fisher_factors.base import FisherFactor
 from kfac_core.fisher_factors.state import Derived, FactorState
+from kfac_core.linalg import psd
 from kfac_core.linalg.operators import DiagonalOperator
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.typing import Array, DampingId
@@ -61,7 +62,7 @@ class DiagonalFactor(FisherFactor):
         return DiagonalOperator(backend.xp.reshape(stored, (self.dimension,)))
 
     def _power(self, backend: Backend, cov: Array, damping: Array, exp: float) -> Array:
-        return (cov + damping) ** exp
+        return psd.positive_power(backend, cov + damping, exp)
 
     def _derive(
         self,
@@ -96,4 +97,4 @@ class DiagonalFactor(FisherFactor):
         self, backend: Backend, like: Array
     ) -> Eigendecomposition:
         flat = backend.xp.reshape(like * 0, (self.dimension,))
-        return Eigendecomposition(flat, flat)
+        return Eigendecomposition(flat, flat * 0)

@@ -2,9 +2,14 @@
 
 from dataclasses import dataclass
 
-from kfac_core.arguments import as_towers, check_not_empty, statistics_dtype
+from kfac_core.arguments import (
+    as_towers,
+    check_indices,
+    check_not_empty,
+    statistics_dtype,
+)
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError, DTypeError, ShapeError
+from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.fisher_factors.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.state import FactorState
 from kfac_core.statistics.embedding import RepeatedIds, id_second_moment
@@ -103,25 +108,13 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
         return self._accumulate(backend, state, [moment], ema_decay, ema_weight, {})
 
     def _check_ids(self, backend: Backend, ids: Array) -> None:
-        xp = backend.xp
-        if not xp.isdtype(ids.dtype, "integral"):
-            msg = f"{self.label}: input_ids has dtype {ids.dtype}, expected integers"
-            raise DTypeError(msg)
         if ids.ndim not in {1, 2}:
             msg = (
                 f"{self.label}: input_ids has shape {tuple(ids.shape)}, expected"
                 " [batch] or [batch, ids of a case]"
             )
             raise ShapeError(msg)
-        if 0 in ids.shape or backend.is_traced(ids):
-            return
-        low, high = int(xp.min(ids)), int(xp.max(ids))
-        if low < 0 or high >= self.vocab_size:
-            msg = (
-                f"{self.label}: input_ids are from {low} to {high}, expected 0 to"
-                f" {self.vocab_size - 1}; the state is unchanged"
-            )
-            raise ArgumentError(msg)
+        check_indices(backend, ids, self.vocab_size, "input_ids", self.label)
 
     def _state_dtype(self, backend: Backend, like: Array) -> DType:
         xp = backend.xp

@@ -1,6 +1,6 @@
 """Factors of fully connected layers."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kfac_core.arguments import as_sources, as_towers, check_paired, check_towers
 from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
@@ -21,6 +21,7 @@ class FullyConnectedKroneckerFactor(DenseSquareMatrixFactor):
     Attributes:
         size: Length of a row.
         has_bias: Whether each row ends in a one that is not stored.
+        data_name: What the rows are called in messages.
 
     Example:
         >>> import numpy as np
@@ -38,6 +39,7 @@ class FullyConnectedKroneckerFactor(DenseSquareMatrixFactor):
 
     size: int
     has_bias: bool = False
+    data_name: str = field(default="tensors", kw_only=True)
 
     @property
     def dimension(self) -> int:
@@ -77,9 +79,11 @@ class FullyConnectedKroneckerFactor(DenseSquareMatrixFactor):
         dtype, shape = state.cov.total.dtype, ("rows", self.size)
         moments = []
         for towers in sources:
-            rows = check_towers(backend, towers, dtype, shape, "tensors", self.label)
+            rows = check_towers(
+                backend, towers, dtype, shape, self.data_name, self.label
+            )
             moments.append(second_moment(backend, rows, has_bias=self.has_bias))
-        data = {"tensors": sources}
+        data = {self.data_name: sources}
         return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
 
 

@@ -16,6 +16,7 @@ from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
 from kfac_core.fisher_factors.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.state import FactorState
 from kfac_core.linalg.parameters import params_to_vector
+from kfac_core.state import is_known_false
 from kfac_core.typing import Array, DType, Scalar, Sources
 
 
@@ -136,7 +137,7 @@ def _count(
 ) -> Array:
     """Return the number of cases, 0-d, at least one."""
     count = as_scalar(backend, batch_size, state.cov.total, "batch_size", label)
-    if not backend.is_traced(count) and not bool(count >= 1):
+    if is_known_false(backend, count >= 1):
         msg = f"{label}: batch_size is {batch_size}, expected at least 1"
         raise ArgumentError(msg)
     return count

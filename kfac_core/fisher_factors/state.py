@@ -3,9 +3,10 @@
 from typing import NamedTuple
 
 from kfac_core.backend import Backend
-from kfac_core.errors import DTypeError, ShapeError
+from kfac_core.errors import DTypeError, NotComputedError, ShapeError
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.moving_average import MovingAverage
+from kfac_core.state import is_known_false
 from kfac_core.typing import Array
 
 
@@ -35,14 +36,56 @@ class FactorState(NamedTuple):
         derived: Powers and Cholesky factors as of the last `update_inverses`; zeros
             before it.
         computed: 0-d boolean: whether `update_inverses` ever ran.
-        ok: 0-d boolean: False if, under a trace, the last update would have raised;
-            the update was then refused and nothing else changed.
+        cov_ok: 0-d boolean: False if, under a trace, the last `update_cov` would have
+            raised; it was then refused and nothing else changed.
+        derived_ok: 0-d boolean: the same of the last `update_inverses`.
     """
 
     cov: MovingAverage
     derived: Derived
     computed: Array
-    ok: Array
+    cov_ok: Array
+    derived_ok: Array
+
+    @property
+    def ok(self) -> Array:
+        """0-d boolean: whether neither of the last updates was refused."""
+        return self.cov_ok & self.derived_ok
+
+
+def empty_state(
+    backend: Backend,
+    cov: MovingAverage,
+    places: tuple[int, ...],
+    eigendecompositions: tuple[Eigendecomposition, ...],
+) -> FactorState:
+    """Return a state with statistics and nothing computed from them.
+
+    Args:
+        backend: Backend of the arrays.
+        cov: The statistics.
+        places: Number of arrays in each field of `Derived`.
+        eigendecompositions: That of zero, or none.
+
+    Returns:
+        The state.
+    """
+    xp = backend.xp
+    device = backend.creation_device(cov.weight)
+
+    # One array for each place, none for two: a state can be donated to a compiler.
+    def zeros(like: Array, count: int) -> tuple[Array, ...]:
+        return tuple(xp.zeros_like(like) for _ in range(count))
+
+    derived = Derived(
+        dampings=zeros(cov.weight, places[0]),
+        matpowers=zeros(cov.total, places[1]),
+        choleskys=zeros(cov.total, places[2]),
+        cholesky_inverses=zeros(cov.total, places[3]),
+        eigendecompositions=eigendecompositions,
+    )
+    computed = xp.zeros((), dtype=xp.bool, device=device)
+    return FactorState(cov, derived, computed, ~computed, ~computed)
 
 
 def check_statistics(
@@ -94,3 +137,22 @@ def check_derived(state: FactorState, served: tuple[int, ...], label: str) -> No
             " powers: use init_inverses of this one"
         )
         raise ShapeError(msg)
+
+
+def check_computed(backend: Backend, state: FactorState, label: str) -> None:
+    """Check that `update_inverses` has run, where that is known.
+
+    Args:
+        backend: Backend of the state.
+        state: The state.
+        label: Name of the factor, for the message.
+
+    Raises:
+        NotComputedError: If it has not.
+    """
+    if is_known_false(backend, state.computed):
+        msg = (
+            f"{label}: a power or Cholesky factor is read before anything computed it;"
+            " call update_inverses first"
+        )
+        raise NotComputedError(msg)

@@ -176,8 +176,8 @@ def _transposed(x: Array, transpose: bool) -> Array:
 
 def _promoted(a: Array, b: Array) -> tuple[Array, Array]:
     """Return both in the wider of their two dtypes: not every library does so."""
+    xp = backend_of(a, b).xp
     if a.dtype == b.dtype:
         return a, b
-    xp = backend_of(a, b).xp
     dtype = xp.result_type(a, b)
     return xp.astype(a, dtype), xp.astype(b, dtype)

@@ -9,6 +9,7 @@ row-major.
 import math
 
 from kfac_core.backend import Backend
+from kfac_core.errors import ShapeError
 from kfac_core.typing import Array, Params
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -18,6 +19,56 @@ Shapes = tuple[tuple[int, ...], ...]
 def tensors_of(params: Params) -> tuple[Array, ...]:
     """Return a tuple of tensors, of one where `params` is a tensor itself."""
     return tuple(params) if isinstance(params, tuple | list) else (params,)
+
+
+def check_params(params: Params, rows: int, columns: int, layer: str) -> None:
+    """Check that parameters are those of a matrix.
+
+    Args:
+        params: ``weights`` or ``(weights, bias)``.
+        rows: Rows of the matrix, that of the bias included.
+        columns: Its columns.
+        layer: Name of the layer, for the message.
+
+    Raises:
+        ShapeError: If they have other sizes, or are no or too many tensors.
+    """
+    shapes = [tuple(tensor.shape) for tensor in tensors_of(params)]
+    weights, *bias = shapes or [()]
+    fits = (
+        len(weights) > 0
+        and weights[-1] == columns
+        and math.prod(weights[:-1]) + len(bias) == rows
+        and len(bias) <= 1
+        and all(math.prod(shape) == columns for shape in bias)
+    )
+    if not fits:
+        msg = (
+            f"{layer}: vector has shapes {shapes}, expected weights, or (weights,"
+            f" bias), that are together a matrix of {rows} rows and {columns} columns"
+        )
+        raise ShapeError(msg)
+
+
+def check_entries(params: Params, size: int, layer: str) -> None:
+    """Check the number of entries of all tensors.
+
+    Args:
+        params: A tensor or a tuple of these.
+        size: Number of entries.
+        layer: Name of the layer, for the message.
+
+    Raises:
+        ShapeError: If it is another.
+    """
+    shapes = [tuple(tensor.shape) for tensor in tensors_of(params)]
+    entries = sum(map(math.prod, shapes))
+    if entries != size or not shapes:
+        msg = (
+            f"{layer}: vector has shapes {shapes} with {entries} entries, expected"
+            f" {size}"
+        )
+        raise ShapeError(msg)
 
 
 def params_to_matrix(backend: Backend, params: Params) -> Array:

@@ -57,7 +57,8 @@ def cholesky_inverse(backend: Backend, factor: Array) -> Array:
     eye = backend.xp.eye(
         factor.shape[-1], dtype=factor.dtype, device=backend.creation_device(factor)
     )
-    return backend.solve_triangular(factor, eye)
+    # What a general solver leaves above the diagonal is rounding.
+    return backend.xp.tril(backend.solve_triangular(factor, eye))
 
 
 def eigendecomposition(backend: Backend, matrix: Array) -> Eigendecomposition:
@@ -79,8 +80,15 @@ def eigen_power(
 
     As the Gram matrix of ``diag((e + damping)^(exp / 2)) U'``.
     """
-    half = eigen.vectors * ((eigen.values + damping) ** (exp / 2))[None, :]
-    return backend.gram(half.mT)
+    root = positive_power(backend, eigen.values + damping, exp / 2)
+    return backend.gram((eigen.vectors * root[None, :]).mT)
+
+
+def positive_power(backend: Backend, x: Array, exp: float) -> Array:
+    """Return ``x^exp`` of numbers that are not negative; NaN where it is infinite."""
+    if exp < 0:
+        x = backend.xp.where(x > 0, x, backend.xp.full_like(x, float("nan")))
+    return x**exp
 
 
 def power(

@@ -2,11 +2,10 @@
 
 from dataclasses import dataclass
 
-from kfac_core.arguments import check_shape
+from kfac_core.arguments import check_indices, check_shape
 from kfac_core.backend import Backend
 from kfac_core.errors import DTypeError, ShapeError
 from kfac_core.reference.affine import AffineCache, AffineLayer
-from kfac_core.reference.indices import check_indices
 from kfac_core.reference.layer import Tensors
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array

@@ -12,10 +12,9 @@ import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
-from kfac_core.arguments import check_shape
+from kfac_core.arguments import check_indices, check_shape
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
-from kfac_core.reference.indices import check_indices
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array, Key
 

@@ -10,8 +10,6 @@ import math
 from collections.abc import Sequence
 from itertools import product
 
-import array_api_extra as xpx
-
 from kfac_core.backend import Backend
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
 from kfac_core.statistics.covariance import second_moment
@@ -41,8 +39,8 @@ def extract_patches(backend: Backend, x: Array, geometry: ConvolutionGeometry) -
     x = geometry.to_channels_last(backend, x)
     spatial = x.shape[1:-1]
     pads = geometry.pads(spatial)
-    if any(before or after for before, after in pads):
-        x = xpx.pad(x, ((0, 0), *pads, (0, 0)), xp=xp)
+    for axis, (before, after) in enumerate(pads, start=1):
+        x = _padded(backend, x, axis, before, after)
     locations = geometry.output_spatial(spatial)
     taps = []
     for offsets in product(*map(range, geometry.kernel)):
@@ -121,3 +119,18 @@ def case_gradients(
     if not has_bias:
         return per_case
     return xp.concat([per_case, xp.sum(g, axis=1)[:, None, :]], axis=1)
+
+
+def _padded(backend: Backend, x: Array, axis: int, before: int, after: int) -> Array:
+    """Return `x` with zeros before and after along an axis."""
+    # array_api_extra.pad does the same, but not without a warning of torch.compile.
+    if before == after == 0:
+        return x
+    xp = backend.xp
+    device = backend.creation_device(x)
+
+    def zeros(width: int) -> Array:
+        shape = (*x.shape[:axis], width, *x.shape[axis + 1 :])
+        return xp.zeros(shape, dtype=x.dtype, device=device)
+
+    return xp.concat([zeros(before), x, zeros(after)], axis=axis)

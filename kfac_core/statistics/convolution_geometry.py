@@ -1,6 +1,7 @@
 """Where a convolution looks: kernel, strides, dilation, padding, data format."""
 
 import math
+import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -170,17 +171,19 @@ def _positive(
     values: Sequence[int] | int | None, rank: int, argument: str, layer: str
 ) -> tuple[int, ...]:
     """Return one positive integer for each spatial axis."""
-    if values is None:
-        values = 1
-    if isinstance(values, int):
-        values = (values,) * rank
+    if not isinstance(values, Sequence):
+        values = (1 if values is None else values,) * rank
     if len(values) != rank:
         msg = f"{layer}: {argument} is {tuple(values)}, expected {rank} numbers"
         raise ShapeError(msg)
-    if any(value < 1 for value in values):
-        msg = f"{layer}: {argument} is {tuple(values)}, expected positive numbers"
+    try:
+        integers = tuple(map(operator.index, values))
+    except TypeError:
+        integers = ()
+    if not integers or min(integers) < 1:
+        msg = f"{layer}: {argument} is {tuple(values)}, expected positive integers"
         raise ArgumentError(msg)
-    return tuple(int(value) for value in values)
+    return integers
 
 
 def _padding(

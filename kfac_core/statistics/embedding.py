@@ -59,6 +59,8 @@ def id_second_moment(
         rows = xp.reshape(ids, (ids.shape[0], -1)) if 0 not in ids.shape else None
         if rows is None:
             continue
+        if xp.iinfo(rows.dtype).bits < 32:  # too narrow for places and counts
+            rows = xp.astype(rows, xp.int32)
         if rows.shape[1] > 1 and repeated_ids != "count":
             rows = xp.sort(rows, axis=1)
             rank = _rank_in_run(backend, rows)

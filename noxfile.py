@@ -1,0 +1,106 @@
+"""Every task that a developer repeats; ``nox --list`` shows them.
+
+Each session has an environment of its own, kept from one run to the next.
+"""
+
+from pathlib import Path
+
+import nox
+
+nox.needs_version = ">=2025.2"
+nox.options.default_venv_backend = "venv"
+nox.options.reuse_venv = "yes"
+nox.options.sessions = ["lint", "tests"]
+
+ROOT = Path(__file__).parent
+
+LIBRARIES = {
+    "numpy": ("test", "numpy,strict"),
+    "torch": ("test,torch", "numpy,strict,torch"),
+    "jax": ("test,jax", "numpy,strict,jax"),
+    "all": ("all", "numpy,strict,torch,jax"),
+}
+"""Name of a session's library -> the extras to install, and what must be there."""
+
+ONE_STEP = """
+import importlib.util
+import numpy as np
+import kfac_core as kc
+
+rng = np.random.default_rng(0)
+x, g = rng.normal(size=(32, 4)), rng.normal(size=(32, 3))
+block = kc.FullyConnectedKFACBasicFB(4, 3)
+state = block.update_covs(block.init(like=x), x, g, ema_decay=0.95)
+state = block.update_inverses(state, damping=1e-2)
+step = block.multiply_inverse(state, x.T @ g / 32)
+assert step.shape == (4, 3) and np.isfinite(step).all()
+assert importlib.util.find_spec("backends") is None, "the wheel installs `backends`"
+print("one step of K-FAC with", kc.__version__, "from", kc.__file__)
+"""
+
+
+def install(session: nox.Session, extras: str = "") -> None:
+    """Install this project, editable, with the versions that it is tested with."""
+    session.install("-c", "constraints.txt", "-e", f".[{extras}]" if extras else ".")
+
+
+@nox.session
+@nox.parametrize("library", [nox.param(name, id=name) for name in LIBRARIES])
+def tests(session: nox.Session, library: str) -> None:
+    """Run the tests with one array library, or all; its absence is a failure."""
+    extras, expected = LIBRARIES[library]
+    install(session, extras)
+    arguments = session.posargs or ["-n", "auto"]
+    session.run("pytest", *arguments, env={"KFAC_CORE_LIBRARIES": expected})
+
+
+@nox.session
+def lint(session: nox.Session) -> None:
+    """Check the style, the format, and that imports point down."""
+    install(session, "dev")
+    session.run("ruff", "check")
+    session.run("ruff", "format", "--check")
+    session.run("lint-imports")
+
+
+@nox.session
+def types(session: nox.Session) -> None:
+    """Check the types of the package and its backends."""
+    install(session, "dev")
+    session.run("mypy")
+
+
+@nox.session
+def docs(session: nox.Session) -> None:
+    """Build the documentation and run its examples; warnings are errors."""
+    install(session, "docs")
+    session.run("sphinx-build", "-W", "--keep-going", "docs", "docs/_build/html")
+
+
+@nox.session
+def demo(session: nox.Session) -> None:
+    """Train a small network with K-FAC and show what it does."""
+    install(session, "demo")
+    session.run("kfac-core", "demo", *session.posargs)
+
+
+@nox.session
+def bench(session: nox.Session) -> None:
+    """Measure each operation against the floor that its library sets."""
+    install(session, "all")
+    session.run("python", "benchmarks/factors.py", *session.posargs)
+
+
+@nox.session(reuse_venv=False)
+def package(session: nox.Session) -> None:
+    """Build the sdist and from it the wheel; use the wheel away from the sources."""
+    session.install("build")
+    away = session.create_tmp()
+    for old in Path(away).glob("kfac_core-*"):
+        old.unlink()
+    session.run("python", "-m", "build", "--outdir", away, str(ROOT))
+    (wheel,) = Path(away).glob("*.whl")
+    session.install("-c", "constraints.txt", str(wheel))
+    session.chdir(away)
+    session.run("python", "-c", ONE_STEP)
+    session.run("kfac-core", "info")

@@ -1,0 +1,172 @@
+"""The array libraries that every test runs over, and the profiles of hypothesis.
+
+By default the libraries are those that are installed. With the environment variable
+KFAC_CORE_LIBRARIES, a list such as ``numpy,strict,torch,jax``, they are those: a
+listed one that is missing fails its tests, and no other runs.
+"""
+
+import contextlib
+import importlib
+import os
+import warnings
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib.util import find_spec
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, settings
+
+from kfac_core import backend_of
+
+_COMMON = {
+    "deadline": None,  # JAX and torch.compile compile at first use
+    "suppress_health_check": [
+        HealthCheck.too_slow,
+        # The fixture `library` is a setting of the library, the same for all examples.
+        HealthCheck.function_scoped_fixture,
+    ],
+}
+settings.register_profile("ci", max_examples=25, derandomize=True, **_COMMON)
+settings.register_profile("dev", max_examples=25, **_COMMON)
+settings.register_profile("nightly", max_examples=1000, **_COMMON)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+
+@dataclass(frozen=True)
+class Library:
+    """One array library, on one of its devices, under one of its settings."""
+
+    name: str
+    package: str
+    asarray: Callable[[np.ndarray], Any]
+    half_types: tuple[str, ...] = ()
+
+    def to_numpy(self, x: Any) -> np.ndarray:
+        return backend_of(x).to_numpy(x)
+
+    def half(self, x: np.ndarray, dtype: str) -> Any:
+        """Return `x`, exact in `dtype`, as an array of that half precision."""
+        full = self.asarray(x.astype(np.float32))
+        backend = backend_of(full)
+        return backend.xp.astype(full, getattr(backend.xp, dtype))
+
+
+def read_only(x: np.ndarray) -> np.ndarray:
+    copied = np.array(x)
+    copied.flags.writeable = False
+    return copied
+
+
+@contextlib.contextmanager
+def _numpy(name: str) -> Iterator[Library]:
+    asarray = read_only if name == "numpy-readonly" else np.array
+    yield Library(name, "numpy", asarray, ("float16",))
+
+
+@contextlib.contextmanager
+def _strict(name: str) -> Iterator[Library]:
+    strict = importlib.import_module("array_api_strict")
+    flags = {"boolean_indexing": False, "data_dependent_shapes": False}
+    device = strict.Device("device1") if name == "strict-device1" else None
+    with strict.ArrayAPIStrictFlags(**(flags if name == "strict-flags" else {})):
+        yield Library(
+            name,
+            "array_api_strict",
+            lambda x: strict.asarray(np.array(x), device=device),
+        )
+
+
+@contextlib.contextmanager
+def _torch(name: str) -> Iterator[Library]:
+    torch = importlib.import_module("torch")
+    yield Library(
+        name,
+        "torch",
+        lambda x: torch.from_numpy(np.array(x, order="C")),
+        ("float16", "bfloat16"),
+    )
+
+
+@contextlib.contextmanager
+def _jax(name: str) -> Iterator[Library]:
+    jax = importlib.import_module("jax")
+    with jax.enable_x64(True):
+        yield Library(name, "jax", jax.numpy.array, ("float16", "bfloat16"))
+
+
+_MODULES = {
+    "numpy": "numpy",
+    "strict": "array_api_strict",
+    "torch": "torch",
+    "jax": "jax",
+}
+_FAMILIES = {
+    "numpy": {"numpy": _numpy, "numpy-readonly": _numpy},
+    "strict": {
+        "strict": _strict,
+        "strict-flags": _strict,
+        "strict-device1": _strict,
+    },
+    "torch": {"torch": _torch},
+    "jax": {"jax": _jax},
+}
+
+
+def _listed() -> list[str]:
+    listed = os.environ.get("KFAC_CORE_LIBRARIES")
+    if listed is None:
+        return [family for family in _FAMILIES if find_spec(_MODULES[family])]
+    return [family.strip() for family in listed.split(",")]
+
+
+LIBRARIES = {
+    name: context for family in _listed() for name, context in _FAMILIES[family].items()
+}
+
+
+@pytest.fixture(params=LIBRARIES)
+def library(request: pytest.FixtureRequest) -> Iterator[Library]:
+    with LIBRARIES[request.param](request.param) as made:
+        yield made
+
+
+PLAIN = [name for name in LIBRARIES if name in _FAMILIES]
+
+
+@pytest.fixture(params=PLAIN)
+def plain_library(request: pytest.FixtureRequest) -> Iterator[Library]:
+    """Each library once, for what cannot depend on its settings and devices."""
+    with LIBRARIES[request.param](request.param) as made:
+        yield made
+
+
+def _installed(family: str) -> Any:
+    """Import a library for the tests that are about it alone."""
+    if family not in _listed():
+        pytest.skip(f"{family} is not among the libraries")
+    return importlib.import_module(_MODULES[family])
+
+
+@pytest.fixture
+def jax() -> Iterator[Any]:
+    """JAX with float64 enabled for this test alone."""
+    library = _installed("jax")
+    with library.enable_x64(True):
+        yield library
+
+
+@pytest.fixture
+def torch() -> Any:
+    library = _installed("torch")
+    with warnings.catch_warnings():
+        # The compiler is loaded at first use, and warns of PyTorch's own past.
+        warnings.simplefilter("ignore", DeprecationWarning)
+        importlib.import_module("torch._dynamo")
+    return library
+
+
+@pytest.fixture
+def rng() -> np.random.Generator:
+    return np.random.default_rng(0)

@@ -1,0 +1,180 @@
+"""Bad data are refused: by type, by a message that teaches, the state as it was."""
+
+import numpy as np
+import pytest
+from factor_cases import BATCHED, FACTORS
+from refusals import NAME, Refusal, tree
+
+import kfac_core as kc
+
+# The argument of `update_cov` that each case's first array is.
+FIRST = {
+    "rows": "tensors",
+    "rows-bias": "tensors",
+    "one": "tensors",
+    "locations": "outputs_grads",
+    "ids": "input_ids",
+    "ids-repeated": "input_ids",
+    "naive-full": "params_grads",
+    "naive-diagonal": "params_grads",
+}
+REAL = [name for name in FACTORS if not name.startswith("ids")]
+PAIRED = ("dense-diagonal", "dense-diagonal-bias", "conv-diagonal")
+
+
+@pytest.fixture
+def library(plain_library):
+    return plain_library
+
+
+@pytest.fixture(params=FACTORS)
+def name(request):
+    return request.param
+
+
+@pytest.fixture
+def served(library, name, rng):
+    """Return a case, its spec and a state that knows statistics and an inverse."""
+    case = FACTORS[name]
+    spec = case.make(name=NAME, matpowers=(-1,))
+    state = case.updated(library, spec, case.draw(rng, 6))
+    return case, spec, spec.update_inverses(state, 0.1)
+
+
+CHANNELS = {"locations": 1, "patches-bias-channels-first": 1}
+BAD_SHAPES = {
+    "rank": lambda x, axis: x[..., None],
+    "size": lambda x, axis: np.concatenate([x, x], axis=axis),
+    "no axis": lambda x, axis: np.asarray(1.0),
+}
+# An output gradient may have any number of spatial axes: one more is not wrong.
+SHAPED = [
+    (name, how)
+    for name in REAL
+    for how in BAD_SHAPES
+    if FACTORS[name].batched and (name, how) != ("locations", "rank")
+]
+
+
+@pytest.mark.parametrize(("name", "how"), SHAPED, indirect=["name"])
+def test_wrong_shapes(library, name, served, how, rng):
+    case, spec, state = served
+    x, *rest = case.draw(rng, 6)
+    bad = BAD_SHAPES[how](x, CHANNELS.get(name, -1))
+    words = (FIRST.get(name, "inputs"), bad.shape, "expected")
+    refused = Refusal(library, kc.ShapeError, ValueError, *words)
+    refused(state, lambda: case.fold(library, spec, state, (bad, *rest)))
+
+
+@pytest.mark.parametrize("name", ["naive-full", "naive-diagonal"], indirect=True)
+def test_gradients_of_another_number_of_entries(library, served, rng):
+    case, spec, state = served
+    ((weights, bias),) = case.draw(rng, 1)
+    words = ("params_grads", "(2, 2)", "(2,)", "8 entries", "expected 6")
+    refused = Refusal(library, kc.ShapeError, ValueError, *words)
+    bad = ((weights, bias, bias),)
+    refused(state, lambda: case.fold(library, spec, state, bad))
+
+
+@pytest.mark.parametrize("name", PAIRED, indirect=True)
+def test_a_gradient_of_another_shape(library, served, rng):
+    case, spec, state = served
+    x, g = case.draw(rng, 6)
+    bad = np.concatenate([g, g], axis=-1)
+    words = ("outputs_grads", bad.shape, "expected")
+    refused = Refusal(library, kc.ShapeError, ValueError, *words)
+    refused(state, lambda: case.fold(library, spec, state, (x, bad)))
+
+
+@pytest.mark.parametrize("name", PAIRED, indirect=True)
+def test_batches_and_towers_that_do_not_match(library, served, rng):
+    case, spec, state = served
+    x, g = case.draw(rng, 6)
+    refused = Refusal(library, kc.ShapeError, ValueError, "inputs", "gradients", "rows")
+    for bad in [(x, g[:5]), (x, (g[:3], g[3:])), ((x[:2], x[2:]), (g[:3], g[3:]))]:
+        refused(state, lambda bad=bad: case.fold(library, spec, state, bad))
+
+
+@pytest.mark.parametrize("name", BATCHED, indirect=True)
+def test_empty_batches(library, name, served, rng):
+    case, spec, state = served
+    refused = Refusal(
+        library, kc.ShapeError, ValueError, FIRST.get(name, "inputs"), "no rows"
+    )
+    data = case.draw(rng, 0)
+    for bad in [data, tree(lambda x: (x, x), data), tuple(() for _ in data)]:
+        refused(state, lambda bad=bad: case.fold(library, spec, state, bad))
+
+
+@pytest.mark.parametrize("name", ["naive-full", "naive-diagonal"], indirect=True)
+def test_no_gradients_at_all(library, served):
+    case, spec, state = served
+    refused = Refusal(library, kc.ShapeError, ValueError, "params_grads")
+    refused(state, lambda: case.fold(library, spec, state, ((),)))
+
+
+@pytest.mark.parametrize("value", [np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("name", REAL, indirect=True)
+def test_what_is_not_finite(library, name, served, rng, value):
+    case, spec, state = served
+
+    def spoil(x):
+        x = x.copy()
+        x[(0,) * x.ndim] = value
+        return x
+
+    words = (FIRST.get(name, "inputs"), "NaN or infinity", "unchanged")
+    refused = Refusal(library, kc.NotFiniteError, ValueError, *words)
+    bad = tree(spoil, case.draw(rng, 6))
+    refused(state, lambda: case.fold(library, spec, state, bad))
+
+
+# NumPy warns of overflow, as its user has told it to.
+@pytest.mark.filterwarnings("ignore:overflow encountered:RuntimeWarning")
+@pytest.mark.parametrize("name", REAL, indirect=True)
+def test_statistics_that_overflow(library, served, rng):
+    case, spec, state = served
+    words = ("overflowed", "unchanged")
+    refused = Refusal(library, kc.NotFiniteError, ValueError, *words)
+    bad = tree(lambda x: x * 1e300, case.draw(rng, 6))
+    refused(state, lambda: case.fold(library, spec, state, bad))
+
+
+@pytest.mark.parametrize("dtype", ["int64", "bool", "complex128"])
+@pytest.mark.parametrize("name", REAL, indirect=True)
+def test_what_is_not_real(library, name, served, rng, dtype):
+    case, spec, state = served
+    first = FIRST.get(name, "inputs")
+    refused = Refusal(library, kc.DTypeError, TypeError, first, "expected a real")
+    bad = tree(lambda x: x.astype(dtype), case.draw(rng, 6))
+    refused(state, lambda: case.fold(library, spec, state, bad))
+
+
+@pytest.mark.parametrize("name", REAL, indirect=True)
+def test_data_wider_than_the_state(library, name, rng):
+    case = FACTORS[name]
+    spec = case.make(name=NAME)
+    state = spec.init(library.asarray(np.zeros(1, "float32")))
+    words = (FIRST.get(name, "inputs"), "float64", "float32", "init(like=")
+    refused = Refusal(library, kc.DTypeError, TypeError, *words)
+    refused(state, lambda: case.fold(library, spec, state, case.draw(rng, 6)))
+
+
+BAD_IDS = {
+    "negative": (np.asarray([0, -1]), kc.ArgumentError, ValueError, "-1"),
+    "too large": (np.asarray([0, 5]), kc.ArgumentError, ValueError, "5"),
+    "float": (np.asarray([0.0, 1.0]), kc.DTypeError, TypeError, "float64"),
+    "bool": (np.asarray([True, False]), kc.DTypeError, TypeError, "bool"),
+    "rank 3": (np.zeros((2, 1, 1), "int64"), kc.ShapeError, ValueError, "(2, 1, 1)"),
+    "rank 0": (np.asarray(1), kc.ShapeError, ValueError, "()"),
+}
+
+
+@pytest.mark.parametrize("how", BAD_IDS)
+@pytest.mark.parametrize("name", ["ids", "ids-repeated"], indirect=True)
+def test_what_is_no_id(library, served, how):
+    case, spec, state = served
+    ids, error, builtin, got = BAD_IDS[how]
+    refused = Refusal(library, error, builtin, "input_ids", got, "expected")
+    for bad in [ids, (np.asarray([0, 1]), ids)]:
+        refused(state, lambda bad=bad: case.fold(library, spec, state, (bad,)))

@@ -1,0 +1,68 @@
+"""A factor estimates the second moment that its class names, from any library."""
+
+import numpy as np
+import pytest
+from factor_cases import FACTORS
+
+import kfac_core as kc
+
+
+@pytest.fixture(params=FACTORS)
+def case(request):
+    return FACTORS[request.param]
+
+
+@pytest.mark.parametrize("batch", [1, 6])
+def test_the_statistics_of_one_batch_are_its_second_moment(library, case, rng, batch):
+    spec, data = case.make(), case.draw(rng, batch)
+    state = case.updated(library, spec, data)
+    found = library.to_numpy(spec.get_cov_var(state))
+    expected = case.moment(*data)
+    assert found.shape == spec.cov_shape
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13 * scale)
+
+
+def test_the_matrix_is_dense_or_diagonal_of_its_dimension(library, case, rng):
+    spec, data = case.make(), case.draw(rng, 6)
+    state = case.updated(library, spec, data)
+    statistics = library.to_numpy(spec.get_cov_var(state))
+    expected = statistics
+    if isinstance(spec, kc.DiagonalFactor):
+        expected = np.diag(statistics.ravel())
+    assert expected.shape == (spec.dimension, spec.dimension)
+    np.testing.assert_array_equal(library.to_numpy(spec.get_cov(state)), expected)
+    operator = spec.get_cov_as_linear_operator(state)
+    np.testing.assert_array_equal(library.to_numpy(operator.to_dense()), expected)
+    np.testing.assert_allclose(float(spec.trace(state)), np.trace(expected))
+
+
+def test_an_update_leaves_the_old_state_and_the_data_as_they_were(library, case, rng):
+    spec = case.make(matpowers=(-1,))
+    state = case.updated(library, spec, case.draw(rng, 6))
+    before = library.to_numpy(spec.get_cov_var(state))
+    later = case.fold(library, spec, state, case.draw(rng, 6))
+    spec.update_inverses(later, 0.1)
+    np.testing.assert_array_equal(library.to_numpy(spec.get_cov_var(state)), before)
+    assert not bool(state.computed)
+
+
+def test_arrays_of_every_layer_stay_with_their_library(library, case, rng):
+    spec = case.make(
+        matpowers=(-1, 0.5, 1), cholesky=("damping",), cholesky_inverse=("damping",)
+    )
+    like = library.asarray(np.zeros(1))
+    state = case.updated(library, spec, case.draw(rng, 6))
+    state = spec.update_inverses(state, 0.1)
+    backend = kc.backend_of(like)
+    for leaf in leaves(state):
+        assert kc.backend_of(like, leaf) is backend  # and of one device
+        assert type(leaf) is type(like) or library.package == "numpy"
+    for leaf in leaves((state.cov, state.derived)):
+        assert leaf.dtype == like.dtype
+
+
+def leaves(tree):
+    if isinstance(tree, tuple):
+        return [leaf for part in tree for leaf in leaves(part)]
+    return [tree]

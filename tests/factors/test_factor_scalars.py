@@ -1,0 +1,121 @@
+"""Decays, weights and dampings: which are refused, and which are too small."""
+
+import numpy as np
+import pytest
+from factor_cases import FACTORS, ROWS
+from refusals import NAME, Refusal, tree
+
+import kfac_core as kc
+
+
+@pytest.fixture
+def library(plain_library):
+    return plain_library
+
+
+@pytest.mark.parametrize("as_array", [False, True])
+@pytest.mark.parametrize("value", [-0.1, 1.1, np.nan, np.inf])
+def test_decays_outside_of_the_unit_interval(library, rng, value, as_array):
+    spec, data = ROWS.make(name=NAME), ROWS.draw(rng, 6)
+    state = ROWS.updated(library, spec, data)
+    decay = library.asarray(np.asarray(value)) if as_array else value
+    words = ("ema_decay", value, "expected", "[0, 1")
+    refused = Refusal(library, kc.ArgumentError, ValueError, *words)
+    refused(state, lambda: ROWS.fold(library, spec, state, data, ema_decay=decay))
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
+def test_weights_and_dampings_out_of_range(library, rng, value):
+    spec, data = ROWS.make(name=NAME, matpowers=(-1,)), ROWS.draw(rng, 6)
+    state = ROWS.updated(library, spec, data)
+    calls = {
+        "ema_weight": lambda v: ROWS.fold(library, spec, state, data, ema_weight=v),
+        "damping": lambda v: spec.update_inverses(state, v),
+    }
+    for argument, call in calls.items():
+        words = (argument, value, "expected a number")
+        refused = Refusal(library, kc.ArgumentError, ValueError, *words)
+        for v in (value, library.asarray(np.asarray(value))):
+            refused(state, lambda call=call, v=v: call(v))
+
+
+def test_numbers_beyond_the_range_of_a_float32_state(library, rng):
+    spec, data = ROWS.make(name=NAME, matpowers=(-1,)), ROWS.draw(rng, 6)
+    data = (data[0].astype("float32"),)
+    state = ROWS.updated(library, spec, data, "float32")
+    refused = Refusal(library, kc.ArgumentError, ValueError, "ema_weight")
+    refused(state, lambda: ROWS.fold(library, spec, state, data, ema_weight=1e39))
+    refused = Refusal(library, kc.ArgumentError, ValueError, "damping")
+    refused(state, lambda: spec.update_inverses(state, 1e39))
+
+
+@pytest.mark.parametrize("value", ["0.1", None, [0.1]])
+def test_scalars_that_are_no_numbers(library, rng, value):
+    spec, data = ROWS.make(name=NAME, matpowers=(-1,)), ROWS.draw(rng, 6)
+    state = ROWS.updated(library, spec, data)
+    words = ("damping", type(value).__name__, "0-d array")
+    refused = Refusal(library, kc.BackendError, TypeError, *words)
+    refused(state, lambda: spec.update_inverses(state, value))
+
+
+def test_complex_scalars(library, rng):
+    spec, data = ROWS.make(name=NAME, matpowers=(-1,)), ROWS.draw(rng, 6)
+    state = ROWS.updated(library, spec, data)
+    for value in (1j, library.asarray(np.asarray(1 + 0j))):
+        refused = Refusal(library, kc.KfacError, TypeError, "damping")
+        refused(state, lambda value=value: spec.update_inverses(state, value))
+
+
+def test_scalars_that_are_arrays(library, rng):
+    spec, data = ROWS.make(name=NAME, matpowers=(-1,)), ROWS.draw(rng, 6)
+    state = ROWS.updated(library, spec, data)
+    refused = Refusal(library, kc.ShapeError, ValueError, "damping", "(1,)")
+    damping = library.asarray(np.ones(1))
+    refused(state, lambda: spec.update_inverses(state, damping))
+
+
+def test_a_damping_id_without_a_damping(library, rng):
+    spec = ROWS.make(name=NAME, matpowers=(-1, (-1, "other")))
+    state = ROWS.updated(library, spec, ROWS.draw(rng, 6))
+    refused = Refusal(library, kc.ArgumentError, ValueError, "other")
+    refused(state, lambda: spec.update_inverses(state, {"damping": 0.1}))
+
+
+@pytest.mark.parametrize("name", ["naive-full", "naive-diagonal"])
+@pytest.mark.parametrize("value", [0, -1, 0.5, np.nan])
+def test_batch_sizes_below_one(library, name, rng, value):
+    case = FACTORS[name]
+    spec = case.make(name=NAME)
+    state = case.updated(library, spec, case.draw(rng, 1))
+    (gradients,) = tree(library.asarray, case.draw(rng, 1))
+    words = ("batch_size", value, "expected")
+    refused = Refusal(library, kc.ArgumentError, ValueError, *words)
+    refused(state, lambda: spec.update_cov(state, gradients, value, ema_decay=0.5))
+
+
+SINGULAR = {
+    "rows": (np.asarray([[1.0, 2.0, 0.0]]),),
+    "rows-bias": (np.zeros((2, 3)),),
+    "dense-diagonal": (np.zeros((2, 3)), np.ones((2, 2))),
+    "ids": (np.asarray([1, 2]),),
+    "naive-full": (((np.zeros((2, 2)), np.zeros(2))),),
+}
+
+
+@pytest.mark.parametrize("served_as", [-1, -2, -0.5, "cholesky", "cholesky_inverse"])
+@pytest.mark.parametrize("name", SINGULAR)
+def test_a_singular_matrix_without_damping(library, name, served_as):
+    case = FACTORS[name]
+    spec = case.make(name=NAME)
+    if served_as == "cholesky" and isinstance(spec, kc.DiagonalFactor):
+        return  # the square root of zero is zero
+    if isinstance(served_as, str):
+        spec = getattr(spec, f"register_{served_as}")()
+    else:
+        spec = spec.register_matpower(served_as)
+    state = case.updated(library, spec, SINGULAR[name])
+    words = ("damping 0 ", "not positive definite", "use a damping above", "unchanged")
+    refused = Refusal(
+        library, kc.NotPositiveDefiniteError, np.linalg.LinAlgError, *words
+    )
+    refused(state, lambda: spec.update_inverses(state, 0.0))

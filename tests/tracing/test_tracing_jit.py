@@ -1,0 +1,132 @@
+"""Under `jax.jit` a step is traced once, and computes what NumPy computes."""
+
+import numpy as np
+import pytest
+from traced_cases import (
+    BLOCKS,
+    SETTINGS,
+    assert_close,
+    assert_equal,
+    data_of,
+    in_numpy,
+    leaves,
+    step_of,
+    tree,
+    vector_of,
+)
+
+
+@pytest.fixture(params=BLOCKS)
+def name(request):
+    return request.param
+
+
+def jitted(jax, name):
+    """Return the compiled step and the list that each trace adds to."""
+    traces, step = [], step_of(name)
+
+    def traced(*arguments):
+        traces.append(name)
+        return step(*arguments)
+
+    return jax.jit(traced), traces
+
+
+@pytest.mark.parametrize("kind", ["number", "array"])
+def test_one_trace_serves_every_decay_and_damping(jax, name, rng, kind):
+    batches = [data_of(name, rng) for _ in SETTINGS]
+    vector = vector_of(name, rng)
+    convert = jax.numpy.asarray if kind == "array" else float
+    step, traces = jitted(jax, name)
+    state = BLOCKS[name].init(jax.numpy.zeros(1))
+    v = tree(jax.numpy.asarray, vector)
+    found = []
+    for batch, settings in zip(batches, SETTINGS, strict=True):
+        x, g = tree(jax.numpy.asarray, batch)
+        state, product = step(state, x, g, v, *map(convert, settings))
+        found.append((state, product))
+    assert len(traces) == 1
+    expected = in_numpy(name, batches, vector)
+    assert_close(tuple(found), tuple(expected))
+    assert bool(state.ok)
+
+
+def test_a_state_is_the_carry_of_a_scan(jax, name, rng):
+    batches = [data_of(name, rng) for _ in SETTINGS]
+    vector = vector_of(name, rng)
+    stacked = tree(lambda *xs: jax.numpy.stack(xs), *batches)
+    settings = jax.numpy.asarray(SETTINGS)
+    step, v = step_of(name), tree(jax.numpy.asarray, vector)
+
+    def body(state, now):
+        (x, g), (decay, damping) = now
+        return step(state, x, g, v, decay, damping)
+
+    state, _ = jax.lax.scan(
+        body, BLOCKS[name].init(jax.numpy.zeros(1)), (stacked, settings)
+    )
+    assert_close(state, in_numpy(name, batches, vector)[-1][0])
+
+
+def test_specs_are_static_arguments_and_states_are_pytrees(jax, rng):
+    def product(block, state, vector):
+        return block.multiply_inverse(state, vector)
+
+    compiled = jax.jit(product, static_argnums=0)
+    block = BLOCKS["dense-diagonal"]
+    state = block.init(jax.numpy.zeros(1))
+    x, g = tree(jax.numpy.asarray, data_of("dense-diagonal", rng))
+    state = block.update_inverses(block.update_covs(state, x, g, 0.5), 0.1)
+    flat, structure = jax.tree_util.tree_flatten(state)
+    assert len(flat) == len(leaves(state))
+    assert all(isinstance(leaf, jax.Array) for leaf in flat)
+    rebuilt = jax.tree_util.tree_unflatten(structure, flat)
+    assert type(rebuilt) is type(state)
+    vector = jax.numpy.ones((3, 2))
+    eager = block.multiply_inverse(state, vector)
+    found = compiled(block, rebuilt, vector)
+    np.testing.assert_allclose(found, eager, rtol=1e-14)
+
+
+def test_a_state_may_be_a_constant_of_what_is_compiled(jax, name, rng):
+    # Closed over, its arrays have values; what is computed from them has none.
+    block = BLOCKS[name]
+    x, g = tree(jax.numpy.asarray, data_of(name, rng))
+    v = tree(jax.numpy.asarray, vector_of(name, rng))
+    state = block.update_covs(block.init(g), x, g, 0.5)
+    state = block.update_inverses(state, 0.1)
+    for call in (
+        lambda v: block.multiply_inverse(state, v),
+        lambda v: block.multiply(state, v),
+        lambda v: block.update_inverses(state, 0.2),
+        lambda v: block.update_covs(state, x, g, 0.5),
+        lambda v: block.full_fisher_block(state),
+    ):
+        assert_close(tree(np.asarray, jax.jit(call)(v)), tree(np.asarray, call(v)))
+
+
+def test_a_state_may_be_donated(jax, name, rng):
+    # Its arrays share no buffer, from the first on.
+    block = BLOCKS[name]
+    x, g = tree(jax.numpy.asarray, data_of(name, rng))
+    update = jax.jit(lambda s: block.update_covs(s, x, g, 0.5), donate_argnums=0)
+    expected = block.update_covs(block.init(g), x, g, 0.5)
+    assert_close(tree(np.asarray, update(block.init(g))), tree(np.asarray, expected))
+
+
+def test_statistics_are_constants_of_differentiation(jax, name, rng):
+    step = step_of(name)
+    x, g = tree(jax.numpy.asarray, data_of(name, rng))
+    v = tree(jax.numpy.asarray, vector_of(name, rng))
+    state = BLOCKS[name].init(g)
+
+    def loss(g, v):
+        _, product = step(state, x, g, v, 0.5, 0.1)
+        return sum(jax.numpy.sum(p) for p in leaves(product))
+
+    of_data, of_vector = jax.grad(loss, argnums=(0, 1))(g, v)
+    assert_equal(of_data, np.zeros(g.shape))
+    # The product is linear, and its matrix symmetric.
+    ones = tree(jax.numpy.ones_like, v)
+    _, expected = step(state, x, g, ones, 0.5, 0.1)
+    assert_close(tree(np.asarray, of_vector), tree(np.asarray, expected))

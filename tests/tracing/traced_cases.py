@@ -1,0 +1,101 @@
+"""One step of each kind of block, as it is traced, compiled and mapped."""
+
+import numpy as np
+
+import kfac_core as kc
+
+BLOCKS = {
+    "dense": kc.FullyConnectedKFACBasicFB(3, 2, has_bias=True, cholesky=True),
+    "dense-exact": kc.FullyConnectedKFACBasicFB(3, 2, damping_type="exact"),
+    "dense-root": kc.FullyConnectedKFACBasicFB(3, 2, matpowers=(-1, -0.5)),
+    "conv": kc.ConvKFCBasicFB((2, 2, 1, 2), "SAME", (1, 2)),
+    "embedding": kc.EmbeddingKFACFB(4, 2),
+    "dense-diagonal": kc.FullyConnectedDiagonalFB(3, 2),
+    "conv-diagonal": kc.ConvDiagonalFB((2, 2, 1, 2), (1, 2), "SAME"),
+}
+SETTINGS = [(0.9, 0.3), (0.5, 0.1), (0.0, 1.0)]
+"""Decays and dampings that change from step to step."""
+
+PARAMETERS = {
+    "dense": ((3, 2), (2,)),
+    "conv": ((2, 2, 1, 2),),
+    "conv-diagonal": ((2, 2, 1, 2),),
+    "embedding": ((4, 2),),
+}
+CONVOLUTIONS = ("conv", "conv-diagonal")
+
+
+def data_of(name, rng, *leading):
+    """Draw inputs and output gradients; `leading` axes come before the batch."""
+    n = 6
+    if name == "embedding":
+        return rng.integers(0, 4, (*leading, n, 3)), rng.normal(size=(*leading, n, 2))
+    if name in CONVOLUTIONS:
+        x = rng.normal(size=(*leading, n, 3, 3, 1))
+        return x, rng.normal(size=(*leading, n, 3, 2, 2))
+    return rng.normal(size=(*leading, n, 3)), rng.normal(size=(*leading, n, 2))
+
+
+def vector_of(name, rng, *leading):
+    """Draw a vector in the shapes of the parameters."""
+    shapes = PARAMETERS.get(name, ((3, 2),))
+    tensors = tuple(rng.normal(size=(*leading, *shape)) for shape in shapes)
+    return tensors if len(tensors) > 1 else tensors[0]
+
+
+def step_of(name):
+    """Return a function that folds, inverts and multiplies."""
+    block = BLOCKS[name]
+
+    def step(state, x, g, vector, decay, damping):
+        state = block.update_covs(state, x, g, decay)
+        state = block.update_inverses(state, damping)
+        return state, block.multiply_inverse(state, vector)
+
+    return step
+
+
+def tree(function, *data):
+    """Map over the arrays of nested tuples."""
+    first = data[0]
+    if not isinstance(first, tuple):
+        return function(*data)
+    parts = [tree(function, *same) for same in zip(*data, strict=True)]
+    return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
+
+
+def leaves(data):
+    if isinstance(data, tuple):
+        return [leaf for part in data for leaf in leaves(part)]
+    return [data]
+
+
+def comparable(state):
+    """Return a state without eigenvectors, whose signs are of no matter."""
+    if not isinstance(state, tuple):
+        return state
+    if hasattr(state, "eigendecompositions"):
+        return state._replace(eigendecompositions=())
+    return tuple(map(comparable, state))
+
+
+def in_numpy(name, batches, vector):
+    """Return state and product after each step, computed eagerly by NumPy."""
+    step, state = step_of(name), BLOCKS[name].init(np.zeros(1))
+    found = []
+    for (x, g), (decay, damping) in zip(batches, SETTINGS, strict=True):
+        state, product = step(state, x, g, vector, decay, damping)
+        found.append((state, product))
+    return found
+
+
+def assert_close(found, expected):
+    found, expected = comparable(found), comparable(expected)
+    for x, y in zip(leaves(found), leaves(expected), strict=True):
+        scale = np.abs(y).max(initial=0)
+        np.testing.assert_allclose(np.asarray(x), y, rtol=0, atol=1e-12 * scale)
+
+
+def assert_equal(found, expected):
+    for x, y in zip(leaves(found), leaves(expected), strict=True):
+        np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
