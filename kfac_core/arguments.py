@@ -247,8 +247,9 @@ def as_scalar(
     if _is_number(value):
         _check_range(value, largest, argument, layer)
         device = backend.creation_device(like)
+        number = value.item() if isinstance(value, np.generic) else value
         # Not `full`: to torch.compile its argument is a constant, one for each value.
-        return xp.ones((), dtype=like.dtype, device=device) * value
+        return xp.ones((), dtype=like.dtype, device=device) * number
     array: Any = value
     if not hasattr(array, "shape"):
         msg = (
