@@ -16,6 +16,26 @@ from kfac_core.registry import backend_of
 from kfac_core.typing import Array, DampingId, Dampings, DType, Scalar
 
 
+def backend_for(layer: str, *arrays: Any) -> Backend:
+    """Return the backend of all arrays; an error names the layer.
+
+    Args:
+        layer: Name of the layer or factor, for the message.
+        *arrays: Arrays of one library on one device, at least one.
+
+    Returns:
+        The backend.
+
+    Raises:
+        BackendError: As `kfac_core.registry.backend_of`.
+    """
+    try:
+        return backend_of(*arrays)
+    except BackendError as error:
+        msg = f"{layer}: {error}"
+        raise BackendError(msg) from None
+
+
 def as_towers(data: Any) -> tuple[Any, ...]:
     """Return a tuple over towers, of one where `data` is an array.
 
@@ -257,7 +277,7 @@ def as_scalar(
             " 0-d array"
         )
         raise BackendError(msg)
-    backend_of(like, array)
+    backend_for(layer, like, array)
     check_shape(array, (), argument, layer)
     if not xp.isdtype(array.dtype, ("real floating", "integral")):
         msg = f"{layer}: {argument} has dtype {array.dtype}, expected a real number"

@@ -2,14 +2,15 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
-from kfac_core.arguments import statistics_dtype
+from kfac_core import moving_average
+from kfac_core.arguments import backend_for, statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.fisher_factors import DEFAULT_DAMPING_ID
 from kfac_core.linalg.parameters import tensors_of
-from kfac_core.registry import backend_of
+from kfac_core.moving_average import MovingAverage
 from kfac_core.typing import Array, Params, Scalar
 
 
@@ -46,6 +47,9 @@ class FisherBlock(ABC, Generic[S]):
     cholesky_inverse: bool = False
     zero_debias: bool = True
     init_covariances_at_zero: bool = True
+
+    is_repeated: ClassVar[bool] = False
+    """Whether a case uses the layer at many locations, and not just once."""
 
     def __post_init__(self) -> None:
         """Write every power as a float, once."""
@@ -189,10 +193,35 @@ class FisherBlock(ABC, Generic[S]):
             "init_covariances_at_zero": self.init_covariances_at_zero,
         }
 
+    def _init_uses(self, like: Array) -> MovingAverage:
+        """Return the number of uses of a case before any data; 1 if there is one."""
+        start = 0.0 if self.is_repeated else 1.0
+        return MovingAverage(like * 0 + start, like * 0 + start)
+
+    def _fold_uses(
+        self,
+        backend: Backend,
+        average: MovingAverage,
+        uses: float,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None,
+    ) -> MovingAverage:
+        """Fold the mean number of uses of a batch's cases, as its statistics are."""
+        decay, weight = moving_average.weights_of(
+            backend,
+            ema_decay,
+            ema_weight,
+            average.total,
+            self.label,
+            zero_debias=self.zero_debias,
+        )
+        sample = backend.xp.full_like(average.total, uses)
+        return moving_average.fold(average, sample, decay, weight)
+
     def _vector_backend(self, state: S, vector: Params) -> Backend:
         """Return the backend of a state and a vector of real numbers."""
         tensors = tensors_of(vector)
-        backend = backend_of(state.ok, *tensors)
+        backend = backend_for(self.label, state.ok, *tensors)
         for tensor in tensors:
             statistics_dtype(backend, tensor, "vector", self.label)
         return backend

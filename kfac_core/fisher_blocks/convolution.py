@@ -3,7 +3,15 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from kfac_core.arguments import as_sources, as_towers, check_paired
+from kfac_core import moving_average
+from kfac_core.arguments import (
+    as_scalar,
+    as_sources,
+    as_towers,
+    backend_for,
+    check_paired,
+)
+from kfac_core.damping import normalize_damping
 from kfac_core.fisher_blocks.kronecker import KroneckerProductFB, KroneckerState
 from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
 from kfac_core.fisher_factors import (
@@ -11,7 +19,7 @@ from kfac_core.fisher_factors import (
     ConvInputKroneckerFactor,
     ConvOutputKroneckerFactor,
 )
-from kfac_core.registry import backend_of
+from kfac_core.state import select
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
 from kfac_core.typing import Scalar, Sources, Towers
 
@@ -117,19 +125,16 @@ class ConvKFCBasicFB(KroneckerProductFB):
             ArgumentError: If the decay or the weight is out of range.
         """
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
-        backend_of(state.scale, *towers, *(g for source in sources for g in source))
-        geometry = self.geometry
+        gradients = (g for source in sources for g in source)
+        backend_for(self.label, state.scale, *towers, *gradients)
         for x in towers:
-            geometry.check_inputs(x, self.filter_shape[-2], self.label)
+            self.geometry.check_inputs(x, self.filter_shape[-2], self.label)
         for source in sources:
             check_paired(towers, source, self.label)
             for x, g in zip(towers, source, strict=True):
-                geometry.check_outputs(x, g, self.filter_shape[-1], self.label)
-        cases = sum(x.shape[0] for x in towers)
-        rows = sum(x.shape[0] * geometry.num_locations(x) for x in towers)
-        return self._update_factors(
-            state, towers, sources, ema_decay, ema_weight, uses=rows / max(cases, 1)
-        )
+                self.geometry.check_outputs(x, g, self.filter_shape[-1], self.label)
+        uses = self.geometry.mean_locations(towers)
+        return self._update_factors(state, towers, sources, ema_decay, ema_weight, uses)
 
 
 @dataclass(frozen=True)
@@ -144,6 +149,8 @@ class ConvDiagonalFB(SingleFactorFB):
         data_format: As in `ConvKFCBasicFB`.
         dilations: For each spatial axis, or of full rank; None: 1.
         has_bias: Whether the layer has a bias.
+        normalize_damping_power: The damping is multiplied by the number of locations
+            to the power of one minus this.
 
     Example:
         >>> import numpy as np
@@ -161,6 +168,10 @@ class ConvDiagonalFB(SingleFactorFB):
     data_format: str | None = None
     dilations: tuple[int, ...] | int | None = None
     has_bias: bool = False
+    normalize_damping_power: float = field(default=1.0, kw_only=True)
+    geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
+
+    is_repeated: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Make the factor, once."""
@@ -178,6 +189,7 @@ class ConvDiagonalFB(SingleFactorFB):
         for name in ("filter_shape", "padding", "strides", "dilations"):
             object.__setattr__(self, name, getattr(factor, name))
         self._set_factor(factor)
+        object.__setattr__(self, "geometry", factor.geometry)
 
     def update_covs(
         self,
@@ -194,8 +206,31 @@ class ConvDiagonalFB(SingleFactorFB):
         Returns:
             The new state.
         """
-        return SingleFactorState(
-            self.factor.update_cov(
-                state.factor, inputs, outputs_grads, ema_decay, ema_weight
-            )
+        towers = as_towers(inputs)
+        factor = self.factor.update_cov(
+            state.factor, towers, outputs_grads, ema_decay, ema_weight
         )
+        backend = backend_for(self.label, state.uses.total)
+        uses = self._fold_uses(
+            backend,
+            state.uses,
+            self.geometry.mean_locations(towers),
+            ema_decay,
+            ema_weight,
+        )
+        if backend.is_traced(factor.cov_ok):
+            uses = select(backend, factor.cov_ok, uses, state.uses)
+        return SingleFactorState(factor, uses)
+
+    def update_inverses(
+        self, state: SingleFactorState, damping: Scalar
+    ) -> SingleFactorState:
+        """Compute all that is registered; see `FisherBlock.update_inverses`."""
+        if self.normalize_damping_power != 1:
+            backend = backend_for(self.label, state.uses.total)
+            like = state.uses.total
+            given = as_scalar(backend, damping, like, "damping", self.label)
+            uses = moving_average.value(backend, state.uses, self.label)
+            power = self.normalize_damping_power
+            damping = uses * normalize_damping(given, uses, power)
+        return super().update_inverses(state, damping)

@@ -144,8 +144,7 @@ class FullyConnectedDiagonalFB(SingleFactorFB):
         Returns:
             The new state.
         """
-        return SingleFactorState(
-            self.factor.update_cov(
-                state.factor, inputs, outputs_grads, ema_decay, ema_weight
-            )
+        factor = self.factor.update_cov(
+            state.factor, inputs, outputs_grads, ema_decay, ema_weight
         )
+        return state._replace(factor=factor)

@@ -1,13 +1,14 @@
 """`KroneckerProductFB`: a block that is a Kronecker product of two factors."""
 
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, NamedTuple, Self
+from typing import Any, NamedTuple, Self
 
 from kfac_core import moving_average
 from kfac_core.arguments import (
     as_scalar,
     as_sources,
     as_towers,
+    backend_for,
     check_paired,
 )
 from kfac_core.backend import Backend
@@ -98,17 +99,13 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
     input_factor: FisherFactor = field(init=False, repr=False, compare=False)
     output_factor: FisherFactor = field(init=False, repr=False, compare=False)
 
-    is_repeated: ClassVar[bool] = False
-    """Whether a case uses the layer more than once, so that ``c`` is not just 1."""
-
     def init(self, like: Array) -> KroneckerState:
         """Return the state before any data; see `FisherBlock.init`."""
-        backend = backend_of(like)
+        backend = backend_for(self.label, like)
         output = self.output_factor.init(like)
         zero = backend.xp.zeros_like(output.cov.weight)
-        start = 0.0 if self.is_repeated else 1.0
-        uses = MovingAverage(zero + start, zero + start)
         inputs = self.input_factor.init(like)
+        uses = self._init_uses(zero)
         return KroneckerState(inputs, output, uses, scale=zero + 1, damping=zero)
 
     def init_inverses(self, state: KroneckerState) -> KroneckerState:
@@ -209,7 +206,8 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
     ) -> KroneckerState:
         """Fold the data of the same cases into both factors, and their uses."""
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
-        backend = backend_of(state.scale, *towers, *(g for s in sources for g in s))
+        gradients = (g for source in sources for g in source)
+        backend = backend_for(self.label, state.scale, *towers, *gradients)
         for source in sources:
             check_paired(towers, source, self.label)
         new = state._replace(
@@ -221,18 +219,8 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
             ),
         )
         if uses is not None:
-            decay, weight = moving_average.weights_of(
-                backend,
-                ema_decay,
-                ema_weight,
-                state.scale,
-                self.label,
-                zero_debias=self.zero_debias,
-            )
-            sample = backend.xp.full_like(state.scale, uses)
-            new = new._replace(
-                uses=moving_average.fold(state.uses, sample, decay, weight)
-            )
+            average = self._fold_uses(backend, state.uses, uses, ema_decay, ema_weight)
+            new = new._replace(uses=average)
         return _whole(backend, new, state, "cov_ok")
 
     def _multiply(

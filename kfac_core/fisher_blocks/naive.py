@@ -50,11 +50,10 @@ class NaiveFullFB(SingleFactorFB):
         Returns:
             The new state.
         """
-        return SingleFactorState(
-            self.factor.update_cov(
-                state.factor, params_grads, batch_size, ema_decay, ema_weight
-            )
+        factor = self.factor.update_cov(
+            state.factor, params_grads, batch_size, ema_decay, ema_weight
         )
+        return state._replace(factor=factor)
 
 
 FullFB = NaiveFullFB
@@ -93,8 +92,7 @@ class NaiveDiagonalFB(SingleFactorFB):
         Returns:
             The new state.
         """
-        return SingleFactorState(
-            self.factor.update_cov(
-                state.factor, params_grads, batch_size, ema_decay, ema_weight
-            )
+        factor = self.factor.update_cov(
+            state.factor, params_grads, batch_size, ema_decay, ema_weight
         )
+        return state._replace(factor=factor)

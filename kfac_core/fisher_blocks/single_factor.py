@@ -11,6 +11,7 @@ from kfac_core.linalg.parameters import (
     params_to_vector,
     vector_to_params,
 )
+from kfac_core.moving_average import MovingAverage
 from kfac_core.typing import Array, Params, Scalar
 
 
@@ -19,9 +20,11 @@ class SingleFactorState(NamedTuple):
 
     Attributes:
         factor: State of its factor.
+        uses: Moving average of the number of locations of a case.
     """
 
     factor: FactorState
+    uses: MovingAverage
 
     @property
     def ok(self) -> Array:
@@ -41,17 +44,18 @@ class SingleFactorFB(FisherBlock[SingleFactorState]):
 
     def init(self, like: Array) -> SingleFactorState:
         """Return the state before any data; see `FisherBlock.init`."""
-        return SingleFactorState(self.factor.init(like))
+        factor = self.factor.init(like)
+        return SingleFactorState(factor, self._init_uses(factor.cov.weight))
 
     def init_inverses(self, state: SingleFactorState) -> SingleFactorState:
         """Return `state` with its statistics, and nothing computed from them yet."""
-        return SingleFactorState(self.factor.init_inverses(state.factor))
+        return state._replace(factor=self.factor.init_inverses(state.factor))
 
     def update_inverses(
         self, state: SingleFactorState, damping: Scalar
     ) -> SingleFactorState:
         """Compute all that is registered; see `FisherBlock.update_inverses`."""
-        return SingleFactorState(self.factor.update_inverses(state.factor, damping))
+        return state._replace(factor=self.factor.update_inverses(state.factor, damping))
 
     def multiply_matpower(
         self, state: SingleFactorState, vector: Params, exp: float

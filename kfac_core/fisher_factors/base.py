@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kfac_core import moving_average
-from kfac_core.arguments import as_dampings, statistics_dtype
+from kfac_core.arguments import as_dampings, backend_for, statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.errors import NotRegisteredError
 from kfac_core.fisher_factors import messages
@@ -23,7 +23,6 @@ from kfac_core.linalg import psd
 from kfac_core.linalg.operators import LinearOperator, multiply
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.moving_average import MovingAverage
-from kfac_core.registry import backend_of
 from kfac_core.state import all_finite, commit
 from kfac_core.typing import Array, DampingId, Dampings, DType, Scalar
 
@@ -54,7 +53,7 @@ class FisherFactor(Registration, ABC):
         Raises:
             DTypeError: If `like` holds no real floating-point numbers.
         """
-        backend = backend_of(like)
+        backend = backend_for(self.label, like)
         dtype = self._state_dtype(backend, like)
         device = backend.creation_device(like)
         total = backend.xp.zeros(self.cov_shape, dtype=dtype, device=device)
@@ -73,7 +72,7 @@ class FisherFactor(Registration, ABC):
         Returns:
             A state for this spec.
         """
-        backend = backend_of(state.cov.total)
+        backend = backend_for(self.label, state.cov.total)
         check_statistics(backend, state, self.cov_shape, self.label)
         return self._empty(backend, state.cov)
 
@@ -283,7 +282,7 @@ class FisherFactor(Registration, ABC):
 
     def _backend(self, state: FactorState, *data: Array) -> Backend:
         """Return the backend of a state and of data, the state's form checked."""
-        backend = backend_of(state.cov.total, *data)
+        backend = backend_for(self.label, state.cov.total, *data)
         check_statistics(backend, state, self.cov_shape, self.label)
         check_derived(state, self.places, self.label)
         return backend

@@ -114,6 +114,12 @@ class ConvolutionGeometry:
         """Return the number of output locations of each case of a batch."""
         return math.prod(self.output_spatial(self.spatial_of(x)))
 
+    def mean_locations(self, towers: Sequence[Array]) -> float:
+        """Return the number of output locations of a case, the mean over all towers."""
+        cases = sum(x.shape[0] for x in towers)
+        rows = sum(x.shape[0] * self.num_locations(x) for x in towers)
+        return rows / max(cases, 1)
+
     def to_channels_last(self, backend: Backend, x: Array) -> Array:
         """Return `x` with channels as its last axis."""
         return x if self.channels_last else channels_to_last(backend, x)

@@ -130,3 +130,22 @@ def test_zero_statistics_are_damping_alone(library, kind):
 class NumPy:
     asarray = staticmethod(np.asarray)
     to_numpy = staticmethod(np.asarray)
+
+
+@pytest.mark.parametrize("power", [0.0, 0.5, 1.0])
+def test_a_diagonal_convolution_normalizes_by_its_locations(library, power, rng):
+    # 2 x 3 locations in one batch and 4 x 3 in another: 9 in the mean of both.
+    block = kc.ConvDiagonalFB(
+        (2, 2, 1, 2), (1, 1), "VALID", normalize_damping_power=power
+    )
+    v = rng.normal(size=(2, 2, 1, 2))
+    state = block.init(library.asarray(v))
+    for height in (3, 5):
+        x = library.asarray(rng.normal(size=(4, height, 4, 1)))
+        g = library.asarray(rng.normal(size=(4, height - 1, 3, 2)))
+        state = block.update_covs(state, x, g, ema_decay=1.0)
+    state = block.update_inverses(state, 0.3)
+    diagonal = np.diagonal(library.to_numpy(block.full_fisher_block(state)))
+    expected = v.ravel() / (diagonal + 0.3 * 9 ** (1 - power))
+    found = flat(library, block.multiply_inverse(state, library.asarray(v)))
+    np.testing.assert_allclose(found, expected, rtol=1e-13)
