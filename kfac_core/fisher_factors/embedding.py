@@ -9,7 +9,7 @@ from kfac_core.arguments import (
     statistics_dtype,
 )
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.errors import ArgumentError, DTypeError, ShapeError
 from kfac_core.fisher_factors.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.state import FactorState
 from kfac_core.statistics.embedding import RepeatedIds, id_second_moment
@@ -119,7 +119,15 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
     def _state_dtype(self, backend: Backend, like: Array) -> DType:
         xp = backend.xp
         if self.dtype is not None:
-            return getattr(xp, self.dtype)
+            known = xp.__array_namespace_info__().dtypes(kind="real floating")
+            if self.dtype not in known:
+                msg = (
+                    f"{self.label}: dtype is {self.dtype!r}, but only"
+                    f" {', '.join(known)} is enabled in {backend.name}; enable it first"
+                    " (JAX: the setting jax_enable_x64)"
+                )
+                raise DTypeError(msg)
+            return known[self.dtype]
         if xp.isdtype(like.dtype, "integral"):
             return xp.float32
         return statistics_dtype(backend, like, "like", self.label)

@@ -131,3 +131,12 @@ def test_statistics_of_ids_have_the_dtype_asked_for(library, dtype, like, expect
     state = spec.init(library.asarray(np.zeros(1, like)))
     state = spec.update_cov(state, library.asarray(np.asarray([1, 2])), ema_decay=0.5)
     assert library.to_numpy(spec.get_cov_var(state)).dtype == expected
+
+
+def test_float64_that_jax_has_not_enabled_is_refused(jax):
+    factor = kc.EmbeddingInputKroneckerFactor(4, dtype="float64", name="words")
+    with jax.enable_x64(False):
+        ids = jax.numpy.asarray([0, 1])
+        with pytest.raises(kc.DTypeError, match=r"words: dtype is 'float64'.*x64"):
+            factor.init(ids)
+    assert factor.init(jax.numpy.asarray([0, 1])).cov.total.dtype == "float64"
