@@ -89,6 +89,7 @@ def bench(session: nox.Session) -> None:
     """Measure each operation against the floor that its library sets."""
     install(session, "all")
     session.run("python", "benchmarks/factors.py", *session.posargs)
+    session.run("python", "benchmarks/threads.py")
 
 
 @nox.session(reuse_venv=False)

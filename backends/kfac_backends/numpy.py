@@ -11,6 +11,15 @@ import numpy as np
 from kfac_backends.array_api import ArrayAPIBackend
 from kfac_core.typing import Array, Device, DType, Key
 
+SMALL = 128
+"""Sizes below it are factorised without waking SciPy's threads.
+
+NumPy and SciPy each carry an OpenBLAS with threads of its own, which go on spinning for
+a while after a product. On few cores, whichever is called next waits for them, many
+times longer than a small factorisation takes (``python benchmarks/threads.py``). Below
+this size potrf and trtri use one thread, and potri and syevd would use all.
+"""
+
 
 class NumPyBackend(ArrayAPIBackend):
     """SYRK for Gram matrices, potrf, potri and syevd for the rest."""
@@ -52,7 +61,10 @@ class NumPyBackend(ArrayAPIBackend):
         if a.shape[0] == 0 or not np.isfinite(a).all():
             return self._nan(a[..., 0]), self._nan(a)
         try:
-            values, vectors = eigh(a, driver="evd", check_finite=False)
+            if a.shape[0] < SMALL:
+                values, vectors = np.linalg.eigh(a)
+            else:
+                values, vectors = eigh(a, driver="evd", check_finite=False)
         except np.linalg.LinAlgError:
             return self._nan(a[..., 0]), self._nan(a)
         return values, np.ascontiguousarray(vectors)
@@ -70,14 +82,19 @@ class NumPyBackend(ArrayAPIBackend):
         return factor
 
     def cholesky_inverse(self, factor: Any) -> Array:
-        """Return the inverse by potri, one triangle mirrored."""
+        """Return the inverse by potri, or for small matrices by trtri and SYRK."""
         from scipy.linalg import lapack
 
+        upper = np.ascontiguousarray(factor).T
+        if factor.shape[0] < SMALL:
+            (trtri,) = lapack.get_lapack_funcs(("trtri",), (factor,))
+            root, info = trtri(upper, lower=False)
+            return self.gram(root.T) if info == 0 else self._nan(factor)
         (potri,) = lapack.get_lapack_funcs(("potri",), (factor,))
-        upper, info = potri(np.ascontiguousarray(factor).T, lower=False)
-        if info != 0 or not np.isfinite(np.diagonal(upper)).all():
+        inverse, info = potri(upper, lower=False)
+        if info != 0:
             return self._nan(factor)
-        lower = upper.T
+        lower = inverse.T
         mirrored: Array = np.tril(lower) + np.tril(lower, -1).T
         return mirrored
 
