@@ -19,7 +19,7 @@ def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
     """Leave the recorded cases alone where a folder of these is given."""
-    if config.getoption("--golden"):
+    if config.getoption("--golden", default=None):
         golden = [item for item in items if item.path.parent == GOLDEN]
         config.hook.pytest_deselected(items=[i for i in items if i not in golden])
         items[:] = golden

@@ -29,7 +29,7 @@ NOT_YET = frozenset(
 
 
 def folder_of(config: pytest.Config) -> Path:
-    given = config.getoption("--golden")
+    given = config.getoption("--golden", default=None)
     return (config.invocation_params.dir / given) if given else RECORDED
 
 

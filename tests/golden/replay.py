@@ -17,6 +17,9 @@ Convert = Callable[[Any], Any]
 
 Answers = Iterator[tuple[str, Any]]
 
+# Arguments that the original has had since r1.10, where a case does not use them.
+UNUSED = ("sub_sample_inputs", "sub_sample_patches", "patch_mask")
+
 # The original counts ids that are repeated within a case, each time.
 COUNTED = {"repeated_ids": "count"}
 
@@ -41,6 +44,7 @@ def ctor_of(case: Case) -> dict[str, Any]:
     return {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in case.spec["ctor"].items()
+        if not (key in UNUSED and value is None)
     }
 
 
@@ -146,7 +150,7 @@ def arguments(case: Case, step: dict[str, Any], convert: Convert) -> tuple[Any, 
 def functional_factor(case: Case, convert: Convert) -> Answers:
     make, _ = FACTORS[case.spec["class"]]
     factor = make(case.steps[0], **ctor_of(case))
-    queries = case.spec["queries"]
+    queries = case.spec.get("queries", [])
     for query in queries:
         factor = registered(factor, query)
     data = [arguments(case, step, convert) for step in case.steps]
@@ -154,7 +158,7 @@ def functional_factor(case: Case, convert: Convert) -> Answers:
     for t, step in enumerate(data):
         state = factor.update_cov(state, *step, ema_decay=case.spec["ema_decay"])
         yield f"cov/{t}", factor.get_cov_var(state)
-    dampings = {query["damping"]: query["damping"] for query in queries[1:]}
+    dampings = {q["damping"]: q["damping"] for q in queries if "damping" in q}
     state = factor.update_inverses(state, dampings)
     for i, query in enumerate(queries):
         key = query.get("damping")
@@ -192,8 +196,9 @@ def contrib_factor(case: Case, convert: Convert) -> Answers:
     update = factor.make_covariance_update_op(case.spec["ema_decay"])
     for t, step in enumerate(data):
         yield f"cov/{t}", update(*step) if t else update()
-    queries = case.spec["queries"]
-    functions = {q["damping"]: packaged(q["damping"]) for q in queries[1:]}
+    queries = case.spec.get("queries", [])
+    dampings = {q["damping"] for q in queries if "damping" in q}
+    functions = {damping: packaged(damping) for damping in dampings}
     for query in queries:
         if "exp" in query:
             factor.register_matpower(query["exp"], functions[query["damping"]])
