@@ -13,6 +13,9 @@ from kfac_core.typing import Array
 class Derived(NamedTuple):
     """What is computed from the statistics, all at one time.
 
+    Read by position: it belongs to the spec that made it, and `init_inverses` makes
+    one for another spec.
+
     Attributes:
         dampings: 0-d, one for each of the factor's `damping_ids`.
         matpowers: One for each of the factor's `stored_matpowers`.
