@@ -32,6 +32,14 @@ class Backend(Protocol):
     def xp(self) -> Namespace:
         """Namespace of the array API standard for this library."""
 
+    @property
+    def array_types(self) -> tuple[type, ...]:
+        """Types of its arrays to know at once, and not only when one is first seen.
+
+        A compiler may not be able to trace the looking up of a type: one array of any
+        of these types, seen outside of it, is then enough for all.
+        """
+
     def check(self, x: Any) -> None:
         """Raise a `TypeError` if `x` is of this library but not a plain array.
 
@@ -62,7 +70,7 @@ class Backend(Protocol):
         """
 
     def cholesky(self, a: Array) -> Array:
-        """Return lower ``L`` with ``L @ L.T == a``; NaN where there is none.
+        """Return lower ``L`` with ``L @ L.T == a``; NaN throughout where there is none.
 
         Only the lower triangle of `a` is read. Never an exception.
         """

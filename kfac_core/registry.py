@@ -147,8 +147,9 @@ def _resolve(x: Any) -> Backend:
     cls = type(x)
     for package in _packages_of(cls):
         if package in BUILTIN_BACKENDS or package in available_backends():
-            _BY_TYPE[cls] = load_backend(package)
-            return _BY_TYPE[cls]
+            found = load_backend(package)
+            _BY_TYPE.update(dict.fromkeys((cls, *found.array_types), found))
+            return found
     if hasattr(cls, "__array_namespace__"):  # a class of arrays has it, and is none
         fallback = importlib.import_module("kfac_backends.array_api")
         backend: Backend = fallback.backend_for(x.__array_namespace__())

@@ -18,6 +18,8 @@ class ArrayAPIBackend:
     extension of the standard.
     """
 
+    array_types: tuple[type, ...] = ()
+
     def __init__(self, xp: Namespace, name: str | None = None) -> None:
         self.xp = xp
         self.name = name or xp.__name__.removeprefix("array_api_compat.")

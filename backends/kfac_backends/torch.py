@@ -23,6 +23,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 class TorchBackend(ArrayAPIBackend):
     """LAPACK, MAGMA and cuSOLVER, as `torch.linalg` chooses."""
 
+    array_types = (torch.Tensor, torch.nn.Parameter)
+
     def check(self, x: Any) -> None:
         """Refuse sparse, quantized and other tensors without plain strides."""
         if not isinstance(x, torch.Tensor):

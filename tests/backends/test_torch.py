@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+from kfac_core import registry
 from kfac_core.registry import backend_of, load_backend
 
 
@@ -20,6 +21,13 @@ def test_sparse_and_quantized_tensors_are_refused(torch, backend):
 
 def test_parameters_are_arrays(torch, backend):
     assert backend_of(torch.nn.Parameter(torch.ones(3)), torch.ones(2)) is backend
+
+
+def test_parameters_are_known_with_the_first_tensor(torch, monkeypatch):
+    # The compiler cannot trace the looking up of a type.
+    monkeypatch.setattr(registry, "_BY_TYPE", {})
+    backend_of(torch.ones(1))
+    assert torch.nn.Parameter in registry._BY_TYPE
 
 
 def test_meta_tensors_have_no_value(torch, backend):
