@@ -87,9 +87,9 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
 
     Attributes:
         damping_type: How the two factors are damped: ``"pi"``, ``"off"``,
-            ``"constant"``, or ``"exact"``, which damps the product itself, has the power
-            1/2 for its Cholesky factor, and takes the power 1, too, as of the last
-            `update_inverses`.
+            ``"constant"``, or ``"exact"``, which damps the product itself, has the
+            power 1/2 for its Cholesky factor, and takes the power 1, too, as of the
+            last `update_inverses`.
         normalize_damping_power: The damping is divided by ``c`` to this power.
         input_factor: The factor ``A``, made from the block's fields.
         output_factor: The factor ``G``, likewise.
