@@ -311,7 +311,8 @@ def as_dampings(
         ArgumentError: If one is missing, negative or not finite.
     """
     if not isinstance(damping, Mapping):
-        as_scalar(backend, damping, like, "damping", layer)  # checked, even for no id
+        if not ids:  # checked all the same
+            as_scalar(backend, damping, like, "damping", layer)
         return {key: as_scalar(backend, damping, like, "damping", layer) for key in ids}
     missing = [key for key in ids if key not in damping]
     if missing:

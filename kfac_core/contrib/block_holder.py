@@ -8,7 +8,7 @@ from typing import Any
 from kfac_core import fisher_blocks as core
 from kfac_core.contrib.damping_functions import DampingFunc, damping_of
 from kfac_core.contrib.factor_holder import FisherFactor as FactorHolder
-from kfac_core.contrib.forms import sources_of
+from kfac_core.contrib.forms import sources_of, towers_of
 from kfac_core.errors import ArgumentError, NotComputedError
 from kfac_core.fisher_factors import FactorState
 from kfac_core.typing import Array, Params, Scalar
@@ -247,8 +247,7 @@ class LayerBlock(FisherBlock):
 
     def _arrange(self, *data: Any) -> tuple[Any, ...]:
         inputs, grads_list = data
-        towers = tuple(inputs) if isinstance(inputs, tuple | list) else (inputs,)
-        return towers, sources_of(grads_list)
+        return towers_of(inputs), sources_of(grads_list)
 
     def _gradients(self, *data: Any) -> tuple[tuple[Array, ...], ...]:
         return tuple(data[1])

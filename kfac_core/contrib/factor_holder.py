@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
+from typing import Any, ClassVar
 
 from kfac_core import fisher_factors as core
 from kfac_core.contrib.damping_functions import DampingFunc, damping_of, id_of
@@ -18,6 +18,9 @@ class FisherFactor:
     Attributes:
         spec: The factor of `kfac_core` that does the work.
     """
+
+    forms: ClassVar[tuple[Callable[[Any], Any], ...]] = ()
+    """For each data argument, from the original's form to that of `update_cov`."""
 
     def __init__(self, spec: core.FisherFactor, data: tuple[Any, ...], like: Array):
         """Hold a spec and the data of its updates.
@@ -161,7 +164,7 @@ class FisherFactor:
 
     def _arrange(self, *data: Any) -> tuple[Any, ...]:
         """Return data in the forms of the constructor as arguments of `update_cov`."""
-        return data
+        return tuple(form(x) for form, x in zip(self.forms, data, strict=True))
 
     def _known(self, damping_func: DampingFunc) -> DampingId:
         """Remember a damping function by its id: the first under an id is kept."""

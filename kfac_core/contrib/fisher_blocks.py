@@ -15,8 +15,7 @@ from kfac_core.contrib.block_holder import (
     LayerBlock,
     NaiveBlock,
 )
-from kfac_core.linalg.parameters import params_to_vector, tensors_of
-from kfac_core.registry import backend_of
+from kfac_core.linalg.parameters import num_entries, tensors_of
 from kfac_core.statistics.convolution_geometry import Padding
 from kfac_core.typing import Array, Params
 
@@ -203,7 +202,7 @@ class NaiveFullFB(NaiveBlock):
     """
 
     def _make_spec(self, *data: Any) -> core.NaiveFullFB:
-        return core.NaiveFullFB(_entries(self._params), **self._options)
+        return core.NaiveFullFB(num_entries(self._params), **self._options)
 
 
 FullFB = NaiveFullFB
@@ -219,15 +218,10 @@ class NaiveDiagonalFB(NaiveBlock):
     """
 
     def _make_spec(self, *data: Any) -> core.NaiveDiagonalFB:
-        return core.NaiveDiagonalFB(_entries(self._params), **self._options)
+        return core.NaiveDiagonalFB(num_entries(self._params), **self._options)
 
 
 def _filter_of(params: Params) -> dict[str, Any]:
     """Return what a convolution's parameters say: the filter's shape, and a bias."""
     tensors: tuple[Array, ...] = tensors_of(params)
     return {"filter_shape": tuple(tensors[0].shape), "has_bias": len(tensors) > 1}
-
-
-def _entries(params: Params) -> int:
-    tensors = tensors_of(params)
-    return params_to_vector(backend_of(*tensors), tensors).shape[0]

@@ -17,8 +17,7 @@ from kfac_core.contrib.factor_holder import (
     InverseProvidingFactor,
 )
 from kfac_core.contrib.forms import SourceList, TowerList, sources_of, towers_of
-from kfac_core.linalg.parameters import params_to_vector
-from kfac_core.registry import backend_of
+from kfac_core.linalg.parameters import num_entries
 from kfac_core.statistics.convolution_geometry import Padding
 from kfac_core.typing import DTypeName
 
@@ -49,6 +48,8 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
         **options: Fields of the spec.
     """
 
+    forms = (towers_of,)
+
     def __init__(
         self,
         input_ids: TowerList,
@@ -60,9 +61,6 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
         spec = core.EmbeddingInputKroneckerFactor(vocab_size, dtype, **options)
         super().__init__(spec, (towers,), like=towers[0])
 
-    def _arrange(self, *data: Any) -> tuple[Any, ...]:
-        return (towers_of(data[0]),)
-
 
 class FullyConnectedKroneckerFactor(DenseSquareMatrixFactor):
     """`kfac_core.FullyConnectedKroneckerFactor` as in r1.10.
@@ -73,6 +71,8 @@ class FullyConnectedKroneckerFactor(DenseSquareMatrixFactor):
         **options: Fields of the spec.
     """
 
+    forms = (sources_of,)
+
     def __init__(
         self, tensors: SourceList, has_bias: bool = False, **options: Any
     ) -> None:
@@ -80,9 +80,6 @@ class FullyConnectedKroneckerFactor(DenseSquareMatrixFactor):
         like = sources[0][0]
         spec = core.FullyConnectedKroneckerFactor(like.shape[-1], has_bias, **options)
         super().__init__(spec, (sources,), like)
-
-    def _arrange(self, *data: Any) -> tuple[Any, ...]:
-        return (sources_of(data[0]),)
 
 
 class FullyConnectedDiagonalFactor(DiagonalFactor):
@@ -95,6 +92,8 @@ class FullyConnectedDiagonalFactor(DiagonalFactor):
         has_bias: Whether each row of inputs ends in a one.
         **options: Fields of the spec.
     """
+
+    forms = (towers_of, sources_of)
 
     def __init__(
         self,
@@ -109,10 +108,6 @@ class FullyConnectedDiagonalFactor(DiagonalFactor):
             data[0][0].shape[-1], like.shape[-1], has_bias, **options
         )
         super().__init__(spec, data, like)
-
-    def _arrange(self, *data: Any) -> tuple[Any, ...]:
-        inputs, outputs_grads = data
-        return towers_of(inputs), sources_of(outputs_grads)
 
 
 class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
@@ -129,6 +124,8 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
         has_bias: Whether each patch ends in a one.
         **options: Fields of the spec.
     """
+
+    forms = (towers_of,)
 
     def __init__(
         self,
@@ -155,9 +152,6 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
         )
         super().__init__(spec, (towers,), like=towers[0])
 
-    def _arrange(self, *data: Any) -> tuple[Any, ...]:
-        return (towers_of(data[0]),)
-
 
 class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
     """`kfac_core.ConvOutputKroneckerFactor` as in r1.10.
@@ -168,6 +162,8 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
         data_format: None, or such as ``"NHWC"`` or ``"NCHW"``.
         **options: Fields of the spec.
     """
+
+    forms = (sources_of,)
 
     def __init__(
         self,
@@ -181,9 +177,6 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
         size = like.shape[1 if first else -1]
         spec = core.ConvOutputKroneckerFactor(size, data_format, **options)
         super().__init__(spec, (sources,), like)
-
-    def _arrange(self, *data: Any) -> tuple[Any, ...]:
-        return (sources_of(data[0]),)
 
 
 class ConvDiagonalFactor(DiagonalFactor):
@@ -201,6 +194,8 @@ class ConvDiagonalFactor(DiagonalFactor):
         has_bias: Whether the layer has a bias.
         **options: Fields of the spec.
     """
+
+    forms = (towers_of, sources_of)
 
     def __init__(
         self,
@@ -226,10 +221,6 @@ class ConvDiagonalFactor(DiagonalFactor):
         )
         super().__init__(spec, data, like=data[0][0])
 
-    def _arrange(self, *data: Any) -> tuple[Any, ...]:
-        inputs, outputs_grads = data
-        return towers_of(inputs), sources_of(outputs_grads)
-
 
 class _NaiveForms(FisherFactor):
     """Data of the naive factors: sources of parameter gradients, and a batch size."""
@@ -253,7 +244,7 @@ class NaiveFullFactor(_NaiveForms, DenseSquareMatrixFactor):
         self, params_grads: SourceList, batch_size: int, **options: Any
     ) -> None:
         sources = sources_of(params_grads)
-        spec = core.NaiveFullFactor(_entries(sources[0]), **options)
+        spec = core.NaiveFullFactor(num_entries(sources[0]), **options)
         super().__init__(spec, (sources, batch_size), like=sources[0][0])
 
 
@@ -273,9 +264,5 @@ class NaiveDiagonalFactor(_NaiveForms, DiagonalFactor):
         self, params_grads: SourceList, batch_size: int, **options: Any
     ) -> None:
         sources = sources_of(params_grads)
-        spec = core.NaiveDiagonalFactor(_entries(sources[0]), **options)
+        spec = core.NaiveDiagonalFactor(num_entries(sources[0]), **options)
         super().__init__(spec, (sources, batch_size), like=sources[0][0])
-
-
-def _entries(gradients: tuple[Any, ...]) -> int:
-    return params_to_vector(backend_of(*gradients), gradients).shape[0]

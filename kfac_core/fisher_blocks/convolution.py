@@ -6,10 +6,8 @@ from typing import ClassVar
 from kfac_core import moving_average
 from kfac_core.arguments import (
     as_scalar,
-    as_sources,
     as_towers,
     backend_for,
-    check_paired,
 )
 from kfac_core.damping import normalize_damping
 from kfac_core.fisher_blocks.kronecker import KroneckerProductFB, KroneckerState
@@ -21,7 +19,7 @@ from kfac_core.fisher_factors import (
 )
 from kfac_core.state import select
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
-from kfac_core.typing import Scalar, Sources, Towers
+from kfac_core.typing import Array, Scalar, Sources, Towers
 
 
 @dataclass(frozen=True)
@@ -124,17 +122,16 @@ class ConvKFCBasicFB(KroneckerProductFB):
                 is kept, with ``ok`` False.
             ArgumentError: If the decay or the weight is out of range.
         """
-        towers, sources = as_towers(inputs), as_sources(outputs_grads)
-        gradients = (g for source in sources for g in source)
-        backend_for(self.label, state.scale, *towers, *gradients)
-        for x in towers:
-            self.geometry.check_inputs(x, self.filter_shape[-2], self.label)
-        for source in sources:
-            check_paired(towers, source, self.label)
-            for x, g in zip(towers, source, strict=True):
-                self.geometry.check_outputs(x, g, self.filter_shape[-1], self.label)
-        uses = self.geometry.mean_locations(towers)
-        return self._update_factors(state, towers, sources, ema_decay, ema_weight, uses)
+        return self._update_factors(state, inputs, outputs_grads, ema_decay, ema_weight)
+
+    def _check_pair(self, inputs: Array, gradients: Array) -> None:
+        self.geometry.check_inputs(inputs, self.filter_shape[-2], self.label)
+        self.geometry.check_outputs(
+            inputs, gradients, self.filter_shape[-1], self.label
+        )
+
+    def _mean_uses(self, inputs: tuple[Array, ...]) -> float:
+        return self.geometry.mean_locations(inputs)
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,6 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None,
-        uses: float | None = None,
     ) -> KroneckerState:
         """Fold the data of the same cases into both factors, and their uses."""
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
@@ -211,6 +210,8 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
         backend = backend_for(self.label, state.scale, *towers, *gradients)
         for source in sources:
             check_paired(towers, source, self.label)
+            for x, g in zip(towers, source, strict=True):
+                self._check_pair(x, g)
         new = state._replace(
             input_factor=self.input_factor.update_cov(
                 state.input_factor, towers, ema_decay, ema_weight
@@ -219,10 +220,18 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
                 state.output_factor, sources, ema_decay, ema_weight
             ),
         )
-        if uses is not None:
+        if self.is_repeated:
+            uses = self._mean_uses(towers)
             average = self._fold_uses(backend, state.uses, uses, ema_decay, ema_weight)
             new = new._replace(uses=average)
         return _whole(backend, new, state, "cov_ok")
+
+    def _check_pair(self, inputs: Array, gradients: Array) -> None:
+        """Check what a tower's inputs and gradients must have in common beside rows."""
+
+    def _mean_uses(self, inputs: tuple[Array, ...]) -> float:
+        """Return the mean number of uses of a case."""
+        return 1.0
 
     def _multiply(
         self,

@@ -169,24 +169,14 @@ class FisherFactor(Registration, ABC):
         self, state: FactorState, damping_id: DampingId = DEFAULT_DAMPING_ID
     ) -> LinearOperator:
         """Return the stored Cholesky factor ``L``; errors as in `get_matpower`."""
-        backend = self._computed(state)
-        if damping_id not in self.cholesky:
-            raise self._not_registered(damping_id, "cholesky")
-        return self._operator(
-            backend, state.derived.choleskys[self.cholesky.index(damping_id)]
-        )
+        return self._serve(state, "cholesky", damping_id, state.derived.choleskys)
 
     def get_cholesky_inverse(
         self, state: FactorState, damping_id: DampingId = DEFAULT_DAMPING_ID
     ) -> LinearOperator:
         """Return the stored ``inv(L)``; errors as in `get_matpower`."""
-        backend = self._computed(state)
-        if damping_id not in self.cholesky_inverse:
-            raise self._not_registered(damping_id, "cholesky_inverse")
-        stored = state.derived.cholesky_inverses[
-            self.cholesky_inverse.index(damping_id)
-        ]
-        return self._operator(backend, stored)
+        stored = state.derived.cholesky_inverses
+        return self._serve(state, "cholesky_inverse", damping_id, stored)
 
     @abstractmethod
     def get_eigenvectors(self, state: FactorState) -> LinearOperator:

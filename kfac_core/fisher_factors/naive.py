@@ -6,7 +6,6 @@ gradient, with a relative variance of order one. It does not hold for the target
 the data, nor where one label is enumerated for a whole batch at once.
 """
 
-import math
 from dataclasses import dataclass
 
 from kfac_core.arguments import as_scalar, as_sources, as_statistics
@@ -15,7 +14,7 @@ from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
 from kfac_core.fisher_factors.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.state import FactorState
-from kfac_core.linalg.parameters import params_to_vector
+from kfac_core.linalg.parameters import num_entries, params_to_vector
 from kfac_core.state import is_known_false
 from kfac_core.typing import Array, DType, Scalar, Sources
 
@@ -151,7 +150,7 @@ def _vector(
     label: str,
 ) -> Array:
     """Return the gradients of one source as one vector ``[size]``."""
-    entries = sum(math.prod(g.shape) for g in gradients)
+    entries = num_entries(gradients)
     if not gradients or entries != size:
         msg = (
             f"{label}: params_grads has shapes {[tuple(g.shape) for g in gradients]}"

@@ -21,6 +21,11 @@ def tensors_of(params: Params) -> tuple[Array, ...]:
     return tuple(params) if isinstance(params, tuple | list) else (params,)
 
 
+def num_entries(params: Params) -> int:
+    """Return the number of entries of all tensors."""
+    return sum(math.prod(tensor.shape) for tensor in tensors_of(params))
+
+
 def check_params(params: Params, rows: int, columns: int, layer: str) -> None:
     """Check that parameters are those of a matrix.
 
@@ -62,7 +67,7 @@ def check_entries(params: Params, size: int, layer: str) -> None:
         ShapeError: If it is another.
     """
     shapes = [tuple(tensor.shape) for tensor in tensors_of(params)]
-    entries = sum(map(math.prod, shapes))
+    entries = num_entries(params)
     if entries != size or not shapes:
         msg = (
             f"{layer}: vector has shapes {shapes} with {entries} entries, expected"

@@ -56,9 +56,9 @@ def id_second_moment(
     count = sum(ids.shape[0] for ids in towers)
     total = None
     for ids in towers:
-        rows = xp.reshape(ids, (ids.shape[0], -1)) if 0 not in ids.shape else None
-        if rows is None:
+        if 0 in ids.shape:
             continue
+        rows = xp.reshape(ids, (ids.shape[0], -1))
         if xp.iinfo(rows.dtype).bits < 32:  # too narrow for places and counts
             rows = xp.astype(rows, xp.int32)
         if rows.shape[1] > 1 and repeated_ids != "count":
