@@ -6,7 +6,8 @@ from typing import Any
 import numpy as np
 import pytest
 from case import load
-from replay import REPLAYS, SERVED
+from classes import SERVED
+from replay import REPLAYS
 
 RTOL = {np.dtype("float64"): 1e-10, np.dtype("float32"): 1e-5}
 

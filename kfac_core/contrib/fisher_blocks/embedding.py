@@ -1,0 +1,28 @@
+"""The block of an embedding, with the original's constructor."""
+
+from typing import Any
+
+from kfac_core import fisher_blocks as core
+from kfac_core.contrib.block_holder import (
+    KroneckerProductFB,
+)
+
+
+class EmbeddingKFACFB(KroneckerProductFB):
+    """`kfac_core.EmbeddingKFACFB` as in r1.7.
+
+    Args:
+        layer_collection: What the block belongs to; may be None.
+        vocab_size: Number of ids.
+        **options: Fields of the spec.
+    """
+
+    def __init__(self, layer_collection: Any, vocab_size: int, **options: Any) -> None:
+        super().__init__(layer_collection, **options)
+        self._vocab_size = vocab_size
+
+    def _make_spec(self, *data: Any) -> core.EmbeddingKFACFB:
+        _, gradients = data
+        return core.EmbeddingKFACFB(
+            self._vocab_size, gradients[0][0].shape[-1], **self._options
+        )

@@ -1,0 +1,73 @@
+"""Blocks of fully connected layers, with the original's constructors."""
+
+from typing import Any
+
+from kfac_core import fisher_blocks as core
+from kfac_core.contrib.block_holder import (
+    KroneckerProductFB,
+    LayerBlock,
+)
+
+
+class FullyConnectedKFACBasicFB(KroneckerProductFB):
+    """`kfac_core.FullyConnectedKFACBasicFB` as in r1.10.
+
+    Args:
+        layer_collection: What the block belongs to; may be None.
+        has_bias: Whether the layer has a bias.
+        **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> block = FullyConnectedKFACBasicFB(None)
+        >>> x, g = np.asarray([[1.0, 0.0], [0.0, 1.0]]), np.asarray([[1.0], [1.0]])
+        >>> block.register_additional_tower(inputs=x, outputs=g)
+        >>> block.instantiate_factors([[g]], damping=0.5)
+        >>> block.make_covariance_update_op(ema_decay=0.95)()
+        >>> block.instantiate_inv_variables()
+        >>> for op in block.make_inverse_update_ops():
+        ...     op()
+        >>> block.multiply_inverse(np.ones((2, 1))).round(3)
+        array([[0.5],
+               [0.5]])
+    """
+
+    def __init__(
+        self, layer_collection: Any, has_bias: bool = False, **options: Any
+    ) -> None:
+        super().__init__(layer_collection, **options)
+        self._has_bias = has_bias
+
+    def _make_spec(self, *data: Any) -> core.FullyConnectedKFACBasicFB:
+        inputs, gradients = data
+        return core.FullyConnectedKFACBasicFB(
+            inputs[0].shape[-1],
+            gradients[0][0].shape[-1],
+            self._has_bias,
+            **self._options,
+        )
+
+
+class FullyConnectedDiagonalFB(LayerBlock):
+    """`kfac_core.FullyConnectedDiagonalFB` as in r1.10.
+
+    Args:
+        layer_collection: What the block belongs to; may be None.
+        has_bias: Whether the layer has a bias.
+        **options: Fields of the spec.
+    """
+
+    def __init__(
+        self, layer_collection: Any, has_bias: bool = False, **options: Any
+    ) -> None:
+        super().__init__(layer_collection, **options)
+        self._has_bias = has_bias
+
+    def _make_spec(self, *data: Any) -> core.FullyConnectedDiagonalFB:
+        inputs, gradients = data
+        return core.FullyConnectedDiagonalFB(
+            inputs[0].shape[-1],
+            gradients[0][0].shape[-1],
+            self._has_bias,
+            **self._options,
+        )

@@ -1,0 +1,47 @@
+"""``tf.contrib.kfac.fisher_factors``: the original's constructors.
+
+Keyword options beyond the original's (`name`, `zero_debias`,
+`init_covariances_at_zero`, and for embeddings `repeated_ids`) are fields of the spec.
+With ``zero_debias=False, init_covariances_at_zero=False`` a factor averages as those of
+r1.7 and r1.8, whose initial statistics are the identity.
+"""
+
+from kfac_core.contrib.factor_holder import (
+    DenseSquareMatrixFactor,
+    DiagonalFactor,
+    FisherFactor,
+    InverseProvidingFactor,
+)
+from kfac_core.contrib.fisher_factors.convolution import (
+    ConvDiagonalFactor,
+    ConvInputKroneckerFactor,
+    ConvOutputKroneckerFactor,
+)
+from kfac_core.contrib.fisher_factors.embedding import (
+    EmbeddingInputKroneckerFactor,
+)
+from kfac_core.contrib.fisher_factors.fully_connected import (
+    FullyConnectedDiagonalFactor,
+    FullyConnectedKroneckerFactor,
+)
+from kfac_core.contrib.fisher_factors.naive import (
+    FullFactor,
+    NaiveDiagonalFactor,
+    NaiveFullFactor,
+)
+
+__all__ = [
+    "ConvDiagonalFactor",
+    "ConvInputKroneckerFactor",
+    "ConvOutputKroneckerFactor",
+    "DenseSquareMatrixFactor",
+    "DiagonalFactor",
+    "EmbeddingInputKroneckerFactor",
+    "FisherFactor",
+    "FullFactor",
+    "FullyConnectedDiagonalFactor",
+    "FullyConnectedKroneckerFactor",
+    "InverseProvidingFactor",
+    "NaiveDiagonalFactor",
+    "NaiveFullFactor",
+]

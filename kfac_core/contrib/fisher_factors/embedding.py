@@ -1,0 +1,34 @@
+"""The factor for the input of an embedding, with the original's constructor."""
+
+from typing import Any
+
+from kfac_core import fisher_factors as core
+from kfac_core.contrib.factor_holder import (
+    DiagonalFactor,
+)
+from kfac_core.contrib.forms import TowerList, towers_of
+from kfac_core.typing import DTypeName
+
+
+class EmbeddingInputKroneckerFactor(DiagonalFactor):
+    """`kfac_core.EmbeddingInputKroneckerFactor` as in r1.8.
+
+    Args:
+        input_ids: List over towers of integers ``[batch]`` or ``[batch, m]``.
+        vocab_size: Number of ids.
+        dtype: Dtype of the statistics; by default float32.
+        **options: Fields of the spec.
+    """
+
+    forms = (towers_of,)
+
+    def __init__(
+        self,
+        input_ids: TowerList,
+        vocab_size: int,
+        dtype: DTypeName | None = None,
+        **options: Any,
+    ) -> None:
+        towers = towers_of(input_ids)
+        spec = core.EmbeddingInputKroneckerFactor(vocab_size, dtype, **options)
+        super().__init__(spec, (towers,), like=towers[0])

@@ -1,0 +1,58 @@
+"""Factors of fully connected layers, with the original's constructors."""
+
+from typing import Any
+
+from kfac_core import fisher_factors as core
+from kfac_core.contrib.factor_holder import (
+    DenseSquareMatrixFactor,
+    DiagonalFactor,
+)
+from kfac_core.contrib.forms import SourceList, TowerList, sources_of, towers_of
+
+
+class FullyConnectedKroneckerFactor(DenseSquareMatrixFactor):
+    """`kfac_core.FullyConnectedKroneckerFactor` as in r1.10.
+
+    Args:
+        tensors: List over sources of lists over towers of ``[batch, n]``.
+        has_bias: Whether each row ends in a one.
+        **options: Fields of the spec.
+    """
+
+    forms = (sources_of,)
+
+    def __init__(
+        self, tensors: SourceList, has_bias: bool = False, **options: Any
+    ) -> None:
+        sources = sources_of(tensors)
+        like = sources[0][0]
+        spec = core.FullyConnectedKroneckerFactor(like.shape[-1], has_bias, **options)
+        super().__init__(spec, (sources,), like)
+
+
+class FullyConnectedDiagonalFactor(DiagonalFactor):
+    """`kfac_core.FullyConnectedDiagonalFactor` as in r1.10.
+
+    Args:
+        inputs: List over towers of ``[batch, input_size]``.
+        outputs_grads: List over sources of lists over towers of
+            ``[batch, output_size]``.
+        has_bias: Whether each row of inputs ends in a one.
+        **options: Fields of the spec.
+    """
+
+    forms = (towers_of, sources_of)
+
+    def __init__(
+        self,
+        inputs: TowerList,
+        outputs_grads: SourceList,
+        has_bias: bool = False,
+        **options: Any,
+    ) -> None:
+        data = self._arrange(inputs, outputs_grads)
+        like = data[1][0][0]
+        spec = core.FullyConnectedDiagonalFactor(
+            data[0][0].shape[-1], like.shape[-1], has_bias, **options
+        )
+        super().__init__(spec, data, like)

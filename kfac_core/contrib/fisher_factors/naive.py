@@ -1,0 +1,58 @@
+"""Factors from the batch-summed gradient, with the original's constructors."""
+
+from typing import Any
+
+from kfac_core import fisher_factors as core
+from kfac_core.contrib.factor_holder import (
+    DenseSquareMatrixFactor,
+    DiagonalFactor,
+    FisherFactor,
+)
+from kfac_core.contrib.forms import SourceList, sources_of
+from kfac_core.linalg.parameters import num_entries
+
+
+class _NaiveForms(FisherFactor):
+    """Data of the naive factors: sources of parameter gradients, and a batch size."""
+
+    def _arrange(self, *data: Any) -> tuple[Any, ...]:
+        params_grads, *batch_size = data
+        return sources_of(params_grads), *(batch_size or self._data[1:])
+
+
+class NaiveFullFactor(_NaiveForms, DenseSquareMatrixFactor):
+    """`kfac_core.NaiveFullFactor`; ``FullFactor`` until r1.10.
+
+    Args:
+        params_grads: List over sources of a gradient or a tuple of gradients, of the
+            loss summed over all cases.
+        batch_size: Number of cases.
+        **options: Fields of the spec.
+    """
+
+    def __init__(
+        self, params_grads: SourceList, batch_size: int, **options: Any
+    ) -> None:
+        sources = sources_of(params_grads)
+        spec = core.NaiveFullFactor(num_entries(sources[0]), **options)
+        super().__init__(spec, (sources, batch_size), like=sources[0][0])
+
+
+FullFactor = NaiveFullFactor
+
+
+class NaiveDiagonalFactor(_NaiveForms, DiagonalFactor):
+    """`kfac_core.NaiveDiagonalFactor` as in r1.10.
+
+    Args:
+        params_grads: As in `NaiveFullFactor`.
+        batch_size: Number of cases.
+        **options: Fields of the spec.
+    """
+
+    def __init__(
+        self, params_grads: SourceList, batch_size: int, **options: Any
+    ) -> None:
+        sources = sources_of(params_grads)
+        spec = core.NaiveDiagonalFactor(num_entries(sources[0]), **options)
+        super().__init__(spec, (sources, batch_size), like=sources[0][0])
