@@ -13,7 +13,7 @@ import numpy as np
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, BackendError, DTypeError, ShapeError
 from kfac_core.registry import backend_of
-from kfac_core.typing import Array, DampingId, Dampings, DType, Scalar
+from kfac_core.typing import Array, DampingId, Dampings, DType, Scalar, Uses
 
 
 def backend_for(layer: str, *arrays: Any) -> Backend:
@@ -43,7 +43,7 @@ def as_towers(data: Any) -> tuple[Any, ...]:
         >>> as_towers(1.0), as_towers([1.0, 2.0])
         ((1.0,), (1.0, 2.0))
     """
-    return tuple(data) if isinstance(data, tuple | list) else (data,)
+    return tuple(data) if _is_sequence(data) else (data,)
 
 
 def as_sources(data: Any) -> tuple[tuple[Any, ...], ...]:
@@ -55,8 +55,8 @@ def as_sources(data: Any) -> tuple[tuple[Any, ...], ...]:
         >>> as_sources(1.0), as_sources((1.0, 2.0)), as_sources(((1.0,), (2.0,)))
         (((1.0,),), ((1.0, 2.0),), ((1.0,), (2.0,)))
     """
-    if isinstance(data, tuple | list):
-        if any(isinstance(source, tuple | list) for source in data):
+    if _is_sequence(data):
+        if any(_is_sequence(source) for source in data):
             return tuple(as_towers(source) for source in data)
         return (tuple(data),)
     return ((data,),)
@@ -322,6 +322,11 @@ def as_dampings(
         key: as_scalar(backend, damping[key], like, f"damping[{key!r}]", layer)
         for key in ids
     }
+
+
+def _is_sequence(data: Any) -> bool:
+    # The uses of one tower are no towers.
+    return isinstance(data, tuple | list) and not isinstance(data, Uses)
 
 
 def _is_number(value: Any) -> bool:

@@ -1,7 +1,7 @@
 """The types that the whole package speaks of: arrays, namespaces, scalars."""
 
 from collections.abc import Callable, Hashable, Mapping
-from typing import Any, Literal, Protocol, Self, TypeAlias
+from typing import Any, Literal, NamedTuple, Protocol, Self, TypeAlias
 
 
 class Array(Protocol):
@@ -73,6 +73,17 @@ Key: TypeAlias = Any
 Scalar: TypeAlias = float | Array
 """A Python number or a 0-d array; changing it does not trace again."""
 
+
+class Uses(NamedTuple):
+    """Data of one tower of a layer that every case uses several times: one for each.
+
+    Attributes:
+        arrays: For each use, in the order of time, an array ``[batch, ...]``.
+    """
+
+    arrays: tuple[Array, ...]
+
+
 Towers: TypeAlias = Array | tuple[Array, ...] | list[Array]
 """One array, or a tuple of arrays: the shards (towers) of one batch."""
 
@@ -81,6 +92,9 @@ Sources: TypeAlias = Towers | tuple[Towers, ...] | list[Towers]
 
 Params: TypeAlias = Array | tuple[Array, ...]
 """A layer's parameters or their gradient: ``weights``, or ``(weights, bias)``."""
+
+LossInputs: TypeAlias = Array | tuple[Array, ...]
+"""What a loss takes from the network, ``[batch, ...]``, or a vector of its shape."""
 
 DampingId: TypeAlias = Hashable
 """What tells two dampings of one factor apart."""

@@ -61,6 +61,11 @@ class FisherBlock(ABC, Generic[S]):
         """Name for messages."""
         return self.name or type(self).__name__
 
+    @property
+    def needs_key(self) -> bool:
+        """Whether `update_covs` draws random numbers, and takes a ``key`` for that."""
+        return False
+
     def register_matpower(self, exp: float) -> Self:
         """Return a spec that serves the power `exp` too.
 
