@@ -14,6 +14,7 @@ from typing import Any, Protocol, TypeVar, runtime_checkable
 from kfac_core.typing import Array, Device, DType, Key, Namespace
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 @runtime_checkable
@@ -95,8 +96,28 @@ class Backend(Protocol):
             weights: ``[k]``; their dtype is that of the result.
         """
 
+    def cond(
+        self, condition: Array, then: Callable[[], T], otherwise: Callable[[], T]
+    ) -> T:
+        """Return ``then()`` where the 0-d `condition` holds, else ``otherwise()``.
+
+        Under a trace only the one that is chosen should be computed, if the library
+        can do that.
+
+        Args:
+            condition: 0-d boolean array.
+            then: Returns nested tuples and dictionaries of arrays.
+            otherwise: Returns the same structure, shapes and dtypes.
+        """
+
     def stop_gradient(self, x: Array) -> Array:
         """Return `x` detached from automatic differentiation."""
+
+    def split(self, key: Key, count: int) -> tuple[Key, ...]:
+        """Return keys to draw independent numbers with, in the order of the tuple.
+
+        Of a generator, which changes as it draws, the same `count` times.
+        """
 
     def uniform(
         self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device

@@ -9,6 +9,7 @@ import numpy as np
 from kfac_core.typing import Array, Device, DType, Key, Namespace
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class ArrayAPIBackend:
@@ -96,9 +97,19 @@ class ArrayAPIBackend:
         total: Array = xp.sum(xp.where(hits, weights[None, :], zero[None, :]), axis=1)
         return total
 
+    def cond(
+        self, condition: Array, then: Callable[[], T], otherwise: Callable[[], T]
+    ) -> T:
+        """Ask the condition for its value."""
+        return then() if bool(condition) else otherwise()
+
     def stop_gradient(self, x: Array) -> Array:
         """Return `x`: the standard knows no differentiation."""
         return x
+
+    def split(self, key: Key, count: int) -> tuple[Key, ...]:
+        """Return the generator itself: it changes as it draws."""
+        return (key,) * count
 
     def uniform(
         self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device

@@ -18,6 +18,7 @@ from kfac_backends.array_api import ArrayAPIBackend
 from kfac_core.typing import Array, Device, DType, Key
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class JAXBackend(ArrayAPIBackend):
@@ -101,10 +102,23 @@ class JAXBackend(ArrayAPIBackend):
         total: Array = zeros.at[indices].add(weights, mode="drop")
         return total
 
+    def cond(
+        self, condition: Array, then: Callable[[], T], otherwise: Callable[[], T]
+    ) -> T:
+        """Choose by `jax.lax.cond`, or at once where the condition has a value."""
+        if not self.is_traced(condition):
+            return super().cond(condition, then, otherwise)
+        chosen: T = jax.lax.cond(condition, then, otherwise)
+        return chosen
+
     def stop_gradient(self, x: Any) -> Array:
         """Return `x` as a constant of differentiation."""
         constant: Array = jax.lax.stop_gradient(x)
         return constant
+
+    def split(self, key: Key, count: int) -> tuple[Key, ...]:
+        """Split the key."""
+        return tuple(jax.random.split(key, count))
 
     def uniform(
         self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device

@@ -13,11 +13,13 @@ import array_api_compat.torch
 import numpy as np
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.utils._pytree import tree_map
 
 from kfac_backends.array_api import ArrayAPIBackend
 from kfac_core.typing import Array, Device, DType, Key
 
 F = TypeVar("F", bound=Callable[..., Any])
+T = TypeVar("T")
 
 
 class TorchBackend(ArrayAPIBackend):
@@ -106,6 +108,17 @@ class TorchBackend(ArrayAPIBackend):
         zeros = torch.zeros(size, dtype=weights.dtype, device=weights.device)
         total: Array = zeros.index_add(0, indices.to(torch.int64), weights)
         return total
+
+    def cond(
+        self, condition: Any, then: Callable[[], T], otherwise: Callable[[], T]
+    ) -> T:
+        """Choose at once where the condition has a value; else compute both."""
+        if not self.is_traced(condition):
+            return super().cond(condition, then, otherwise)
+        chosen: T = tree_map(
+            lambda x, y: torch.where(condition, x, y), then(), otherwise()
+        )
+        return chosen
 
     def stop_gradient(self, x: Any) -> Array:
         """Detach."""

@@ -116,6 +116,33 @@ def compiled_functions_agree(candidate: Candidate) -> None:
     )
 
 
+def cond_chooses(candidate: Candidate) -> None:
+    """`cond` returns what the condition says, compiled or not, and asks no other."""
+    backend = candidate.backend
+    x = candidate.array(_RIGHT, "float32")
+
+    def choose(condition: Any, x: Any) -> Any:
+        return backend.cond(condition, lambda: {"a": (x + 1,)}, lambda: {"a": (x - 1,)})
+
+    for run in (choose, backend.jit(choose)):
+        for truth in (True, False):
+            condition = candidate.array(np.asarray(truth))
+            result = candidate.numpy(run(condition, x)["a"][0])
+            expected = _RIGHT + 1 if truth else _RIGHT - 1
+            require(
+                np.array_equal(result, expected),
+                f"cond of {truth} is {result}, expected {expected}",
+            )
+    asked: list[bool] = []
+
+    def other() -> Any:
+        asked.append(True)
+        return x
+
+    backend.cond(candidate.array(np.asarray(True)), lambda: x, other)
+    require(not asked, "cond computes what a condition with a value does not choose")
+
+
 def arrays_have_values(candidate: Candidate) -> None:
     """Arrays outside of a trace pass `check`, are not traced, and have a device."""
     backend = candidate.backend

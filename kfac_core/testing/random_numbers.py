@@ -49,6 +49,29 @@ def random_numbers_follow_the_key(candidate: Candidate) -> None:
         _check_moments(f"normal of {name}", first, 0, 1)
 
 
+def split_keys_are_independent(candidate: Candidate) -> None:
+    """What is drawn with split keys is determined, and uncorrelated."""
+    backend = candidate.backend
+    like = candidate.array(np.zeros(1), "float32")
+    device = backend.creation_device(like)
+
+    def draw() -> list[Any]:
+        keys = backend.split(candidate.make_key(0), 3)
+        require(len(keys) == 3, f"split(key, 3) has {len(keys)} keys")
+        return [
+            candidate.numpy(backend.normal(key, (4096,), like.dtype, device))
+            for key in keys
+        ]
+
+    first, again = draw(), draw()
+    require(
+        all(map(np.array_equal, first, again)), "split: one key gave different numbers"
+    )
+    # Off the diagonal, of standard deviation 1 / 64: six of them.
+    worst = np.max(np.abs(np.corrcoef(first) - np.eye(3)))
+    require(worst < 6 / 64, f"numbers of split keys have a correlation of {worst:.2g}")
+
+
 def _check_moments(what: str, drawn: Any, mean: float, variance: float) -> None:
     # Six standard deviations of the mean, and of a variance with kurtosis up to 3.
     got = drawn.astype(np.float64)
