@@ -1,4 +1,4 @@
-"""States are nested tuples of arrays; an update is taken whole or not at all."""
+"""States are nested tuples, and dictionaries, of arrays; updates are taken whole."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -15,12 +15,18 @@ def select(backend: Backend, condition: Array, new: T, old: T) -> T:
     Args:
         backend: Backend of the arrays.
         condition: 0-d boolean array.
-        new: Nested tuples of arrays.
+        new: Nested tuples and dictionaries of arrays.
         old: The same structure and shapes.
 
     Returns:
         The same structure.
     """
+    if isinstance(new, dict):
+        parts: Any = {
+            name: select(backend, condition, part, old[name])  # type: ignore[index]
+            for name, part in new.items()
+        }
+        return parts  # type: ignore[no-any-return]
     if isinstance(new, tuple):
         fields: Any = [
             select(backend, condition, n, o)
@@ -37,12 +43,14 @@ def all_finite(backend: Backend, state: Any, like: Array) -> Array:
 
     Args:
         backend: Backend of the arrays.
-        state: Nested tuples of arrays, perhaps none.
+        state: Nested tuples and dictionaries of arrays, perhaps none.
         like: 0-d boolean array, for the device of the answer.
 
     Returns:
         0-d boolean array.
     """
+    if isinstance(state, dict):
+        state = tuple(state.values())
     if not isinstance(state, tuple):
         finite: Array = backend.xp.all(backend.xp.isfinite(state))
         return finite

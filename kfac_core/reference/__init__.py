@@ -36,6 +36,11 @@ from kfac_core.reference.fisher import (
     sampled_fisher,
 )
 from kfac_core.reference.layer import Cache, Layer, Tensors
+from kfac_core.reference.linearization import (
+    Batch,
+    SequentialLinearization,
+    SequentialModel,
+)
 from kfac_core.reference.losses import Gaussian, Loss, SoftmaxCrossEntropy
 from kfac_core.reference.network import Backward, Forward, NetworkParams, Sequential
 from kfac_core.reference.parameterless import (
@@ -50,6 +55,7 @@ __all__ = [
     "AffineCache",
     "AffineLayer",
     "Backward",
+    "Batch",
     "Cache",
     "Conv2D",
     "Dense",
@@ -65,6 +71,8 @@ __all__ = [
     "NetworkParams",
     "ReLU",
     "Sequential",
+    "SequentialLinearization",
+    "SequentialModel",
     "SoftmaxCrossEntropy",
     "Tanh",
     "Tensors",

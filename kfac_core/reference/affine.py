@@ -104,6 +104,32 @@ class AffineLayer(Layer):
         bias = (xp.sum(gradients, axis=1),) if self.bias_size else ()
         return (weights, *bias)
 
+    def param_gradients_change(
+        self, cache: AffineCache, dx: Array | None, g: Array, dg: Array | None
+    ) -> Tensors:
+        """Return ``rows(dx)' g + rows' dg`` and ``sum dg``; see `Layer`."""
+        zero = backend_of(g).xp.zeros_like(g)
+        changes = self.param_gradients(cache, zero if dg is None else dg)
+        if dx is None:
+            return changes
+        backend = backend_of(cache.rows, dx)
+        moved = AffineCache(dx, self.rows(backend, dx, cache.rows))
+        weights, *_ = self.param_gradients(moved, g)
+        return (changes[0] + weights, *changes[1:])
+
+    def backward_change(
+        self,
+        params: Tensors,
+        cache: AffineCache,
+        tangents: Tensors,
+        dx: Array | None,
+        g: Array,
+        dg: Array | None,
+    ) -> Array:
+        """Return ``dg W' + g dW'``, pulled back to the inputs; see `Layer`."""
+        change = self.backward(tangents, cache, g)
+        return change if dg is None else change + self.backward(params, cache, dg)
+
     def push_forward(
         self,
         params: Tensors,

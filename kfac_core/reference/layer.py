@@ -109,6 +109,43 @@ class Layer(ABC):
         """Return as `param_gradients` does, each case's own along a first axis."""
         return ()
 
+    def param_gradients_change(
+        self, cache: Cache, dx: Array | None, g: Array, dg: Array | None
+    ) -> Tensors:
+        """Return the derivative of `param_gradients`; arguments as in `backward_change`.
+
+        Returns:
+            The changes, in the shapes of `param_shapes`.
+        """
+        return ()
+
+    def backward_change(
+        self,
+        params: Tensors,
+        cache: Cache,
+        tangents: Tensors,
+        dx: Array | None,
+        g: Array,
+        dg: Array | None,
+    ) -> Array | None:
+        """Return the derivative of `backward` along a change of all that goes in.
+
+        By default that of a layer whose outputs are linear in its inputs, and that has
+        no parameters.
+
+        Args:
+            params: The parameters.
+            cache: From `forward`.
+            tangents: Change of the parameters, in the shapes of `param_shapes`.
+            dx: Change of the inputs, of their shape; None for zero.
+            g: Gradient for the outputs, of their shape.
+            dg: Its change; None for zero.
+
+        Returns:
+            Change of the gradient for the inputs, of their shape; None for zero.
+        """
+        return None if dg is None else self.backward(params, cache, dg)
+
     @abstractmethod
     def push_forward(
         self, params: Tensors, cache: Cache, tangents: Tensors, dx: Array | None

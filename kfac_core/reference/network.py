@@ -125,7 +125,7 @@ class Sequential:
             ShapeError: If inputs or parameters have another shape than a layer takes.
         """
         inputs, caches = [], []
-        for layer, own in self._paired(params):
+        for layer, own in self.paired(params):
             if own:
                 inputs.append(x)
             x, cache = layer.forward(own, x)
@@ -151,7 +151,7 @@ class Sequential:
         """
         expected = tuple(forward.outputs.shape)
         check_shape(g_outputs, expected, "g_outputs", "Sequential")
-        passed = zip(self._paired(params), forward.caches, strict=True)
+        passed = zip(self.paired(params), forward.caches, strict=True)
         gradients: list[Array] = []
         g = g_outputs
         for (layer, own), cache in reversed(list(passed)):
@@ -256,8 +256,8 @@ class Sequential:
         """
         change: Array | None = None
         for (layer, own), (_, tangent), cache in zip(
-            self._paired(params),
-            self._paired(tangents),
+            self.paired(params),
+            self.paired(tangents),
             forward.caches,
             strict=True,
         ):
@@ -298,7 +298,7 @@ class Sequential:
             total += layer.num_params
         return starts
 
-    def _paired(self, params: NetworkParams) -> list[tuple[Layer, Tensors]]:
+    def paired(self, params: NetworkParams) -> list[tuple[Layer, Tensors]]:
         """Return every layer with its parameters, none for those without."""
         if len(params) != len(self.param_layers):
             msg = (

@@ -19,9 +19,29 @@ class ElementwiseLayer(Layer):
     def multiply_derivative(self, cache: Array, v: Array) -> Array:
         """Return `v` times the derivative at each entry."""
 
+    @abstractmethod
+    def multiply_second_derivative(self, cache: Array, v: Array) -> Array:
+        """Return `v` times the second derivative at each entry."""
+
     def backward(self, params: Tensors, cache: Array, g: Array) -> Array:
         """Return `g` times the derivative; see `Layer.backward`."""
         return self.multiply_derivative(cache, g)
+
+    def backward_change(
+        self,
+        params: Tensors,
+        cache: Array,
+        tangents: Tensors,
+        dx: Array | None,
+        g: Array,
+        dg: Array | None,
+    ) -> Array | None:
+        """Return ``f'' dx g + f' dg``; see `Layer.backward_change`."""
+        bent = None if dx is None else self.multiply_second_derivative(cache, dx * g)
+        passed = None if dg is None else self.multiply_derivative(cache, dg)
+        if bent is None or passed is None:
+            return passed if bent is None else bent
+        return bent + passed
 
     def push_forward(
         self, params: Tensors, cache: Array, tangents: Tensors, dx: Array | None
@@ -50,6 +70,10 @@ class Tanh(ElementwiseLayer):
         """Return ``(1 - y^2) v``."""
         return v * (1 - cache * cache)
 
+    def multiply_second_derivative(self, cache: Array, v: Array) -> Array:
+        """Return ``-2 y (1 - y^2) v``."""
+        return -2 * cache * self.multiply_derivative(cache, v)
+
 
 @dataclass(frozen=True)
 class ReLU(ElementwiseLayer):
@@ -69,6 +93,10 @@ class ReLU(ElementwiseLayer):
         """Return `v` where the input is positive."""
         xp = backend_of(cache, v).xp
         return xp.where(cache > 0, v, xp.zeros_like(v))
+
+    def multiply_second_derivative(self, cache: Array, v: Array) -> Array:
+        """Return zero, as everywhere but at the kink."""
+        return backend_of(v).xp.zeros_like(v)
 
 
 @dataclass(frozen=True)

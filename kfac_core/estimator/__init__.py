@@ -1,0 +1,22 @@
+"""The curvature matrix of a whole model: estimated, inverted, looked at."""
+
+from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix, EstimatorState
+from kfac_core.estimator.fisher_estimator import FisherEstimator
+from kfac_core.estimator.schedule import rolling
+from kfac_core.estimator.sources import (
+    ESTIMATION_MODES,
+    EstimationMode,
+    MatrixType,
+    sources,
+)
+
+__all__ = [
+    "ESTIMATION_MODES",
+    "BlockDiagonalMatrix",
+    "EstimationMode",
+    "EstimatorState",
+    "FisherEstimator",
+    "MatrixType",
+    "rolling",
+    "sources",
+]

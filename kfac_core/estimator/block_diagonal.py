@@ -1,0 +1,247 @@
+"""`BlockDiagonalMatrix`: the blocks of all layers as one matrix."""
+
+from collections.abc import Callable, Collection
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple
+
+from kfac_core.arguments import check_shape
+from kfac_core.errors import ArgumentError
+from kfac_core.fisher_blocks import FisherBlock
+from kfac_core.layer_collection import LayerCollection, LayerRegistration
+from kfac_core.linalg.parameters import tensors_of
+from kfac_core.linearization import NamedParams
+from kfac_core.registry import backend_of
+from kfac_core.typing import Array, Params, Scalar
+
+
+class EstimatorState(NamedTuple):
+    """State of a `FisherEstimator`.
+
+    Attributes:
+        blocks: For each layer the state of its block, by the layer's name.
+        cases: 0-d integer, the number of cases seen by `update_covs`.
+    """
+
+    blocks: dict[str, Any]
+    cases: Array
+
+    @property
+    def ok(self) -> Array:
+        """0-d boolean: whether, under a trace, no last update was refused."""
+        oks = [state.ok for state in self.blocks.values()]
+        whole: Array = oks[0]
+        for ok in oks[1:]:
+            whole = whole & ok
+        return whole
+
+
+@dataclass(frozen=True)
+class BlockDiagonalMatrix:
+    """Abstract base: the damped blocks of all layers, and products with them.
+
+    Vectors are dictionaries of arrays, by the names of the parameters.
+
+    Attributes:
+        layer_collection: The layers and the losses.
+        matpowers: Powers of the damped blocks to serve, beside those that the
+            registered blocks serve themselves.
+        compute_cholesky: Whether to serve products with the Cholesky factors.
+        compute_cholesky_inverse: Whether to serve products with the inverses of these.
+        layers: The layers of the collection, their blocks serving all that.
+    """
+
+    layer_collection: LayerCollection
+    matpowers: tuple[float, ...] = field(default=(-1.0,), kw_only=True)
+    compute_cholesky: bool = field(default=False, kw_only=True)
+    compute_cholesky_inverse: bool = field(default=False, kw_only=True)
+    layers: tuple[LayerRegistration, ...] = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Check the collection, and register the powers.
+
+        Raises:
+            RegistrationError: If a parameter has no block, or there is no loss.
+        """
+        self.layer_collection.check_registration()
+        layers = tuple(
+            replace(layer, block=self._serving(layer.block))
+            for layer in self.layer_collection.layers
+        )
+        object.__setattr__(self, "layers", layers)
+
+    @property
+    def blocks(self) -> dict[str, FisherBlock[Any]]:
+        """For each layer its block as it is served, by the layer's name."""
+        return {layer.name: layer.block for layer in self.layers}
+
+    @property
+    def variables(self) -> tuple[str, ...]:
+        """Names of the parameters, in the order of the collection."""
+        return tuple(name for name, _ in self.layer_collection.variables)
+
+    def init(self, params: NamedParams) -> EstimatorState:
+        """Return the state before any data.
+
+        Args:
+            params: The parameters, which give library, device and dtypes.
+
+        Returns:
+            The state.
+
+        Raises:
+            ArgumentError: If a parameter is missing or unknown.
+            ShapeError: If one has another shape than the collection says.
+        """
+        self._check_vector(params, "params")
+        first = params[self.variables[0]]
+        backend = backend_of(first)
+        info = backend.xp.__array_namespace_info__()
+        blocks = {
+            layer.name: layer.block.init(like=params[layer.params[0]])
+            for layer in self.layers
+        }
+        cases = backend.xp.zeros(
+            (),
+            dtype=info.default_dtypes()["integral"],
+            device=backend.creation_device(first),
+        )
+        return EstimatorState(blocks, cases)
+
+    def update_inverses(
+        self,
+        state: EstimatorState,
+        damping: Scalar,
+        *,
+        layers: Collection[str] | None = None,
+    ) -> EstimatorState:
+        """Compute all that the blocks serve from the current statistics.
+
+        Args:
+            state: The state; left as it is.
+            damping: Times the identity, approximately added to the matrix; a number or
+                0-d array, not negative.
+            layers: Names of the layers to update, such as those of
+                `kfac_core.estimator.rolling`; None: all.
+
+        Returns:
+            The new state.
+
+        Raises:
+            ArgumentError: If the damping is negative or not finite, or a name unknown.
+            NotComputedError: If there are no statistics yet.
+            NotPositiveDefiniteError: If a damped block has no inverse. Under a trace
+                the layer keeps its old ones, and ``ok`` is False.
+        """
+        blocks = dict(state.blocks)
+        for layer in self._chosen(layers):
+            blocks[layer.name] = layer.block.update_inverses(
+                blocks[layer.name], damping
+            )
+        return state._replace(blocks=blocks)
+
+    def multiply_matpower(
+        self, state: EstimatorState, vectors: NamedParams, exp: float
+    ) -> dict[str, Array]:
+        """Return the damped matrix to the power `exp`, times a vector.
+
+        Args:
+            state: The state.
+            vectors: For every parameter an array of its shape.
+            exp: A registered exponent, or 1; see `FisherBlock.multiply_matpower`.
+
+        Returns:
+            The product, by name.
+
+        Raises:
+            ArgumentError: If a parameter is missing or unknown.
+            KfacError: What the blocks raise.
+        """
+        return self._by_layer(
+            vectors,
+            lambda block, name, vector: block.multiply_matpower(
+                state.blocks[name], vector, exp
+            ),
+        )
+
+    def multiply(self, state: EstimatorState, vectors: NamedParams) -> dict[str, Array]:
+        """Return the damped matrix times a vector; see `multiply_matpower`."""
+        return self.multiply_matpower(state, vectors, 1)
+
+    def multiply_inverse(
+        self, state: EstimatorState, vectors: NamedParams
+    ) -> dict[str, Array]:
+        """Return its inverse times a vector; see `multiply_matpower`."""
+        return self.multiply_matpower(state, vectors, -1)
+
+    def multiply_cholesky(
+        self, state: EstimatorState, vectors: NamedParams, transpose: bool = False
+    ) -> dict[str, Array]:
+        """Return its Cholesky factor, or the transpose, times a vector."""
+        return self._by_layer(
+            vectors,
+            lambda block, name, vector: block.multiply_cholesky(
+                state.blocks[name], vector, transpose=transpose
+            ),
+        )
+
+    def multiply_cholesky_inverse(
+        self, state: EstimatorState, vectors: NamedParams, transpose: bool = False
+    ) -> dict[str, Array]:
+        """Return the factor's inverse, or its transpose, times a vector.
+
+        With standard normal vectors and `transpose`, a sample of the normal
+        distribution whose covariance is the inverse of the damped matrix.
+        """
+        return self._by_layer(
+            vectors,
+            lambda block, name, vector: block.multiply_cholesky_inverse(
+                state.blocks[name], vector, transpose=transpose
+            ),
+        )
+
+    def _by_layer(
+        self,
+        vectors: NamedParams,
+        multiply: Callable[[FisherBlock[Any], str, Params], Params],
+    ) -> dict[str, Array]:
+        self._check_vector(vectors, "vectors")
+        products: dict[str, Array] = {}
+        for layer in self.layers:
+            parts = tuple(vectors[name] for name in layer.params)
+            vector = parts if len(parts) > 1 else parts[0]
+            product = multiply(layer.block, layer.name, vector)
+            products.update(zip(layer.params, tensors_of(product), strict=True))
+        return {name: products[name] for name in vectors}
+
+    def _check_vector(self, vectors: NamedParams, argument: str) -> None:
+        shapes = dict(self.layer_collection.variables)
+        if set(vectors) != set(shapes):
+            msg = (
+                f"FisherEstimator: {argument} has the names {list(vectors)}, expected"
+                f" {list(shapes)}"
+            )
+            raise ArgumentError(msg)
+        for name, shape in shapes.items():
+            check_shape(vectors[name], shape, argument, name)
+
+    def _chosen(self, layers: Collection[str] | None) -> tuple[LayerRegistration, ...]:
+        if layers is None:
+            return self.layers
+        known = self.blocks
+        unknown = [name for name in layers if name not in known]
+        if unknown:
+            msg = (
+                f"FisherEstimator: no layers named {unknown}, expected some of"
+                f" {list(known)}"
+            )
+            raise ArgumentError(msg)
+        return tuple(layer for layer in self.layers if layer.name in layers)
+
+    def _serving(self, block: FisherBlock[Any]) -> FisherBlock[Any]:
+        for exp in self.matpowers:
+            block = block.register_matpower(exp)
+        if self.compute_cholesky:
+            block = block.register_cholesky()
+        if self.compute_cholesky_inverse:
+            block = block.register_cholesky_inverse()
+        return block

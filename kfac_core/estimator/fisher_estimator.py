@@ -1,0 +1,180 @@
+"""`FisherEstimator`: the blocks of all layers as one curvature matrix."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from kfac_core.errors import ArgumentError
+from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix, EstimatorState
+from kfac_core.estimator.layer_data import layer_data, parameter_data
+from kfac_core.estimator.sources import (
+    ESTIMATION_MODES,
+    RANDOM_MODES,
+    EstimationMode,
+    MatrixType,
+    drawn,
+    matrix_type,
+    noise_shapes,
+    sources,
+)
+from kfac_core.linearization import Linearization
+from kfac_core.registry import backend_of
+from kfac_core.typing import Array, Key, Scalar
+
+
+@dataclass(frozen=True)
+class FisherEstimator(BlockDiagonalMatrix):
+    """Estimates the Fisher (or GGN) of a model, block-diagonal over its layers.
+
+    Statistics and inverses have clocks of their own: `update_covs` and
+    `update_inverses` are called when the caller likes, for all layers or some.
+
+    Attributes:
+        estimation_mode: What is pulled back; see `kfac_core.estimator.sources`.
+        num_samples: Number of samples of the modes that draw random numbers; each
+            costs a backward pass.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.loss_functions import CategoricalLogitsNegativeLogProbLoss
+        >>> from kfac_core.reference import Batch, Dense, Sequential, SequentialModel
+        >>> model = SequentialModel(Sequential((Dense(4, 3),)))
+        >>> rng = np.random.default_rng(0)
+        >>> batch = Batch(rng.normal(size=(8, 4)))
+        >>> params = model.init(rng, like=batch.inputs)
+        >>> collection = model.layer_collection(CategoricalLogitsNegativeLogProbLoss())
+        >>> estimator = FisherEstimator(collection, estimation_mode="exact")
+        >>> state = estimator.init(params)
+        >>> state = estimator.update_covs(state, model.linearize(params, batch), 0.95)
+        >>> state = estimator.update_inverses(state, damping=0.1)
+        >>> step = estimator.multiply_inverse(state, params)
+        >>> {name: array.shape for name, array in step.items()}
+        {'dense_0/weights': (4, 3), 'dense_0/bias': (3,)}
+    """
+
+    estimation_mode: EstimationMode = "gradients"
+    num_samples: int = 1
+
+    def __post_init__(self) -> None:
+        """Check the options too.
+
+        Raises:
+            ArgumentError: If an option is unknown, or a mode does not fit a layer.
+        """
+        super().__post_init__()
+        if self.estimation_mode not in ESTIMATION_MODES:
+            msg = (
+                f"FisherEstimator: estimation_mode is {self.estimation_mode!r},"
+                f" expected one of {', '.join(ESTIMATION_MODES)}"
+            )
+            raise ArgumentError(msg)
+        if self.num_samples < 1:
+            msg = (
+                f"FisherEstimator: num_samples is {self.num_samples}, expected 1 or"
+                " more"
+            )
+            raise ArgumentError(msg)
+        for layer in self.layers:
+            if not layer.towers and self.estimation_mode not in RANDOM_MODES:
+                msg = (
+                    f"{layer.name}: a block of the batch-summed gradient is an estimate"
+                    " only where the gradients of the cases have mean zero, which the"
+                    f" mode {self.estimation_mode!r} does not give; take one of"
+                    f" {', '.join(sorted(RANDOM_MODES))}, or another block"
+                )
+                raise ArgumentError(msg)
+
+    @property
+    def mat_type(self) -> MatrixType:
+        """Name of the matrix that is estimated."""
+        return matrix_type(self.estimation_mode)
+
+    @property
+    def needs_randomness(self) -> bool:
+        """Whether `update_covs` draws random numbers."""
+        return self.estimation_mode in RANDOM_MODES
+
+    def noise_shapes(self, linearization: Linearization) -> dict[str, tuple[int, ...]]:
+        """Return the shapes of `update_covs`'s noise, by loss site; none: no noise."""
+        shapes = noise_shapes(
+            self.layer_collection, linearization, self.estimation_mode
+        )
+        return {site: (self.num_samples, *shape) for site, shape in shapes.items()}
+
+    def update_covs(
+        self,
+        state: EstimatorState,
+        linearization: Linearization,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+        *,
+        key: Key | None = None,
+        noise: Mapping[str, Array] | None = None,
+        layers: Collection[str] | None = None,
+    ) -> EstimatorState:
+        """Fold a batch into the statistics.
+
+        Args:
+            state: The state; left as it is.
+            linearization: The model at its parameters and a batch.
+            ema_decay: What the weights of earlier batches are multiplied by, in
+                [0, 1].
+            ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
+                for blocks without debiasing.
+            key: What the array library draws from, where the mode is random or a block
+                sub-samples.
+            noise: Instead of a key for the mode: uniform numbers on [0, 1) of the
+                shapes of `noise_shapes`, such as those drawn outside of what is
+                compiled.
+            layers: Names of the layers to update; None: all.
+
+        Returns:
+            The new state. Under a trace a layer whose data are not finite keeps its
+            statistics, and ``ok`` is False.
+
+        Raises:
+            ArgumentError: If the linearization lacks a site, a name is unknown, or
+                there is no key where one is needed.
+            KfacError: What the blocks raise.
+        """
+        chosen = self._chosen(layers)
+        drawing = [layer for layer in chosen if layer.block.needs_key]
+        backend = backend_of(state.cases)
+        own_key = key
+        keys: tuple[Key, ...] = (None,) * len(drawing)
+        if drawing and key is not None:
+            own_key, *rest = backend.split(key, 1 + len(drawing))
+            keys = tuple(rest)
+        numbers = drawn(
+            self.layer_collection,
+            linearization,
+            self.estimation_mode,
+            self.num_samples,
+            None if noise is not None else own_key,
+            noise,
+        )
+        vectors = tuple(
+            sources(self.layer_collection, linearization, self.estimation_mode, numbers)
+        )
+        of_outputs, of_params = [], []
+        if any(layer.towers for layer in chosen):
+            of_outputs = [linearization.output_gradients(v) for v in vectors]
+        if any(not layer.towers for layer in chosen):
+            of_params = [linearization.param_gradients(v) for v in vectors]
+        blocks = dict(state.blocks)
+        for layer in chosen:
+            data = (
+                layer_data(layer, linearization, of_outputs)
+                if layer.towers
+                else parameter_data(layer, linearization, of_params)
+            )
+            options = {}
+            if layer in drawing:
+                options["key"] = keys[drawing.index(layer)]
+            blocks[layer.name] = layer.block.update_covs(
+                blocks[layer.name],
+                *data,
+                ema_decay=ema_decay,
+                ema_weight=ema_weight,
+                **options,
+            )
+        return EstimatorState(blocks, state.cases + linearization.batch_size)

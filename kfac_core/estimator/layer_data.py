@@ -1,0 +1,63 @@
+"""The data of each registered layer, in the form that its block takes."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kfac_core.errors import ArgumentError
+from kfac_core.layer_collection import LayerRegistration
+from kfac_core.linearization import Linearization, NamedParams
+from kfac_core.typing import Array, Uses
+
+
+def layer_data(
+    layer: LayerRegistration,
+    linearization: Linearization,
+    gradients: Sequence[Mapping[str, Array]],
+) -> tuple[Any, ...]:
+    """Return inputs and output gradients of a layer with sites.
+
+    Args:
+        layer: The layer.
+        linearization: The model at its parameters and a batch.
+        gradients: For each source the gradients of all sites.
+
+    Returns:
+        ``(inputs, outputs_grads)``: towers, and sources of towers; `Uses` where a tower
+        has several sites.
+
+    Raises:
+        ArgumentError: If the linearization does not know a site.
+    """
+    inputs = _by_tower(layer, linearization.layer_inputs, "inputs")
+    sources = tuple(_by_tower(layer, source, "gradients") for source in gradients)
+    return inputs, sources
+
+
+def parameter_data(
+    layer: LayerRegistration,
+    linearization: Linearization,
+    gradients: Sequence[NamedParams],
+) -> tuple[Any, ...]:
+    """Return the gradients of a layer without sites, and the number of cases."""
+    sources = tuple(
+        tuple(source[name] for name in layer.params) for source in gradients
+    )
+    return sources, linearization.batch_size
+
+
+def _by_tower(
+    layer: LayerRegistration, arrays: Mapping[str, Array], what: str
+) -> tuple[Array | Uses, ...]:
+    missing = [site for site in layer.sites if site not in arrays]
+    if missing:
+        msg = (
+            f"{layer.name}: the linearization has no {what} for the sites {missing},"
+            f" only for {list(arrays)}"
+        )
+        raise ArgumentError(msg)
+    return tuple(
+        Uses(tuple(arrays[site] for site in tower))
+        if len(tower) > 1
+        else arrays[tower[0]]
+        for tower in layer.towers
+    )

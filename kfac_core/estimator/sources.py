@@ -1,0 +1,236 @@
+"""What is pulled back to estimate a curvature matrix: vectors at the loss inputs.
+
+A *source* has a vector at every loss site. The outer products of what it becomes at
+the layers, summed over sources, estimate the matrix:
+
+| mode | sources | vector at a loss site | estimates |
+|---|---|---|---|
+| ``gradients`` | samples | gradient for targets drawn from the model | Fisher |
+| ``empirical`` | 1 | gradient for the targets of the data | empirical Fisher |
+| ``curvature_prop`` | samples | ``B r``, the signs ``r`` drawn at random | Fisher |
+| ``exact`` | columns of all ``B`` | one column, zero at the other losses | Fisher |
+| ``curvature_prop_GGN`` | samples | as above, ``B B'`` the GGN of the loss | GGN |
+| ``exact_GGN`` | columns of all ``B`` | likewise | GGN |
+
+Vectors carry the root of a loss's coefficient and mask: what is estimated is linear in
+these, in every mode (in the original the coefficients of ``empirical`` are squared).
+``curvature_prop`` is of Martens, Sutskever & Swersky (2012); see also Grosse & Martens
+(2016), section 2.3.
+"""
+
+import math
+from collections.abc import Iterator, Mapping
+from itertools import product
+from typing import Literal
+
+from kfac_core.arguments import check_shape
+from kfac_core.errors import ArgumentError
+from kfac_core.layer_collection import LayerCollection
+from kfac_core.linearization import Linearization, NamedLossInputs
+from kfac_core.registered_losses import (
+    LossAt,
+    half_gradient,
+    losses_at,
+    scaled,
+    target,
+)
+from kfac_core.registry import backend_of
+from kfac_core.typing import Array, Key, LossInputs
+
+EstimationMode = Literal[
+    "gradients",
+    "empirical",
+    "curvature_prop",
+    "exact",
+    "curvature_prop_GGN",
+    "exact_GGN",
+]
+"""Name of a way to estimate a curvature matrix."""
+
+ESTIMATION_MODES: tuple[EstimationMode, ...] = (
+    "gradients",
+    "empirical",
+    "curvature_prop",
+    "exact",
+    "curvature_prop_GGN",
+    "exact_GGN",
+)
+
+RANDOM_MODES = frozenset({"gradients", "curvature_prop", "curvature_prop_GGN"})
+"""The modes that draw random numbers."""
+
+MatrixType = Literal["Fisher", "Empirical_Fisher", "GGN"]
+"""Name of a curvature matrix."""
+
+
+def matrix_type(mode: EstimationMode) -> MatrixType:
+    """Return which matrix a mode estimates.
+
+    Example:
+        >>> matrix_type("exact"), matrix_type("exact_GGN")
+        ('Fisher', 'GGN')
+    """
+    if mode == "empirical":
+        return "Empirical_Fisher"
+    return "GGN" if mode.endswith("_GGN") else "Fisher"
+
+
+def noise_shapes(
+    collection: LayerCollection, linearization: Linearization, mode: EstimationMode
+) -> dict[str, tuple[int, ...]]:
+    """Return for each loss site the shape of the random numbers of one sample."""
+    shapes = {}
+    for at in losses_at(collection, linearization):
+        if mode == "gradients":
+            shapes[at.site] = at.loss.noise_shape(at.inputs)
+        elif mode in RANDOM_MODES:
+            shapes[at.site] = _inner_shape(at, mode)
+    return shapes
+
+
+def sources(
+    collection: LayerCollection,
+    linearization: Linearization,
+    mode: EstimationMode,
+    noise: Mapping[str, Array],
+) -> Iterator[NamedLossInputs]:
+    """Yield the sources of a mode.
+
+    Args:
+        collection: Where the losses are registered.
+        linearization: The model at its parameters and a batch.
+        mode: Name of the mode.
+        noise: For each loss site what `drawn` returns; empty where nothing is random.
+
+    Yields:
+        For each source a vector at every loss site.
+    """
+    losses = list(losses_at(collection, linearization))
+    if mode == "empirical":
+        yield {at.site: half_gradient(at, target(linearization, at)) for at in losses}
+    elif mode in RANDOM_MODES:
+        count = min(draws.shape[0] for draws in noise.values())
+        for sample in range(count):
+            yield {
+                at.site: scaled(
+                    1 / math.sqrt(count), _drawn_vector(at, mode, noise, sample)
+                )
+                for at in losses
+            }
+    else:
+        yield from _columns(losses, mode)
+
+
+def drawn(
+    collection: LayerCollection,
+    linearization: Linearization,
+    mode: EstimationMode,
+    num_samples: int,
+    key: Key | None,
+    noise: Mapping[str, Array] | None,
+) -> Mapping[str, Array]:
+    """Return uniform random numbers for a mode: those given, or drawn.
+
+    Args:
+        collection: Where the losses are registered.
+        linearization: The model at its parameters and a batch.
+        mode: Name of the mode.
+        num_samples: Number of samples.
+        key: What the array library draws from.
+        noise: The numbers themselves, uniform on [0, 1): for each loss site
+            ``[num_samples, ...]``.
+
+    Returns:
+        For each loss site ``[num_samples, ...]``; empty where nothing is random.
+
+    Raises:
+        ArgumentError: If numbers are needed, and neither or both are given.
+        ShapeError: If those given have another shape.
+    """
+    shapes = noise_shapes(collection, linearization, mode)
+    if not shapes:
+        return {}
+    if (key is None) == (noise is None):
+        msg = (
+            f"the estimation mode {mode!r} draws random numbers: give it either a key"
+            " or noise (uniform numbers for each loss site), and not both"
+        )
+        raise ArgumentError(msg)
+    if noise is not None:
+        for site, shape in shapes.items():
+            if site not in noise:
+                msg = f"noise has nothing for the loss site {site!r}: {list(noise)}"
+                raise ArgumentError(msg)
+            check_shape(noise[site], (num_samples, *shape), "noise", site)
+        return noise
+    given = linearization.loss_inputs
+    likes = {site: _first(given[site]) for site in shapes}
+    backend = backend_of(*likes.values())
+    keys = backend.split(key, len(shapes))
+    return {
+        site: backend.uniform(
+            own,
+            (num_samples, *shape),
+            likes[site].dtype,
+            backend.creation_device(likes[site]),
+        )
+        for own, (site, shape) in zip(keys, shapes.items(), strict=True)
+    }
+
+
+def _drawn_vector(
+    at: LossAt, mode: EstimationMode, noise: Mapping[str, Array], sample: int
+) -> LossInputs:
+    numbers = noise[at.site][sample, ...]
+    if mode == "gradients":
+        return half_gradient(at, at.loss.sample_from(numbers, at.inputs))
+    xp = backend_of(numbers).xp
+    ones = xp.ones_like(numbers)
+    signs = xp.where(numbers < 0.5, -ones, ones)
+    multiply = (
+        at.loss.multiply_ggn_factor
+        if mode == "curvature_prop_GGN"
+        else at.loss.multiply_fisher_factor
+    )
+    return scaled(at.root, multiply(at.inputs, signs, at.mask))
+
+
+def _columns(losses: list[LossAt], mode: EstimationMode) -> Iterator[NamedLossInputs]:
+    """Yield for each loss and each column of its factor a source, at all its towers."""
+    zeros = {at.site: _zeros_like(at.inputs) for at in losses}
+    for name in dict.fromkeys(at.name for at in losses):
+        towers = [at for at in losses if at.name == name]
+        shapes = {_inner_shape(at, mode)[1:] for at in towers}
+        if len(shapes) > 1:
+            msg = (
+                f"{name}: its towers have inputs of the shapes {sorted(shapes)} (but"
+                " for the batch), expected one shape; register them as losses apart"
+            )
+            raise ArgumentError(msg)
+        for index in product(*map(range, shapes.pop())):
+            yield zeros | {at.site: _column(at, mode, index) for at in towers}
+
+
+def _column(at: LossAt, mode: EstimationMode, index: tuple[int, ...]) -> LossInputs:
+    multiply = (
+        at.loss.multiply_ggn_factor_replicated_one_hot
+        if mode == "exact_GGN"
+        else at.loss.multiply_fisher_factor_replicated_one_hot
+    )
+    return scaled(at.root, multiply(at.inputs, index, at.mask))
+
+
+def _inner_shape(at: LossAt, mode: EstimationMode) -> tuple[int, ...]:
+    if mode.endswith("_GGN"):
+        return at.loss.ggn_factor_inner_shape(at.inputs)
+    return at.loss.fisher_factor_inner_shape(at.inputs)
+
+
+def _zeros_like(inputs: LossInputs) -> LossInputs:
+    if isinstance(inputs, tuple):
+        return tuple(backend_of(part).xp.zeros_like(part) for part in inputs)
+    return backend_of(inputs).xp.zeros_like(inputs)
+
+
+def _first(inputs: LossInputs) -> Array:
+    return inputs[0] if isinstance(inputs, tuple) else inputs

@@ -1,0 +1,37 @@
+"""When something is due: by a counter that may have no value yet."""
+
+from collections.abc import Callable
+from typing import TypeVar
+
+from kfac_core.backend import Backend
+from kfac_core.typing import Array
+
+T = TypeVar("T")
+
+
+def turn(backend: Backend, counter: Array, every: int) -> Array:
+    """Return whether a counter is a multiple, 0-d."""
+    xp = backend.xp
+    rest = xp.remainder(counter, xp.ones_like(counter) * every)
+    return xp.equal(rest, xp.zeros_like(rest))
+
+
+def due(
+    backend: Backend, counter: Array, every: int, given: bool | None
+) -> Array | bool:
+    """Return what was given, or whether it is time."""
+    if given is not None or every == 1:
+        return given is not False
+    return turn(backend, counter, every)
+
+
+def when(
+    backend: Backend,
+    condition: Array | bool,
+    then: Callable[[], T],
+    otherwise: Callable[[], T],
+) -> T:
+    """Return as `Backend.cond` does, also of a Python boolean."""
+    if isinstance(condition, bool):
+        return then() if condition else otherwise()
+    return backend.cond(condition, then, otherwise)

@@ -1,0 +1,75 @@
+"""The numbers of one step: those given to it, else those of the options."""
+
+from typing import NamedTuple
+
+from kfac_core.arguments import as_scalar
+from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError
+from kfac_core.optimizer.options import KfacOptions
+from kfac_core.typing import Array, Scalar
+
+
+class HyperParameters(NamedTuple):
+    """The numbers of one step, 0-d arrays.
+
+    Attributes:
+        learning_rate: As in `KfacOptions`; of a ``qmodel`` type what rescales it.
+        momentum: Likewise; unused by ``qmodel``.
+        norm_constraint: Likewise; None if there is none.
+        weight_decay_coeff: Likewise.
+    """
+
+    learning_rate: Array
+    momentum: Array
+    norm_constraint: Array | None
+    weight_decay_coeff: Array
+
+
+def step_numbers(
+    options: KfacOptions,
+    backend: Backend,
+    one: Array,
+    learning_rate: Scalar | None,
+    momentum: Scalar | None,
+    norm_constraint: Scalar | None,
+    weight_decay_coeff: Scalar | None,
+) -> HyperParameters:
+    """Return the numbers of a step.
+
+    Args:
+        options: Of the optimiser.
+        backend: Backend of the parameters.
+        one: 0-d, of the dtype of the numbers.
+        learning_rate: That given to the step, or None.
+        momentum: Likewise.
+        norm_constraint: Likewise.
+        weight_decay_coeff: Likewise.
+
+    Returns:
+        The numbers.
+
+    Raises:
+        ArgumentError: If one is out of range, or the momentum type takes none.
+    """
+    label = "KfacOptimizer"
+    refused = {"learning_rate": learning_rate, "norm_constraint": norm_constraint}
+    for name, value in refused.items():
+        if value is not None and options.uses_qmodel:
+            msg = f"{label}: the momentum type {options.momentum_type} takes no {name}"
+            raise ArgumentError(msg)
+
+    def number(name: str, given: Scalar | None, default: float | None) -> Array:
+        value = default if given is None else given
+        return as_scalar(backend, 1.0 if value is None else value, one, name, label)
+
+    rescale = options.qmodel_update_rescale
+    rate = rescale if options.uses_qmodel else options.learning_rate
+    limited = norm_constraint is not None or options.norm_constraint is not None
+    return HyperParameters(
+        number("learning_rate", learning_rate, rate),
+        number("momentum", momentum, options.fixed_momentum),
+        number("norm_constraint", norm_constraint, options.norm_constraint)
+        if limited
+        else None,
+        number("weight_decay_coeff", weight_decay_coeff, options.weight_decay_coeff),
+    )

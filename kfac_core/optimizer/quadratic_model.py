@@ -1,0 +1,131 @@
+"""The quadratic model of the mean loss along a few directions.
+
+    q(d) = g'd + d' (F + penalty I) d / 2,    d = sum_i s_i d_i,
+
+with the gradient ``g`` of the mean loss and its exact Fisher ``F`` on the batch, not an
+approximation (Martens & Grosse, 2015, section 6.4 and 7): one product with the Jacobian
+for each direction.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kfac_core.backend import Backend
+from kfac_core.estimator import MatrixType
+from kfac_core.linalg.named import Named, inner
+from kfac_core.linearization import Linearization
+from kfac_core.products import CurvatureMatrixVectorProductComputer
+from kfac_core.typing import Array, Scalar
+
+
+class QuadraticModel(NamedTuple):
+    """Products of the directions ``d_i``.
+
+    Attributes:
+        slopes: ``g'd_i``.
+        curvature: ``d_i' F d_j``, as a tuple of rows.
+        products: ``d_i' d_j``, likewise.
+    """
+
+    slopes: tuple[Array, ...]
+    curvature: tuple[tuple[Array, ...], ...]
+    products: tuple[tuple[Array, ...], ...]
+
+    def change(self, coefficients: Sequence[Scalar], penalty: Scalar) -> Array:
+        """Return ``q(sum_i s_i d_i)``.
+
+        Args:
+            coefficients: The ``s_i``.
+            penalty: What the identity is multiplied by.
+
+        Returns:
+            The change of the mean loss that the model predicts, 0-d.
+        """
+        total = self.slopes[0] * 0
+        for i, (s, slope) in enumerate(zip(coefficients, self.slopes, strict=True)):
+            total = total + s * slope
+            for j, t in enumerate(coefficients):
+                total = total + s * t * self._entry(i, j, penalty) / 2
+        return total
+
+    def best(self, backend: Backend, penalty: Scalar) -> tuple[Array, Array]:
+        """Return the ``(alpha, mu)`` that minimise the model of two directions.
+
+        The second may be zero, or nearly a multiple of the first: then ``mu`` is 0.
+
+        Args:
+            backend: Backend of the products.
+            penalty: What the identity is multiplied by.
+
+        Returns:
+            ``alpha`` and ``mu``, 0-d.
+        """
+        xp = backend.xp
+        m11, m12 = self._entry(0, 0, penalty), self._entry(0, 1, penalty)
+        m22 = self._entry(1, 1, penalty)
+        ratio = _quotient(backend, m12, m11)
+        # What is left of the second direction without the first. Of m22 it has lost so
+        # many digits as it is smaller; where that is half of them or more, the solution
+        # would be noise.
+        left = m22 - m12 * ratio
+        digits = float(xp.finfo(m22.dtype).eps) ** 0.5
+        usable = left > digits * m22
+        slope = self.slopes[1] - self.slopes[0] * ratio
+        mu = xp.where(usable, -_quotient(backend, slope, left), xp.zeros_like(left))
+        return self.best_along_first(backend, penalty, mu), mu
+
+    def best_along_first(self, backend: Backend, penalty: Scalar, mu: Scalar) -> Array:
+        """Return the ``alpha`` that minimises the model for a given ``mu``."""
+        slope = self.slopes[0] + mu * self._entry(0, 1, penalty)
+        return -_quotient(backend, slope, self._entry(0, 0, penalty))
+
+    def _entry(self, i: int, j: int, penalty: Scalar) -> Array:
+        return self.curvature[i][j] + penalty * self.products[i][j]
+
+
+def quadratic_model(
+    backend: Backend,
+    computer: CurvatureMatrixVectorProductComputer,
+    linearization: Linearization,
+    matrix: MatrixType,
+    gradient: Named,
+    directions: Sequence[Named],
+) -> QuadraticModel:
+    """Return the model of the mean loss along some directions.
+
+    Args:
+        backend: Backend of the parameters.
+        computer: Multiplies with the factor of the matrix.
+        linearization: The loss at the parameters and the batch.
+        matrix: The Fisher; or its GGN, as for the empirical Fisher, which is no model
+            of the loss.
+        gradient: Of the mean loss.
+        directions: The ``d_i``.
+
+    Returns:
+        The model.
+    """
+    multiply = (
+        computer.multiply_fisher_factor_transpose
+        if matrix == "Fisher"
+        else computer.multiply_ggn_factor_transpose
+    )
+    pushed = [multiply(linearization, d) for d in directions]
+    size = linearization.batch_size
+    return QuadraticModel(
+        slopes=tuple(inner(backend, gradient, d) for d in directions),
+        curvature=tuple(
+            tuple(inner(backend, x, y) / size for y in pushed) for x in pushed
+        ),
+        products=tuple(
+            tuple(inner(backend, x, y) for y in directions) for x in directions
+        ),
+    )
+
+
+def _quotient(backend: Backend, x: Array, y: Array) -> Array:
+    """Return ``x / y``, or zero where `y` is not positive."""
+    xp = backend.xp
+    positive = y > 0
+    safe = xp.where(positive, y, xp.ones_like(y))
+    return xp.where(positive, x / safe, xp.zeros_like(x))

@@ -1,0 +1,90 @@
+"""What a `KfacOptimizer` remembers, and what it tells of a step."""
+
+from typing import NamedTuple
+
+from kfac_core.estimator import EstimatorState
+from kfac_core.typing import Array
+
+
+class KfacState(NamedTuple):
+    """State of a `KfacOptimizer`; all but the first two are 0-d.
+
+    What is not known yet is not a number.
+
+    Attributes:
+        estimator: Statistics and inverses of all blocks.
+        velocity: By parameter; see `KfacOptions`.
+        damping: As it is now.
+        counter: Number of updates of the parameters.
+        burnin_counter: Number of steps that averaged statistics alone.
+        loss: The mean loss before the last step.
+        predicted_change: The change of the loss last predicted: in each step of the
+            ``qmodel`` types, else where the damping is adapted.
+        actual_change: The change of the loss when the damping was last adapted.
+        rho: The reduction ratio then.
+        learning_rate: Of the last step: of a ``qmodel`` type minus the ``alpha`` found,
+            rescaled.
+        momentum: Of the last step.
+    """
+
+    estimator: EstimatorState
+    velocity: dict[str, Array]
+    damping: Array
+    counter: Array
+    burnin_counter: Array
+    loss: Array
+    predicted_change: Array
+    actual_change: Array
+    rho: Array
+    learning_rate: Array
+    momentum: Array
+
+
+class StepStatistics(NamedTuple):
+    """What happened in a step; all 0-d. In a burn-in only the loss is new.
+
+    Attributes:
+        loss: As in the `KfacState` after the step.
+        predicted_change: Likewise.
+        actual_change: Likewise.
+        rho: Likewise.
+        damping: Likewise.
+        learning_rate: Likewise.
+        momentum: Likewise.
+        gradient_norm: Euclidean norm of the gradient of the mean loss.
+        update_norm: That of the change of the parameters.
+        norm_coefficient: What the norm constraint multiplied the step by.
+        ok: Boolean. Under a trace, False if an update was refused, for data that are
+            not finite or a block that has no inverse; without one, that is an error.
+    """
+
+    loss: Array
+    predicted_change: Array
+    actual_change: Array
+    rho: Array
+    damping: Array
+    learning_rate: Array
+    momentum: Array
+    gradient_norm: Array
+    update_norm: Array
+    norm_coefficient: Array
+    ok: Array
+
+
+def statistics_of(
+    state: KfacState, gradient_norm: Array, update_norm: Array, norm_coefficient: Array
+) -> StepStatistics:
+    """Return what a state and the norms of a step tell."""
+    return StepStatistics(
+        loss=state.loss + 0,
+        predicted_change=state.predicted_change + 0,
+        actual_change=state.actual_change + 0,
+        rho=state.rho + 0,
+        damping=state.damping + 0,
+        learning_rate=state.learning_rate + 0,
+        momentum=state.momentum + 0,
+        gradient_norm=gradient_norm,
+        update_norm=update_norm,
+        norm_coefficient=norm_coefficient,
+        ok=state.estimator.ok,
+    )

@@ -1,0 +1,147 @@
+"""How a gradient becomes an update: the momentum types of `KfacOptions`."""
+
+from collections.abc import Callable
+from typing import NamedTuple
+
+from kfac_core.backend import Backend
+from kfac_core.linalg.named import Named, inner, map_named, scaled
+from kfac_core.optimizer.hyper_parameters import HyperParameters
+from kfac_core.optimizer.options import KfacOptions, MomentumType
+from kfac_core.optimizer.quadratic_model import QuadraticModel
+from kfac_core.typing import Array
+
+
+class Situation(NamedTuple):
+    """What an update is made of.
+
+    Attributes:
+        backend: Backend of all arrays.
+        options: Of the optimiser.
+        numbers: Of this step.
+        gradient: Of the mean loss.
+        velocity: Before the step.
+        damping: 0-d, of the quadratic model.
+        precondition: The product with the inverse of the damped blocks.
+        multiply: The product with the damped blocks themselves.
+        model: Makes the quadratic model along some directions.
+    """
+
+    backend: Backend
+    options: KfacOptions
+    numbers: HyperParameters
+    gradient: Named
+    velocity: Named
+    damping: Array
+    precondition: Callable[[Named], Named]
+    multiply: Callable[[Named], Named]
+    model: Callable[..., QuadraticModel]
+
+
+class Update(NamedTuple):
+    """An update of the parameters.
+
+    Attributes:
+        velocity: The new velocity.
+        step: What the parameters lose, times the learning rate, but for weight decay.
+        learning_rate: 0-d; of a ``qmodel`` type minus ``alpha``, rescaled.
+        momentum: 0-d.
+        norm_coefficient: 0-d, what the norm constraint multiplied by.
+        predicted_change: 0-d, of a ``qmodel`` type what its model predicts; else None.
+    """
+
+    velocity: dict[str, Array]
+    step: dict[str, Array]
+    learning_rate: Array
+    momentum: Array
+    norm_coefficient: Array
+    predicted_change: Array | None = None
+
+
+def regular(at: Situation) -> Update:
+    """Precondition the gradient, then add it to the velocity."""
+    rate, momentum, *_ = at.numbers
+    direction = at.precondition(at.gradient)
+    coefficient = norm_coefficient(at, direction, at.gradient)
+    velocity = map_named(
+        lambda v, d: momentum * v + coefficient * d, at.velocity, direction
+    )
+    return Update(velocity, velocity, rate, momentum, coefficient)
+
+
+def adam(at: Situation) -> Update:
+    """Add the gradient to the velocity, then precondition that."""
+    rate, momentum, *_ = at.numbers
+    velocity = map_named(lambda v, g: momentum * v + g, at.velocity, at.gradient)
+    direction = at.precondition(velocity)
+    coefficient = norm_coefficient(at, direction, velocity)
+    return Update(velocity, scaled(coefficient, direction), rate, momentum, coefficient)
+
+
+def qmodel(at: Situation) -> Update:
+    """Minimise the quadratic model along the direction and the update before."""
+    rescale, mu, *_ = at.numbers
+    direction = at.precondition(at.gradient)
+    model = at.model(direction, scaled(-1.0, at.velocity))
+    if at.options.momentum_type == "qmodel":
+        alpha, mu = model.best(at.backend, at.damping)
+    else:
+        alpha = model.best_along_first(at.backend, at.damping, mu)
+    velocity = map_named(lambda v, d: mu * v - alpha * d, at.velocity, direction)
+    change = model.change((alpha * rescale, mu * rescale), penalty(at))
+    one = at.backend.xp.ones_like(alpha)
+    return Update(velocity, velocity, -alpha * rescale, mu, one, change)
+
+
+RULES: dict[MomentumType, Callable[[Situation], Update]] = {
+    "regular": regular,
+    "adam": adam,
+    "qmodel": qmodel,
+    "qmodel_fixedmu": qmodel,
+}
+"""The rule of each momentum type."""
+
+
+def norm_coefficient(at: Situation, direction: Named, gradient: Named) -> Array:
+    """Return ``min(1, sqrt(constraint / (learning_rate^2 direction'gradient)))``."""
+    xp = at.backend.xp
+    rate, limit = at.numbers.learning_rate, at.numbers.norm_constraint
+    if limit is None:
+        return xp.ones_like(rate)
+    norm = rate**2 * inner(at.backend, direction, gradient)
+    above = norm > limit
+    safe = xp.where(above, norm, xp.ones_like(norm))
+    return xp.where(above, xp.sqrt(limit / safe), xp.ones_like(norm))
+
+
+def penalty(at: Situation) -> Array | float:
+    """Return what the squared norm of an update, halved, adds to a predicted change."""
+    included = at.options.include_damping_in_qmodel_change
+    return at.damping if included else at.options.l2_reg
+
+
+def predicted_change(at: Situation, update: Update, change: Named) -> Array:
+    """Return the change of the mean loss that is predicted for an update.
+
+    Args:
+        at: What the update was made of.
+        update: The update.
+        change: What it adds to the parameters, weight decay and all.
+
+    Returns:
+        The predicted change, 0-d; see `KfacOptions.predicted_change`.
+    """
+    if at.options.predicted_change == "exact":
+        decays = at.options.weight_decay_coeff > 0
+        if update.predicted_change is not None and not decays:
+            return update.predicted_change
+        return at.model(change).change((1.0,), penalty(at))
+    if update.predicted_change is not None:
+        return update.predicted_change
+    rate = update.learning_rate
+    if at.options.momentum_type == "adam":
+        along = inner(at.backend, update.step, update.velocity)
+        return rate**2 * along / 2 - rate * inner(at.backend, update.step, at.gradient)
+    d = scaled(-rate, update.step)
+    excess = at.damping - penalty(at)
+    curved = inner(at.backend, d, at.multiply(d)) - excess * inner(at.backend, d, d)
+    return inner(at.backend, d, at.gradient) + curved / 2

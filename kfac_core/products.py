@@ -1,0 +1,235 @@
+"""Exact products with a model's curvature matrices: no approximation, no damping.
+
+With the Jacobian ``J`` of the loss inputs by the parameters, and the losses' own
+Fisher ``F_L = B B'``,
+
+    Fisher  J' F_L J,    its factor  J' B,    the factor's transpose  B' J,
+
+and likewise the generalised Gauss-Newton matrix (Schraudolph, 2002). All are sums over
+cases: divide by the batch for those of the mean loss.
+"""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+from kfac_core.errors import ArgumentError
+from kfac_core.layer_collection import LayerCollection
+from kfac_core.linalg.named import map_named
+from kfac_core.linearization import (
+    Linearization,
+    NamedLossInputs,
+    NamedParams,
+    SecondOrderLinearization,
+)
+from kfac_core.registered_losses import (
+    LossAt,
+    loss_gradient,
+    losses_at,
+    scaled,
+    target,
+)
+from kfac_core.typing import Array, LossInputs
+
+
+@dataclass(frozen=True)
+class CurvatureMatrixVectorProductComputer:
+    """Products of the registered losses' curvature with vectors of parameters.
+
+    Losses carry their coefficients, factors the roots of these.
+
+    Attributes:
+        layer_collection: Where the losses are registered; its layers are not used.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.loss_functions import NormalMeanNegativeLogProbLoss
+        >>> from kfac_core.reference import Batch, Dense, Sequential, SequentialModel
+        >>> model = SequentialModel(Sequential((Dense(2, 1, has_bias=False),)))
+        >>> collection = model.layer_collection(NormalMeanNegativeLogProbLoss(var=1.0))
+        >>> weights = {"dense_0/weights": np.asarray([[1.0], [0.0]])}
+        >>> batch = Batch(np.asarray([[1.0, 2.0], [0.0, 3.0]]))
+        >>> linearization = model.linearize(weights, batch)
+        >>> computer = CurvatureMatrixVectorProductComputer(collection)
+        >>> computer.multiply_fisher(linearization, weights)["dense_0/weights"]
+        array([[1.],
+               [2.]])
+    """
+
+    layer_collection: LayerCollection
+
+    def multiply_fisher(
+        self, linearization: Linearization, vectors: NamedParams
+    ) -> NamedParams:
+        """Return ``J' F_L J v``.
+
+        Args:
+            linearization: The model at its parameters and a batch.
+            vectors: For every parameter an array of its shape.
+
+        Returns:
+            The product, by name.
+        """
+        pushed = linearization.push_forward(vectors)
+        return linearization.param_gradients(
+            self._at_losses(
+                linearization,
+                lambda at: scaled(
+                    at.coeff,
+                    at.loss.multiply_fisher(at.inputs, pushed[at.site], at.mask),
+                ),
+            )
+        )
+
+    def multiply_fisher_factor(
+        self, linearization: Linearization, inner: Mapping[str, Array]
+    ) -> NamedParams:
+        """Return ``J' B u``.
+
+        Args:
+            linearization: The model at its parameters and a batch.
+            inner: For every loss site an array of `fisher_factor_inner_shapes`.
+
+        Returns:
+            The product, by name.
+        """
+        return linearization.param_gradients(
+            self._at_losses(
+                linearization,
+                lambda at: scaled(
+                    at.root,
+                    at.loss.multiply_fisher_factor(at.inputs, inner[at.site], at.mask),
+                ),
+            )
+        )
+
+    def multiply_fisher_factor_transpose(
+        self, linearization: Linearization, vectors: NamedParams
+    ) -> dict[str, Array]:
+        """Return ``B' J v``.
+
+        Args:
+            linearization: The model at its parameters and a batch.
+            vectors: For every parameter an array of its shape.
+
+        Returns:
+            For every loss site an array of `fisher_factor_inner_shapes`.
+        """
+        pushed = linearization.push_forward(vectors)
+        return {
+            at.site: at.loss.multiply_fisher_factor_transpose(
+                at.inputs, pushed[at.site], at.mask
+            )
+            * at.root
+            for at in losses_at(self.layer_collection, linearization)
+        }
+
+    def fisher_factor_inner_shapes(
+        self, linearization: Linearization
+    ) -> dict[str, tuple[int, ...]]:
+        """Return for every loss site the shape of what its factor multiplies."""
+        return {
+            at.site: at.loss.fisher_factor_inner_shape(at.inputs)
+            for at in losses_at(self.layer_collection, linearization)
+        }
+
+    def multiply_ggn(
+        self, linearization: Linearization, vectors: NamedParams
+    ) -> NamedParams:
+        """Return ``J' H_L J v``, ``H_L`` the losses' GGN; see `multiply_fisher`."""
+        pushed = linearization.push_forward(vectors)
+        return linearization.param_gradients(
+            self._at_losses(
+                linearization,
+                lambda at: scaled(
+                    at.coeff,
+                    at.loss.multiply_ggn(at.inputs, pushed[at.site], at.mask),
+                ),
+            )
+        )
+
+    def multiply_ggn_factor(
+        self, linearization: Linearization, inner: Mapping[str, Array]
+    ) -> NamedParams:
+        """Return ``J' B u`` with ``B B' = H_L``; see `multiply_fisher_factor`."""
+        return linearization.param_gradients(
+            self._at_losses(
+                linearization,
+                lambda at: scaled(
+                    at.root,
+                    at.loss.multiply_ggn_factor(at.inputs, inner[at.site], at.mask),
+                ),
+            )
+        )
+
+    def multiply_ggn_factor_transpose(
+        self, linearization: Linearization, vectors: NamedParams
+    ) -> dict[str, Array]:
+        """Return ``B' J v``; see `multiply_fisher_factor_transpose`."""
+        pushed = linearization.push_forward(vectors)
+        return {
+            at.site: at.loss.multiply_ggn_factor_transpose(
+                at.inputs, pushed[at.site], at.mask
+            )
+            * at.root
+            for at in losses_at(self.layer_collection, linearization)
+        }
+
+    def ggn_factor_inner_shapes(
+        self, linearization: Linearization
+    ) -> dict[str, tuple[int, ...]]:
+        """Return for every loss site the shape of what its GGN's factor multiplies."""
+        return {
+            at.site: at.loss.ggn_factor_inner_shape(at.inputs)
+            for at in losses_at(self.layer_collection, linearization)
+        }
+
+    def multiply_hessian(
+        self, linearization: SecondOrderLinearization, vectors: NamedParams
+    ) -> NamedParams:
+        """Return the exact Hessian of the total loss on its targets, times a vector.
+
+        The losses' own Hessian, pulled back, and the model's second derivative along
+        the gradient (Pearlmutter, 1994).
+
+        Args:
+            linearization: The model at its parameters and a batch, with its second
+                derivatives.
+            vectors: For every parameter an array of its shape.
+
+        Returns:
+            The product, by name.
+
+        Raises:
+            ArgumentError: If the linearization has no second derivatives, or a loss no
+                targets.
+        """
+        if not hasattr(linearization, "param_gradients_change"):
+            msg = (
+                f"multiply_hessian: {type(linearization).__name__} has no"
+                " param_gradients_change; see SecondOrderLinearization"
+            )
+            raise ArgumentError(msg)
+        pushed = linearization.push_forward(vectors)
+        bent = self._at_losses(
+            linearization,
+            lambda at: scaled(
+                at.coeff,
+                at.loss.multiply_hessian(
+                    at.inputs, target(linearization, at), pushed[at.site], at.mask
+                ),
+            ),
+        )
+        gradient = loss_gradient(self.layer_collection, linearization)
+        return map_named(
+            lambda of_losses, of_model: of_losses + of_model,
+            linearization.param_gradients(bent),
+            linearization.param_gradients_change(gradient, vectors),
+        )
+
+    def _at_losses(
+        self, linearization: Linearization, function: Callable[[LossAt], LossInputs]
+    ) -> NamedLossInputs:
+        return {
+            at.site: function(at)
+            for at in losses_at(self.layer_collection, linearization)
+        }

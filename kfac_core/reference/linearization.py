@@ -1,0 +1,254 @@
+"""A small network as a model that K-FAC can train: named parameters, linearized."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.layer_collection import LayerCollection
+from kfac_core.linearization import NamedLossInputs, NamedParams
+from kfac_core.loss_functions import LossFunction
+from kfac_core.reference.blocks import block_for
+from kfac_core.reference.layer import Tensors
+from kfac_core.reference.network import Forward, NetworkParams, Sequential
+from kfac_core.registry import backend_of
+from kfac_core.typing import Array, Key
+
+LOSS_SITE = "outputs"
+"""The site of what goes into the loss: the network's outputs."""
+
+
+class Batch(NamedTuple):
+    """Data of some cases.
+
+    Attributes:
+        inputs: Of the network, ``[batch, ...]``.
+        targets: Of the loss, ``[batch, ...]``; None where none are needed.
+        mask: A weight for each case, ``[batch]``; None: one.
+    """
+
+    inputs: Array
+    targets: Array | None = None
+    mask: Array | None = None
+
+
+@dataclass(frozen=True)
+class SequentialModel:
+    """A network whose parameters are named ``dense_0/weights``, ``dense_0/bias``, ...
+
+    The number is that of the layer among those with parameters; ``dense_0`` is the
+    layer's site, ``outputs`` that of the loss.
+
+    Attributes:
+        network: The network.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.loss_functions import CategoricalLogitsNegativeLogProbLoss
+        >>> from kfac_core.reference import Dense, Sequential, Tanh
+        >>> model = SequentialModel(Sequential((Dense(2, 3), Tanh(), Dense(3, 2))))
+        >>> rng = np.random.default_rng(0)
+        >>> batch = Batch(rng.normal(size=(5, 2)), rng.integers(2, size=5))
+        >>> params = model.init(rng, like=batch.inputs)
+        >>> list(params)
+        ['dense_0/weights', 'dense_0/bias', 'dense_1/weights', 'dense_1/bias']
+        >>> linearization = model.linearize(params, batch)
+        >>> logits = linearization.loss_inputs["outputs"]
+        >>> loss = CategoricalLogitsNegativeLogProbLoss()
+        >>> vectors = {"outputs": loss.gradient(logits, batch.targets)}
+        >>> linearization.param_gradients(vectors)["dense_0/weights"].shape
+        (2, 3)
+    """
+
+    network: Sequential
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """The site of each layer with parameters, in order."""
+        return tuple(
+            f"{layer.label.lower()}_{index}"
+            for index, layer in enumerate(self.network.param_layers)
+        )
+
+    @property
+    def names(self) -> tuple[tuple[str, ...], ...]:
+        """For each layer with parameters the names of these, in order."""
+        return tuple(
+            tuple(
+                f"{site}/{kind}"
+                for kind, _ in zip(
+                    ("weights", "bias"), layer.param_shapes, strict=False
+                )
+            )
+            for site, layer in zip(self.sites, self.network.param_layers, strict=True)
+        )
+
+    def init(self, key: Key, like: Array) -> dict[str, Array]:
+        """Draw the parameters; arguments and errors as in `Sequential.init`."""
+        return self.named(self.network.init(key, like))
+
+    def named(self, params: NetworkParams) -> dict[str, Array]:
+        """Return parameters, gradients or tangents by name."""
+        return {
+            name: tensor
+            for names, tensors in zip(self.names, params, strict=True)
+            for name, tensor in zip(names, tensors, strict=True)
+        }
+
+    def unnamed(self, params: NamedParams) -> NetworkParams:
+        """Return parameters, gradients or tangents in the network's structure.
+
+        Raises:
+            ArgumentError: If one is missing, or of another network.
+        """
+        expected = [name for names in self.names for name in names]
+        if set(params) != set(expected):
+            msg = (
+                f"SequentialModel: got the parameters {list(params)}, expected"
+                f" {expected}"
+            )
+            raise ArgumentError(msg)
+        return tuple(tuple(params[name] for name in names) for names in self.names)
+
+    def layer_collection(
+        self, loss: LossFunction, coeff: float = 1.0, **options: Any
+    ) -> LayerCollection:
+        """Return a collection with the Kronecker block of each layer, and a loss.
+
+        Args:
+            loss: What the outputs go into.
+            coeff: What it is multiplied by.
+            **options: Fields of the blocks, such as ``damping_type``.
+
+        Returns:
+            The collection.
+        """
+        layers = self.network.param_layers
+        shapes = {
+            name: shape
+            for names, layer in zip(self.names, layers, strict=True)
+            for name, shape in zip(names, layer.param_shapes, strict=True)
+        }
+        collection = LayerCollection.of(shapes)
+        for names, site, layer in zip(self.names, self.sites, layers, strict=True):
+            block = block_for(layer, **{"name": site, **options})
+            collection = collection.register_block(names, block, site=site)
+        return collection.register_loss_function(loss, LOSS_SITE, coeff=coeff)
+
+    def linearize(self, params: NamedParams, batch: Batch) -> "SequentialLinearization":
+        """Return the network at these parameters and this batch.
+
+        Raises:
+            ArgumentError: If a parameter is missing, or of another network.
+            ShapeError: If inputs or parameters have another shape than a layer takes.
+        """
+        own = self.unnamed(params)
+        return SequentialLinearization(
+            self, own, self.network.forward(own, batch.inputs), batch
+        )
+
+
+@dataclass(frozen=True)
+class SequentialLinearization:
+    """A network at some parameters and a batch; see `SequentialModel.linearize`.
+
+    Attributes:
+        model: The network.
+        params: Its parameters.
+        forward: The forward pass with these.
+        batch: The data.
+    """
+
+    model: SequentialModel
+    params: NetworkParams
+    forward: Forward
+    batch: Batch
+
+    @property
+    def batch_size(self) -> int:
+        """Number of cases."""
+        return self.forward.outputs.shape[0]
+
+    @property
+    def layer_inputs(self) -> Mapping[str, Array]:
+        """The inputs of each layer with parameters."""
+        return dict(zip(self.model.sites, self.forward.inputs, strict=True))
+
+    @property
+    def loss_inputs(self) -> NamedLossInputs:
+        """The outputs of the network."""
+        return {LOSS_SITE: self.forward.outputs}
+
+    @property
+    def targets(self) -> Mapping[str, Array]:
+        """The targets of the batch, if there are any."""
+        targets = self.batch.targets
+        return {} if targets is None else {LOSS_SITE: targets}
+
+    @property
+    def masks(self) -> Mapping[str, Array]:
+        """The mask of the batch, if there is one."""
+        return {} if self.batch.mask is None else {LOSS_SITE: self.batch.mask}
+
+    def output_gradients(self, vectors: NamedLossInputs) -> Mapping[str, Array]:
+        """Return gradients for the outputs of each layer; see `Linearization`."""
+        gradients = self.model.network.output_gradients(
+            self.params, self.forward, _at_outputs(vectors)
+        )
+        return dict(zip(self.model.sites, gradients, strict=True))
+
+    def param_gradients(self, vectors: NamedLossInputs) -> dict[str, Array]:
+        """Return gradients for the parameters, summed; see `Linearization`."""
+        g = _at_outputs(vectors)
+        backward = self.model.network.backward(self.params, self.forward, g)
+        return self.model.named(backward.param_gradients)
+
+    def push_forward(self, tangents: NamedParams) -> NamedLossInputs:
+        """Return the change of the outputs; see `Linearization`."""
+        change = self.model.network.push_forward(
+            self.params, self.forward, self.model.unnamed(tangents)
+        )
+        return {LOSS_SITE: change}
+
+    def param_gradients_change(
+        self, vectors: NamedLossInputs, tangents: NamedParams
+    ) -> dict[str, Array]:
+        """Return second derivatives; see `SecondOrderLinearization`.
+
+        The forward pass is differentiated layer by layer, then the backward pass is,
+        as a program of its own (Pearlmutter, 1994).
+        """
+        network, moved = self.model.network, self.model.unnamed(tangents)
+        layers = []
+        dx: Array | None = None
+        for (layer, own), (_, tangent), cache in zip(
+            network.paired(self.params),
+            network.paired(moved),
+            self.forward.caches,
+            strict=True,
+        ):
+            layers.append((layer, own, tangent, cache, dx))
+            dx = layer.push_forward(own, cache, tangent, dx)
+        changes: list[Tensors] = []
+        g, dg = _at_outputs(vectors), None
+        for layer, own, tangent, cache, dx in reversed(layers):
+            if own:
+                changes.append(layer.param_gradients_change(cache, dx, g, dg))
+                if len(changes) == len(self.params):
+                    break  # nothing before it has parameters
+            dg = layer.backward_change(own, cache, tangent, dx, g, dg)
+            g = layer.backward(own, cache, g)
+        return self.model.named(tuple(reversed(changes)))
+
+
+def _at_outputs(vectors: NamedLossInputs) -> Array:
+    """Return the one vector at the network's outputs."""
+    vector = vectors[LOSS_SITE]
+    if isinstance(vector, tuple):
+        msg = (
+            f"SequentialModel: the vector at {LOSS_SITE!r} is a tuple of"
+            f" {len(vector)} arrays, expected one array: the network has one output"
+        )
+        raise ShapeError(msg)
+    backend_of(vector)
+    return vector

@@ -1,0 +1,161 @@
+"""The registered losses at a linearization: values, gradients, products.
+
+Everything is of ``sum_l coeff_l loss_l``, each loss a sum over cases. A half-factor
+carries the root of the coefficient, as the Fisher carries the coefficient.
+"""
+
+import math
+from collections.abc import Iterator
+from typing import NamedTuple
+
+from kfac_core.errors import ArgumentError
+from kfac_core.layer_collection import LayerCollection
+from kfac_core.linalg import named
+from kfac_core.linearization import Linearization, NamedLossInputs
+from kfac_core.loss_functions import LossFunction
+from kfac_core.registry import backend_of
+from kfac_core.typing import Array, LossInputs, Scalar
+
+
+class LossAt(NamedTuple):
+    """One loss at one of its sites.
+
+    Attributes:
+        name: Of the loss.
+        site: Where its inputs come from.
+        loss: What it computes.
+        coeff: What it is multiplied by.
+        inputs: What it takes from the model.
+        mask: A weight for each position, or None.
+    """
+
+    name: str
+    site: str
+    loss: LossFunction
+    coeff: float
+    inputs: LossInputs
+    mask: Array | None
+
+    @property
+    def root(self) -> float:
+        """The root of the coefficient."""
+        return math.sqrt(self.coeff)
+
+
+def losses_at(
+    collection: LayerCollection, linearization: Linearization
+) -> Iterator[LossAt]:
+    """Yield every registered loss at each of its sites.
+
+    Raises:
+        ArgumentError: If the linearization has nothing for a site.
+    """
+    given = linearization.loss_inputs
+    for registration in collection.losses:
+        for site in registration.towers:
+            if site not in given:
+                msg = (
+                    f"{registration.name}: the linearization has no inputs for the loss"
+                    f" site {site!r}, only for {list(given)}"
+                )
+                raise ArgumentError(msg)
+            yield LossAt(
+                registration.name,
+                site,
+                registration.loss,
+                registration.coeff,
+                given[site],
+                linearization.masks.get(site),
+            )
+
+
+def total_loss(collection: LayerCollection, linearization: Linearization) -> Array:
+    """Return the sum of all losses over all cases, 0-d.
+
+    Raises:
+        ArgumentError: If a loss has no inputs or no targets.
+    """
+    values = [
+        at.loss.evaluate(at.inputs, target(linearization, at), at.mask) * at.coeff
+        for at in losses_at(collection, linearization)
+    ]
+    total, *others = values
+    for value in others:
+        total = total + value
+    return total
+
+
+def loss_gradient(
+    collection: LayerCollection, linearization: Linearization
+) -> NamedLossInputs:
+    """Return the gradient of `total_loss` for the inputs of each loss.
+
+    Raises:
+        ArgumentError: If a loss has no inputs or no targets.
+    """
+    return {
+        at.site: scaled(
+            at.coeff,
+            at.loss.gradient(at.inputs, target(linearization, at), at.mask),
+        )
+        for at in losses_at(collection, linearization)
+    }
+
+
+def mean_loss(collection: LayerCollection, linearization: Linearization) -> Array:
+    """Return `total_loss` for each case of the batch, the mean, 0-d.
+
+    Raises:
+        ArgumentError: If a loss has no inputs or no targets.
+    """
+    return total_loss(collection, linearization) / linearization.batch_size
+
+
+def mean_gradient(
+    collection: LayerCollection, linearization: Linearization
+) -> dict[str, Array]:
+    """Return the gradient of `mean_loss` for the parameters, by name.
+
+    Raises:
+        ArgumentError: If a loss has no inputs or no targets.
+    """
+    at_losses = loss_gradient(collection, linearization)
+    summed = linearization.param_gradients(at_losses)
+    return named.scaled(1 / linearization.batch_size, summed)
+
+
+def half_gradient(at: LossAt, targets: Array) -> LossInputs:
+    """Return a gradient whose square has the loss's coefficient and mask, not theirs.
+
+    Args:
+        at: The loss.
+        targets: Of the data, or drawn from the model.
+
+    Returns:
+        ``sqrt(coeff mask)`` times the gradient of the loss of each position.
+    """
+    mask = at.mask
+    root = None if mask is None else backend_of(mask).xp.sqrt(mask)
+    return scaled(at.root, at.loss.gradient(at.inputs, targets, root))
+
+
+def target(linearization: Linearization, at: LossAt) -> Array:
+    """Return the targets of a loss.
+
+    Raises:
+        ArgumentError: If there are none.
+    """
+    if at.site not in linearization.targets:
+        msg = (
+            f"{at.name}: the linearization has no targets for the loss site"
+            f" {at.site!r}; give them with the batch"
+        )
+        raise ArgumentError(msg)
+    return linearization.targets[at.site]
+
+
+def scaled(factor: Scalar, vector: LossInputs) -> LossInputs:
+    """Return a vector at the inputs of a loss, times a number."""
+    if isinstance(vector, tuple):
+        return tuple(part * factor for part in vector)
+    return vector * factor
