@@ -26,6 +26,10 @@ class ArgumentError(KfacError, ValueError):
     """A value is outside of what an argument allows."""
 
 
+class RegistrationError(KfacError, ValueError):
+    """Layers, losses and parameters of a collection contradict each other."""
+
+
 class NotFiniteError(KfacError, ValueError):
     """NaN or infinity in the data, or statistics that overflowed."""
 
@@ -36,6 +40,10 @@ class NotPositiveDefiniteError(KfacError, np.linalg.LinAlgError):
 
 class NotComputedError(KfacError, RuntimeError):
     """Statistics or inverses are read before anything computed them."""
+
+
+class UnsupportedError(KfacError, NotImplementedError):
+    """Something that this class does not have, though others of its kind do."""
 
 
 class NotRegisteredError(KfacError, KeyError):

@@ -22,6 +22,16 @@ def width(data: Any) -> int:
     return data.shape[-1]
 
 
+def case_shapes(inputs: Any, gradients: Any) -> dict[str, tuple[int, ...]]:
+    """Return the shapes of one case's input and output, by the names of a spec."""
+    shapes = []
+    for data in (inputs, gradients):
+        while isinstance(data, tuple):
+            data = data[0]
+        shapes.append(tuple(data.shape[1:]))
+    return {"input_shape": shapes[0], "output_shape": shapes[1]}
+
+
 def entries(source: Any) -> int:
     return sum(int(np.prod(part.shape)) for part in source_params(source))
 
@@ -32,11 +42,17 @@ def source_params(source: Any) -> tuple[Any, ...]:
 
 def ctor_of(case: Case) -> dict[str, Any]:
     """Return the recorded constructor arguments, their lists as tuples."""
-    return {
+    ctor = {
         key: tuple(value) if isinstance(value, list) else value
         for key, value in case.spec["ctor"].items()
         if not (key in UNUSED and value is None)
     }
+    if "assume_zero_mean_activations" in case.spec:
+        ctor["assume_zero_mean"] = case.spec["assume_zero_mean_activations"]
+        ctor["averaged"] = "covariances"  # the original's, of each batch by itself
+    if case.spec["class"] == "FullyConnectedSeriesFB":
+        ctor["absolute_eigenvalues"] = True  # the original's (defect D-15)
+    return ctor
 
 
 def damping_of(case: Case) -> float:
@@ -66,10 +82,22 @@ FACTORS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
         lambda step, **c: kc.ConvInputKroneckerFactor(**c),
         ("inputs",),
     ),
+    "ConvInputMultiKF": (
+        lambda step, **c: kc.ConvInputMultiKF(**c),
+        ("inputs",),
+    ),
+    "ConvInputSUAKroneckerFactor": (
+        lambda step, **c: kc.ConvInputSUAKroneckerFactor(**c),
+        ("inputs",),
+    ),
     "ConvOutputKroneckerFactor": (
         lambda step, **c: kc.ConvOutputKroneckerFactor(
             width(step["outputs_grads"]), **c
         ),
+        ("outputs_grads",),
+    ),
+    "ConvOutputMultiKF": (
+        lambda step, **c: kc.ConvOutputMultiKF(width(step["outputs_grads"]), **c),
         ("outputs_grads",),
     ),
     "ConvDiagonalFactor": (
@@ -79,6 +107,20 @@ FACTORS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "EmbeddingInputKroneckerFactor": (
         lambda step, **c: kc.EmbeddingInputKroneckerFactor(**c, **COUNTED),
         ("input_ids",),
+    ),
+    "DiagonalKroneckerFactor": (
+        lambda step, dtype=None, **c: kc.DiagonalKroneckerFactor(
+            width(step["tensors"]), **c
+        ),
+        ("tensors",),
+    ),
+    "DiagonalMultiKF": (
+        lambda step, dtype=None, **c: kc.DiagonalMultiKF(width(step["tensors"]), **c),
+        ("tensors",),
+    ),
+    "FullyConnectedMultiKF": (
+        lambda step, **c: kc.FullyConnectedMultiKF(width(step["tensors"]), **c),
+        ("tensors",),
     ),
     "NaiveFullFactor": (
         lambda step, batch_size, **c: kc.NaiveFullFactor(
@@ -92,6 +134,18 @@ FACTORS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
         ),
         ("params_grads",),
     ),
+    "ScaleAndShiftDiagonalFactor": (
+        lambda step, **c: kc.ScaleAndShiftDiagonalFactor(
+            **case_shapes(step["inputs"], step["outputs_grads"]), **c
+        ),
+        ("inputs", "outputs_grads"),
+    ),
+    "ScaleAndShiftFullFactor": (
+        lambda step, **c: kc.ScaleAndShiftFullFactor(
+            **case_shapes(step["inputs"], step["outputs_grads"]), **c
+        ),
+        ("inputs", "outputs_grads"),
+    ),
 }
 FACTORS["FullFactor"] = FACTORS["NaiveFullFactor"]
 
@@ -103,15 +157,53 @@ BLOCKS: dict[str, Callable[..., Any]] = {
         width(step["inputs"]), width(step["g"]), **c
     ),
     "ConvKFCBasicFB": lambda step, v, **c: kc.ConvKFCBasicFB(**c),
+    "ConvKFCBasicMultiIndepFB": lambda step, v, **c: kc.ConvKFCBasicMultiIndepFB(**c),
     "ConvDiagonalFB": lambda step, v, **c: kc.ConvDiagonalFB(**c),
     "EmbeddingKFACFB": lambda step, v, **c: kc.EmbeddingKFACFB(
         output_size=width(step["g"]), **c, **COUNTED
+    ),
+    "EmbeddingKFACMultiIndepFB": lambda step, v, **c: kc.EmbeddingKFACMultiIndepFB(
+        output_size=width(step["g"]), **c, **COUNTED
+    ),
+    "FullyConnectedMultiIndepFB": lambda step, v, **c: kc.FullyConnectedMultiIndepFB(
+        width(step["inputs"]), width(step["g"]), **c
+    ),
+    "FullyConnectedSeriesFB": lambda step, v, **c: kc.FullyConnectedSeriesFB(
+        width(step["inputs"]), width(step["g"]), **c
     ),
     "NaiveFullFB": lambda step, v, batch_size, **c: kc.NaiveFullFB(entries(v), **c),
     "NaiveDiagonalFB": lambda step, v, batch_size, **c: kc.NaiveDiagonalFB(
         entries(v), **c
     ),
+    "DepthwiseConvDiagonalFB": lambda step, v, **c: kc.DepthwiseConvDiagonalFB(**c),
+    "ScaleAndShiftDiagonalFB": lambda step, v, **c: kc.ScaleAndShiftDiagonalFB(
+        **case_shapes(step["inputs"], step["g"]), **c
+    ),
+    "ScaleAndShiftFullFB": lambda step, v, **c: kc.ScaleAndShiftFullFB(
+        **case_shapes(step["inputs"], step["g"]), **c
+    ),
 }
 BLOCKS["FullFB"] = BLOCKS["NaiveFullFB"]
 
-SERVED = {**FACTORS, **BLOCKS}
+# The loss of a case, and its inputs in order.
+LOSSES: dict[str, tuple[Callable[..., kc.LossFunction], tuple[str, ...]]] = {
+    "NormalMeanNegativeLogProbLoss": (kc.NormalMeanNegativeLogProbLoss, ("mean",)),
+    "NormalMeanVarianceNegativeLogProbLoss": (
+        kc.NormalMeanVarianceNegativeLogProbLoss,
+        ("mean", "variance"),
+    ),
+    "CategoricalLogitsNegativeLogProbLoss": (
+        kc.CategoricalLogitsNegativeLogProbLoss,
+        ("logits",),
+    ),
+    "OnehotCategoricalLogitsNegativeLogProbLoss": (
+        kc.OnehotCategoricalLogitsNegativeLogProbLoss,
+        ("logits",),
+    ),
+    "MultiBernoulliNegativeLogProbLoss": (
+        kc.MultiBernoulliNegativeLogProbLoss,
+        ("logits",),
+    ),
+}
+
+SERVED = {"KfacOptimizer", *FACTORS, *BLOCKS, *LOSSES}

@@ -1,7 +1,7 @@
 """Collects the recorded cases."""
 
 import pytest
-from recordings import cases_in, folder_of
+from recordings import cases_in, faces_of, folder_of
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
@@ -11,4 +11,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         if not paths:
             msg = f"--golden: no recorded case (*.npz) to run in {folder}"
             raise pytest.UsageError(msg)
-        metafunc.parametrize("case_path", paths, ids=[path.stem for path in paths])
+        pairs = [(path, face) for path in paths for face in faces_of(path)]
+        ids = [f"{path.stem}-{face}" for path, face in pairs]
+        metafunc.parametrize(("case_path", "face"), pairs, ids=ids)

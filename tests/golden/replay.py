@@ -8,6 +8,8 @@ from typing import Any
 
 from case import Case, params
 from classes import BLOCKS, COUNTED, FACTORS, ctor_of, damping_of
+from losses import contrib_loss, functional_loss
+from trajectories import trajectory
 
 from kfac_core.contrib import PackagedFunc, fisher_blocks, fisher_factors
 
@@ -15,6 +17,8 @@ Convert = Callable[[Any], Any]
 """From nested tuples of NumPy arrays to those of another library."""
 
 Answers = Iterator[tuple[str, Any]]
+
+CHOLESKY = ("multiply_cholesky", "multiply_cholesky_inverse")
 
 
 def as_sources(data: Any) -> Any:
@@ -34,8 +38,16 @@ def arguments(case: Case, step: dict[str, Any], convert: Convert) -> tuple[Any, 
     elif naive:
         data = [convert(as_sources(step.get("g", step.get("params_grads"))))]
     else:
-        data = [convert(step["inputs"]), convert(as_sources(step["g"]))]
+        data = [convert(stacked(case, step["inputs"])), convert(as_sources(step["g"]))]
     return (*data, case.spec["ctor"]["batch_size"]) if naive else tuple(data)
+
+
+def stacked(case: Case, inputs: Any) -> Any:
+    """Return rows of ids of a shared embedding with an axis for the uses."""
+    if case.spec["class"] != "EmbeddingKFACMultiIndepFB" or first(inputs).ndim != 2:
+        return inputs
+    uses = case.spec["ctor"]["num_uses"]
+    return tuple(ids.reshape(uses, -1, ids.shape[-1]) for ids in inputs)
 
 
 def functional_factor(case: Case, convert: Convert) -> Answers:
@@ -48,7 +60,8 @@ def functional_factor(case: Case, convert: Convert) -> Answers:
     state = factor.init(like=first(data[0][-1 if len(data[0]) == 1 else 0]))
     for t, step in enumerate(data):
         state = factor.update_cov(state, *step, ema_decay=case.spec["ema_decay"])
-        yield f"cov/{t}", factor.get_cov_var(state)
+        if f"cov/{t}" in case.outputs:
+            yield f"cov/{t}", factor.get_cov_var(state)
     dampings = {q["damping"]: q["damping"] for q in queries if "damping" in q}
     state = factor.update_inverses(state, dampings)
     for i, query in enumerate(queries):
@@ -86,7 +99,9 @@ def contrib_factor(case: Case, convert: Convert) -> Answers:
     factor.instantiate_cov_variables()
     update = factor.make_covariance_update_op(case.spec["ema_decay"])
     for t, step in enumerate(data):
-        yield f"cov/{t}", update(*step) if t else update()
+        stored = update(*step) if t else update()
+        if f"cov/{t}" in case.outputs:
+            yield f"cov/{t}", stored
     queries = case.spec.get("queries", [])
     dampings = {q["damping"] for q in queries if "damping" in q}
     functions = {damping: packaged(damping) for damping in dampings}
@@ -126,8 +141,8 @@ def functional_block(case: Case, convert: Convert) -> Answers:
         vector,
         **ctor_of(case),
         matpowers=tuple(case.spec["exps"]),
-        cholesky=True,
-        cholesky_inverse=True,
+        cholesky=has_cholesky(case),
+        cholesky_inverse=has_cholesky(case),
     )
     data = [arguments(case, step, convert) for step in case.steps]
     state = block.init(like=first(convert(vector)))
@@ -160,8 +175,9 @@ def contrib_block(case: Case, convert: Convert) -> Answers:
     block.instantiate_factors(gradients, damping_of(case))
     for exp in case.spec["exps"]:
         block.register_matpower(exp)
-    block.register_cholesky()
-    block.register_cholesky_inverse()
+    if has_cholesky(case):
+        block.register_cholesky()
+        block.register_cholesky_inverse()
     block.instantiate_cov_variables()
     block.instantiate_inv_variables()
     update = block.make_covariance_update_op(case.spec["ema_decay"])
@@ -185,11 +201,17 @@ def block_answers(
         if exp == -1:
             inverse = block.multiply_inverse(*state, vector)
             yield from flat("multiply_matpower/-1", inverse)
-    for verb in ("multiply_cholesky", "multiply_cholesky_inverse"):
+    for verb in CHOLESKY if has_cholesky(case) else ():
         for transpose in (False, True):
             answer = getattr(block, verb)(*state, vector, transpose=transpose)
             yield from flat(f"{verb}/transpose{int(transpose)}", answer)
-    yield "full_fisher_block", block.full_fisher_block(*state)
+    if "full_fisher_block" in case.outputs:
+        yield "full_fisher_block", block.full_fisher_block(*state)
+
+
+def has_cholesky(case: Case) -> bool:
+    """Say whether products with Cholesky factors were recorded: a series has none."""
+    return any(key.startswith(CHOLESKY) for key in case.outputs)
 
 
 def flat(name: str, answer: Any) -> Answers:
@@ -211,4 +233,7 @@ REPLAYS = {
     ("factor", "contrib"): contrib_factor,
     ("block", "functional"): functional_block,
     ("block", "contrib"): contrib_block,
+    ("loss", "functional"): functional_loss,
+    ("loss", "contrib"): contrib_loss,
+    ("optimizer", "functional"): trajectory,
 }

@@ -1,0 +1,161 @@
+"""Approximations by name: which block each is, for every kind of layer."""
+
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field, fields
+from typing import Any
+
+from kfac_core.errors import ArgumentError
+from kfac_core.fisher_blocks import (
+    ConvDiagonalFB,
+    ConvKFCBasicFB,
+    ConvKFCBasicMultiIndepFB,
+    DepthwiseConvDiagonalFB,
+    DepthwiseConvKFCBasicFB,
+    EmbeddingKFACFB,
+    EmbeddingKFACMultiIndepFB,
+    FisherBlock,
+    FullyConnectedDiagonalFB,
+    FullyConnectedKFACBasicFB,
+    FullyConnectedMultiIndepFB,
+    FullyConnectedSeriesFB,
+    GroupedConvKFCBasicFB,
+    NaiveDiagonalFB,
+    NaiveFullFB,
+    ScaleAndShiftDiagonalFB,
+    ScaleAndShiftFullFB,
+    SeriesFBApproximation,
+)
+
+
+@dataclass(frozen=True)
+class Approximation:
+    """How a block is made from what a registration knows of its layer.
+
+    Attributes:
+        block: Class of the block.
+        fixed: Fields of it that make this approximation.
+        renamed: What it calls fields that registrations call otherwise.
+    """
+
+    block: type[FisherBlock[Any]]
+    fixed: Mapping[str, Any] = field(default_factory=dict)
+    renamed: Mapping[str, str] = field(default_factory=dict)
+
+    def make(
+        self, label: str, made: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> FisherBlock[Any]:
+        """Return the spec of a layer's block.
+
+        Args:
+            label: Name of the layer.
+            made: Fields that the registration makes from the layer.
+            options: Further fields, as the user gives them.
+
+        Returns:
+            The spec.
+
+        Raises:
+            ArgumentError: If an option is no field of the block, or one that the
+                registration makes; and whatever the block refuses.
+        """
+        given = {self.renamed.get(name, name): value for name, value in made.items()}
+        given |= {"name": label, **self.fixed}
+        free = [f.name for f in fields(self.block) if f.init and f.name not in given]
+        if unknown := [option for option in options if option not in free]:
+            msg = (
+                f"{label}: {', '.join(map(repr, unknown))} cannot be options of"
+                f" {self.block.__name__}, expected some of {', '.join(free)}"
+            )
+            raise ArgumentError(msg)
+        return self.block(**given, **options)
+
+
+_RATE = {"dilation_rate": "rate"}
+_INPUT = {"diagonal_approx_for_input": True}
+_OUTPUT = {"diagonal_approx_for_output": True}
+_SUA = {"use_sua_approx_for_input_factor": True}
+
+# Registrations make strides spatial, which not every extractor takes.
+_EXTRACTOR = {"extract_patches_fn": None}
+
+_CONVOLUTION = {
+    "kron": Approximation(ConvKFCBasicFB, _EXTRACTOR),
+    "diagonal": Approximation(ConvDiagonalFB, renamed={"dilation_rate": "dilations"}),
+    "kron_sua": Approximation(ConvKFCBasicFB, _EXTRACTOR | _SUA),
+}
+
+APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
+    "generic": {
+        "diagonal": Approximation(NaiveDiagonalFB),
+        "full": Approximation(NaiveFullFB),
+    },
+    "fully_connected": {
+        "kron": Approximation(FullyConnectedKFACBasicFB),
+        "diagonal": Approximation(FullyConnectedDiagonalFB),
+        "kron_in_diag": Approximation(FullyConnectedKFACBasicFB, _INPUT),
+        "kron_out_diag": Approximation(FullyConnectedKFACBasicFB, _OUTPUT),
+        "kron_both_diag": Approximation(FullyConnectedKFACBasicFB, _INPUT | _OUTPUT),
+    },
+    "fully_connected_multi": {
+        "kron_indep": Approximation(FullyConnectedMultiIndepFB),
+        "kron_indep_in_diag": Approximation(FullyConnectedMultiIndepFB, _INPUT),
+        "kron_indep_out_diag": Approximation(FullyConnectedMultiIndepFB, _OUTPUT),
+        "kron_indep_both_diag": Approximation(
+            FullyConnectedMultiIndepFB, _INPUT | _OUTPUT
+        ),
+        "kron_series_1": Approximation(
+            FullyConnectedSeriesFB, {"option": SeriesFBApproximation.option1}
+        ),
+        "kron_series_2": Approximation(
+            FullyConnectedSeriesFB, {"option": SeriesFBApproximation.option2}
+        ),
+    },
+    # The input factor of ids is always diagonal.
+    "embedding": {
+        "kron": Approximation(EmbeddingKFACFB),
+        "kron_in_diag": Approximation(EmbeddingKFACFB),
+        "kron_out_diag": Approximation(EmbeddingKFACFB, _OUTPUT),
+        "kron_both_diag": Approximation(EmbeddingKFACFB, _OUTPUT),
+    },
+    "embedding_multi": {
+        "kron_indep": Approximation(EmbeddingKFACMultiIndepFB),
+        "kron_indep_in_diag": Approximation(EmbeddingKFACMultiIndepFB),
+        "kron_indep_out_diag": Approximation(EmbeddingKFACMultiIndepFB, _OUTPUT),
+        "kron_indep_both_diag": Approximation(EmbeddingKFACMultiIndepFB, _OUTPUT),
+    },
+    "conv1d": _CONVOLUTION,
+    "conv2d": _CONVOLUTION,
+    "convolution": _CONVOLUTION,
+    "conv2d_multi": {"kron_indep": Approximation(ConvKFCBasicMultiIndepFB, _EXTRACTOR)},
+    "depthwise_conv2d": {
+        "diagonal": Approximation(DepthwiseConvDiagonalFB, renamed=_RATE),
+        "kron": Approximation(DepthwiseConvKFCBasicFB, renamed=_RATE),
+    },
+    "grouped_convolution": {"kron": Approximation(GroupedConvKFCBasicFB)},
+    "scale_and_shift": {
+        "full": Approximation(ScaleAndShiftFullFB),
+        "diagonal": Approximation(ScaleAndShiftDiagonalFB),
+    },
+}
+"""For each kind of layer its approximations by name, the default first."""
+
+APPROXIMATION_NAMES = tuple(
+    dict.fromkeys(name for table in APPROXIMATIONS.values() for name in table)
+)
+"""The names of all approximations."""
+
+
+def check_approximation(value: object, allowed: Collection[str], what: str) -> None:
+    """Check the name of an approximation.
+
+    Args:
+        value: The name.
+        allowed: Those that there are.
+        what: What gives it, for the message.
+
+    Raises:
+        ArgumentError: If it is not one of those allowed.
+    """
+    if value not in allowed:
+        msg = f"{what} is {value!r}, expected one of {', '.join(allowed)}"
+        raise ArgumentError(msg)

@@ -1,0 +1,326 @@
+"""What a `LayerCollection` holds, and how a layer gets into it."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, fields, replace
+from typing import Any, Self
+
+from kfac_core.errors import ArgumentError, RegistrationError
+from kfac_core.fisher_blocks import FisherBlock
+from kfac_core.layer_collection.approximations import (
+    APPROXIMATION_NAMES,
+    APPROXIMATIONS,
+    check_approximation,
+)
+from kfac_core.layer_collection.records import Key, LayerRegistration, LossRegistration
+from kfac_core.layer_collection.shapes import Shape, check_bias, check_weights
+from kfac_core.layer_collection.sites import (
+    Names,
+    Reuse,
+    Sites,
+    Tower,
+    as_sites,
+    check_reuse,
+    listed,
+)
+
+
+@dataclass(frozen=True)
+class Registrations:
+    """The fields of a `LayerCollection`, listed there, and what all layers share."""
+
+    variables: tuple[tuple[str, Shape], ...]
+    layers: tuple[LayerRegistration, ...] = ()
+    losses: tuple[LossRegistration, ...] = ()
+    links: tuple[tuple[frozenset[str], str | None], ...] = ()
+    defaults: tuple[tuple[str, str], ...] = ()
+
+    @property
+    def shapes(self) -> dict[str, Shape]:
+        """Shape of every parameter of the model, by name."""
+        return dict(self.variables)
+
+    @property
+    def registered_variables(self) -> tuple[str, ...]:
+        """Names of the parameters that a layer covers, in the order of the layers."""
+        return tuple(name for layer in self.layers for name in layer.params)
+
+    @property
+    def linked_parameters(self) -> dict[frozenset[str], str | None]:
+        """The linked sets of parameters, each with its approximation or None."""
+        return dict(self.links)
+
+    @property
+    def total_num_uses(self) -> dict[str, float]:
+        """For each registered parameter its uses in all towers; infinite: any number.
+
+        A single site whose array holds all uses, one after another, counts as one.
+        """
+        return {name: layer.num_uses for layer in self.layers for name in layer.params}
+
+    def register_block(
+        self,
+        params: Names,
+        block: FisherBlock[Any],
+        site: Sites = None,
+        reuse: Reuse = False,
+    ) -> Self:
+        """Register a layer with a block of the caller's own.
+
+        Args:
+            params: Name of its parameter, or names of its weights and its bias.
+            block: Spec of its block; if it has no name, the joined names of the
+                parameters.
+            site: The site of its use; a tuple of sites: the uses of one tower; None:
+                the block takes the gradients for the parameters themselves.
+            reuse: False: the parameters must be new; True: they must be registered with
+                an equal block, and `site` is one more tower of it; ``"auto"``: either.
+
+        Returns:
+            The new collection.
+
+        Raises:
+            ArgumentError: If a name is unknown, or an argument of no known form.
+            RegistrationError: If the parameters overlap with those of another layer or
+                linked group, if a site is taken, or if `reuse` does not hold.
+        """
+        key = self._key(params)
+        _check_block(block, key)
+        label = block.name or joined(key)
+        tower = as_sites(site, label)
+        check_reuse(reuse, label)
+        layer = next((layer for layer in self.layers if layer.params == key), None)
+        if layer is None:
+            if reuse is True:
+                msg = (
+                    f"{label}: reuse is True, but the parameters {listed(key)} are not"
+                    " registered; register them with reuse=False first, or 'auto'"
+                )
+                raise RegistrationError(msg)
+            self._check_free(key, label)
+            self._check_sites(tower, label)
+            named = block if block.name else replace(block, name=label)
+            new = LayerRegistration(key, named, (tower,) if tower else ())
+            return replace(self, layers=(*self.layers, new))
+        if reuse is False:
+            msg = (
+                f"{label}: the parameters {listed(key)} are registered already, as"
+                f" {layer.name}; to add a tower, give reuse=True"
+            )
+            raise RegistrationError(msg)
+        _check_same_block(layer, block, tower, label)
+        self._check_sites(tower, label)
+        towers = (*layer.towers, tower) if tower else ()
+        grown = replace(layer, towers=towers)
+        return replace(
+            self, layers=tuple(grown if x is layer else x for x in self.layers)
+        )
+
+    def define_linked_parameters(
+        self, params: Names, approximation: str | None = None
+    ) -> Self:
+        """Declare parameters to be those of one layer.
+
+        They can be registered with each other alone, and `approximation` is what a
+        registration without one takes.
+
+        Args:
+            params: Names of the parameters, in any order.
+            approximation: Name of an approximation, or None for the default.
+
+        Returns:
+            The new collection.
+
+        Raises:
+            ArgumentError: If a name or the approximation is unknown.
+            RegistrationError: If a parameter is linked already, or registered with
+                others than these.
+        """
+        key = self._key(params)
+        group = frozenset(key)
+        label = joined(key)
+        if approximation is not None:
+            what = f"{label}: approximation"
+            check_approximation(approximation, APPROXIMATION_NAMES, what)
+        for other, _ in self.links:
+            if shared := group & other:
+                msg = (
+                    f"{label}: the parameters {listed(sorted(shared))} are linked"
+                    f" already, with {listed(sorted(other))}"
+                )
+                raise RegistrationError(msg)
+        for layer in self.layers:
+            shared = group.intersection(layer.params)
+            if shared and group != set(layer.params):
+                msg = (
+                    f"{label}: the parameters {listed(sorted(shared))} are registered"
+                    f" already, in {layer.name} of {listed(layer.params)}; link the"
+                    " same parameters, or register others"
+                )
+                raise RegistrationError(msg)
+        return replace(self, links=(*self.links, (group, approximation)))
+
+    def _register(
+        self,
+        kind: str,
+        key: Key,
+        site: Sites,
+        made: Mapping[str, Any],
+        approx: str | None,
+        reuse: Reuse,
+        name: str,
+        options: Mapping[str, Any],
+    ) -> Self:
+        """Register a layer of some kind.
+
+        Args:
+            kind: A key of `APPROXIMATIONS`.
+            key: Names of its parameters.
+            site: As in `register_block`.
+            made: Fields of its block that the registration makes.
+            approx: As users give it.
+            reuse: As in `register_block`.
+            name: As users give it.
+            options: Further fields of its block, from the user.
+
+        Returns:
+            The new collection.
+        """
+        label = name or joined(key)
+        approximations = APPROXIMATIONS[kind]
+        what = "approx"
+        if approx is None:
+            approx = self.linked_parameters.get(frozenset(key))
+            what = "the approximation of the linked parameters"
+        if approx is None:
+            approx = dict(self.defaults).get(kind, next(iter(approximations)))
+        check_approximation(approx, approximations, f"{label}: {what}")
+        block = approximations[approx].make(label, made, options)
+        return self.register_block(key, block, site, reuse)
+
+    def _weights(
+        self, key: Key, axes: tuple[str, ...], label: str, output_axes: int = 1
+    ) -> tuple[Shape, bool]:
+        """Return the shape of a layer's weights, and whether it has a bias.
+
+        Args:
+            key: Names of its parameters.
+            axes: Names of the axes that the weights must have.
+            label: Name of the layer, for the messages.
+            output_axes: How many of the last ones are together those of the outputs; if
+                none, there can be no bias.
+
+        Returns:
+            The two.
+
+        Raises:
+            ArgumentError: If there are other parameters beside these.
+            ShapeError: If a shape is not that of weights or a bias.
+        """
+        if len(key) > (2 if output_axes else 1):
+            wanted = "weights, or weights and a bias" if output_axes else "weights"
+            msg = f"{label}: the parameters are {listed(key)}, expected {wanted} alone"
+            raise ArgumentError(msg)
+        shapes = [self.shapes[name] for name in key]
+        check_weights(key[0], shapes[0], axes, label)
+        if len(key) == 2:
+            outputs = math.prod(shapes[0][-output_axes:])
+            check_bias(key[1], shapes[1], outputs, label)
+        return shapes[0], len(key) == 2
+
+    def _named(self, params: Names, name: str) -> tuple[Key, str]:
+        """Return the names of known parameters, and the name of their layer."""
+        key = self._key(params)
+        return key, name or joined(key)
+
+    def _key(self, params: Names) -> Key:
+        """Return the names of known parameters, each once."""
+        key = (params,) if isinstance(params, str) else tuple(params)
+        known = self.shapes
+        if unknown := [name for name in key if name not in known]:
+            msg = (
+                f"the collection has no parameters {listed(unknown)}, expected some of"
+                f" {listed(known)}"
+            )
+            raise ArgumentError(msg)
+        if not key or len(set(key)) != len(key):
+            msg = f"the parameters are {listed(key)}, expected names, each once"
+            raise ArgumentError(msg)
+        return key
+
+    def _check_free(self, key: Key, label: str) -> None:
+        """Check that no name or parameter is another layer's, or linked to others."""
+        for layer in self.layers:
+            if shared := [name for name in key if name in layer.params]:
+                msg = (
+                    f"{label}: the parameters {listed(shared)} are registered already,"
+                    f" in {layer.name} of {listed(layer.params)}; every parameter"
+                    " belongs to one layer, under one tuple of names"
+                )
+                raise RegistrationError(msg)
+            if layer.name == label:
+                msg = (
+                    f"{label}: the layer of {listed(layer.params)} has this name"
+                    f" already; give that of {listed(key)} another"
+                )
+                raise RegistrationError(msg)
+        for group, _ in self.links:
+            if group.intersection(key) and group != set(key):
+                msg = (
+                    f"{label}: the parameters are {listed(key)}, but"
+                    f" {listed(sorted(group))} are linked; register these as one layer"
+                )
+                raise RegistrationError(msg)
+
+    def _check_sites(self, tower: Tower, label: str) -> None:
+        """Check that no site is taken: each is one use of one layer."""
+        for layer in self.layers:
+            if taken := [site for site in tower if site in layer.sites]:
+                msg = (
+                    f"{label}: the sites {listed(taken)} are those of {layer.name}"
+                    " already; a site is one use of one layer"
+                )
+                raise RegistrationError(msg)
+
+
+def joined(key: Key) -> str:
+    """Return the default name of a layer."""
+    return "+".join(key)
+
+
+def _check_block(block: object, key: Key) -> None:
+    if not isinstance(block, FisherBlock):
+        msg = f"{joined(key)}: block is {block!r}, expected the spec of a FisherBlock"
+        raise ArgumentError(msg)
+
+
+def _check_same_block(
+    layer: LayerRegistration,
+    block: FisherBlock[Any],
+    tower: Tower,
+    label: str,
+) -> None:
+    """Check that a registered layer can have one more tower."""
+    old = layer.block
+    if replace(block, name=old.name) != old:
+        same_class = type(block) is type(old)
+        differing = [
+            f"{f.name} {getattr(old, f.name)!r} and {getattr(block, f.name)!r}"
+            for f in fields(block)
+            if same_class
+            and f.compare
+            and f.name != "name"
+            and getattr(old, f.name) != getattr(block, f.name)
+        ]
+        what = differing or [f"{type(old).__name__} and {type(block).__name__}"]
+        msg = (
+            f"{label}: a tower must have the block that the layer is registered with,"
+            f" but these differ: {'; '.join(what)}"
+        )
+        raise RegistrationError(msg)
+    if bool(tower) != bool(layer.towers):
+        msg = (
+            f"{label}: the layer is registered with the sites {listed(layer.sites)},"
+            f" and now with {listed(tower)}; give a site each time, or never"
+        )
+        raise RegistrationError(msg)

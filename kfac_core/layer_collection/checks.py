@@ -1,0 +1,78 @@
+"""The check that a collection covers a model, each parameter once."""
+
+import math
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from kfac_core.errors import RegistrationError
+from kfac_core.layer_collection.base import Registrations
+from kfac_core.layer_collection.shapes import Shape, shapes_of
+
+
+class RegistrationChecks(Registrations):
+    """Checks a collection against a model."""
+
+    def check_registration(
+        self,
+        variables: Mapping[str, Any] | None = None,
+        uses: Mapping[str, int] | None = None,
+    ) -> None:
+        """Check that every parameter is covered, and that there is a loss.
+
+        That no two layers share a parameter is checked when they are registered.
+
+        Args:
+            variables: By name the model's parameters, or their shapes; by default those
+                that the collection was made of.
+            uses: By name how often the model uses a parameter, where that is known; see
+                `total_num_uses`.
+
+        Raises:
+            RegistrationError: If something is wrong: it names all that is.
+        """
+        shapes = self.shapes if variables is None else dict(shapes_of(variables))
+        problems = [
+            *self._coverage_problems(shapes),
+            *self._use_problems(uses or {}),
+        ]
+        if not self.losses:
+            problems.append("no loss is registered; call a register_..._loss function")
+        if problems:
+            listed = "".join(f"\n- {problem}" for problem in problems)
+            msg = f"the collection does not fit the model:{listed}"
+            raise RegistrationError(msg)
+
+    def _coverage_problems(self, shapes: Mapping[str, Shape]) -> Iterator[str]:
+        """Yield what is wrong with the registered parameters beside the model's."""
+        own = self.shapes
+        registered = {name: layer for layer in self.layers for name in layer.params}
+        for name, shape in shapes.items():
+            if name not in registered:
+                yield (
+                    f"no layer covers the parameter {name!r} of shape {shape}; register"
+                    " it, with register_generic if nothing else fits"
+                )
+            elif own[name] != shape:
+                yield (
+                    f"the parameter {name!r} has shape {shape}, but {own[name]} in the"
+                    f" collection, where {registered[name].name} covers it"
+                )
+        for name, layer in registered.items():
+            if name not in shapes:
+                yield (
+                    f"{layer.name} covers the parameter {name!r}, but the model has no"
+                    " such parameter"
+                )
+
+    def _use_problems(self, uses: Mapping[str, int]) -> Iterator[str]:
+        """Yield what is wrong with the numbers of uses."""
+        registered = self.total_num_uses
+        for name, number in uses.items():
+            given = registered.get(name, math.inf)
+            if name not in self.shapes:
+                yield f"uses are given of {name!r}, but there is no such parameter"
+            elif math.isfinite(given) and given != number:
+                yield (
+                    f"the model uses the parameter {name!r} {number} times, but it is"
+                    f" registered for {given}: one for each site of each tower"
+                )

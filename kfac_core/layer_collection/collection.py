@@ -1,0 +1,84 @@
+"""`LayerCollection`: the layers and losses of a model."""
+
+from collections.abc import Mapping
+from typing import Any, Self
+
+from kfac_core.layer_collection.checks import RegistrationChecks
+from kfac_core.layer_collection.convolution import ConvolutionRegistrations
+from kfac_core.layer_collection.defaults import DefaultApproximations
+from kfac_core.layer_collection.dense import DenseRegistrations
+from kfac_core.layer_collection.losses import LossRegistrations
+from kfac_core.layer_collection.shapes import shapes_of
+
+
+class LayerCollection(
+    DenseRegistrations,
+    ConvolutionRegistrations,
+    LossRegistrations,
+    DefaultApproximations,
+    RegistrationChecks,
+):
+    """The layers and losses of a model: which block covers which parameters.
+
+    Frozen and hashable, without arrays: every function returns a new collection, and
+    one that raises leaves nothing behind. It says where a layer's data comes from by
+    *sites*: names of the uses of layers in a model, as in `kfac_core.linearization`.
+    There is no default collection and no ``finalize``, which the original has.
+
+    Every parameter belongs to one layer. A layer registered again, with ``reuse``, gets
+    one more tower: a shard of the batch, or any further data whose cases count as
+    independent of the others.
+
+    The approximation of a layer is the argument ``approx``; else that of its linked
+    parameters; else the default of its kind, here the first of each:
+
+    - ``generic``: diagonal, full
+    - ``fully_connected``: kron, diagonal, kron_in_diag, kron_out_diag, kron_both_diag
+    - ``fully_connected_multi``: kron_indep, kron_indep_in_diag, kron_indep_out_diag,
+      kron_indep_both_diag, kron_series_1, kron_series_2
+    - ``embedding``: kron, kron_in_diag, kron_out_diag, kron_both_diag
+    - ``embedding_multi``: kron_indep, kron_indep_in_diag, kron_indep_out_diag,
+      kron_indep_both_diag
+    - ``conv1d``, ``conv2d``, ``convolution``: kron, diagonal, kron_sua
+    - ``conv2d_multi``: kron_indep
+    - ``depthwise_conv2d``: diagonal, kron
+    - ``grouped_convolution``: kron
+    - ``scale_and_shift``: full, diagonal
+
+    Attributes:
+        variables: Name and shape of every parameter of the model, in its order.
+        layers: The registered layers, in the order of registration.
+        losses: The registered losses, likewise.
+        links: Sets of parameters that are one layer each, with their approximation if
+            they have one.
+        defaults: Default approximations other than those of the library, by kind.
+
+    Example:
+        >>> params = {"w1": (784, 100), "b1": (100,), "w2": (100, 10)}  # or arrays
+        >>> collection = LayerCollection.of(params)
+        >>> collection = collection.register_fully_connected(
+        ...     ("w1", "b1"), site="hidden", damping_type="exact"
+        ... )
+        >>> collection = collection.register_generic("w2")
+        >>> collection = collection.register_softmax_cross_entropy_loss("logits")
+        >>> collection.check_registration()
+        >>> [layer.name for layer in collection.layers]
+        ['w1+b1', 'w2']
+    """
+
+    @classmethod
+    def of(cls, params: Mapping[str, Any]) -> Self:
+        """Return the empty collection of a model.
+
+        Args:
+            params: By name every parameter of the model, or its shape; the order is
+                kept.
+
+        Returns:
+            The collection.
+
+        Raises:
+            ArgumentError: If a name is no text, or a value neither an array nor a
+                shape.
+        """
+        return cls(shapes_of(params))

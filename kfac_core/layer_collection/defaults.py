@@ -1,0 +1,71 @@
+"""Default approximations, by kind of layer."""
+
+from dataclasses import replace
+from typing import Self
+
+from kfac_core.layer_collection.approximations import (
+    APPROXIMATIONS,
+    check_approximation,
+)
+from kfac_core.layer_collection.base import Registrations
+
+
+class DefaultApproximations(Registrations):
+    """Sets the approximation that layers of a kind get if nothing else names one.
+
+    Each function returns a new collection, for the registrations that follow, and
+    raises `ArgumentError` if the kind has no such approximation.
+    """
+
+    def set_default_generic_approximation(self, value: str) -> Self:
+        """Set the default for generic parameters."""
+        return self._set_default("generic", value)
+
+    def set_default_fully_connected_approximation(self, value: str) -> Self:
+        """Set the default for fully connected layers."""
+        return self._set_default("fully_connected", value)
+
+    def set_default_fully_connected_multi_approximation(self, value: str) -> Self:
+        """Set the default for shared fully connected layers."""
+        return self._set_default("fully_connected_multi", value)
+
+    def set_default_embedding_approximation(self, value: str) -> Self:
+        """Set the default for embeddings."""
+        return self._set_default("embedding", value)
+
+    def set_default_embedding_multi_approximation(self, value: str) -> Self:
+        """Set the default for shared embeddings."""
+        return self._set_default("embedding_multi", value)
+
+    def set_default_conv1d_approximation(self, value: str) -> Self:
+        """Set the default for convolutions by `register_conv1d`."""
+        return self._set_default("conv1d", value)
+
+    def set_default_conv2d_approximation(self, value: str) -> Self:
+        """Set the default for convolutions by `register_conv2d`."""
+        return self._set_default("conv2d", value)
+
+    def set_default_conv2d_multi_approximation(self, value: str) -> Self:
+        """Set the default for shared convolutions."""
+        return self._set_default("conv2d_multi", value)
+
+    def set_default_convolution_approximation(self, value: str) -> Self:
+        """Set the default for convolutions by `register_convolution`."""
+        return self._set_default("convolution", value)
+
+    def set_default_depthwise_conv2d_approximation(self, value: str) -> Self:
+        """Set the default for depthwise convolutions."""
+        return self._set_default("depthwise_conv2d", value)
+
+    def set_default_grouped_convolution_approximation(self, value: str) -> Self:
+        """Set the default for grouped convolutions."""
+        return self._set_default("grouped_convolution", value)
+
+    def set_default_scale_and_shift_approximation(self, value: str) -> Self:
+        """Set the default for scale-and-shift layers."""
+        return self._set_default("scale_and_shift", value)
+
+    def _set_default(self, kind: str, value: str) -> Self:
+        check_approximation(value, APPROXIMATIONS[kind], f"the default of {kind}")
+        defaults = tuple(pair for pair in self.defaults if pair[0] != kind)
+        return replace(self, defaults=(*defaults, (kind, value)))

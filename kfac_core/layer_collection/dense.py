@@ -1,0 +1,281 @@
+"""Registration of layers without locations: affine ones, embeddings, any others."""
+
+import math
+from typing import Any, Self
+
+from kfac_core.errors import ArgumentError
+from kfac_core.fisher_factors.scale_and_shift import fields_for_params
+from kfac_core.layer_collection.base import Registrations
+from kfac_core.layer_collection.records import Key
+from kfac_core.layer_collection.sites import Names, Reuse, as_use, as_uses, listed
+
+
+class DenseRegistrations(Registrations):
+    """Registers all layers but convolutions."""
+
+    def register_generic(
+        self,
+        params: Names,
+        *,
+        approx: str | None = None,
+        reuse: Reuse = False,
+        name: str = "",
+        **options: Any,
+    ) -> Self:
+        """Register parameters of any layer, however often it is used.
+
+        Their statistics come from the gradient for the parameters, summed over the
+        batch, so that there is no site. Unlike in the original, several parameters may
+        be diagonal, too.
+
+        Args:
+            params: Names of the parameters, one or more.
+            approx: ``"diagonal"`` or ``"full"``; see `LayerCollection`.
+            reuse: As in `register_block`; there is no tower to add.
+            name: Name of the layer, for messages.
+            **options: Further fields of its block.
+
+        Returns:
+            The new collection.
+
+        Raises:
+            ArgumentError: If a name or an option is unknown.
+            RegistrationError: As `register_block`.
+        """
+        key = self._key(params)
+        made = {"size": sum(math.prod(self.shapes[param]) for param in key)}
+        return self._register("generic", key, None, made, approx, reuse, name, options)
+
+    def register_fully_connected(
+        self,
+        params: Names,
+        site: str,
+        *,
+        dense_inputs: bool = True,
+        approx: str | None = None,
+        reuse: Reuse = False,
+        name: str = "",
+        **options: Any,
+    ) -> Self:
+        """Register a fully connected layer.
+
+        Args:
+            params: Names of the weights ``[input_size, output_size]``, or of these and
+                the bias ``[output_size]``.
+            site: Gives inputs ``[batch, input_size]`` and gradients ``[batch,
+                output_size]``.
+            dense_inputs: If not, the inputs are ids, and this is `register_embedding`.
+            approx: ``"kron"``, ``"diagonal"``, ``"kron_in_diag"``, ``"kron_out_diag"``
+                or ``"kron_both_diag"``; see `LayerCollection`.
+            reuse: As in `register_block`.
+            name: Name of the layer, for messages.
+            **options: Further fields of its block.
+
+        Returns:
+            The new collection.
+
+        Raises:
+            ShapeError: If a parameter has another shape.
+            ArgumentError: If a name or an option is unknown.
+            RegistrationError: As `register_block`.
+        """
+        key, label = self._named(params, name)
+        tower = as_use(site, label)
+        kind = "fully_connected" if dense_inputs else "embedding"
+        made = self._sizes(kind, key, label)
+        return self._register(kind, key, tower, made, approx, reuse, name, options)
+
+    def register_fully_connected_multi(
+        self,
+        params: Names,
+        site: Names,
+        *,
+        num_uses: int | None = None,
+        dense_inputs: bool = True,
+        approx: str | None = None,
+        reuse: Reuse = False,
+        name: str = "",
+        **options: Any,
+    ) -> Self:
+        """Register a fully connected layer that every case uses several times.
+
+        Args:
+            params: As in `register_fully_connected`.
+            site: A tuple of the sites of the uses, in the order of time; or one site,
+                whose arrays hold all uses, ``[num_uses * batch, ...]`` (time slow) or
+                ``[num_uses, batch, ...]``.
+            num_uses: Number of uses; needed with one site, which counts as one use.
+            dense_inputs: If not, the inputs are ids: `register_embedding_multi`.
+            approx: ``"kron_indep"``, ``"kron_indep_in_diag"``,
+                ``"kron_indep_out_diag"``, ``"kron_indep_both_diag"``,
+                ``"kron_series_1"`` or ``"kron_series_2"``; see `LayerCollection`.
+            reuse: As in `register_block`.
+            name: Name of the layer, for messages.
+            **options: Further fields of its block.
+
+        Returns:
+            The new collection.
+
+        Raises:
+            ShapeError: If a parameter has another shape.
+            ArgumentError: If a name, an option or the number of uses is unknown.
+            RegistrationError: As `register_block`.
+        """
+        key, label = self._named(params, name)
+        tower, number = as_uses(site, num_uses, label)
+        kind = "fully_connected" if dense_inputs else "embedding"
+        made = self._sizes(kind, key, label) | {"num_uses": number}
+        return self._register(
+            f"{kind}_multi", key, tower, made, approx, reuse, name, options
+        )
+
+    def register_embedding(
+        self,
+        params: Names,
+        site: str,
+        *,
+        approx: str | None = None,
+        reuse: Reuse = False,
+        name: str = "",
+        **options: Any,
+    ) -> Self:
+        """Register an embedding.
+
+        Args:
+            params: Name of the weights ``[vocab_size, output_size]``.
+            site: Gives ids ``[batch]`` or ``[batch, m]`` and gradients ``[batch,
+                output_size]``.
+            approx: ``"kron"``, ``"kron_in_diag"`` (the same: the input factor is always
+                diagonal), ``"kron_out_diag"`` or ``"kron_both_diag"`` (likewise); see
+                `LayerCollection`.
+            reuse: As in `register_block`.
+            name: Name of the layer, for messages.
+            **options: Further fields of its block.
+
+        Returns:
+            The new collection.
+
+        Raises:
+            ShapeError: If the parameter has another shape.
+            ArgumentError: If a name or an option is unknown, or there is a bias.
+            RegistrationError: As `register_block`.
+        """
+        return self.register_fully_connected(
+            params,
+            site,
+            dense_inputs=False,
+            approx=approx,
+            reuse=reuse,
+            name=name,
+            **options,
+        )
+
+    def register_embedding_multi(
+        self,
+        params: Names,
+        site: Names,
+        *,
+        num_uses: int | None = None,
+        approx: str | None = None,
+        reuse: Reuse = False,
+        name: str = "",
+        **options: Any,
+    ) -> Self:
+        """Register an embedding that every case uses several times.
+
+        Args:
+            params: Name of the weights ``[vocab_size, output_size]``.
+            site: As in `register_fully_connected_multi`.
+            num_uses: As there.
+            approx: ``"kron_indep"``, or that followed by ``"_in_diag"`` (the same),
+                ``"_out_diag"`` or ``"_both_diag"``; see `LayerCollection`.
+            reuse: As in `register_block`.
+            name: Name of the layer, for messages.
+            **options: Further fields of its block.
+
+        Returns:
+            The new collection.
+
+        Raises:
+            ShapeError: If the parameter has another shape.
+            ArgumentError: If a name, an option or the number of uses is unknown, or
+                there is a bias.
+            RegistrationError: As `register_block`.
+        """
+        return self.register_fully_connected_multi(
+            params,
+            site,
+            num_uses=num_uses,
+            dense_inputs=False,
+            approx=approx,
+            reuse=reuse,
+            name=name,
+            **options,
+        )
+
+    def register_scale_and_shift(
+        self,
+        params: Names,
+        site: str,
+        *,
+        input_shape: tuple[int, ...],
+        output_shape: tuple[int, ...] | None = None,
+        approx: str | None = None,
+        reuse: Reuse = False,
+        name: str = "",
+        **options: Any,
+    ) -> Self:
+        """Register a layer ``y = scale * x + shift``, its parameters broadcast.
+
+        Normalisation over the batch couples cases: register that as generic.
+
+        Args:
+            params: Name of the scale, or names of the scale and the shift, whose shapes
+                are aligned with those of the data at their last axes.
+            site: Gives inputs ``[batch, *input_shape]`` and gradients ``[batch,
+                *output_shape]``.
+            input_shape: Shape of one case's inputs.
+            output_shape: Shape of one case's outputs; by default that of the inputs.
+                The original takes it to be that always.
+            approx: ``"full"`` or ``"diagonal"``; see `LayerCollection`.
+            reuse: As in `register_block`.
+            name: Name of the layer, for messages.
+            **options: Further fields of its block.
+
+        Returns:
+            The new collection.
+
+        Raises:
+            ShapeError: If a parameter cannot be broadcast to the data.
+            ArgumentError: If a name or an option is unknown.
+            RegistrationError: As `register_block`.
+        """
+        key, label = self._named(params, name)
+        if len(key) > 2:
+            msg = (
+                f"{label}: the parameters are {listed(key)}, expected a scale, or a"
+                " scale and a shift"
+            )
+            raise ArgumentError(msg)
+        shapes = [self.shapes[param] for param in key]
+        made = fields_for_params(
+            label,
+            shapes[0],
+            input_shape,
+            output_shape,
+            shapes[1] if len(shapes) == 2 else None,
+        )
+        tower = as_use(site, label)
+        return self._register(
+            "scale_and_shift", key, tower, made, approx, reuse, name, options
+        )
+
+    def _sizes(self, kind: str, key: Key, label: str) -> dict[str, Any]:
+        """Return the fields of an affine layer's block that its parameters give."""
+        if kind == "embedding":
+            axes = ("vocab_size", "output_size")
+            weights, _ = self._weights(key, axes, label, output_axes=0)
+            return dict(zip(axes, weights, strict=True))
+        axes = ("input_size", "output_size")
+        weights, has_bias = self._weights(key, axes, label)
+        return dict(zip(axes, weights, strict=True)) | {"has_bias": has_bias}

@@ -1,0 +1,77 @@
+"""Shapes of parameters, and the sizes of layers that follow from them."""
+
+import math
+import operator
+from collections.abc import Mapping
+from typing import Any
+
+from kfac_core.errors import ArgumentError, ShapeError
+
+Shape = tuple[int, ...]
+"""The shape of a parameter."""
+
+
+def shapes_of(params: Any) -> tuple[tuple[str, Shape], ...]:
+    """Return name and shape of every parameter.
+
+    Args:
+        params: By name an array, or its shape.
+
+    Returns:
+        The pairs, in the order of the mapping.
+
+    Raises:
+        ArgumentError: If a name is no text, or a value neither an array nor a shape.
+    """
+    if not isinstance(params, Mapping):
+        msg = f"params is a {type(params).__name__}, expected a mapping from name"
+        raise ArgumentError(msg)
+    return tuple((name, _shape(name, value)) for name, value in params.items())
+
+
+def _shape(name: object, value: Any) -> Shape:
+    if not isinstance(name, str):
+        msg = f"the name {name!r} of a parameter is no text; name it by a string"
+        raise ArgumentError(msg)
+    try:
+        return tuple(map(operator.index, getattr(value, "shape", value)))
+    except TypeError:
+        msg = (
+            f"the parameter {name!r} is a {type(value).__name__}, expected an array or"
+            " a shape; flatten nested parameters into one mapping"
+        )
+        raise ArgumentError(msg) from None
+
+
+def check_weights(name: str, shape: Shape, axes: tuple[str, ...], label: str) -> None:
+    """Check that weights have the axes that a layer of their kind has.
+
+    Args:
+        name: Name of the parameter.
+        shape: Its shape.
+        axes: Names of the axes that it must have.
+        label: Name of the layer, for the message.
+
+    Raises:
+        ShapeError: If the rank is another one.
+    """
+    if len(shape) != len(axes):
+        msg = (
+            f"{label}: the parameter {name!r} has shape {shape}, expected"
+            f" [{', '.join(axes)}]"
+        )
+        raise ShapeError(msg)
+
+
+def check_bias(name: str, shape: Shape, output_size: int, label: str) -> None:
+    """Check that a bias has an entry for each output.
+
+    Raises:
+        ShapeError: If it has another number of entries.
+    """
+    if math.prod(shape) != output_size:
+        msg = (
+            f"{label}: the parameter {name!r} has shape {shape}, expected a bias of"
+            f" {output_size} entries, one for each output"
+        )
+        raise ShapeError(msg)

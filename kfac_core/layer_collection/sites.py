@@ -1,0 +1,92 @@
+"""Sites as users give them, and whether they are a first or a further tower."""
+
+from collections.abc import Iterable, Sequence
+from typing import Any, Literal, TypeAlias
+
+from kfac_core.errors import ArgumentError
+
+Names: TypeAlias = str | Sequence[str]
+"""One name, or several."""
+
+Sites: TypeAlias = Names | None
+"""A site, the sites of a tower's uses in their order, or none."""
+
+Tower: TypeAlias = tuple[str, ...]
+"""The sites of the uses of one tower."""
+
+Reuse: TypeAlias = bool | Literal["auto"]
+"""Whether what is registered must be new, must exist, or may be either."""
+
+
+def check_reuse(reuse: object, label: str) -> None:
+    """Check the argument `reuse`.
+
+    Raises:
+        ArgumentError: If it is not one of those allowed.
+    """
+    if not isinstance(reuse, bool) and reuse != "auto":
+        msg = f"{label}: reuse is {reuse!r}, expected False, True or 'auto'"
+        raise ArgumentError(msg)
+
+
+def as_sites(site: Any, label: str) -> Tower:
+    """Return the sites of a tower, none for None.
+
+    Raises:
+        ArgumentError: If it is no site, or one comes twice.
+    """
+    if site is None:
+        return ()
+    sites = (site,) if isinstance(site, str) else tuple(site)
+    texts = all(isinstance(name, str) and name for name in sites)
+    if not sites or not texts or len(set(sites)) != len(sites):
+        msg = (
+            f"{label}: site is {site!r}, expected the name of a site, or a tuple of the"
+            " names of a tower's uses, each once"
+        )
+        raise ArgumentError(msg)
+    return sites
+
+
+def as_use(site: Any, label: str) -> Tower:
+    """Return the tower of a layer that a case uses once.
+
+    Raises:
+        ArgumentError: If it has several sites.
+    """
+    if not isinstance(site, str):
+        msg = (
+            f"{label}: site is {site!r}, expected the name of one; a layer that a case"
+            " uses several times is registered by a function whose name ends in _multi"
+        )
+        raise ArgumentError(msg)
+    return as_sites(site, label)
+
+
+def as_uses(site: Names, num_uses: int | None, label: str) -> tuple[Tower, int]:
+    """Return the tower of a layer that a case uses several times, and their number.
+
+    Raises:
+        ArgumentError: If the number is unknown, or unlike that of the sites.
+    """
+    tower = as_sites(site, label)
+    if not tower:
+        msg = f"{label}: site is None, expected a site, or a tuple of those of all uses"
+        raise ArgumentError(msg)
+    if isinstance(site, str):
+        if num_uses is None:
+            msg = (
+                f"{label}: {site!r} is one site for all uses of a case; say their"
+                " number by num_uses, or give a tuple of their sites"
+            )
+            raise ArgumentError(msg)
+        return tower, num_uses
+    if num_uses not in {None, len(tower)}:
+        msg = f"{label}: num_uses is {num_uses}, but there are {len(tower)} sites"
+        raise ArgumentError(msg)
+    return tower, len(tower)
+
+
+def listed(names: Iterable[str]) -> str:
+    """Return names for a message."""
+    return ", ".join(map(repr, names)) or "(none)"
