@@ -1,0 +1,111 @@
+"""Blocks of depthwise convolutions, with the original's constructors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kfac_core import fisher_blocks as core
+from kfac_core.contrib.block_holder import KroneckerProductFB, LayerBlock
+from kfac_core.contrib.fisher_blocks.convolution import filter_of
+from kfac_core.errors import ShapeError
+from kfac_core.statistics.convolution_geometry import Padding
+from kfac_core.typing import Params
+
+
+class DepthwiseConvDiagonalFB(LayerBlock):
+    """`kfac_core.DepthwiseConvDiagonalFB` as in the original's last version.
+
+    Args:
+        layer_collection: What the block belongs to; may be None.
+        params: The weights ``[rows, columns, in_channels, multiplier]``, or these and a
+            bias, which the original refuses: for their shapes.
+        strides: ``[1, rows, columns, 1]``.
+        padding: ``"SAME"`` or ``"VALID"``, or as in the spec.
+        rate: Dilation, ``[rows, columns]``.
+        data_format: None, ``"NHWC"`` or ``"NCHW"``.
+        **options: Fields of the spec.
+
+    Raises:
+        ShapeError: If the weights have not four axes, or there are not four strides or
+            two rates.
+    """
+
+    def __init__(
+        self,
+        layer_collection: Any,
+        params: Params,
+        strides: Sequence[int],
+        padding: Padding,
+        rate: Sequence[int] | None = None,
+        data_format: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(layer_collection, **options)
+        name = type(self).__name__
+        self._arguments = _fields(name, params, strides, padding, rate, data_format)
+
+    def _make_spec(self, *data: Any) -> core.DepthwiseConvDiagonalFB:
+        return core.DepthwiseConvDiagonalFB(**self._arguments, **self._options)
+
+
+class DepthwiseConvKFCBasicFB(KroneckerProductFB):
+    """`kfac_core.DepthwiseConvKFCBasicFB`, with the arguments of the original's.
+
+    Args:
+        layer_collection: What the block belongs to; may be None.
+        params: The weights ``[rows, columns, in_channels, multiplier]``, or these and a
+            bias, which the original refuses: for their shapes.
+        strides: ``[1, rows, columns, 1]``.
+        padding: ``"SAME"`` or ``"VALID"``, or as in the spec.
+        rate: Dilation, ``[rows, columns]``.
+        data_format: None, ``"NHWC"`` or ``"NCHW"``.
+        **options: Fields of the spec.
+
+    Raises:
+        ShapeError: If the weights have not four axes, or there are not four strides or
+            two rates.
+    """
+
+    def __init__(
+        self,
+        layer_collection: Any,
+        params: Params,
+        strides: Sequence[int],
+        padding: Padding,
+        rate: Sequence[int] | None = None,
+        data_format: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(layer_collection, **options)
+        name = type(self).__name__
+        self._arguments = _fields(name, params, strides, padding, rate, data_format)
+
+    def _make_spec(self, *data: Any) -> core.DepthwiseConvKFCBasicFB:
+        return core.DepthwiseConvKFCBasicFB(**self._arguments, **self._options)
+
+
+def _fields(
+    name: str,
+    params: Params,
+    strides: Sequence[int],
+    padding: Padding,
+    rate: Sequence[int] | None,
+    data_format: str | None,
+) -> dict[str, Any]:
+    """Return the fields of a spec, the lengths of lists being the original's."""
+    of_params = filter_of(params)
+    lengths = (
+        ("the filter's shape", of_params["filter_shape"], 4),
+        ("strides", tuple(strides), 4),
+        ("rate", (1, 1) if rate is None else tuple(rate), 2),
+    )
+    for what, values, wanted in lengths:
+        if len(values) != wanted:
+            msg = f"{name}: {what} is {values}, expected {wanted} numbers"
+            raise ShapeError(msg)
+    return {
+        **of_params,
+        "strides": tuple(strides),
+        "padding": padding,
+        "rate": None if rate is None else tuple(rate),
+        "data_format": data_format,
+    }

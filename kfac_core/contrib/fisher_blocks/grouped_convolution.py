@@ -1,0 +1,50 @@
+"""The block of grouped convolutions, in the manner of the original's constructors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kfac_core import fisher_blocks as core
+from kfac_core.contrib.block_holder import KroneckerProductFB
+from kfac_core.contrib.fisher_blocks.convolution import filter_of
+from kfac_core.statistics.convolution_geometry import Padding
+from kfac_core.typing import Params
+
+
+class GroupedConvKFCBasicFB(KroneckerProductFB):
+    """`kfac_core.GroupedConvKFCBasicFB`; the original has no such block.
+
+    Args:
+        layer_collection: What the block belongs to; may be None.
+        params: The weights ``[..kernel.., in_channels / num_groups, out_channels]``, or
+            these and a bias: for their shapes.
+        num_groups: Number of groups.
+        padding: ``"SAME"`` or ``"VALID"``, or as in the spec.
+        strides: For each spatial axis, or of full rank; None: 1.
+        dilation_rate: Likewise.
+        data_format: None, or such as ``"NHWC"`` or ``"NCHW"``.
+        **options: Fields of the spec.
+    """
+
+    def __init__(
+        self,
+        layer_collection: Any,
+        params: Params,
+        num_groups: int,
+        padding: Padding,
+        strides: Sequence[int] | None = None,
+        dilation_rate: Sequence[int] | None = None,
+        data_format: str | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(layer_collection, **options)
+        self._arguments = {
+            **filter_of(params),
+            "num_groups": num_groups,
+            "padding": padding,
+            "strides": None if strides is None else tuple(strides),
+            "dilation_rate": None if dilation_rate is None else tuple(dilation_rate),
+            "data_format": data_format,
+        }
+
+    def _make_spec(self, *data: Any) -> core.GroupedConvKFCBasicFB:
+        return core.GroupedConvKFCBasicFB(**self._arguments, **self._options)

@@ -1,0 +1,88 @@
+"""Factors of layers that scale and shift, with the original's constructors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kfac_core import fisher_factors as core
+from kfac_core.contrib.factor_holder import DenseSquareMatrixFactor, DiagonalFactor
+from kfac_core.contrib.forms import SourceList, TowerList, sources_of, towers_of
+
+
+class ScaleAndShiftFullFactor(DenseSquareMatrixFactor):
+    """`kfac_core.ScaleAndShiftFullFactor` as in the original's last version.
+
+    Args:
+        inputs: List over towers of ``[batch, ...]``.
+        outputs_grads: List over sources of lists over towers of ``[batch, ...]``.
+        broadcast_dims_scale: Axes in which the scale is broadcast; the batch is 0.
+        broadcast_dims_shift: Axes in which the shift is.
+        has_shift: Whether there is a shift.
+        **options: Fields of the spec.
+    """
+
+    forms = (towers_of, sources_of)
+
+    def __init__(
+        self,
+        inputs: TowerList,
+        outputs_grads: SourceList,
+        broadcast_dims_scale: Sequence[int],
+        broadcast_dims_shift: Sequence[int] | None = None,
+        has_shift: bool = True,
+        **options: Any,
+    ) -> None:
+        data = self._arrange(inputs, outputs_grads)
+        fields = fields_of(
+            data[0], data[1], broadcast_dims_scale, broadcast_dims_shift, has_shift
+        )
+        spec = core.ScaleAndShiftFullFactor(**fields, **options)
+        super().__init__(spec, data, like=data[1][0][0])
+
+
+class ScaleAndShiftDiagonalFactor(DiagonalFactor):
+    """`kfac_core.ScaleAndShiftDiagonalFactor` as in the original's last version.
+
+    Args:
+        inputs: List over towers of ``[batch, ...]``.
+        outputs_grads: List over sources of lists over towers of ``[batch, ...]``.
+        broadcast_dims_scale: Axes in which the scale is broadcast; the batch is 0.
+        broadcast_dims_shift: Axes in which the shift is.
+        has_shift: Whether there is a shift.
+        **options: Fields of the spec.
+    """
+
+    forms = (towers_of, sources_of)
+
+    def __init__(
+        self,
+        inputs: TowerList,
+        outputs_grads: SourceList,
+        broadcast_dims_scale: Sequence[int],
+        broadcast_dims_shift: Sequence[int] | None = None,
+        has_shift: bool = True,
+        **options: Any,
+    ) -> None:
+        data = self._arrange(inputs, outputs_grads)
+        fields = fields_of(
+            data[0], data[1], broadcast_dims_scale, broadcast_dims_shift, has_shift
+        )
+        spec = core.ScaleAndShiftDiagonalFactor(**fields, **options)
+        super().__init__(spec, data, like=data[1][0][0])
+
+
+def fields_of(
+    inputs: Any,
+    sources: Any,
+    broadcast_dims_scale: Sequence[int],
+    broadcast_dims_shift: Sequence[int] | None,
+    has_shift: bool,
+) -> dict[str, Any]:
+    """Return the fields of a spec, the shapes being those of the data."""
+    shift = broadcast_dims_shift
+    return {
+        "input_shape": tuple(inputs[0].shape[1:]),
+        "broadcast_dims_scale": tuple(broadcast_dims_scale),
+        "broadcast_dims_shift": None if shift is None else tuple(shift),
+        "has_shift": has_shift,
+        "output_shape": tuple(sources[0][0].shape[1:]),
+    }

@@ -1,0 +1,268 @@
+"""The factor of a grouped layer: one second moment for each group."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from kfac_core import moving_average
+from kfac_core.arguments import (
+    as_dampings,
+    as_scalar,
+    as_sources,
+    backend_for,
+    check_shape,
+    check_towers,
+    statistics_dtype,
+)
+from kfac_core.backend import Backend
+from kfac_core.fisher_factors import messages
+from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
+from kfac_core.fisher_factors.registration import DEFAULT_DAMPING_ID
+from kfac_core.fisher_factors.state import FactorState
+from kfac_core.linalg import psd
+from kfac_core.linalg.psd import Eigendecomposition
+from kfac_core.linalg.stacks import MatrixStackOperator, diagonals, stacked
+from kfac_core.moving_average import MovingAverage
+from kfac_core.state import all_finite, commit
+from kfac_core.statistics.covariance import second_moment
+from kfac_core.typing import Array, DampingId, Dampings, Scalar, Sources
+
+
+@dataclass(frozen=True)
+class GroupedKroneckerFactor(DenseSquareMatrixFactor):
+    """Second moments of rows, one matrix for each group.
+
+    A layer in groups, such as a grouped or depthwise convolution, is many layers side
+    by side: each group has inputs and outputs of its own. All verbs are of each group,
+    and return stacks ``[num_groups, ...]``: of matrices, of traces, of eigenvalues.
+
+    Attributes:
+        num_groups: Number of groups.
+        size: Length of a row of one group.
+        has_bias: Whether each row ends in a one that is not stored.
+        data_name: What the rows are called in messages.
+
+    Example:
+        >>> import numpy as np
+        >>> factor = GroupedKroneckerFactor(num_groups=2, size=1)
+        >>> rows = np.asarray([1.0, 2.0, 3.0, 4.0]).reshape(2, 1, 2, 1)
+        >>> state = factor.update_cov(factor.init(rows), rows, ema_decay=0.0)
+        >>> factor.get_cov(state)
+        array([[[ 5.]],
+        <BLANKLINE>
+               [[10.]]])
+    """
+
+    num_groups: int
+    size: int
+    has_bias: bool = False
+    data_name: str = field(default="tensors", kw_only=True)
+
+    @property
+    def dimension(self) -> int:
+        """Length of a row of one group, with the one for the bias."""
+        return self.size + self.has_bias
+
+    @property
+    def cov_shape(self) -> tuple[int, ...]:
+        """``(num_groups, n, n)``."""
+        return (self.num_groups, self.dimension, self.dimension)
+
+    def update_cov(
+        self,
+        state: FactorState,
+        tensors: Sources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+    ) -> FactorState:
+        """Fold the second moments of a batch into the average.
+
+        Args:
+            state: The state; left as it is.
+            tensors: Rows ``[batch, locations, num_groups, size]``; or a tuple of these
+                (towers, weighted by their rows); or a tuple of such tuples (sources,
+                summed).
+            ema_decay: What the weights of earlier batches are multiplied by, in
+                [0, 1].
+            ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
+                without debiasing.
+
+        Returns:
+            The new state.
+
+        Raises:
+            ShapeError: If an array has another shape, or there is no row.
+            DTypeError: If an array is not real, or wider than the state.
+            NotFiniteError: If an array holds NaN or infinity. Under a trace the state
+                is kept, with ``ok`` False.
+            ArgumentError: If the decay or the weight is out of range.
+        """
+        sources = as_sources(tensors)
+        backend = self._backend(state, *(x for towers in sources for x in towers))
+        dtype, name = state.cov.total.dtype, self.data_name
+        shape = ("batch", "locations", self.num_groups, self.size)
+        moments = []
+        for towers in sources:
+            rows = check_towers(backend, towers, dtype, shape, name, self.label)
+            of_groups = [
+                second_moment(
+                    backend,
+                    [backend.xp.reshape(x[:, :, i, :], (-1, self.size)) for x in rows],
+                    has_bias=self.has_bias,
+                )
+                for i in range(self.num_groups)
+            ]
+            moments.append(stacked(backend, of_groups))
+        data = {name: sources}
+        return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
+
+    def update_inverses(self, state: FactorState, damping: Dampings) -> FactorState:
+        """Compute all that is registered from the current statistics.
+
+        Args:
+            state: The state; left as it is.
+            damping: As in `FisherFactor.update_inverses`; or an array
+                ``[num_groups]``, one for each group.
+
+        Returns:
+            The new state.
+
+        Raises:
+            ArgumentError: If a damping is negative or not finite, or one is missing.
+            ShapeError: If an array of dampings has another shape.
+            NotComputedError: If there are no statistics yet.
+            NotPositiveDefiniteError: If a damped matrix has no inverse or Cholesky
+                factor. Under a trace the state is kept, with ``ok`` False.
+        """
+        backend = self._backend(state)
+        dampings = self._dampings(backend, damping, state.cov.total)
+        cov = moving_average.value(backend, state.cov, self.label)
+        parts = [
+            self._derive(backend, cov[i, :, :], {k: d[i] for k, d in dampings.items()})
+            for i in range(self.num_groups)
+        ]
+        derived = stacked(backend, parts)
+        ok = all_finite(backend, derived, state.computed)
+        computed = backend.xp.ones_like(state.computed)
+        new = state._replace(derived=derived, computed=computed)
+
+        def error() -> Exception:
+            finite = (bool(all_finite(backend, part, ok)) for part in parts)
+            i = next(i for i, is_finite in enumerate(finite) if not is_finite)
+            smallest = min((float(d[i]) for d in dampings.values()), default=0.0)
+            return messages.not_positive_definite(
+                backend,
+                f"{self.label}, group {i}",
+                psd.trace(backend, cov[i, :, :]),
+                self.dimension,
+                smallest,
+            )
+
+        return commit(backend, ok, new, state, error)._replace(derived_ok=ok)
+
+    def get_cov_as_linear_operator(self, state: FactorState) -> MatrixStackOperator:
+        """Return the estimated matrices as an operator on stacks."""
+        return MatrixStackOperator(self.get_cov_var(state))
+
+    def get_eigendecomp(self, state: FactorState) -> Eigendecomposition:
+        """Return the eigendecompositions of the current statistics.
+
+        Args:
+            state: The state.
+
+        Returns:
+            Eigenvalues ``[num_groups, n]``, ascending, clipped at zero; eigenvectors
+            ``[num_groups, n, n]``.
+        """
+        backend, cov = self._backend(state), self.get_cov_var(state)
+        parts = [
+            psd.eigendecomposition(backend, cov[i, :, :])
+            for i in range(self.num_groups)
+        ]
+        both: Eigendecomposition = stacked(backend, parts)
+        return both
+
+    def left_multiply_matpower(
+        self,
+        state: FactorState,
+        x: Array,
+        exp: float,
+        damping_id: DampingId = DEFAULT_DAMPING_ID,
+    ) -> Array:
+        """Return ``(C_i + damping_i I)^exp @ x_i`` for each group ``i``.
+
+        Args:
+            state: The state.
+            x: ``[num_groups, n, k]``.
+            exp: A registered exponent.
+            damping_id: Its damping id.
+
+        Returns:
+            The products, of the shape and dtype of `x`.
+
+        Raises:
+            ShapeError: If the shape of `x` is another one.
+        """
+        backend = self._stack_backend(x, (self.num_groups, self.dimension, "k"))
+        power = self.get_matpower(state, exp, damping_id)
+        return backend.xp.astype(power.matmul(x), x.dtype)
+
+    def right_multiply_matpower(
+        self,
+        state: FactorState,
+        x: Array,
+        exp: float,
+        damping_id: DampingId = DEFAULT_DAMPING_ID,
+    ) -> Array:
+        """Return ``x_i @ (C_i + damping_i I)^exp``, with `x` ``[num_groups, k, n]``."""
+        backend = self._stack_backend(x, (self.num_groups, "k", self.dimension))
+        power = self.get_matpower(state, exp, damping_id)
+        return backend.xp.astype(power.matmul_right(x), x.dtype)
+
+    def _identity(self, backend: Backend, like: Array) -> Array:
+        return like * 0 + super()._identity(backend, like)
+
+    def _operator(self, backend: Backend, stored: Array) -> MatrixStackOperator:
+        return MatrixStackOperator(stored)
+
+    def _power(self, backend: Backend, cov: Array, damping: Array, exp: float) -> Array:
+        # Of the power 1 alone, which broadcasts; the others are of one matrix.
+        return super()._power(backend, cov, damping[:, None, None], exp)
+
+    def _witness(self, backend: Backend, statistic: Array) -> Array:
+        return diagonals(backend, statistic)
+
+    def _empty_eigendecomposition(
+        self, backend: Backend, like: Array
+    ) -> Eigendecomposition:
+        return Eigendecomposition(diagonals(backend, like) * 0, like * 0)
+
+    def _empty(self, backend: Backend, cov: MovingAverage) -> FactorState:
+        state = super()._empty(backend, cov)
+        dampings = tuple(self._zeros(backend, cov.total) for _ in self.damping_ids)
+        return state._replace(derived=state.derived._replace(dampings=dampings))
+
+    def _dampings(
+        self, backend: Backend, damping: Dampings, like: Array
+    ) -> dict[DampingId, Array]:
+        """Return for each damping id one damping for each group, ``[num_groups]``."""
+        ids, label = self.damping_ids, self.label
+        # Added to zeros: a new array for each id.
+        zeros = self._zeros(backend, like)
+        if isinstance(damping, Mapping) or not getattr(damping, "shape", ()):
+            same = as_dampings(backend, damping, ids, like, label)
+            return {key: zeros + value for key, value in same.items()}
+        check_shape(damping, (self.num_groups,), "damping", label)  # type: ignore[arg-type]
+        for extreme in (backend.xp.min, backend.xp.max):
+            as_scalar(backend, extreme(damping), like, "damping", label)
+        return dict.fromkeys(ids, zeros + damping)
+
+    def _zeros(self, backend: Backend, like: Array) -> Array:
+        device = backend.creation_device(like)
+        return backend.xp.zeros((self.num_groups,), dtype=like.dtype, device=device)
+
+    def _stack_backend(self, x: Array, shape: tuple[int | str, ...]) -> Backend:
+        """Return the backend of a stack of real numbers, its shape checked."""
+        backend = backend_for(self.label, x)
+        statistics_dtype(backend, x, "x", self.label)
+        check_shape(x, shape, "x", self.label)
+        return backend

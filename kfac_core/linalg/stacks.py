@@ -1,0 +1,62 @@
+"""Stacks of square matrices of one size, ``[count, n, n]``, each on its own.
+
+Products broadcast over the stack. What is factorised is so one matrix after another:
+a backend need not know stacks.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kfac_core.backend import Backend
+from kfac_core.linalg.operators import FullMatrixOperator
+from kfac_core.registry import backend_of
+from kfac_core.typing import Array
+
+
+class MatrixStackOperator(FullMatrixOperator):
+    """A stack of matrices: products, traces and all are of each.
+
+    Attributes:
+        matrix: ``[count, n, n]``.
+
+    Example:
+        >>> import numpy as np
+        >>> operator = MatrixStackOperator(np.asarray([[[2.0]], [[3.0]]]))
+        >>> operator.matmul(np.ones((2, 1, 4))).sum(axis=-1)
+        array([[ 8.],
+               [12.]])
+    """
+
+    @property
+    def domain_dimension(self) -> int:
+        """Number of rows and of columns of each matrix."""
+        return self.matrix.shape[-1]
+
+    def trace(self) -> Array:
+        """Return the trace of each, ``[count]``."""
+        backend = backend_of(self.matrix)
+        return backend.xp.sum(diagonals(backend, self.matrix), axis=-1)
+
+
+def diagonals(backend: Backend, stack: Array) -> Array:
+    """Return the diagonals ``[count, n]`` of ``[count, n, n]``."""
+    found: Array = backend.xp.linalg.diagonal(stack)
+    return found
+
+
+def stacked(backend: Backend, parts: Sequence[Any]) -> Any:
+    """Return nested tuples of arrays as one such tuple of stacks.
+
+    Args:
+        backend: Backend of the arrays.
+        parts: Nested tuples of the same structure and shapes; at least one.
+
+    Returns:
+        The same structure; each array has a leading axis over the parts.
+    """
+    first = parts[0]
+    if not isinstance(first, tuple):
+        return backend.xp.stack(list(parts))
+    fields = [stacked(backend, same) for same in zip(*parts, strict=True)]
+    # NamedTuples are made from positional fields, tuples from one iterable.
+    return type(first)(*fields) if hasattr(first, "_fields") else tuple(fields)
