@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from kfac_core.typing import Array
+from kfac_core.typing import Array, Uses
 
 TowerList: TypeAlias = Array | Sequence[Array]
 """A list over towers of arrays, or (r1.7) one array."""
@@ -30,3 +30,36 @@ def sources_of(data: Any) -> tuple[tuple[Array, ...], ...]:
         (((1, 2), (3, 4)), ((1,), (2,)), ((1,),))
     """
     return tuple(towers_of(source) for source in towers_of(data))
+
+
+def multi_use_towers_of(data: Any) -> tuple[Any, ...]:
+    """Return a tuple over towers, in which a list is the uses of one tower.
+
+    Example:
+        >>> multi_use_towers_of([[1, 2], [3, 4]])
+        (Uses(arrays=(1, 2)), Uses(arrays=(3, 4)))
+    """
+    return tuple(map(_as_uses, towers_of(data)))
+
+
+def multi_use_sources_of(data: Any) -> tuple[tuple[Any, ...], ...]:
+    """Return a tuple over sources of `multi_use_towers_of`.
+
+    Example:
+        >>> multi_use_sources_of([[[1, 2]], [[3, 4]]])
+        ((Uses(arrays=(1, 2)),), (Uses(arrays=(3, 4)),))
+    """
+    return tuple(multi_use_towers_of(source) for source in towers_of(data))
+
+
+def first_array(data: Any) -> Array:
+    """Return the first array in nested tuples over sources, towers and uses."""
+    while isinstance(data, tuple):
+        data = data[0]
+    array: Array = data
+    return array
+
+
+def _as_uses(tower: Any) -> Any:
+    is_list = isinstance(tower, tuple | list) and not isinstance(tower, Uses)
+    return Uses(tuple(tower)) if is_list else tower

@@ -6,28 +6,63 @@ state is a `KroneckerState` or a `SingleFactorState`.
 """
 
 from kfac_core.fisher_blocks.base import FisherBlock
-from kfac_core.fisher_blocks.convolution import ConvDiagonalFB, ConvKFCBasicFB
+from kfac_core.fisher_blocks.convolution import ConvKFCBasicFB
+from kfac_core.fisher_blocks.convolution_diagonal import ConvDiagonalFB
+from kfac_core.fisher_blocks.convolution_multi import ConvKFCBasicMultiIndepFB
+from kfac_core.fisher_blocks.depthwise_convolution import (
+    DepthwiseConvDiagonalFB,
+    DepthwiseConvKFCBasicFB,
+)
 from kfac_core.fisher_blocks.embedding import EmbeddingKFACFB
 from kfac_core.fisher_blocks.fully_connected import (
     FullyConnectedDiagonalFB,
     FullyConnectedKFACBasicFB,
 )
+from kfac_core.fisher_blocks.grouped_convolution import (
+    GroupedConvKFCBasicFB,
+)
 from kfac_core.fisher_blocks.kronecker import KroneckerProductFB, KroneckerState
+from kfac_core.fisher_blocks.multi import (
+    EmbeddingKFACMultiIndepFB,
+    FullyConnectedMultiIndepFB,
+    MultiUseFB,
+)
 from kfac_core.fisher_blocks.naive import FullFB, NaiveDiagonalFB, NaiveFullFB
+from kfac_core.fisher_blocks.scale_and_shift import (
+    ScaleAndShiftDiagonalFB,
+    ScaleAndShiftFB,
+    ScaleAndShiftFullFB,
+)
+from kfac_core.fisher_blocks.series import (
+    FullyConnectedSeriesFB,
+    SeriesFBApproximation,
+)
 from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
 
 __all__ = [
     "ConvDiagonalFB",
     "ConvKFCBasicFB",
+    "ConvKFCBasicMultiIndepFB",
+    "DepthwiseConvDiagonalFB",
+    "DepthwiseConvKFCBasicFB",
     "EmbeddingKFACFB",
+    "EmbeddingKFACMultiIndepFB",
     "FisherBlock",
     "FullFB",
     "FullyConnectedDiagonalFB",
     "FullyConnectedKFACBasicFB",
+    "FullyConnectedMultiIndepFB",
+    "FullyConnectedSeriesFB",
+    "GroupedConvKFCBasicFB",
     "KroneckerProductFB",
     "KroneckerState",
+    "MultiUseFB",
     "NaiveDiagonalFB",
     "NaiveFullFB",
+    "ScaleAndShiftDiagonalFB",
+    "ScaleAndShiftFB",
+    "ScaleAndShiftFullFB",
+    "SeriesFBApproximation",
     "SingleFactorFB",
     "SingleFactorState",
 ]

@@ -8,7 +8,7 @@ from kfac_core import moving_average
 from kfac_core.arguments import backend_for, statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
-from kfac_core.fisher_factors import DEFAULT_DAMPING_ID
+from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FactorState, FisherFactor
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.moving_average import MovingAverage
 from kfac_core.typing import Array, Params, Scalar
@@ -180,6 +180,19 @@ class FisherBlock(ABC, Generic[S]):
 
         On the parameters as one vector: the weights row-major, then the bias.
         """
+
+    def factors(self, state: S) -> dict[str, tuple[FisherFactor, FactorState]]:
+        """Return the factors that the block is made of, each with its state.
+
+        By the name that both have as fields of spec and state: ``input_factor`` and
+        ``output_factor``, or ``factor``. A block without such fields has none.
+        """
+        fields: dict[str, Any] = getattr(state, "_asdict", dict)()
+        return {
+            name: (getattr(self, name), part)
+            for name, part in fields.items()
+            if isinstance(part, FactorState)
+        }
 
     def _served(self) -> dict[str, Any]:
         """Return what a factor must serve so that this block can serve its own."""

@@ -2,11 +2,9 @@
 
 from dataclasses import dataclass
 
+from kfac_core.fisher_blocks.fully_connected import rows_factor
 from kfac_core.fisher_blocks.kronecker import KroneckerProductFB, KroneckerState
-from kfac_core.fisher_factors import (
-    EmbeddingInputKroneckerFactor,
-    FullyConnectedKroneckerFactor,
-)
+from kfac_core.fisher_factors import EmbeddingInputKroneckerFactor
 from kfac_core.statistics.embedding import RepeatedIds
 from kfac_core.typing import DTypeName, Scalar, Sources, Towers
 
@@ -24,6 +22,7 @@ class EmbeddingKFACFB(KroneckerProductFB):
         dtype: Dtype of the statistics of ids; by default that of `init`'s array.
         repeated_ids: How an id that is repeated within a case counts; see
             `kfac_core.fisher_factors.EmbeddingInputKroneckerFactor`.
+        diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.
 
     Example:
         >>> import numpy as np
@@ -41,6 +40,7 @@ class EmbeddingKFACFB(KroneckerProductFB):
     output_size: int
     dtype: DTypeName | None = None
     repeated_ids: RepeatedIds = "n_hot"
+    diagonal_approx_for_output: bool = False
 
     def __post_init__(self) -> None:
         """Make the factors, once."""
@@ -52,8 +52,9 @@ class EmbeddingKFACFB(KroneckerProductFB):
                 self.repeated_ids,
                 **self._factor_options("input"),
             ),
-            FullyConnectedKroneckerFactor(
+            rows_factor(
                 self.output_size,
+                diagonal=self.diagonal_approx_for_output,
                 data_name="outputs_grads",
                 **self._factor_options("output"),
             ),

@@ -1,14 +1,24 @@
 """Blocks of fully connected layers."""
 
 from dataclasses import dataclass
+from typing import Any
 
 from kfac_core.fisher_blocks.kronecker import KroneckerProductFB, KroneckerState
 from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
 from kfac_core.fisher_factors import (
+    DiagonalKroneckerFactor,
     FullyConnectedDiagonalFactor,
     FullyConnectedKroneckerFactor,
 )
 from kfac_core.typing import Scalar, Sources, Towers
+
+
+def rows_factor(
+    size: int, has_bias: bool = False, *, diagonal: bool, **options: Any
+) -> FullyConnectedKroneckerFactor | DiagonalKroneckerFactor:
+    """Return the factor of rows of one side, whole or its diagonal alone."""
+    make = DiagonalKroneckerFactor if diagonal else FullyConnectedKroneckerFactor
+    return make(size, has_bias, **options)
 
 
 @dataclass(frozen=True)
@@ -22,6 +32,10 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
         input_size: Length of a row of inputs.
         output_size: Length of a row of outputs.
         has_bias: Whether the layer has a bias: the last row of its parameters' matrix.
+        diagonal_approx_for_input: Whether to keep the diagonal of ``A`` alone. A
+            diagonal side is a snapshot, as the other one is; the original evaluates it
+            afresh at every product.
+        diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.
 
     Example:
         >>> import numpy as np
@@ -39,19 +53,23 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
     input_size: int
     output_size: int
     has_bias: bool = False
+    diagonal_approx_for_input: bool = False
+    diagonal_approx_for_output: bool = False
 
     def __post_init__(self) -> None:
         """Make the factors, once."""
         super().__post_init__()
         self._set_factors(
-            FullyConnectedKroneckerFactor(
+            rows_factor(
                 self.input_size,
                 self.has_bias,
+                diagonal=self.diagonal_approx_for_input,
                 data_name="inputs",
                 **self._factor_options("input"),
             ),
-            FullyConnectedKroneckerFactor(
+            rows_factor(
                 self.output_size,
+                diagonal=self.diagonal_approx_for_output,
                 data_name="outputs_grads",
                 **self._factor_options("output"),
             ),

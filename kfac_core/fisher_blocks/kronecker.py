@@ -203,8 +203,9 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None,
+        **of_inputs: Any,
     ) -> KroneckerState:
-        """Fold the data of the same cases into both factors, and their uses."""
+        """Fold data of the same cases, `of_inputs` into the input factor too."""
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = (g for source in sources for g in source)
         backend = backend_for(self.label, state.scale, *towers, *gradients)
@@ -212,17 +213,29 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
             check_paired(towers, source, self.label)
             for x, g in zip(towers, source, strict=True):
                 self._check_pair(x, g)
+        data, uses = (towers, sources), self._mean_uses(towers)
+        return self._fold(
+            backend, state, data, uses, ema_decay, ema_weight, **of_inputs
+        )
+
+    def _fold(
+        self,
+        backend: Backend,
+        state: KroneckerState,
+        data: tuple[Any, Any],
+        uses: float,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None,
+        **of_inputs: Any,
+    ) -> KroneckerState:
+        """Fold data of each factor, and the uses of a case, all of them or none."""
+        a, g, ema = state.input_factor, state.output_factor, (ema_decay, ema_weight)
         new = state._replace(
-            input_factor=self.input_factor.update_cov(
-                state.input_factor, towers, ema_decay, ema_weight
-            ),
-            output_factor=self.output_factor.update_cov(
-                state.output_factor, sources, ema_decay, ema_weight
-            ),
+            input_factor=self.input_factor.update_cov(a, data[0], *ema, **of_inputs),
+            output_factor=self.output_factor.update_cov(g, data[1], *ema),
         )
         if self.is_repeated:
-            uses = self._mean_uses(towers)
-            average = self._fold_uses(backend, state.uses, uses, ema_decay, ema_weight)
+            average = self._fold_uses(backend, state.uses, uses, *ema)
             new = new._replace(uses=average)
         return _whole(backend, new, state, "cov_ok")
 

@@ -7,43 +7,75 @@ dataclass without arrays; the state is a `FactorState`.
 
 from kfac_core.fisher_factors.base import FisherFactor
 from kfac_core.fisher_factors.convolution import (
-    ConvDiagonalFactor,
     ConvInputKroneckerFactor,
     ConvOutputKroneckerFactor,
 )
+from kfac_core.fisher_factors.convolution_diagonal import ConvDiagonalFactor
+from kfac_core.fisher_factors.convolution_multi import (
+    ConvInputMultiKF,
+    ConvOutputMultiKF,
+)
+from kfac_core.fisher_factors.convolution_sua import ConvInputSUAKroneckerFactor
 from kfac_core.fisher_factors.dense import (
     DenseSquareMatrixFactor,
     InverseProvidingFactor,
 )
+from kfac_core.fisher_factors.depthwise_convolution import (
+    DepthwiseConvDiagonalFactor,
+)
 from kfac_core.fisher_factors.diagonal import DiagonalFactor
+from kfac_core.fisher_factors.diagonal_kronecker import (
+    DiagonalKroneckerFactor,
+    DiagonalMultiKF,
+)
 from kfac_core.fisher_factors.embedding import EmbeddingInputKroneckerFactor
 from kfac_core.fisher_factors.fully_connected import (
     FullyConnectedDiagonalFactor,
     FullyConnectedKroneckerFactor,
 )
+from kfac_core.fisher_factors.grouped import (
+    GroupedKroneckerFactor,
+)
+from kfac_core.fisher_factors.multi import FullyConnectedMultiKF
 from kfac_core.fisher_factors.naive import (
     FullFactor,
     NaiveDiagonalFactor,
     NaiveFullFactor,
 )
 from kfac_core.fisher_factors.registration import DEFAULT_DAMPING_ID
+from kfac_core.fisher_factors.scale_and_shift import (
+    ScaleAndShiftDiagonalFactor,
+    ScaleAndShiftFactor,
+    ScaleAndShiftFullFactor,
+)
 from kfac_core.fisher_factors.state import Derived, FactorState
 
 __all__ = [
     "DEFAULT_DAMPING_ID",
     "ConvDiagonalFactor",
     "ConvInputKroneckerFactor",
+    "ConvInputMultiKF",
+    "ConvInputSUAKroneckerFactor",
     "ConvOutputKroneckerFactor",
+    "ConvOutputMultiKF",
     "DenseSquareMatrixFactor",
+    "DepthwiseConvDiagonalFactor",
     "Derived",
     "DiagonalFactor",
+    "DiagonalKroneckerFactor",
+    "DiagonalMultiKF",
     "EmbeddingInputKroneckerFactor",
     "FactorState",
     "FisherFactor",
     "FullFactor",
     "FullyConnectedDiagonalFactor",
     "FullyConnectedKroneckerFactor",
+    "FullyConnectedMultiKF",
+    "GroupedKroneckerFactor",
     "InverseProvidingFactor",
     "NaiveDiagonalFactor",
     "NaiveFullFactor",
+    "ScaleAndShiftDiagonalFactor",
+    "ScaleAndShiftFactor",
+    "ScaleAndShiftFullFactor",
 ]

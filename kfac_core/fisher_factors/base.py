@@ -99,9 +99,10 @@ class FisherFactor(Registration, ABC):
         )
         cov = moving_average.value(backend, state.cov, self.label)
         derived = self._derive(backend, cov, dampings)
-        ok = all_finite(backend, derived, state.computed)
         computed = backend.xp.ones_like(state.computed)
         new = state._replace(derived=derived, computed=computed)
+        new = new._replace(extra=self._derive_extra(backend, new, dampings))
+        ok = all_finite(backend, (new.derived, new.extra), state.computed)
 
         def error() -> Exception:
             trace = self._operator(backend, cov).trace()
@@ -250,6 +251,15 @@ class FisherFactor(Registration, ABC):
         self, backend: Backend, cov: Array, dampings: Mapping[DampingId, Array]
     ) -> Derived:
         """Compute all that is registered from the statistics."""
+
+    def _derive_extra(
+        self,
+        backend: Backend,
+        state: FactorState,
+        dampings: Mapping[DampingId, Array],
+    ) -> tuple[Any, ...]:
+        """Return ``extra`` of a state whose derived quantities are new."""
+        return state.extra
 
     @abstractmethod
     def _witness(self, backend: Backend, statistic: Array) -> Array:

@@ -1,17 +1,20 @@
 """Factors of fully connected layers."""
 
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 
 from kfac_core.arguments import as_sources, as_towers, check_paired, check_towers
+from kfac_core.backend import Backend
 from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
 from kfac_core.fisher_factors.diagonal import DiagonalFactor
+from kfac_core.fisher_factors.rows import RowsFactor
 from kfac_core.fisher_factors.state import FactorState
 from kfac_core.statistics.covariance import second_moment, squared_moment
-from kfac_core.typing import Scalar, Sources, Towers
+from kfac_core.typing import Array, Scalar, Sources, Towers
 
 
 @dataclass(frozen=True)
-class FullyConnectedKroneckerFactor(DenseSquareMatrixFactor):
+class FullyConnectedKroneckerFactor(RowsFactor, DenseSquareMatrixFactor):
     """Second moment of rows: one side of a fully connected layer's Fisher.
 
     Estimates ``A = E[a a']`` from layer inputs, or ``G = E[g g']`` from the gradients
@@ -37,54 +40,13 @@ class FullyConnectedKroneckerFactor(DenseSquareMatrixFactor):
                [-8.41176471]])
     """
 
-    size: int
-    has_bias: bool = False
-    data_name: str = field(default="tensors", kw_only=True)
-
     @property
     def dimension(self) -> int:
         """Length of a row, with the one for the bias."""
         return self.size + self.has_bias
 
-    def update_cov(
-        self,
-        state: FactorState,
-        tensors: Sources,
-        ema_decay: Scalar,
-        ema_weight: Scalar | None = None,
-    ) -> FactorState:
-        """Fold the second moment of a batch into the average.
-
-        Args:
-            state: The state; left as it is.
-            tensors: Rows ``[rows, size]``; or a tuple of these (towers, weighted by
-                their rows); or a tuple of such tuples (sources, summed).
-            ema_decay: What the weights of earlier batches are multiplied by, in
-                [0, 1].
-            ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
-                without debiasing.
-
-        Returns:
-            The new state.
-
-        Raises:
-            ShapeError: If an array is not ``[rows, size]``, or there is no row.
-            DTypeError: If an array is not real, or wider than the state.
-            NotFiniteError: If an array holds NaN or infinity. Under a trace the state
-                is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range.
-        """
-        sources = as_sources(tensors)
-        backend = self._backend(state, *(x for towers in sources for x in towers))
-        dtype, shape = state.cov.total.dtype, ("rows", self.size)
-        moments = []
-        for towers in sources:
-            rows = check_towers(
-                backend, towers, dtype, shape, self.data_name, self.label
-            )
-            moments.append(second_moment(backend, rows, has_bias=self.has_bias))
-        data = {self.data_name: sources}
-        return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
+    def _moment(self, backend: Backend, rows: Sequence[Array]) -> Array:
+        return second_moment(backend, rows, has_bias=self.has_bias)
 
 
 @dataclass(frozen=True)

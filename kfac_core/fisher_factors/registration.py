@@ -56,7 +56,12 @@ class Registration:
     def damping_ids(self) -> tuple[DampingId, ...]:
         """The distinct damping ids of all that is registered, in order."""
         ids = [damping_id for _, damping_id in self.matpowers]
-        return tuple(dict.fromkeys([*ids, *self.cholesky, *self.cholesky_inverse]))
+        others = (*self.cholesky, *self.cholesky_inverse, *self._more_damping_ids())
+        return tuple(dict.fromkeys([*ids, *others]))
+
+    def _more_damping_ids(self) -> tuple[DampingId, ...]:
+        """Return the damping ids of what a kind of factor serves beyond the others."""
+        return ()
 
     @property
     def stored_matpowers(self) -> tuple[tuple[float, DampingId], ...]:

@@ -1,6 +1,6 @@
 """The state that all factors have."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kfac_core.backend import Backend
 from kfac_core.errors import DTypeError, NotComputedError, ShapeError
@@ -42,6 +42,8 @@ class FactorState(NamedTuple):
         cov_ok: 0-d boolean: False if, under a trace, the last `update_cov` would have
             raised; it was then refused and nothing else changed.
         derived_ok: 0-d boolean: the same of the last `update_inverses`.
+        extra: What a kind of factor keeps beside these, a tuple of arrays; most keep
+            nothing.
     """
 
     cov: MovingAverage
@@ -49,6 +51,7 @@ class FactorState(NamedTuple):
     computed: Array
     cov_ok: Array
     derived_ok: Array
+    extra: tuple[Any, ...] = ()
 
     @property
     def ok(self) -> Array:

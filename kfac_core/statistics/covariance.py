@@ -42,12 +42,72 @@ def second_moment(
     return bordered(backend, moment, mean_over(backend, towers))
 
 
+def lagged_moment(
+    backend: Backend,
+    towers: Sequence[tuple[Sequence[Array], int]],
+    *,
+    has_bias: bool = False,
+) -> Array:
+    """Return ``X+' X- / (T N)``: of rows that follow one another, the later left.
+
+    Divided by all ``T N`` rows, and not by the ``(T - 1) N`` pairs: so the covariances
+    of no lag and of lag one are those of one positive semi-definite matrix.
+
+    Args:
+        backend: Backend of the towers.
+        towers: Of each, arrays that follow one another in time, ``T`` of ``[N, n]`` or
+            one ``[T * N, n]``; and ``T``. At least one row in all.
+        has_bias: Whether each row ends in a one that is not stored.
+
+    Returns:
+        ``[n, n]``, or ``[n + 1, n + 1]`` with bias; zero for one use.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.registry import backend_of
+        >>> rows = np.asarray([[1.0], [2.0], [4.0]])
+        >>> lagged_moment(backend_of(rows), [([rows], 3)], has_bias=True)
+        array([[3.33333333, 2.        ],
+               [1.        , 0.66666667]])
+    """
+    later: list[Array] = []
+    earlier: list[Array] = []
+    rows = 0
+    for parts, uses in towers:
+        rows += sum(x.shape[0] for x in parts)
+        if len(parts) > 1:
+            later, earlier = [*later, *parts[1:]], [*earlier, *parts[:-1]]
+        else:
+            cases = parts[0].shape[0] // uses
+            last = parts[0].shape[0] - cases
+            later, earlier = (
+                [*later, parts[0][cases:, :]],
+                [*earlier, parts[0][:last, :]],
+            )
+    pairs = zip(later, earlier, strict=True)
+    moment = _total([x.mT @ y for x, y in pairs]) / rows
+    if not has_bias:
+        return moment
+    column = _total([backend.xp.sum(x, axis=0) for x in later]) / rows
+    row = _total([backend.xp.sum(x, axis=0) for x in earlier]) / rows
+    return _framed(backend, moment, column, row, sum(x.shape[0] for x in later) / rows)
+
+
 def bordered(backend: Backend, moment: Array, mean: Array) -> Array:
     """Return ``[[moment, mean], [mean', 1]]``, ``[n + 1, n + 1]``."""
-    xp = backend.xp
-    one = xp.ones((1,), dtype=mean.dtype, device=backend.creation_device(mean))
-    upper = xp.concat([moment, mean[:, None]], axis=1)
-    return xp.concat([upper, xp.concat([mean, one])[None, :]], axis=0)
+    return _framed(backend, moment, mean, mean, 1.0)
+
+
+def squared_mean(
+    backend: Backend, towers: Sequence[Array], *, has_bias: bool = False
+) -> Array:
+    """Return the diagonal of `second_moment`, ``[n]`` or ``[n + 1]`` with bias."""
+    mean = mean_over(backend, [rows * rows for rows in towers])
+    if not has_bias:
+        return mean
+    device = backend.creation_device(mean)
+    one = backend.xp.ones((1,), dtype=mean.dtype, device=device)
+    return backend.xp.concat([mean, one])
 
 
 def squared_moment(
@@ -82,6 +142,16 @@ def mean_over(backend: Backend, towers: Sequence[Array]) -> Array:
     """Return the mean over the first axis of all towers."""
     count = sum(x.shape[0] for x in towers)
     return _total([backend.xp.sum(x, axis=0) for x in towers]) / count
+
+
+def _framed(
+    backend: Backend, matrix: Array, column: Array, row: Array, corner: float
+) -> Array:
+    """Return ``[[matrix, column], [row', corner]]``, ``[n + 1, n + 1]``."""
+    xp = backend.xp
+    one = xp.ones((1,), dtype=row.dtype, device=backend.creation_device(row))
+    upper = xp.concat([matrix, column[:, None]], axis=1)
+    return xp.concat([upper, xp.concat([row, one * corner])[None, :]], axis=0)
 
 
 def _total(parts: Sequence[Array]) -> Array:

@@ -10,11 +10,13 @@ from kfac_core.contrib.block_holder import (
 
 
 class FullyConnectedKFACBasicFB(KroneckerProductFB):
-    """`kfac_core.FullyConnectedKFACBasicFB` as in r1.10.
+    """`kfac_core.FullyConnectedKFACBasicFB` as in r1.10, and the options since.
 
     Args:
         layer_collection: What the block belongs to; may be None.
         has_bias: Whether the layer has a bias.
+        diagonal_approx_for_input: Whether the input factor is diagonal.
+        diagonal_approx_for_output: Whether the output factor is.
         **options: Fields of the spec.
 
     Example:
@@ -33,17 +35,26 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
     """
 
     def __init__(
-        self, layer_collection: Any, has_bias: bool = False, **options: Any
+        self,
+        layer_collection: Any,
+        has_bias: bool = False,
+        diagonal_approx_for_input: bool = False,
+        diagonal_approx_for_output: bool = False,
+        **options: Any,
     ) -> None:
         super().__init__(layer_collection, **options)
-        self._has_bias = has_bias
+        self._arguments = (
+            has_bias,
+            diagonal_approx_for_input,
+            diagonal_approx_for_output,
+        )
 
     def _make_spec(self, *data: Any) -> core.FullyConnectedKFACBasicFB:
         inputs, gradients = data
         return core.FullyConnectedKFACBasicFB(
             inputs[0].shape[-1],
             gradients[0][0].shape[-1],
-            self._has_bias,
+            *self._arguments,
             **self._options,
         )
 

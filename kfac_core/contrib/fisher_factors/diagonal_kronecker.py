@@ -1,0 +1,78 @@
+"""Diagonal Kronecker factors, with the original's constructors."""
+
+from typing import Any
+
+from kfac_core import fisher_factors as core
+from kfac_core.contrib.factor_holder import DiagonalFactor
+from kfac_core.contrib.forms import (
+    SourceList,
+    first_array,
+    multi_use_sources_of,
+    sources_of,
+)
+from kfac_core.registry import backend_of
+from kfac_core.typing import Array, DTypeName
+
+
+class DiagonalKroneckerFactor(DiagonalFactor):
+    """`kfac_core.DiagonalKroneckerFactor` as in the original of 2022.
+
+    Of dense rows: ids have the factor `EmbeddingInputKroneckerFactor`.
+
+    Args:
+        tensors: List over sources of lists over towers of ``[batch, n]``.
+        has_bias: Whether each row ends in a one.
+        dtype: Dtype of the statistics; by default that of the rows.
+        **options: Fields of the spec.
+    """
+
+    forms = (sources_of,)
+
+    def __init__(
+        self,
+        tensors: SourceList,
+        has_bias: bool = False,
+        dtype: DTypeName | None = None,
+        **options: Any,
+    ) -> None:
+        sources = sources_of(tensors)
+        like = _like(sources[0][0], dtype)
+        spec = core.DiagonalKroneckerFactor(like.shape[-1], has_bias, **options)
+        super().__init__(spec, (sources,), like)
+
+
+class DiagonalMultiKF(DiagonalFactor):
+    """`kfac_core.DiagonalMultiKF` as in the original of 2022.
+
+    Args:
+        tensors: As in `DiagonalKroneckerFactor`, each tower of ``[T * batch, n]`` (time
+            slow), ``[T, batch, n]``, or a list over uses of ``[batch, n]``.
+        num_uses: ``T``, or None.
+        has_bias: Whether each row ends in a one.
+        dtype: Dtype of the statistics; by default that of the rows.
+        **options: Fields of the spec.
+    """
+
+    forms = (multi_use_sources_of,)
+
+    def __init__(
+        self,
+        tensors: SourceList,
+        num_uses: int | None,
+        has_bias: bool = False,
+        dtype: DTypeName | None = None,
+        **options: Any,
+    ) -> None:
+        sources = multi_use_sources_of(tensors)
+        like = _like(first_array(sources), dtype)
+        size = like.shape[-1]
+        spec = core.DiagonalMultiKF(size, has_bias, num_uses, **options)
+        super().__init__(spec, (sources,), like)
+
+
+def _like(rows: Array, dtype: DTypeName | None) -> Array:
+    """Return rows in the dtype that statistics are to have."""
+    if dtype is None:
+        return rows
+    xp = backend_of(rows).xp
+    return xp.astype(rows, getattr(xp, dtype))

@@ -1,0 +1,263 @@
+"""Blocks of layers that every case uses several times: shared layers."""
+
+from abc import abstractmethod
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from kfac_core.arguments import as_sources, as_towers, backend_for
+from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.fisher_blocks.kronecker import KroneckerProductFB, KroneckerState
+from kfac_core.fisher_factors import (
+    DiagonalMultiKF,
+    EmbeddingInputKroneckerFactor,
+    FullyConnectedMultiKF,
+)
+from kfac_core.statistics.embedding import RepeatedIds
+from kfac_core.typing import Array, DTypeName, Scalar, Uses
+from kfac_core.uses import (
+    MultiSources,
+    MultiTowers,
+    arrays_of,
+    check_num_uses,
+    in_parts,
+)
+
+
+@dataclass(frozen=True)
+class MultiUseFB(KroneckerProductFB):
+    """Abstract base of the Kronecker blocks of shared layers without locations.
+
+    ``c`` is the number of uses ``T``; batches may differ in it, and ``c`` is then their
+    weighted mean, as that of any statistics.
+    """
+
+    is_repeated: ClassVar[bool] = True
+
+    @property
+    @abstractmethod
+    def num_uses(self) -> int | None:
+        """``T``, or None where the data say it: a field of each block."""
+
+    def __post_init__(self) -> None:
+        """Check the number of uses.
+
+        Raises:
+            ArgumentError: If it is no positive integer.
+        """
+        super().__post_init__()
+        check_num_uses(self.num_uses, self.label)
+
+    def update_covs(
+        self,
+        state: KroneckerState,
+        inputs: MultiTowers,
+        outputs_grads: MultiSources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+    ) -> KroneckerState:
+        """Fold a batch into the statistics of both factors.
+
+        Args:
+            state: The state; left as it is.
+            inputs: One tower, in a form of `kfac_core.uses`: for each use of each case
+                a row, or for an embedding an id or a row of ids; or a tuple of these
+                (towers, weighted by their rows).
+            outputs_grads: Gradients of the summed loss for the outputs of all uses, a
+                row for each, likewise, and in any of these forms; or a tuple of these
+                (towers); or a tuple of such tuples (sources, summed).
+            ema_decay: What the weights of earlier batches are multiplied by, in
+                [0, 1].
+            ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
+                without debiasing.
+
+        Returns:
+            The new state.
+
+        Raises:
+            ShapeError: If an array has another shape, towers do not match, or there
+                is no case.
+            DTypeError: If an array has another kind of numbers, or is wider than the
+                state.
+            NotFiniteError: If an array holds NaN or infinity. Under a trace the state
+                is kept, with ``ok`` False.
+            ArgumentError: If the number of uses is not known, not `num_uses`, or not
+                the same for all data; or if an id, the decay or the weight is out of
+                range.
+        """
+        towers, sources = as_towers(inputs), as_sources(outputs_grads)
+        all_data = (towers, *sources)
+        arrays = (x for data in all_data for tower in data for x in arrays_of(tower))
+        backend = backend_for(self.label, state.scale, *arrays)
+        parts, rows, uses = self._in_time(backend, towers, "inputs")
+        for source in sources:
+            _, others, found = self._in_time(backend, source, "outputs_grads")
+            if found != uses:
+                msg = (
+                    f"{self.label}: the inputs have {uses} uses and outputs_grads"
+                    f" {found}; give both for the same uses"
+                )
+                raise ArgumentError(msg)
+            if others != rows:
+                msg = (
+                    f"{self.label}: the inputs have {rows} rows (one number a tower,"
+                    f" over all uses) and outputs_grads {others}; give both for the"
+                    " same cases"
+                )
+                raise ShapeError(msg)
+        data = (self._input_data(towers, parts), sources)
+        return self._fold(backend, state, data, uses, ema_decay, ema_weight)
+
+    def _in_time(
+        self, backend: Backend, towers: tuple[Any, ...], argument: str
+    ) -> tuple[tuple[Array, ...], list[int], int]:
+        """Return the arrays of all towers, the rows of each, and ``T``."""
+        parts: list[Array] = []
+        rows, counts = [], []
+        for tower in towers:
+            rank = self._input_rank(tower) if argument == "inputs" else 2
+            found, uses = in_parts(
+                backend, tower, rank, self.num_uses, argument, self.label
+            )
+            parts.extend(found)
+            rows.append(sum(x.shape[0] for x in found))
+            counts.append(uses)
+        if len(set(counts)) != 1:
+            msg = (
+                f"{self.label}: the towers of {argument} have {counts} uses, expected"
+                " at least one tower, and as many uses in each"
+            )
+            raise ArgumentError(msg)
+        return tuple(parts), rows, counts[0]
+
+    def _input_rank(self, tower: Any) -> int:
+        """Return the number of axes of one use's inputs."""
+        return 2
+
+    def _input_data(self, towers: tuple[Any, ...], parts: tuple[Array, ...]) -> Any:
+        """Return what the input factor is updated with."""
+        return towers
+
+    def _rows_factor(
+        self, size: int, has_bias: bool, side: str, *, diagonal: bool = False
+    ) -> FullyConnectedMultiKF | DiagonalMultiKF:
+        """Return the factor of the rows of one side, ``"input"`` or ``"output"``."""
+        make = DiagonalMultiKF if diagonal else FullyConnectedMultiKF
+        name = "inputs" if side == "input" else "outputs_grads"
+        options = self._factor_options(side)
+        return make(size, has_bias, self.num_uses, data_name=name, **options)
+
+
+@dataclass(frozen=True)
+class FullyConnectedMultiIndepFB(MultiUseFB):
+    """K-FAC of a shared fully connected layer, its uses taken to be independent.
+
+    ``F = T kron(E[a a'], E[g g'])``, the means over cases and uses (Martens, Ba &
+    Johnson, 2018, section 3.4). Where a side is diagonal, it is a snapshot, as the
+    other one is; the original evaluates it afresh at every product.
+
+    Attributes:
+        input_size: Length of a row of inputs.
+        output_size: Length of a row of outputs.
+        has_bias: Whether the layer has a bias: the last row of its parameters' matrix.
+        num_uses: ``T``, or None where the data say it; see `kfac_core.uses`.
+        diagonal_approx_for_input: Whether to keep the diagonal of ``A`` alone.
+        diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.
+
+    Example:
+        >>> import numpy as np
+        >>> block = FullyConnectedMultiIndepFB(2, 1, num_uses=3)
+        >>> x = np.asarray([[1, 0], [2, 1], [0, 1], [1, 1], [2, 0], [1, 2.0]])
+        >>> g = np.asarray([[1], [-1], [0.5], [-0.5], [1], [2]])
+        >>> state = block.update_covs(block.init(like=g), x, g, ema_decay=0.0)
+        >>> state = block.update_inverses(state, damping=0.3)
+        >>> block.multiply_inverse(state, np.asarray([[1.0], [2.0]])).round(6)
+        array([[-0.012779],
+               [ 0.293391]])
+    """
+
+    input_size: int
+    output_size: int
+    has_bias: bool = False
+    num_uses: int | None = None
+    diagonal_approx_for_input: bool = False
+    diagonal_approx_for_output: bool = False
+
+    def __post_init__(self) -> None:
+        """Make the factors, once."""
+        super().__post_init__()
+        self._set_factors(
+            self._rows_factor(
+                self.input_size,
+                self.has_bias,
+                "input",
+                diagonal=self.diagonal_approx_for_input,
+            ),
+            self._rows_factor(
+                self.output_size,
+                False,
+                "output",
+                diagonal=self.diagonal_approx_for_output,
+            ),
+        )
+
+
+@dataclass(frozen=True)
+class EmbeddingKFACMultiIndepFB(MultiUseFB):
+    """K-FAC of a shared embedding, its uses taken to be independent.
+
+    As `FullyConnectedMultiIndepFB`, the input factor that of `EmbeddingKFACFB`.
+
+    Attributes:
+        vocab_size: Number of ids, rows of the parameters.
+        output_size: Length of an embedding, columns of the parameters.
+        dtype: Dtype of the statistics of ids; by default that of `init`'s array.
+        repeated_ids: How an id that is repeated within one use of a case counts; see
+            `kfac_core.fisher_factors.EmbeddingInputKroneckerFactor`.
+        num_uses: ``T``, or None where the data say it. Ids are ``[T * N]``,
+            ``[T, N]``, ``[T, N, m]`` for ``m`` ids a use, or `Uses` of ``[N]`` or
+            ``[N, m]``.
+        diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.
+
+    Example:
+        >>> import numpy as np
+        >>> block = EmbeddingKFACMultiIndepFB(vocab_size=3, output_size=1)
+        >>> ids, g = np.asarray([[0, 1], [1, 1]]), np.ones((2, 2, 1))
+        >>> state = block.update_covs(block.init(like=g), ids, g, ema_decay=0.0)
+        >>> block.full_fisher_block(state).diagonal()
+        array([0.5, 1.5, 0. ])
+    """
+
+    vocab_size: int
+    output_size: int
+    dtype: DTypeName | None = None
+    repeated_ids: RepeatedIds = field(default="n_hot", kw_only=True)
+    num_uses: int | None = None
+    diagonal_approx_for_output: bool = False
+
+    def __post_init__(self) -> None:
+        """Make the factors, once."""
+        super().__post_init__()
+        self._set_factors(
+            EmbeddingInputKroneckerFactor(
+                self.vocab_size,
+                self.dtype,
+                self.repeated_ids,
+                **self._factor_options("input"),
+            ),
+            self._rows_factor(
+                self.output_size,
+                False,
+                "output",
+                diagonal=self.diagonal_approx_for_output,
+            ),
+        )
+
+    def _input_rank(self, tower: Any) -> int:
+        if isinstance(tower, Uses):
+            return tower.arrays[0].ndim if tower.arrays else 1
+        return 2 if tower.ndim == 3 else 1
+
+    def _input_data(self, towers: tuple[Any, ...], parts: tuple[Array, ...]) -> Any:
+        # To the factor, the uses of a case are cases of their own.
+        return parts

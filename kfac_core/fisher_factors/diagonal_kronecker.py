@@ -1,0 +1,61 @@
+"""Diagonal Kronecker factors: one side of a layer's Fisher, kept as its diagonal."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kfac_core.backend import Backend
+from kfac_core.fisher_factors.diagonal import DiagonalFactor
+from kfac_core.fisher_factors.rows import MultiUseRowsFactor, RowsFactor
+from kfac_core.statistics.covariance import squared_mean
+from kfac_core.typing import Array
+
+
+@dataclass(frozen=True)
+class DiagonalKroneckerFactor(RowsFactor, DiagonalFactor):
+    """Diagonal of the second moment of rows.
+
+    `FullyConnectedKroneckerFactor` without what is off the diagonal: the mean of the
+    square of each entry. The original's mode for ids is
+    `EmbeddingInputKroneckerFactor`.
+
+    Attributes:
+        size: Length of a row.
+        has_bias: Whether each row ends in a one that is not stored.
+        data_name: What the rows are called in messages.
+
+    Example:
+        >>> import numpy as np
+        >>> factor = DiagonalKroneckerFactor(2, has_bias=True)
+        >>> rows = np.asarray([[1.0, 2.0], [3.0, 4.0]])
+        >>> state = factor.update_cov(factor.init(rows), rows, ema_decay=0.95)
+        >>> factor.get_cov_var(state)
+        array([ 5., 10.,  1.])
+    """
+
+    @property
+    def cov_shape(self) -> tuple[int, ...]:
+        """Length of a row, with the one for the bias."""
+        return (self.size + self.has_bias,)
+
+    def _moment(self, backend: Backend, rows: Sequence[Array]) -> Array:
+        return squared_mean(backend, rows, has_bias=self.has_bias)
+
+
+@dataclass(frozen=True)
+class DiagonalMultiKF(MultiUseRowsFactor, DiagonalKroneckerFactor):
+    """`DiagonalKroneckerFactor` of a shared layer: over the rows of all uses.
+
+    Attributes:
+        size: Length of a row.
+        has_bias: Whether each row ends in a one that is not stored.
+        num_uses: ``T``, or None where the data say it; see `kfac_core.uses`.
+        data_name: What the rows are called in messages.
+
+    Example:
+        >>> import numpy as np
+        >>> factor = DiagonalMultiKF(1)
+        >>> rows = np.asarray([[[1.0]], [[3.0]]])
+        >>> state = factor.update_cov(factor.init(rows), rows, ema_decay=0.95)
+        >>> factor.get_cov_var(state)
+        array([5.])
+    """

@@ -1,0 +1,315 @@
+"""The factor of a fully connected layer that every case uses several times."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any, NamedTuple, Self
+
+from kfac_core import moving_average
+from kfac_core.arguments import as_sources, as_statistics
+from kfac_core.backend import Backend
+from kfac_core.errors import ShapeError
+from kfac_core.fisher_factors.fully_connected import FullyConnectedKroneckerFactor
+from kfac_core.fisher_factors.registration import DEFAULT_DAMPING_ID
+from kfac_core.fisher_factors.rows import MultiUseRowsFactor
+from kfac_core.fisher_factors.state import FactorState
+from kfac_core.linalg import psd
+from kfac_core.linalg.series import (
+    Option1Quants,
+    Option2Quants,
+    option1_quants,
+    option2_quants,
+)
+from kfac_core.moving_average import MovingAverage
+from kfac_core.state import select
+from kfac_core.statistics.covariance import lagged_moment
+from kfac_core.typing import Array, DampingId, Scalar
+from kfac_core.uses import MultiSources, arrays_of, in_parts
+
+
+class LaggedExtra(NamedTuple):
+    """``extra`` of a `FullyConnectedMultiKF`'s state.
+
+    Attributes:
+        cov_dt1: Weighted sum of the lag-one statistics ``[n, n]``, one or none; the
+            sum of the weights is that of ``cov``.
+        option1: One for each of ``option1quants``, as of the last `update_inverses`.
+        option2: One for each of ``option2quants``, likewise.
+    """
+
+    cov_dt1: tuple[Array, ...]
+    option1: tuple[Option1Quants, ...]
+    option2: tuple[Option2Quants, ...]
+
+
+@dataclass(frozen=True)
+class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
+    """Second moment of the rows of all uses of a shared layer, and that of lag one.
+
+    ``C0`` is the mean of ``x_t x_t'`` over cases and uses, ``C1`` that of
+    ``x_(t+1) x_t'``, divided by all rows too (Martens, Ba & Johnson, 2018, section
+    3.5). Option 1 keeps the sign of eigenvalues, where the original takes negative
+    correlation for positive; and neither option changes what the other reads.
+
+    Attributes:
+        size: Length of a row.
+        has_bias: Whether each row ends in a one that is not stored.
+        num_uses: ``T``, or None where the data say it; see `kfac_core.uses`. Needed
+            with lag one alone.
+        cov_dt1: Whether to keep ``C1``. Options do, and keep the eigendecomposition of
+            ``C0`` that they share.
+        option1quants: Damping ids for which to keep what option 1 needs; see
+            `kfac_core.linalg.series`.
+        option2quants: The same for option 2.
+        absolute_eigenvalues: Whether option 1 drops the sign of eigenvalues, as the
+            original does.
+        data_name: What the rows are called in messages.
+
+    Example:
+        >>> import numpy as np
+        >>> factor = FullyConnectedMultiKF(1, num_uses=3).register_option1quants()
+        >>> rows = np.asarray([[1.0], [2.0], [4.0]])
+        >>> state = factor.update_cov(factor.init(rows), rows, ema_decay=0.95)
+        >>> factor.get_cov(state), factor.get_cov_dt1(state)
+        (array([[7.]]), array([[3.33333333]]))
+        >>> state = factor.update_inverses(state, damping=1.0)
+        >>> factor.get_option1quants(state).psi.round(6)
+        array([0.416667])
+    """
+
+    cov_dt1: bool = field(default=False, kw_only=True)
+    option1quants: tuple[DampingId, ...] = field(default=(), kw_only=True)
+    option2quants: tuple[DampingId, ...] = field(default=(), kw_only=True)
+    absolute_eigenvalues: bool = field(default=False, kw_only=True)
+
+    def __post_init__(self) -> None:
+        """Ask for what the options need."""
+        super().__post_init__()
+        if self.option1quants or self.option2quants:
+            object.__setattr__(self, "cov_dt1", True)
+            object.__setattr__(self, "eigendecomposition", True)
+
+    @property
+    def served(self) -> str:
+        """What is served, in words, for messages."""
+        return (
+            f"{super().served}, option1quants {list(self.option1quants)}, option2quants"
+            f" {list(self.option2quants)}"
+        )
+
+    def register_cov_dt1(self) -> Self:
+        """Return a spec that keeps ``C1``; its state is one of its own `init`."""
+        return replace(self, cov_dt1=True)
+
+    def register_option1quants(
+        self, damping_id: DampingId = DEFAULT_DAMPING_ID
+    ) -> Self:
+        """Return a spec that keeps what option 1 needs, and ``C1``."""
+        ids = dict.fromkeys([*self.option1quants, damping_id])
+        return replace(self, option1quants=tuple(ids))
+
+    def register_option2quants(
+        self, damping_id: DampingId = DEFAULT_DAMPING_ID
+    ) -> Self:
+        """Return a spec that keeps what option 2 needs, and ``C1``."""
+        ids = dict.fromkeys([*self.option2quants, damping_id])
+        return replace(self, option2quants=tuple(ids))
+
+    def get_cov_dt1(self, state: FactorState) -> Array:
+        """Return ``C1``, the later use on the left, ``[n, n]``.
+
+        Raises:
+            NotRegisteredError: If the spec does not keep it.
+            NotComputedError: If there are no statistics yet.
+        """
+        backend = self._backend(state)
+        if not self.cov_dt1:
+            raise self._not_registered(None, "cov_dt1")
+        return self._lagged_value(backend, state)
+
+    def get_option1quants(
+        self, state: FactorState, damping_id: DampingId = DEFAULT_DAMPING_ID
+    ) -> Option1Quants:
+        """Return ``(lmat, psi)`` as stored; errors as in `get_matpower`."""
+        self._computed(state)
+        if damping_id not in self.option1quants:
+            raise self._not_registered(damping_id, "option1quants")
+        return _extra(state).option1[self.option1quants.index(damping_id)]
+
+    def get_option2quants(
+        self, state: FactorState, damping_id: DampingId = DEFAULT_DAMPING_ID
+    ) -> Option2Quants:
+        """Return ``(pmat, kmat, mu)`` as stored; errors as in `get_matpower`."""
+        self._computed(state)
+        if damping_id not in self.option2quants:
+            raise self._not_registered(damping_id, "option2quants")
+        return _extra(state).option2[self.option2quants.index(damping_id)]
+
+    def init_inverses(self, state: FactorState) -> FactorState:
+        """Return `state` with its statistics, and nothing computed from them yet.
+
+        Raises:
+            ShapeError: If this spec keeps ``C1`` and the state has none.
+        """
+        new = super().init_inverses(state)
+        if not self.cov_dt1:
+            return new
+        self._check_lagged(state)
+        extra = _extra(new)._replace(cov_dt1=_extra(state).cov_dt1)
+        return new._replace(extra=extra)
+
+    def update_cov(
+        self,
+        state: FactorState,
+        tensors: MultiSources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+    ) -> FactorState:
+        """Fold the second moments of a batch into the averages.
+
+        Args:
+            state: The state; left as it is.
+            tensors: One tower, in a form of `kfac_core.uses`, a row of `size` for each
+                use of each case; or a tuple of these (towers, weighted by their rows);
+                or a tuple of such tuples (sources, summed).
+            ema_decay: What the weights of earlier batches are multiplied by, in
+                [0, 1].
+            ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
+                without debiasing.
+
+        Returns:
+            The new state.
+
+        Raises:
+            ShapeError: If an array has another shape, or there is no row.
+            DTypeError: If an array is not real, or wider than the state.
+            NotFiniteError: If an array holds NaN or infinity. Under a trace the state
+                is kept, with ``ok`` False.
+            ArgumentError: If the number of uses is not known or not `num_uses`, or the
+                decay or the weight is out of range.
+        """
+        sources = as_sources(tensors)
+        new = super().update_cov(state, sources, ema_decay, ema_weight)
+        if not self.cov_dt1:
+            return new
+        arrays = (x for towers in sources for tower in towers for x in arrays_of(tower))
+        backend = self._backend(state, *arrays)
+        sample = self._lagged(backend, state, sources[0])
+        for towers in sources[1:]:
+            sample = sample + self._lagged(backend, state, towers)
+        decay, weight = moving_average.weights_of(
+            backend,
+            ema_decay,
+            ema_weight,
+            state.cov.total,
+            self.label,
+            zero_debias=self.zero_debias,
+        )
+        old = _extra(state)
+        total = old.cov_dt1[0] * decay + sample * weight
+        extra = old._replace(cov_dt1=(total,))
+        if backend.is_traced(new.cov_ok):
+            extra = select(backend, new.cov_ok, extra, old)
+        return new._replace(extra=extra)
+
+    def _more_damping_ids(self) -> tuple[DampingId, ...]:
+        return (*self.option1quants, *self.option2quants)
+
+    def _lagged(
+        self, backend: Backend, state: FactorState, towers: tuple[Any, ...]
+    ) -> Array:
+        """Return the lag-one statistics of a source, its form checked already."""
+        dtype = state.cov.total.dtype
+        in_time = []
+        for tower in towers:
+            parts, uses = in_parts(
+                backend, tower, 2, self.num_uses, self.data_name, self.label
+            )
+            rows = [
+                as_statistics(backend, x, dtype, self.data_name, self.label)
+                for x in parts
+            ]
+            in_time.append((rows, uses))
+        return lagged_moment(backend, in_time, has_bias=self.has_bias)
+
+    def _lagged_value(self, backend: Backend, state: FactorState) -> Array:
+        # Both averages have the same weights.
+        lagged = MovingAverage(_extra(state).cov_dt1[0], state.cov.weight)
+        return moving_average.value(backend, lagged, self.label)
+
+    def _empty(self, backend: Backend, cov: MovingAverage) -> FactorState:
+        def matrix() -> Array:
+            return backend.xp.zeros_like(cov.total)
+
+        def vector() -> Array:
+            return psd.diagonal(backend, matrix()) * 0
+
+        extra = LaggedExtra(
+            cov_dt1=(matrix(),) if self.cov_dt1 else (),
+            option1=tuple(
+                Option1Quants(matrix(), vector()) for _ in self.option1quants
+            ),
+            option2=tuple(
+                Option2Quants(matrix(), matrix(), vector()) for _ in self.option2quants
+            ),
+        )
+        return super()._empty(backend, cov)._replace(extra=extra)
+
+    def _derive_extra(
+        self,
+        backend: Backend,
+        state: FactorState,
+        dampings: Mapping[DampingId, Array],
+    ) -> LaggedExtra:
+        extra = _extra(state)
+        if not self.option1quants and not self.option2quants:
+            return extra
+        (eigen,) = state.derived.eigendecompositions
+        lagged = self._lagged_value(backend, state)
+        roots = {
+            key: psd.eigen_power(backend, eigen, dampings[key], -0.5)
+            for key in dict.fromkeys([*self.option1quants, *self.option2quants])
+        }
+        return extra._replace(
+            option1=tuple(
+                option1_quants(
+                    backend,
+                    roots[key],
+                    lagged,
+                    absolute_eigenvalues=self.absolute_eigenvalues,
+                )
+                for key in self.option1quants
+            ),
+            option2=tuple(
+                option2_quants(backend, roots[key], lagged)
+                for key in self.option2quants
+            ),
+        )
+
+    def _backend(self, state: FactorState, *data: Array) -> Backend:
+        backend = super()._backend(state, *data)
+        self._check_lagged(state)
+        found = tuple(map(len, _extra(state)[1:]))
+        expected = (len(self.option1quants), len(self.option2quants))
+        if found != expected:
+            msg = (
+                f"{self.label}: the state keeps {found} quantities of options 1 and 2,"
+                f" expected {expected}; it was made by a spec that serves others: use"
+                " init_inverses of this one"
+            )
+            raise ShapeError(msg)
+        return backend
+
+    def _check_lagged(self, state: FactorState) -> None:
+        if len(_extra(state).cov_dt1) != int(self.cov_dt1):
+            msg = (
+                f"{self.label}: the state {'lacks' if self.cov_dt1 else 'has'}"
+                " statistics of lag one; it was made by another spec: use init of this"
+                " one"
+            )
+            raise ShapeError(msg)
+
+
+def _extra(state: FactorState) -> LaggedExtra:
+    """Return what a state keeps of lag one; nothing if another factor made it."""
+    extra = state.extra
+    return extra if isinstance(extra, LaggedExtra) else LaggedExtra((), (), ())
