@@ -11,7 +11,7 @@ from kfac_core.contrib.factor_holder import FisherFactor as FactorHolder
 from kfac_core.contrib.forms import sources_of, towers_of
 from kfac_core.errors import ArgumentError, NotComputedError
 from kfac_core.fisher_factors import FactorState
-from kfac_core.typing import Array, Params, Scalar
+from kfac_core.typing import Array, Key, Params, Scalar
 
 
 class FisherBlock(ABC):
@@ -109,13 +109,14 @@ class FisherBlock(ABC):
         Returns:
             Called bare it uses what is registered; called with new data (for a layer
             the inputs and the gradients, for a naive block the gradients and the batch
-            size) that.
+            size) that. Where it draws a sample it takes a ``key``.
         """
 
-        def op(*data: Any) -> None:
+        def op(*data: Any, key: Key = None) -> None:
             given = self._arrange(*data) if data else self._data
+            drawn = {} if key is None else {"key": key}
             self._state = self._served.update_covs(
-                self.state, *given, ema_decay=ema_decay, ema_weight=ema_weight
+                self.state, *given, ema_decay=ema_decay, ema_weight=ema_weight, **drawn
             )
 
         return op

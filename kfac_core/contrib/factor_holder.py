@@ -9,7 +9,7 @@ from kfac_core.contrib.damping_functions import DampingFunc, damping_of, id_of
 from kfac_core.errors import NotComputedError
 from kfac_core.linalg.operators import LinearOperator
 from kfac_core.linalg.psd import Eigendecomposition
-from kfac_core.typing import Array, DampingId, Scalar
+from kfac_core.typing import Array, DampingId, Key, Scalar
 
 
 class FisherFactor:
@@ -73,13 +73,15 @@ class FisherFactor:
 
         Returns:
             Called bare it uses the arrays of the constructor; called with new arrays
-            of the same structure, those. It returns the statistics as they are stored.
+            of the same structure, those. Where it draws a sample it takes a ``key``. It
+            returns the statistics as they are stored.
         """
 
-        def op(*data: Any) -> Array:
+        def op(*data: Any, key: Key = None) -> Array:
             given = self._arrange(*data) if data else self._data
+            drawn = {} if key is None else {"key": key}
             self.state = self._served.update_cov(
-                self.state, *given, ema_decay=ema_decay, ema_weight=ema_weight
+                self.state, *given, ema_decay=ema_decay, ema_weight=ema_weight, **drawn
             )
             return self.get_cov_var()
 

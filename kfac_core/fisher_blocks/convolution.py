@@ -1,25 +1,19 @@
-"""Blocks of convolutions in 1, 2 and 3 spatial dimensions."""
+"""KFC: the Kronecker block of convolutions in 1, 2 and 3 spatial dimensions."""
 
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from kfac_core import moving_average
-from kfac_core.arguments import (
-    as_scalar,
-    as_towers,
-    backend_for,
-)
-from kfac_core.damping import normalize_damping
+from kfac_core.errors import ArgumentError
 from kfac_core.fisher_blocks.kronecker import KroneckerProductFB, KroneckerState
-from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
 from kfac_core.fisher_factors import (
-    ConvDiagonalFactor,
     ConvInputKroneckerFactor,
+    ConvInputSUAKroneckerFactor,
     ConvOutputKroneckerFactor,
 )
-from kfac_core.state import select
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
-from kfac_core.typing import Array, Scalar, Sources, Towers
+from kfac_core.statistics.convolution_mask import PatchMask
+from kfac_core.statistics.convolution_sua import PixelWeights
+from kfac_core.typing import Array, Key, Scalar, Sources, Towers
 
 
 @dataclass(frozen=True)
@@ -43,6 +37,18 @@ class ConvKFCBasicFB(KroneckerProductFB):
         extract_patches_fn: One of the original's names: see
             `kfac_core.statistics.patch_functions`.
         has_bias: Whether the layer has a bias.
+        sub_sample_inputs: Whether each update of ``A`` draws some of the cases:
+            `update_covs` then takes a ``key``. ``G`` is of all cases.
+        sub_sample_patches: Whether it draws some of the patches, likewise.
+        use_sua_approx_for_input_factor: Whether pixels are taken to be spatially
+            uncorrelated: ``A`` is then a `ConvInputSUAKroneckerFactor`, which serves
+            powers alone, and takes neither a mask nor a sample.
+        patch_mask: As in `ConvInputKroneckerFactor`, as are the sizes of a sample.
+        inputs_fraction: As there.
+        max_patches: As there.
+        max_patches_per_dimension: As there.
+        pixel_weights: As in `ConvInputSUAKroneckerFactor`, for the approximation of
+            uncorrelated pixels alone.
 
     Example:
         >>> import numpy as np
@@ -63,31 +69,59 @@ class ConvKFCBasicFB(KroneckerProductFB):
     data_format: str | None = None
     extract_patches_fn: str | None = None
     has_bias: bool = False
+    sub_sample_inputs: bool = field(default=False, kw_only=True)
+    sub_sample_patches: bool = field(default=False, kw_only=True)
+    use_sua_approx_for_input_factor: bool = field(default=False, kw_only=True)
+    patch_mask: PatchMask | None = field(default=None, kw_only=True)
+    inputs_fraction: float = field(default=0.2, kw_only=True)
+    max_patches: int = field(default=10**7, kw_only=True)
+    max_patches_per_dimension: float = field(default=3.0, kw_only=True)
+    pixel_weights: PixelWeights = field(default="all", kw_only=True)
 
     geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
 
     is_repeated: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
-        """Make the factors, once."""
+        """Make the factors, once.
+
+        Raises:
+            ArgumentError: If an option is unknown, or two do not go together.
+        """
         super().__post_init__()
-        inputs = ConvInputKroneckerFactor(
-            self.filter_shape,
-            self.padding,
-            self.strides,
-            self.dilation_rate,
-            self.data_format,
-            self.extract_patches_fn,
-            self.has_bias,
-            **self._factor_options("input"),
+        inputs = (
+            self._sua_factor()
+            if self.use_sua_approx_for_input_factor
+            else ConvInputKroneckerFactor(
+                self.filter_shape,
+                self.padding,
+                self.strides,
+                self.dilation_rate,
+                self.data_format,
+                self.extract_patches_fn,
+                self.has_bias,
+                sub_sample_inputs=self.sub_sample_inputs,
+                sub_sample_patches=self.sub_sample_patches,
+                patch_mask=self.patch_mask,
+                inputs_fraction=self.inputs_fraction,
+                max_patches=self.max_patches,
+                max_patches_per_dimension=self.max_patches_per_dimension,
+                **self._factor_options("input"),
+            )
         )
         for name in ("filter_shape", "padding", "strides", "dilation_rate"):
             object.__setattr__(self, name, getattr(inputs, name))
+        object.__setattr__(self, "patch_mask", getattr(inputs, "patch_mask", None))
         outputs = ConvOutputKroneckerFactor(
             self.filter_shape[-1], self.data_format, **self._factor_options("output")
         )
         self._set_factors(inputs, outputs)
         object.__setattr__(self, "geometry", inputs.geometry)
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether `update_covs` draws random numbers, and takes a ``key`` for that."""
+        return self.sub_sample_inputs or self.sub_sample_patches
 
     def update_covs(
         self,
@@ -96,6 +130,8 @@ class ConvKFCBasicFB(KroneckerProductFB):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        key: Key = None,
     ) -> KroneckerState:
         """Fold a batch into the statistics of both factors.
 
@@ -110,6 +146,8 @@ class ConvKFCBasicFB(KroneckerProductFB):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            key: What the backend draws from, where `needs_key`: the same key draws
+                the same sample.
 
         Returns:
             The new state.
@@ -120,9 +158,13 @@ class ConvKFCBasicFB(KroneckerProductFB):
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range.
+            ArgumentError: If the decay or the weight is out of range, or there is no
+                key and one is needed.
         """
-        return self._update_factors(state, inputs, outputs_grads, ema_decay, ema_weight)
+        options = {"key": key} if self.needs_key else {}
+        return self._update_factors(
+            state, inputs, outputs_grads, ema_decay, ema_weight, **options
+        )
 
     def _check_pair(self, inputs: Array, gradients: Array) -> None:
         self.geometry.check_inputs(inputs, self.filter_shape[-2], self.label)
@@ -133,101 +175,22 @@ class ConvKFCBasicFB(KroneckerProductFB):
     def _mean_uses(self, inputs: tuple[Array, ...]) -> float:
         return self.geometry.mean_locations(inputs)
 
-
-@dataclass(frozen=True)
-class ConvDiagonalFB(SingleFactorFB):
-    """The exact diagonal of a convolution's Fisher.
-
-    Attributes:
-        filter_shape: ``(..kernel.., in_channels, out_channels)``, the shape of the
-            weights.
-        strides: For each spatial axis, or of full rank; None: 1.
-        padding: As in `ConvKFCBasicFB`.
-        data_format: As in `ConvKFCBasicFB`.
-        dilations: For each spatial axis, or of full rank; None: 1.
-        has_bias: Whether the layer has a bias.
-        normalize_damping_power: The damping is multiplied by the number of locations
-            to the power of one minus this.
-
-    Example:
-        >>> import numpy as np
-        >>> block = ConvDiagonalFB((2, 2, 1, 1), (2, 2), "VALID", has_bias=True)
-        >>> image = np.arange(1.0, 17.0).reshape(1, 4, 4, 1)
-        >>> g = np.arange(-1.0, 3.0).reshape(1, 2, 2, 1)
-        >>> state = block.update_covs(block.init(like=g), image, g, ema_decay=0.0)
-        >>> block.full_fisher_block(state).diagonal()
-        array([ 900., 1024., 1444., 1600.,    4.])
-    """
-
-    filter_shape: tuple[int, ...]
-    strides: tuple[int, ...] | int | None
-    padding: Padding
-    data_format: str | None = None
-    dilations: tuple[int, ...] | int | None = None
-    has_bias: bool = False
-    normalize_damping_power: float = field(default=1.0, kw_only=True)
-    geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
-
-    is_repeated: ClassVar[bool] = True
-
-    def __post_init__(self) -> None:
-        """Make the factor, once."""
-        super().__post_init__()
-        factor = ConvDiagonalFactor(
+    def _sua_factor(self) -> ConvInputSUAKroneckerFactor:
+        if self.needs_key or self.patch_mask is not None:
+            msg = (
+                f"{self.label}: use_sua_approx_for_input_factor treats all kernel"
+                " offsets alike and costs by the channels alone; leave out patch_mask,"
+                " sub_sample_inputs and sub_sample_patches"
+            )
+            raise ArgumentError(msg)
+        return ConvInputSUAKroneckerFactor(
             self.filter_shape,
-            self.strides,
-            self.padding,
-            self.data_format,
-            self.dilations,
             self.has_bias,
-            name=self.label,
-            **self._served(),
+            pixel_weights=self.pixel_weights,
+            padding=self.padding,
+            strides=self.strides,
+            dilation_rate=self.dilation_rate,
+            data_format=self.data_format,
+            extract_patches_fn=self.extract_patches_fn,
+            **self._factor_options("input"),
         )
-        for name in ("filter_shape", "padding", "strides", "dilations"):
-            object.__setattr__(self, name, getattr(factor, name))
-        self._set_factor(factor)
-        object.__setattr__(self, "geometry", factor.geometry)
-
-    def update_covs(
-        self,
-        state: SingleFactorState,
-        inputs: Towers,
-        outputs_grads: Sources,
-        ema_decay: Scalar,
-        ema_weight: Scalar | None = None,
-    ) -> SingleFactorState:
-        """Fold a batch into the statistics.
-
-        Arguments and errors are those of `ConvKFCBasicFB.update_covs`.
-
-        Returns:
-            The new state.
-        """
-        towers = as_towers(inputs)
-        factor = self.factor.update_cov(
-            state.factor, towers, outputs_grads, ema_decay, ema_weight
-        )
-        backend = backend_for(self.label, state.uses.total)
-        uses = self._fold_uses(
-            backend,
-            state.uses,
-            self.geometry.mean_locations(towers),
-            ema_decay,
-            ema_weight,
-        )
-        if backend.is_traced(factor.cov_ok):
-            uses = select(backend, factor.cov_ok, uses, state.uses)
-        return SingleFactorState(factor, uses)
-
-    def update_inverses(
-        self, state: SingleFactorState, damping: Scalar
-    ) -> SingleFactorState:
-        """Compute all that is registered; see `FisherBlock.update_inverses`."""
-        if self.normalize_damping_power != 1:
-            backend = backend_for(self.label, state.uses.total)
-            like = state.uses.total
-            given = as_scalar(backend, damping, like, "damping", self.label)
-            uses = moving_average.value(backend, state.uses, self.label)
-            power = self.normalize_damping_power
-            damping = uses * normalize_damping(given, uses, power)
-        return super().update_inverses(state, damping)

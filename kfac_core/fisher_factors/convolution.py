@@ -1,28 +1,28 @@
-"""Factors of convolutions in 1, 2 and 3 spatial dimensions."""
+"""The Kronecker factors of convolutions in 1, 2 and 3 spatial dimensions."""
 
 import math
 from dataclasses import dataclass, field
 
-from kfac_core.arguments import (
-    as_batch,
-    as_sources,
-    as_towers,
-    check_paired,
-    check_shape,
+from kfac_core.arguments import as_batch, as_sources, as_towers, check_shape
+from kfac_core.errors import ArgumentError
+from kfac_core.fisher_factors.convolution_spec import (
+    check_sampling,
+    prepare,
+    sample_sizes,
 )
 from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
-from kfac_core.fisher_factors.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.state import FactorState
-from kfac_core.statistics.convolution import case_gradients, patch_second_moment
+from kfac_core.statistics.convolution import patch_second_moment
 from kfac_core.statistics.convolution_geometry import (
     ConvolutionGeometry,
     Padding,
     channels_to_last,
     is_channels_last,
 )
-from kfac_core.statistics.covariance import mean_over, second_moment
-from kfac_core.statistics.patch_functions import geometry_for
-from kfac_core.typing import Scalar, Sources, Towers
+from kfac_core.statistics.convolution_mask import PatchMask, masked_moment
+from kfac_core.statistics.convolution_sampling import sampled_second_moment
+from kfac_core.statistics.covariance import second_moment
+from kfac_core.typing import Key, Scalar, Sources, Towers
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,15 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
         extract_patches_fn: One of the original's names: see
             `kfac_core.statistics.patch_functions`.
         has_bias: Whether each patch ends in a one.
+        sub_sample_inputs: Whether each update draws some of the cases, without
+            replacement: `update_cov` then takes a ``key``.
+        sub_sample_patches: Whether it draws some of the patches, likewise, of the cases
+            drawn.
+        patch_mask: What each patch is multiplied by, ``[..kernel.., in_channels]``: an
+            array or nested lists, kept as nested tuples; None: ones.
+        inputs_fraction: How many cases of a tower are drawn, rounded up.
+        max_patches: How many patches of a tower are drawn at most.
+        max_patches_per_dimension: The same, for each entry of a patch.
 
     Example:
         >>> import numpy as np
@@ -64,27 +73,29 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
     data_format: str | None = None
     extract_patches_fn: str | None = None
     has_bias: bool = False
+    sub_sample_inputs: bool = field(default=False, kw_only=True)
+    sub_sample_patches: bool = field(default=False, kw_only=True)
+    patch_mask: PatchMask | None = field(default=None, kw_only=True)
+    inputs_fraction: float = field(default=0.2, kw_only=True)
+    max_patches: int = field(default=10**7, kw_only=True)
+    max_patches_per_dimension: float = field(default=3.0, kw_only=True)
     geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Work out the geometry, once."""
         super().__post_init__()
-        _freeze(self, "filter_shape", "padding", "strides", "dilation_rate")
-        geometry = geometry_for(
-            self.filter_shape,
-            self.padding,
-            self.strides,
-            self.dilation_rate,
-            self.data_format,
-            self.extract_patches_fn,
-            self.label,
-        )
-        object.__setattr__(self, "geometry", geometry)
+        prepare(self, "dilation_rate")
+        check_sampling(self)
 
     @property
     def dimension(self) -> int:
         """Length of a patch, with the one for the bias."""
         return math.prod(self.filter_shape[:-1]) + self.has_bias
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether `update_cov` draws random numbers."""
+        return self.sub_sample_inputs or self.sub_sample_patches
 
     def update_cov(
         self,
@@ -92,6 +103,8 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
         inputs: Towers,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        key: Key = None,
     ) -> FactorState:
         """Fold the second moment of a batch's patches into the average.
 
@@ -103,6 +116,8 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            key: What the backend draws from, where `needs_key`: the same key draws
+                the same sample.
 
         Returns:
             The new state.
@@ -111,9 +126,10 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
             ShapeError: If an array has another rank or number of channels, if there is
                 no case, or if the kernel does not fit into the padded image.
             DTypeError: If an array is not real, or wider than the state.
-            NotFiniteError: If an array holds NaN or infinity. Under a trace the state
-                is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range.
+            NotFiniteError: If an array holds NaN or infinity; of a sample, one that
+                was drawn. Under a trace the state is kept, with ``ok`` False.
+            ArgumentError: If the decay or the weight is out of range, or there is no
+                key and one is needed.
         """
         towers = as_towers(inputs)
         backend = self._backend(state, *towers)
@@ -121,9 +137,22 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
             self.geometry.check_inputs(x, self.filter_shape[-2], self.label)
         dtype = state.cov.total.dtype
         checked = as_batch(backend, towers, dtype, "inputs", self.label)
-        moment = patch_second_moment(
-            backend, checked, self.geometry, has_bias=self.has_bias
-        )
+        if not self.needs_key:
+            moment = patch_second_moment(
+                backend, checked, self.geometry, has_bias=self.has_bias
+            )
+        elif key is None:
+            msg = (
+                f"{self.label}: sub-sampling draws random numbers, and there is no key;"
+                f" give key= of {backend.name}: a generator, or a key of JAX"
+            )
+            raise ArgumentError(msg)
+        else:
+            sizes = [sample_sizes(self, self.geometry, x) for x in checked]
+            moment = sampled_second_moment(
+                backend, checked, self.geometry, sizes, key, has_bias=self.has_bias
+            )
+        moment = masked_moment(backend, moment, self.patch_mask, has_bias=self.has_bias)
         data = {"inputs": (towers,)}
         return self._accumulate(backend, state, [moment], ema_decay, ema_weight, data)
 
@@ -209,115 +238,3 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
             moments.append(second_moment(backend, checked))
         data = {"outputs_grads": sources}
         return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
-
-
-@dataclass(frozen=True)
-class ConvDiagonalFactor(DiagonalFactor):
-    """Diagonal of a convolution's Fisher, exact.
-
-    Estimates the mean over cases of the square of each entry of the case's gradient,
-    summed over locations before it is squared.
-
-    Attributes:
-        filter_shape: ``(..kernel.., in_channels, out_channels)``.
-        strides: For each spatial axis, or of full rank.
-        padding: As in `ConvInputKroneckerFactor`.
-        data_format: As in `ConvInputKroneckerFactor`.
-        dilations: For each spatial axis, or of full rank; None: 1.
-        has_bias: Whether the layer has a bias.
-    """
-
-    filter_shape: tuple[int, ...]
-    strides: tuple[int, ...] | int | None
-    padding: Padding
-    data_format: str | None = None
-    dilations: tuple[int, ...] | int | None = None
-    has_bias: bool = False
-    geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
-
-    def __post_init__(self) -> None:
-        """Work out the geometry, once."""
-        super().__post_init__()
-        _freeze(self, "filter_shape", "padding", "strides", "dilations")
-        geometry = geometry_for(
-            self.filter_shape,
-            self.padding,
-            self.strides,
-            self.dilations,
-            self.data_format,
-            None,
-            self.label,
-        )
-        object.__setattr__(self, "geometry", geometry)
-
-    @property
-    def cov_shape(self) -> tuple[int, ...]:
-        """Shape of the layer's parameters as one matrix, the bias its last row."""
-        rows = math.prod(self.filter_shape[:-1]) + self.has_bias
-        return (rows, self.filter_shape[-1])
-
-    def update_cov(
-        self,
-        state: FactorState,
-        inputs: Towers,
-        outputs_grads: Sources,
-        ema_decay: Scalar,
-        ema_weight: Scalar | None = None,
-    ) -> FactorState:
-        """Fold the squared per-case gradients of a batch into the average.
-
-        Args:
-            state: The state; left as it is.
-            inputs: ``[batch, ..spatial.., in_channels]``, or channels first; or a
-                tuple of these (towers).
-            outputs_grads: Gradients of the summed loss, ``[batch, ..locations..,
-                out_channels]``, likewise; or a tuple of these (towers); or a tuple of
-                such tuples (sources, summed).
-            ema_decay: What the weights of earlier batches are multiplied by, in
-                [0, 1].
-            ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
-                without debiasing.
-
-        Returns:
-            The new state.
-
-        Raises:
-            ShapeError: If an array has another shape, towers do not match, there is
-                no case, or the kernel does not fit into the padded image.
-            DTypeError: If an array is not real, or wider than the state.
-            NotFiniteError: If an array holds NaN or infinity. Under a trace the state
-                is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range.
-        """
-        towers, sources = as_towers(inputs), as_sources(outputs_grads)
-        gradients = tuple(g for source in sources for g in source)
-        backend = self._backend(state, *towers, *gradients)
-        geometry, label = self.geometry, self.label
-        dtype = state.cov.total.dtype
-        for x in towers:
-            geometry.check_inputs(x, self.filter_shape[-2], label)
-        inputs_checked = as_batch(backend, towers, dtype, "inputs", label)
-        moments = []
-        for source in sources:
-            check_paired(towers, source, label)
-            for x, g in zip(towers, source, strict=True):
-                geometry.check_outputs(x, g, self.filter_shape[-1], label)
-            checked = as_batch(backend, source, dtype, "outputs_grads", label)
-            squares = []
-            for x, g in zip(inputs_checked, checked, strict=True):
-                per_case = case_gradients(
-                    backend, x, g, geometry, has_bias=self.has_bias
-                )
-                squares.append(per_case * per_case)
-            moments.append(mean_over(backend, squares))
-        data = {"inputs": (towers,), "outputs_grads": sources}
-        return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
-
-
-def _freeze(spec: object, *names: str) -> None:
-    """Turn lists among the fields of a frozen spec into tuples: specs are hashable."""
-    for name in names:
-        value = getattr(spec, name)
-        if isinstance(value, list):
-            frozen = tuple(tuple(v) if isinstance(v, list) else v for v in value)
-            object.__setattr__(spec, name, frozen)

@@ -51,7 +51,7 @@ def ctor_of(case: Case) -> dict[str, Any]:
         ctor["assume_zero_mean"] = case.spec["assume_zero_mean_activations"]
         ctor["averaged"] = "covariances"  # the original's, of each batch by itself
     if case.spec["class"] == "FullyConnectedSeriesFB":
-        ctor["absolute_eigenvalues"] = True  # the original's (defect D-15)
+        ctor["absolute_eigenvalues"] = True  # the original drops the sign
     return ctor
 
 

@@ -10,8 +10,8 @@ def corrected(case: Case) -> Case:
     """Return a case as the right library gives it, asked in the form of all others.
 
     The original's factor of uncorrelated pixels has its rows in the order of channels,
-    then offsets, where the parameters' matrix has offsets first (defect D-1); and under
-    the assumption of a zero mean, its bias has the second moment 0 where it is 1 (D-3).
+    then offsets, where the parameters' matrix has offsets first; and under
+    the assumption of a zero mean, its bias has the second moment 0 where it is 1.
     """
     if case.spec["class"] != "ConvInputSUAKroneckerFactor":
         return case

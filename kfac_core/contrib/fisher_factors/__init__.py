@@ -13,9 +13,20 @@ from kfac_core.contrib.factor_holder import (
     InverseProvidingFactor,
 )
 from kfac_core.contrib.fisher_factors.convolution import (
-    ConvDiagonalFactor,
     ConvInputKroneckerFactor,
+    ConvInputSUAKroneckerFactor,
     ConvOutputKroneckerFactor,
+)
+from kfac_core.contrib.fisher_factors.convolution_diagonal import (
+    ConvDiagonalFactor,
+)
+from kfac_core.contrib.fisher_factors.convolution_multi import (
+    ConvInputMultiKF,
+    ConvOutputMultiKF,
+)
+from kfac_core.contrib.fisher_factors.diagonal_kronecker import (
+    DiagonalKroneckerFactor,
+    DiagonalMultiKF,
 )
 from kfac_core.contrib.fisher_factors.embedding import (
     EmbeddingInputKroneckerFactor,
@@ -24,24 +35,37 @@ from kfac_core.contrib.fisher_factors.fully_connected import (
     FullyConnectedDiagonalFactor,
     FullyConnectedKroneckerFactor,
 )
+from kfac_core.contrib.fisher_factors.multi import FullyConnectedMultiKF
 from kfac_core.contrib.fisher_factors.naive import (
     FullFactor,
     NaiveDiagonalFactor,
     NaiveFullFactor,
 )
+from kfac_core.contrib.fisher_factors.scale_and_shift import (
+    ScaleAndShiftDiagonalFactor,
+    ScaleAndShiftFullFactor,
+)
 
 __all__ = [
     "ConvDiagonalFactor",
     "ConvInputKroneckerFactor",
+    "ConvInputMultiKF",
+    "ConvInputSUAKroneckerFactor",
     "ConvOutputKroneckerFactor",
+    "ConvOutputMultiKF",
     "DenseSquareMatrixFactor",
     "DiagonalFactor",
+    "DiagonalKroneckerFactor",
+    "DiagonalMultiKF",
     "EmbeddingInputKroneckerFactor",
     "FisherFactor",
     "FullFactor",
     "FullyConnectedDiagonalFactor",
     "FullyConnectedKroneckerFactor",
+    "FullyConnectedMultiKF",
     "InverseProvidingFactor",
     "NaiveDiagonalFactor",
     "NaiveFullFactor",
+    "ScaleAndShiftDiagonalFactor",
+    "ScaleAndShiftFullFactor",
 ]

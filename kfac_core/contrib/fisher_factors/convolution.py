@@ -1,19 +1,16 @@
-"""Factors of convolutions, with the original's constructors."""
+"""The Kronecker factors of convolutions, with the original's constructors."""
 
 from collections.abc import Sequence
 from typing import Any
 
 from kfac_core import fisher_factors as core
-from kfac_core.contrib.factor_holder import (
-    DenseSquareMatrixFactor,
-    DiagonalFactor,
-)
+from kfac_core.contrib.factor_holder import DenseSquareMatrixFactor, FisherFactor
 from kfac_core.contrib.forms import SourceList, TowerList, sources_of, towers_of
 from kfac_core.statistics.convolution_geometry import Padding
 
 
 class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
-    """`kfac_core.ConvInputKroneckerFactor` as in r1.8.
+    """`kfac_core.ConvInputKroneckerFactor` as in r1.8, and the options since.
 
     Args:
         inputs: List over towers of ``[batch, ..spatial.., in_channels]``.
@@ -24,6 +21,10 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
         data_format: None, or such as ``"NHWC"`` or ``"NCHW"``.
         extract_patches_fn: Name of the original's patch extractor.
         has_bias: Whether each patch ends in a one.
+        sub_sample_inputs: Whether each update draws some of the cases; its op then
+            takes a ``key``.
+        sub_sample_patches: Whether it draws some of the patches, likewise.
+        patch_mask: ``[..kernel.., in_channels]``, what each patch is multiplied by.
         **options: Fields of the spec.
     """
 
@@ -39,6 +40,9 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
         data_format: str | None = None,
         extract_patches_fn: str | None = None,
         has_bias: bool = False,
+        sub_sample_inputs: bool | None = None,
+        sub_sample_patches: bool | None = None,
+        patch_mask: Any = None,
         **options: Any,
     ) -> None:
         towers = towers_of(inputs)
@@ -50,7 +54,39 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
             data_format,
             extract_patches_fn,
             has_bias,
+            sub_sample_inputs=bool(sub_sample_inputs),
+            sub_sample_patches=bool(sub_sample_patches),
+            patch_mask=patch_mask,
             **options,
+        )
+        super().__init__(spec, (towers,), like=towers[0])
+
+
+class ConvInputSUAKroneckerFactor(FisherFactor):
+    """`kfac_core.ConvInputSUAKroneckerFactor` as in the original of 2022.
+
+    Its switches for all factors (``assume_zero_mean``, ``subtract_mean``) are options
+    of each; ``averaged="covariances"`` averages as it does.
+
+    Args:
+        inputs: List over towers of ``[batch, ..spatial.., in_channels]``.
+        filter_shape: ``[..kernel.., in_channels, out_channels]``.
+        has_bias: Whether each patch ends in a one.
+        **options: Fields of the spec.
+    """
+
+    forms = (towers_of,)
+
+    def __init__(
+        self,
+        inputs: TowerList,
+        filter_shape: Sequence[int],
+        has_bias: bool = False,
+        **options: Any,
+    ) -> None:
+        towers = towers_of(inputs)
+        spec = core.ConvInputSUAKroneckerFactor(
+            tuple(filter_shape), has_bias, **options
         )
         super().__init__(spec, (towers,), like=towers[0])
 
@@ -79,46 +115,3 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
         size = like.shape[1 if first else -1]
         spec = core.ConvOutputKroneckerFactor(size, data_format, **options)
         super().__init__(spec, (sources,), like)
-
-
-class ConvDiagonalFactor(DiagonalFactor):
-    """`kfac_core.ConvDiagonalFactor` as in r1.10.
-
-    Args:
-        inputs: List over towers of ``[batch, ..spatial.., in_channels]``.
-        outputs_grads: List over sources of lists over towers of
-            ``[batch, ..locations.., out_channels]``.
-        filter_shape: ``[..kernel.., in_channels, out_channels]``.
-        strides: ``[1, rows, columns, 1]``, or spatial.
-        padding: ``"SAME"`` or ``"VALID"``, or as in the spec.
-        data_format: None, or such as ``"NHWC"`` or ``"NCHW"``.
-        dilations: As `strides`.
-        has_bias: Whether the layer has a bias.
-        **options: Fields of the spec.
-    """
-
-    forms = (towers_of, sources_of)
-
-    def __init__(
-        self,
-        inputs: TowerList,
-        outputs_grads: SourceList,
-        filter_shape: Sequence[int],
-        strides: Sequence[int],
-        padding: Padding,
-        data_format: str | None = None,
-        dilations: Sequence[int] | None = None,
-        has_bias: bool = False,
-        **options: Any,
-    ) -> None:
-        data = self._arrange(inputs, outputs_grads)
-        spec = core.ConvDiagonalFactor(
-            tuple(filter_shape),
-            tuple(strides),
-            padding,
-            data_format,
-            None if dilations is None else tuple(dilations),
-            has_bias,
-            **options,
-        )
-        super().__init__(spec, data, like=data[0][0])

@@ -1,0 +1,49 @@
+"""The diagonal block of convolutions, with the original's constructor."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kfac_core import fisher_blocks as core
+from kfac_core.contrib.block_holder import LayerBlock
+from kfac_core.contrib.fisher_blocks.convolution import filter_of
+from kfac_core.statistics.convolution_geometry import Padding
+from kfac_core.typing import Params
+
+
+class ConvDiagonalFB(LayerBlock):
+    """`kfac_core.ConvDiagonalFB` as in r1.10.
+
+    Args:
+        layer_collection: What the block belongs to; may be None.
+        params: The layer's weights, or weights and bias: for their shapes.
+        strides: ``[1, rows, columns, 1]``, or spatial.
+        padding: ``"SAME"`` or ``"VALID"``, or as in the spec.
+        data_format: None, or such as ``"NHWC"`` or ``"NCHW"``.
+        dilations: As `strides`.
+        patch_mask: ``[..kernel.., in_channels]``, what each patch is multiplied by.
+        **options: Fields of the spec.
+    """
+
+    def __init__(
+        self,
+        layer_collection: Any,
+        params: Params,
+        strides: Sequence[int],
+        padding: Padding,
+        data_format: str | None = None,
+        dilations: Sequence[int] | None = None,
+        patch_mask: Any = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(layer_collection, **options)
+        self._arguments = {
+            **filter_of(params),
+            "strides": tuple(strides),
+            "padding": padding,
+            "data_format": data_format,
+            "dilations": None if dilations is None else tuple(dilations),
+            "patch_mask": patch_mask,
+        }
+
+    def _make_spec(self, *data: Any) -> core.ConvDiagonalFB:
+        return core.ConvDiagonalFB(**self._arguments, **self._options)

@@ -1,0 +1,66 @@
+"""The block of shared convolutions, with the original's constructor."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kfac_core import fisher_blocks as core
+from kfac_core.contrib.block_holder import KroneckerProductFB
+from kfac_core.contrib.fisher_blocks.convolution import filter_of
+from kfac_core.contrib.forms import (
+    first_array,
+    multi_use_sources_of,
+    multi_use_towers_of,
+)
+from kfac_core.statistics.convolution_geometry import Padding
+from kfac_core.typing import Array, Params
+
+
+class ConvKFCBasicMultiIndepFB(KroneckerProductFB):
+    """`kfac_core.ConvKFCBasicMultiIndepFB` as in the original of 2022.
+
+    A tower is registered with arrays of all uses, or with lists over uses.
+
+    Args:
+        layer_collection: What the block belongs to; may be None.
+        params: The layer's weights, or weights and bias: for their shapes.
+        padding: ``"SAME"`` or ``"VALID"``, or as in the spec.
+        strides: In the form that `extract_patches_fn` implies.
+        dilation_rate: Likewise.
+        data_format: None, or such as ``"NHWC"`` or ``"NCHW"``, of one use.
+        extract_patches_fn: Name of the original's patch extractor.
+        num_uses: ``T``, or None where the data say it.
+        **options: Fields of the spec.
+    """
+
+    def __init__(
+        self,
+        layer_collection: Any,
+        params: Params,
+        padding: Padding,
+        strides: Sequence[int] | None = None,
+        dilation_rate: Sequence[int] | None = None,
+        data_format: str | None = None,
+        extract_patches_fn: str | None = None,
+        num_uses: int | None = None,
+        **options: Any,
+    ) -> None:
+        super().__init__(layer_collection, **options)
+        self._arguments = {
+            **filter_of(params),
+            "padding": padding,
+            "strides": None if strides is None else tuple(strides),
+            "dilation_rate": None if dilation_rate is None else tuple(dilation_rate),
+            "data_format": data_format,
+            "extract_patches_fn": extract_patches_fn,
+            "num_uses": num_uses,
+        }
+
+    def _make_spec(self, *data: Any) -> core.ConvKFCBasicMultiIndepFB:
+        return core.ConvKFCBasicMultiIndepFB(**self._arguments, **self._options)
+
+    def _arrange(self, *data: Any) -> tuple[Any, ...]:
+        inputs, grads_list = data
+        return multi_use_towers_of(inputs), multi_use_sources_of(grads_list)
+
+    def _like(self) -> Array:
+        return first_array(self._data[1])

@@ -1,0 +1,55 @@
+"""The diagonal factor of convolutions, with the original's constructor."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kfac_core import fisher_factors as core
+from kfac_core.contrib.factor_holder import DiagonalFactor
+from kfac_core.contrib.forms import SourceList, TowerList, sources_of, towers_of
+from kfac_core.statistics.convolution_geometry import Padding
+
+
+class ConvDiagonalFactor(DiagonalFactor):
+    """`kfac_core.ConvDiagonalFactor` as in r1.10.
+
+    Args:
+        inputs: List over towers of ``[batch, ..spatial.., in_channels]``.
+        outputs_grads: List over sources of lists over towers of
+            ``[batch, ..locations.., out_channels]``.
+        filter_shape: ``[..kernel.., in_channels, out_channels]``.
+        strides: ``[1, rows, columns, 1]``, or spatial.
+        padding: ``"SAME"`` or ``"VALID"``, or as in the spec.
+        data_format: None, or such as ``"NHWC"`` or ``"NCHW"``.
+        dilations: As `strides`.
+        has_bias: Whether the layer has a bias.
+        patch_mask: ``[..kernel.., in_channels]``, what each patch is multiplied by.
+        **options: Fields of the spec.
+    """
+
+    forms = (towers_of, sources_of)
+
+    def __init__(
+        self,
+        inputs: TowerList,
+        outputs_grads: SourceList,
+        filter_shape: Sequence[int],
+        strides: Sequence[int],
+        padding: Padding,
+        data_format: str | None = None,
+        dilations: Sequence[int] | None = None,
+        has_bias: bool = False,
+        patch_mask: Any = None,
+        **options: Any,
+    ) -> None:
+        data = self._arrange(inputs, outputs_grads)
+        spec = core.ConvDiagonalFactor(
+            tuple(filter_shape),
+            tuple(strides),
+            padding,
+            data_format,
+            None if dilations is None else tuple(dilations),
+            has_bias,
+            patch_mask,
+            **options,
+        )
+        super().__init__(spec, data, like=data[0][0])

@@ -1,0 +1,99 @@
+"""Factors of shared convolutions, with the original's constructors."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kfac_core import fisher_factors as core
+from kfac_core.contrib.factor_holder import DenseSquareMatrixFactor
+from kfac_core.contrib.forms import (
+    first_array,
+    multi_use_sources_of,
+    multi_use_towers_of,
+)
+from kfac_core.statistics.convolution_geometry import Padding
+
+
+class ConvInputMultiKF(DenseSquareMatrixFactor):
+    """`kfac_core.ConvInputMultiKF` as in the original of 2022.
+
+    Args:
+        inputs: List over towers, each ``[T * batch, ..spatial.., in_channels]`` or
+            ``[T, batch, ...]``, or a list over uses.
+        filter_shape: ``[..kernel.., in_channels, out_channels]``.
+        padding: ``"SAME"`` or ``"VALID"``, or as in the spec.
+        num_uses: ``T``, or None where the data say it.
+        strides: In the form that `extract_patches_fn` implies.
+        dilation_rate: Likewise.
+        data_format: None, or such as ``"NHWC"`` or ``"NCHW"``, of one use.
+        extract_patches_fn: Name of the original's patch extractor.
+        has_bias: Whether each patch ends in a one.
+        sub_sample_inputs: As in `ConvInputKroneckerFactor`.
+        sub_sample_patches: As there.
+        patch_mask: As there.
+        **options: Fields of the spec.
+    """
+
+    forms = (multi_use_towers_of,)
+
+    def __init__(
+        self,
+        inputs: Any,
+        filter_shape: Sequence[int],
+        padding: Padding,
+        num_uses: int | None = None,
+        strides: Sequence[int] | None = None,
+        dilation_rate: Sequence[int] | None = None,
+        data_format: str | None = None,
+        extract_patches_fn: str | None = None,
+        has_bias: bool = False,
+        sub_sample_inputs: bool | None = None,
+        sub_sample_patches: bool | None = None,
+        patch_mask: Any = None,
+        **options: Any,
+    ) -> None:
+        towers = multi_use_towers_of(inputs)
+        spec = core.ConvInputMultiKF(
+            tuple(filter_shape),
+            padding,
+            None if strides is None else tuple(strides),
+            None if dilation_rate is None else tuple(dilation_rate),
+            data_format,
+            extract_patches_fn,
+            has_bias,
+            num_uses,
+            sub_sample_inputs=bool(sub_sample_inputs),
+            sub_sample_patches=bool(sub_sample_patches),
+            patch_mask=patch_mask,
+            **options,
+        )
+        super().__init__(spec, (towers,), like=first_array(towers))
+
+
+class ConvOutputMultiKF(DenseSquareMatrixFactor):
+    """`kfac_core.ConvOutputMultiKF` as in the original of 2022.
+
+    Args:
+        outputs_grads: List over sources of lists over towers, each
+            ``[T * batch, ..spatial.., out_channels]`` or ``[T, batch, ...]``, or a list
+            over uses.
+        num_uses: ``T``, or None where the data say it.
+        data_format: None, or such as ``"NHWC"`` or ``"NCHW"``, of one use.
+        **options: Fields of the spec.
+    """
+
+    forms = (multi_use_sources_of,)
+
+    def __init__(
+        self,
+        outputs_grads: Any,
+        num_uses: int | None = None,
+        data_format: str | None = None,
+        **options: Any,
+    ) -> None:
+        sources = multi_use_sources_of(outputs_grads)
+        like = first_array(sources)
+        # From the right: there may be an axis of uses on the left.
+        first = data_format is not None and data_format.startswith("NC")
+        size = like.shape[1 - len(data_format or "") if first else -1]
+        spec = core.ConvOutputMultiKF(size, data_format, num_uses, **options)
+        super().__init__(spec, (sources,), like)

@@ -1,0 +1,116 @@
+"""The diagonal block of a convolution."""
+
+from dataclasses import dataclass, field
+from typing import ClassVar
+
+from kfac_core import moving_average
+from kfac_core.arguments import as_scalar, as_towers, backend_for
+from kfac_core.damping import normalize_damping
+from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
+from kfac_core.fisher_factors import ConvDiagonalFactor
+from kfac_core.state import select
+from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
+from kfac_core.statistics.convolution_mask import PatchMask
+from kfac_core.typing import Scalar, Sources, Towers
+
+
+@dataclass(frozen=True)
+class ConvDiagonalFB(SingleFactorFB):
+    """The exact diagonal of a convolution's Fisher.
+
+    Attributes:
+        filter_shape: ``(..kernel.., in_channels, out_channels)``, the shape of the
+            weights.
+        strides: For each spatial axis, or of full rank; None: 1.
+        padding: As in `ConvKFCBasicFB`.
+        data_format: As in `ConvKFCBasicFB`.
+        dilations: For each spatial axis, or of full rank; None: 1.
+        has_bias: Whether the layer has a bias.
+        patch_mask: As in `ConvInputKroneckerFactor`.
+        normalize_damping_power: The damping is multiplied by the number of locations
+            to the power of one minus this.
+
+    Example:
+        >>> import numpy as np
+        >>> block = ConvDiagonalFB((2, 2, 1, 1), (2, 2), "VALID", has_bias=True)
+        >>> image = np.arange(1.0, 17.0).reshape(1, 4, 4, 1)
+        >>> g = np.arange(-1.0, 3.0).reshape(1, 2, 2, 1)
+        >>> state = block.update_covs(block.init(like=g), image, g, ema_decay=0.0)
+        >>> block.full_fisher_block(state).diagonal()
+        array([ 900., 1024., 1444., 1600.,    4.])
+    """
+
+    filter_shape: tuple[int, ...]
+    strides: tuple[int, ...] | int | None
+    padding: Padding
+    data_format: str | None = None
+    dilations: tuple[int, ...] | int | None = None
+    has_bias: bool = False
+    patch_mask: PatchMask | None = None
+    normalize_damping_power: float = field(default=1.0, kw_only=True)
+    geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
+
+    is_repeated: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Make the factor, once."""
+        super().__post_init__()
+        factor = ConvDiagonalFactor(
+            self.filter_shape,
+            self.strides,
+            self.padding,
+            self.data_format,
+            self.dilations,
+            self.has_bias,
+            self.patch_mask,
+            name=self.label,
+            **self._served(),
+        )
+        for name in ("filter_shape", "padding", "strides", "dilations", "patch_mask"):
+            object.__setattr__(self, name, getattr(factor, name))
+        self._set_factor(factor)
+        object.__setattr__(self, "geometry", factor.geometry)
+
+    def update_covs(
+        self,
+        state: SingleFactorState,
+        inputs: Towers,
+        outputs_grads: Sources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+    ) -> SingleFactorState:
+        """Fold a batch into the statistics.
+
+        Arguments and errors are those of `ConvKFCBasicFB.update_covs`.
+
+        Returns:
+            The new state.
+        """
+        towers = as_towers(inputs)
+        factor = self.factor.update_cov(
+            state.factor, towers, outputs_grads, ema_decay, ema_weight
+        )
+        backend = backend_for(self.label, state.uses.total)
+        uses = self._fold_uses(
+            backend,
+            state.uses,
+            self.geometry.mean_locations(towers),
+            ema_decay,
+            ema_weight,
+        )
+        if backend.is_traced(factor.cov_ok):
+            uses = select(backend, factor.cov_ok, uses, state.uses)
+        return SingleFactorState(factor, uses)
+
+    def update_inverses(
+        self, state: SingleFactorState, damping: Scalar
+    ) -> SingleFactorState:
+        """Compute all that is registered; see `FisherBlock.update_inverses`."""
+        if self.normalize_damping_power != 1:
+            backend = backend_for(self.label, state.uses.total)
+            like = state.uses.total
+            given = as_scalar(backend, damping, like, "damping", self.label)
+            uses = moving_average.value(backend, state.uses, self.label)
+            power = self.normalize_damping_power
+            damping = uses * normalize_damping(given, uses, power)
+        return super().update_inverses(state, damping)

@@ -1,0 +1,127 @@
+"""KFC of a convolution that every case uses several times."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kfac_core.arguments import as_sources, as_towers, backend_for, check_paired
+from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError
+from kfac_core.fisher_blocks.convolution import ConvKFCBasicFB
+from kfac_core.fisher_blocks.kronecker import KroneckerState
+from kfac_core.typing import Array, Key, Scalar, Sources, Towers
+from kfac_core.uses import arrays_of, check_num_uses, folded
+
+
+@dataclass(frozen=True)
+class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
+    """KFC of a shared convolution, its uses taken to be independent.
+
+    ``F = P T kron(E[p p'], E[g g'])`` for ``P`` locations and ``T`` uses, the means
+    over cases, locations and uses. The original takes the number of uses for a wish to
+    draw a sample of the cases.
+
+    Attributes:
+        filter_shape: As in `ConvKFCBasicFB`, as are all options.
+        padding: As there.
+        strides: As there.
+        dilation_rate: As there.
+        data_format: As there, of one use.
+        extract_patches_fn: As there.
+        has_bias: Whether the layer has a bias.
+        num_uses: ``T``; None where the data say it. See `kfac_core.uses`.
+
+    Example:
+        >>> import numpy as np
+        >>> block = ConvKFCBasicMultiIndepFB((1, 1, 1, 1), "VALID", num_uses=2)
+        >>> x, g = np.ones((2, 3, 3, 1)), np.ones((2, 3, 3, 1))  # one case, two uses
+        >>> state = block.update_covs(block.init(like=g), x, g, ema_decay=0.0)
+        >>> block.full_fisher_block(state)
+        array([[18.]])
+    """
+
+    num_uses: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the number of uses, and make the factors, once."""
+        super().__post_init__()
+        check_num_uses(self.num_uses, self.label)
+
+    def update_covs(
+        self,
+        state: KroneckerState,
+        inputs: Towers,
+        outputs_grads: Sources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+        *,
+        key: Key = None,
+    ) -> KroneckerState:
+        """Fold a batch into the statistics of both factors.
+
+        Args:
+            state: The state; left as it is.
+            inputs: One tower, in a form of `kfac_core.uses`, each use an image
+                ``[batch, ..spatial.., in_channels]``, or channels first; or a tuple of
+                these (towers, weighted by their rows).
+            outputs_grads: Gradients of the summed loss for the outputs of all uses,
+                ``[batch, ..locations.., out_channels]`` each, likewise, and in any of
+                these forms; or a tuple of these (towers); or a tuple of such tuples
+                (sources, summed).
+            ema_decay: As in `ConvKFCBasicFB.update_covs`.
+            ema_weight: Likewise.
+            key: Likewise.
+
+        Returns:
+            The new state.
+
+        Raises:
+            KfacError: As `ConvKFCBasicFB.update_covs`.
+            ArgumentError: Also if the number of uses is not known, not `num_uses`, or
+                not the same for all data.
+        """
+        towers, sources = as_towers(inputs), as_sources(outputs_grads)
+        all_data = (towers, *sources)
+        arrays = (x for data in all_data for tower in data for x in arrays_of(tower))
+        backend = backend_for(self.label, state.scale, *arrays)
+        x, uses = self._folded(backend, towers, "inputs")
+        gradients = []
+        for source in sources:
+            g, found = self._folded(backend, source, "outputs_grads")
+            if found != uses:
+                msg = (
+                    f"{self.label}: the inputs have {uses} uses and outputs_grads"
+                    f" {found}; give both for the same uses"
+                )
+                raise ArgumentError(msg)
+            check_paired(x, g, self.label)
+            for pair in zip(x, g, strict=True):
+                self._check_pair(*pair)
+            gradients.append(g)
+        options = {"key": key} if self.needs_key else {}
+        return self._fold(
+            backend,
+            state,
+            (x, tuple(gradients)),
+            uses * self._mean_uses(x),
+            ema_decay,
+            ema_weight,
+            **options,
+        )
+
+    def _folded(
+        self, backend: Backend, towers: tuple[Any, ...], argument: str
+    ) -> tuple[tuple[Array, ...], int]:
+        """Return the towers as arrays ``[T * batch, ...]``, and ``T``."""
+        rank = self.geometry.spatial_rank + 2
+        pairs = [
+            folded(backend, tower, rank, self.num_uses, argument, self.label)
+            for tower in towers
+        ]
+        counts = [uses for _, uses in pairs]
+        if len(set(counts)) != 1:
+            msg = (
+                f"{self.label}: the towers of {argument} have {counts} uses, expected"
+                " at least one tower, and as many uses in each"
+            )
+            raise ArgumentError(msg)
+        return tuple(x for x, _ in pairs), counts[0]

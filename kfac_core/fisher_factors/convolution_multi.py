@@ -1,0 +1,148 @@
+"""Factors of a convolution that every case uses several times."""
+
+from dataclasses import dataclass
+
+from kfac_core.arguments import as_sources, as_towers
+from kfac_core.fisher_factors.convolution import (
+    ConvInputKroneckerFactor,
+    ConvOutputKroneckerFactor,
+)
+from kfac_core.fisher_factors.state import FactorState
+from kfac_core.typing import Array, Key, Scalar, Sources, Towers, Uses
+from kfac_core.uses import arrays_of, check_num_uses, folded
+
+
+@dataclass(frozen=True)
+class ConvInputMultiKF(ConvInputKroneckerFactor):
+    """Second moment of the patches of all uses of a convolution.
+
+    As `ConvInputKroneckerFactor`, over cases, locations and uses.
+
+    Attributes:
+        num_uses: ``T``; None where the data say it. See `kfac_core.uses`.
+
+    Example:
+        >>> import numpy as np
+        >>> factor = ConvInputMultiKF((1, 1, 1, 1), "VALID", num_uses=2)
+        >>> images = np.asarray([1.0, 3.0]).reshape(2, 1, 1, 1)  # one case
+        >>> state = factor.update_cov(factor.init(images), images, ema_decay=0.0)
+        >>> factor.get_cov(state)
+        array([[5.]])
+    """
+
+    num_uses: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the number of uses, and work out the geometry, once."""
+        super().__post_init__()
+        check_num_uses(self.num_uses, self.label)
+
+    def update_cov(
+        self,
+        state: FactorState,
+        inputs: Towers,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+        *,
+        key: Key = None,
+    ) -> FactorState:
+        """Fold the second moment of a batch's patches into the average.
+
+        Args:
+            state: The state; left as it is.
+            inputs: One tower, ``[T * batch, ..spatial.., in_channels]`` or with the
+                uses as an axis before the batch, or channels first; or
+                `kfac_core.typing.Uses` of ``T`` arrays; or a tuple of these (towers).
+            ema_decay: As in `ConvInputKroneckerFactor.update_cov`.
+            ema_weight: Likewise.
+            key: Likewise.
+
+        Returns:
+            The new state.
+
+        Raises:
+            KfacError: As `ConvInputKroneckerFactor.update_cov`.
+            ShapeError: Also if the rows are no multiple of ``T``.
+            ArgumentError: Also if ``T`` is not known, or not `num_uses`.
+        """
+        towers = as_towers(inputs)
+        backend = self._backend(state, *(x for t in towers for x in arrays_of(t)))
+        rank = self.geometry.spatial_rank + 2
+        arrays = tuple(
+            folded(backend, tower, rank, self.num_uses, "inputs", self.label)[0]
+            for tower in towers
+        )
+        return super().update_cov(state, arrays, ema_decay, ema_weight, key=key)
+
+
+@dataclass(frozen=True)
+class ConvOutputMultiKF(ConvOutputKroneckerFactor):
+    """Second moment of the output gradients of all uses of a convolution.
+
+    As `ConvOutputKroneckerFactor`, over cases, locations and uses.
+
+    Attributes:
+        num_uses: ``T``; None where the data say it. See `kfac_core.uses`.
+    """
+
+    num_uses: int | None = None
+
+    def __post_init__(self) -> None:
+        """Check the number of uses."""
+        super().__post_init__()
+        check_num_uses(self.num_uses, self.label)
+
+    def update_cov(
+        self,
+        state: FactorState,
+        outputs_grads: Sources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+    ) -> FactorState:
+        """Fold the second moment of a batch's gradients into the average.
+
+        Args:
+            state: The state; left as it is.
+            outputs_grads: Gradients of the summed loss: one tower, ``[T * batch,
+                ..spatial.., output_size]`` or with the uses as an axis before the
+                batch, or channels first; or `kfac_core.typing.Uses` of ``T`` arrays;
+                or a tuple of these (towers); or a tuple of such tuples (sources).
+            ema_decay: As in `ConvOutputKroneckerFactor.update_cov`.
+            ema_weight: Likewise.
+
+        Returns:
+            The new state.
+
+        Raises:
+            KfacError: As `ConvOutputKroneckerFactor.update_cov`.
+            ShapeError: Also if the rows are no multiple of ``T``.
+            ArgumentError: Also if ``T`` is not known, or not `num_uses`.
+        """
+        sources = as_sources(outputs_grads)
+        arrays = [x for towers in sources for t in towers for x in arrays_of(t)]
+        backend = self._backend(state, *arrays)
+        arrays_by_source = tuple(
+            tuple(
+                folded(
+                    backend,
+                    tower,
+                    self._rank_of(tower),
+                    self.num_uses,
+                    "outputs_grads",
+                    self.label,
+                )[0]
+                for tower in towers
+            )
+            for towers in sources
+        )
+        return super().update_cov(state, arrays_by_source, ema_decay, ema_weight)
+
+    def _rank_of(self, tower: Array | Uses) -> int:
+        """Return the number of axes of one use's array."""
+        if self.data_format is not None:
+            return len(self.data_format)
+        if isinstance(tower, Uses):
+            return max((x.ndim for x in tower.arrays), default=0)
+        # Without a name for the axes, an axis of uses that is not needed to tell their
+        # number counts as one more spatial axis, to the same effect.
+        return tower.ndim - (self.num_uses is None)

@@ -1,0 +1,99 @@
+"""The second moment of some cases and patches, drawn at random.
+
+A sample without replacement, each as likely as any other of its size: the mean over
+all samples is the second moment of all patches.
+"""
+
+from collections.abc import Sequence
+
+from kfac_core.backend import Backend
+from kfac_core.statistics.convolution import patch_rows
+from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
+from kfac_core.statistics.covariance import second_moment
+from kfac_core.typing import Array, Key
+
+
+def choose(backend: Backend, uniforms: Array, count: int) -> Array:
+    """Return the places ``[count]`` of the smallest numbers.
+
+    Args:
+        backend: Backend of the numbers.
+        uniforms: ``[n]``, independent and of one distribution: every set of places is
+            then as likely as any other.
+        count: How many places, at most ``n``.
+
+    Returns:
+        Integers ``[count]``, none twice.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.registry import backend_of
+        >>> uniforms = np.asarray([0.5, 0.1, 0.7, 0.2])
+        >>> choose(backend_of(uniforms), uniforms, 2)
+        array([1, 3])
+    """
+    return backend.xp.argsort(uniforms)[:count]
+
+
+def sampled_second_moment(
+    backend: Backend,
+    towers: Sequence[Array],
+    geometry: ConvolutionGeometry,
+    sizes: Sequence[tuple[int, int]],
+    key: Key,
+    *,
+    has_bias: bool = False,
+) -> Array:
+    """Return the second moment of a sample of each tower's patches.
+
+    Towers count by the number of all their patches, drawn or not.
+
+    Args:
+        backend: Backend of the towers.
+        towers: Inputs, each ``[batch, ..spatial.., channels]``, or channels first.
+        geometry: Where the convolution looks.
+        sizes: For each tower, how many of its cases to draw, and how many of these
+            cases' patches.
+        key: What to draw from: all that is drawn here is one array.
+        has_bias: Whether each patch ends in a one.
+
+    Returns:
+        ``[n, n]`` with ``n = kernel * channels``, one more with bias.
+    """
+    xp = backend.xp
+    parts = [
+        (x, geometry.num_locations(x), *size)
+        for x, size in zip(towers, sizes, strict=True)
+        if x.shape[0]
+    ]
+    pools = [
+        pool
+        for x, locations, cases, patches in parts
+        for pool in ((x.shape[0], cases), (cases * locations, patches))
+    ]
+    like = towers[0]
+    uniforms = backend.uniform(
+        key,
+        (sum(size for size, count in pools if count < size),),
+        like.dtype,
+        backend.creation_device(like),
+    )
+    start = 0
+
+    def sample(rows: Array, count: int) -> Array:
+        nonlocal start
+        if count == rows.shape[0]:
+            return rows
+        numbers = uniforms[start : start + rows.shape[0]]
+        start += rows.shape[0]
+        return xp.take(rows, choose(backend, numbers, count), axis=0)
+
+    total: Array | float = 0.0
+    for x, locations, cases, patches in parts:
+        of_cases = patch_rows(backend, sample(x, cases), geometry)
+        rows = xp.reshape(of_cases, (cases * locations, of_cases.shape[2]))
+        moment = second_moment(backend, [sample(rows, patches)], has_bias=has_bias)
+        total = moment * (x.shape[0] * locations) + total
+    count = sum(x.shape[0] * locations for x, locations, _, _ in parts)
+    mean: Array = total / count  # type: ignore[assignment]
+    return mean
