@@ -6,10 +6,9 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
 from kfac_core.demo.digits import load_digits
-from kfac_core.demo.optimizers import KFAC, SGD, Adam
 from kfac_core.demo.picture import draw, fishers_of
 from kfac_core.demo.report import print_table, write_json
-from kfac_core.demo.training import BATCH_SIZE, NETWORK, Run, train
+from kfac_core.demo.training import BATCH_SIZE, NETWORK, Run, optimizers, train
 from kfac_core.registry import load_backend
 
 
@@ -29,7 +28,6 @@ def demo(
     backend = load_backend(backend_name)
     compiled = backend.name == "jax" if jit is None else jit
     digits = load_digits(backend, seed)
-    optimizers = (SGD(NETWORK), Adam(NETWORK), KFAC(NETWORK))
     console.print(
         f"{digits.y_train.shape[0]} real handwritten digits, {NETWORK.num_params}"
         f" parameters, batches of {BATCH_SIZE}, {epochs} epochs a run, {backend.name}"
@@ -43,7 +41,7 @@ def demo(
         TextColumn("{task.completed:>2}/{task.total} {task.elapsed:.1f} s"),
         console=console,
     ) as progress:
-        for optimizer in optimizers:
+        for optimizer in optimizers():
             runs = []
             for value in optimizer.grid:
                 name = f"{optimizer.name}, {optimizer.setting} {value:g}"

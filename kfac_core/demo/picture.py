@@ -8,16 +8,17 @@ import numpy as np
 
 from kfac_core.backend import Backend
 from kfac_core.demo.digits import Digits
-from kfac_core.demo.training import NETWORK, Run
-from kfac_core.reference import (
-    NetworkParams,
-    SoftmaxCrossEntropy,
-    block_for,
-    exact_fisher,
-    exact_sources,
-)
+from kfac_core.demo.optimizers import Params
+from kfac_core.demo.training import MODEL, NETWORK, Run
+from kfac_core.loss_functions import CategoricalLogitsNegativeLogProbLoss
+from kfac_core.reference import block_for, exact_fisher, exact_sources
 
-COLOURS = ("#0072b2", "#e69f00", "#d55e00")  # told apart without colour vision
+COLOURS = (
+    "#0072b2",
+    "#e69f00",
+    "#d55e00",
+    "#009e73",
+)  # told apart without colour vision
 FISHER_CASES = 256
 LAYER = 3  # the output layer: small enough to see, and not too easy
 
@@ -38,7 +39,7 @@ def draw(
 
     figure = Figure(figsize=(11, 6.9), layout="constrained")
     grid = figure.add_gridspec(2, 6, height_ratios=(1.0, 1.1))
-    for place, quantity in ((grid[0, :3], "steps"), (grid[0, 3:], "seconds")):
+    for place, quantity in ((grid[0, :2], "steps"), (grid[0, 2:4], "seconds")):
         axes = figure.add_subplot(place)
         for run, colour in zip(runs, COLOURS, strict=False):
             axes.plot(
@@ -53,7 +54,24 @@ def draw(
         axes.set_xlabel(quantity)
         axes.set_ylabel("training loss")
         axes.grid(alpha=0.3)
-        axes.legend(frameon=False, fontsize=9)
+    figure.legend(
+        *axes.get_legend_handles_labels(),
+        loc="outside upper center",
+        ncols=2,
+        frameon=False,
+    )
+    axes = figure.add_subplot(grid[0, 4:])
+    for run, colour in zip(runs, COLOURS, strict=False):
+        epochs = [epoch for epoch in run.epochs if "damping" in epoch.told]
+        axes.plot(
+            [epoch.steps for epoch in epochs],
+            [epoch.told["damping"] for epoch in epochs],
+            color=colour,
+        )
+    axes.set_yscale("log")
+    axes.set_xlabel("steps")
+    axes.set_ylabel("damping")
+    axes.grid(alpha=0.3)
 
     exact, approximate = fishers
     # A few entries are far larger than most: a fifth of the largest shows the rest.
@@ -77,7 +95,7 @@ def draw(
 
 
 def fishers_of(
-    backend: Backend, digits: Digits, params: NetworkParams
+    backend: Backend, digits: Digits, params: Params
 ) -> tuple[np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return the output layer's exact Fisher and its K-FAC approximation.
 
@@ -93,10 +111,11 @@ def fishers_of(
         Two matrices ``[330, 330]``.
     """
     x = digits.x_train[:FISHER_CASES, ...]
-    loss = SoftmaxCrossEntropy()
-    exact = exact_fisher(NETWORK, params, x, loss, layer=LAYER)
+    loss = CategoricalLogitsNegativeLogProbLoss()
+    own = MODEL.unnamed(params)
+    exact = exact_fisher(NETWORK, own, x, loss, layer=LAYER)
     block = block_for(NETWORK.param_layers[LAYER])
-    data = exact_sources(NETWORK, params, x, loss)[LAYER]
+    data = exact_sources(NETWORK, own, x, loss)[LAYER]
     state = block.update_covs(block.init(like=x), *data, ema_decay=0.0)
     approximate = block.full_fisher_block(state)
     return backend.to_numpy(exact), backend.to_numpy(approximate)

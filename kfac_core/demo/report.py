@@ -16,7 +16,7 @@ def print_table(console: Console, runs: Sequence[Run]) -> None:
 
     Args:
         console: Where to print.
-        runs: The best run of each optimiser, K-FAC the last.
+        runs: The best run of each optimiser, those with K-FAC last.
     """
     title = "Best setting of each grid: training loss, test accuracy"
     table = Table(title=title, box=SIMPLE, padding=(0, 1, 0, 0))
@@ -27,21 +27,29 @@ def print_table(console: Console, runs: Sequence[Run]) -> None:
     for run in runs:
         table.add_row(
             run.optimizer,
-            f"{run.setting} {run.value:g}",
+            _setting(run),
             f"{run.last.loss:.5f}",
             f"{run.last.accuracy:.1%}",
             str(run.last.steps),
             f"{run.last.seconds:.2f}",
         )
     console.print(table)
-    *others, kfac = runs
-    for run in others:
-        steps = kfac.steps_to(run.last.loss)
-        if steps is not None:
-            console.print(
-                f"{kfac.optimizer} is below the last loss of {run.optimizer} after"
-                f" {steps} of its {run.last.steps} steps."
-            )
+    second_order = [run for run in runs if run.last.told]
+    for kfac in second_order:
+        for run in runs:
+            steps = kfac.steps_to(run.last.loss)
+            if run not in second_order and steps is not None:
+                console.print(
+                    f"{kfac.optimizer} is below the last loss of {run.optimizer} after"
+                    f" {steps} of its {run.last.steps} steps."
+                )
+
+
+def _setting(run: Run) -> str:
+    """Return what was set, and what it became if it is adapted."""
+    last = run.last.told.get("damping", run.value)
+    became = f" → {last:.2g}" if abs(last / run.value - 1) > 1e-3 else ""
+    return f"{run.setting} {run.value:g}{became}"
 
 
 def write_json(path: Path, runs: Sequence[Run]) -> None:

@@ -1,25 +1,27 @@
 """One run: an optimiser with one setting, epoch by epoch."""
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from typing import NamedTuple
 
 import numpy as np
 
 from kfac_core.backend import Backend
 from kfac_core.demo.digits import Digits
-from kfac_core.demo.optimizers import Batch, Optimizer
+from kfac_core.demo.optimizers import KFAC, SGD, Adam, Optimizer, Params
 from kfac_core.errors import KfacError
+from kfac_core.loss_functions import CategoricalLogitsNegativeLogProbLoss
 from kfac_core.reference import (
+    Batch,
     Conv2D,
     Dense,
     Flatten,
     MeanPool2D,
-    NetworkParams,
     Sequential,
-    SoftmaxCrossEntropy,
+    SequentialModel,
     Tanh,
 )
+from kfac_core.registered_losses import mean_loss
 from kfac_core.typing import Array
 
 BATCH_SIZE = 128
@@ -40,6 +42,21 @@ NETWORK = Sequential(
 )
 """Two convolutions and two dense layers, 3,658 parameters."""
 
+MODEL = SequentialModel(NETWORK)
+
+COLLECTION = MODEL.layer_collection(CategoricalLogitsNegativeLogProbLoss())
+"""The Kronecker block of each layer, and the loss."""
+
+
+def optimizers() -> tuple[Optimizer, ...]:
+    """Return the optimisers of the demonstration, those with K-FAC last."""
+    return (
+        SGD(MODEL, COLLECTION),
+        Adam(MODEL, COLLECTION),
+        KFAC.tuned(MODEL, COLLECTION),
+        KFAC.adaptive(MODEL, COLLECTION),
+    )
+
 
 class Epoch(NamedTuple):
     """How things stand after an epoch; the first of a run is before any.
@@ -50,13 +67,15 @@ class Epoch(NamedTuple):
         loss: Mean loss on the training images.
         accuracy: On the test images.
         params: The parameters.
+        told: What the optimiser tells of its state, by name.
     """
 
     steps: int
     seconds: float
     loss: float
     accuracy: float
-    params: NetworkParams
+    params: Params
+    told: Mapping[str, float]
 
 
 class Run(NamedTuple):
@@ -114,28 +133,40 @@ def train(
         The run; it ends early, with an infinite loss, where the loss is no number.
     """
     rng = np.random.default_rng(seed)
-    start = NETWORK.init(rng, like=np.zeros(1, dtype=np.float32))
-    params: NetworkParams = tuple(
-        tuple(backend.from_numpy(tensor) for tensor in layer) for layer in start
-    )
-    state = optimizer.init(params)
+    start = MODEL.init(rng, like=np.zeros(1, dtype=np.float32))
+    params = {name: backend.from_numpy(tensor) for name, tensor in start.items()}
+    state = optimizer.init(params, value)
     step = backend.jit(optimizer.step) if jit else optimizer.step
     if jit:  # before the clock runs, and with random numbers of its own
         other = np.random.default_rng(seed)
-        step(state, params, next(_batches(backend, digits, other)), value)
-    done = [_evaluate(backend, digits, params, 0, 0.0)]
+        step(state, params, *next(_batches(backend, digits, other)), value)
+
+    def epoch(steps: int, seconds: float) -> Epoch:
+        told = optimizer.told(state).items()
+        return Epoch(
+            steps,
+            seconds,
+            _loss(digits, params),
+            _accuracy(backend, digits, params),
+            params,
+            {name: float(number) for name, number in told},
+        )
+
+    done = [epoch(0, 0.0)]
     steps, seconds = 0, 0.0
     for _ in range(epochs):
         try:
-            for batch in _batches(backend, digits, rng):
+            for batch, noise in _batches(backend, digits, rng):
                 began = time.perf_counter()
-                state, params = step(state, params, batch, value)
-                backend.to_numpy(params[-1][-1])  # waits for the device
+                state, params = step(state, params, batch, noise, value)
+                for tensor in params.values():
+                    backend.to_numpy(tensor)  # waits for the device
                 seconds += time.perf_counter() - began
                 steps += 1
-            done.append(_evaluate(backend, digits, params, steps, seconds))
+            done.append(epoch(steps, seconds))
         except KfacError:
-            done.append(Epoch(steps, seconds, float("inf"), 0.0, params))
+            lost = done[-1]._replace(steps=steps, seconds=seconds, loss=float("inf"))
+            done.append(lost)
         on_epoch()
         if not np.isfinite(done[-1].loss):
             break
@@ -144,7 +175,7 @@ def train(
 
 def _batches(
     backend: Backend, digits: Digits, rng: np.random.Generator
-) -> Iterator[Batch]:
+) -> Iterator[tuple[Batch, Array]]:
     """Yield the batches of an epoch, in a new order; an incomplete one is left out."""
     xp = backend.xp
     count = digits.y_train.shape[0]
@@ -152,23 +183,19 @@ def _batches(
     for first in range(0, count - BATCH_SIZE + 1, BATCH_SIZE):
         chosen = backend.from_numpy(order[first : first + BATCH_SIZE].astype(np.int32))
         noise = rng.random(BATCH_SIZE, dtype=np.float32)
-        yield Batch(
+        batch = Batch(
             xp.take(digits.x_train, chosen, axis=0),
             xp.take(digits.y_train, chosen, axis=0),
-            backend.from_numpy(noise),
         )
+        yield batch, backend.from_numpy(noise)
 
 
-def _evaluate(
-    backend: Backend, digits: Digits, params: NetworkParams, steps: int, seconds: float
-) -> Epoch:
-    outputs = NETWORK.forward(params, digits.x_train).outputs
-    total = SoftmaxCrossEntropy().evaluate(outputs, digits.y_train)
-    loss = float(total) / digits.y_train.shape[0]
-    return Epoch(steps, seconds, loss, _accuracy(backend, digits, params), params)
+def _loss(digits: Digits, params: Params) -> float:
+    everything = Batch(digits.x_train, digits.y_train)
+    return float(mean_loss(COLLECTION, MODEL.linearize(params, everything)))
 
 
-def _accuracy(backend: Backend, digits: Digits, params: NetworkParams) -> float:
-    outputs: Array = NETWORK.forward(params, digits.x_test).outputs
+def _accuracy(backend: Backend, digits: Digits, params: Params) -> float:
+    outputs = NETWORK.forward(MODEL.unnamed(params), digits.x_test).outputs
     guesses = backend.to_numpy(backend.xp.argmax(outputs, axis=-1))
     return float(np.mean(guesses == backend.to_numpy(digits.y_test)))

@@ -17,7 +17,12 @@ from kfac_core.optimizer.hyper_parameters import HyperParameters, step_numbers
 from kfac_core.optimizer.messages import not_finite
 from kfac_core.optimizer.options import KfacOptions
 from kfac_core.optimizer.quadratic_model import quadratic_model
-from kfac_core.optimizer.state import KfacState, StepStatistics, statistics_of
+from kfac_core.optimizer.state import (
+    KfacState,
+    StepStatistics,
+    initial_state,
+    statistics_of,
+)
 from kfac_core.optimizer.update_rules import (
     RULES,
     Situation,
@@ -102,23 +107,8 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             ShapeError: If one has another shape than the collection says.
         """
         estimator = self.estimator.init(params)
-        backend, one = self._one(params)
-        xp = backend.xp
-        nan = one * float("nan")
-        zero = xp.zeros_like(estimator.cases)
-        return KfacState(
-            estimator,
-            map_named(xp.zeros_like, params),
-            damping=one * self.damping,
-            counter=zero,
-            burnin_counter=zero + 0,
-            loss=nan,
-            predicted_change=nan + 0,
-            actual_change=nan + 0,
-            rho=nan + 0,
-            learning_rate=nan + 0,
-            momentum=nan + 0,
-        )
+        _, one = self._one(params)
+        return initial_state(estimator, params, one * self.damping)
 
     def step(
         self,

@@ -3,6 +3,9 @@
 from typing import NamedTuple
 
 from kfac_core.estimator import EstimatorState
+from kfac_core.linalg.named import map_named
+from kfac_core.linearization import NamedParams
+from kfac_core.registry import backend_of
 from kfac_core.typing import Array
 
 
@@ -69,6 +72,38 @@ class StepStatistics(NamedTuple):
     update_norm: Array
     norm_coefficient: Array
     ok: Array
+
+
+def initial_state(
+    estimator: EstimatorState, params: NamedParams, damping: Array
+) -> KfacState:
+    """Return the state before any step.
+
+    Args:
+        estimator: That before any data.
+        params: The parameters.
+        damping: 0-d.
+
+    Returns:
+        The state.
+    """
+    xp = backend_of(damping).xp
+    zero = xp.zeros_like(estimator.cases)
+    unknown = damping * float("nan")
+    return KfacState(
+        estimator,
+        map_named(xp.zeros_like, params),
+        damping=damping,
+        counter=zero,
+        # A copy each: no array stands in two places of a state.
+        burnin_counter=zero + 0,
+        loss=unknown,
+        predicted_change=unknown + 0,
+        actual_change=unknown + 0,
+        rho=unknown + 0,
+        learning_rate=unknown + 0,
+        momentum=unknown + 0,
+    )
 
 
 def statistics_of(
