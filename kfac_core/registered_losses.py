@@ -8,6 +8,7 @@ import math
 from collections.abc import Iterator
 from typing import NamedTuple
 
+from kfac_core.arguments import statistics_dtype
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg import named
@@ -134,8 +135,12 @@ def half_gradient(at: LossAt, targets: Array) -> LossInputs:
     Returns:
         ``sqrt(coeff mask)`` times the gradient of the loss of each position.
     """
-    mask = at.mask
-    root = None if mask is None else backend_of(mask).xp.sqrt(mask)
+    root = None
+    if at.mask is not None:
+        first = at.inputs[0] if isinstance(at.inputs, tuple) else at.inputs
+        backend = backend_of(at.mask, first)
+        dtype = statistics_dtype(backend, first, "inputs", at.name)
+        root = backend.xp.sqrt(backend.xp.astype(at.mask, dtype))
     return scaled(at.root, at.loss.gradient(at.inputs, targets, root))
 
 

@@ -112,7 +112,7 @@ class Layer(ABC):
     def param_gradients_change(
         self, cache: Cache, dx: Array | None, g: Array, dg: Array | None
     ) -> Tensors:
-        """Return the derivative of `param_gradients`; arguments as in `backward_change`.
+        """Return the derivative of `param_gradients`; see `backward_change`.
 
         Returns:
             The changes, in the shapes of `param_shapes`.
