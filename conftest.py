@@ -25,17 +25,17 @@ def pytest_collection_modifyitems(
         items[:] = golden
 
 
-def pytest_terminal_summary(terminalreporter: Any, config: pytest.Config) -> None:
+def pytest_terminal_summary(terminalreporter: Any) -> None:
     """Say how many recorded cases ran, and how well.
 
     Here and not beside the cases, since the controller of parallel runs does not
     collect.
     """
     sys.path.insert(0, str(GOLDEN))
-    from recordings import folder_of, summary
+    from recordings import summary
 
     passed = terminalreporter.stats.get("passed", [])
-    if lines := summary(passed, folder_of(config)):
+    if lines := summary(passed):
         terminalreporter.section("recorded cases of the original")
         for line in lines:
             terminalreporter.write_line(line)

@@ -7,7 +7,7 @@ from recordings import cases_in, faces_of, folder_of
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "case_path" in metafunc.fixturenames:
         folder = folder_of(metafunc.config)
-        paths, _ = cases_in(folder)
+        paths = cases_in(folder)
         if not paths:
             msg = f"--golden: no recorded case (*.npz) to run in {folder}"
             raise pytest.UsageError(msg)

@@ -34,8 +34,8 @@ def contrib_loss(case: Case, convert: Convert) -> Iterator[tuple[str, Any]]:
 def evaluated(case: Case) -> dict[str, Any]:
     """Return the arguments of the loss that the original evaluates.
 
-    TensorFlow makes a float32 tensor of a variance that is a Python number (defect
-    D-33); in the products it stays as it is.
+    TensorFlow makes a float32 tensor of a variance that is a Python number; in the
+    products it stays as it is.
     """
     return {name: float(np.float32(value)) for name, value in ctor_of(case).items()}
 
