@@ -17,7 +17,7 @@ Example:
     array([0.33, 0.33, 0.  , 0.  , 0.33], dtype=float32)
 """
 
-from kfac_core.contrib import fisher_blocks, fisher_factors
+from kfac_core.contrib import fisher_blocks, fisher_factors, loss_functions
 from kfac_core.contrib.damping_functions import PackagedFunc
 
-__all__ = ["PackagedFunc", "fisher_blocks", "fisher_factors"]
+__all__ = ["PackagedFunc", "fisher_blocks", "fisher_factors", "loss_functions"]

@@ -7,19 +7,21 @@ library of the array API standard.
 
 Example:
     >>> import numpy as np
+    >>> from kfac_core import NormalMeanNegativeLogProbLoss
     >>> from kfac_core.reference import (
-    ...     Dense, Gaussian, Sequential, block_for, exact_fisher, exact_sources
+    ...     Dense, Sequential, block_for, exact_fisher, exact_sources
     ... )
     >>> rng = np.random.default_rng(0)
     >>> x = rng.normal(size=(6, 3))
     >>> network = Sequential((Dense(3, 2),))
     >>> params = network.init(rng, like=x)
+    >>> loss = NormalMeanNegativeLogProbLoss()
     >>> block, (data,) = (
     ...     block_for(network.layers[0]),
-    ...     exact_sources(network, params, x, Gaussian()),
+    ...     exact_sources(network, params, x, loss),
     ... )
     >>> state = block.update_covs(block.init(like=x), *data, ema_decay=0.0)
-    >>> truth = exact_fisher(network, params, x, Gaussian())
+    >>> truth = exact_fisher(network, params, x, loss)
     >>> bool(np.allclose(block.full_fisher_block(state), truth))  # a last layer: exact
     True
 """
@@ -41,7 +43,6 @@ from kfac_core.reference.linearization import (
     SequentialLinearization,
     SequentialModel,
 )
-from kfac_core.reference.losses import Gaussian, Loss, SoftmaxCrossEntropy
 from kfac_core.reference.network import Backward, Forward, NetworkParams, Sequential
 from kfac_core.reference.parameterless import (
     ElementwiseLayer,
@@ -63,17 +64,14 @@ __all__ = [
     "Embedding",
     "Flatten",
     "Forward",
-    "Gaussian",
     "Layer",
     "LayerData",
-    "Loss",
     "MeanPool2D",
     "NetworkParams",
     "ReLU",
     "Sequential",
     "SequentialLinearization",
     "SequentialModel",
-    "SoftmaxCrossEntropy",
     "Tanh",
     "Tensors",
     "block_for",

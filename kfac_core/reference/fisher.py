@@ -6,16 +6,17 @@ With case ``n``'s Jacobian ``J_n`` of the outputs by the parameters, and gradien
     F = (1 / N) sum_n E[g g'] = (1 / N) sum_n J_n' F_n J_n,
 
 targets being drawn from the model, and ``F_n`` the Fisher of the loss for the outputs
-(Martens, 2020, sections 5 and 9; for these losses it is the Gauss-Newton matrix as
-well). The *empirical* Fisher has the targets of the data instead. The order of the
-parameters is that of `Sequential`; a layer's block is in that of
-`kfac_core.FisherBlock.full_fisher_block`.
+(Martens, 2020, sections 5 and 9; for a loss in natural parameters it is the
+Gauss-Newton matrix as well). The *empirical* Fisher has the targets of the data
+instead. The order of the parameters is that of `Sequential`; a layer's block is in
+that of `kfac_core.FisherBlock.full_fisher_block`.
 """
 
+from itertools import product
 from typing import NamedTuple
 
 from kfac_core.backend import Backend
-from kfac_core.reference.losses import Loss
+from kfac_core.loss_functions import LossFunction
 from kfac_core.reference.network import Forward, NetworkParams, Sequential
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array, Key
@@ -25,7 +26,7 @@ def exact_fisher(
     network: Sequential,
     params: NetworkParams,
     x: Array,
-    loss: Loss,
+    loss: LossFunction,
     *,
     layer: int | None = None,
 ) -> Array:
@@ -43,28 +44,30 @@ def exact_fisher(
 
     Example:
         >>> import numpy as np
-        >>> from kfac_core.reference import Dense, Gaussian
+        >>> from kfac_core import NormalMeanNegativeLogProbLoss
+        >>> from kfac_core.reference import Dense
         >>> network = Sequential((Dense(1, 1),))
         >>> params = network.init(np.random.default_rng(0), like=np.ones(1))
-        >>> exact_fisher(network, params, np.asarray([[1.0], [3.0]]), Gaussian())
+        >>> loss = NormalMeanNegativeLogProbLoss(var=1.0)
+        >>> exact_fisher(network, params, np.asarray([[1.0], [3.0]]), loss)
         array([[5., 2.],
                [2., 1.]])
     """
     forward = network.forward(params, x)
     jacobian = network.jacobian(params, x, layer)
-    backend = backend_of(jacobian)
-    weighted = loss.fisher(forward.outputs) @ jacobian
-    size = jacobian.shape[-1]
-    left = backend.xp.reshape(jacobian, (-1, size))
-    right = backend.xp.reshape(weighted, (-1, size))
-    return left.mT @ right / jacobian.shape[0]
+    xp = backend_of(jacobian).xp
+    rows = xp.permute_dims(jacobian, (2, 0, 1))
+    weighted = loss.multiply_fisher(forward.outputs, rows)
+    size = rows.shape[0]
+    left = xp.reshape(rows, (size, -1))
+    return left @ xp.reshape(weighted, (size, -1)).mT / jacobian.shape[0]
 
 
 def empirical_fisher(
     network: Sequential,
     params: NetworkParams,
     x: Array,
-    loss: Loss,
+    loss: LossFunction,
     targets: Array,
     *,
     layer: int | None = None,
@@ -92,7 +95,7 @@ def sampled_fisher(
     network: Sequential,
     params: NetworkParams,
     x: Array,
-    loss: Loss,
+    loss: LossFunction,
     key: Key,
     *,
     num_samples: int = 1,
@@ -141,7 +144,7 @@ class LayerData(NamedTuple):
 
 
 def exact_sources(
-    network: Sequential, params: NetworkParams, x: Array, loss: Loss
+    network: Sequential, params: NetworkParams, x: Array, loss: LossFunction
 ) -> tuple[LayerData, ...]:
     """Return for each layer with parameters the data that make its block exact.
 
@@ -155,25 +158,33 @@ def exact_sources(
         loss: The loss.
 
     Returns:
-        For each layer its inputs, and a source for each of `Loss.fisher_directions`.
+        For each layer its inputs, and a source for each column of the loss's factor.
 
     Example:
         >>> import numpy as np
-        >>> from kfac_core.reference import Dense, SoftmaxCrossEntropy, block_for
+        >>> from kfac_core import CategoricalLogitsNegativeLogProbLoss
+        >>> from kfac_core.reference import Dense, block_for
         >>> rng = np.random.default_rng(0)
         >>> x = rng.normal(size=(7, 2))
         >>> network = Sequential((Dense(2, 3),))
         >>> params = network.init(rng, like=x)
-        >>> data, = exact_sources(network, params, x, SoftmaxCrossEntropy())
+        >>> loss = CategoricalLogitsNegativeLogProbLoss()
+        >>> data, = exact_sources(network, params, x, loss)
         >>> block = block_for(network.layers[0])
         >>> state = block.update_covs(block.init(like=x), *data, ema_decay=0.0)
         >>> block.full_fisher_block(state).shape
         (9, 9)
     """
     forward = network.forward(params, x)
+    outputs = forward.outputs
+    sizes = loss.fisher_factor_inner_shape(outputs)[1:]
     by_source = [
-        network.output_gradients(params, forward, direction)
-        for direction in loss.fisher_directions(forward.outputs)
+        network.output_gradients(
+            params,
+            forward,
+            loss.multiply_fisher_factor_replicated_one_hot(outputs, index),
+        )
+        for index in product(*map(range, sizes))
     ]
     return tuple(
         LayerData(inputs, tuple((gradients[index],) for gradients in by_source))

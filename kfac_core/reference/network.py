@@ -57,13 +57,15 @@ class Sequential:
 
     Example:
         >>> import numpy as np
-        >>> from kfac_core.reference import Dense, SoftmaxCrossEntropy, Tanh
+        >>> from kfac_core import CategoricalLogitsNegativeLogProbLoss
+        >>> from kfac_core.reference import Dense, Tanh
         >>> rng = np.random.default_rng(0)
         >>> x, targets = rng.normal(size=(5, 4)), rng.integers(3, size=5)
         >>> network = Sequential((Dense(4, 6), Tanh(), Dense(6, 3)))
         >>> params = network.init(rng, like=x)
         >>> forward = network.forward(params, x)
-        >>> g = SoftmaxCrossEntropy().gradient(forward.outputs, targets)
+        >>> loss = CategoricalLogitsNegativeLogProbLoss()
+        >>> g = loss.gradient(forward.outputs, targets)
         >>> backward = network.backward(params, forward, g)
         >>> [g.shape for g in backward.output_gradients]
         [(5, 6), (5, 3)]

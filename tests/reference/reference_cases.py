@@ -4,18 +4,20 @@ from typing import NamedTuple
 
 import numpy as np
 
+from kfac_core.loss_functions import (
+    CategoricalLogitsNegativeLogProbLoss,
+    LossFunction,
+    NormalMeanNegativeLogProbLoss,
+)
 from kfac_core.reference import (
     Conv2D,
     Dense,
     Embedding,
     Flatten,
-    Gaussian,
     Layer,
-    Loss,
     MeanPool2D,
     ReLU,
     Sequential,
-    SoftmaxCrossEntropy,
     Tanh,
 )
 
@@ -52,7 +54,7 @@ class NetworkCase(NamedTuple):
     network: Sequential
     shape: tuple[int, ...]  # of one case's input
     vocabulary: int | None  # the inputs are ids, if it is a number
-    loss: Loss
+    loss: LossFunction
 
 
 NETWORKS = {
@@ -60,7 +62,7 @@ NETWORKS = {
         Sequential((Dense(4, 5), Tanh(), Dense(5, 3), Tanh(), Dense(3, 4))),
         (4,),
         None,
-        SoftmaxCrossEntropy(),
+        CategoricalLogitsNegativeLogProbLoss(),
     ),
     "convolutional-softmax": NetworkCase(
         Sequential(
@@ -76,19 +78,19 @@ NETWORKS = {
         ),
         (6, 6, 1),
         None,
-        SoftmaxCrossEntropy(),
+        CategoricalLogitsNegativeLogProbLoss(),
     ),
     "pooled-gaussian": NetworkCase(
         Sequential((Tanh(), Conv2D((2, 2, 2, 3)), ReLU(), MeanPool2D(), Dense(3, 2))),
         (3, 4, 2),
         None,
-        Gaussian(variance=0.7),
+        NormalMeanNegativeLogProbLoss(var=0.7),
     ),
     "embedding-gaussian": NetworkCase(
         Sequential((Embedding(5, 3), Tanh(), Dense(3, 2, has_bias=False))),
         (4,),
         5,
-        Gaussian(variance=2.0),
+        NormalMeanNegativeLogProbLoss(var=2.0),
     ),
 }
 
@@ -104,7 +106,7 @@ def random_params(network, rng, scale=0.7):
 
 
 def random_targets(loss, outputs, rng):
-    if isinstance(loss, SoftmaxCrossEntropy):
+    if isinstance(loss, CategoricalLogitsNegativeLogProbLoss):
         return rng.integers(outputs.shape[1], size=outputs.shape[0])
     return rng.standard_normal(outputs.shape)
 

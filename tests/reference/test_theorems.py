@@ -19,7 +19,10 @@ from theorem_cases import (
     BIAS,
     EXAMPLES,
     LOSSES,
+    NARROW,
+    NORMAL,
     SEEDS,
+    SOFTMAX,
     WIDTHS,
     curved_network,
     dense_network,
@@ -29,13 +32,7 @@ from theorem_cases import (
     kfac_of,
 )
 
-from kfac_core.reference import (
-    Gaussian,
-    SoftmaxCrossEntropy,
-    block_for,
-    empirical_fisher,
-    exact_sources,
-)
+from kfac_core.reference import block_for, empirical_fisher, exact_sources
 
 
 def drawn(network, seed, batch):
@@ -71,7 +68,7 @@ def test_t0_the_error_is_a_covariance(seed, batch, width, loss, has_bias):
 def test_t0_the_covariance_is_not_small_in_general(seed):
     network = curved_network(3, 4, 3)
     params, x, _ = drawn(network, seed, batch=5)
-    assert_differs(*kfac_and_fisher(network, params, x, SoftmaxCrossEntropy(), layer=0))
+    assert_differs(*kfac_and_fisher(network, params, x, SOFTMAX, layer=0))
 
 
 @given(seed=SEEDS, width=WIDTHS, loss=LOSSES, has_bias=BIAS)
@@ -92,9 +89,9 @@ def one_gradient(seed, width, has_bias):
     network = curved_network(width, 3, 2, has_bias=has_bias)
     params, x, rng = drawn(network, seed, batch=1)
     forward = network.forward(params, x)
-    g = Gaussian().gradient(forward.outputs, rng.standard_normal((1, 2)))
+    g = NORMAL.gradient(forward.outputs, rng.standard_normal((1, 2)))
     backward = network.backward(params, forward, g)
-    data = empirical_sources(network, params, x, Gaussian(), forward.outputs - g)
+    data = empirical_sources(network, params, x, NORMAL, forward.outputs - g)
     return network.layers[0], data[0], backward.param_gradients[0]
 
 
@@ -142,14 +139,14 @@ def test_t2_equal_inputs_are_exact(seed, batch, width, loss):
 @EXAMPLES
 def test_t2_different_inputs_are_not(seed):
     x = np.random.default_rng(seed).standard_normal((5, 4))
-    assert_differs(*with_inputs(x, seed, 4, Gaussian()))
+    assert_differs(*with_inputs(x, seed, 4, NORMAL))
 
 
 @given(seed=SEEDS, batch=BATCHES, width=WIDTHS, has_bias=BIAS)
 def test_t3a_the_last_layer_of_a_regression_is_exact(seed, batch, width, has_bias):
     network = curved_network(3, 4, width, has_bias=has_bias)
     params, x, _ = drawn(network, seed, batch)
-    loss = Gaussian(variance=0.3)
+    loss = NARROW
     assert_close(*kfac_and_fisher(network, params, x, loss, layer=1))
     block = block_for(network.param_layers[1])
     state = fitted(block, exact_sources(network, params, x, loss)[1])
@@ -161,7 +158,7 @@ def test_t3a_the_last_layer_of_a_regression_is_exact(seed, batch, width, has_bia
 def test_t3a_not_of_a_classifier(seed):
     network = curved_network(3, 4, 3)
     params, x, _ = drawn(network, seed, batch=5)
-    assert_differs(*kfac_and_fisher(network, params, x, SoftmaxCrossEntropy(), layer=1))
+    assert_differs(*kfac_and_fisher(network, params, x, SOFTMAX, layer=1))
 
 
 @given(seed=SEEDS, batch=BATCHES, width=WIDTHS, has_bias=BIAS)
@@ -169,7 +166,7 @@ def test_t3b_deep_linear_regression_is_exact(seed, batch, width, has_bias):
     # Bernacchia et al. (2018).
     network = dense_network(3, width, 4, 2, has_bias=has_bias)
     params, x, _ = drawn(network, seed, batch)
-    loss = Gaussian(variance=0.3)
+    loss = NARROW
     for index in range(3):
         assert_close(*kfac_and_fisher(network, params, x, loss, layer=index))
     block = block_for(network.param_layers[0])
@@ -184,7 +181,7 @@ def test_t3b_not_if_what_follows_is_curved(seed):
     network = curved_network(3, 4, 4, 2)
     params, x, _ = drawn(network, seed, batch=5)
     for index in range(2):
-        assert_differs(*kfac_and_fisher(network, params, x, Gaussian(), layer=index))
+        assert_differs(*kfac_and_fisher(network, params, x, NORMAL, layer=index))
 
 
 def with_head_scaled(network, params, factor):
@@ -196,7 +193,7 @@ def test_t3c_a_head_whose_logits_ignore_the_input_is_exact(seed, batch, width):
     network = curved_network(3, width, 4)
     params, x, _ = drawn(network, seed, batch)
     params = with_head_scaled(network, params, 0.0)
-    kfac, fisher = kfac_and_fisher(network, params, x, SoftmaxCrossEntropy(), layer=1)
+    kfac, fisher = kfac_and_fisher(network, params, x, SOFTMAX, layer=1)
     assert_close(kfac, fisher)
 
 
@@ -205,7 +202,7 @@ def test_t3c_not_if_they_follow_it(seed):
     network = curved_network(3, 4, 4)
     params, x, _ = drawn(network, seed, batch=5)
     params = with_head_scaled(network, params, 2.0)
-    assert_differs(*kfac_and_fisher(network, params, x, SoftmaxCrossEntropy(), layer=1))
+    assert_differs(*kfac_and_fisher(network, params, x, SOFTMAX, layer=1))
 
 
 @EXAMPLES
@@ -213,9 +210,9 @@ def test_t4_the_empirical_fisher_of_deep_linear_regression_is_not_exact(seed):
     network = dense_network(3, 4, 2)
     params, x, rng = drawn(network, seed, batch=5)
     targets = rng.standard_normal((5, 2))
-    data = empirical_sources(network, params, x, Gaussian(), targets)
+    data = empirical_sources(network, params, x, NORMAL, targets)
     for index, spec in enumerate(network.param_layers):
-        truth = empirical_fisher(network, params, x, Gaussian(), targets, layer=index)
+        truth = empirical_fisher(network, params, x, NORMAL, targets, layer=index)
         assert_differs(kfac_of(spec, data[index]), truth)
 
 
@@ -231,7 +228,7 @@ def test_t10_the_block_of_the_bias_is_exact(seed, batch, width, loss):
 def test_t10_that_of_the_weights_is_not(seed):
     network = curved_network(3, 4, 3)
     params, x, _ = drawn(network, seed, batch=5)
-    kfac, fisher = kfac_and_fisher(network, params, x, SoftmaxCrossEntropy(), layer=0)
+    kfac, fisher = kfac_and_fisher(network, params, x, SOFTMAX, layer=0)
     assert_differs(kfac[:-4, :-4], fisher[:-4, :-4])
 
 
@@ -255,7 +252,7 @@ def test_t13_inputs_of_one_norm_keep_the_traces(seed, batch, width, loss):
 def test_t13_otherwise_the_traces_differ_by_a_covariance(seed):
     network = curved_network(3, 4, 3, has_bias=False)
     params, x, _ = drawn(network, seed, batch=5)
-    loss = SoftmaxCrossEntropy()
+    loss = SOFTMAX
     kfac, fisher = kfac_and_fisher(network, params, x, loss, layer=0)
     data = exact_sources(network, params, x, loss)[0]
     traces = [

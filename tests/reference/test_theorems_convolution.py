@@ -14,7 +14,10 @@ from theorem_cases import (
     BIAS,
     EXAMPLES,
     LOSSES,
+    NARROW,
+    NORMAL,
     SEEDS,
+    SOFTMAX,
     fitted,
     kfac_and_fisher,
 )
@@ -23,10 +26,8 @@ from kfac_core.reference import (
     Conv2D,
     Dense,
     Flatten,
-    Gaussian,
     MeanPool2D,
     Sequential,
-    SoftmaxCrossEntropy,
     Tanh,
     block_for,
     diagonal_block_for,
@@ -64,7 +65,7 @@ def test_t7_a_regression_at_each_location_is_exact(
     conv = Conv2D((*kernel, 2, 3), strides, padding, has_bias)
     network = Sequential((conv, Flatten()))
     params, x = random_params(network, rng), images(rng, batch)
-    assert_close(*kfac_and_fisher(network, params, x, Gaussian(0.3), layer=0))
+    assert_close(*kfac_and_fisher(network, params, x, NARROW, layer=0))
 
 
 @EXAMPLES
@@ -72,7 +73,7 @@ def test_t8_a_regression_on_the_mean_of_locations_is_not(seed):
     rng = np.random.default_rng(seed)
     network = pooled()
     params, x = random_params(network, rng), images(rng, 5)
-    assert_differs(*kfac_and_fisher(network, params, x, Gaussian(0.3), layer=0))
+    assert_differs(*kfac_and_fisher(network, params, x, NARROW, layer=0))
 
 
 @given(seed=SEEDS)
@@ -82,7 +83,7 @@ def test_t10_the_block_of_the_bias_lacks_the_locations_correlation(seed):
     rng = np.random.default_rng(seed)
     network = pooled()
     params, x = random_params(network, rng), images(rng, 5)
-    kfac, fisher = kfac_and_fisher(network, params, x, Gaussian(0.3), layer=0)
+    kfac, fisher = kfac_and_fisher(network, params, x, NARROW, layer=0)
     assert_close(3 * 2 * kfac[-3:, -3:], fisher[-3:, -3:])
 
 
@@ -94,7 +95,7 @@ def test_t12_constant_over_locations_the_block_is_too_small_by_their_number(
     network = pooled(kernel=(1, 1), has_bias=has_bias)
     params = random_params(network, rng)
     x = np.tile(rng.standard_normal((1, 1, 1, 2)), (1, 4, 3, 1))
-    loss = SoftmaxCrossEntropy()
+    loss = SOFTMAX
     kfac, fisher = kfac_and_fisher(network, params, x, loss, layer=0)
     assert_close(4 * 3 * kfac, fisher)
 
@@ -144,7 +145,7 @@ def test_t1_one_case_with_several_locations_is_not(seed):
     conv = Conv2D((3, 3, 2, 3), padding="VALID")
     network = Sequential((conv, Flatten(), Tanh(), Dense(6, 2)))
     params, x = random_params(network, rng), images(rng, 1)
-    assert_differs(*kfac_and_fisher(network, params, x, Gaussian(), layer=0))
+    assert_differs(*kfac_and_fisher(network, params, x, NORMAL, layer=0))
 
 
 @pytest.mark.parametrize(

@@ -6,6 +6,7 @@ from reference_cases import assert_close, assert_differs, random_params
 from theorem_cases import (
     BIAS,
     EXAMPLES,
+    NORMAL,
     SEEDS,
     WIDTHS,
     curved_network,
@@ -15,12 +16,12 @@ from theorem_cases import (
     tolerance,
 )
 
-from kfac_core.reference import Dense, Gaussian, LayerData, block_for, exact_sources
+from kfac_core.reference import Dense, LayerData, block_for, exact_sources
 
 
 def step_of(network, params, x, targets, damping, lr=1.0):
     """The parameters after one step of K-FAC on a regression's mean loss."""
-    loss = Gaussian()
+    loss = NORMAL
     forward = network.forward(params, x)
     g = loss.gradient(forward.outputs, targets)
     gradients = network.backward(params, forward, g).param_gradients
@@ -111,10 +112,10 @@ def test_t27_one_step_solves_least_squares(seed, width, has_bias):
 def test_t27_not_with_the_empirical_fisher(seed):
     network, params, x, targets, solution = regression(seed, 2, has_bias=True)
     forward = network.forward(params, x)
-    g = Gaussian().gradient(forward.outputs, targets)
+    g = NORMAL.gradient(forward.outputs, targets)
     gradient = network.backward(params, forward, g).param_gradients[0]
     block = block_for(network.layers[0])
-    data = empirical_sources(network, params, x, Gaussian(), targets)[0]
+    data = empirical_sources(network, params, x, NORMAL, targets)[0]
     state = block.update_inverses(fitted(block, data), damping=0.0)
     step = block.multiply_inverse(state, gradient)
     stepped = tuple(p - d / 12 for p, d in zip(params[0], step, strict=True))

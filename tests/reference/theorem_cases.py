@@ -6,12 +6,14 @@ import numpy as np
 import pytest
 from hypothesis import strategies as st
 
+from kfac_core.loss_functions import (
+    CategoricalLogitsNegativeLogProbLoss,
+    NormalMeanNegativeLogProbLoss,
+)
 from kfac_core.reference import (
     Dense,
-    Gaussian,
     LayerData,
     Sequential,
-    SoftmaxCrossEntropy,
     Tanh,
     block_for,
     exact_fisher,
@@ -24,7 +26,10 @@ EXAMPLES = pytest.mark.parametrize("seed", range(3))
 BATCHES = st.sampled_from([1, 2, 5])
 WIDTHS = st.sampled_from([1, 2, 4])
 BIAS = st.booleans()
-LOSSES = st.sampled_from([SoftmaxCrossEntropy(), Gaussian(), Gaussian(variance=0.3)])
+SOFTMAX = CategoricalLogitsNegativeLogProbLoss()
+NORMAL = NormalMeanNegativeLogProbLoss(var=1.0)
+NARROW = NormalMeanNegativeLogProbLoss(var=0.3)
+LOSSES = st.sampled_from([SOFTMAX, NORMAL, NARROW])
 
 
 def dense_network(*widths, activation=None, has_bias=True):

@@ -1,0 +1,276 @@
+"""`LossFunction`: negative log-likelihoods, summed over cases, and their curvature.
+
+The Fisher information of a case for the inputs of its loss (outputs of the network) is
+
+    F = E[g g'],    g the gradient for the inputs, targets drawn from the model,
+
+and ``B`` is any matrix with ``B B' = F``: its columns take the place of gradients in
+what back-propagates these, and make the Fisher exact (Martens, 2020, sections 5 and 9).
+The matrices are block-diagonal: one block for each position of each case.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kfac_core.arguments import backend_for, check_shape
+from kfac_core.loss_functions.members import Index, LossMembers
+from kfac_core.loss_functions.positions import arrays_of
+from kfac_core.typing import Array, Key, LossInputs
+
+
+@dataclass(frozen=True)
+class LossFunction(LossMembers):
+    """Abstract base of the losses: specs without arrays.
+
+    Throughout, `inputs` is what the loss takes from the network: an array
+    ``[batch, ..., n]``, or a tuple of arrays of one such shape. `mask` is None or
+    ``[batch, ...]``: weights of the positions, not negative; what is at a position of
+    weight zero (padding) has no effect, be it NaN or no target at all. A product with a
+    matrix of a masked loss is that of the weighted loss: ``w F v`` and ``sqrt(w) B u``.
+    Vectors may have further leading axes. Half precision is computed with in float32,
+    and the results are in the dtype of the inputs; values of the loss in at least
+    float32.
+
+    A loss of your own is a frozen dataclass with the abstract members. They get
+    arrays that are checked, of one dtype, and unmasked (padding is ones in inputs, and
+    zeros in the rest), ``inputs`` structured as the user gave them, and vectors perhaps
+    with leading axes; ``xp`` is ``backend.xp``:
+
+    - ``_losses(backend, inputs, targets)``: ``-log p`` of each position,
+      ``[batch, ...]``;
+    - ``_gradient(backend, inputs, targets)``: of these, structured like the inputs;
+    - ``_sample_from(backend, noise, inputs)``: targets;
+    - ``_fisher_factor(backend, inputs, inner)`` and
+      ``_fisher_factor_transpose(backend, inputs, vector)``: ``B u`` and ``B' v``;
+    - ``_hessian(backend, inputs, targets, vector)``.
+
+    `NaturalParamsNegativeLogProbLoss` and `IndependentNaturalParamsNegativeLogProbLoss`
+    ask for less. Where they are not as in this class, a loss also sets ``input_names``
+    and overrides ``targets_shape``, ``_as_targets``, ``noise_shape``,
+    ``fisher_factor_inner_shape``, ``_fisher``, and the members of the Gauss-Newton
+    matrix.
+
+    Attributes:
+        input_names: Names of the inputs, for messages; one name for each array.
+    """
+
+    def evaluate(
+        self, inputs: LossInputs, targets: Array, mask: Array | None = None
+    ) -> Array:
+        """Return the negative log-likelihood, normalisers included, summed.
+
+        Args:
+            inputs: ``[batch, ..., n]``, or a tuple of these.
+            targets: Of the shape `targets_shape`; constants to differentiation.
+            mask: Weights of the positions, ``[batch, ...]``.
+
+        Returns:
+            0-d: the sum over all cases and positions, weighted.
+
+        Raises:
+            ArgumentError: If a weight or target is known, and out of range.
+            BackendError: If the arrays are of several libraries or devices.
+            DTypeError: If a dtype cannot be used.
+            ShapeError: If a shape is wrong.
+        """
+        at, prepared = self._with_targets(inputs, targets, mask)
+        losses = self._losses(at.backend, at.inputs, prepared)
+        return at.backend.xp.sum(at.weighted(losses[..., None]))
+
+    def gradient(
+        self, inputs: LossInputs, targets: Array, mask: Array | None = None
+    ) -> Any:
+        """Return the gradient of `evaluate`, like the inputs; arguments as there."""
+        at, prepared = self._with_targets(inputs, targets, mask)
+        gradient = self._gradient(at.backend, at.inputs, prepared)
+        return self._results(at, gradient, inputs)
+
+    def sample(
+        self, key: Key, inputs: LossInputs, num_samples: int | None = None
+    ) -> Array:
+        """Draw targets from the model.
+
+        Args:
+            key: What the array library draws from.
+            inputs: ``[batch, ..., n]``, or a tuple of these.
+            num_samples: Number of targets for each position; None: one.
+
+        Returns:
+            Targets, with a first axis for the samples if their number is given.
+        """
+        at = self._positions(inputs)
+        shape = self.noise_shape(inputs)
+        if num_samples is not None:
+            shape = (num_samples, *shape)
+        device = at.backend.creation_device(arrays_of(inputs)[0])
+        noise = at.backend.uniform(key, shape, at.dtype, device)
+        return self.sample_from(noise, inputs)
+
+    def sample_from(self, noise: Array, inputs: LossInputs) -> Array:
+        """Return targets made of noise: deterministic, with `sample` its law.
+
+        Args:
+            noise: Uniform on [0, 1), of the shape `noise_shape`, or with one axis more
+                in front, for the samples.
+            inputs: ``[batch, ..., n]``, or a tuple of these.
+
+        Returns:
+            Targets, with a first axis for the samples if the noise has it; constants
+            to differentiation.
+
+        Raises:
+            ShapeError: If the noise has another shape.
+        """
+        at = self._positions(inputs)
+        backend_for(self.label, noise, *arrays_of(inputs))
+        wanted = self.noise_shape(inputs)
+        extra = ("num_samples",) if len(noise.shape) > len(wanted) else ()
+        check_shape(noise, (*extra, *wanted), "noise", self.label)
+        uniforms = at.backend.xp.astype(noise, at.dtype)
+        targets = self._sample_from(at.backend, uniforms, at.inputs)
+        return at.backend.stop_gradient(targets)
+
+    def evaluate_on_sample(
+        self, key: Key, inputs: LossInputs, mask: Array | None = None
+    ) -> Array:
+        """Return `evaluate` at targets drawn from the model."""
+        return self.evaluate(inputs, self.sample(key, inputs), mask)
+
+    def multiply_fisher(
+        self, inputs: LossInputs, vector: LossInputs, mask: Array | None = None
+    ) -> Any:
+        """Return ``F v``.
+
+        Args:
+            inputs: ``[batch, ..., n]``, or a tuple of these.
+            vector: ``v``, structured like the inputs.
+            mask: Weights of the positions, ``[batch, ...]``.
+
+        Returns:
+            The product, like the vector.
+
+        Raises:
+            ShapeError: If a shape is wrong.
+        """
+        at, vectors = self._with_vector(inputs, vector, mask)
+        product = self._fisher(at.backend, at.inputs, vectors)
+        return self._results(at, product, inputs)
+
+    def multiply_fisher_factor(
+        self, inputs: LossInputs, inner: Array, mask: Array | None = None
+    ) -> Any:
+        """Return ``B u``, like the inputs, for `inner` ``u``; see `multiply_fisher`.
+
+        `inner` is of the shape `fisher_factor_inner_shape`.
+        """
+        shape = self.fisher_factor_inner_shape(inputs)
+        at, inner = self._with_inner(inputs, inner, shape, mask)
+        product = self._fisher_factor(at.backend, at.inputs, inner)
+        return self._results(at, product, inputs, root=True)
+
+    def multiply_fisher_factor_transpose(
+        self, inputs: LossInputs, vector: LossInputs, mask: Array | None = None
+    ) -> Array:
+        """Return ``B' v``, of the inner shape; see `multiply_fisher`."""
+        at, vectors = self._with_vector(inputs, vector, mask)
+        product = self._fisher_factor_transpose(at.backend, at.inputs, vectors)
+        return self._inner_result(at, product, inputs)
+
+    def multiply_fisher_factor_replicated_one_hot(
+        self, inputs: LossInputs, index: Index, mask: Array | None = None
+    ) -> Any:
+        """Return one column of ``B`` for every case at once, like the inputs.
+
+        Args:
+            inputs: ``[batch, ..., n]``, or a tuple of these.
+            index: The column: a place on each axis of the inner shape but the batch.
+            mask: Weights of the positions, ``[batch, ...]``.
+
+        Returns:
+            ``B e`` with ``e`` one at the index, for every case, and zero elsewhere.
+
+        Raises:
+            ArgumentError: If there is no such place.
+        """
+        shape = self.fisher_factor_inner_shape(inputs)
+        one_hot = self._replicated_one_hot(inputs, shape, index)
+        return self.multiply_fisher_factor(inputs, one_hot, mask)
+
+    def multiply_ggn(
+        self, inputs: LossInputs, vector: LossInputs, mask: Array | None = None
+    ) -> Any:
+        """Return the (generalised) Gauss-Newton matrix times a vector.
+
+        It is the second derivative of the loss for its inputs, where that is positive
+        semi-definite and does not depend on the targets. See `multiply_fisher`.
+
+        Raises:
+            UnsupportedError: If the loss has no such matrix.
+        """
+        at, vectors = self._with_vector(inputs, vector, mask)
+        product = self._ggn(at.backend, at.inputs, vectors)
+        return self._results(at, product, inputs)
+
+    def multiply_ggn_factor(
+        self, inputs: LossInputs, inner: Array, mask: Array | None = None
+    ) -> Any:
+        """Return a factor of the matrix of `multiply_ggn` times `inner`.
+
+        See `multiply_fisher_factor`.
+
+        Raises:
+            UnsupportedError: If the loss has no such matrix.
+        """
+        shape = self.ggn_factor_inner_shape(inputs)
+        at, inner = self._with_inner(inputs, inner, shape, mask)
+        product = self._ggn_factor(at.backend, at.inputs, inner)
+        return self._results(at, product, inputs, root=True)
+
+    def multiply_ggn_factor_transpose(
+        self, inputs: LossInputs, vector: LossInputs, mask: Array | None = None
+    ) -> Array:
+        """Return the transpose of the factor of `multiply_ggn_factor` times a vector.
+
+        Raises:
+            UnsupportedError: If the loss has no such matrix.
+        """
+        at, vectors = self._with_vector(inputs, vector, mask)
+        product = self._ggn_factor_transpose(at.backend, at.inputs, vectors)
+        return self._inner_result(at, product, inputs)
+
+    def multiply_ggn_factor_replicated_one_hot(
+        self, inputs: LossInputs, index: Index, mask: Array | None = None
+    ) -> Any:
+        """Return one column of the factor of `multiply_ggn_factor` for every case.
+
+        See `multiply_fisher_factor_replicated_one_hot`.
+
+        Raises:
+            UnsupportedError: If the loss has no such matrix.
+        """
+        shape = self.ggn_factor_inner_shape(inputs)
+        one_hot = self._replicated_one_hot(inputs, shape, index)
+        return self.multiply_ggn_factor(inputs, one_hot, mask)
+
+    def multiply_hessian(
+        self,
+        inputs: LossInputs,
+        targets: Array,
+        vector: LossInputs,
+        mask: Array | None = None,
+    ) -> Any:
+        """Return the exact second derivative of `evaluate` times a vector.
+
+        Args:
+            inputs: ``[batch, ..., n]``, or a tuple of these.
+            targets: As for `evaluate`.
+            vector: Structured like the inputs.
+            mask: Weights of the positions, ``[batch, ...]``.
+
+        Returns:
+            The product, like the vector.
+        """
+        at, prepared = self._with_targets(inputs, targets, mask)
+        _, vectors = self._with_vector(inputs, vector, mask)
+        product = self._hessian(at.backend, at.inputs, prepared, vectors)
+        return self._results(at, product, inputs)

@@ -1,0 +1,56 @@
+"""Independent events, by the logits of their probabilities."""
+
+from dataclasses import dataclass
+
+from kfac_core.backend import Backend
+from kfac_core.loss_functions.natural import (
+    IndependentNaturalParamsNegativeLogProbLoss,
+)
+from kfac_core.typing import Array
+
+
+@dataclass(frozen=True)
+class MultiBernoulliNegativeLogProbLoss(IndependentNaturalParamsNegativeLogProbLoss):
+    """Sigmoid cross-entropy: ``p = sigmoid(logits)``, each entry on its own.
+
+    Targets are zeros and ones ``[batch, ..., n]``, or probabilities between them.
+    Nothing cancels or overflows where a probability is nearly zero or one.
+
+    Example:
+        >>> import numpy as np
+        >>> loss = MultiBernoulliNegativeLogProbLoss()
+        >>> logits, targets = np.log(np.asarray([[1.0, 3.0]])), np.asarray([[1, 0]])
+        >>> loss.gradient(logits, targets)
+        array([[-0.5 ,  0.75]])
+        >>> loss.multiply_fisher(logits, np.ones((1, 2)))
+        array([[0.25  , 0.1875]])
+    """
+
+    input_names = ("logits",)
+
+    def _losses(self, backend: Backend, inputs: Array, targets: Array) -> Array:
+        xp = backend.xp
+        zero = xp.zeros_like(inputs)
+        if_not, if_so = xp.logaddexp(zero, inputs), xp.logaddexp(zero, -inputs)
+        return xp.sum((1 - targets) * if_not + targets * if_so, axis=-1)
+
+    def _gradient(self, backend: Backend, inputs: Array, targets: Array) -> Array:
+        p, others = _probabilities(backend, inputs)
+        return p * (1 - targets) - others * targets
+
+    def _variance(self, backend: Backend, inputs: Array) -> Array:
+        p, others = _probabilities(backend, inputs)
+        return p * others
+
+    def _sample_from(self, backend: Backend, noise: Array, inputs: Array) -> Array:
+        p, _ = _probabilities(backend, inputs)
+        return backend.xp.astype(noise < p, inputs.dtype)
+
+
+def _probabilities(backend: Backend, logits: Array) -> tuple[Array, Array]:
+    """Return ``p`` and ``1 - p``, each exact but for rounding."""
+    xp = backend.xp
+    small = xp.exp(-xp.abs(logits))
+    rare, common = small / (1 + small), 1 / (1 + small)
+    positive = logits > 0
+    return xp.where(positive, common, rare), xp.where(positive, rare, common)

@@ -1,0 +1,128 @@
+"""The positions of a loss's inputs, and what a mask does to them.
+
+A mask weighs positions. One of weight zero is padding, and may hold anything, also NaN:
+so it is filled in before anything is computed, and what comes of it times zero.
+"""
+
+from typing import Any, NamedTuple
+
+from kfac_core.arguments import backend_for, check_shape, statistics_dtype
+from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError, DTypeError, ShapeError
+from kfac_core.state import is_known_false
+from kfac_core.typing import Array, DType, LossInputs
+
+
+class Positions(NamedTuple):
+    """Inputs of a loss to compute with, and the weights of their positions.
+
+    Attributes:
+        backend: Backend of the arrays.
+        inputs: Structured as the user gave them: ``[batch, ..., n]``, all of one dtype,
+            at least float32, and one where the mask is zero.
+        weights: ``[batch, ..., 1]``, of that dtype; None without a mask.
+    """
+
+    backend: Backend
+    inputs: Any
+    weights: Array | None
+
+    @property
+    def dtype(self) -> DType:
+        """The dtype of all that is computed."""
+        return arrays_of(self.inputs)[0].dtype
+
+    def filled(self, x: Array, *, by_position: bool = False) -> Array:
+        """Return `x`, zero where the mask is.
+
+        Args:
+            x: ``[..., batch, ..., k]``.
+            by_position: Whether its last axis is missing instead.
+        """
+        if self.weights is None:
+            return x
+        weights = self.weights[..., 0] if by_position else self.weights
+        xp = self.backend.xp
+        return xp.where(weights > 0, x, xp.zeros_like(x))
+
+    def weighted(self, x: Array, *, root: bool = False) -> Array:
+        """Return ``[..., batch, ..., k]`` times the weights, or their roots."""
+        if self.weights is None:
+            return x
+        return x * (self.backend.xp.sqrt(self.weights) if root else self.weights)
+
+
+def arrays_of(data: LossInputs) -> tuple[Array, ...]:
+    """Return the arrays of a loss's inputs, or of what is structured like them."""
+    return data if isinstance(data, tuple) else (data,)
+
+
+def like_inputs(inputs: LossInputs, arrays: list[Array]) -> Any:
+    """Return arrays structured as the inputs of a loss."""
+    return tuple(arrays) if isinstance(inputs, tuple) else arrays[0]
+
+
+def positions_of(
+    inputs: LossInputs,
+    mask: Array | None,
+    names: tuple[str, ...],
+    loss: str,
+    least_axes: int,
+) -> Positions:
+    """Check the inputs of a loss and its mask.
+
+    Args:
+        inputs: An array for each name, ``[batch, ..., n]``, all of one shape.
+        mask: Weights ``[batch, ...]``, or None.
+        names: Names of the inputs, for messages.
+        loss: Name of the loss, for messages.
+        least_axes: Number of axes that an input has at least.
+
+    Returns:
+        The positions.
+
+    Raises:
+        ArgumentError: If a weight is known, and negative or NaN.
+        BackendError: If they are of several libraries or devices.
+        DTypeError: If an input holds no real floating-point numbers.
+        ShapeError: If there are not as many inputs as names, or a shape is wrong.
+    """
+    arrays = arrays_of(inputs)
+    if len(arrays) != len(names) or isinstance(inputs, tuple) != (len(names) > 1):
+        wanted = "one array" if len(names) == 1 else "a tuple of arrays"
+        got = f"a tuple of {len(arrays)}" if isinstance(inputs, tuple) else "one array"
+        msg = f"{loss}: inputs are {got}, expected {wanted}: {', '.join(names)}"
+        raise ShapeError(msg)
+    backend = backend_for(loss, *arrays, *([] if mask is None else [mask]))
+    xp = backend.xp
+    for x, name in zip(arrays, names, strict=True):
+        if len(x.shape) < least_axes:
+            msg = f"{loss}: {name} has shape {tuple(x.shape)}, expected [batch, ..., n]"
+            raise ShapeError(msg)
+        check_shape(x, tuple(arrays[0].shape), name, loss)
+    dtype = xp.result_type(
+        *(
+            statistics_dtype(backend, x, name, loss)
+            for x, name in zip(arrays, names, strict=True)
+        )
+    )
+    cast = [xp.astype(x, dtype) for x in arrays]
+    if mask is None:
+        return Positions(backend, like_inputs(inputs, cast), None)
+    weights = _weights(backend, mask, cast[0], loss)
+    cast = [xp.where(weights > 0, x, xp.ones_like(x)) for x in cast]
+    return Positions(backend, like_inputs(inputs, cast), weights)
+
+
+def _weights(backend: Backend, mask: Array, like: Array, loss: str) -> Array:
+    """Return a mask as weights ``[batch, ..., 1]``."""
+    xp = backend.xp
+    check_shape(mask, tuple(like.shape[:-1]), "mask", loss)
+    if not xp.isdtype(mask.dtype, ("bool", "integral", "real floating")):
+        msg = f"{loss}: mask has dtype {mask.dtype}, expected real numbers or booleans"
+        raise DTypeError(msg)
+    weights = xp.astype(mask, like.dtype)
+    if is_known_false(backend, xp.all(weights >= 0)):
+        msg = f"{loss}: mask has a negative weight or NaN, expected weights >= 0"
+        raise ArgumentError(msg)
+    return backend.stop_gradient(weights)[..., None]
