@@ -79,7 +79,7 @@ def convert_tables(
     for line in lines:
         if not line.startswith("|"):
             converted.append(line)
-        elif set(line) > set("|-"):
+        elif not set(line) <= set("|-"):
             if not converted or not converted[-1].startswith("     "):
                 converted += [".. list-table::", "   :header-rows: 1", ""]
             first, *others = (cell.strip() for cell in line.strip("|").split("|"))

@@ -9,6 +9,7 @@ from kfac_core.estimator.sources import (
     MatrixType,
     sources,
 )
+from kfac_core.estimator.summary import summary
 
 __all__ = [
     "ESTIMATION_MODES",
@@ -19,4 +20,5 @@ __all__ = [
     "MatrixType",
     "rolling",
     "sources",
+    "summary",
 ]

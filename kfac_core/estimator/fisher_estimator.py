@@ -90,8 +90,12 @@ class FisherEstimator(BlockDiagonalMatrix):
 
     @property
     def needs_randomness(self) -> bool:
-        """Whether `update_covs` draws random numbers."""
+        """Whether the mode draws random numbers; a block may need a key beside it."""
         return self.estimation_mode in RANDOM_MODES
+
+    @property
+    def _blocks_need_key(self) -> bool:
+        return any(layer.block.needs_key for layer in self.layers)
 
     def noise_shapes(self, linearization: Linearization) -> dict[str, tuple[int, ...]]:
         """Return the shapes of `update_covs`'s noise, by loss site; none: no noise."""
@@ -133,7 +137,8 @@ class FisherEstimator(BlockDiagonalMatrix):
 
         Raises:
             ArgumentError: If the linearization lacks a site, a name is unknown, or
-                there is no key where one is needed.
+                there is no key where one is needed, or a key that nothing draws from
+                beside noise.
             KfacError: What the blocks raise.
         """
         chosen = self._chosen(layers)
@@ -149,7 +154,8 @@ class FisherEstimator(BlockDiagonalMatrix):
             linearization,
             self.estimation_mode,
             self.num_samples,
-            None if noise is not None else own_key,
+            # Beside noise, a key is for the blocks alone.
+            None if noise is not None and self._blocks_need_key else own_key,
             noise,
         )
         vectors = tuple(

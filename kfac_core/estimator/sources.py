@@ -13,7 +13,8 @@ the layers, summed over sources, estimate the matrix:
 | ``exact_GGN`` | columns of all ``B`` | likewise | GGN |
 
 Vectors carry the root of a loss's coefficient and mask: what is estimated is linear in
-these, in every mode (in the original the coefficients of ``empirical`` are squared).
+these (in the original the coefficients of ``empirical`` are squared). Of several losses
+the products of one with another have mean zero, but in ``empirical``, where they stay.
 ``curvature_prop`` is of Martens, Sutskever & Swersky (2012); see also Grosse & Martens
 (2016), section 2.3.
 """

@@ -19,17 +19,19 @@ def adapted(
         backend: Backend of the state.
         options: Of the optimiser.
         state: Has the loss before a step, and the change that was predicted for it.
-        after: The mean loss after it, on the same batch, 0-d; one that is not a number
-            is as bad as an infinite one.
+        after: The mean loss after it, on the same batch, 0-d. One that is not finite
+            is as bad as can be, whatever was predicted.
 
     Returns:
         The state with its damping, `rho` and actual change.
     """
     xp = backend.xp
-    infinite = xp.zeros_like(state.loss) + float("inf")
-    actual = xp.where(xp.isnan(after), infinite, after) - state.loss
     predicted = state.predicted_change
-    rho = reduction_ratio(backend, actual, predicted)
+    infinite = xp.zeros_like(state.loss) + float("inf")
+    finite = xp.isfinite(after)
+    actual = xp.where(finite, after, infinite) - state.loss
+    safe = xp.where(finite, actual, xp.zeros_like(actual))
+    rho = xp.where(finite, reduction_ratio(backend, safe, predicted), -infinite)
     damping = adapted_damping(backend, options, state.damping, rho, actual, predicted)
     return state._replace(damping=damping, rho=rho, actual_change=actual)
 

@@ -6,6 +6,8 @@ import numpy as np
 import pytest
 from optimizer_cases import flat, numbers, optimizer_of, problem, run
 
+from kfac_core import backend_of
+from kfac_core.optimizer.damping_adaptation import adapted
 from kfac_core.reference import Batch
 
 
@@ -105,19 +107,17 @@ def test_adaptation_at_the_next_start_is_that_of_the_last_end(kind, library):
         np.testing.assert_allclose(after[1:], at_once[:-1], rtol=1e-12)
 
 
-def test_a_loss_that_is_no_number_raises_the_damping(library):
-    params, batch = problem(library)
-    xp_nan = library.asarray(np.asarray(np.nan))
-    optimizer = optimizer_of(
-        adapt_damping=True,
-        damping_adaptation_interval=1,
-        damping_adaptation_decay=0.5,
-        loss_fn=lambda params, batch: xp_nan,
-    )
-    one = library.asarray(np.asarray(1.0))
-    _, _, told = optimizer.step(optimizer.init(params), params, batch, loss=one)
-    assert float(library.to_numpy(told.damping)) == 1.0
-    assert float(library.to_numpy(told.rho)) == -np.inf
+@pytest.mark.parametrize("loss", [np.nan, np.inf])
+@pytest.mark.parametrize("predicted", [-1.0, 1.0])
+def test_a_loss_that_is_not_finite_raises_the_damping(loss, predicted, library):
+    params, _ = problem(library)
+    optimizer = optimizer_of(damping=0.5, damping_adaptation_decay=0.5)
+    state = optimizer.init(params)
+    one = state.damping * 2
+    state = state._replace(loss=one, predicted_change=one * predicted)
+    new = adapted(backend_of(one), optimizer, state, one * loss)
+    assert float(library.to_numpy(new.damping)) == 0.5 * 2**5
+    assert float(library.to_numpy(new.rho)) == -np.inf
 
 
 def test_numbers_may_change_from_step_to_step(library):

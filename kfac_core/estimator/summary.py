@@ -1,0 +1,163 @@
+"""What an estimator holds, as a flat dictionary of numbers: to log, plot or print."""
+
+import math
+from typing import Any
+
+from kfac_core import moving_average
+from kfac_core.backend import Backend
+from kfac_core.damping import compute_pi
+from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix, EstimatorState
+from kfac_core.fisher_blocks import (
+    FisherBlock,
+    KroneckerProductFB,
+    KroneckerState,
+    SingleFactorState,
+)
+from kfac_core.fisher_factors import FactorState, FisherFactor
+from kfac_core.linalg.operators import DiagonalOperator
+from kfac_core.registry import backend_of
+from kfac_core.typing import Array
+
+
+def summary(
+    estimator: BlockDiagonalMatrix, state: EstimatorState
+) -> dict[str, Array | int]:
+    """Return a flat view of what an estimator holds.
+
+    ``"cases"`` is the number of cases seen, and ``"bytes"`` the size of the state. Of
+    each layer, by ``"name/entry"``:
+
+    - ``dimension``, ``trace``, ``max_eigenvalue`` and ``min_eigenvalue`` of each
+      factor, as in ``"name/input_factor/trace"``: of its current statistics, undamped.
+      A factor of groups counts as the block-diagonal matrix of all of them.
+    - ``pi`` of a Kronecker product, as of the current statistics, whether or not its
+      damping uses it; see `kfac_core.damping`. A layer of groups has one for each
+      group, which are not shown.
+    - ``damping``, that of the last `update_inverses`; zero before it.
+    - ``uses``, the mean number of locations or uses of a case.
+    - ``weight``, the sum of the weights in the moving average of its statistics.
+    - ``bytes``, the size of its state.
+
+    Costs an eigendecomposition of each dense factor.
+
+    Args:
+        estimator: The estimator.
+        state: Its state.
+
+    Returns:
+        0-d arrays of the library, and Python integers for sizes: what ends in
+        ``dimension`` or ``bytes``.
+
+    Raises:
+        NotComputedError: If a layer has no statistics yet. Under a trace its entries
+            are zero instead.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.loss_functions import NormalMeanNegativeLogProbLoss
+        >>> from kfac_core.reference import Batch, Dense, Sequential, SequentialModel
+        >>> from kfac_core.estimator import FisherEstimator
+        >>> model = SequentialModel(Sequential((Dense(2, 1, has_bias=False),)))
+        >>> collection = model.layer_collection(NormalMeanNegativeLogProbLoss(var=1.0))
+        >>> estimator = FisherEstimator(collection, estimation_mode="exact")
+        >>> weights = {"dense_0/weights": np.zeros((2, 1))}
+        >>> batch = Batch(np.asarray([[2.0, 0.0], [0.0, 4.0]]))
+        >>> state = estimator.init(weights)
+        >>> state = estimator.update_covs(state, model.linearize(weights, batch), 0.95)
+        >>> state = estimator.update_inverses(state, damping=0.1)
+        >>> for name, value in summary(estimator, state).items():
+        ...     print(name, value)
+        dense_0/input_factor/dimension 2
+        dense_0/input_factor/trace 10.0
+        dense_0/input_factor/max_eigenvalue 8.0
+        dense_0/input_factor/min_eigenvalue 2.0
+        dense_0/output_factor/dimension 1
+        dense_0/output_factor/trace 1.0
+        dense_0/output_factor/max_eigenvalue 1.0
+        dense_0/output_factor/min_eigenvalue 1.0
+        dense_0/pi 2.23606797749979
+        dense_0/damping 0.1
+        dense_0/uses 1.0
+        dense_0/weight 1.0
+        dense_0/bytes 150
+        cases 2
+        bytes 158
+    """
+    backend = backend_of(state.cases)
+    entries: dict[str, Array | int] = {}
+    for name, block in estimator.blocks.items():
+        own = state.blocks[name]
+        for entry, value in _of_block(backend, block, own).items():
+            entries[f"{name}/{entry}"] = value
+        entries[f"{name}/bytes"] = _num_bytes(backend, own)
+    entries["cases"] = state.cases
+    entries["bytes"] = _num_bytes(backend, (state.blocks, state.cases))
+    return entries
+
+
+def _of_block(
+    backend: Backend, block: FisherBlock[Any], state: Any
+) -> dict[str, Array | int]:
+    factors = block.factors(state)
+    entries: dict[str, Array | int] = {}
+    for name, (factor, own) in factors.items():
+        for entry, value in _of_factor(backend, factor, own).items():
+            entries[f"{name}/{entry}"] = value
+    if isinstance(block, KroneckerProductFB):
+        inputs, outputs = factors.values()
+        pi = compute_pi(
+            backend,
+            inputs[0].trace(inputs[1]),
+            inputs[0].dimension,
+            outputs[0].trace(outputs[1]),
+            outputs[0].dimension,
+        )
+        if pi.ndim == 0:
+            entries["pi"] = pi
+    if isinstance(state, KroneckerState):
+        entries["damping"] = state.damping
+    elif isinstance(state, SingleFactorState):
+        entries["damping"] = state.factor.derived.dampings[0]
+    if isinstance(state, KroneckerState | SingleFactorState):
+        entries["uses"] = moving_average.value(backend, state.uses, block.label)
+    for _, own in factors.values():
+        # All factors of a block have one weight: they are updated together.
+        entries["weight"] = own.cov.weight
+    return entries
+
+
+def _of_factor(
+    backend: Backend, factor: FisherFactor, state: FactorState
+) -> dict[str, Array | int]:
+    operator = factor.get_cov_as_linear_operator(state)
+    eigenvalues = (
+        # The eigenvectors of as many parameters would not fit in memory.
+        operator.diagonal
+        if isinstance(operator, DiagonalOperator)
+        else factor.get_eigendecomp(state).values
+    )
+    return {
+        "dimension": math.prod(eigenvalues.shape),
+        "trace": backend.xp.sum(operator.trace()),
+        "max_eigenvalue": backend.xp.max(eigenvalues),
+        "min_eigenvalue": backend.xp.min(eigenvalues),
+    }
+
+
+def _num_bytes(backend: Backend, state: Any) -> int:
+    """Return the size of all arrays of nested tuples and dictionaries."""
+    if isinstance(state, dict):
+        state = tuple(state.values())
+    if isinstance(state, tuple):
+        return sum(_num_bytes(backend, part) for part in state)
+    size: int = math.prod(state.shape) * _item_bytes(backend, state.dtype)
+    return size
+
+
+def _item_bytes(backend: Backend, dtype: Any) -> int:
+    xp = backend.xp
+    if xp.isdtype(dtype, "bool"):
+        return 1
+    info = xp.finfo if xp.isdtype(dtype, "real floating") else xp.iinfo
+    bits: int = info(dtype).bits
+    return bits // 8
