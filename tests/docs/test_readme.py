@@ -9,16 +9,17 @@ import pytest
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+READERS = ["trainer", "adapter", "researcher", "teacher"]
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=["adapter", "researcher", "teacher"])
+@pytest.mark.parametrize("code", BLOCKS, ids=READERS)
 def test_code_runs(code: str) -> None:
     if "import jax" in code and not find_spec("jax"):
         pytest.skip("JAX is not installed")
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
 
 
-@pytest.mark.parametrize("code", BLOCKS, ids=["adapter", "researcher", "teacher"])
+@pytest.mark.parametrize("code", BLOCKS, ids=READERS)
 def test_code_has_ten_lines_but_for_imports(code: str) -> None:
     statements = [
         node
