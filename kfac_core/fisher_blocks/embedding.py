@@ -2,15 +2,16 @@
 
 from dataclasses import dataclass
 
+from kfac_core.fisher_blocks.embedding_rows import EmbeddingRowsFB
 from kfac_core.fisher_blocks.fully_connected import rows_factor
-from kfac_core.fisher_blocks.kronecker import KroneckerProductFB, KroneckerState
+from kfac_core.fisher_blocks.kronecker import KroneckerState
 from kfac_core.fisher_factors import EmbeddingInputKroneckerFactor
 from kfac_core.statistics.embedding import RepeatedIds
 from kfac_core.typing import DTypeName, Scalar, Sources, Towers
 
 
 @dataclass(frozen=True)
-class EmbeddingKFACFB(KroneckerProductFB):
+class EmbeddingKFACFB(EmbeddingRowsFB):
     """K-FAC of an embedding: like a fully connected layer, its input factor diagonal.
 
     Exact, as K-FAC, where every case has one id. Has no bias. Unlike in the original,

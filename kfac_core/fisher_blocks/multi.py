@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 from kfac_core.arguments import as_sources, as_towers, backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.fisher_blocks.embedding_rows import EmbeddingRowsFB
 from kfac_core.fisher_blocks.kronecker import KroneckerProductFB, KroneckerState
 from kfac_core.fisher_factors import (
     DiagonalMultiKF,
@@ -203,7 +204,7 @@ class FullyConnectedMultiIndepFB(MultiUseFB):
 
 
 @dataclass(frozen=True)
-class EmbeddingKFACMultiIndepFB(MultiUseFB):
+class EmbeddingKFACMultiIndepFB(EmbeddingRowsFB, MultiUseFB):
     """K-FAC of a shared embedding, its uses taken to be independent.
 
     As `FullyConnectedMultiIndepFB`, the input factor that of `EmbeddingKFACFB`.
