@@ -1,212 +1,96 @@
-"""The table of ``tf.contrib.kfac``'s names is complete, and every name in it exists."""
+"""The tables of the original's names are complete, and every name in them exists."""
 
-import importlib.util
+import importlib
 import inspect
 from pathlib import Path
 
+import documented_library as library
+import numpy as np
 import pytest
+from documented_classes import DOCUMENTED
 
 import kfac_core
-from kfac_core.contrib import fisher_blocks, fisher_factors
+from kfac_core.contrib import fisher_blocks, fisher_factors, loss_functions
 
-DOCS = Path(__file__).parents[2] / "docs"
+with pytest.MonkeyPatch.context() as patch:
+    patch.syspath_prepend(Path(__file__).parents[2] / "docs")
+    seed_names = importlib.import_module("seed_names")
+    seed_tables = importlib.import_module("seed_tables")
 
-
-def load(name):
-    spec = importlib.util.spec_from_file_location(name, DOCS / f"{name}.py")
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
-    return module
-
-
-seed_names = load("seed_names")
-CLASSES = {seed.name: seed for seed in seed_names.CLASSES}
-CONTRIB = {"fisher_factors": fisher_factors, "fisher_blocks": fisher_blocks}
-
-# Class: arguments of the constructor; methods with theirs, properties without.
-# First the classes that the manual has a page for, member by member.
-DOCUMENTED = {
-    "EmbeddingInputKroneckerFactor": (  # r1.8
-        "input_ids, vocab_size, dtype",
-        {
-            "name": None,
-            "get_cov": "",
-            "get_cov_var": "",
-            "instantiate_cov_variables": "",
-            "instantiate_inv_variables": "",
-            "left_multiply_matpower": "x, exp, damping_func",
-            "make_covariance_update_op": "ema_decay",
-            "make_inverse_update_ops": "",
-            "register_matpower": "exp, damping_func",
-            "right_multiply_matpower": "x, exp, damping_func",
-        },
-    ),
-    "EmbeddingKFACFB": (  # r1.7
-        "layer_collection, vocab_size",
-        {
-            "num_registered_minibatches": None,
-            "full_fisher_block": "",
-            "instantiate_factors": "grads_list, damping",
-            "multiply": "vector",
-            "multiply_inverse": "vector",
-            "register_additional_minibatch": "inputs, outputs",
-            "tensors_to_compute_grads": "",
-        },
-    ),
-    "ConvInputKroneckerFactor": (  # r1.8
-        "inputs, filter_shape, padding, strides, dilation_rate, data_format,"
-        " extract_patches_fn, has_bias",
-        {
-            "name": None,
-            "get_cov": "",
-            "get_cov_var": "",
-            "get_eigendecomp": "",
-            "get_inverse": "damping_func",
-            "get_matpower": "exp, damping_func",
-            "instantiate_cov_variables": "",
-            "instantiate_inv_variables": "",
-            "left_multiply_matpower": "x, exp, damping_func",
-            "make_covariance_update_op": "ema_decay",
-            "make_inverse_update_ops": "",
-            "register_inverse": "damping_func",
-            "register_matpower": "exp, damping_func",
-            "right_multiply_matpower": "x, exp, damping_func",
-        },
-    ),
-    "FullyConnectedDiagonalFactor": (  # r1.10
-        "inputs, outputs_grads, has_bias",
-        {
-            "name": None,
-            "get_cholesky": "damping_func",
-            "get_cholesky_inverse": "damping_func",
-            "get_cov": "",
-            "get_cov_as_linear_operator": "",
-            "get_matpower": "exp, damping_func",
-            "instantiate_cov_variables": "",
-            "instantiate_inv_variables": "",
-            "make_covariance_update_op": "ema_decay",
-            "make_inverse_update_ops": "",
-            "register_cholesky": "damping_func",
-            "register_cholesky_inverse": "damping_func",
-            "register_matpower": "exp, damping_func",
-        },
-    ),
+CONTRIB = {
+    "fisher_factors": fisher_factors,
+    "fisher_blocks": fisher_blocks,
+    "loss_functions": loss_functions,
 }
-
-# Their bases and relatives: the members of r1.8 and r1.10 together.
-FACTOR = {
-    "name": None,
-    "instantiate_cov_variables": "",
-    "make_covariance_update_op": "ema_decay",
-    "instantiate_inv_variables": "",
-    "make_inverse_update_ops": "",
-    "get_cov": "",
-    "get_cov_var": "",
-    "get_cov_as_linear_operator": "",
-    "register_matpower": "exp, damping_func",
-    "register_cholesky": "damping_func",
-    "register_cholesky_inverse": "damping_func",
-    "get_matpower": "exp, damping_func",
-    "get_cholesky": "damping_func",
-    "get_cholesky_inverse": "damping_func",
-    "left_multiply_matpower": "x, exp, damping_func",
-    "right_multiply_matpower": "x, exp, damping_func",
+MODULES = {
+    seed.name: module
+    for module in ("fisher_factors", "fisher_blocks")
+    for seed in seed_names.CLASSES[module]
 }
-DENSE = FACTOR | {
-    "register_inverse": "damping_func",
-    "get_inverse": "damping_func",
-    "get_eigendecomp": "",
+CLASSES = {
+    seed.name: seed
+    for module in ("fisher_factors", "fisher_blocks")
+    for seed in seed_names.CLASSES[module]
 }
-BASE_BLOCK = {
-    "tensors_to_compute_grads": "",
-    "num_registered_minibatches": None,
-    "num_registered_towers": None,
-    "instantiate_factors": "grads_list, damping",
-    "register_matpower": "exp",
-    "register_inverse": "",
-    "register_cholesky": "",
-    "register_cholesky_inverse": "",
-    "multiply_matpower": "vector, exp",
-    "multiply": "vector",
-    "multiply_inverse": "vector",
-    "multiply_cholesky": "vector, transpose",
-    "multiply_cholesky_inverse": "vector, transpose",
-    "full_fisher_block": "",
-}
-LAYER_BLOCK = BASE_BLOCK | {
-    "register_additional_minibatch": "inputs, outputs",
-    "register_additional_tower": "inputs, outputs",
-}
-NAIVE_BLOCK = BASE_BLOCK | {
-    "register_additional_minibatch": "batch_size",
-    "register_additional_tower": "batch_size",
-}
-DOCUMENTED |= {
-    "FisherFactor": ("", FACTOR),
-    "DenseSquareMatrixFactor": ("", DENSE),
-    "InverseProvidingFactor": ("", DENSE),
-    "DiagonalFactor": ("", FACTOR),
-    "FullyConnectedKroneckerFactor": ("tensors, has_bias", DENSE),
-    "ConvOutputKroneckerFactor": ("outputs_grads, data_format", DENSE),
-    "ConvDiagonalFactor": (
-        "inputs, outputs_grads, filter_shape, strides, padding, data_format,"
-        " dilations, has_bias",
-        FACTOR,
-    ),
-    "FullFactor": ("params_grads, batch_size", DENSE),
-    "NaiveFullFactor": ("params_grads, batch_size", DENSE),
-    "NaiveDiagonalFactor": ("params_grads, batch_size", FACTOR),
-    "FisherBlock": ("layer_collection", BASE_BLOCK),
-    "KroneckerProductFB": ("layer_collection", BASE_BLOCK),
-    "FullyConnectedKFACBasicFB": ("layer_collection, has_bias", LAYER_BLOCK),
-    "ConvKFCBasicFB": (
-        "layer_collection, params, padding, strides, dilation_rate, data_format,"
-        " extract_patches_fn",
-        LAYER_BLOCK,
-    ),
-    "FullyConnectedDiagonalFB": ("layer_collection, has_bias", LAYER_BLOCK),
-    "ConvDiagonalFB": (
-        "layer_collection, params, strides, padding, data_format, dilations",
-        LAYER_BLOCK,
-    ),
-    "FullFB": ("layer_collection, params", NAIVE_BLOCK),
-    "NaiveFullFB": ("layer_collection, params", NAIVE_BLOCK),
-    "NaiveDiagonalFB": ("layer_collection, params", NAIVE_BLOCK),
-}
+LOSSES = {seed.name: seed for seed in seed_names.CLASSES["loss_functions"]}
+CORE_ALONE = {seed.name: seed for seed in seed_names.CORE_ALONE}
 
 every_class = pytest.mark.parametrize("name", DOCUMENTED)
 
 
-def names(arguments):
-    return [name for name in arguments.split(", ") if name]
+def names(text):
+    return [name for name in text.split(", ") if name]
+
+
+def check_targets(owner, declared):
+    for target in declared.values():
+        assert target.core or target.note
+        if target.core:
+            seed_tables.resolve(owner, target.core)
 
 
 def test_no_class_is_missing_or_invented():
     assert CLASSES.keys() == DOCUMENTED.keys()
-    assert len(seed_names.CLASSES) == len(CLASSES)
+    assert sum(map(len, seed_names.CLASSES.values())) == len(CLASSES) + len(LOSSES)
+    assert LOSSES.keys() == {"LossFunction", *library.LOSSES}
+    assert CORE_ALONE.keys() == library.CORE_ALONE.keys()
+    assert len(seed_names.CORE_ALONE) == len(CORE_ALONE)
+
+
+@pytest.mark.parametrize("module", CONTRIB)
+def test_every_public_class_of_contrib_is_in_the_tables(module):
+    offered = vars(CONTRIB[module])
+    public = {
+        name
+        for name, member in offered.items()
+        if inspect.isclass(member)
+        and not name.startswith("_")
+        and name in offered.get("__all__", [name])
+        # A module without a list offers what it defines.
+        and ("__all__" in offered or member.__module__ == offered["__name__"])
+    }
+    assert public == {seed.name for seed in seed_names.CLASSES[module]}
 
 
 @every_class
 def test_declared_names_are_those_documented(name):
     arguments, members = DOCUMENTED[name]
-    assert sorted(CLASSES[name].arguments) == sorted(names(arguments))
-    assert sorted(CLASSES[name].members) == sorted(members)
+    assert list(CLASSES[name].arguments) == names(arguments)
+    assert CLASSES[name].members.keys() == members.keys()
 
 
 @every_class
 def test_functional_names_exist(name):
     seed = CLASSES[name]
-    targets = [*seed.arguments.values(), *map(seed.core_name, seed.members)]
-    for target in targets:
-        assert target.core or target.note
-        if target.core:
-            seed_names.resolve(getattr(kfac_core, name), target.core)
+    assert seed.target is getattr(kfac_core, name)
+    check_targets(seed.target, seed.arguments)
+    check_targets(seed.target, seed.members)
 
 
 @every_class
 def test_contrib_has_every_name_with_its_arguments(name):
     arguments, members = DOCUMENTED[name]
-    cls = getattr(CONTRIB[CLASSES[name].module], name)
+    cls = getattr(CONTRIB[MODULES[name]], name)
     if arguments:
         taken = [*inspect.signature(cls).parameters]
         assert taken[: len(names(arguments))] == names(arguments)
@@ -220,11 +104,105 @@ def test_contrib_has_every_name_with_its_arguments(name):
         assert taken[: len(names(expected))] == names(expected), member
 
 
-def test_every_documented_name_is_in_the_printed_tables():
-    text = "\n".join(
-        [seed_names.constructors(), *map(seed_names.members, sorted(CONTRIB))]
-    )
-    for name, (arguments, members) in DOCUMENTED.items():
-        assert f"**{name}**" in text
-        for word in (*names(arguments), *members):
+def test_losses_have_every_name_in_both_places():
+    base = LOSSES["LossFunction"]
+    assert base.members.keys() == {*names(library.LOSS)}
+    check_targets(base.target, base.members)
+    for name, arguments in library.LOSSES.items():
+        seed = LOSSES[name]
+        assert list(seed.arguments) == names(arguments)
+        check_targets(seed.target, seed.arguments)
+        cls = getattr(loss_functions, name)
+        taken = inspect.signature(cls).parameters
+        assert [*taken] == names(arguments)
+        required = [p.name for p in taken.values() if p.default is p.empty]
+        held = cls(*(np.ones((2, 3)) for _ in required))
+        # The normal with a variance of its own has no GGN: asking for it raises.
+        missing = [
+            member
+            for member in names(library.LOSS)
+            if not hasattr(cls, member) and member not in vars(held)
+        ]
+        assert not missing
+
+
+@pytest.mark.parametrize("name", library.CORE_ALONE)
+def test_the_rest_of_the_library_is_complete_and_exists(name):
+    arguments, members = library.CORE_ALONE[name]
+    seed = CORE_ALONE[name]
+    assert seed.arguments.keys() == {*names(arguments)}
+    assert seed.members.keys() == {*names(members)}
+    check_targets(seed.target, seed.arguments)
+    check_targets(seed.target, seed.members)
+
+
+def test_every_function_that_registers_is_in_the_tables():
+    ours = {
+        "register_grouped_convolution",
+        "register_onehot_categorical_predictive_distribution",
+        "register_normal_mean_variance_predictive_distribution",
+    }
+    registering = {
+        name for name in dir(kfac_core.LayerCollection) if name.startswith("register_")
+    }
+    declared = {name for name in CORE_ALONE if name.startswith("register_")}
+    assert registering == declared | {"register_block"} | ours
+
+
+def test_every_option_of_the_optimiser_that_is_the_originals_is_in_the_tables():
+    fields = set(kfac_core.KfacOptimizer.__dataclass_fields__)
+    ours = {
+        "model",
+        "num_samples",
+        "predicted_change",
+        "include_damping_in_qmodel_change",
+        "estimator",
+        "computer",
+    }
+    seeds = [CORE_ALONE["KfacOptimizer"], CORE_ALONE["PeriodicInvCovUpdateKfacOpt"]]
+    targets = {name.core for seed in seeds for name in seed.arguments.values()}
+    assert fields - ours <= targets
+
+
+def test_constants_and_helpers_exist():
+    assert seed_names.CONSTANTS.keys() == {*names(library.CONSTANTS)}
+    check_targets(kfac_core, seed_names.CONSTANTS)
+    check_targets(kfac_core, seed_names.HELPERS)
+
+
+def test_what_has_no_counterpart_has_none():
+    absent = [name for group in seed_names.ABSENT for name in group.names]
+    declared = {
+        name
+        for seed in (*seed_names.CORE_ALONE, *CLASSES.values(), *LOSSES.values())
+        for name in (seed.name, *seed.arguments, *seed.members)
+    }
+    assert len(absent) == len({*absent})
+    assert not declared.intersection(absent)
+    assert not {*seed_names.CONSTANTS, *seed_names.HELPERS}.intersection(absent)
+    assert not [name for name in absent if hasattr(kfac_core, name)]
+
+
+def test_every_name_is_in_the_printed_tables():
+    text = seed_names.everything()
+    for seed in (*CLASSES.values(), *LOSSES.values(), *CORE_ALONE.values()):
+        assert f"**{seed.name}**" in text
+        for word in (*seed.arguments, *seed.members):
             assert f"`{word}`" in text
+    for group in seed_names.ABSENT:
+        assert all(f"`{name}`" in text for name in group.names)
+
+
+def test_a_name_that_does_not_exist_is_noticed():
+    for owner, name in (
+        (kfac_core.KfacOptimizer, "no_such_option"),
+        (kfac_core.KfacOptimizer, "KfacState.no_such_field"),
+    ):
+        with pytest.raises(AttributeError):
+            seed_tables.resolve(owner, name)
+    for owner, name in (
+        (kfac_core.KfacOptimizer, "step(no_such_argument)"),
+        (kfac_core.LayerCollection.register_conv2d, "no_such_argument"),
+    ):
+        with pytest.raises(KeyError):
+            seed_tables.resolve(owner, name)
