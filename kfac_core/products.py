@@ -11,6 +11,7 @@ cases: divide by the batch for those of the mean loss.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Any, TypeAlias
 
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import LayerCollection
@@ -21,14 +22,17 @@ from kfac_core.linearization import (
     NamedParams,
     SecondOrderLinearization,
 )
+from kfac_core.loss_functions import LossFunction
 from kfac_core.registered_losses import (
-    LossAt,
     loss_gradient,
     losses_at,
     scaled,
     target,
 )
-from kfac_core.typing import Array, LossInputs
+from kfac_core.typing import Array
+
+Verb: TypeAlias = Callable[[LossFunction], Callable[..., Any]]
+"""Picks the method of a loss that multiplies inputs, an operand and a mask."""
 
 
 @dataclass(frozen=True)
@@ -70,15 +74,7 @@ class CurvatureMatrixVectorProductComputer:
             The product, by name.
         """
         pushed = linearization.push_forward(vectors)
-        return linearization.param_gradients(
-            self._at_losses(
-                linearization,
-                lambda at: scaled(
-                    at.coeff,
-                    at.loss.multiply_fisher(at.inputs, pushed[at.site], at.mask),
-                ),
-            )
-        )
+        return self._pulled(linearization, lambda f: f.multiply_fisher, pushed)
 
     def multiply_fisher_factor(
         self, linearization: Linearization, inner: Mapping[str, Array]
@@ -92,14 +88,8 @@ class CurvatureMatrixVectorProductComputer:
         Returns:
             The product, by name.
         """
-        return linearization.param_gradients(
-            self._at_losses(
-                linearization,
-                lambda at: scaled(
-                    at.root,
-                    at.loss.multiply_fisher_factor(at.inputs, inner[at.site], at.mask),
-                ),
-            )
+        return self._pulled(
+            linearization, lambda f: f.multiply_fisher_factor, inner, root=True
         )
 
     def multiply_fisher_factor_transpose(
@@ -114,14 +104,9 @@ class CurvatureMatrixVectorProductComputer:
         Returns:
             For every loss site an array of `fisher_factor_inner_shapes`.
         """
-        pushed = linearization.push_forward(vectors)
-        return {
-            at.site: at.loss.multiply_fisher_factor_transpose(
-                at.inputs, pushed[at.site], at.mask
-            )
-            * at.root
-            for at in losses_at(self.layer_collection, linearization)
-        }
+        return self._pushed(
+            linearization, lambda f: f.multiply_fisher_factor_transpose, vectors
+        )
 
     def fisher_factor_inner_shapes(
         self, linearization: Linearization
@@ -137,42 +122,23 @@ class CurvatureMatrixVectorProductComputer:
     ) -> NamedParams:
         """Return ``J' H_L J v``, ``H_L`` the losses' GGN; see `multiply_fisher`."""
         pushed = linearization.push_forward(vectors)
-        return linearization.param_gradients(
-            self._at_losses(
-                linearization,
-                lambda at: scaled(
-                    at.coeff,
-                    at.loss.multiply_ggn(at.inputs, pushed[at.site], at.mask),
-                ),
-            )
-        )
+        return self._pulled(linearization, lambda f: f.multiply_ggn, pushed)
 
     def multiply_ggn_factor(
         self, linearization: Linearization, inner: Mapping[str, Array]
     ) -> NamedParams:
         """Return ``J' B u`` with ``B B' = H_L``; see `multiply_fisher_factor`."""
-        return linearization.param_gradients(
-            self._at_losses(
-                linearization,
-                lambda at: scaled(
-                    at.root,
-                    at.loss.multiply_ggn_factor(at.inputs, inner[at.site], at.mask),
-                ),
-            )
+        return self._pulled(
+            linearization, lambda f: f.multiply_ggn_factor, inner, root=True
         )
 
     def multiply_ggn_factor_transpose(
         self, linearization: Linearization, vectors: NamedParams
     ) -> dict[str, Array]:
         """Return ``B' J v``; see `multiply_fisher_factor_transpose`."""
-        pushed = linearization.push_forward(vectors)
-        return {
-            at.site: at.loss.multiply_ggn_factor_transpose(
-                at.inputs, pushed[at.site], at.mask
-            )
-            * at.root
-            for at in losses_at(self.layer_collection, linearization)
-        }
+        return self._pushed(
+            linearization, lambda f: f.multiply_ggn_factor_transpose, vectors
+        )
 
     def ggn_factor_inner_shapes(
         self, linearization: Linearization
@@ -210,15 +176,15 @@ class CurvatureMatrixVectorProductComputer:
             )
             raise ArgumentError(msg)
         pushed = linearization.push_forward(vectors)
-        bent = self._at_losses(
-            linearization,
-            lambda at: scaled(
+        bent = {
+            at.site: scaled(
                 at.coeff,
                 at.loss.multiply_hessian(
                     at.inputs, target(linearization, at), pushed[at.site], at.mask
                 ),
-            ),
-        )
+            )
+            for at in losses_at(self.layer_collection, linearization)
+        }
         gradient = loss_gradient(self.layer_collection, linearization)
         return map_named(
             lambda of_losses, of_model: of_losses + of_model,
@@ -226,10 +192,30 @@ class CurvatureMatrixVectorProductComputer:
             linearization.param_gradients_change(gradient, vectors),
         )
 
-    def _at_losses(
-        self, linearization: Linearization, function: Callable[[LossAt], LossInputs]
-    ) -> NamedLossInputs:
+    def _pulled(
+        self,
+        linearization: Linearization,
+        verb: Verb,
+        operands: Mapping[str, Any],
+        *,
+        root: bool = False,
+    ) -> NamedParams:
+        """Multiply at the losses, by their coefficients or the roots; pull back."""
+        vectors: NamedLossInputs = {
+            at.site: scaled(
+                at.root if root else at.coeff,
+                verb(at.loss)(at.inputs, operands[at.site], at.mask),
+            )
+            for at in losses_at(self.layer_collection, linearization)
+        }
+        return linearization.param_gradients(vectors)
+
+    def _pushed(
+        self, linearization: Linearization, verb: Verb, vectors: NamedParams
+    ) -> dict[str, Array]:
+        """Push forward; multiply at the losses, by the roots of their coefficients."""
+        pushed = linearization.push_forward(vectors)
         return {
-            at.site: function(at)
+            at.site: verb(at.loss)(at.inputs, pushed[at.site], at.mask) * at.root
             for at in losses_at(self.layer_collection, linearization)
         }
