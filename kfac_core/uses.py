@@ -12,6 +12,7 @@ inputs and the gradients each in its own:
 The rank tells the first two apart, so that the rank of one use must be known.
 """
 
+from numbers import Integral
 from typing import Any, TypeAlias
 
 from kfac_core.backend import Backend
@@ -36,7 +37,9 @@ def check_num_uses(num_uses: object, layer: str) -> None:
     Raises:
         ArgumentError: If it is neither None nor a positive integer.
     """
-    if num_uses is not None and (not isinstance(num_uses, int) or num_uses < 1):
+    if num_uses is not None and (
+        not isinstance(num_uses, Integral) or int(num_uses) < 1
+    ):
         msg = f"{layer}: num_uses is {num_uses!r}, expected None or a positive integer"
         raise ArgumentError(msg)
 

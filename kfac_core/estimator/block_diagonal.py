@@ -92,7 +92,7 @@ class BlockDiagonalMatrix:
             ArgumentError: If a parameter is missing or unknown.
             ShapeError: If one has another shape than the collection says.
         """
-        self._check_vector(params, "params")
+        self.check_vector(params, "params")
         first = params[self.variables[0]]
         backend = backend_of(first)
         info = backend.xp.__array_namespace_info__()
@@ -199,21 +199,17 @@ class BlockDiagonalMatrix:
             ),
         )
 
-    def _by_layer(
-        self,
-        vectors: NamedParams,
-        multiply: Callable[[FisherBlock[Any], str, Params], Params],
-    ) -> dict[str, Array]:
-        self._check_vector(vectors, "vectors")
-        products: dict[str, Array] = {}
-        for layer in self.layers:
-            parts = tuple(vectors[name] for name in layer.params)
-            vector = parts if len(parts) > 1 else parts[0]
-            product = multiply(layer.block, layer.name, vector)
-            products.update(zip(layer.params, tensors_of(product), strict=True))
-        return {name: products[name] for name in vectors}
+    def check_vector(self, vectors: NamedParams, argument: str) -> None:
+        """Check that a vector has the names and shapes of the parameters.
 
-    def _check_vector(self, vectors: NamedParams, argument: str) -> None:
+        Args:
+            vectors: By name.
+            argument: What it is, for the message.
+
+        Raises:
+            ArgumentError: If a parameter is missing or unknown.
+            ShapeError: If one has another shape than the collection says.
+        """
         shapes = dict(self.layer_collection.variables)
         if set(vectors) != set(shapes):
             msg = (
@@ -223,6 +219,20 @@ class BlockDiagonalMatrix:
             raise ArgumentError(msg)
         for name, shape in shapes.items():
             check_shape(vectors[name], shape, argument, name)
+
+    def _by_layer(
+        self,
+        vectors: NamedParams,
+        multiply: Callable[[FisherBlock[Any], str, Params], Params],
+    ) -> dict[str, Array]:
+        self.check_vector(vectors, "vectors")
+        products: dict[str, Array] = {}
+        for layer in self.layers:
+            parts = tuple(vectors[name] for name in layer.params)
+            vector = parts if len(parts) > 1 else parts[0]
+            product = multiply(layer.block, layer.name, vector)
+            products.update(zip(layer.params, tensors_of(product), strict=True))
+        return {name: products[name] for name in vectors}
 
     def _chosen(self, layers: Collection[str] | None) -> tuple[LayerRegistration, ...]:
         if layers is None:

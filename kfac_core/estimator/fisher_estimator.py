@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from numbers import Integral
 
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix, EstimatorState
@@ -67,10 +68,11 @@ class FisherEstimator(BlockDiagonalMatrix):
                 f" expected one of {', '.join(ESTIMATION_MODES)}"
             )
             raise ArgumentError(msg)
-        if self.num_samples < 1:
+        count: object = self.num_samples
+        if not isinstance(count, Integral) or int(count) < 1:
             msg = (
-                f"FisherEstimator: num_samples is {self.num_samples}, expected 1 or"
-                " more"
+                f"FisherEstimator: num_samples is {count}, expected an"
+                " integer of at least 1"
             )
             raise ArgumentError(msg)
         for layer in self.layers:

@@ -3,6 +3,7 @@
 import math
 from dataclasses import replace
 from itertools import count
+from numbers import Real
 from typing import Any, Self
 
 from kfac_core.errors import ArgumentError, RegistrationError
@@ -220,8 +221,7 @@ def _check_loss(loss: object, site: object, coeff: Any, label: str) -> None:
     if not isinstance(site, str) or not site:
         msg = f"{label}: site is {site!r}, expected the name of what goes into the loss"
         raise ArgumentError(msg)
-    number = isinstance(coeff, float | int)
-    if not number or not 0 <= coeff < math.inf:
+    if not isinstance(coeff, Real) or not 0 <= float(coeff) < math.inf:
         msg = (
             f"{label}: coeff is {coeff!r}, expected a finite number that is not"
             " negative"

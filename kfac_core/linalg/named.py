@@ -29,8 +29,16 @@ def scaled(factor: Scalar, vector: Named) -> dict[str, Array]:
     return map_named(lambda part: part * factor, vector)
 
 
+def cast_like(backend: Backend, vector: Named, like: Named) -> dict[str, Array]:
+    """Return a vector, each part in the dtype of that of `like`."""
+    xp = backend.xp
+    return map_named(lambda x, y: xp.astype(x, y.dtype, copy=False), vector, like)
+
+
 def inner(backend: Backend, x: Named, y: Named) -> Array:
     """Return the inner product of two vectors, 0-d, their dtypes promoted.
+
+    Half precision is summed in float32.
 
     Example:
         >>> import numpy as np
@@ -42,7 +50,13 @@ def inner(backend: Backend, x: Named, y: Named) -> Array:
     xp = backend.xp
 
     def dot(a: Array, b: Array) -> Array:
-        return xp.reshape(a, (-1,)) @ xp.reshape(b, (-1,))
+        dtype = xp.result_type(a, b)
+        if xp.finfo(dtype).bits < 32:
+            dtype = xp.float32
+        a, b = (
+            xp.astype(xp.reshape(part, (-1,)), dtype, copy=False) for part in (a, b)
+        )
+        return a @ b
 
     products = map_named(dot, x, y)
     first, *others = products.values()

@@ -1,7 +1,9 @@
 """When something is due: by a counter that may have no value yet."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any, TypeVar
+
+import numpy as np
 
 from kfac_core.backend import Backend
 from kfac_core.typing import Array
@@ -16,13 +18,11 @@ def turn(backend: Backend, counter: Array, every: int) -> Array:
     return xp.equal(rest, xp.zeros_like(rest))
 
 
-def due(
-    backend: Backend, counter: Array, every: int, given: bool | None
-) -> Array | bool:
-    """Return what was given, or whether it is time."""
-    if given is not None or every == 1:
-        return given is not False
-    return turn(backend, counter, every)
+def due(backend: Backend, counter: Array, every: int, given: Any) -> Array | bool:
+    """Return what was given, a boolean or 0-d, or whether it is time."""
+    if given is not None:
+        return bool(given) if isinstance(given, np.bool_) else given
+    return every == 1 or turn(backend, counter, every)
 
 
 def when(

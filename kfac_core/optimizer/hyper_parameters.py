@@ -16,13 +16,13 @@ class HyperParameters(NamedTuple):
         learning_rate: As in `KfacOptions`; of a ``qmodel`` type what rescales it.
         momentum: Likewise; unused by ``qmodel``.
         norm_constraint: Likewise; None if there is none.
-        weight_decay_coeff: Likewise.
+        weight_decay_coeff: Likewise; None if there is none.
     """
 
     learning_rate: Array
     momentum: Array
     norm_constraint: Array | None
-    weight_decay_coeff: Array
+    weight_decay_coeff: Array | None
 
 
 def step_numbers(
@@ -53,6 +53,8 @@ def step_numbers(
     """
     label = "KfacOptimizer"
     refused = {"learning_rate": learning_rate, "norm_constraint": norm_constraint}
+    if options.momentum_type == "qmodel":
+        refused["momentum"] = momentum
     for name, value in refused.items():
         if value is not None and options.uses_qmodel:
             msg = f"{label}: the momentum type {options.momentum_type} takes no {name}"
@@ -65,11 +67,13 @@ def step_numbers(
     rescale = options.qmodel_update_rescale
     rate = rescale if options.uses_qmodel else options.learning_rate
     limited = norm_constraint is not None or options.norm_constraint is not None
+    decays = weight_decay_coeff is not None or options.weight_decay_coeff > 0
+    decay = options.weight_decay_coeff
     return HyperParameters(
         number("learning_rate", learning_rate, rate),
         number("momentum", momentum, options.fixed_momentum),
         number("norm_constraint", norm_constraint, options.norm_constraint)
         if limited
         else None,
-        number("weight_decay_coeff", weight_decay_coeff, options.weight_decay_coeff),
+        number("weight_decay_coeff", weight_decay_coeff, decay) if decays else None,
     )

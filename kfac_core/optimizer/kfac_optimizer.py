@@ -4,17 +4,16 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
-from kfac_core.arguments import as_scalar, statistics_dtype
+from kfac_core.arguments import as_scalar
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError
 from kfac_core.estimator import EstimatorState, FisherEstimator
 from kfac_core.layer_collection import LayerCollection
-from kfac_core.linalg.named import inner, map_named
+from kfac_core.linalg.named import cast_like, inner, map_named
 from kfac_core.linearization import Linearization, Model, NamedParams
 from kfac_core.optimizer.clock import due, turn, when
 from kfac_core.optimizer.damping_adaptation import adapted
 from kfac_core.optimizer.hyper_parameters import HyperParameters, step_numbers
-from kfac_core.optimizer.messages import not_finite
+from kfac_core.optimizer.messages import check_given, not_finite
 from kfac_core.optimizer.options import KfacOptions
 from kfac_core.optimizer.quadratic_model import quadratic_model
 from kfac_core.optimizer.state import (
@@ -22,10 +21,12 @@ from kfac_core.optimizer.state import (
     StepStatistics,
     initial_state,
     statistics_of,
+    unit,
 )
 from kfac_core.optimizer.update_rules import (
     RULES,
     Situation,
+    change_of,
     predicted_change,
 )
 from kfac_core.products import CurvatureMatrixVectorProductComputer
@@ -107,7 +108,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             ShapeError: If one has another shape than the collection says.
         """
         estimator = self.estimator.init(params)
-        _, one = self._one(params)
+        _, one = unit(params, _LABEL)
         return initial_state(estimator, params, one * self.damping)
 
     def step(
@@ -126,8 +127,8 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         gradient: NamedParams | None = None,
         loss: Array | None = None,
         prev_batch: B | None = None,
-        update_covs: bool | None = None,
-        update_inverses: bool | None = None,
+        update_covs: Array | bool | None = None,
+        update_inverses: Array | bool | None = None,
     ) -> Outcome:
         """Make one step.
 
@@ -144,7 +145,8 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             damping: Instead of that of the state, from now on.
             gradient: Of the mean loss, by parameter, where that is not the mean of the
                 registered losses: it has a regulariser, say.
-            loss: The mean loss itself, 0-d, likewise.
+            loss: The mean loss itself, 0-d, likewise; to adapt the damping by it needs
+                `loss_fn`, too.
             prev_batch: The batch of the step before, where the damping is adapted at
                 the start of a step.
             update_covs: Whether to update the statistics; None: when it is due, by the
@@ -161,7 +163,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
                 trace nothing changes then, and ``ok`` of the statistics is False.
             KfacError: What blocks and losses raise.
         """
-        backend, one = self._one(params)
+        backend, one = unit(params, _LABEL)
         numbers = step_numbers(
             self,
             backend,
@@ -171,6 +173,8 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             norm_constraint,
             weight_decay_coeff,
         )
+        check_given(self, loss, prev_batch)
+        before = state
         if damping is not None:
             now = as_scalar(backend, damping, one, "damping", _LABEL)
             state = state._replace(damping=now)
@@ -185,13 +189,13 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             new = state._replace(
                 estimator=with_statistics(state.estimator, 1.0),
                 burnin_counter=state.burnin_counter + 1,
-                loss=self._mean_loss(params, batch, linearization, loss) * one,
+                loss=self._mean_loss(one, params, batch, linearization, loss),
             )
             zero = one * 0
             return new, dict(params), statistics_of(new, zero, zero + 0, one)
 
         def train() -> Outcome:
-            now = self._adapt_before(backend, state, params, prev_batch)
+            now = self._adapt_before(backend, one, state, params, prev_batch)
             decay = self.cov_ema_decay**self.cov_update_every
             estimator = when(
                 backend,
@@ -207,14 +211,10 @@ class KfacOptimizer(KfacOptions, Generic[B]):
                 ),
                 lambda: estimator,
             )
-            value = self._mean_loss(params, batch, linearization, loss) * one
+            value = self._mean_loss(one, params, batch, linearization, loss)
             now = now._replace(estimator=estimator, loss=value)
-            return self._update(
-                now,
-                params,
-                batch,
-                self._situation(backend, now, linearization, numbers, gradient),
-            )
+            at = self._situation(backend, now, params, linearization, numbers, gradient)
+            return self._update(before, now, params, batch, at, one)
 
         if not self.num_burnin_steps:
             return train()
@@ -226,13 +226,15 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         self,
         backend: Backend,
         state: KfacState,
+        params: NamedParams,
         linearization: Linearization,
         numbers: HyperParameters,
         gradient: NamedParams | None,
     ) -> Situation:
-        of_mean = gradient
-        if of_mean is None:
-            of_mean = mean_gradient(self.layer_collection, linearization)
+        if gradient is None:
+            gradient = mean_gradient(self.layer_collection, linearization)
+        self.estimator.check_vector(gradient, "gradient")
+        of_mean = cast_like(backend, gradient, state.velocity)
         return Situation(
             backend=backend,
             options=self,
@@ -248,21 +250,28 @@ class KfacOptimizer(KfacOptions, Generic[B]):
                 linearization,
                 self.estimator.mat_type,
                 of_mean,
-                directions,
+                # A model takes tangents of the dtypes of its parameters.
+                [cast_like(backend, d, params) for d in directions],
             ),
         )
 
     def _update(
-        self, state: KfacState, params: NamedParams, batch: B, at: Situation
+        self,
+        before: KfacState,
+        state: KfacState,
+        params: NamedParams,
+        batch: B,
+        at: Situation,
+        one: Array,
     ) -> Outcome:
         """Update the parameters, and the damping where that follows a step."""
         backend = at.backend
         update = RULES[self.momentum_type](at)
-        rate, decay = at.numbers.learning_rate, at.numbers.weight_decay_coeff
-        change = map_named(lambda s, p: (s + decay * p) * -rate, update.step, params)
-        moved = map_named(lambda p, d: p + d, params, change)
+        change = change_of(at.numbers, update, params)
+        sums = map_named(lambda p, d: p + d, params, change)
+        moved = cast_like(backend, sums, params)
         new = state._replace(
-            velocity=update.velocity,
+            velocity=cast_like(backend, update.velocity, state.velocity),
             counter=state.counter + 1,
             learning_rate=update.learning_rate,
             momentum=update.momentum + 0,
@@ -275,7 +284,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
 
         def adapt() -> KfacState:
             predicted = predict()
-            after = self._mean_loss(moved, batch)
+            after = self._mean_loss(one, moved, batch)
             return adapted(backend, self, predicted, after)
 
         if self.adapt_damping:
@@ -288,7 +297,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         update_norm = backend.xp.sqrt(inner(backend, change, change))
         told = statistics_of(new, gradient_norm, update_norm, update.norm_coefficient)
         ok = all_finite(backend, moved, told.ok)
-        kept = (state, dict(params), told)
+        kept = (before, dict(params), told)
         done = commit(
             backend, ok, (new, moved, told), kept, lambda: not_finite(at.gradient)
         )
@@ -297,49 +306,40 @@ class KfacOptimizer(KfacOptions, Generic[B]):
     def _adapt_before(
         self,
         backend: Backend,
+        one: Array,
         state: KfacState,
         params: NamedParams,
         prev_batch: B | None,
     ) -> KfacState:
         """Adapt the damping at the start of a step, where it is adapted there."""
-        if not self.adapt_damping or self.update_damping_immediately:
+        if not self.adapts_at_start or prev_batch is None:
             return state
-        if prev_batch is None:
-            msg = (
-                f"{_LABEL}: without update_damping_immediately the damping is adapted"
-                " on the batch of the step before: give it as prev_batch (in the first"
-                " step any batch of its shapes)"
-            )
-            raise ArgumentError(msg)
         its_turn = turn(backend, state.counter, self.damping_adaptation_interval)
         return backend.cond(
             its_turn & (state.counter > 0),
-            lambda: adapted(backend, self, state, self._mean_loss(params, prev_batch)),
+            lambda: adapted(
+                backend, self, state, self._mean_loss(one, params, prev_batch)
+            ),
             lambda: state,
         )
 
     def _mean_loss(
         self,
+        one: Array,
         params: NamedParams,
         batch: B,
         linearization: Linearization | None = None,
         given: Array | None = None,
     ) -> Array:
-        if given is not None:
-            return given
-        if self.loss_fn is not None:
-            return self.loss_fn(params, batch)
-        if linearization is None:
-            linearization = self.model.linearize(params, batch)
-        return mean_loss(self.layer_collection, linearization)
-
-    def _one(self, params: NamedParams) -> tuple[Backend, Array]:
-        """Return the backend, and a 0-d one of the dtype of the scalars."""
-        first = next(iter(params.values()))
-        backend = backend_of(*params.values())
-        dtype = statistics_dtype(backend, first, "params", _LABEL)
-        device = backend.creation_device(first)
-        return backend, backend.xp.ones((), dtype=dtype, device=device)
+        """Return the mean loss, in the dtype of all scalars."""
+        value = given
+        if value is None and self.loss_fn is not None:
+            value = self.loss_fn(params, batch)
+        if value is None:
+            if linearization is None:
+                linearization = self.model.linearize(params, batch)
+            value = mean_loss(self.layer_collection, linearization)
+        return backend_of(one).xp.astype(value * one, one.dtype)
 
 
 _LABEL = "KfacOptimizer"

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Integral
 from typing import Any, Literal
 
 from kfac_core.errors import ArgumentError
@@ -44,7 +45,7 @@ class KfacOptions:
             step has a length of its own.
         damping: Times the identity, added to the Fisher; where it is adapted, at first.
         momentum: In [0, 1]; None: 0.9, and with ``qmodel``, which finds its own, None.
-        momentum_type: As in the table.
+        momentum_type: As in the table, in any case.
         cov_ema_decay: What the weight of earlier statistics is multiplied by with each
             step: between two updates `cov_update_every` times.
         estimation_mode: As in `kfac_core.estimator.FisherEstimator`.
@@ -63,7 +64,8 @@ class KfacOptions:
             that of the quadratic model.
         adapt_damping: Whether to adapt the damping by the Levenberg-Marquardt rule, by
             ``rho``, the change of the loss over the one predicted.
-        damping_adaptation_interval: Steps between adaptations.
+        damping_adaptation_interval: Steps between adaptations: best a multiple of
+            `invert_every`, so that the step before has the damping of then.
         damping_adaptation_decay: What an adaptation multiplies or divides the damping
             by is this to the power of the interval.
         damping_decrease_rho_threshold: ``rho`` above which the damping decreases.
@@ -117,6 +119,8 @@ class KfacOptions:
         Raises:
             ArgumentError: If one is out of range, or does not go with another.
         """
+        lower = str(self.momentum_type).lower()
+        object.__setattr__(self, "momentum_type", lower)
         self._check_choice("momentum_type", MOMENTUM_TYPES)
         self._check_choice("predicted_change", ("exact", "blocks"))
         _require(
@@ -154,6 +158,11 @@ class KfacOptions:
         return 0.9 if self.momentum is None else self.momentum
 
     @property
+    def adapts_at_start(self) -> bool:
+        """Whether the damping is adapted at the start of a step."""
+        return self.adapt_damping and not self.update_damping_immediately
+
+    @property
     def omega(self) -> float:
         """What an adaptation multiplies or divides the damping by."""
         return self.damping_adaptation_decay**self.damping_adaptation_interval
@@ -172,7 +181,7 @@ class KfacOptions:
             "num_burnin_steps",
         ):
             value, least = getattr(self, name), int(name != "num_burnin_steps")
-            fits = isinstance(value, int) and value >= least
+            fits = isinstance(value, Integral) and int(value) >= least
             _require(fits, f"{name} is {value!r}", f"an integer of at least {least}")
         for name in (
             "learning_rate",

@@ -2,8 +2,9 @@
 
 from typing import NamedTuple
 
+from kfac_core.arguments import statistics_dtype
+from kfac_core.backend import Backend
 from kfac_core.estimator import EstimatorState
-from kfac_core.linalg.named import map_named
 from kfac_core.linearization import NamedParams
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array
@@ -16,7 +17,7 @@ class KfacState(NamedTuple):
 
     Attributes:
         estimator: Statistics and inverses of all blocks.
-        velocity: By parameter; see `KfacOptions`.
+        velocity: By parameter, in at least float32; see `KfacOptions`.
         damping: As it is now.
         counter: Number of updates of the parameters.
         burnin_counter: Number of steps that averaged statistics alone.
@@ -74,6 +75,21 @@ class StepStatistics(NamedTuple):
     ok: Array
 
 
+def unit(params: NamedParams, label: str) -> tuple[Backend, Array]:
+    """Return the backend of parameters, and a 0-d one of the dtype of all scalars.
+
+    It is that of the widest parameter: their order is not the same under a trace.
+
+    Raises:
+        DTypeError: If a parameter holds no real floating-point numbers.
+    """
+    backend = backend_of(*params.values())
+    xp = backend.xp
+    dtypes = [statistics_dtype(backend, p, n, label) for n, p in params.items()]
+    device = backend.creation_device(next(iter(params.values())))
+    return backend, xp.ones((), dtype=xp.result_type(*dtypes), device=device)
+
+
 def initial_state(
     estimator: EstimatorState, params: NamedParams, damping: Array
 ) -> KfacState:
@@ -87,12 +103,16 @@ def initial_state(
     Returns:
         The state.
     """
-    xp = backend_of(damping).xp
+    backend = backend_of(damping)
+    xp = backend.xp
     zero = xp.zeros_like(estimator.cases)
     unknown = damping * float("nan")
     return KfacState(
         estimator,
-        map_named(xp.zeros_like, params),
+        {
+            name: xp.zeros_like(p, dtype=statistics_dtype(backend, p, name, "params"))
+            for name, p in params.items()
+        },
         damping=damping,
         counter=zero,
         # A copy each: no array stands in two places of a state.

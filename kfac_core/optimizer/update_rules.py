@@ -101,6 +101,15 @@ RULES: dict[MomentumType, Callable[[Situation], Update]] = {
 """The rule of each momentum type."""
 
 
+def change_of(numbers: HyperParameters, update: Update, params: Named) -> Named:
+    """Return what an update adds to the parameters, weight decay and all."""
+    step: Named = update.step
+    decay = numbers.weight_decay_coeff
+    if decay is not None:
+        step = map_named(lambda s, p: s + decay * p, step, params)
+    return scaled(-numbers.learning_rate, step)
+
+
 def norm_coefficient(at: Situation, direction: Named, gradient: Named) -> Array:
     """Return ``min(1, sqrt(constraint / (learning_rate^2 direction'gradient)))``."""
     xp = at.backend.xp
@@ -131,7 +140,7 @@ def predicted_change(at: Situation, update: Update, change: Named) -> Array:
         The predicted change, 0-d; see `KfacOptions.predicted_change`.
     """
     if at.options.predicted_change == "exact":
-        decays = at.options.weight_decay_coeff > 0
+        decays = at.numbers.weight_decay_coeff is not None
         if update.predicted_change is not None and not decays:
             return update.predicted_change
         return at.model(change).change((1.0,), penalty(at))

@@ -12,17 +12,20 @@ NORMAL = loss_functions.NormalMeanNegativeLogProbLoss(var=0.5)
 LINEAR = SequentialModel(Sequential((Dense(2, 1, has_bias=False),)))
 DEEP = SequentialModel(Sequential((Dense(4, 5), Tanh(), Dense(5, 3))))
 
+# For compilers, whose time grows with the number of layers.
+SHALLOW = SequentialModel(Sequential((Dense(4, 3),)))
+
 WEIGHTS = "dense_0/weights"
 
 
-def problem(library, loss=CATEGORICAL, dtype="float64", seed=0):
-    """Return parameters of `DEEP` and a batch for it."""
+def problem(library, loss=CATEGORICAL, dtype="float64", seed=0, model=DEEP):
+    """Return parameters of a model and a batch for it."""
     rng = np.random.default_rng(seed)
     x = rng.normal(size=(12, 4)).astype(dtype)
     y = rng.integers(3, size=12).astype(np.int32)
     if loss is not CATEGORICAL:
         y = rng.normal(size=(12, 3)).astype(dtype)
-    params = DEEP.init(rng, like=np.zeros(1, dtype))
+    params = model.init(rng, like=np.zeros(1, dtype))
     return (
         {name: library.asarray(tensor) for name, tensor in params.items()},
         Batch(library.asarray(x), library.asarray(y)),

@@ -54,8 +54,10 @@ def test_the_caller_may_keep_the_clock(library):
             states[1], runs[1], batch, update_inverses=t % 2 == 0
         )
     np.testing.assert_array_equal(*(flat(library, p) for p in runs))
-    kept, _, _ = told.step(states[1], runs[1], batch, update_covs=False)
-    assert weights_of(library, kept) == weights_of(library, states[1])
+    no = np.asarray(False)
+    for answer in (False, no[()], library.asarray(no)):
+        kept, _, _ = told.step(states[1], runs[1], batch, update_covs=answer)
+        assert weights_of(library, kept) == weights_of(library, states[1])
 
 
 def test_burn_in_averages_and_leaves_the_parameters(library):

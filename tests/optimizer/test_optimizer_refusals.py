@@ -8,6 +8,11 @@ from kfac_core import ArgumentError, NotFiniteError
 from kfac_core.reference import Batch
 
 
+def test_numbers_of_numpy_and_names_in_any_case_are_options():
+    optimizer = optimizer_of(momentum_type="Adam", invert_every=np.int64(3))
+    assert optimizer.momentum_type == "adam"
+
+
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -39,7 +44,9 @@ def test_options_are_checked(options, words):
         optimizer_of(**options)
 
 
-@pytest.mark.parametrize("given", [{"learning_rate": 0.1}, {"norm_constraint": 0.1}])
+@pytest.mark.parametrize(
+    "given", [{"learning_rate": 0.1}, {"norm_constraint": 0.1}, {"momentum": 0.1}]
+)
 def test_the_quadratic_model_takes_no_length(given, plain_library):
     params, batch = problem(plain_library)
     optimizer = optimizer_of(momentum_type="qmodel")
@@ -52,6 +59,22 @@ def test_the_batch_before_is_asked_for(plain_library):
     optimizer = optimizer_of(adapt_damping=True, update_damping_immediately=False)
     with pytest.raises(ArgumentError, match="give it as prev_batch"):
         optimizer.step(optimizer.init(params), params, batch)
+
+
+def test_a_loss_of_ones_own_is_asked_for_after_the_step_too(plain_library):
+    params, batch = problem(plain_library)
+    loss = plain_library.asarray(np.asarray(1.0))
+    optimizer = optimizer_of(adapt_damping=True)
+    with pytest.raises(ArgumentError, match="beside loss, give the option loss_fn"):
+        optimizer.step(optimizer.init(params), params, batch, loss=loss)
+
+
+def test_a_gradient_without_a_parameter_is_refused(plain_library):
+    params, batch = problem(plain_library)
+    optimizer = optimizer_of()
+    for gradient in (params | {"more": batch.inputs}, {"dense_0/bias": batch.inputs}):
+        with pytest.raises(ArgumentError, match="gradient has the names"):
+            optimizer.step(optimizer.init(params), params, batch, gradient=gradient)
 
 
 def test_targets_are_asked_for(plain_library):
@@ -105,6 +128,8 @@ def test_under_a_trace_such_a_step_is_left_out(jax):
     bad = {name: part * np.nan for name, part in params.items()}
     kept, same, told = step(state, params, bad)
     assert not bool(told.ok)
+    for old, new in zip(jax.tree.leaves(state), jax.tree.leaves(kept), strict=True):
+        np.testing.assert_array_equal(old, new)
     np.testing.assert_array_equal(flat(Library, same), flat(Library, params))
     assert int(kept.counter) == int(state.counter)
     after, _, told = step(kept, same, params)

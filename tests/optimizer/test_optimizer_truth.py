@@ -47,6 +47,19 @@ def test_least_squares_are_predicted_exactly(name, plain_library):
     np.testing.assert_allclose(numbers(plain_library, told, "rho"), 1, rtol=1e-9)
 
 
+def test_weight_decay_of_one_step_is_predicted_too(plain_library):
+    params, batch = linear_problem(plain_library)
+    optimizer = optimizer_of(
+        LINEAR,
+        NORMAL,
+        momentum_type="qmodel",
+        adapt_damping=True,
+        damping_adaptation_interval=1,
+    )
+    _, _, told = run(optimizer, params, batch, 3, weight_decay_coeff=0.2)
+    np.testing.assert_allclose(numbers(plain_library, told, "rho"), 1, rtol=1e-9)
+
+
 @pytest.mark.parametrize("name", ["regular", "adam"])
 def test_blocks_predict_other_than_the_truth(name, plain_library):
     """Their damping is not a multiple of the identity, and for adam stays in."""
