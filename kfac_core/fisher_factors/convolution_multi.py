@@ -144,5 +144,6 @@ class ConvOutputMultiKF(ConvOutputKroneckerFactor):
         if isinstance(tower, Uses):
             return max((x.ndim for x in tower.arrays), default=0)
         # Without a name for the axes, an axis of uses that is not needed to tell their
-        # number counts as one more spatial axis, to the same effect.
-        return tower.ndim - (self.num_uses is None)
+        # number counts as one more spatial axis, to the same effect. The cases and the
+        # outputs have an axis each.
+        return max(tower.ndim - (self.num_uses is None), 2)

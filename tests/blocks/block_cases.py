@@ -1,101 +1,18 @@
-"""Every block as data: how to make it, what it is given, its Fisher, densely."""
+"""Every block as data: see `BlockCase`."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
+from block_case import BlockCase, moment, with_one
+from grouped_truth import CASES as GROUPED
+from grouped_truth import GroupedCase
+from series_truth import SeriesFisher
 
 import kfac_core as kc
 
-DAMPING_TYPES = ("pi", "off", "constant", "exact")
-
-
-@dataclass(frozen=True)
-class BlockCase:
-    """One block.
-
-    Attributes:
-        make: Makes the spec, given the options of all blocks.
-        draw: Draws the arrays of a batch of so many cases.
-        shapes: Shapes of the layer's parameters.
-        fisher: Of these arrays: ``(A, G, c)`` of a Kronecker block, or the matrix.
-        extra: Further arguments of `update_covs`.
-    """
-
-    make: Callable[..., kc.FisherBlock]
-    draw: Callable[[np.random.Generator, int], tuple[Any, ...]]
-    shapes: tuple[tuple[int, ...], ...]
-    fisher: Callable[..., Any]
-    extra: dict[str, Any] = field(default_factory=dict)
-
-    @property
-    def is_kronecker(self) -> bool:
-        return isinstance(self.make(), kc.KroneckerProductFB)
-
-    def fold(self, library, block, state, data, ema_decay=0.5, **options):
-        """Return the state after `data`, NumPy arrays or nested tuples of them."""
-        arrays = asarrays(library, data)
-        return block.update_covs(
-            state, *arrays, **self.extra, ema_decay=ema_decay, **options
-        )
-
-    def updated(self, library, block, data, dtype="float64"):
-        """Return the state after `data` alone."""
-        state = block.init(library.asarray(np.zeros(1, dtype)))
-        return self.fold(library, block, state, data)
-
-    def vector(self, rng, dtype="float64"):
-        """Draw NumPy arrays in the shapes of the parameters."""
-        tensors = tuple(rng.normal(size=shape).astype(dtype) for shape in self.shapes)
-        return tensors if len(tensors) > 1 else tensors[0]
-
-
-def asarrays(library, data):
-    if isinstance(data, tuple):
-        return tuple(asarrays(library, part) for part in data)
-    return library.asarray(data)
-
-
-def flat(library, params):
-    """Return the entries of parameters as one NumPy vector."""
-    tensors = params if isinstance(params, tuple) else (params,)
-    return np.concatenate([library.to_numpy(tensor).ravel() for tensor in tensors])
-
-
-def dense_power(matrix, exp):
-    values, vectors = np.linalg.eigh(matrix)
-    return (vectors * values**exp) @ vectors.T
-
-
-def damped(fisher, damping, damping_type="pi", power=1.0):
-    """Return the dense damped block, by the formulas of Martens & Grosse (2015)."""
-    if not isinstance(fisher, tuple):
-        return fisher + damping * np.eye(len(fisher))
-    a, g, c = fisher
-    if damping_type == "exact":
-        return c * np.kron(a, g) + damping * np.eye(len(a) * len(g))
-    normal = damping / c**power
-    pi = np.sqrt(np.trace(a) * len(g) / (np.trace(g) * len(a)))
-    of_a, of_g = {
-        "pi": (pi * np.sqrt(normal), np.sqrt(normal) / pi),
-        "off": (np.sqrt(normal), np.sqrt(normal)),
-        "constant": (normal, normal),
-    }[damping_type]
-    return c * np.kron(a + of_a * np.eye(len(a)), g + of_g * np.eye(len(g)))
-
-
-def undamped(fisher):
-    return fisher[2] * np.kron(*fisher[:2]) if isinstance(fisher, tuple) else fisher
-
-
-def with_one(rows):
-    return np.concatenate([rows, np.ones((*rows.shape[:-1], 1))], axis=-1)
-
-
-def moment(rows):
-    rows = rows.reshape(-1, rows.shape[-1])
-    return rows.T @ rows / len(rows)
+USES = 3
+MASK = (((0.5,), (-1.0,)), ((3.0,), (0.7,)))
 
 
 def patches_2x2(x):
@@ -111,29 +28,97 @@ def dilated_pairs(x):
     return np.stack(pairs, axis=1)
 
 
+def uncorrelated(x, offsets):
+    """Return the second moment of patches of uncorrelated pixels, with a bias."""
+    rows = x.reshape(-1, x.shape[-1])
+    row = np.append(np.tile(rows.mean(0), offsets), 1.0)
+    dense = np.outer(row, row)
+    covariance = np.cov(rows.T, bias=True).reshape((rows.shape[1],) * 2)
+    dense[:-1, :-1] += np.kron(np.eye(offsets), covariance)
+    return dense
+
+
 def squared(rows, g):
     """Return the diagonal Fisher of gradients summed over the second axis."""
     per_case = np.einsum("blp,blo->bpo", rows, g)
     return np.diag(np.mean(per_case**2, axis=0).ravel())
 
 
+def scale_and_shift(x, g):
+    """Return each case's gradient of a scale and a shift of ``[4, 3]``."""
+    return np.concatenate([(x * g).sum(1), g.sum(1)], axis=1)
+
+
 def vector_of(params):
     return np.concatenate([tensor.ravel() for tensor in params])
+
+
+def diagonal(matrix):
+    return np.diag(np.diag(matrix))
 
 
 def normal(*shapes):
     return lambda rng, n: tuple(rng.normal(size=(n, *shape)) for shape in shapes)
 
 
-def draw_ids(*shape):
-    return lambda rng, n: (rng.integers(0, 4, (n, *shape)), rng.normal(size=(n, 2)))
+def in_uses(*shapes):
+    """Draw the arrays of a shared layer, ``[T, N, ...]``."""
+    return lambda rng, n: tuple(rng.normal(size=(USES, n, *shape)) for shape in shapes)
+
+
+def draw_ids(*shape, uses=()):
+    return lambda rng, n: (
+        rng.integers(0, 4, (*uses, n, *shape)),
+        rng.normal(size=(*uses, n, 2)),
+    )
 
 
 def draw_params(rng, n):
     return ((rng.normal(size=(2, 2)), rng.normal(size=2)),)
 
 
-BLOCKS = {
+@dataclass(frozen=True)
+class GroupedFisher:
+    """The block of a layer in groups, damped and not."""
+
+    case: GroupedCase
+    data: tuple[np.ndarray, np.ndarray]
+
+    def damped(self, damping, damping_type="pi", power=1.0):
+        return self.case.fisher(*self.data, damping, damping_type, power)
+
+    def undamped(self):
+        return self.case.fisher(*self.data)
+
+
+def grouped(name):
+    """Return a layer in groups as a `BlockCase`."""
+    case = GROUPED[name]
+    first = case.data_format is not None and case.data_format.startswith("NC")
+    return BlockCase(
+        case.block,
+        case.draw,
+        case.shapes,
+        lambda x, g: GroupedFisher(case, (x, g)),
+        channels=1 if first else -1,
+    )
+
+
+def series(option):
+    return BlockCase(
+        partial(kc.FullyConnectedSeriesFB, 3, 2, option=option),
+        in_uses((3,), (2,)),
+        ((3, 2),),
+        partial(SeriesFisher, option),
+        ("pi", "off", "constant"),
+        axis=1,
+        inverse_alone=True,
+        linear=False,
+        precision=1e-11,
+    )
+
+
+KRONECKER = {
     "dense": BlockCase(
         lambda **options: kc.FullyConnectedKFACBasicFB(3, 2, **options),
         normal((3,), (2,)),
@@ -152,6 +137,25 @@ BLOCKS = {
         ((1, 1),),
         lambda x, g: (moment(x), moment(g), 1),
     ),
+    "dense-diagonal-sides": BlockCase(
+        lambda **options: kc.FullyConnectedKFACBasicFB(
+            3, 2, True, True, True, **options
+        ),
+        normal((3,), (2,)),
+        ((3, 2), (2,)),
+        lambda x, g: (diagonal(moment(with_one(x))), diagonal(moment(g)), 1),
+    ),
+    "dense-uses": BlockCase(
+        lambda **options: kc.FullyConnectedMultiIndepFB(
+            3, 2, True, diagonal_approx_for_input=True, **options
+        ),
+        in_uses((3,), (2,)),
+        ((3, 2), (2,)),
+        lambda x, g: (diagonal(moment(with_one(x))), moment(g), USES),
+        axis=1,
+    ),
+    "series-1": series(1),
+    "series-2": series(2),
     "conv-bias": BlockCase(
         lambda **options: kc.ConvKFCBasicFB(
             (2, 2, 1, 2), "VALID", has_bias=True, **options
@@ -167,25 +171,79 @@ BLOCKS = {
         normal((2, 4), (2, 2)),
         ((2, 2, 2),),
         lambda x, g: (moment(dilated_pairs(x)), moment(np.moveaxis(g, 1, -1)), 2),
+        channels=1,
     ),
+    "conv-masked": BlockCase(
+        lambda **options: kc.ConvKFCBasicFB(
+            (2, 2, 1, 2), "VALID", patch_mask=MASK, **options
+        ),
+        normal((3, 3, 1), (2, 2, 2)),
+        ((2, 2, 1, 2),),
+        lambda x, g: (moment(patches_2x2(x) * np.ravel(MASK)), moment(g), 4),
+    ),
+    "conv-pixels": BlockCase(
+        lambda **options: kc.ConvKFCBasicFB(
+            (2, 2, 2),
+            "VALID",
+            has_bias=True,
+            use_sua_approx_for_input_factor=True,
+            **options,
+        ),
+        normal((4, 2), (3, 2)),
+        ((2, 2, 2), (2,)),
+        lambda x, g: (uncorrelated(x, 2), moment(g), 3),
+        ("pi", "off", "constant"),
+        powers_alone=True,
+    ),
+    "conv-uses": BlockCase(
+        lambda **options: kc.ConvKFCBasicMultiIndepFB((2, 2, 1, 2), "VALID", **options),
+        in_uses((3, 3, 1), (2, 2, 2)),
+        ((2, 2, 1, 2),),
+        lambda x, g: (
+            moment(patches_2x2(x.reshape(-1, 3, 3, 1))),
+            moment(g),
+            4 * USES,
+        ),
+        axis=1,
+    ),
+    "grouped": grouped("grouped"),
+    "depthwise": grouped("depthwise"),
+    "depthwise-channels-first": grouped("depthwise-channels-first"),
     "embedding": BlockCase(
         lambda **options: kc.EmbeddingKFACFB(4, 2, **options),
         draw_ids(),
         ((4, 2),),
         lambda ids, g: (np.diag(np.eye(4)[ids].mean(0)), moment(g), 1),
+        ids=True,
     ),
     "embedding-sums": BlockCase(
         lambda **options: kc.EmbeddingKFACFB(
-            4, 2, repeated_ids="count_squared", **options
+            4,
+            2,
+            repeated_ids="count_squared",
+            diagonal_approx_for_output=True,
+            **options,
         ),
         draw_ids(3),
         ((4, 2),),
         lambda ids, g: (
             np.diag((np.eye(4)[ids].sum(1) ** 2).mean(0)),
-            moment(g),
+            diagonal(moment(g)),
             1,
         ),
+        ids=True,
     ),
+    "embedding-uses": BlockCase(
+        lambda **options: kc.EmbeddingKFACMultiIndepFB(4, 2, **options),
+        draw_ids(uses=(USES,)),
+        ((4, 2),),
+        lambda ids, g: (np.diag(np.eye(4)[ids].mean((0, 1))), moment(g), USES),
+        axis=1,
+        ids=True,
+    ),
+}
+
+SINGLE_FACTOR = {
     "dense-diagonal": BlockCase(
         lambda **options: kc.FullyConnectedDiagonalFB(3, 2, True, **options),
         normal((3,), (2,)),
@@ -200,12 +258,35 @@ BLOCKS = {
         ((2, 2, 1, 2), (2,)),
         lambda x, g: squared(with_one(patches_2x2(x)), g.reshape(len(g), 4, 2)),
     ),
+    "depthwise-diagonal": BlockCase(
+        lambda **options: kc.DepthwiseConvDiagonalFB(
+            (2, 2, 2, 2), (1, 2, 1, 1), ((0, 1), (1, 0)), has_bias=True, **options
+        ),
+        GROUPED["depthwise"].draw,
+        GROUPED["depthwise"].shapes,
+        lambda x, g: np.diag(
+            np.mean(GROUPED["depthwise"].case_gradients(x, g) ** 2, axis=0)
+        ),
+    ),
+    "scale-and-shift": BlockCase(
+        lambda **options: kc.ScaleAndShiftFullFB((4, 3), (1,), (1,), **options),
+        normal((4, 3), (4, 3)),
+        ((3,), (3,)),
+        lambda x, g: moment(scale_and_shift(x, g)),
+    ),
+    "scale-and-shift-diagonal": BlockCase(
+        lambda **options: kc.ScaleAndShiftDiagonalFB((4, 3), (1,), (1,), **options),
+        normal((4, 3), (4, 3)),
+        ((3,), (3,)),
+        lambda x, g: diagonal(moment(scale_and_shift(x, g))),
+    ),
     "naive-full": BlockCase(
         lambda **options: kc.NaiveFullFB(6, **options),
         draw_params,
         ((2, 2), (2,)),
         lambda params: np.outer(vector_of(params), vector_of(params)) / 4,
         extra={"batch_size": 4},
+        axis=None,
     ),
     "naive-diagonal": BlockCase(
         lambda **options: kc.NaiveDiagonalFB(6, **options),
@@ -213,13 +294,17 @@ BLOCKS = {
         ((2, 2), (2,)),
         lambda params: np.diag(vector_of(params) ** 2) / 4,
         extra={"batch_size": 4},
+        axis=None,
     ),
 }
 
-KRONECKER = {name: case for name, case in BLOCKS.items() if case.is_kronecker}
+BLOCKS = {**KRONECKER, **SINGLE_FACTOR}
 # Each block with each way to damp it.
-DAMPED = [
+DAMPED = [(name, kind) for name, case in BLOCKS.items() for kind in case.kinds]
+# In every library: each block with one way, and each way with a few blocks.
+IN_ALL_WAYS = ("dense-bias", "dense-diagonal-sides", "embedding", "depthwise")
+EVERYWHERE = [
     (name, kind)
     for name, case in BLOCKS.items()
-    for kind in (DAMPING_TYPES if case.is_kronecker else (None,))
+    for kind in (case.kinds if name in IN_ALL_WAYS else case.kinds[:1])
 ]

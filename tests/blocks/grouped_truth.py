@@ -144,13 +144,13 @@ class GroupedCase:
             own = np.concatenate([own, bias])
         return own.ravel()
 
-    def fisher(self, x, g, damping=0.0, damping_type="pi"):
+    def fisher(self, x, g, damping=0.0, damping_type="pi", power=1.0):
         """Return the block, dense, each group by the formulas of one convolution."""
         dense = np.zeros((self.size, self.size))
         count = len(self.rows(x, g)[0][0][0])
         for i, (p, rows) in enumerate(self.rows(x, g)):
             a, s = moment(p), moment(rows)
-            normal = damping / count
+            normal = damping / count**power
             pi = np.sqrt(np.trace(a) / len(a) / (np.trace(s) / len(s)))
             of_a, of_s = {
                 "pi": (pi * np.sqrt(normal), np.sqrt(normal) / pi),
@@ -224,24 +224,6 @@ CASES = {
         fields={"strides": None, "padding": "VALID", "rate": (2, 1)},
     ),
 }
-
-
-def asarrays(library, data):
-    if isinstance(data, tuple):
-        return tuple(asarrays(library, part) for part in data)
-    return library.asarray(data)
-
-
-def flat(library, params):
-    """Return the entries of parameters as one NumPy vector."""
-    tensors = params if isinstance(params, tuple) else (params,)
-    return np.concatenate([library.to_numpy(tensor).ravel() for tensor in tensors])
-
-
-def leaves(data):
-    if isinstance(data, tuple):
-        return [leaf for part in data for leaf in leaves(part)]
-    return [data]
 
 
 def assert_close(found, expected, rtol=1e-10):

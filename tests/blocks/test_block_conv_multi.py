@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from block_cases import damped, flat, moment, patches_2x2, with_one
+from block_case import NumPy, damped, flat, moment, with_one
+from block_cases import patches_2x2
 
 import kfac_core as kc
 from kfac_core.contrib import fisher_blocks, fisher_factors
@@ -19,9 +20,9 @@ def draw(rng, cases=CASES):
 
 
 FORMS = {
-    "folded": lambda library, x: library.asarray(x.reshape(-1, *x.shape[2:])),
-    "axis": lambda library, x: library.asarray(x),
-    "list": lambda library, x: Uses(tuple(library.asarray(part.copy()) for part in x)),
+    "folded": lambda x: x.reshape(-1, *x.shape[2:]),
+    "axis": lambda x: x,
+    "list": lambda x: Uses(tuple(x)),
 }
 
 
@@ -40,25 +41,25 @@ def fisher_of(x, g):
     ("form_of_x", "form_of_g"),
     [("folded", "list"), ("axis", "folded"), ("list", "axis"), ("list", "list")],
 )
-def test_the_block_counts_uses_and_locations(library, form_of_x, form_of_g, rng):
+def test_the_block_counts_uses_and_locations(form_of_x, form_of_g, rng):
     x, g = draw(rng)
     folded = "folded" in {form_of_x, form_of_g}
     block = block_of(num_uses=USES if folded else None)
-    state = block.init(library.asarray(np.zeros(1)))
-    data = FORMS[form_of_x](library, x), FORMS[form_of_g](library, g)
+    state = block.init(np.zeros(1))
+    data = FORMS[form_of_x](x), FORMS[form_of_g](g)
     state = block.update_inverses(block.update_covs(state, *data, ema_decay=0.0), 0.3)
     a, h, c = fisher = fisher_of(x, g)
     np.testing.assert_allclose(
-        library.to_numpy(block.full_fisher_block(state)),
+        block.full_fisher_block(state),
         c * np.kron(a, h),
         rtol=0,
         atol=1e-12,
     )
     vector = rng.normal(size=SHAPE), rng.normal(size=2)
     v = np.concatenate([part.ravel() for part in vector])
-    found = block.multiply_inverse(state, tuple(map(library.asarray, vector)))
+    found = block.multiply_inverse(state, vector)
     expected = np.linalg.solve(damped(fisher, 0.3), v)
-    error = np.linalg.norm(flat(library, found) - expected)
+    error = np.linalg.norm(flat(NumPy, found) - expected)
     assert error <= 1e-12 * np.linalg.norm(expected)
 
 
@@ -74,18 +75,17 @@ def test_no_case_is_left_out(rng):
     )
 
 
-def test_towers_and_sources_of_uses(plain_library, rng):
-    library = plain_library
+def test_towers_and_sources_of_uses(rng):
     (x1, g1), (x2, g2) = draw(rng), draw(rng, 2)
     block = block_of()
-    inputs = FORMS["axis"](library, x1), FORMS["list"](library, x2)
-    source = FORMS["list"](library, g1), FORMS["axis"](library, g2)
-    state = block.init(library.asarray(np.zeros(1)))
+    inputs = FORMS["axis"](x1), FORMS["list"](x2)
+    source = FORMS["list"](g1), FORMS["axis"](g2)
+    state = block.init(np.zeros(1))
     state = block.update_covs(state, inputs, (source, source), ema_decay=0.0)
     x, g = (np.concatenate(pair, axis=1) for pair in ((x1, x2), (g1, g2)))
     a, h, c = fisher_of(x, g)
     np.testing.assert_allclose(
-        library.to_numpy(block.full_fisher_block(state)),
+        block.full_fisher_block(state),
         c * np.kron(a, 2 * h),
         rtol=0,
         atol=1e-12,
@@ -94,8 +94,7 @@ def test_towers_and_sources_of_uses(plain_library, rng):
 
 @pytest.mark.parametrize("data_format", [None, "NHWC", "NCHW"])
 @pytest.mark.parametrize("form", FORMS)
-def test_factors_are_over_all_rows(plain_library, form, data_format, rng):
-    library = plain_library
+def test_factors_are_over_all_rows(form, data_format, rng):
     x, g = draw(rng)
     rows = with_one(patches_2x2(x.reshape(-1, 3, 3, 1)))
     expected = moment(rows), moment(g)
@@ -108,11 +107,11 @@ def test_factors_are_over_all_rows(plain_library, form, data_format, rng):
         kc.ConvOutputMultiKF(2, **options),
     )
     for spec, data, cov in zip(specs, (x, g), expected, strict=True):
-        state = spec.init(library.asarray(np.zeros(1)))
-        state = spec.update_cov(state, FORMS[form](library, data), ema_decay=0.0)
-        found = library.to_numpy(spec.get_cov(state))
+        state = spec.init(np.zeros(1))
+        state = spec.update_cov(state, FORMS[form](data), ema_decay=0.0)
+        found = spec.get_cov(state)
         np.testing.assert_allclose(found, cov, rtol=0, atol=1e-14)
-    tower = FORMS[form](library, x)
+    tower = FORMS[form](x)
     held = fisher_factors.ConvInputMultiKF(
         [list(tower.arrays) if form == "list" else tower],
         SHAPE,
@@ -121,35 +120,34 @@ def test_factors_are_over_all_rows(plain_library, form, data_format, rng):
         **options,
     )
     held.instantiate_cov_variables()
-    found = library.to_numpy(held.make_covariance_update_op(0.0)())
+    found = held.make_covariance_update_op(0.0)()
     np.testing.assert_allclose(found, expected[0], rtol=0, atol=1e-14)
 
 
 @pytest.mark.parametrize("form", FORMS)
-def test_contrib_takes_a_list_for_the_uses_of_a_tower(plain_library, form, rng):
-    library = plain_library
+def test_contrib_takes_a_list_for_the_uses_of_a_tower(form, rng):
     x, g = draw(rng)
     num_uses = USES if form == "folded" else None
     block = block_of(num_uses=num_uses)
-    data = FORMS[form](library, x), FORMS[form](library, g)
-    state = block.update_covs(block.init(library.asarray(np.zeros(1))), *data, 0.0)
-    expected = library.to_numpy(block.full_fisher_block(state))
+    data = FORMS[form](x), FORMS[form](g)
+    state = block.update_covs(block.init(np.zeros(1)), *data, 0.0)
+    expected = block.full_fisher_block(state)
     if form == "list":
         data = tuple(list(uses.arrays) for uses in data)
-    params = library.asarray(np.zeros(SHAPE)), library.asarray(np.zeros(2))
+    params = np.zeros(SHAPE), np.zeros(2)
     held = fisher_blocks.ConvKFCBasicMultiIndepFB(
         None, params, "VALID", num_uses=num_uses
     )
     held.register_additional_tower(*data)
     held.instantiate_factors([[data[1]]], 0.1)
     held.make_covariance_update_op(0.0)()
-    np.testing.assert_array_equal(library.to_numpy(held.full_fisher_block()), expected)
+    np.testing.assert_array_equal(held.full_fisher_block(), expected)
     factor = fisher_factors.ConvOutputMultiKF([[data[1]]], num_uses)
     factor.instantiate_cov_variables()
     factor.make_covariance_update_op(0.0)()
     np.testing.assert_array_equal(
-        library.to_numpy(factor.get_cov()),
-        library.to_numpy(held.output_factor.get_cov()),
+        factor.get_cov(),
+        held.output_factor.get_cov(),
     )
 
 

@@ -2,14 +2,14 @@
 
 import numpy as np
 import pytest
-from block_cases import BLOCKS, asarrays
+from block_case import asarrays, leaves, tree
+from block_cases import BLOCKS, DAMPED, KRONECKER
 
 import kfac_core as kc
 
 NAME = "layer7"
-LAYERS = [name for name, case in BLOCKS.items() if not case.extra]
-REAL_INPUTS = [name for name in LAYERS if not name.startswith("embedding")]
-CHANNELS_FIRST = ("conv-channels-first",)
+LAYERS = [name for name, case in BLOCKS.items() if case.axis is not None]
+REAL_INPUTS = [name for name in LAYERS if not BLOCKS[name].ids]
 
 
 @pytest.fixture
@@ -25,15 +25,9 @@ def name(request):
 @pytest.fixture
 def served(library, name, rng):
     case = BLOCKS[name]
-    block = case.make(name=NAME, cholesky=True)
+    block = case.made(name=NAME)
     state = case.updated(library, block, case.draw(rng, 6))
     return case, block, block.update_inverses(state, 0.1)
-
-
-def leaves(tree):
-    if isinstance(tree, tuple):
-        return [leaf for part in tree for leaf in leaves(part)]
-    return [tree]
 
 
 @pytest.fixture
@@ -52,39 +46,38 @@ def refused(library):
     return refused
 
 
-def widened(x, name):
-    axis = 1 if name in CHANNELS_FIRST else -1
-    return np.concatenate([x, x], axis=axis)
+def widened(x, case):
+    return np.concatenate([x, x], axis=case.channels)
 
 
 @pytest.mark.parametrize("name", REAL_INPUTS, indirect=True)
-def test_inputs_of_another_size(library, name, served, refused, rng):
+def test_inputs_of_another_size(library, served, refused, rng):
     case, block, state = served
     x, g = case.draw(rng, 6)
-    bad = widened(x, name)
+    bad = widened(x, case)
     refused(
         state,
         lambda: case.fold(library, block, state, (bad, g)),
         kc.ShapeError,
         ValueError,
         "inputs",
-        bad.shape,
+        case.folded_shape(bad),
         "expected",
     )
 
 
 @pytest.mark.parametrize("name", LAYERS, indirect=True)
-def test_gradients_of_another_size(library, name, served, refused, rng):
+def test_gradients_of_another_size(library, served, refused, rng):
     case, block, state = served
     x, g = case.draw(rng, 6)
-    bad = widened(g, name)
+    bad = widened(g, case)
     refused(
         state,
         lambda: case.fold(library, block, state, (x, bad)),
         kc.ShapeError,
         ValueError,
         "outputs_grads",
-        bad.shape,
+        case.folded_shape(bad),
         "expected",
     )
 
@@ -93,7 +86,12 @@ def test_gradients_of_another_size(library, name, served, refused, rng):
 def test_batches_and_towers_that_do_not_match(library, served, refused, rng):
     case, block, state = served
     x, g = case.draw(rng, 6)
-    for bad in [(x, g[:5]), (x, (g[:3], g[3:])), ((x[:2], x[2:]), (g[:3], g[3:]))]:
+    halves = case.split(g, 3)
+    for bad in [
+        (x, case.split(g, 5)[0]),
+        (x, halves),
+        (case.split(x, 2), halves),
+    ]:
         refused(
             state,
             lambda bad=bad: case.fold(library, block, state, bad),
@@ -166,7 +164,7 @@ def bad_vectors(vector):
     if bias:
         yield "no bias", weights
         yield "long bias", (weights, np.concatenate([bias[0], bias[0]]))
-    yield "three", (weights, np.ones(weights.shape[-1]), np.ones(weights.shape[-1]))
+    yield "three", (weights, np.ones(weights.shape[-1]), np.ones(1))
 
 
 @pytest.mark.parametrize(
@@ -178,7 +176,7 @@ def test_vectors_of_another_size_or_structure(library, served, refused, rng, how
     if bad is None:
         return  # a layer without bias
     vector = asarrays(library, bad)
-    for multiply in (block.multiply, block.multiply_inverse, block.multiply_cholesky):
+    for multiply in case.products(block, 1, -1).values():
         refused(
             state,
             lambda multiply=multiply: multiply(state, vector),
@@ -188,47 +186,52 @@ def test_vectors_of_another_size_or_structure(library, served, refused, rng, how
         )
 
 
-@pytest.mark.parametrize("dtype", ["int64", "bool", "complex128"])
-def test_vectors_that_are_not_real(library, served, refused, rng, dtype):
+def test_vectors_that_are_not_real(library, served, refused, rng):
     case, block, state = served
     vector = case.vector(rng)
-    if isinstance(vector, tuple):
-        bad = tuple(v.astype(dtype) for v in vector)
-    else:
-        bad = vector.astype(dtype)
-    refused(
-        state,
-        lambda: block.multiply_inverse(state, asarrays(library, bad)),
-        kc.DTypeError,
-        TypeError,
-        "vector",
-        dtype,
-    )
+    for dtype in ("int64", "bool", "complex128"):
+        bad = tree(lambda v, dtype=dtype: library.asarray(v.astype(dtype)), vector)
+        refused(
+            state,
+            lambda bad=bad: block.multiply_inverse(state, bad),
+            kc.DTypeError,
+            TypeError,
+            "vector",
+            dtype,
+        )
 
 
-def test_what_was_never_computed_updated_or_registered(library, served, refused, rng):
+def test_what_was_never_computed_or_updated(library, served, refused, rng):
     case, block, state = served
     vector = asarrays(library, case.vector(rng))
     empty = block.init(library.asarray(np.zeros(1)))
     bare = block.init_inverses(state)
-    for call, error, builtin in (
-        (lambda: block.multiply_inverse(bare, vector), kc.NotComputedError, None),
-        (lambda: block.multiply(bare, vector), kc.NotComputedError, None),
-        (lambda: block.multiply_cholesky(bare, vector), kc.NotComputedError, None),
-        (lambda: block.update_inverses(empty, 0.1), kc.NotComputedError, None),
-        (lambda: block.full_fisher_block(empty), kc.NotComputedError, None),
-        (
-            lambda: block.multiply_matpower(state, vector, -3),
-            kc.NotRegisteredError,
-            KeyError,
-        ),
-        (
-            lambda: block.multiply_cholesky_inverse(state, vector),
-            kc.NotRegisteredError,
-            KeyError,
-        ),
+    calls = [
+        lambda multiply=multiply: multiply(bare, vector)
+        for multiply in case.products(block, 1, -1).values()
+    ]
+    calls += [
+        lambda: block.update_inverses(empty, 0.1),
+        lambda: block.full_fisher_block(empty),
+    ]
+    for call in calls:
+        refused(state, call, kc.NotComputedError, RuntimeError)
+
+
+def test_what_was_never_registered(library, name, refused, rng):
+    case = BLOCKS[name]
+    if case.inverse_alone:
+        return  # nothing else can be
+    block = case.make(name=NAME)
+    state = case.updated(library, block, case.draw(rng, 6))
+    state = block.update_inverses(state, 0.1)
+    vector = asarrays(library, case.vector(rng))
+    for call in (
+        lambda: block.multiply_matpower(state, vector, -3),
+        lambda: block.multiply_cholesky(state, vector),
+        lambda: block.multiply_cholesky_inverse(state, vector),
     ):
-        refused(state, call, error, builtin or RuntimeError)
+        refused(state, call, kc.NotRegisteredError, KeyError)
 
 
 def singular(data):
@@ -238,12 +241,10 @@ def singular(data):
     return (data[0], np.zeros_like(data[1]))
 
 
-@pytest.mark.parametrize("kind", ["pi", "off", "constant", "exact", None])
+@pytest.mark.parametrize(("name", "kind"), DAMPED)
 def test_a_singular_block_without_damping(library, name, refused, rng, kind):
     case = BLOCKS[name]
-    if case.is_kronecker is (kind is None):
-        return
-    block = case.make(name=NAME, **({"damping_type": kind} if kind else {}))
+    block = case.made(kind, name=NAME)
     state = case.updated(library, block, singular(case.draw(rng, 6)))
     refused(
         state,
@@ -255,9 +256,8 @@ def test_a_singular_block_without_damping(library, name, refused, rng, kind):
     )
 
 
+@pytest.mark.parametrize("name", KRONECKER)
 def test_unknown_ways_to_damp(name):
-    if not BLOCKS[name].is_kronecker:
-        return
     with pytest.raises(kc.ArgumentError, match=r"layer7: damping_type is 'ridge'.*pi"):
         BLOCKS[name].make(name=NAME, damping_type="ridge")
 

@@ -2,50 +2,35 @@
 
 import numpy as np
 import pytest
-from block_cases import BLOCKS, DAMPED, asarrays, flat
+from block_case import NumPy, asarrays, flat, leaves, tree
+from block_cases import BLOCKS, EVERYWHERE
 
 import kfac_core as kc
 
 DAMPING = 0.5
 
 
-class NumPy:
-    asarray = staticmethod(np.asarray)
-    to_numpy = staticmethod(np.asarray)
-
-
 def astype(data, dtype):
-    if isinstance(data, tuple):
-        return tuple(astype(part, dtype) for part in data)
-    return data if data.dtype.kind == "i" else data.astype(dtype)
+    return tree(lambda x: x if x.dtype.kind == "i" else x.astype(dtype), data)
 
 
 def products(library, name, kind, data, vector, dtype="float64"):
-    """Return one product of each kind after two batches, and the condition."""
+    """Return all products after two batches, and the condition."""
     case = BLOCKS[name]
-    options = {"damping_type": kind} if kind else {}
-    block = case.make(
-        matpowers=(-1, -0.5), cholesky=True, cholesky_inverse=True, **options
-    )
+    block = case.made(kind, (-1, -0.5))
     state = block.init(library.asarray(np.zeros(1, dtype)))
     for batch in data:
         state = case.fold(library, block, state, astype(batch, dtype), ema_decay=0.9)
     state = block.update_inverses(state, DAMPING)
     v = asarrays(library, astype(vector, dtype))
     found = [
-        block.multiply(state, v),
-        block.multiply_inverse(state, v),
-        block.multiply_matpower(state, v, -0.5),
-        block.multiply_cholesky(state, v),
-        block.multiply_cholesky_inverse(state, v),
+        multiply(state, v) for multiply in case.products(block, 1, -1, -0.5).values()
     ]
     dense = library.to_numpy(block.full_fisher_block(state)).astype(float)
     return [flat(library, x) for x in found], np.linalg.norm(dense, 2) / DAMPING + 1
 
 
-@pytest.mark.parametrize(("name", "kind"), DAMPED)
-@pytest.mark.parametrize("dtype", ["float32", "float64"])
-def test_every_library_agrees_with_numpy_in_float64(library, name, kind, dtype, rng):
+def check_agreement(library, name, kind, dtype, rng):
     case = BLOCKS[name]
     data, vector = [case.draw(rng, 8), case.draw(rng, 8)], case.vector(rng)
     expected, condition = products(NumPy, name, kind, data, vector)
@@ -57,21 +42,36 @@ def test_every_library_agrees_with_numpy_in_float64(library, name, kind, dtype, 
         assert np.linalg.norm(x - y) <= tolerance * np.linalg.norm(y)
 
 
-@pytest.mark.parametrize(("name", "kind"), DAMPED)
-@pytest.mark.parametrize("half", ["float16", "bfloat16"])
-def test_half_data_and_vectors_give_half_products(plain_library, name, kind, half, rng):
-    library, case = plain_library, BLOCKS[name]
-    if half not in library.half_types:
-        return  # the library has no such dtype
-    options = {"damping_type": kind} if kind else {}
-    block = case.make(**options)
+@pytest.mark.parametrize(("name", "kind"), EVERYWHERE)
+def test_every_library_agrees_with_numpy_in_float64(library, name, kind, rng):
+    check_agreement(library, name, kind, "float64", rng)
+
+
+@pytest.mark.parametrize(("name", "kind"), EVERYWHERE)
+def test_float32_is_off_by_the_condition(plain_library, name, kind, rng):
+    check_agreement(plain_library, name, kind, "float32", rng)
+
+
+@pytest.mark.parametrize("name", BLOCKS)
+def test_half_data_and_vectors_give_half_products(plain_library, name, rng):
+    # The last half precision of a library for every block, and each for one of them.
+    types = plain_library.half_types
+    for half in types[0 if name == "dense-bias" else -1 :]:
+        check_half(plain_library, BLOCKS[name], half, rng)
+
+
+def check_half(library, case, half, rng):
+    block = case.make()
 
     def halved(data):
-        if isinstance(data, tuple):
-            return tuple(map(halved, data))
-        if data.dtype.kind == "i":
-            return library.asarray(data)
-        return library.half(np.round(data * 16) / 16, half)
+        return tree(
+            lambda x: (
+                library.asarray(x)
+                if x.dtype.kind == "i"
+                else library.half(np.round(x * 16) / 16, half)
+            ),
+            data,
+        )
 
     x = halved(case.draw(rng, 8))
     state = block.init(library.half(np.zeros(1), half))
@@ -80,26 +80,18 @@ def test_half_data_and_vectors_give_half_products(plain_library, name, kind, hal
     vector = halved(case.vector(rng))
     xp = kc.backend_of(state.ok).xp
     found = block.multiply_inverse(state, vector)
-    tensors = [(found, vector)]
-    if isinstance(vector, tuple):
-        tensors = list(zip(found, vector, strict=True))
-    for product, given in tensors:
+    for product, given in zip(leaves(found), leaves(vector), strict=True):
         assert product.dtype == given.dtype
-    wide = asarrays(library, to_numpy(library, vector))
+    wide = tree(
+        lambda v: library.asarray(library.to_numpy(v).astype("float32")), vector
+    )
     in_float32 = flat(library, block.multiply_inverse(state, wide))
     error = flat(library, found).astype(float) - in_float32
     unit = 2.0 ** (-11 if half == "float16" else -8)
     assert np.all(np.abs(error) <= unit * np.abs(in_float32) + 1e-6)
     assert in_float32.dtype == "float32"
-    factors = state[:2] if case.is_kronecker else state[:1]
-    for factor in factors:
+    for _, factor in block.factors(state).values():
         assert factor.cov.total.dtype == xp.float32
-
-
-def to_numpy(library, data):
-    if isinstance(data, tuple):
-        return tuple(to_numpy(library, part) for part in data)
-    return library.to_numpy(data).astype("float32")
 
 
 @pytest.mark.parametrize("name", ["dense-bias", "embedding", "dense-diagonal"])

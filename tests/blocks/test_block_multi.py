@@ -4,122 +4,17 @@ from itertools import product
 
 import numpy as np
 import pytest
-from block_cases import (
-    BlockCase,
-    asarrays,
-    damped,
-    dense_power,
-    flat,
-    moment,
-    normal,
-    undamped,
-    with_one,
-)
+from block_case import undamped
+from block_cases import BLOCKS
 
 import kfac_core as kc
 
 T, N = 3, 4
 DAMPING = 0.3
-POWERS = (-1, -0.5, 0.5, 1)
-
-
-def diagonal(matrix):
-    return np.diag(np.diag(matrix))
-
-
-def draw_ids(*shape):
-    return lambda rng, n: (
-        rng.integers(0, 4, (T, n, *shape)),
-        rng.normal(size=(T, n, 2)),
-    )
 
 
 def draw_rows(rng, n):
     return rng.normal(size=(T, n, 3)), rng.normal(size=(T, n, 2))
-
-
-CASES = {
-    "dense": BlockCase(
-        lambda **options: kc.FullyConnectedMultiIndepFB(3, 2, **options),
-        draw_rows,
-        ((3, 2),),
-        lambda x, g: (moment(x), moment(g), T),
-    ),
-    "dense-bias-diagonal": BlockCase(
-        lambda **options: kc.FullyConnectedMultiIndepFB(
-            3, 2, True, T, diagonal_approx_for_input=True, **options
-        ),
-        draw_rows,
-        ((3, 2), (2,)),
-        lambda x, g: (diagonal(moment(with_one(x))), moment(g), T),
-    ),
-    "embedding": BlockCase(
-        lambda **options: kc.EmbeddingKFACMultiIndepFB(4, 2, **options),
-        draw_ids(),
-        ((4, 2),),
-        lambda ids, g: (np.diag(np.eye(4)[ids].mean((0, 1))), moment(g), T),
-    ),
-    "embedding-sums-diagonal": BlockCase(
-        lambda **options: kc.EmbeddingKFACMultiIndepFB(
-            4,
-            2,
-            repeated_ids="count_squared",
-            num_uses=T,
-            diagonal_approx_for_output=True,
-            **options,
-        ),
-        draw_ids(2),
-        ((4, 2),),
-        lambda ids, g: (
-            np.diag((np.eye(4)[ids].sum(2) ** 2).mean((0, 1))),
-            diagonal(moment(g)),
-            T,
-        ),
-    ),
-    "basic-diagonal": BlockCase(
-        lambda **options: kc.FullyConnectedKFACBasicFB(
-            3, 2, True, True, True, **options
-        ),
-        normal((3,), (2,)),
-        ((3, 2), (2,)),
-        lambda x, g: (diagonal(moment(with_one(x))), diagonal(moment(g)), 1),
-    ),
-    "basic-embedding-diagonal": BlockCase(
-        lambda **options: kc.EmbeddingKFACFB(
-            4, 2, diagonal_approx_for_output=True, **options
-        ),
-        lambda rng, n: (rng.integers(0, 4, n), rng.normal(size=(n, 2))),
-        ((4, 2),),
-        lambda ids, g: (np.diag(np.eye(4)[ids].mean(0)), diagonal(moment(g)), 1),
-    ),
-}
-
-
-@pytest.mark.parametrize("kind", ["pi", "exact"])
-@pytest.mark.parametrize("name", CASES)
-def test_products_are_those_with_the_dense_damped_block(plain_library, name, kind, rng):
-    library = plain_library
-    case = CASES[name]
-    block = case.make(
-        matpowers=POWERS, cholesky=True, cholesky_inverse=True, damping_type=kind
-    )
-    data = case.draw(rng, N)
-    state = block.update_inverses(case.updated(library, block, data), DAMPING)
-    fisher = case.fisher(*data)
-    found = library.to_numpy(block.full_fisher_block(state))
-    np.testing.assert_allclose(found, undamped(fisher), atol=1e-13)
-    dense = damped(fisher, DAMPING, kind)
-    given = case.vector(rng)
-    vector = asarrays(library, given)
-    for exp in POWERS:
-        found = flat(library, block.multiply_matpower(state, vector, exp))
-        wanted = dense_power(dense, exp) @ flat(library, vector)
-        np.testing.assert_allclose(found, wanted, atol=1e-11 * np.abs(wanted).max())
-    twice = block.multiply_cholesky(
-        state, block.multiply_cholesky(state, vector, transpose=True)
-    )
-    wanted = flat(library, block.multiply(state, vector))
-    np.testing.assert_allclose(flat(library, twice), wanted, rtol=1e-10)
 
 
 def forms(x, asarray):
@@ -127,10 +22,10 @@ def forms(x, asarray):
     return rows, asarray(x), kc.Uses(tuple(map(asarray, x)))
 
 
-@pytest.mark.parametrize("name", ["dense", "embedding"])
+@pytest.mark.parametrize("name", ["dense-uses", "embedding-uses"])
 def test_every_form_of_inputs_and_of_gradients_gives_the_same(plain_library, name, rng):
     library = plain_library
-    case = CASES[name]
+    case = BLOCKS[name]
     x, g = case.draw(rng, N)
     wanted = undamped(case.fisher(x, g))
     block = case.make(num_uses=T)

@@ -2,18 +2,16 @@
 
 import numpy as np
 import pytest
-from block_cases import (
-    BLOCKS,
-    DAMPED,
-    asarrays,
-    damped,
-    dense_power,
-    flat,
-    undamped,
-)
+from block_case import NumPy, asarrays, damped, dense_power, flat, leaves, undamped
+from block_cases import BLOCKS, DAMPED, EVERYWHERE
 
 POWERS = (-1, -0.5, 0.5, 1, 2)
 DAMPING = 0.3
+
+
+@pytest.fixture
+def library():
+    return NumPy  # every other agrees with it: see test_block_libraries
 
 
 @pytest.fixture(params=DAMPED, ids=lambda x: "-".join(filter(None, x)))
@@ -28,8 +26,7 @@ def case(damped_case):
 
 @pytest.fixture
 def block(case, damped_case):
-    options = {"damping_type": damped_case[1]} if damped_case[1] else {}
-    return case.make(matpowers=POWERS, cholesky=True, cholesky_inverse=True, **options)
+    return case.made(damped_case[1], POWERS)
 
 
 @pytest.fixture
@@ -51,87 +48,90 @@ def assert_close(found, expected):
     np.testing.assert_allclose(found, expected, atol=1e-11 * np.abs(expected).max())
 
 
-def test_the_block_is_the_fisher_of_its_data(library, case, block, state, data):
-    found = library.to_numpy(block.full_fisher_block(state))
+def test_the_block_is_the_fisher_of_its_data(case, block, state, data):
+    found = block.full_fisher_block(state)
     expected = undamped(case.fisher(*data))
     np.testing.assert_allclose(
-        found, expected, rtol=1e-12, atol=1e-14 * np.abs(expected).max()
+        found, expected, rtol=1e-12, atol=case.precision * np.abs(expected).max()
     )
     np.testing.assert_array_equal(found, found.T)
 
 
 def test_products_are_those_with_the_power_of_the_damped_block(
-    library, case, block, state, dense, rng
+    case, block, state, dense, rng
 ):
-    vector = asarrays(library, case.vector(rng))
-    for exp in POWERS:
+    vector = case.vector(rng)
+    for exp in case.exponents(*POWERS):
         found = block.multiply_matpower(state, vector, exp)
-        assert_close(
-            flat(library, found), dense_power(dense, exp) @ flat(library, vector)
-        )
-    for found, exp in (
-        (block.multiply(state, vector), 1),
-        (block.multiply_inverse(state, vector), -1),
-    ):
-        again = block.multiply_matpower(state, vector, exp)
-        np.testing.assert_array_equal(flat(library, found), flat(library, again))
+        assert_close(flat(NumPy, found), dense_power(dense, exp) @ flat(NumPy, vector))
+    for multiply, exp in ((block.multiply, 1), (block.multiply_inverse, -1)):
+        if exp in case.exponents(1, -1):
+            again = block.multiply_matpower(state, vector, exp)
+            found = multiply(state, vector)
+            np.testing.assert_array_equal(flat(NumPy, found), flat(NumPy, again))
 
 
-def test_the_inverse_undoes_the_product(library, case, block, state, rng):
-    vector = asarrays(library, case.vector(rng))
-    for there, back in [
-        (block.multiply, block.multiply_inverse),
-        (block.multiply_inverse, block.multiply),
-    ]:
-        found = back(state, there(state, vector))
-        assert_close(flat(library, found), flat(library, vector))
+@pytest.fixture
+def known(case, block, state):
+    """Return each product with a vector that the block serves, by name."""
+    products = case.products(block, *POWERS)
+
+    def product(name, vector):
+        return products[name](state, vector)
+
+    return product if len(products) > 1 else None
 
 
-def test_the_cholesky_factor_squares_to_the_damped_block(
-    library, case, block, state, rng
-):
-    vector = asarrays(library, case.vector(rng))
-    half = block.multiply_cholesky(state, vector, transpose=True)
-    found = block.multiply_cholesky(state, half)
-    assert_close(flat(library, found), flat(library, block.multiply(state, vector)))
-    half = block.multiply_cholesky_inverse(state, vector)
-    found = block.multiply_cholesky_inverse(state, half, transpose=True)
-    assert_close(
-        flat(library, found), flat(library, block.multiply_inverse(state, vector))
-    )
+@pytest.fixture
+def triangular(case, known):
+    return None if case.powers_alone else known
 
 
-def test_the_inverse_cholesky_factor_undoes_the_cholesky_factor(
-    library, case, block, state, rng
-):
-    vector = asarrays(library, case.vector(rng))
-    for transpose in (False, True):
-        there = block.multiply_cholesky(state, vector, transpose)
-        found = block.multiply_cholesky_inverse(state, there, transpose)
-        assert_close(flat(library, found), flat(library, vector))
+def test_what_is_inverse_undoes(case, known, triangular, rng):
+    vector = case.vector(rng)
+    pairs = [] if known is None else [("power 1", "power -1")]
+    if triangular is not None:
+        pairs += [
+            (f"multiply_cholesky {transpose}", f"multiply_cholesky_inverse {transpose}")
+            for transpose in (False, True)
+        ]
+    for one, other in [*pairs, *((b, a) for a, b in pairs)]:
+        assert_close(flat(NumPy, known(other, known(one, vector))), flat(NumPy, vector))
 
 
-def test_transposes_are_adjoints(library, case, block, state, rng):
-    u, v = (asarrays(library, case.vector(rng)) for _ in range(2))
-    for multiply in (block.multiply_cholesky, block.multiply_cholesky_inverse):
-        left = flat(library, u) @ flat(library, multiply(state, v))
-        right = flat(library, multiply(state, u, transpose=True)) @ flat(library, v)
+def test_cholesky_factors_square(case, triangular, rng):
+    if triangular is None:
+        return  # a block without
+    vector = case.vector(rng)
+    half = triangular("multiply_cholesky True", vector)
+    found = triangular("multiply_cholesky False", half)
+    assert_close(flat(NumPy, found), flat(NumPy, triangular("power 1", vector)))
+    half = triangular("multiply_cholesky_inverse False", vector)
+    found = triangular("multiply_cholesky_inverse True", half)
+    assert_close(flat(NumPy, found), flat(NumPy, triangular("power -1", vector)))
+
+
+def test_transposes_are_adjoints(case, triangular, rng):
+    if triangular is None:
+        return  # a block without
+    u, v = (case.vector(rng) for _ in range(2))
+    for name in ("multiply_cholesky", "multiply_cholesky_inverse"):
+        left = flat(NumPy, u) @ flat(NumPy, triangular(f"{name} False", v))
+        right = flat(NumPy, triangular(f"{name} True", u)) @ flat(NumPy, v)
         np.testing.assert_allclose(left, right, rtol=1e-10, atol=1e-12)
 
 
-def test_products_have_the_structure_of_the_vector(library, case, block, state, rng):
+@pytest.mark.parametrize(("name", "kind"), EVERYWHERE)
+def test_products_have_the_structure_of_the_vector(plain_library, name, kind, rng):
+    library, case = plain_library, BLOCKS[name]
+    block = case.made(kind)
+    state = case.updated(library, block, case.draw(rng, 6))
+    state = block.update_inverses(state, DAMPING)
     vector = asarrays(library, case.vector(rng))
-    for product in (
-        block.multiply(state, vector),
-        block.multiply_inverse(state, vector),
-        block.multiply_cholesky(state, vector),
-        block.multiply_cholesky_inverse(state, vector, transpose=True),
-    ):
+    for multiply in case.products(block, -1, 1).values():
+        product = multiply(state, vector)
         assert type(product) is type(vector)
-        tensors = [(product, vector)]
-        if isinstance(vector, tuple):
-            tensors = list(zip(product, vector, strict=True))
-        for found, given in tensors:
+        for found, given in zip(leaves(product), leaves(vector), strict=True):
             assert type(found) is type(given)
             assert found.shape == given.shape
             assert found.dtype == given.dtype

@@ -2,55 +2,14 @@
 
 import numpy as np
 import pytest
-from block_cases import asarrays, flat, moment, with_one
+from block_case import NumPy, flat, moment
+from series_truth import SeriesFisher, closed_form, lagged
 
 import kfac_core as kc
 
 OPTIONS = [1, 2]
 DAMPING = 0.3
 N = 5
-
-
-def lagged(x):
-    """Return C1 of ``[T, N, n]``: of each use with the one before."""
-    pairs = [np.outer(x[t, i], x[t - 1, i]) for t in range(1, len(x)) for i in range(N)]
-    return sum(pairs, np.zeros((x.shape[-1],) * 2)) / (len(x) * N)
-
-
-def root(matrix, exp):
-    """Return a power of a semi-definite matrix, on its range."""
-    values, vectors = np.linalg.eigh(matrix)
-    known = values > 1e-12 * values.max()
-    power = np.where(known, np.where(known, values, 1) ** exp, 0)
-    return (vectors * power) @ vectors.T
-
-
-def chain(c0, c1, lag):
-    """Return the covariance of a lag, that of a chain."""
-    psi = root(c0, -0.5) @ c1 @ root(c0, -0.5)
-    middle = np.linalg.matrix_power(psi, lag) if lag else np.eye(len(c0))
-    return root(c0, 0.5) @ middle @ root(c0, 0.5)
-
-
-def closed_form(option, uses, a, a1, g, g1, lags=300):
-    """Return the block as a plain sum over lags."""
-    if option == 1:
-        a1, g1 = (a1 + a1.T) / 2, (g1 + g1.T) / 2
-        lags = uses
-    total = (uses * np.kron(a, g)).astype(float)
-    for lag in range(1, lags):
-        term = np.kron(chain(a, a1, lag), chain(g, g1, lag))
-        total += (uses - lag if option == 1 else uses) * (term + term.T)
-    return total
-
-
-def damped_form(option, x, g, has_bias, damping):
-    rows = with_one(x) if has_bias else x
-    a, a1, out, g1 = moment(rows), lagged(rows), moment(g), lagged(g)
-    pi = np.sqrt(np.trace(a) * len(out) / (np.trace(out) * len(a)))
-    size = np.sqrt(damping / len(x))
-    a, out = a + pi * size * np.eye(len(a)), out + size / pi * np.eye(len(out))
-    return closed_form(option, len(x), a, a1, out, g1)
 
 
 def draw(rng, uses, sign=0):
@@ -77,16 +36,13 @@ def vector_of(rng, has_bias):
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize(("uses", "sign"), [(1, 0), (2, -1), (3, 1), (6, -1), (7, 0)])
-def test_the_inverse_is_that_of_the_closed_form(
-    plain_library, option, has_bias, uses, sign, rng
-):
-    library = plain_library
+def test_the_inverse_is_that_of_the_closed_form(option, has_bias, uses, sign, rng):
     x, g = draw(rng, uses, sign)
     block = kc.FullyConnectedSeriesFB(3, 2, has_bias, uses, option)
-    state = updated(block, library.asarray(x), library.asarray(g))
+    state = updated(block, x, g)
     vector = vector_of(rng, has_bias)
-    found = flat(library, block.multiply_inverse(state, asarrays(library, vector)))
-    dense = damped_form(option, x, g, has_bias, DAMPING)
+    found = flat(NumPy, block.multiply_inverse(state, vector))
+    dense = SeriesFisher(option, x, g, has_bias).damped(DAMPING)
     wanted = (
         np.linalg.solve(dense, np.concatenate([np.ravel(v) for v in vector]))
         if has_bias
@@ -114,21 +70,20 @@ def test_one_sign_of_correlation_is_not_the_other(option, rng):
 
 @pytest.mark.parametrize("option", OPTIONS)
 @pytest.mark.parametrize("singular", [False, True])
-def test_the_dense_block_is_the_undamped_closed_form(library, option, singular, rng):
+def test_the_dense_block_is_the_undamped_closed_form(option, singular, rng):
     x, g = draw(rng, 3, -1)
     if singular:
         x[..., 2] = x[..., 0] - 2 * x[..., 1]
     block = kc.FullyConnectedSeriesFB(3, 2, option=option)
-    inputs, gradients = library.asarray(x), library.asarray(g)
-    state = block.update_covs(block.init(inputs), inputs, gradients, 0.5)
-    found = library.to_numpy(block.full_fisher_block(state))
+    state = block.update_covs(block.init(x), x, g, 0.5)
+    found = block.full_fisher_block(state)
     wanted = closed_form(option, 3, moment(x), lagged(x), moment(g), lagged(g))
     np.testing.assert_allclose(found, wanted, atol=1e-10 * np.abs(wanted).max())
     np.testing.assert_array_equal(found, found.T)
     # It is what the inverse inverts as the damping becomes zero, on its range.
     state = block.update_inverses(state, 1e-9)
-    image = library.asarray((found @ np.arange(6.0)).reshape(3, 2))
-    back = library.to_numpy(block.multiply_inverse(state, image)).ravel()
+    image = (found @ np.arange(6.0)).reshape(3, 2)
+    back = block.multiply_inverse(state, image).ravel()
     np.testing.assert_allclose(found @ back, found @ np.arange(6.0), rtol=1e-3)
 
 
@@ -213,68 +168,3 @@ def test_it_serves_the_inverse_alone(rng):
     with pytest.raises(kc.ArgumentError, match="option is 3"):
         kc.FullyConnectedSeriesFB(3, 2, option=3)
     hash(block)
-
-
-@pytest.mark.parametrize("option", OPTIONS)
-def test_one_trace_serves_every_decay_and_damping(jax, option, rng):
-    block = kc.FullyConnectedSeriesFB(3, 2, True, option=option)
-    traces = []
-
-    def step(state, x, g, vector, decay, damping):
-        traces.append(1)
-        state = block.update_covs(state, x, g, decay)
-        state = block.update_inverses(state, damping)
-        return state, block.multiply_inverse(state, vector)
-
-    x, g = map(jax.numpy.asarray, draw(rng, 3, -1))
-    vector = asarrays(_Jax(jax), vector_of(rng, True))
-    jitted = jax.jit(step, donate_argnums=0)
-    state, _ = jitted(block.init(x), x, g, vector, 0.9, 0.3)
-    state, found = jitted(state, 2 * x, g, vector, 0.5, 0.1)
-    assert len(traces) == 1
-    assert bool(state.ok)
-    eager, _ = step(block.init(x), x, g, vector, 0.9, 0.3)
-    _, wanted = step(eager, 2 * x, g, vector, 0.5, 0.1)
-    for part, other in zip(found, wanted, strict=True):
-        np.testing.assert_allclose(part, other, rtol=1e-10)
-
-
-class _Jax:
-    def __init__(self, jax):
-        self.asarray = jax.numpy.asarray
-
-
-@pytest.mark.parametrize("option", OPTIONS)
-def test_one_graph_serves_every_decay_and_damping(torch, option, rng):
-    block = kc.FullyConnectedSeriesFB(3, 2, option=option)
-    frames = []
-
-    def counting(module, inputs):
-        frames.append(torch._guards.CompileContext.current_compile_id())
-        return module.forward
-
-    def step(state, x, g, vector, decay, damping):
-        state = block.update_covs(state, kc.Uses(tuple(x)), g, decay)
-        state = block.update_inverses(state, damping)
-        return state, block.multiply_inverse(state, vector)
-
-    x, g = map(torch.from_numpy, draw(rng, 3, -1))
-    vector = torch.ones((3, 2), dtype=torch.float64)
-    first, second = torch.tensor([[0.9, 0.3], [0.5, 0.1]], dtype=torch.float64)
-    kc.backend_of(x)
-    torch._dynamo.reset()
-    compiled = torch.compile(step, fullgraph=True, backend=counting)
-    state, _ = compiled(block.init(x), x, g, vector, *first)
-    state, found = compiled(state, 2 * x, g, vector, *second)
-    torch._dynamo.reset()
-    assert len(set(frames)) == 1
-    assert all(leaf.is_contiguous() for leaf in _leaves(state))
-    eager, _ = step(block.init(x), x, g, vector, *first)
-    _, wanted = step(eager, 2 * x, g, vector, *second)
-    np.testing.assert_allclose(found, wanted, rtol=1e-10)
-
-
-def _leaves(data):
-    if isinstance(data, tuple):
-        return [leaf for part in data for leaf in _leaves(part)]
-    return [data]

@@ -2,22 +2,11 @@
 
 import numpy as np
 import pytest
+from factor_case import leaves
 
 import kfac_core as kc
 
 NAME = "conv3"
-
-
-def leaves(tree):
-    if isinstance(tree, tuple):
-        return [leaf for part in tree for leaf in leaves(part)]
-    return [tree]
-
-
-def tree(function, data):
-    if isinstance(data, tuple):
-        return tuple(tree(function, part) for part in data)
-    return function(data)
 
 
 class Refusal:

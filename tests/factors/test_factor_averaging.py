@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from factor_cases import ROWS, FactorCase
+from factor_case import FactorCase, NumPy
+from factor_cases import ROWS
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -56,9 +57,6 @@ def test_decay_one_is_a_running_mean(library):
 
 @given(decay=UNIT, n=st.integers(1, 30))
 def test_the_average_of_a_constant_is_the_constant(decay, n):
-    class NumPy:
-        asarray = staticmethod(np.asarray)
-
     found = averaged(NumPy, ONE.make(), [2.25] * n, [decay] * n)
     np.testing.assert_allclose(found, 2.25, rtol=4 * np.finfo(float).eps * n)
 

@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from factor_cases import FACTORS
+from factor_case import leaves
+from factor_cases import FACTORS, MATRICES
 
 import kfac_core as kc
 
@@ -23,17 +24,18 @@ def test_the_statistics_of_one_batch_are_its_second_moment(library, case, rng, b
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=1e-13 * scale)
 
 
-def test_the_matrix_is_dense_or_diagonal_of_its_dimension(library, case, rng):
+@pytest.mark.parametrize("case", MATRICES.values(), ids=MATRICES)
+def test_the_matrix_is_that_of_the_statistics(library, case, rng):
     spec, data = case.make(), case.draw(rng, 6)
     state = case.updated(library, spec, data)
-    statistics = library.to_numpy(spec.get_cov_var(state))
-    expected = statistics
-    if isinstance(spec, kc.DiagonalFactor):
-        expected = np.diag(statistics.ravel())
+    expected = case.dense(spec, library.to_numpy(spec.get_cov_var(state)))
     assert expected.shape == (spec.dimension, spec.dimension)
-    np.testing.assert_array_equal(library.to_numpy(spec.get_cov(state)), expected)
+    found = library.to_numpy(spec.get_cov(state))
+    if case.matrix is None:  # as it is stored
+        np.testing.assert_array_equal(found, expected)
+    np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-15)
     operator = spec.get_cov_as_linear_operator(state)
-    np.testing.assert_array_equal(library.to_numpy(operator.to_dense()), expected)
+    np.testing.assert_array_equal(library.to_numpy(operator.to_dense()), found)
     np.testing.assert_allclose(float(spec.trace(state)), np.trace(expected))
 
 
@@ -48,9 +50,7 @@ def test_an_update_leaves_the_old_state_and_the_data_as_they_were(library, case,
 
 
 def test_arrays_of_every_layer_stay_with_their_library(library, case, rng):
-    spec = case.make(
-        matpowers=(-1, 0.5, 1), cholesky=("damping",), cholesky_inverse=("damping",)
-    )
+    spec = case.make(**case.all_served(-1, 0.5, 1))
     like = library.asarray(np.zeros(1))
     state = case.updated(library, spec, case.draw(rng, 6))
     state = spec.update_inverses(state, 0.1)
@@ -60,9 +60,3 @@ def test_arrays_of_every_layer_stay_with_their_library(library, case, rng):
         assert type(leaf) is type(like) or library.package == "numpy"
     for leaf in leaves((state.cov, state.derived)):
         assert leaf.dtype == like.dtype
-
-
-def leaves(tree):
-    if isinstance(tree, tuple):
-        return [leaf for part in tree for leaf in leaves(part)]
-    return [tree]

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from factor_case import NumPy
 from factor_cases import BATCHED, FACTORS
 from hypothesis import given
 from hypothesis import strategies as st
@@ -10,7 +11,7 @@ SCALED = {name: case for name, case in FACTORS.items() if case.scaled is not Non
 WITH_SOURCES = {
     name: case for name, case in FACTORS.items() if case.sources is not None
 }
-BIASED = ("rows-bias", "patches-bias-channels-first")
+BORDERED = {name: case for name, case in FACTORS.items() if case.bordered}
 
 
 def statistics(library, case, data, dtype="float64"):
@@ -24,19 +25,26 @@ def assert_same(found, expected):
     np.testing.assert_allclose(found, expected, rtol=1e-12, atol=atol)
 
 
-@pytest.mark.parametrize("name", BATCHED)
-@pytest.mark.parametrize("cuts", [(1,), (2, 5), (0,), (3, 3), (6,)])
-def test_towers_of_unequal_size_are_one_batch(library, name, cuts, rng):
-    # Towers of no row, beside others, are among these.
-    case = BATCHED[name]
+def check_towers(library, case, cuts, rng):
     data = case.draw(rng, 6)
-    towers = tuple(tuple(np.split(x, cuts)) for x in data)
-    found = statistics(library, case, towers)
+    found = statistics(library, case, case.split(data, cuts))
     assert_same(found, statistics(library, case, data))
 
 
+# Towers of no row, beside others, are among these.
+@pytest.mark.parametrize("name", BATCHED)
+@pytest.mark.parametrize("cuts", [(1,), (2, 5), (0,), (3, 3), (6,)])
+def test_towers_of_unequal_size_are_one_batch(name, cuts, rng):
+    check_towers(NumPy, BATCHED[name], cuts, rng)
+
+
+@pytest.mark.parametrize("name", BATCHED)
+def test_so_they_are_in_every_library(library, name, rng):
+    check_towers(library, BATCHED[name], (0, 2), rng)
+
+
 @pytest.mark.parametrize("name", WITH_SOURCES)
-def test_sources_are_summed(library, name, rng):
+def test_sources_are_summed(name, rng):
     case = WITH_SOURCES[name]
     first, second = list(case.draw(rng, 4)), list(case.draw(rng, 4))
     place = case.sources
@@ -45,7 +53,7 @@ def test_sources_are_summed(library, name, rng):
     together = list(first)
     together[place] = ((first[place],), (second[place],))
     assert_same(
-        statistics(library, case, tuple(together)),
+        statistics(NumPy, case, tuple(together)),
         case.moment(*first) + case.moment(*second),
     )
 
@@ -56,8 +64,8 @@ def test_sources_have_towers(library, name, rng):
     first, second = list(case.draw(rng, 5)), list(case.draw(rng, 5))
     place = case.sources
     second[:place] = first[:place]
-    together = [tuple(np.split(x, (2,))) for x in first]
-    together[place] = (together[place], tuple(np.split(second[place], (2,))))
+    together, others = list(case.split(first, (2,))), case.split(second, (2,))
+    together[place] = (together[place], others[place])
     assert_same(
         statistics(library, case, tuple(together)),
         case.moment(*first) + case.moment(*second),
@@ -65,20 +73,19 @@ def test_sources_have_towers(library, name, rng):
 
 
 @pytest.mark.parametrize("name", BATCHED)
-def test_the_order_of_cases_does_not_matter(library, name, rng):
+def test_the_order_of_cases_does_not_matter(name, rng):
     case = BATCHED[name]
     data = case.draw(rng, 6)
-    order = rng.permutation(6)
-    shuffled = tuple(x[order] for x in data)
-    assert_same(statistics(library, case, shuffled), statistics(library, case, data))
+    shuffled = case.chosen(data, rng.permutation(6))
+    assert_same(statistics(NumPy, case, shuffled), statistics(NumPy, case, data))
 
 
 @pytest.mark.parametrize("name", BATCHED)
-def test_data_given_twice_count_as_once(library, name, rng):
+def test_data_given_twice_count_as_once(name, rng):
     case = BATCHED[name]
     data = case.draw(rng, 4)
-    twice = tuple(np.concatenate([x, x]) for x in data)
-    assert_same(statistics(library, case, twice), statistics(library, case, data))
+    twice = case.chosen(data, [0, 1, 2, 3, 0, 1, 2, 3])
+    assert_same(statistics(NumPy, case, twice), statistics(NumPy, case, data))
 
 
 @pytest.mark.parametrize("name", SCALED)
@@ -96,9 +103,9 @@ def test_data_times_a_power_of_two_scale_the_statistics_bit_for_bit(
     np.testing.assert_array_equal(scaled, np.ldexp(plain, 2 * k))
 
 
-@pytest.mark.parametrize("name", BIASED)
+@pytest.mark.parametrize("name", BORDERED)
 def test_data_do_not_scale_the_corner_of_the_bias(library, name, rng):
-    case = BATCHED[name]
+    case = BORDERED[name]
     data = case.draw(rng, 5)
     plain = statistics(library, case, data)
     scaled = statistics(library, case, tuple(4 * x for x in data))

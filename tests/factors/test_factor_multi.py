@@ -2,7 +2,8 @@
 
 import numpy as np
 import pytest
-from refusals import NAME, Refusal, leaves
+from factor_case import leaves
+from refusals import NAME, Refusal
 
 import kfac_core as kc
 

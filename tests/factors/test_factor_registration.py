@@ -21,8 +21,15 @@ def library(plain_library):
     return plain_library
 
 
-@pytest.mark.parametrize("verb", VERBS)
-@pytest.mark.parametrize("name", FACTORS)
+@pytest.mark.parametrize(
+    ("name", "verb"),
+    [
+        (name, verb)
+        for name, case in FACTORS.items()
+        for verb in VERBS
+        if not (case.powers_alone and "cholesky" in verb)
+    ],
+)
 def test_register_returns_a_new_spec_and_leaves_the_old(name, verb):
     spec = FACTORS[name].make()
     before = repr(spec)
@@ -65,7 +72,7 @@ def test_init_inverses_brings_the_statistics_along(library, name, rng):
     case = FACTORS[name]
     spec = case.make()
     state = case.updated(library, spec, case.draw(rng, 6))
-    more = spec.register_inverse().register_cholesky("other")
+    more = spec.register_inverse().register_matpower(0.5, "other")
     moved = more.init_inverses(state)
     np.testing.assert_array_equal(
         library.to_numpy(more.get_cov(moved)), library.to_numpy(spec.get_cov(state))
@@ -76,7 +83,7 @@ def test_init_inverses_brings_the_statistics_along(library, name, rng):
     n = spec.dimension
     damped = library.to_numpy(spec.get_cov(state)) + 0.5 * np.eye(n)
     inverse = library.to_numpy(more.get_inverse(served).to_dense())
-    np.testing.assert_allclose(inverse @ damped, np.eye(n), atol=1e-12)
+    np.testing.assert_allclose(inverse @ damped - np.eye(n), 0, atol=1e-12)
     again = library.to_numpy(more.get_cov(more.init_inverses(served)))
     np.testing.assert_array_equal(again, library.to_numpy(spec.get_cov(state)))
 

@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+from factor_case import tree
 from factor_cases import FACTORS, ROWS
-from refusals import NAME, Refusal, tree
+from refusals import NAME, Refusal
 
 import kfac_core as kc
 
@@ -81,7 +82,9 @@ def test_a_damping_id_without_a_damping(library, rng):
     refused(state, lambda: spec.update_inverses(state, {"damping": 0.1}))
 
 
-@pytest.mark.parametrize("name", ["naive-full", "naive-diagonal"])
+@pytest.mark.parametrize(
+    "name", [name for name, case in FACTORS.items() if not case.batched]
+)
 @pytest.mark.parametrize("value", [0, -1, 0.5, np.nan])
 def test_batch_sizes_below_one(library, name, rng, value):
     case = FACTORS[name]
@@ -93,27 +96,26 @@ def test_batch_sizes_below_one(library, name, rng, value):
     refused(state, lambda: spec.update_cov(state, gradients, value, ema_decay=0.5))
 
 
-SINGULAR = {
-    "rows": (np.asarray([[1.0, 2.0, 0.0]]),),
-    "rows-bias": (np.zeros((2, 3)),),
-    "dense-diagonal": (np.zeros((2, 3)), np.ones((2, 2))),
-    "ids": (np.asarray([1, 2]),),
-    "naive-full": (((np.zeros((2, 2)), np.zeros(2))),),
-}
+SINGULAR = [
+    (name, served)
+    for name, case in FACTORS.items()
+    if case.singular is not None
+    for served in (-1, -2, -0.5, "cholesky", "cholesky_inverse")
+    if not (case.powers_alone and isinstance(served, str))
+    # Of a diagonal, the square root of zero is zero.
+    and not (served == "cholesky" and isinstance(case.make(), kc.DiagonalFactor))
+]
 
 
-@pytest.mark.parametrize("served_as", [-1, -2, -0.5, "cholesky", "cholesky_inverse"])
-@pytest.mark.parametrize("name", SINGULAR)
+@pytest.mark.parametrize(("name", "served_as"), SINGULAR)
 def test_a_singular_matrix_without_damping(library, name, served_as):
     case = FACTORS[name]
     spec = case.make(name=NAME)
-    if served_as == "cholesky" and isinstance(spec, kc.DiagonalFactor):
-        return  # the square root of zero is zero
     if isinstance(served_as, str):
         spec = getattr(spec, f"register_{served_as}")()
     else:
         spec = spec.register_matpower(served_as)
-    state = case.updated(library, spec, SINGULAR[name])
+    state = case.updated(library, spec, case.singular)
     words = ("damping 0 ", "not positive definite", "use a damping above", "unchanged")
     refused = Refusal(
         library, kc.NotPositiveDefiniteError, np.linalg.LinAlgError, *words

@@ -47,15 +47,14 @@ def factor_of(kind, layer, **options):
 
 
 @pytest.mark.parametrize("name", LAYERS)
-def test_it_is_the_mean_of_outer_products(plain_library, name, rng):
+def test_it_is_the_mean_of_outer_products(name, rng):
     x, g = draw(rng, name)
     rows = gradients(name, x, g)
     fisher = rows.T @ rows / len(rows)
-    x, g = plain_library.asarray(x), plain_library.asarray(g)
     for kind, wanted in (("full", fisher), ("diagonal", np.diagonal(fisher))):
         factor = factor_of(kind, name)
         state = factor.update_cov(factor.init(g), x, g, ema_decay=0.5)
-        found = plain_library.to_numpy(factor.get_cov_var(state))
+        found = factor.get_cov_var(state)
         assert factor.dimension == len(fisher)
         np.testing.assert_allclose(found, wanted, atol=1e-13 * np.abs(fisher).max())
 
@@ -70,22 +69,6 @@ def test_it_is_not_the_product_of_sums(rng):
     )
     found = factor.get_cov_var(state)
     assert np.abs(found - other).max() > 0.1 * np.abs(found).max()
-
-
-@pytest.mark.parametrize("kind", ["full", "diagonal"])
-def test_towers_are_one_batch_and_sources_add(library, kind, rng):
-    name = "shift-larger-than-input"
-    x, g = map(library.asarray, draw(rng, name))
-    factor = factor_of(kind, name)
-    start = factor.init(g)
-    towers = ((x[:2, ...], x[2:, ...]), (g[:2, ...], g[2:, ...]))
-    whole, split, twice = (
-        library.to_numpy(factor.get_cov_var(factor.update_cov(start, *data, 0.0)))
-        for data in ((x, g), towers, (x, ((g,), (g,))))
-    )
-    atol = 1e-13 * np.abs(whole).max()
-    np.testing.assert_allclose(split, whole, rtol=0, atol=atol)
-    np.testing.assert_allclose(twice, 2 * whole, rtol=0, atol=atol)
 
 
 @pytest.mark.parametrize(
@@ -115,19 +98,3 @@ def test_axes_that_do_not_fit_are_refused():
         with pytest.raises(kc.ShapeError, match="cannot be broadcast"):
             make(inputs, (1,), (1,), output_shape=(4, 3))
     assert hash(make([4, 3], [2, 1], [])) == hash(make((4, 3), (1, 2), ()))
-
-
-def test_data_that_do_not_fit_are_refused(rng):
-    x, g = draw(rng, "scale-larger-than-input")
-    factor = factor_of("full", "scale-larger-than-input", name="norm7")
-    state = factor.init(g)
-    with pytest.raises(kc.ShapeError, match=r"norm7.*inputs"):
-        factor.update_cov(state, g, g, 0.5)
-    with pytest.raises(kc.ShapeError, match=r"norm7.*outputs_grads"):
-        factor.update_cov(state, x, x, 0.5)
-    with pytest.raises(kc.ShapeError, match="norm7"):
-        factor.update_cov(state, x[:2], g, 0.5)
-    with pytest.raises(kc.NotFiniteError, match=r"norm7.*outputs_grads"):
-        factor.update_cov(state, x, g * np.nan, 0.5)
-    with pytest.raises(kc.DTypeError, match=r"norm7.*inputs"):
-        factor.update_cov(state, x.astype(int), g, 0.5)

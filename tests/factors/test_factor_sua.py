@@ -27,10 +27,10 @@ def draw(rng, n=4):
     return mixed + rng.normal(size=3)
 
 
-def folded(library, spec, batches, decay, dtype="float64"):
-    state = spec.init(library.asarray(np.zeros(1, dtype)))
+def folded(spec, batches, decay, dtype="float64"):
+    state = spec.init(np.zeros(1, dtype))
     for x in batches:
-        state = spec.update_cov(state, library.asarray(x.astype(dtype)), decay)
+        state = spec.update_cov(state, x.astype(dtype), decay)
     return state
 
 
@@ -61,29 +61,15 @@ def dense_of(batches, decay, has_bias, assume_zero_mean, subtract_mean, averaged
     return np.block([[dense, row[:, None]], [row[None, :], np.ones((1, 1))]])
 
 
-class NumPy:
-    asarray = staticmethod(np.asarray)
-    to_numpy = staticmethod(np.asarray)
-
-
 @pytest.mark.parametrize("has_bias", [False, True])
 @pytest.mark.parametrize("options", OPTIONS)
 def test_matrix_and_powers_are_those_of_the_dense_one(options, has_bias, rng):
-    check_against_the_dense_one(NumPy, options, has_bias, rng)
-
-
-@pytest.mark.parametrize("has_bias", [False, True])
-def test_so_they_are_in_every_library(library, has_bias, rng):
-    check_against_the_dense_one(library, OPTIONS[0], has_bias, rng)
-
-
-def check_against_the_dense_one(library, options, has_bias, rng):
     spec = factor_of(has_bias=has_bias, matpowers=(1, *POWERS), **options)
     batches = [draw(rng), draw(rng, 2)]
-    state = folded(library, spec, batches, 0.5)
+    state = folded(spec, batches, 0.5)
     dense = dense_of(batches, 0.5, has_bias, **options)
     scale = np.abs(dense).max()
-    found = library.to_numpy(spec.get_cov(state))
+    found = spec.get_cov(state)
     np.testing.assert_allclose(found, dense, rtol=0, atol=1e-14 * scale)
     np.testing.assert_array_equal(found, found.T)
     np.testing.assert_allclose(float(spec.trace(state)), np.trace(dense), rtol=1e-13)
@@ -95,29 +81,23 @@ def check_against_the_dense_one(library, options, has_bias, rng):
         power = (vectors * values**exp) @ vectors.T
         bound = 1e-12 * np.abs(power).max()
         operator = spec.get_matpower(state, exp)
-        whole = library.to_numpy(operator.to_dense())
+        whole = operator.to_dense()
         np.testing.assert_allclose(whole, power, rtol=0, atol=bound)
-        product = spec.left_multiply_matpower(state, library.asarray(x), exp)
-        np.testing.assert_allclose(
-            library.to_numpy(product), power @ x, rtol=0, atol=20 * bound
-        )
-        product = spec.right_multiply_matpower(state, library.asarray(x[:, 0]), exp)
-        np.testing.assert_allclose(
-            library.to_numpy(product), power @ x[:, 0], rtol=0, atol=20 * bound
-        )
+        product = spec.left_multiply_matpower(state, x, exp)
+        np.testing.assert_allclose(product, power @ x, rtol=0, atol=20 * bound)
+        product = spec.right_multiply_matpower(state, x[:, 0], exp)
+        np.testing.assert_allclose(product, power @ x[:, 0], rtol=0, atol=20 * bound)
     eigen = spec.get_eigendecomp(state)
-    np.testing.assert_allclose(
-        library.to_numpy(eigen.values) + 0.1, values, rtol=1e-12, atol=1e-13
-    )
+    np.testing.assert_allclose(eigen.values + 0.1, values, rtol=1e-12, atol=1e-13)
 
 
-def test_in_float32_powers_are_off_by_the_condition(plain_library, rng):
+def test_in_float32_powers_are_off_by_the_condition(rng):
     spec = factor_of(has_bias=True, matpowers=(-1,))
     batches = [draw(rng, 8)]
-    state = folded(plain_library, spec, batches, 0.5, "float32")
+    state = folded(spec, batches, 0.5, "float32")
     state = spec.update_inverses(state, 0.1)
     dense = dense_of(batches, 0.5, True, False, True, "moments") + 0.1 * np.eye(13)
-    found = plain_library.to_numpy(spec.get_inverse(state).to_dense())
+    found = spec.get_inverse(state).to_dense()
     assert found.dtype == np.float32
     error = np.linalg.norm(found @ dense - np.eye(13), 2)
     assert error <= 16 * np.finfo(np.float32).eps * np.linalg.cond(dense)
@@ -196,18 +176,7 @@ GEOMETRIES = [
 
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_weighted_by_usage_its_trace_and_mean_are_those_of_patches(geometry, rng):
-    check_usage(NumPy, geometry, rng)
-
-
-def test_so_it_is_in_every_library(library, rng):
-    check_usage(library, GEOMETRIES[2], rng)
-
-
-def check_usage(library, geometry, rng):
-    towers = tuple(
-        library.asarray(rng.normal(size=(n, h, 5, 2)) + 1.0)
-        for n, h in ((3, 6), (2, 4))
-    )
+    towers = tuple(rng.normal(size=(n, h, 5, 2)) + 1.0 for n, h in ((3, 6), (2, 4)))
     shape = (3, 2, 2, 1)
     patches = kc.ConvInputKroneckerFactor(shape, has_bias=True, **geometry)
     covs = {
@@ -217,7 +186,7 @@ def check_usage(library, geometry, rng):
         for weights in ("usage", "all")
     }
     exact, usage, everywhere = (
-        library.to_numpy(spec.get_cov(spec.update_cov(spec.init(towers[0]), towers, 0)))
+        spec.get_cov(spec.update_cov(spec.init(towers[0]), towers, 0))
         for spec in (patches, covs["usage"], covs["all"])
     )
     np.testing.assert_allclose(np.trace(usage), np.trace(exact), rtol=1e-13)
@@ -227,21 +196,14 @@ def check_usage(library, geometry, rng):
     assert np.max(np.abs(means[2] - means[0])) > 0.01
 
 
-def test_channels_first_is_the_same(plain_library, rng):
-    library = plain_library
+def test_channels_first_is_the_same(rng):
     x = draw(rng)
     for weights in ("all", "usage"):
-        covs = [
-            library.to_numpy(spec.get_cov(folded(library, spec, [data], 0.0)))
-            for spec, data in (
-                (factor_of(pixel_weights=weights), x),
-                (
-                    factor_of(pixel_weights=weights, data_format="NCHW"),
-                    np.moveaxis(x, -1, 1).copy(),
-                ),
-            )
-        ]
-        np.testing.assert_allclose(covs[1], covs[0], rtol=1e-13, atol=1e-15)
+        last = factor_of(pixel_weights=weights)
+        first = factor_of(pixel_weights=weights, data_format="NCHW")
+        expected = last.get_cov(folded(last, [x], 0.0))
+        found = first.get_cov(folded(first, [np.moveaxis(x, -1, 1).copy()], 0.0))
+        np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-15)
 
 
 # How it averages.
@@ -298,74 +260,6 @@ def test_what_is_not_served_is_refused_at_once(bad, word):
     with pytest.raises(kc.ArgumentError, match=NAME) as caught:
         factor_of(**bad)
     assert word in str(caught.value)
-
-
-def test_errors_are_those_of_all_factors(library, rng):
-    x = draw(rng)
-    spec = factor_of(matpowers=(-1,))
-    given = library.asarray(x)
-    state = spec.update_cov(spec.init(given), given, 0.0)
-    with pytest.raises(kc.NotRegisteredError, match=NAME):
-        spec.get_cholesky(spec.update_inverses(state, 0.1))
-    with pytest.raises(kc.NotRegisteredError, match="eigendecomposition"):
-        spec.get_eigenvectors(state)
-    with pytest.raises(kc.NotComputedError, match=NAME):
-        spec.get_inverse(state)
-    with pytest.raises(kc.ShapeError, match=r"conv3: inputs"):
-        spec.update_cov(state, library.asarray(x[..., :2].copy()), 0.0)
-    with pytest.raises(kc.NotFiniteError, match="NaN"):
-        spec.update_cov(state, library.asarray(x * np.nan), 0.0)
-    constant = library.asarray(np.ones_like(x))
-    singular = spec.update_cov(spec.init(given), constant, 0.0)
-    with pytest.raises(kc.NotPositiveDefiniteError, match="damping"):
-        spec.update_inverses(singular, 0.0)
-    patches = kc.ConvInputKroneckerFactor(SHAPE, "SAME", matpowers=(-1,))
-    with pytest.raises(kc.ShapeError, match="another spec"):
-        spec.get_cov(patches.init(given))
-
-
-# In one trace.
-
-
-def step(spec, state, x, decay, damping, v):
-    state = spec.update_inverses(spec.update_cov(state, x, decay), damping)
-    return state, spec.left_multiply_matpower(state, v, -1)
-
-
-SETTINGS = [(0.9, 0.3), (0.5, 0.1)]
-
-
-def test_one_trace_of_jax_serves_all_steps(jax, rng):
-    spec = factor_of(has_bias=True, matpowers=(-1,), pixel_weights="usage")
-    x, v = draw(rng), rng.normal(size=(13, 2))
-    traces = []
-
-    @jax.jit
-    def compiled(*arguments):
-        traces.append(1)
-        return step(spec, *arguments)
-
-    state, eager = spec.init(jax.numpy.asarray(x)), spec.init(x)
-    for settings in SETTINGS:
-        state, found = compiled(state, x, *settings, v)
-        eager, expected = step(spec, eager, x, *settings, v)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
-    assert len(traces) == 1
-    assert bool(state.ok)
-
-
-def test_a_step_compiles_whole(torch, rng):
-    spec = factor_of(has_bias=True, matpowers=(-1,), pixel_weights="usage")
-    x, v = (torch.from_numpy(a) for a in (draw(rng), rng.normal(size=(13, 2))))
-    torch._dynamo.reset()
-    compiled = torch.compile(step, fullgraph=True, backend="aot_eager")
-    state, eager = spec.init(x), spec.init(x)
-    for settings in SETTINGS:
-        scalars = [torch.tensor(value, dtype=torch.float64) for value in settings]
-        state, found = compiled(spec, state, x, *scalars, v)
-        eager, expected = step(spec, eager, x, *settings, v)
-        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
-    torch._dynamo.reset()
 
 
 def test_with_a_bias_it_is_a_second_moment(rng):

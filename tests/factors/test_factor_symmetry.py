@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from factor_case import one_of_each, tree
 from factor_cases import FACTORS
 from hypothesis import given
 from hypothesis import strategies as st
@@ -15,21 +16,32 @@ DENSE = {
     if isinstance(case.make(), kc.DenseSquareMatrixFactor)
 }
 
+POWERED = one_of_each(DENSE, "_derive", "_power")
+
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("name", DENSE)
-def test_every_stored_matrix_is_its_own_transpose(library, name, dtype, rng):
-    case = DENSE[name]
-    spec = case.make(matpowers=POWERS)
+def test_every_average_is_its_own_transpose(library, name, dtype, rng):
+    check_symmetric(library, DENSE[name], (), dtype, rng)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("name", POWERED)
+def test_every_power_is_its_own_transpose(library, name, dtype, rng):
+    check_symmetric(library, DENSE[name], POWERS, dtype, rng)
+
+
+def check_symmetric(library, case, powers, dtype, rng):
+    spec = case.make(matpowers=powers)
     state = spec.init(library.asarray(np.zeros(1, dtype)))
     for decay in (0.9, 0.37, 1.0):
-        data = tree_astype(case.draw(rng, 5), dtype)
+        data = tree(lambda x: x.astype(dtype), case.draw(rng, 5))
         state = case.fold(library, spec, state, data, ema_decay=decay)
     state = spec.update_inverses(state, 0.01)
     stored = [spec.get_cov(state), *state.derived.matpowers]
-    assert len(stored) == 1 + len(POWERS)
+    assert len(stored) == 1 + len(powers)
     for matrix in map(library.to_numpy, stored):
-        np.testing.assert_array_equal(matrix, matrix.T)
+        np.testing.assert_array_equal(matrix, np.swapaxes(matrix, -1, -2))
         assert matrix.dtype == dtype
 
 
@@ -47,9 +59,3 @@ def test_the_average_is_positive_semi_definite(library, dtype, decay, seed, expo
     cov = library.to_numpy(spec.get_cov(state)).astype(np.float64)
     eigenvalues = np.linalg.eigvalsh(cov)
     assert eigenvalues[0] >= -12 * np.finfo(dtype).eps * eigenvalues[-1]
-
-
-def tree_astype(data, dtype):
-    if isinstance(data, tuple):
-        return tuple(tree_astype(part, dtype) for part in data)
-    return data.astype(dtype)

@@ -48,7 +48,7 @@ def run(torch, step, name, rng, convert):
 
 
 @pytest.mark.parametrize(
-    "name", ["dense", "dense-exact", "conv", "embedding", "conv-diagonal"]
+    "name", [name for name in BLOCKS if name not in {"dense-root", "dense-diagonal"}]
 )
 def test_one_frame_serves_every_decay_and_damping(torch, compiled, name, rng):
     compile_, frames = compiled

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from traced_cases import BLOCKS, assert_equal, data_of, step_of, tree, vector_of
+from traced_cases import BLOCKS, STATES, assert_equal, data_of, step_of, tree, vector_of
 
 
-@pytest.fixture(params=BLOCKS)
+@pytest.fixture(params=STATES)
 def name(request):
     return request.param
 
@@ -71,7 +71,7 @@ def test_ids_out_of_range_count_nothing(jax, rng):
 
 def test_shapes_are_checked_under_a_trace(jax, known):
     block, x, g, state = known
-    with pytest.raises(ValueError, match="same cases"):
+    with pytest.raises(ValueError, match=r"for the same (cases|uses)"):
         jax.jit(block.update_covs)(state, x, g[:-1], 0.5)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from traced_cases import (
     BLOCKS,
+    STATES,
     assert_close,
     assert_equal,
     data_of,
@@ -16,7 +17,7 @@ LAYERS = 3
 DECAYS, DAMPINGS = [0.5, 0.9, 0.0], [0.1, 0.3, 1.0]
 
 
-@pytest.fixture(params=BLOCKS)
+@pytest.fixture(params=STATES)
 def name(request):
     return request.param
 

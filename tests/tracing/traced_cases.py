@@ -4,36 +4,83 @@ import numpy as np
 
 import kfac_core as kc
 
+MASK = (((0.5,), (-1.0,)), ((3.0,), (0.7,)))
 BLOCKS = {
     "dense": kc.FullyConnectedKFACBasicFB(3, 2, has_bias=True, cholesky=True),
     "dense-exact": kc.FullyConnectedKFACBasicFB(3, 2, damping_type="exact"),
     "dense-root": kc.FullyConnectedKFACBasicFB(3, 2, matpowers=(-1, -0.5)),
+    "dense-uses": kc.FullyConnectedMultiIndepFB(
+        3, 2, diagonal_approx_for_input=True, damping_type="exact"
+    ),
+    "series-1": kc.FullyConnectedSeriesFB(3, 2, option=1),
+    "series-2": kc.FullyConnectedSeriesFB(3, 2, option=2),
     "conv": kc.ConvKFCBasicFB((2, 2, 1, 2), "SAME", (1, 2)),
+    "conv-pixels": kc.ConvKFCBasicFB(
+        (2, 2, 1, 2),
+        "SAME",
+        (1, 2),
+        use_sua_approx_for_input_factor=True,
+        pixel_weights="usage",
+    ),
+    "grouped": kc.GroupedConvKFCBasicFB((2, 1, 2, 4), 2, "VALID", (1, 2)),
     "embedding": kc.EmbeddingKFACFB(4, 2),
     "dense-diagonal": kc.FullyConnectedDiagonalFB(3, 2),
-    "conv-diagonal": kc.ConvDiagonalFB((2, 2, 1, 2), (1, 2), "SAME"),
+    "conv-diagonal": kc.ConvDiagonalFB((2, 2, 1, 2), (1, 2), "SAME", patch_mask=MASK),
+    "depthwise-diagonal": kc.DepthwiseConvDiagonalFB((2, 1, 2, 1), None, "VALID"),
+    "scale-and-shift": kc.ScaleAndShiftFullFB((3, 2), (1,), (1,)),
 }
+STATES = (
+    "dense",
+    "dense-exact",
+    "dense-root",
+    "series-1",
+    "conv",
+    "conv-pixels",
+    "grouped",
+    "embedding",
+    "dense-diagonal",
+    "conv-diagonal",
+)
+"""One block for each form of a state, and for each way to make one."""
+
+INVERSE_ALONE = ("series-1", "series-2")
+
 SETTINGS = [(0.9, 0.3), (0.5, 0.1), (0.0, 1.0)]
 """Decays and dampings that change from step to step."""
 
 PARAMETERS = {
     "dense": ((3, 2), (2,)),
     "conv": ((2, 2, 1, 2),),
+    "conv-pixels": ((2, 2, 1, 2),),
+    "grouped": ((2, 1, 2, 4),),
     "conv-diagonal": ((2, 2, 1, 2),),
+    "depthwise-diagonal": ((2, 1, 2, 1),),
+    "scale-and-shift": ((2,), (2,)),
     "embedding": ((4, 2),),
 }
-CONVOLUTIONS = ("conv", "conv-diagonal")
+CONVOLUTION = ((6, 3, 3, 1), (6, 3, 2, 2))
+SERIES = ((3, 5, 3), (3, 5, 2))
+DATA = {
+    "conv": CONVOLUTION,
+    "conv-pixels": CONVOLUTION,
+    "conv-diagonal": CONVOLUTION,
+    "grouped": ((6, 3, 3, 4), (6, 2, 2, 4)),
+    "depthwise-diagonal": ((6, 3, 2, 2), (6, 2, 2, 2)),
+    "scale-and-shift": ((6, 3, 2), (6, 3, 2)),
+    "dense-uses": SERIES,
+    "series-1": SERIES,
+    "series-2": SERIES,
+}
+"""Shapes of inputs and output gradients, where they are not six rows."""
 
 
 def data_of(name, rng, *leading):
     """Draw inputs and output gradients; `leading` axes come before the batch."""
-    n = 6
     if name == "embedding":
-        return rng.integers(0, 4, (*leading, n, 3)), rng.normal(size=(*leading, n, 2))
-    if name in CONVOLUTIONS:
-        x = rng.normal(size=(*leading, n, 3, 3, 1))
-        return x, rng.normal(size=(*leading, n, 3, 2, 2))
-    return rng.normal(size=(*leading, n, 3)), rng.normal(size=(*leading, n, 2))
+        return rng.integers(0, 4, (*leading, 6, 3)), rng.normal(size=(*leading, 6, 2))
+    shapes = DATA.get(name, ((6, 3), (6, 2)))
+    x, g = (rng.normal(size=(*leading, *shape)) for shape in shapes)
+    return x, g
 
 
 def vector_of(name, rng, *leading):
@@ -74,6 +121,8 @@ def comparable(state):
     """Return a state without eigenvectors, whose signs are of no matter."""
     if not isinstance(state, tuple):
         return state
+    if hasattr(state, "option1"):
+        return state.cov_dt1
     if hasattr(state, "eigendecompositions"):
         return state._replace(eigendecompositions=())
     return tuple(map(comparable, state))
