@@ -5,25 +5,28 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from kfac_core.__main__ import main
+
+NAMES = ("SGD with momentum", "Adam", "K-FAC", "K-FAC, adaptive")
 
 
 @pytest.fixture
 def numbers(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> list[dict]:
     assert main(["demo", "--epochs", "2", "--out", str(tmp_path / "out")]) == 0
     printed = capsys.readouterr().out
-    for name in ("SGD with momentum", "Adam", "K-FAC"):
-        assert printed.count(name) > 4, "each run, and a row of the table"
+    for name in NAMES:
+        assert printed.count(name) > 2, "each run, and a row of the table"
     image = (tmp_path / "out" / "digits.png").read_bytes()
     assert image.startswith(b"\x89PNG")
     return json.loads((tmp_path / "out" / "digits.json").read_text())
 
 
 def test_demo_trains_every_setting_and_kfac_leads(numbers: list[dict]) -> None:
-    assert len(numbers) == 12
-    last = {name: [] for name in ("SGD with momentum", "Adam", "K-FAC")}
+    assert len(numbers) == 14
+    last = {name: [] for name in NAMES}
     for run in numbers:
         first, *_, end = run["epochs"]
         assert [epoch["steps"] for epoch in run["epochs"]] == [0, 11, 22]
@@ -32,8 +35,24 @@ def test_demo_trains_every_setting_and_kfac_leads(numbers: list[dict]) -> None:
         assert end["loss"] < first["loss"]
         last[run["optimizer"]].append(end["loss"])
     best = {name: min(losses) for name, losses in last.items()}
-    assert best["K-FAC"] < best["Adam"]
-    assert best["K-FAC"] < best["SGD with momentum"]
+    for name in ("K-FAC", "K-FAC, adaptive"):
+        assert best[name] < best["Adam"]
+        assert best[name] < best["SGD with momentum"]
+
+
+def test_damping_is_told_and_adapted(numbers: list[dict]) -> None:
+    for run in numbers:
+        told = [epoch["told"].get("damping") for epoch in run["epochs"]]
+        if run["optimizer"] == "K-FAC, adaptive":
+            # Twenty-two steps, adapted at every fifth.
+            assert told[0] == pytest.approx(run["damping"], rel=1e-6)
+            factors = np.log(told[-1] / told[0]) / np.log(0.95**5)
+            assert factors == pytest.approx(round(factors), abs=1e-4)
+            assert 0 < abs(round(factors)) <= 4
+        elif run["optimizer"] == "K-FAC":
+            assert told == pytest.approx([run["damping"]] * 3, rel=1e-6)
+        else:
+            assert told == [None] * 3
 
 
 def test_info_names_versions_backends_and_blas(

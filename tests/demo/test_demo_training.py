@@ -8,13 +8,14 @@ import pytest
 
 from kfac_core.demo.digits import load_digits
 from kfac_core.demo.optimizers import KFAC, SGD, Adam
-from kfac_core.demo.training import NETWORK, Run, train
+from kfac_core.demo.training import COLLECTION, MODEL, Run, train
 from kfac_core.registry import load_backend
 
 OPTIMIZERS = {
-    "sgd": (SGD(NETWORK), 0.1),
-    "adam": (Adam(NETWORK), 0.01),
-    "kfac": (KFAC(NETWORK), 0.03),
+    "sgd": (SGD(MODEL, COLLECTION), 0.1),
+    "adam": (Adam(MODEL, COLLECTION), 0.01),
+    "kfac": (KFAC.tuned(MODEL, COLLECTION), 0.03),
+    "adaptive": (KFAC.adaptive(MODEL, COLLECTION), 0.1),
 }
 
 
@@ -50,7 +51,7 @@ def test_same_seed_same_numbers() -> None:
 
 def test_a_run_that_diverges_ends_without_a_finite_loss() -> None:
     with np.errstate(all="ignore"):
-        diverged = run("numpy", SGD(NETWORK), 1e38)
+        diverged = run("numpy", SGD(MODEL, COLLECTION), 1e38)
     assert not math.isfinite(diverged.last.loss)
     assert diverged.steps_to(0.1) is None
 
