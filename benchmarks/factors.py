@@ -6,6 +6,7 @@ For every library that is installed, in one process, on one thread of the CPU: t
 of the operation, and its ratio to the time of each floor, by the clock and by the
 processor. Ratios compare across machines, times do not. Operation and floors take
 turns, and the least of each counts. JAX is compiled; NumPy and PyTorch run as they are.
+The floor of a Gram matrix is SYRK, half of a product: that of SciPy's BLAS, for all.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import numpy as np
-from scipy.linalg import lapack
+from scipy.linalg import blas, lapack
 from threadpoolctl import threadpool_limits
 
 import kfac_core as kc
@@ -32,6 +33,7 @@ class Library(NamedTuple):
 
     array: Callable[[np.ndarray], Any]
     inverse: Callable[[Any], Any]
+    eigh: Callable[[Any], Any]
     cholesky_inverse: Callable[[Any], Any]
     compiled: Callable[[Callable[..., Any]], Callable[..., Any]] = lambda f: f
     wait: Callable[[Any], Any] = lambda x: x
@@ -40,7 +42,12 @@ class Library(NamedTuple):
 def numpy_library() -> Library:
     """NumPy, with LAPACK through SciPy."""
     factor, inverse = lapack.spotrf, lapack.spotri
-    return Library(np.asarray, np.linalg.inv, lambda a: inverse(factor(a)[0])[0])
+    return Library(
+        np.asarray,
+        np.linalg.inv,
+        np.linalg.eigh,
+        lambda a: inverse(factor(a.T)[0])[0],  # Fortran's order: no more copies
+    )
 
 
 def torch_library() -> Library:
@@ -49,7 +56,12 @@ def torch_library() -> Library:
 
     torch.set_num_threads(1)
     factor, inverse = torch.linalg.cholesky, torch.cholesky_inverse
-    return Library(torch.from_numpy, torch.linalg.inv, lambda a: inverse(factor(a)))
+    return Library(
+        torch.from_numpy,
+        torch.linalg.inv,
+        torch.linalg.eigh,
+        lambda a: inverse(factor(a)),
+    )
 
 
 def jax_library() -> Library:
@@ -63,7 +75,15 @@ def jax_library() -> Library:
         factor = jax.scipy.linalg.cho_factor(a, lower=True)
         return jax.scipy.linalg.cho_solve(factor, jnp.eye(len(a), dtype=a.dtype))
 
-    return Library(jnp.asarray, jnp.linalg.inv, potri, jax.jit, jax.block_until_ready)
+    jax.config.update("jax_enable_x64", True)
+    return Library(
+        jnp.asarray,
+        jnp.linalg.inv,
+        jnp.linalg.eigh,
+        potri,
+        jax.jit,
+        jax.block_until_ready,
+    )
 
 
 LIBRARIES = {"numpy": numpy_library, "torch": torch_library, "jax": jax_library}
@@ -77,6 +97,15 @@ def cases(library: Library, rows: int, n: int) -> dict[str, dict[str, Call]]:
         compiled = library.compiled(function)
         return lambda: library.wait(compiled(*arguments))
 
+    def gram(dtype: Any) -> dict[str, Call]:
+        values = rng.standard_normal((rows, n), dtype=dtype)
+        x, syrk = library.array(values), blas.get_blas_funcs("syrk", (values,))
+        return {
+            OURS: bound(kc.backend_of(x).gram, x),
+            "x.T @ x": bound(lambda x: x.T @ x, x),
+            "SYRK": lambda: syrk(1.0, values.T),
+        }
+
     x = library.array(rng.standard_normal((rows, n), dtype=np.float32))
     v = library.array(rng.standard_normal((n, n), dtype=np.float32))
     block = kc.FullyConnectedKFACBasicFB(n, n)
@@ -84,16 +113,25 @@ def cases(library: Library, rows: int, n: int) -> dict[str, dict[str, Call]]:
     known = block.update_covs(block.init(like=x), x, x, 0.95)
     known = block.update_inverses(known, 0.1)
     state = known.input_factor
+    biased = kc.FullyConnectedKFACBasicFB(n, n, has_bias=True).input_factor
+    with_bias = biased.update_cov(biased.init(like=x), x, 0.95)
     damped = factor.get_matpower(state, 1).to_dense()
     return {
+        f"gram {rows} x {n}": gram(np.float32),
+        f"gram {rows} x {n}, float64": gram(np.float64),
         f"update_cov {rows} x {n}": {
             OURS: bound(lambda s, x: factor.update_cov(s, x, 0.95), state, x),
-            "x.T @ x": bound(lambda x: x.T @ x, x),
+            "gram": bound(kc.backend_of(x).gram, x),
+        },
+        f"update_cov {rows} x {n}, bias": {
+            OURS: bound(lambda s, x: biased.update_cov(s, x, 0.95), with_bias, x),
+            "gram": bound(kc.backend_of(x).gram, x),
         },
         f"update_inverses {n}": {
             OURS: bound(lambda s: factor.update_inverses(s, 0.1), state),
             "Cholesky + potri": bound(library.cholesky_inverse, damped),
             "inv": bound(library.inverse, damped),
+            "eigh": bound(library.eigh, damped),
         },
         f"multiply_inverse {n} x {n}": {
             OURS: bound(block.multiply_inverse, known, v),

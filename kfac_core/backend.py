@@ -57,6 +57,14 @@ class Backend(Protocol):
     def is_traced(self, x: Array) -> bool:
         """Say whether `x` has no value yet, being traced or mapped over."""
 
+    def matmul(self, a: Array, b: Array) -> Array:
+        """Return ``a @ b`` in full precision, whatever the library's default is.
+
+        Args:
+            a: ``[..., n, k]``, at least float32.
+            b: ``[..., k, m]``, of the same dtype.
+        """
+
     def gram(self, a: Array) -> Array:
         """Return ``a.T @ a`` in full precision, symmetric bit for bit.
 

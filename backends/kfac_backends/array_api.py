@@ -1,6 +1,7 @@
 """The array API standard alone: the fallback, and the oracle of the others."""
 
 import functools
+import itertools
 from collections.abc import Callable
 from typing import Any, TypeVar
 
@@ -11,6 +12,9 @@ from kfac_core.typing import Array, Device, DType, Key, Namespace
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
+LARGE = 256
+"""Size from which a Gram matrix is computed in panels: below it that costs as much."""
+
 
 class ArrayAPIBackend:
     """Every function of `kfac_core.backend.Backend` in the standard's own words.
@@ -20,6 +24,8 @@ class ArrayAPIBackend:
     """
 
     array_types: tuple[type, ...] = ()
+    # Of this many panels a Gram matrix: four leave out 3/8 of the product, eight 7/16.
+    panels = 4
 
     def __init__(self, xp: Namespace, name: str | None = None) -> None:
         self.xp = xp
@@ -43,9 +49,30 @@ class ArrayAPIBackend:
         """Say that `x` has a value: the standard knows no tracing."""
         return False
 
+    def matmul(self, a: Array, b: Array) -> Array:
+        """Return ``a @ b``: the standard knows no other precision."""
+        product: Array = self.xp.matmul(a, b)
+        return product
+
     def gram(self, a: Array) -> Array:
-        """Return ``a.T @ a``, its two triangles averaged where they differ."""
-        return self._symmetric(self.xp.matmul(a.mT, a))
+        """Return ``a.T @ a``; of a large one, all but what mirrors the rest."""
+        if not self._is_large(a):
+            return self._symmetric(self.matmul(a.mT, a))
+        xp, n = self.xp, a.shape[-1]
+        # As many for every size, which a compiler may know as a symbol alone.
+        cuts = [n * k // self.panels for k in range(self.panels + 1)]
+        spans = [*itertools.pairwise(cuts)]
+        # The columns of a panel by themselves and by those that follow.
+        products = [self.matmul(a[..., i:j].mT, a[..., i:]) for i, j in spans]
+        bands = []
+        for k, (i, j) in enumerate(spans):
+            earlier = zip(cuts[:k], products[:k], strict=True)
+            mirrored = [product[..., i - m : j - m].mT for m, product in earlier]
+            own = self._symmetric(products[k][..., : j - i])
+            later = products[k][..., j - i :]
+            bands.append(xp.concat([*mirrored, own, later], axis=-1))
+        whole: Array = xp.concat(bands, axis=-2)
+        return whole
 
     def eigh(self, a: Array) -> tuple[Array, Array]:
         """Return eigenvalues and eigenvectors; NaN for what is not finite."""
@@ -135,6 +162,10 @@ class ArrayAPIBackend:
     def jit(self, function: F) -> F:
         """Return the function: the standard knows no compilation."""
         return function
+
+    def _is_large(self, a: Array) -> bool:
+        """Say whether the Gram matrix of `a` is computed in panels."""
+        return a.shape[-1] >= LARGE
 
     def _symmetric(self, a: Array) -> Array:
         # a + b == b + a in floating point, so this is symmetric bit for bit.

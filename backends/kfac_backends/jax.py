@@ -15,14 +15,21 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from kfac_backends.array_api import ArrayAPIBackend
+from kfac_backends.jax_inverse import inverse_from_cholesky, matmul
 from kfac_core.typing import Array, Device, DType, Key
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
+MUCH = 2**30
+"""Multiplications from which panels of a Gram matrix pay outside of a trace."""
+
 
 class JAXBackend(ArrayAPIBackend):
     """XLA, with products in full precision: its default on GPU and TPU is less."""
+
+    # XLA's products of narrow panels are slow on the CPU.
+    panels = 3
 
     def check(self, x: Any) -> None:
         """Refuse random keys and whatever else of JAX holds no numbers."""
@@ -51,9 +58,21 @@ class JAXBackend(ArrayAPIBackend):
         """Say whether `x` is a tracer."""
         return isinstance(x, jax.core.Tracer)
 
+    def matmul(self, a: Any, b: Any) -> Array:
+        """Return ``a @ b`` without TF32 or bfloat16 inside."""
+        return matmul(a, b)
+
     def gram(self, a: Any) -> Array:
         """Return ``a.T @ a`` without TF32 or bfloat16 inside."""
-        return self._symmetric(jnp.matmul(a.mT, a, precision="highest"))
+        if (
+            self.is_traced(a)
+            and a.dtype == "float64"
+            and jax.default_backend() == "cpu"
+        ):
+            # XLA would transpose within the product, at half of its speed.
+            transposed = jax.lax.optimization_barrier(a.mT)
+            return self._symmetric(self.matmul(transposed, a))
+        return super().gram(a)
 
     def eigh(self, a: Any) -> tuple[Array, Array]:
         """Return the eigendecomposition; NaN for what is not finite."""
@@ -81,11 +100,9 @@ class JAXBackend(ArrayAPIBackend):
         return solution
 
     def cholesky_inverse(self, factor: Any) -> Array:
-        """Return the solution for the identity, one triangle mirrored."""
-        eye = jnp.broadcast_to(self._eye(factor), factor.shape)
-        lower = jnp.tril(jax.scipy.linalg.cho_solve((factor, True), eye))
-        mirrored: Array = lower + jnp.tril(lower, -1).mT
-        return mirrored
+        """Return ``inv(L).T @ inv(L)``, both in blocks, zeros left out."""
+        inverse: Array = inverse_from_cholesky(factor)
+        return inverse
 
     def solve_triangular(
         self, factor: Any, b: Any, *, transpose: bool = False
@@ -152,6 +169,11 @@ class JAXBackend(ArrayAPIBackend):
         """Compile by `jax.jit`."""
         compiled: F = jax.jit(function)
         return compiled
+
+    def _is_large(self, a: Any) -> bool:
+        # Outside of a trace, each slice is an operation that has to pay.
+        work = a.shape[-2] * a.shape[-1] ** 2
+        return super()._is_large(a) and (self.is_traced(a) or work >= MUCH)
 
 
 def _check_enabled(dtype: DType) -> None:

@@ -48,7 +48,8 @@ class NumPyBackend(ArrayAPIBackend):
 
     def gram(self, a: Any) -> Array:
         """Return ``a.T @ a`` by SYRK, which fills one triangle and mirrors it."""
-        rows = np.ascontiguousarray(a)
+        # Of other strides NumPy would make two copies, and not see them to be one.
+        rows = a if a.flags.forc else np.ascontiguousarray(a)
         product = rows.T @ rows
         # One row or one column is no SYRK, and need not round alike on both sides.
         return product if min(rows.shape) > 1 else self._symmetric(product)
@@ -94,9 +95,7 @@ class NumPyBackend(ArrayAPIBackend):
         inverse, info = potri(upper, lower=False)
         if info != 0:
             return self._nan(factor)
-        lower = inverse.T
-        mirrored: Array = np.tril(lower) + np.tril(lower, -1).T
-        return mirrored
+        return _mirrored(inverse.T)
 
     def solve_triangular(
         self, factor: Any, b: Any, *, transpose: bool = False
@@ -139,5 +138,19 @@ class NumPyBackend(ArrayAPIBackend):
         copied: Array = np.array(x)
         return copied
 
+
+def _mirrored(owned: Any) -> Array:
+    """Write the lower triangle over the upper one, in blocks that fit a cache."""
+    n = len(owned)
+    for i in range(0, n, _BLOCK):
+        j = min(i + _BLOCK, n)
+        corner = np.tril(owned[i:j, i:j])
+        owned[i:j, i:j] = corner + np.tril(corner, -1).T
+        owned[i:j, j:] = owned[j:, i:j].T
+    mirrored: Array = owned
+    return mirrored
+
+
+_BLOCK = 64
 
 backend = NumPyBackend(np, "numpy")

@@ -3,6 +3,10 @@
 No function waits for the device to tell whether it succeeded: failures are NaN.
 Random numbers come from a `torch.Generator`, which ``torch.compile`` cannot trace:
 draw outside of what is compiled.
+
+With one thread (``torch.set_num_threads``, or ``OMP_NUM_THREADS=1``), Gram matrices and
+Cholesky factors of tensors on the CPU are computed by NumPy and SciPy, on the tensors'
+own memory.
 """
 
 import contextlib
@@ -13,9 +17,11 @@ import array_api_compat.torch
 import numpy as np
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
+from torch.autograd import forward_ad
 from torch.utils._pytree import tree_map
 
 from kfac_backends.array_api import ArrayAPIBackend
+from kfac_backends.numpy import backend as on_host
 from kfac_core.typing import Array, Device, DType, Key
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -50,14 +56,24 @@ class TorchBackend(ArrayAPIBackend):
             or torch._C._functorch.is_functorch_wrapped_tensor(x)
         )
 
+    def matmul(self, a: Any, b: Any) -> Array:
+        """Return ``a @ b``, not lowered to bfloat16 or TF32 by the caller's settings.
+
+        Under ``torch.compile`` as `gram`.
+        """
+        with _no_autocast(a), _no_tf32(a):
+            product: Array = a @ b
+        return product
+
     def gram(self, a: Any) -> Array:
         """Return ``a.T @ a``, not lowered to bfloat16 or TF32 by the caller's settings.
 
         Under ``torch.compile`` the caller's setting of TF32 does hold, as it does for
         everything else that is compiled.
         """
-        with _no_autocast(a), _no_tf32(a):
-            return self._symmetric(a.mT @ a)
+        if _is_for_numpy(a):
+            return _by_numpy(on_host.gram, a)
+        return super().gram(a)
 
     def eigh(self, a: Any) -> tuple[Array, Array]:
         """Return the eigendecomposition; NaN for what is not finite."""
@@ -75,6 +91,8 @@ class TorchBackend(ArrayAPIBackend):
 
     def cholesky(self, a: Any) -> Array:
         """Return the lower factor, without waiting for the flag of its success."""
+        if _is_for_numpy(a):
+            return _by_numpy(on_host.cholesky, a)
         factor, info = torch.linalg.cholesky_ex(a, check_errors=False)
         diagonal = torch.diagonal(factor, dim1=-2, dim2=-1)
         ok = (info == 0) & torch.isfinite(diagonal).all(-1)
@@ -88,10 +106,16 @@ class TorchBackend(ArrayAPIBackend):
         return solution
 
     def cholesky_inverse(self, factor: Any) -> Array:
-        """Return the inverse by potri, one triangle mirrored."""
-        lower = torch.tril(torch.cholesky_inverse(factor))
-        mirrored: Array = (lower + torch.tril(lower, -1).mT).contiguous()
-        return mirrored
+        """Return the inverse by potri."""
+        if _is_for_numpy(factor):
+            return _by_numpy(on_host.cholesky_inverse, factor)
+        inverse: Any = torch.cholesky_inverse(factor)
+        # On the CPU it is mirrored already.
+        if inverse.device.type != "cpu":
+            inverse = self._symmetric(inverse)
+        # Its transpose, which it equals, is in C order.
+        whole: Array = inverse.mT.contiguous()
+        return whole
 
     def solve_triangular(
         self, factor: Any, b: Any, *, transpose: bool = False
@@ -160,6 +184,32 @@ class TorchBackend(ArrayAPIBackend):
         """Compile by ``torch.compile``."""
         compiled: F = torch.compile(function)
         return compiled
+
+
+def _is_for_numpy(a: Any) -> bool:
+    """Say whether NumPy may compute on the memory of `a`, and is the faster."""
+    # It has SYRK, which PyTorch has not, but threads of its own: where both have
+    # several, each waits for the other's to come to rest.
+    if torch.compiler.is_compiling() or torch.get_num_threads() > 1:
+        return False
+    return (
+        # Not one that a subclass, a mode or a transformation has a meaning for.
+        type(a) in TorchBackend.array_types
+        and not backend.is_traced(a)
+        and not torch._C._len_torch_dispatch_stack()
+        and not torch.jit.is_tracing()
+        and not (a.requires_grad and torch.is_grad_enabled())
+        and forward_ad._current_level < 0
+        and a.device.type == "cpu"
+        and a.dtype in (torch.float32, torch.float64)
+        and a.ndim == 2
+    )
+
+
+def _by_numpy(function: Callable[[Any], Any], a: Any) -> Array:
+    """Return a function of the memory of `a`, which is not copied."""
+    result: Array = torch.from_numpy(function(a.numpy(force=True)))
+    return result
 
 
 _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)

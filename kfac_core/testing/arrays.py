@@ -16,6 +16,7 @@ _IDS = np.array([2, 0, 2, 1], dtype=np.int32)
 _WEIGHTS = np.array([1.0, 2.0, 3.0, 4.0])
 
 CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
+    "matmul": (lambda backend, a, b: backend.matmul(a, b), (_FACTOR, _RIGHT)),
     "gram": (lambda backend, a: backend.gram(a), (_ROWS,)),
     "eigh": (lambda backend, a: backend.eigh(a), (_FACTOR @ _FACTOR.T,)),
     "cholesky": (lambda backend, a: backend.cholesky(a), (_FACTOR @ _FACTOR.T,)),

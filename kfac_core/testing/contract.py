@@ -29,6 +29,7 @@ CONTRACT: tuple[Check, ...] = (
     arrays.cond_chooses,
     random_numbers.random_numbers_follow_the_key,
     random_numbers.split_keys_are_independent,
+    products.matmul_is_accurate,
     products.gram_is_accurate,
     products.gram_is_symmetric,
     products.gram_scales_exactly,

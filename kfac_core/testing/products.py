@@ -1,4 +1,4 @@
-"""Checks of `gram` and `scatter_add`: sums of products, and sums by index."""
+"""Checks of `matmul`, `gram` and `scatter_add`: sums of products, and by index."""
 
 from fractions import Fraction
 from typing import Any
@@ -11,6 +11,27 @@ from kfac_core.testing.candidate import Candidate, require
 _SHAPES = ((0, 3), (1, 1), (1, 4), (5, 1), (7, 5), (5, 7), (130, 3))
 
 _exact = np.vectorize(Fraction, otypes=[object])
+
+
+def matmul_is_accurate(candidate: Candidate) -> None:
+    """``|matmul(A', B) - A'B| <= (rows + 4) u |A|'|B|``; see `gram_is_accurate`."""
+    rng = np.random.default_rng(3)
+    for dtype in candidate.floats():
+        unit = Fraction(float(np.finfo(dtype).eps)) / 2
+        for rows, n in ((1, 1), (7, 5), (130, 3)):
+            left, right = (
+                rng.standard_normal((rows, size)).astype(dtype) for size in (n, 4)
+            )
+            a, b = candidate.array(left), candidate.array(right)
+            result = candidate.numpy(candidate.backend.matmul(a.mT, b))
+            exact = _exact(left).T @ _exact(right)
+            error = abs(_fractions(result) - exact)
+            bound = (rows + 4) * unit * (abs(_exact(left)).T @ abs(_exact(right)))
+            require(
+                (error <= bound).all(),
+                f"matmul of {dtype} over {rows} rows exceeds its bound"
+                f" (rows + 4) u |A|'|B| by a factor of {_excess(error, bound):.3g}",
+            )
 
 
 def gram_is_accurate(candidate: Candidate) -> None:
@@ -50,13 +71,16 @@ def gram_is_symmetric(candidate: Candidate) -> None:
     """``gram(A)`` equals its transpose bit for bit."""
     rng = np.random.default_rng(1)
     for dtype in candidate.floats():
-        for rows, n in (*_SHAPES, (1, 67), (200, 67), (33, 130)):
-            x = candidate.array(rng.standard_normal((rows, n)), dtype)
-            result = candidate.numpy(candidate.backend.gram(x))
-            differ = int((result != result.T).sum())
-            require(
-                differ == 0, f"gram of {dtype} [{rows}, {n}]: {differ} unequal entries"
-            )
+        for rows, n in (*_SHAPES, (1, 67), (200, 67), (33, 130), (3, 517)):
+            values = rng.standard_normal((rows, n))
+            once = candidate.array(values, dtype)
+            for x in (once, candidate.array(values.T, dtype).mT, once[:, ::2]):
+                result = candidate.numpy(candidate.backend.gram(x))
+                differ = int((result != result.T).sum())
+                require(
+                    differ == 0,
+                    f"gram of {dtype} {list(x.shape)}: {differ} unequal entries",
+                )
 
 
 def gram_scales_exactly(candidate: Candidate) -> None:

@@ -36,6 +36,14 @@ def test_meta_tensors_have_no_value(torch, backend):
     assert backend.gram(x).shape == (2, 2)
 
 
+def test_products_keep_float32_under_autocast(torch, backend, rng):
+    a, b = (torch.from_numpy(rng.normal(size=(64, 8))).float() for _ in range(2))
+    outside = backend.matmul(a.mT, b)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        assert torch.equal(backend.matmul(a.mT, b), outside)
+        assert (a.mT @ b).dtype == torch.bfloat16
+
+
 def test_gram_keeps_float32_under_autocast(torch, backend, rng):
     x = backend.from_numpy(rng.standard_normal((50, 4)).astype("float32"))
     outside = backend.gram(x)
@@ -44,7 +52,7 @@ def test_gram_keeps_float32_under_autocast(torch, backend, rng):
         inside = backend.gram(x)
         compiled = torch.compile(backend.gram, fullgraph=True, backend="aot_eager")(x)
     assert torch.equal(inside, outside)
-    assert torch.equal(compiled, outside)
+    torch.testing.assert_close(compiled, outside, rtol=1e-6, atol=1e-6)
 
 
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])

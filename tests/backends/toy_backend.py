@@ -25,11 +25,16 @@ class ToyArray:
     def __array_namespace__(self, api_version=None):
         return namespace
 
+    def __bool__(self):
+        return bool(self.values)
+
     def __getitem__(self, index):
         return ToyArray(self.values[index])
 
 
 def _unwrap(x):
+    if isinstance(x, list):
+        return [_unwrap(part) for part in x]
     return x.values if isinstance(x, ToyArray) else x
 
 
@@ -48,7 +53,7 @@ def _wrapped(function):
     return call
 
 
-for _name in ("add", "mul", "eq"):
+for _name in ("add", "sub", "mul", "eq"):
     _operation = _wrapped(getattr(operator, _name))
     setattr(ToyArray, f"__{_name}__", _operation)
 
