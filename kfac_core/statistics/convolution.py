@@ -7,12 +7,21 @@ leading axes of the filter are.
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from itertools import product
 
 from kfac_core.backend import Backend
+from kfac_core.statistics.convolution_cost import Plan, choose_plan
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
-from kfac_core.statistics.covariance import second_moment
+from kfac_core.statistics.convolution_pieces import axis_pieces
+from kfac_core.statistics.convolution_shifts import (
+    assembled,
+    product_groups,
+    shifted_products,
+    tap_sums,
+)
+from kfac_core.statistics.covariance import bordered
 from kfac_core.typing import Array
 
 
@@ -73,6 +82,9 @@ def patch_second_moment(
 ) -> Array:
     """Return the second moment of the patches of all cases and locations.
 
+    By products of shifted images or of patches, whichever costs less
+    (`kfac_core.statistics.convolution_cost`).
+
     Args:
         backend: Backend of the towers.
         towers: Inputs, each ``[batch, ..spatial.., channels]``, or channels first.
@@ -83,12 +95,101 @@ def patch_second_moment(
         ``[n, n]`` with ``n = kernel * channels``, one more with bias. The ``Omega`` of
         Grosse & Martens (2016), equation 25, divided by the number of locations.
     """
-    rows = []
-    for x in towers:
-        patches = patch_rows(backend, x, geometry)
-        count = patches.shape[0] * patches.shape[1]
-        rows.append(backend.xp.reshape(patches, (count, patches.shape[2])))
-    return second_moment(backend, rows, has_bias=has_bias)
+    count = sum(x.shape[0] * geometry.num_locations(x) for x in towers)
+    images = [geometry.to_channels_last(backend, x) for x in towers if x.shape[0]]
+    last = replace(geometry, channels_last=True)
+    parts = []
+    for x in images:
+        itemsize = backend.xp.finfo(x.dtype).bits // 8
+        plan = choose_plan(last, x.shape, itemsize, traced=backend.is_traced(x))
+        part = [planned_moment(backend, x, last, plan, count)]
+        parts.append([*part, tap_sums(backend, x, last) / count] if has_bias else part)
+    moment, *mean = _sum(parts)
+    return bordered(backend, moment, mean[0]) if has_bias else moment
+
+
+def planned_moment(
+    backend: Backend, x: Array, geometry: ConvolutionGeometry, plan: Plan, count: int
+) -> Array:
+    """Return the second moment of one tower's patches, by a given plan.
+
+    Args:
+        backend: Backend of `x`.
+        x: ``[batch, ..spatial.., channels]``.
+        geometry: Where the convolution looks; channels last.
+        plan: How to go about it: what comes out is the same but for rounding.
+        count: What to divide the sum over patches by.
+
+    Returns:
+        ``[kernel * channels, kernel * channels]``, symmetric bit for bit.
+    """
+    cases = x.shape[0]
+    chunks = (
+        x[start : min(start + plan.cases, cases), ...]
+        for start in range(0, cases, plan.cases)
+    )
+    if plan.shifted == 0:
+        return _sum([_patch_gram(backend, x, geometry)] for x in chunks)[0] / count
+    groups = product_groups(axis_pieces(geometry, x.shape[1:-1])[: plan.shifted])
+    stride = geometry.strides[0]
+    products = _sum(
+        shifted_products(
+            backend, _unfolded(backend, x, geometry, plan.shifted), groups, stride
+        )
+        for x in chunks
+    )
+    products = [part / count for part in products]
+    width = math.prod(geometry.kernel[plan.shifted :]) * x.shape[-1]
+    device = backend.creation_device(x)
+    zeros = backend.xp.zeros((width, width), dtype=x.dtype, device=device)
+    kernel = geometry.kernel[: plan.shifted]
+    return assembled(backend, groups, products, kernel, zeros)
+
+
+def _sum(parts: Iterable[Sequence[Array]]) -> list[Array]:
+    """Return the sums of the first arrays of all parts, of the second, and so on."""
+    total: list[Array] = []
+    for arrays in parts:
+        total = (
+            [known + array for known, array in zip(total, arrays, strict=True)]
+            if total
+            else list(arrays)
+        )
+    return total
+
+
+def _patch_gram(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Array:
+    """Return the Gram matrix of all patches."""
+    rows = patch_rows(backend, x, geometry)
+    return backend.gram(backend.xp.reshape(rows, (-1, rows.shape[-1])))
+
+
+def _unfolded(
+    backend: Backend, x: Array, geometry: ConvolutionGeometry, shifted: int
+) -> Array:
+    """Return images with the patches of all axes but the first few.
+
+    Returns:
+        ``[first axis, batch, ..other axes.., locations, kernel * channels]`` in C
+        order, locations and kernel those of the axes that are not shifted.
+    """
+    xp = backend.xp
+    spatial = x.shape[1:-1]
+    head = (spatial[0], x.shape[0], *spatial[1:shifted])
+    channels = x.shape[-1]
+    x = xp.permute_dims(x, (1, 0, *range(2, x.ndim)))
+    if shifted == len(spatial):
+        # Through rows, so that it is the copy and no view.
+        return xp.reshape(xp.reshape(x, (-1, channels)), (*head, 1, channels))
+    tail = ConvolutionGeometry(
+        geometry.kernel[shifted:],
+        geometry.strides[shifted:],
+        geometry.dilation[shifted:],
+        geometry.pads(spatial)[shifted:],
+    )
+    x = xp.reshape(x, (math.prod(head), *spatial[shifted:], channels))
+    rows = patch_rows(backend, x, tail)
+    return xp.reshape(rows, (*head, *rows.shape[1:]))
 
 
 def case_gradients(
@@ -115,7 +216,7 @@ def case_gradients(
     patches = patch_rows(backend, x, geometry)
     g = geometry.to_channels_last(backend, gradients)
     g = xp.reshape(g, (*patches.shape[:2], g.shape[-1]))
-    per_case = patches.mT @ g
+    per_case = backend.matmul(patches.mT, g)
     if not has_bias:
         return per_case
     return xp.concat([per_case, xp.sum(g, axis=1)[:, None, :]], axis=1)

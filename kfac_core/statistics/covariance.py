@@ -85,7 +85,7 @@ def lagged_moment(
                 [*earlier, parts[0][:last, :]],
             )
     pairs = zip(later, earlier, strict=True)
-    moment = _total([x.mT @ y for x, y in pairs]) / rows
+    moment = _total([backend.matmul(x.mT, y) for x, y in pairs]) / rows
     if not has_bias:
         return moment
     column = _total([backend.xp.sum(x, axis=0) for x in later]) / rows
@@ -131,7 +131,7 @@ def squared_moment(
     """
     count = sum(x.shape[0] for x, _ in towers)
     squares = [(x * x, g * g) for x, g in towers]
-    moment = _total([x.mT @ g for x, g in squares]) / count
+    moment = _total([backend.matmul(x.mT, g) for x, g in squares]) / count
     if not has_bias:
         return moment
     bias = mean_over(backend, [g for _, g in squares])
