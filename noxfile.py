@@ -89,6 +89,8 @@ def bench(session: nox.Session) -> None:
     """Measure each operation against the floor that its library sets."""
     install(session, "all")
     session.run("python", "benchmarks/factors.py", *session.posargs)
+    quick = ["--quick"] if "--quick" in session.posargs else []
+    session.run("python", "benchmarks/convolution.py", *quick)
     session.run("python", "benchmarks/threads.py")
 
 
