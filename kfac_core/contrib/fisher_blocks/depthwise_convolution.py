@@ -1,7 +1,7 @@
 """Blocks of depthwise convolutions, with the original's constructors."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from kfac_core import fisher_blocks as core
 from kfac_core.contrib.block_holder import KroneckerProductFB, LayerBlock
@@ -11,23 +11,10 @@ from kfac_core.statistics.convolution_geometry import Padding
 from kfac_core.typing import Params
 
 
-class DepthwiseConvDiagonalFB(LayerBlock):
-    """`kfac_core.DepthwiseConvDiagonalFB` as in the original's last version.
+class _DepthwiseBlock(LayerBlock):
+    """What both blocks are: the same arguments, a spec each."""
 
-    Args:
-        layer_collection: What the block belongs to; may be None.
-        params: The weights ``[rows, columns, in_channels, multiplier]``, or these and a
-            bias, which the original refuses: for their shapes.
-        strides: ``[1, rows, columns, 1]``.
-        padding: ``"SAME"`` or ``"VALID"``, or as in the spec.
-        rate: Dilation, ``[rows, columns]``.
-        data_format: None, ``"NHWC"`` or ``"NCHW"``.
-        **options: Fields of the spec.
-
-    Raises:
-        ShapeError: If the weights have not four axes, or there are not four strides or
-            two rates.
-    """
+    spec_type: ClassVar[type[core.FisherBlock[Any]]]
 
     def __init__(
         self,
@@ -43,11 +30,20 @@ class DepthwiseConvDiagonalFB(LayerBlock):
         name = type(self).__name__
         self._arguments = _fields(name, params, strides, padding, rate, data_format)
 
-    def _make_spec(self, *data: Any) -> core.DepthwiseConvDiagonalFB:
-        return core.DepthwiseConvDiagonalFB(**self._arguments, **self._options)
+    def _make_spec(self, *data: Any) -> core.FisherBlock[Any]:
+        return self.spec_type(**self._arguments, **self._options)
 
 
-class DepthwiseConvKFCBasicFB(KroneckerProductFB):
+class DepthwiseConvDiagonalFB(_DepthwiseBlock):
+    """`kfac_core.DepthwiseConvDiagonalFB` as in the original's last version.
+
+    Arguments and errors are those of `DepthwiseConvKFCBasicFB`.
+    """
+
+    spec_type = core.DepthwiseConvDiagonalFB
+
+
+class DepthwiseConvKFCBasicFB(_DepthwiseBlock, KroneckerProductFB):
     """`kfac_core.DepthwiseConvKFCBasicFB`, with the arguments of the original's.
 
     Args:
@@ -65,22 +61,7 @@ class DepthwiseConvKFCBasicFB(KroneckerProductFB):
             two rates.
     """
 
-    def __init__(
-        self,
-        layer_collection: Any,
-        params: Params,
-        strides: Sequence[int],
-        padding: Padding,
-        rate: Sequence[int] | None = None,
-        data_format: str | None = None,
-        **options: Any,
-    ) -> None:
-        super().__init__(layer_collection, **options)
-        name = type(self).__name__
-        self._arguments = _fields(name, params, strides, padding, rate, data_format)
-
-    def _make_spec(self, *data: Any) -> core.DepthwiseConvKFCBasicFB:
-        return core.DepthwiseConvKFCBasicFB(**self._arguments, **self._options)
+    spec_type = core.DepthwiseConvKFCBasicFB
 
 
 def _fields(

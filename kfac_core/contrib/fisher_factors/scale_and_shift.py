@@ -1,14 +1,40 @@
 """Factors of layers that scale and shift, with the original's constructors."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 from kfac_core import fisher_factors as core
-from kfac_core.contrib.factor_holder import DenseSquareMatrixFactor, DiagonalFactor
+from kfac_core.contrib.factor_holder import (
+    DenseSquareMatrixFactor,
+    DiagonalFactor,
+    FisherFactor,
+)
 from kfac_core.contrib.forms import SourceList, TowerList, sources_of, towers_of
 
 
-class ScaleAndShiftFullFactor(DenseSquareMatrixFactor):
+class _ScaleAndShiftFactor(FisherFactor):
+    """What both factors are: the same arguments, a spec each."""
+
+    forms = (towers_of, sources_of)
+    spec_type: ClassVar[type[core.FisherFactor]]
+
+    def __init__(
+        self,
+        inputs: TowerList,
+        outputs_grads: SourceList,
+        broadcast_dims_scale: Sequence[int],
+        broadcast_dims_shift: Sequence[int] | None = None,
+        has_shift: bool = True,
+        **options: Any,
+    ) -> None:
+        data = self._arrange(inputs, outputs_grads)
+        fields = fields_of(
+            data[0], data[1], broadcast_dims_scale, broadcast_dims_shift, has_shift
+        )
+        super().__init__(self.spec_type(**fields, **options), data, like=data[1][0][0])
+
+
+class ScaleAndShiftFullFactor(_ScaleAndShiftFactor, DenseSquareMatrixFactor):
     """`kfac_core.ScaleAndShiftFullFactor` as in the original's last version.
 
     Args:
@@ -20,54 +46,16 @@ class ScaleAndShiftFullFactor(DenseSquareMatrixFactor):
         **options: Fields of the spec.
     """
 
-    forms = (towers_of, sources_of)
-
-    def __init__(
-        self,
-        inputs: TowerList,
-        outputs_grads: SourceList,
-        broadcast_dims_scale: Sequence[int],
-        broadcast_dims_shift: Sequence[int] | None = None,
-        has_shift: bool = True,
-        **options: Any,
-    ) -> None:
-        data = self._arrange(inputs, outputs_grads)
-        fields = fields_of(
-            data[0], data[1], broadcast_dims_scale, broadcast_dims_shift, has_shift
-        )
-        spec = core.ScaleAndShiftFullFactor(**fields, **options)
-        super().__init__(spec, data, like=data[1][0][0])
+    spec_type = core.ScaleAndShiftFullFactor
 
 
-class ScaleAndShiftDiagonalFactor(DiagonalFactor):
+class ScaleAndShiftDiagonalFactor(_ScaleAndShiftFactor, DiagonalFactor):
     """`kfac_core.ScaleAndShiftDiagonalFactor` as in the original's last version.
 
-    Args:
-        inputs: List over towers of ``[batch, ...]``.
-        outputs_grads: List over sources of lists over towers of ``[batch, ...]``.
-        broadcast_dims_scale: Axes in which the scale is broadcast; the batch is 0.
-        broadcast_dims_shift: Axes in which the shift is.
-        has_shift: Whether there is a shift.
-        **options: Fields of the spec.
+    Arguments are those of `ScaleAndShiftFullFactor`.
     """
 
-    forms = (towers_of, sources_of)
-
-    def __init__(
-        self,
-        inputs: TowerList,
-        outputs_grads: SourceList,
-        broadcast_dims_scale: Sequence[int],
-        broadcast_dims_shift: Sequence[int] | None = None,
-        has_shift: bool = True,
-        **options: Any,
-    ) -> None:
-        data = self._arrange(inputs, outputs_grads)
-        fields = fields_of(
-            data[0], data[1], broadcast_dims_scale, broadcast_dims_shift, has_shift
-        )
-        spec = core.ScaleAndShiftDiagonalFactor(**fields, **options)
-        super().__init__(spec, data, like=data[1][0][0])
+    spec_type = core.ScaleAndShiftDiagonalFactor
 
 
 def fields_of(
