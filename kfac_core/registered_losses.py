@@ -14,6 +14,7 @@ from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg import named
 from kfac_core.linearization import Linearization, NamedLossInputs
 from kfac_core.loss_functions import LossFunction
+from kfac_core.loss_functions.positions import arrays_of, like_inputs
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array, LossInputs, Scalar
 
@@ -137,7 +138,7 @@ def half_gradient(at: LossAt, targets: Array) -> LossInputs:
     """
     root = None
     if at.mask is not None:
-        first = at.inputs[0] if isinstance(at.inputs, tuple) else at.inputs
+        first = arrays_of(at.inputs)[0]
         backend = backend_of(at.mask, first)
         dtype = statistics_dtype(backend, first, "inputs", at.name)
         root = backend.xp.sqrt(backend.xp.astype(at.mask, dtype))
@@ -161,6 +162,7 @@ def target(linearization: Linearization, at: LossAt) -> Array:
 
 def scaled(factor: Scalar, vector: LossInputs) -> LossInputs:
     """Return a vector at the inputs of a loss, times a number."""
-    if isinstance(vector, tuple):
-        return tuple(part * factor for part in vector)
-    return vector * factor
+    scaled_vector: LossInputs = like_inputs(
+        vector, [part * factor for part in arrays_of(vector)]
+    )
+    return scaled_vector

@@ -28,6 +28,7 @@ from kfac_core.arguments import check_shape
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linearization import Linearization, NamedLossInputs
+from kfac_core.loss_functions.positions import arrays_of, like_inputs
 from kfac_core.registered_losses import (
     LossAt,
     half_gradient,
@@ -165,7 +166,7 @@ def drawn(
             check_shape(noise[site], (num_samples, *shape), "noise", site)
         return noise
     given = linearization.loss_inputs
-    likes = {site: _first(given[site]) for site in shapes}
+    likes = {site: arrays_of(given[site])[0] for site in shapes}
     backend = backend_of(*likes.values())
     keys = backend.split(key, len(shapes))
     return {
@@ -228,10 +229,7 @@ def _inner_shape(at: LossAt, mode: EstimationMode) -> tuple[int, ...]:
 
 
 def _zeros_like(inputs: LossInputs) -> LossInputs:
-    if isinstance(inputs, tuple):
-        return tuple(backend_of(part).xp.zeros_like(part) for part in inputs)
-    return backend_of(inputs).xp.zeros_like(inputs)
-
-
-def _first(inputs: LossInputs) -> Array:
-    return inputs[0] if isinstance(inputs, tuple) else inputs
+    zeros: LossInputs = like_inputs(
+        inputs, [backend_of(part).xp.zeros_like(part) for part in arrays_of(inputs)]
+    )
+    return zeros
