@@ -8,10 +8,10 @@ under the name of the top-level package of its arrays' type. `kfac_core.testing`
 checks it. ``docs/writing_a_backend.md`` is the guide.
 """
 
-from collections.abc import Callable
-from typing import Any, Protocol, TypeVar, runtime_checkable
+from collections.abc import Callable, Sequence
+from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
-from kfac_core.typing import Array, Device, DType, Key, Namespace
+from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -57,6 +57,32 @@ class Backend(Protocol):
     def is_traced(self, x: Array) -> bool:
         """Say whether `x` has no value yet, being traced or mapped over."""
 
+    def in_precision(self, precision: Precision) -> Self:
+        """Return the backend whose `matmul`, `gram` and `syrk` have this precision.
+
+        Factorisations and what is solved with them are in full precision always.
+
+        Args:
+            precision: ``"highest"``: full; ``"default"``: what the library is set to,
+                such as TF32 on a GPU. The registered backend has the first.
+        """
+
+    def is_finite(self, x: Array) -> Array:
+        """Return 0-d: whether no entry of `x` is NaN or infinite."""
+
+    def axpby(self, a: Array, x: Array, b: Array, y: Array) -> Array:
+        """Return ``a * x + b * y``, for 0-d `a` and `b`, in as few passes as can be.
+
+        Args:
+            a: 0-d.
+            x: Of any shape.
+            b: 0-d.
+            y: Of the shape of `x`; all of the same dtype.
+        """
+
+    def damp(self, a: Array, damping: Array) -> Array:
+        """Return ``a + damping * I``, ``[n, n]``, for 0-d `damping`."""
+
     def matmul(self, a: Array, b: Array) -> Array:
         """Return ``a @ b`` in full precision, whatever the library's default is.
 
@@ -70,6 +96,23 @@ class Backend(Protocol):
 
         Args:
             a: ``[rows, n]``, at least float32.
+        """
+
+    def transposed(self, a: Array) -> Array:
+        """Return ``a.mT``, laid out as it is best multiplied by several matrices.
+
+        Args:
+            a: ``[rows, n]``.
+        """
+
+    def syrk(self, alpha: Array, a: Array, beta: Array, c: Array) -> Array:
+        """Return ``alpha * a.T @ a + beta * c``, as `gram` symmetric bit for bit.
+
+        Args:
+            alpha: 0-d.
+            a: ``[rows, n]``, at least float32.
+            beta: 0-d.
+            c: ``[n, n]``, symmetric bit for bit; all of the same dtype.
         """
 
     def eigh(self, a: Array) -> tuple[Array, Array]:
@@ -95,6 +138,26 @@ class Backend(Protocol):
     ) -> Array:
         """Solve ``L @ x = b``, or ``L.T @ x = b``, for lower `factor` ``L``."""
 
+    def chunk_bytes(self, x: Array) -> int | None:
+        """Return how many bytes to work on at once with parts of `x`; None: no parts.
+
+        Such as its caches hold; none where a trace would write out every part.
+        """
+
+    def sum_over(
+        self, function: Callable[[Array], Sequence[Array]], x: Array, size: int
+    ) -> list[Array]:
+        """Return the sums of what `function` returns for chunks of the first axis.
+
+        Under a trace a loop, if the library has one, so that only one chunk is held.
+
+        Args:
+            function: Returns as many arrays for every chunk, of the same shapes, though
+                one chunk may be shorter than the others. Called at least once.
+            x: ``[cases, ...]``, at least one case.
+            size: Cases in a chunk; which cases are in which is not said.
+        """
+
     def scatter_add(self, size: int, indices: Array, weights: Array) -> Array:
         """Return ``[size]``: at each index the sum of the weights given to it.
 
@@ -116,6 +179,22 @@ class Backend(Protocol):
             condition: 0-d boolean array.
             then: Returns nested tuples and dictionaries of arrays.
             otherwise: Returns the same structure, shapes and dtypes.
+        """
+
+    def vmap(self, function: Callable[..., T], *stacks: Any) -> T:
+        """Return `function` of each member of stacks, its results stacked.
+
+        Args:
+            function: Of nested tuples of arrays; returns such.
+            stacks: Nested tuples of arrays, all with a leading axis of the same length,
+                at least one.
+        """
+
+    def batches(self, x: Array) -> bool:
+        """Say whether matrices like `x` are factorised faster as a stack than in turn.
+
+        A library that computes one small matrix at a time on an accelerator waits more
+        than it computes.
         """
 
     def stop_gradient(self, x: Array) -> Array:

@@ -11,6 +11,8 @@ initial value counts as a sample of weight one: with sample weights ``1 - d`` th
 total weight stays one, and this is the exponential average of the 2017 original.
 """
 
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from kfac_core.arguments import as_scalar
@@ -32,24 +34,43 @@ class MovingAverage(NamedTuple):
     weight: Array
 
 
+class Sample(ABC):
+    """A sample that is cheaper to add to a sum than to compute by itself."""
+
+    @abstractmethod
+    def added(
+        self, backend: Backend, weight: Array, decay: Array, total: Array
+    ) -> Array:
+        """Return ``weight * sample + decay * total``."""
+
+
 def fold(
-    average: MovingAverage, sample: Array, decay: Array, weight: Array
+    backend: Backend,
+    average: MovingAverage,
+    samples: Sequence[Array | Sample],
+    decay: Array,
+    weight: Array,
 ) -> MovingAverage:
     """Return the average with one more sample.
 
     Args:
+        backend: Backend of the arrays.
         average: The average so far, left as it is.
-        sample: The new sample.
+        samples: Terms of the new sample, at least one.
         decay: 0-d, in [0, 1]: what the weights so far are multiplied by.
         weight: 0-d, not negative: the weight of the sample.
 
     Returns:
         The new average.
     """
-    return MovingAverage(
-        total=average.total * decay + sample * weight,
-        weight=average.weight * decay + weight,
-    )
+    total = average.total
+    for k, sample in enumerate(samples):
+        factor = backend.xp.ones_like(decay) if k else decay
+        if isinstance(sample, Sample):
+            total = sample.added(backend, weight, factor, total)
+        else:
+            total = backend.axpby(factor, total, weight, sample)
+    return MovingAverage(total, average.weight * decay + weight)
 
 
 def weights_of(
@@ -105,5 +126,7 @@ def value(backend: Backend, average: MovingAverage, layer: str) -> Array:
             " call update_cov (a block: update_covs) first"
         )
         raise NotComputedError(msg)
+    if not backend.is_traced(started):
+        return average.total / average.weight
     one = xp.ones_like(average.weight)
     return average.total / xp.where(started, average.weight, one)

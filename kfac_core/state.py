@@ -4,7 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from kfac_core.backend import Backend
-from kfac_core.typing import Array
+from kfac_core.typing import Array, DType
 
 T = TypeVar("T")
 
@@ -49,15 +49,42 @@ def all_finite(backend: Backend, state: Any, like: Array) -> Array:
     Returns:
         0-d boolean array.
     """
+    ok = None
+    for part in _leaves(state):
+        finite = backend.is_finite(part)
+        ok = finite if ok is None else ok & finite
+    return backend.xp.ones_like(like) if ok is None else ok
+
+
+def _leaves(state: Any) -> list[Array]:
+    """Return the arrays of nested tuples and dictionaries."""
     if isinstance(state, dict):
         state = tuple(state.values())
     if not isinstance(state, tuple):
-        finite: Array = backend.xp.all(backend.xp.isfinite(state))
-        return finite
-    ok = backend.xp.ones_like(like)
-    for part in state:
-        ok = ok & all_finite(backend, part, like)
-    return ok
+        return [state]
+    return [leaf for part in state for leaf in _leaves(part)]
+
+
+def cast_floats(backend: Backend, state: Any, dtype: DType) -> Any:
+    """Return a state with all its floating-point numbers in one dtype.
+
+    Args:
+        backend: Backend of the arrays.
+        state: Nested tuples and dictionaries of arrays.
+        dtype: A real floating-point dtype.
+
+    Returns:
+        The same structure; an array that has the dtype already is not copied.
+    """
+    xp = backend.xp
+    if isinstance(state, dict):
+        return {k: cast_floats(backend, part, dtype) for k, part in state.items()}
+    if isinstance(state, tuple):
+        parts = [cast_floats(backend, part, dtype) for part in state]
+        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
+    if state.dtype == dtype or not xp.isdtype(state.dtype, "real floating"):
+        return state
+    return xp.astype(state, dtype)
 
 
 def is_known_false(backend: Backend, condition: Array) -> bool:

@@ -104,3 +104,6 @@ Dampings: TypeAlias = Scalar | Mapping[DampingId, Scalar]
 
 DTypeName: TypeAlias = Literal["float32", "float64"]
 """A dtype of statistics, named without a library."""
+
+Precision: TypeAlias = Literal["highest", "default"]
+"""Precision of products: full, or what the library is set to."""

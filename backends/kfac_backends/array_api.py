@@ -2,18 +2,20 @@
 
 import functools
 import itertools
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from kfac_core.typing import Array, Device, DType, Key, Namespace
+from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 LARGE = 256
 """Size from which a Gram matrix is computed in panels: below it that costs as much."""
+CHUNK_BYTES = 2**23
+"""Bytes of a chunk of arrays that are worked on at once."""
 
 
 class ArrayAPIBackend:
@@ -49,10 +51,32 @@ class ArrayAPIBackend:
         """Say that `x` has a value: the standard knows no tracing."""
         return False
 
+    def in_precision(self, precision: Precision) -> Self:
+        """Return the backend itself: the standard knows one precision."""
+        return self
+
+    def is_finite(self, x: Array) -> Array:
+        """Ask every entry."""
+        finite: Array = self.xp.all(self.xp.isfinite(x))
+        return finite
+
+    def axpby(self, a: Array, x: Array, b: Array, y: Array) -> Array:
+        """Return ``a * x + b * y``, which a compiler makes one pass."""
+        return x * a + y * b
+
+    def damp(self, a: Array, damping: Array) -> Array:
+        """Return ``a + damping * I``."""
+        return a + damping * self._eye(a)
+
     def matmul(self, a: Array, b: Array) -> Array:
         """Return ``a @ b``: the standard knows no other precision."""
         product: Array = self.xp.matmul(a, b)
         return product
+
+    def transposed(self, a: Array) -> Array:
+        """Return ``a.mT``, in the standard a view or a copy."""
+        view: Array = a.mT
+        return view
 
     def gram(self, a: Array) -> Array:
         """Return ``a.T @ a``; of a large one, all but what mirrors the rest."""
@@ -73,6 +97,10 @@ class ArrayAPIBackend:
             bands.append(xp.concat([*mirrored, own, later], axis=-1))
         whole: Array = xp.concat(bands, axis=-2)
         return whole
+
+    def syrk(self, alpha: Array, a: Array, beta: Array, c: Array) -> Array:
+        """Return the sum of the Gram matrix and `c`."""
+        return self.axpby(beta, c, alpha, self.gram(a))
 
     def eigh(self, a: Array) -> tuple[Array, Array]:
         """Return eigenvalues and eigenvectors; NaN for what is not finite."""
@@ -113,6 +141,22 @@ class ArrayAPIBackend:
         solution: Array = self.xp.linalg.solve(factor.mT if transpose else factor, b)
         return solution
 
+    def chunk_bytes(self, x: Array) -> int | None:
+        """Return what caches hold; nothing under a trace, which has no loops here."""
+        return None if self.is_traced(x) else CHUNK_BYTES
+
+    def sum_over(
+        self, function: Callable[[Array], Sequence[Array]], x: Array, size: int
+    ) -> list[Array]:
+        """Take one chunk after the other."""
+        cases = x.shape[0]
+        total: list[Array] = []
+        for start in range(0, cases, size):
+            parts = function(x[start : min(start + size, cases), ...])
+            pairs = zip(total, parts, strict=True)
+            total = [known + part for known, part in pairs] if total else [*parts]
+        return total
+
     def scatter_add(self, size: int, indices: Array, weights: Array) -> Array:
         """Compare every index with every place: slow, exact, in the standard."""
         xp = self.xp
@@ -129,6 +173,22 @@ class ArrayAPIBackend:
     ) -> T:
         """Ask the condition for its value."""
         return then() if bool(condition) else otherwise()
+
+    def vmap(self, function: Callable[..., T], *stacks: Any) -> T:
+        """Go through the members one after the other."""
+        first = stacks[0]
+        while isinstance(first, tuple):
+            first = first[0]
+        parts = [
+            function(*(_mapped(lambda x, i=i: x[i, ...], stack) for stack in stacks))
+            for i in range(first.shape[0])
+        ]
+        stacked: T = _mapped(lambda *same: self.xp.stack(list(same)), *parts)
+        return stacked
+
+    def batches(self, x: Array) -> bool:
+        """Say no: the standard promises nothing of the speed of stacks."""
+        return False
 
     def stop_gradient(self, x: Array) -> Array:
         """Return `x`: the standard knows no differentiation."""
@@ -187,6 +247,16 @@ class ArrayAPIBackend:
     def _drawn(self, values: Any, dtype: DType, device: Device) -> Array:
         drawn: Array = self.xp.astype(self.from_numpy(values, device), dtype)
         return drawn
+
+
+def _mapped(function: Callable[..., Any], *trees: Any) -> Any:
+    """Return a function of the arrays in the same places of nested tuples."""
+    first = trees[0]
+    if not isinstance(first, tuple):
+        return function(*trees)
+    fields = [_mapped(function, *same) for same in zip(*trees, strict=True)]
+    # NamedTuples are made from positional fields, tuples from one iterable.
+    return type(first)(*fields) if hasattr(first, "_fields") else tuple(fields)
 
 
 # A failed factorisation is a ValueError in NumPy's error and a RuntimeError in others.

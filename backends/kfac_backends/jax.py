@@ -5,8 +5,8 @@ user's ``jax_enable_x64`` and never sets it: where float64 is asked for and not
 enabled, it says so rather than return float32.
 """
 
-from collections.abc import Callable
-from typing import Any, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Any, Self, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,14 +15,26 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from kfac_backends.array_api import ArrayAPIBackend
-from kfac_backends.jax_inverse import inverse_from_cholesky, matmul
-from kfac_core.typing import Array, Device, DType, Key
+from kfac_backends.jax_chunks import sum_in_loop
+from kfac_backends.jax_inverse import (
+    cholesky_in_panels,
+    inverse_from_cholesky,
+    matmul,
+)
+from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 MUCH = 2**30
 """Multiplications from which panels of a Gram matrix pay outside of a trace."""
+NARROWEST, NARROW = 32, 128
+"""Columns of rows that are transposed before their product, at twice its speed.
+
+Of fewer the product of transposed rows has lost digits, wider ones gain nothing.
+"""
+SOME_BYTES, MANY_BYTES = 2**24, 2**28
+"""Bytes of all copies of a chunk, on the CPU and on accelerators."""
 
 
 class JAXBackend(ArrayAPIBackend):
@@ -30,6 +42,15 @@ class JAXBackend(ArrayAPIBackend):
 
     # XLA's products of narrow panels are slow on the CPU.
     panels = 3
+
+    def __init__(self, xp: Namespace, name: str, precision: Precision) -> None:
+        super().__init__(xp, name)
+        self.precision = precision
+
+    def in_precision(self, precision: Precision) -> Self:
+        """Return the backend whose products ask for `precision`."""
+        chosen: Any = _OF_PRECISION[precision]
+        return chosen  # type: ignore[no-any-return]
 
     def check(self, x: Any) -> None:
         """Refuse random keys and whatever else of JAX holds no numbers."""
@@ -60,18 +81,26 @@ class JAXBackend(ArrayAPIBackend):
 
     def matmul(self, a: Any, b: Any) -> Array:
         """Return ``a @ b`` without TF32 or bfloat16 inside."""
+        if self.precision == "default":
+            product: Array = jnp.matmul(a, b)
+            return product
         return matmul(a, b)
+
+    def transposed(self, a: Any) -> Array:
+        """Return ``a.mT``; traced for the CPU, as an array of its own."""
+        if not self._is_traced_for_cpu(a) or a.shape[-1] < NARROWEST:
+            view: Array = a.mT
+            return view
+        # XLA would transpose within each product, at half of its speed.
+        whole: Array = jax.lax.optimization_barrier(a.mT)
+        return whole
 
     def gram(self, a: Any) -> Array:
         """Return ``a.T @ a`` without TF32 or bfloat16 inside."""
-        if (
-            self.is_traced(a)
-            and a.dtype == "float64"
-            and jax.default_backend() == "cpu"
+        if self._is_traced_for_cpu(a) and (
+            a.dtype == "float64" or a.shape[-1] <= NARROW
         ):
-            # XLA would transpose within the product, at half of its speed.
-            transposed = jax.lax.optimization_barrier(a.mT)
-            return self._symmetric(self.matmul(transposed, a))
+            return self._symmetric(self.matmul(self.transposed(a), a))
         return super().gram(a)
 
     def eigh(self, a: Any) -> tuple[Array, Array]:
@@ -88,7 +117,10 @@ class JAXBackend(ArrayAPIBackend):
 
     def cholesky(self, a: Any) -> Array:
         """Return the lower factor, NaN throughout where there is none."""
-        factor = jnp.linalg.cholesky(a, symmetrize_input=False)
+        if jax.default_backend() == "cpu":
+            factor = cholesky_in_panels(a)
+        else:
+            factor = jnp.linalg.cholesky(a, symmetrize_input=False)
         diagonal = jnp.diagonal(factor, axis1=-2, axis2=-1)
         ok = jnp.isfinite(diagonal).all(-1)[..., None, None]
         whole: Array = jnp.where(ok, factor, jnp.nan)
@@ -113,6 +145,23 @@ class JAXBackend(ArrayAPIBackend):
         )
         return solution
 
+    def chunk_bytes(self, x: Any) -> int | None:
+        """Return what caches and memory hold; on an accelerator, what keeps it busy."""
+        if jax.default_backend() != "cpu":
+            return MANY_BYTES
+        if not self.is_traced(x):
+            return super().chunk_bytes(x)
+        # Little beside the inputs, as what is compiled holds all that it copies.
+        return min(SOME_BYTES, int(x.size * x.dtype.itemsize * 2.75))
+
+    def sum_over(
+        self, function: Callable[[Any], Sequence[Array]], x: Any, size: int
+    ) -> list[Array]:
+        """Traced, take the chunks in a loop that is compiled once."""
+        if self.is_traced(x):
+            return sum_in_loop(function, x, size)
+        return super().sum_over(function, x, size)
+
     def scatter_add(self, size: int, indices: Any, weights: Any) -> Array:
         """Add by index; what lies beyond `size` is dropped."""
         zeros = jnp.zeros(size, weights.dtype, device=self.creation_device(weights))
@@ -127,6 +176,21 @@ class JAXBackend(ArrayAPIBackend):
             return super().cond(condition, then, otherwise)
         chosen: T = jax.lax.cond(condition, then, otherwise)
         return chosen
+
+    def vmap(self, function: Callable[..., T], *stacks: Any) -> T:
+        """Map by `jax.vmap`; on the CPU by a loop, which a trace holds once."""
+        if jax.default_backend() != "cpu":
+            mapped: T = jax.vmap(function)(*stacks)
+            return mapped
+        if not any(map(self.is_traced, jax.tree.leaves(stacks))):
+            return super().vmap(function, *stacks)
+        looped: T = jax.lax.map(lambda members: function(*members), stacks)
+        return looped
+
+    def batches(self, x: Any) -> bool:
+        """Say yes on accelerators alone."""
+        accelerated: bool = jax.default_backend() != "cpu"
+        return accelerated
 
     def stop_gradient(self, x: Any) -> Array:
         """Return `x` as a constant of differentiation."""
@@ -170,6 +234,9 @@ class JAXBackend(ArrayAPIBackend):
         compiled: F = jax.jit(function)
         return compiled
 
+    def _is_traced_for_cpu(self, x: Any) -> bool:
+        return self.is_traced(x) and jax.default_backend() == "cpu"
+
     def _is_large(self, a: Any) -> bool:
         # Outside of a trace, each slice is an operation that has to pay.
         work = a.shape[-2] * a.shape[-1] ** 2
@@ -192,4 +259,9 @@ def _put(x: Any, device: Device) -> Array:
     return placed
 
 
-backend = JAXBackend(jnp, "jax")
+backend = JAXBackend(jnp, "jax", "highest")
+
+_OF_PRECISION = {
+    "highest": backend,
+    "default": JAXBackend(jnp, "jax", "default"),
+}

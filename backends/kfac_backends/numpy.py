@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from kfac_backends.array_api import ArrayAPIBackend
+from kfac_backends.numpy_triangles import gram_in_bands, mirrored
 from kfac_core.typing import Array, Device, DType, Key
 
 SMALL = 128
@@ -46,13 +47,47 @@ class NumPyBackend(ArrayAPIBackend):
         """Return nothing: there is one device."""
         return None
 
+    def is_finite(self, x: Any) -> Array:
+        """Ask every entry."""
+        finite: Array = np.isfinite(x).all()
+        return finite
+
+    def axpby(self, a: Any, x: Any, b: Any, y: Any) -> Array:
+        """Return ``a * x + b * y`` in one new array, the second term in parts."""
+        total: Any = x * a
+        if x.size <= _PART:
+            summed: Array = total + y * b
+            return summed
+        # Fresh memory costs more than the arithmetic: a part that fits a cache has it.
+        step = max(1, _PART * len(x) // x.size)
+        for k in range(0, len(x), step):
+            total[k : k + step] += y[k : k + step] * b
+        whole: Array = total
+        return whole
+
+    def damp(self, a: Any, damping: Any) -> Array:
+        """Copy, and add to the diagonal of the copy."""
+        damped: Any = np.array(a, order="C")
+        damped.reshape(-1)[:: len(a) + 1] += damping
+        whole: Array = damped
+        return whole
+
     def gram(self, a: Any) -> Array:
-        """Return ``a.T @ a`` by SYRK, which fills one triangle and mirrors it."""
+        """Return ``a.T @ a`` by SYRK, of a large one in bands."""
         # Of other strides NumPy would make two copies, and not see them to be one.
         rows = a if a.flags.forc else np.ascontiguousarray(a)
+        if self._is_large(rows):
+            return gram_in_bands(rows)
         product = rows.T @ rows
         # One row or one column is no SYRK, and need not round alike on both sides.
         return product if min(rows.shape) > 1 else self._symmetric(product)
+
+    def syrk(self, alpha: Any, a: Any, beta: Any, c: Any) -> Array:
+        """Return the sum of the Gram matrix and `c`, added while it is in the cache."""
+        if not self._is_large(a):
+            return super().syrk(alpha, a, beta, c)
+        rows = a if a.flags.forc else np.ascontiguousarray(a)
+        return gram_in_bands(rows, alpha, beta, c)
 
     def eigh(self, a: Any) -> tuple[Array, Array]:
         """Return the eigendecomposition by divide and conquer."""
@@ -95,7 +130,7 @@ class NumPyBackend(ArrayAPIBackend):
         inverse, info = potri(upper, lower=False)
         if info != 0:
             return self._nan(factor)
-        return _mirrored(inverse.T)
+        return mirrored(inverse.T)
 
     def solve_triangular(
         self, factor: Any, b: Any, *, transpose: bool = False
@@ -139,18 +174,7 @@ class NumPyBackend(ArrayAPIBackend):
         return copied
 
 
-def _mirrored(owned: Any) -> Array:
-    """Write the lower triangle over the upper one, in blocks that fit a cache."""
-    n = len(owned)
-    for i in range(0, n, _BLOCK):
-        j = min(i + _BLOCK, n)
-        corner = np.tril(owned[i:j, i:j])
-        owned[i:j, i:j] = corner + np.tril(corner, -1).T
-        owned[i:j, j:] = owned[j:, i:j].T
-    mirrored: Array = owned
-    return mirrored
-
-
-_BLOCK = 64
+_PART = 2**16
+"""Entries whose temporary array is reused from a cache."""
 
 backend = NumPyBackend(np, "numpy")

@@ -10,28 +10,44 @@ own memory.
 """
 
 import contextlib
-from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from collections.abc import Callable
+from typing import Any, Self, TypeVar
 
 import array_api_compat.torch
 import numpy as np
 import torch
 from torch._subclasses.fake_tensor import FakeTensor
 from torch.autograd import forward_ad
-from torch.utils._pytree import tree_map
+from torch.utils._pytree import tree_leaves, tree_map
 
 from kfac_backends.array_api import ArrayAPIBackend
 from kfac_backends.numpy import backend as on_host
-from kfac_core.typing import Array, Device, DType, Key
+from kfac_backends.torch_precision import no_autocast, no_tf32
+from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
+
+PART = 2**16
+"""Entries from which what is added in place is so much less memory that it pays."""
+
+BATCHED = 64
+"""Largest matrices that the CPU factorises faster as a stack: small overheads count."""
 
 
 class TorchBackend(ArrayAPIBackend):
     """LAPACK, MAGMA and cuSOLVER, as `torch.linalg` chooses."""
 
     array_types = (torch.Tensor, torch.nn.Parameter)
+
+    def __init__(self, xp: Namespace, name: str, precision: Precision) -> None:
+        super().__init__(xp, name)
+        self.precision = precision
+
+    def in_precision(self, precision: Precision) -> Self:
+        """Return the backend that leaves, or does not leave, TF32 to the caller."""
+        chosen: Any = _OF_PRECISION[precision]
+        return chosen  # type: ignore[no-any-return]
 
     def check(self, x: Any) -> None:
         """Refuse sparse, quantized and other tensors without plain strides."""
@@ -56,12 +72,41 @@ class TorchBackend(ArrayAPIBackend):
             or torch._C._functorch.is_functorch_wrapped_tensor(x)
         )
 
+    def is_finite(self, x: Any) -> Array:
+        """Ask the largest entry: ``isfinite`` writes arrays of the size of `x`."""
+        if 0 in x.shape:
+            return super().is_finite(x)
+        # NaN is the largest, and not below infinity.
+        finite: Array = x.abs().amax() < torch.inf
+        return finite
+
+    def axpby(self, a: Any, x: Any, b: Any, y: Any) -> Array:
+        """Return ``a * x + b * y``, the second term of large ones added in place."""
+        if torch.compiler.is_compiling() or x.numel() <= PART:
+            summed: Array = torch.addcmul(x * a, y, b)
+            return summed
+        if not _are_plain(a, x, b, y):
+            return super().axpby(a, x, b, y)
+        total = torch.mul(x, a, out=_empty_like(x))
+        added: Array = total.addcmul_(y, b)
+        return added
+
+    def damp(self, a: Any, damping: Any) -> Array:
+        """Copy, and add to the diagonal of the copy."""
+        if not _are_plain(a, damping):
+            return super().damp(a, damping)
+        damped = _empty_like(a).copy_(a)
+        damped.diagonal().add_(damping)
+        whole: Array = damped
+        return whole
+
     def matmul(self, a: Any, b: Any) -> Array:
         """Return ``a @ b``, not lowered to bfloat16 or TF32 by the caller's settings.
 
         Under ``torch.compile`` as `gram`.
         """
-        with _no_autocast(a), _no_tf32(a):
+        in_full = self.precision == "highest"
+        with no_autocast(a), no_tf32(a) if in_full else contextlib.nullcontext():
             product: Array = a @ b
         return product
 
@@ -74,6 +119,12 @@ class TorchBackend(ArrayAPIBackend):
         if _is_for_numpy(a):
             return _by_numpy(on_host.gram, a)
         return super().gram(a)
+
+    def syrk(self, alpha: Any, a: Any, beta: Any, c: Any) -> Array:
+        """Return the sum of the Gram matrix and `c`."""
+        if _is_for_numpy(a) and self._is_large(a) and _are_plain(alpha, beta, c):
+            return _by_numpy(on_host.syrk, alpha, a, beta, c)
+        return super().syrk(alpha, a, beta, c)
 
     def eigh(self, a: Any) -> tuple[Array, Array]:
         """Return the eigendecomposition; NaN for what is not finite."""
@@ -109,7 +160,8 @@ class TorchBackend(ArrayAPIBackend):
         """Return the inverse by potri."""
         if _is_for_numpy(factor):
             return _by_numpy(on_host.cholesky_inverse, factor)
-        inverse: Any = torch.cholesky_inverse(factor)
+        # The transpose of C order is that of LAPACK: no copy to convert.
+        inverse: Any = torch.cholesky_inverse(factor.mT, upper=True)
         # On the CPU it is mirrored already.
         if inverse.device.type != "cpu":
             inverse = self._symmetric(inverse)
@@ -143,6 +195,20 @@ class TorchBackend(ArrayAPIBackend):
             lambda x, y: torch.where(condition, x, y), then(), otherwise()
         )
         return chosen
+
+    def vmap(self, function: Callable[..., T], *stacks: Any) -> T:
+        """Map by `torch.func.vmap`, where that is faster than one after the other."""
+        # A compiler writes the loop out.
+        if torch.compiler.is_compiling() or not all(
+            map(self.batches, tree_leaves(stacks))
+        ):
+            return super().vmap(function, *stacks)
+        mapped: T = torch.func.vmap(function)(*stacks)
+        return mapped
+
+    def batches(self, x: Any) -> bool:
+        """Say yes on accelerators, and where starting an operation costs the most."""
+        return not x.is_cpu or x.ndim < 2 or x.shape[-1] <= BATCHED
 
     def stop_gradient(self, x: Any) -> Array:
         """Detach."""
@@ -192,60 +258,46 @@ def _is_for_numpy(a: Any) -> bool:
     # several, each waits for the other's to come to rest.
     if torch.compiler.is_compiling() or torch.get_num_threads() > 1:
         return False
+    return a.is_cpu and a.dtype in _OF_NUMPY and a.ndim == 2 and _are_plain(a)
+
+
+def _are_plain(*tensors: Any) -> bool:
+    """Say whether nothing but this module will know what happens to the tensors."""
+    if torch.compiler.is_compiling():
+        return False
+    differentiates = torch.is_grad_enabled()
+    for x in tensors:
+        # Not one that a subclass or a transformation has a meaning for.
+        if type(x) not in TorchBackend.array_types or backend.is_traced(x):
+            return False
+        if differentiates and x.requires_grad:
+            return False
     return (
-        # Not one that a subclass, a mode or a transformation has a meaning for.
-        type(a) in TorchBackend.array_types
-        and not backend.is_traced(a)
-        and not torch._C._len_torch_dispatch_stack()
+        not torch._C._len_torch_dispatch_stack()
         and not torch.jit.is_tracing()
-        and not (a.requires_grad and torch.is_grad_enabled())
         and forward_ad._current_level < 0
-        and a.device.type == "cpu"
-        and a.dtype in (torch.float32, torch.float64)
-        and a.ndim == 2
     )
 
 
-def _by_numpy(function: Callable[[Any], Any], a: Any) -> Array:
-    """Return a function of the memory of `a`, which is not copied."""
-    result: Array = torch.from_numpy(function(a.numpy(force=True)))
+def _empty_like(x: Any) -> Any:
+    """Return a tensor in C order to write to."""
+    if x.is_cpu and x.dtype in _OF_NUMPY:
+        # NumPy asks the system for large pages: a quarter of the time for fresh memory.
+        return torch.from_numpy(np.empty(tuple(x.shape), _OF_NUMPY[x.dtype]))
+    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
+
+
+_OF_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
+
+
+def _by_numpy(function: Callable[..., Any], *arrays: Any) -> Array:
+    """Return a function of the memory of tensors, which is not copied."""
+    values = (x.numpy(force=True) for x in arrays)
+    result: Array = torch.from_numpy(function(*values))
     return result
 
 
 _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
-
-
-def _no_autocast(a: Any) -> contextlib.AbstractContextManager[Any]:
-    """Return a context in which products keep the precision of `a`."""
-    kind = a.device.type
-    if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
-        context: contextlib.AbstractContextManager[Any] = torch.autocast(
-            kind, enabled=False
-        )
-        return context
-    return contextlib.nullcontext()
-
-
-@contextlib.contextmanager
-def _tf32_disabled() -> Iterator[None]:
-    settings = torch.backends.cuda.matmul
-    # PyTorch before 2.9 has the switch alone; since then, reading the switch is an
-    # error where the user chose by name.
-    by_name = hasattr(settings, "fp32_precision")
-    name, off = ("fp32_precision", "ieee") if by_name else ("allow_tf32", False)
-    saved = getattr(settings, name)
-    setattr(settings, name, off)
-    try:
-        yield
-    finally:
-        setattr(settings, name, saved)
-
-
-def _no_tf32(a: Any) -> contextlib.AbstractContextManager[Any]:
-    """Return a context in which products of float32 on CUDA are of float32."""
-    if a.is_cuda and a.dtype == torch.float32 and not torch.compiler.is_compiling():
-        return _tf32_disabled()
-    return contextlib.nullcontext()
 
 
 def _device_of(key: Key, device: Device) -> Device:
@@ -262,4 +314,9 @@ def _device_of(key: Key, device: Device) -> Device:
     return key.device if device is None else device
 
 
-backend = TorchBackend(array_api_compat.torch, "torch")
+backend = TorchBackend(array_api_compat.torch, "torch", "highest")
+
+_OF_PRECISION = {
+    "highest": backend,
+    "default": TorchBackend(array_api_compat.torch, "torch", "default"),
+}

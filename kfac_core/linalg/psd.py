@@ -36,15 +36,12 @@ def trace(backend: Backend, matrix: Array) -> Array:
 
 def is_finite(backend: Backend, x: Array) -> Array:
     """Return 0-d: whether no entry is NaN or infinite."""
-    return backend.xp.all(backend.xp.isfinite(x))
+    return backend.is_finite(x)
 
 
 def damp(backend: Backend, matrix: Array, damping: Array) -> Array:
     """Return ``matrix + damping * I``, ``[n, n]``."""
-    eye = backend.xp.eye(
-        matrix.shape[-1], dtype=matrix.dtype, device=backend.creation_device(matrix)
-    )
-    return matrix + damping * eye
+    return backend.damp(matrix, damping)
 
 
 def cholesky(backend: Backend, matrix: Array, damping: Array) -> Array:

@@ -67,19 +67,23 @@ def option1_quants(
     Returns:
         The quantities; not a number where `root` is not.
     """
-    psi, vectors = backend.eigh(root @ ((lagged + lagged.mT) / 2) @ root)
+    product = backend.matmul
+    symmetric = (lagged + lagged.mT) / 2
+    psi, vectors = backend.eigh(product(product(root, symmetric), root))
     if absolute_eigenvalues:
         psi = backend.xp.abs(psi)
-    return Option1Quants(root @ vectors, psi)
+    return Option1Quants(product(root, vectors), psi)
 
 
 def option2_quants(backend: Backend, root: Array, lagged: Array) -> Option2Quants:
     """Return what option 2 needs; as `option1_quants`."""
-    half = root @ lagged
+    product = backend.matmul
+    half = product(root, lagged)
     # The left singular vectors are not needed, and the squares are.
-    mu, vectors = backend.eigh(backend.gram(half @ root))
+    mu, vectors = backend.eigh(backend.gram(product(half, root)))
     # Rounding leaves the bounds; NaN stays.
-    return Option2Quants(half.mT @ root, root @ vectors, backend.xp.clip(mu, 0.0, 1.0))
+    bounded = backend.xp.clip(mu, 0.0, 1.0)
+    return Option2Quants(product(half.mT, root), product(root, vectors), bounded)
 
 
 def lag_sum(backend: Backend, x: Array, uses: Array) -> Array:
@@ -155,7 +159,7 @@ def option1_matrix(
     sides = []
     for root, psi in (inputs, outputs):
         values, vectors = backend.eigh((psi + psi.mT) / 2)
-        sides.append((values, root @ vectors))
+        sides.append((values, backend.matmul(root, vectors)))
     (psi_a, a), (psi_g, g) = sides
     x = backend.xp.clip(psi_a[:, None] * psi_g[None, :], -1.0, 1.0)
     weights = backend.xp.reshape(lag_sum(backend, x, uses), (1, -1))
@@ -174,7 +178,8 @@ def option2_matrix(
     device = backend.creation_device(psi)
     eye = backend.xp.eye(psi.shape[0], dtype=psi.dtype, device=device)
     # The powers of Psi from the first on, summed.
-    lags = root @ backend.xp.linalg.solve(eye - psi, psi) @ root
+    later = backend.xp.linalg.solve(eye - psi, psi)
+    lags = backend.matmul(backend.matmul(root, later), root)
     block: Array = uses * (backend.gram(root) + (lags + lags.mT))
     return block
 
@@ -201,10 +206,11 @@ def root_and_psi(
     known = values > noise
     safe = xp.where(known, values, xp.ones_like(values))
     power = xp.where(known, safe**-0.5, xp.zeros_like(values))
-    inverse_root = (eigen.vectors * power[None, :]) @ eigen.vectors.mT
+    product = backend.matmul
+    inverse_root = product(eigen.vectors * power[None, :], eigen.vectors.mT)
     zero = backend.xp.zeros_like(power[0])
     root = psd.eigen_power(backend, eigen, zero, 0.5)
-    return root, inverse_root @ lagged @ inverse_root
+    return root, product(product(inverse_root, lagged), inverse_root)
 
 
 def _nested(x: Array, divisors: Iterable[int]) -> Array:

@@ -60,3 +60,20 @@ def stacked(backend: Backend, parts: Sequence[Any]) -> Any:
     fields = [stacked(backend, same) for same in zip(*parts, strict=True)]
     # NamedTuples are made from positional fields, tuples from one iterable.
     return type(first)(*fields) if hasattr(first, "_fields") else tuple(fields)
+
+
+def unstacked(stack: Any, count: int) -> list[Any]:
+    """Return the members of nested tuples of stacks: `stacked`, undone.
+
+    Args:
+        stack: Nested tuples of arrays with a leading axis.
+        count: Its length.
+
+    Returns:
+        For each place of it, the same structure.
+    """
+    if not isinstance(stack, tuple):
+        return [stack[i, ...] for i in range(count)]
+    fields = [unstacked(field, count) for field in stack]
+    make = type(stack) if hasattr(stack, "_fields") else lambda *parts: parts
+    return [make(*(field[i] for field in fields)) for i in range(count)]

@@ -8,8 +8,10 @@ matrix: with rows ``X`` ``[N, n]``,
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from kfac_core.backend import Backend
+from kfac_core.moving_average import Sample
 from kfac_core.typing import Array
 
 
@@ -40,6 +42,53 @@ def second_moment(
     if not has_bias:
         return moment
     return bordered(backend, moment, mean_over(backend, towers))
+
+
+@dataclass(frozen=True)
+class SecondMoment(Sample):
+    """The `second_moment`, to be added to a sum while it is computed.
+
+    Attributes:
+        towers: As in `second_moment`.
+        has_bias: As there.
+    """
+
+    towers: Sequence[Array]
+    has_bias: bool = False
+
+    def added(
+        self, backend: Backend, weight: Array, decay: Array, total: Array
+    ) -> Array:
+        """Return ``weight * second_moment + decay * total``.
+
+        Args:
+            backend: Backend of the arrays.
+            weight: 0-d.
+            decay: 0-d.
+            total: Of the moment's shape, symmetric bit for bit.
+
+        Returns:
+            The sum, symmetric bit for bit.
+        """
+        count, n = sum(rows.shape[0] for rows in self.towers), total.shape[-1]
+        towers = self.towers
+        if self.has_bias:
+            if count >= n:
+                moment = second_moment(backend, towers, has_bias=True)
+                return backend.axpby(decay, total, weight, moment)
+            # Of few rows a copy is less than the border of a wide matrix.
+            towers = [_with_ones(backend, rows) for rows in towers]
+        for k, rows in enumerate(towers):
+            factor = backend.xp.ones_like(decay) if k else decay
+            total = backend.syrk(weight / count, rows, factor, total)
+        return total
+
+
+def _with_ones(backend: Backend, rows: Array) -> Array:
+    """Return ``[rows, n + 1]``, each row with a one at its end."""
+    xp, device = backend.xp, backend.creation_device(rows)
+    ones = xp.ones((rows.shape[0], 1), dtype=rows.dtype, device=device)
+    return xp.concat([rows, ones], axis=1)
 
 
 def lagged_moment(

@@ -12,12 +12,27 @@ from kfac_core.testing.candidate import Candidate, require
 _ROWS = np.array([[1.0, 2.0, 0.0], [0.0, 1.0, -1.0], [3.0, 0.0, 1.0], [1.0, 1.0, 1.0]])
 _FACTOR = np.array([[2.0, 0.0, 0.0], [1.0, 3.0, 0.0], [-1.0, 0.5, 1.0]])
 _RIGHT = np.array([[1.0, 2.0], [-1.0, 0.0], [4.0, 1.0]])
+_NUMBER = np.array(0.5)
 _IDS = np.array([2, 0, 2, 1], dtype=np.int32)
 _WEIGHTS = np.array([1.0, 2.0, 3.0, 4.0])
 
 CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "matmul": (lambda backend, a, b: backend.matmul(a, b), (_FACTOR, _RIGHT)),
     "gram": (lambda backend, a: backend.gram(a), (_ROWS,)),
+    "axpby": (
+        lambda backend, x, y, a: backend.axpby(a, x, a, y),
+        (_FACTOR, _FACTOR.T, _NUMBER),
+    ),
+    "damp": (lambda backend, a, damping: backend.damp(a, damping), (_FACTOR, _NUMBER)),
+    "syrk": (
+        lambda backend, a, c, alpha: backend.syrk(alpha, a, alpha, c),
+        (_ROWS, _FACTOR @ _FACTOR.T, _NUMBER),
+    ),
+    "transposed": (lambda backend, a: backend.transposed(a), (_ROWS,)),
+    "sum_over": (
+        lambda backend, a: backend.sum_over(lambda x: [backend.gram(x)], a, 3)[0],
+        (_ROWS,),
+    ),
     "eigh": (lambda backend, a: backend.eigh(a), (_FACTOR @ _FACTOR.T,)),
     "cholesky": (lambda backend, a: backend.cholesky(a), (_FACTOR @ _FACTOR.T,)),
     "cholesky_solve": (
@@ -142,6 +157,29 @@ def cond_chooses(candidate: Candidate) -> None:
 
     backend.cond(candidate.array(np.asarray(True)), lambda: x, other)
     require(not asked, "cond computes what a condition with a value does not choose")
+
+
+def vmap_maps(candidate: Candidate) -> None:
+    """`vmap` returns a stack of what the function returns of each member."""
+    backend = candidate.backend
+    x = candidate.array(np.stack([_ROWS, 2 * _ROWS]), "float32")
+    scales = candidate.array(np.asarray([1.0, 3.0]), "float32")
+
+    def of_each(x: Any, scales: Any) -> Any:
+        return backend.vmap(
+            lambda pair, s: (s * backend.gram(pair[0]), (s + 1,)), (x,), scales
+        )
+
+    for run in (of_each, backend.jit(of_each)):
+        grams, (sums,) = run(x, scales)
+        gram = _ROWS.T @ _ROWS
+        expected = np.stack([gram, 12 * gram])
+        require(
+            np.array_equal(candidate.numpy(grams), expected)
+            and np.array_equal(candidate.numpy(sums), [2, 4]),
+            f"vmap returns {candidate.numpy(grams)} and {candidate.numpy(sums)},"
+            f" expected {expected} and [2, 4]",
+        )
 
 
 def arrays_have_values(candidate: Candidate) -> None:

@@ -12,6 +12,7 @@ from kfac_core.testing import (
     factorisations,
     products,
     random_numbers,
+    sums,
 )
 from kfac_core.testing.candidate import Candidate
 from kfac_core.typing import Device, Key
@@ -27,6 +28,7 @@ CONTRACT: tuple[Check, ...] = (
     arrays.leaves_arguments_alone,
     arrays.compiled_functions_agree,
     arrays.cond_chooses,
+    arrays.vmap_maps,
     random_numbers.random_numbers_follow_the_key,
     random_numbers.split_keys_are_independent,
     products.matmul_is_accurate,
@@ -34,6 +36,10 @@ CONTRACT: tuple[Check, ...] = (
     products.gram_is_symmetric,
     products.gram_scales_exactly,
     products.scatter_add_sums_by_index,
+    sums.sums_are_exact,
+    sums.syrk_is_symmetric,
+    sums.is_finite_sees_every_entry,
+    sums.precisions_are_backends,
     factorisations.cholesky_is_accurate,
     factorisations.solutions_are_accurate,
     factorisations.inverse_is_accurate,

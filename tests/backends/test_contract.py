@@ -49,6 +49,26 @@ def by_lu(self, factor):
     return np.linalg.inv(factor @ factor.T)
 
 
+def one_triangle_added(self, alpha, a, beta, c):
+    product = alpha * (a.T @ a)
+    return np.tril(product) + np.triu(product, 1) * (1 + 1e-6) + beta * c
+
+
+def weights_swapped(self, a, x, b, y):
+    return b * x + a * y
+
+
+def into_its_argument(self, a, damping):
+    a.flags.writeable = True
+    np.fill_diagonal(a, a.diagonal() + damping)
+    return a
+
+
+def by_the_sum(self, x):
+    with np.errstate(all="ignore"):
+        return np.isfinite(x.sum())
+
+
 def from_the_upper_triangle(self, a):
     return np.linalg.cholesky(a, upper=True).T
 
@@ -98,6 +118,11 @@ DEFECTS = [
     ("gram", half_precision, "gram_is_accurate"),
     ("gram", one_triangle, "gram_is_symmetric"),
     ("gram", in_place, "leaves_arguments_alone"),
+    ("syrk", one_triangle_added, "syrk_is_symmetric"),
+    ("axpby", weights_swapped, "sums_are_exact"),
+    ("damp", into_its_argument, "leaves_arguments_alone"),
+    ("is_finite", by_the_sum, "is_finite_sees_every_entry"),
+    ("in_precision", lambda self, precision: None, "precisions_are_backends"),
     ("scatter_add", duplicates_dropped, "scatter_add_sums_by_index"),
     ("cholesky_inverse", by_lu, "inverse_is_accurate"),
     ("cholesky", from_the_upper_triangle, "cholesky_is_accurate"),

@@ -57,7 +57,7 @@ def test_gram_keeps_float32_under_autocast(torch, backend, rng):
 
 @pytest.mark.parametrize("precision", ["highest", "high", "medium"])
 def test_tf32_is_off_for_a_product_and_the_setting_is_kept(torch, precision):
-    from kfac_backends.torch import _tf32_disabled
+    from kfac_backends.torch_precision import tf32_disabled
 
     settings = torch.backends.cuda.matmul
     if not hasattr(settings, "fp32_precision"):
@@ -66,7 +66,7 @@ def test_tf32_is_off_for_a_product_and_the_setting_is_kept(torch, precision):
     try:
         torch.set_float32_matmul_precision(precision)
         chosen = settings.fp32_precision
-        with _tf32_disabled():
+        with tf32_disabled():
             assert settings.fp32_precision == "ieee"
         assert settings.fp32_precision == chosen
         assert torch.get_float32_matmul_precision() == precision

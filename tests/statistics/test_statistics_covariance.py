@@ -7,7 +7,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfac_core import backend_of
+from kfac_core.moving_average import MovingAverage, fold, value
 from kfac_core.statistics.covariance import (
+    SecondMoment,
     bordered,
     mean_over,
     second_moment,
@@ -66,6 +68,31 @@ def test_towers_are_one_batch(library, rng, sizes, has_bias):
     np.testing.assert_allclose(
         library.to_numpy(mean_over(backend, x)), rows.mean(0), rtol=1e-13
     )
+
+
+@pytest.mark.parametrize("has_bias", [False, True])
+@pytest.mark.parametrize("sizes", [(2,), (1, 3), (0, 2), (9,), (4, 8)])
+def test_a_moment_added_is_the_moment_folded(library, rng, sizes, has_bias):
+    # Fewer rows than columns, and more: the bias comes as a column, or as a border.
+    n = 5 + has_bias
+    rows = [rng.normal(size=(size, 5)) for size in sizes]
+    total = rng.normal(size=(n, n))
+    total, numbers = total + total.T, (0.7, 2.0, 0.25)
+    towers = [library.asarray(x) for x in rows]
+    backend = backend_of(*towers)
+    decay, weight, before = (library.asarray(np.asarray(x)) for x in numbers)
+    average = MovingAverage(library.asarray(total), before)
+    samples = [SecondMoment(towers, has_bias)] * 2
+    after = fold(backend, average, samples, decay, weight)
+    moment = brute_force.second_moment(np.concatenate(rows), has_bias)
+    found = library.to_numpy(after.total)
+    expected = 0.7 * total + 4.0 * moment
+    np.testing.assert_allclose(found, expected, rtol=1e-13, atol=1e-13)
+    np.testing.assert_array_equal(found, found.T)
+    np.testing.assert_allclose(float(after.weight), 0.7 * 0.25 + 2.0, rtol=1e-15)
+    mean = library.to_numpy(value(backend, after, "layer"))
+    np.testing.assert_allclose(mean, found / (0.7 * 0.25 + 2.0), rtol=1e-15)
+    np.testing.assert_array_equal(library.to_numpy(average.total), total)
 
 
 def test_second_moment_is_about_zero(library):

@@ -1,0 +1,67 @@
+"""NumPy: symmetric matrices of which one triangle is computed, and the other copied.
+
+NumPy's own SYRK copies it entry by entry across the lines of the cache, which for few
+rows takes several times longer than the product.
+"""
+
+from typing import Any
+
+import numpy as np
+
+from kfac_core.typing import Array
+
+_TILE = 64
+_ABOVE = np.triu(np.ones((_TILE, _TILE), dtype=bool), 1)
+
+
+def gram_in_bands(
+    rows: Any, alpha: Any = None, beta: Any = None, c: Any = None
+) -> Array:
+    """Return ``rows.T @ rows``, or ``alpha * rows.T @ rows + beta * c``.
+
+    Args:
+        rows: ``[rows, n]``, in C or Fortran order.
+        alpha: 0-d, or None.
+        beta: 0-d, if `alpha` is given.
+        c: ``[n, n]``, symmetric bit for bit, if `alpha` is given.
+
+    Returns:
+        ``[n, n]``, symmetric bit for bit.
+    """
+    n = rows.shape[1]
+    # Narrow bands for few rows, where writing is what costs; wide ones where it is
+    # the products, which narrow are slow on several threads.
+    width = 128 if len(rows) < n else 256
+    total = np.empty((n, n), dtype=rows.dtype)
+    for i in range(0, n, width):
+        j = min(i + width, n)
+        left = rows[:, i:j].T
+        np.matmul(left, rows[:, i:j], out=total[i:j, i:j])
+        if i:
+            np.matmul(left, rows[:, :i], out=total[i:j, :i])
+        if alpha is not None:
+            band = total[i:j, :j]
+            band *= alpha
+            band += c[i:j, :j] * beta
+    return mirrored(total)
+
+
+def mirrored(owned: Any) -> Array:
+    """Write the lower triangle over the upper one, and return the same array.
+
+    Args:
+        owned: ``[n, n]``, which is changed.
+
+    Returns:
+        `owned`.
+    """
+    n = len(owned)
+    for i in range(0, n, _TILE):
+        j = min(i + _TILE, n)
+        corner, above = owned[i:j, i:j], _ABOVE[: j - i, : j - i]
+        np.copyto(corner, corner.T.copy(), where=above)
+        for k in range(j, n, _TILE):
+            # Copied first: the lines of one tile lie in one place of the cache.
+            owned[i:j, k : k + _TILE] = owned[k : k + _TILE, i:j].copy().T
+    result: Array = owned
+    return result
