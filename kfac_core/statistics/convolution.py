@@ -12,14 +12,17 @@ from dataclasses import replace
 from itertools import product
 
 from kfac_core.backend import Backend
+from kfac_core.statistics.convolution_assembly import assembled, tap_sums
 from kfac_core.statistics.convolution_cost import Plan, choose_plan
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
+from kfac_core.statistics.convolution_padding import padded
 from kfac_core.statistics.convolution_pieces import axis_pieces
 from kfac_core.statistics.convolution_shifts import (
-    assembled,
+    Group,
     product_groups,
     shifted_products,
-    tap_sums,
+    strip_products,
+    without_strips,
 )
 from kfac_core.statistics.covariance import bordered
 from kfac_core.typing import Array
@@ -49,7 +52,7 @@ def extract_patches(backend: Backend, x: Array, geometry: ConvolutionGeometry) -
     spatial = x.shape[1:-1]
     pads = geometry.pads(spatial)
     for axis, (before, after) in enumerate(pads, start=1):
-        x = _padded(backend, x, axis, before, after)
+        x = padded(backend, x, axis, before, after)
     locations = geometry.output_spatial(spatial)
     taps = []
     for offsets in product(*map(range, geometry.kernel)):
@@ -100,12 +103,24 @@ def patch_second_moment(
     last = replace(geometry, channels_last=True)
     parts = []
     for x in images:
-        itemsize = backend.xp.finfo(x.dtype).bits // 8
-        plan = choose_plan(last, x.shape, itemsize, traced=backend.is_traced(x))
+        plan = plan_for(backend, x, last)
         part = [planned_moment(backend, x, last, plan, count)]
         parts.append([*part, tap_sums(backend, x, last) / count] if has_bias else part)
     moment, *mean = _sum(parts)
     return bordered(backend, moment, mean[0]) if has_bias else moment
+
+
+def plan_for(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Plan:
+    """Return the plan that costs least for one tower.
+
+    Args:
+        backend: Backend of `x`.
+        x: ``[batch, ..spatial.., channels]``.
+        geometry: Where the convolution looks; channels last.
+    """
+    itemsize = backend.xp.finfo(x.dtype).bits // 8
+    chunk_bytes, traced = backend.chunk_bytes(x), backend.is_traced(x)
+    return choose_plan(geometry, x.shape, itemsize, chunk_bytes, traced=traced)
 
 
 def planned_moment(
@@ -123,27 +138,40 @@ def planned_moment(
     Returns:
         ``[kernel * channels, kernel * channels]``, symmetric bit for bit.
     """
-    cases = x.shape[0]
-    chunks = (
-        x[start : min(start + plan.cases, cases), ...]
-        for start in range(0, cases, plan.cases)
-    )
     if plan.shifted == 0:
-        return _sum([_patch_gram(backend, x, geometry)] for x in chunks)[0] / count
-    groups = product_groups(axis_pieces(geometry, x.shape[1:-1])[: plan.shifted])
-    stride = geometry.strides[0]
-    products = _sum(
-        shifted_products(
-            backend, _unfolded(backend, x, geometry, plan.shifted), groups, stride
+        (gram,) = backend.sum_over(
+            lambda chunk: [_patch_gram(backend, chunk, geometry)], x, plan.cases
         )
-        for x in chunks
+        return gram / count
+    xp, shifted = backend.xp, plan.shifted
+    spatial = x.shape[1:-1]
+    tail = ConvolutionGeometry(
+        geometry.kernel[shifted:],
+        geometry.strides[shifted:],
+        geometry.dilation[shifted:],
+        geometry.pads(spatial)[shifted:],
     )
+    width = math.prod(tail.kernel) * x.shape[-1]
+    groups = product_groups(axis_pieces(geometry, spatial)[:shifted])
+    strips: list[Group] = []
+    if backend.is_traced(x):
+        groups, strips = without_strips(groups, spatial[:shifted])
+
+    def large_products(chunk: Array) -> list[Array]:
+        images = _first_axis_first(backend, _unfolded(backend, chunk, tail))
+        return shifted_products(backend, images, groups, geometry.strides[0])
+
+    def rows_of(part: Array) -> Array:
+        return xp.reshape(_unfolded(backend, part, tail), (-1, width))
+
+    products = backend.sum_over(large_products, x, plan.cases)
+    # Of all cases at once: a product of few rows is slow, and of copies here anyway.
+    products += strip_products(backend, x, strips, rows_of)
     products = [part / count for part in products]
-    width = math.prod(geometry.kernel[plan.shifted :]) * x.shape[-1]
     device = backend.creation_device(x)
-    zeros = backend.xp.zeros((width, width), dtype=x.dtype, device=device)
-    kernel = geometry.kernel[: plan.shifted]
-    return assembled(backend, groups, products, kernel, zeros)
+    zeros = xp.zeros((width, width), dtype=x.dtype, device=device)
+    kernel = geometry.kernel[:shifted]
+    return assembled(backend, [*groups, *strips], products, kernel, zeros)
 
 
 def _sum(parts: Iterable[Sequence[Array]]) -> list[Array]:
@@ -164,32 +192,33 @@ def _patch_gram(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Ar
     return backend.gram(backend.xp.reshape(rows, (-1, rows.shape[-1])))
 
 
-def _unfolded(
-    backend: Backend, x: Array, geometry: ConvolutionGeometry, shifted: int
-) -> Array:
-    """Return images with the patches of all axes but the first few.
+def _unfolded(backend: Backend, x: Array, tail: ConvolutionGeometry) -> Array:
+    """Return images with the patches of the last spatial axes.
+
+    Args:
+        backend: Backend of `x`.
+        x: ``[batch, ..spatial.., channels]``.
+        tail: Where the convolution looks along the last axes, if any.
 
     Returns:
-        ``[first axis, batch, ..other axes.., locations, kernel * channels]`` in C
-        order, locations and kernel those of the axes that are not shifted.
+        ``[batch, ..other axes.., locations, kernel * channels]``, locations and kernel
+        those of the last axes.
     """
     xp = backend.xp
-    spatial = x.shape[1:-1]
-    head = (spatial[0], x.shape[0], *spatial[1:shifted])
-    channels = x.shape[-1]
-    x = xp.permute_dims(x, (1, 0, *range(2, x.ndim)))
-    if shifted == len(spatial):
-        # Through rows, so that it is the copy and no view.
-        return xp.reshape(xp.reshape(x, (-1, channels)), (*head, 1, channels))
-    tail = ConvolutionGeometry(
-        geometry.kernel[shifted:],
-        geometry.strides[shifted:],
-        geometry.dilation[shifted:],
-        geometry.pads(spatial)[shifted:],
-    )
-    x = xp.reshape(x, (math.prod(head), *spatial[shifted:], channels))
-    rows = patch_rows(backend, x, tail)
+    first = x.ndim - 1 - tail.spatial_rank
+    head = x.shape[:first]
+    if not tail.kernel:
+        return xp.reshape(x, (*head, 1, x.shape[-1]))
+    rows = patch_rows(backend, xp.reshape(x, (-1, *x.shape[first:])), tail)
     return xp.reshape(rows, (*head, *rows.shape[1:]))
+
+
+def _first_axis_first(backend: Backend, x: Array) -> Array:
+    """Return images with their first spatial axis before the batch, in C order."""
+    xp = backend.xp
+    x = xp.permute_dims(x, (1, 0, *range(2, x.ndim)))
+    # Through rows, so that it is the copy and no view.
+    return xp.reshape(xp.reshape(x, (-1, x.shape[-1])), x.shape)
 
 
 def case_gradients(
@@ -220,18 +249,3 @@ def case_gradients(
     if not has_bias:
         return per_case
     return xp.concat([per_case, xp.sum(g, axis=1)[:, None, :]], axis=1)
-
-
-def _padded(backend: Backend, x: Array, axis: int, before: int, after: int) -> Array:
-    """Return `x` with zeros before and after along an axis."""
-    # array_api_extra.pad does the same, but not without a warning of torch.compile.
-    if before == after == 0:
-        return x
-    xp = backend.xp
-    device = backend.creation_device(x)
-
-    def zeros(width: int) -> Array:
-        shape = (*x.shape[:axis], width, *x.shape[axis + 1 :])
-        return xp.zeros(shape, dtype=x.dtype, device=device)
-
-    return xp.concat([zeros(before), x, zeros(after)], axis=axis)

@@ -11,6 +11,12 @@ from typing import NamedTuple
 
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
 from kfac_core.statistics.convolution_pieces import Piece, axis_pieces
+from kfac_core.statistics.convolution_shifts import (
+    Group,
+    count_of,
+    product_groups,
+    without_strips,
+)
 
 CALL = 4e5
 """One product or one copy, however small."""
@@ -28,8 +34,8 @@ NARROWEST = 16
 Libraries add up products of a few columns one row after the other, and lose digits
 that they keep in wider ones: two of seven for 3 channels of images of 224 pixels.
 """
-BUDGET = 2**23
-"""Bytes to hold at once beyond the inputs, or as many as the result has, if more."""
+LEAST = 2
+"""Rows of a product, in its columns, from which adding up products costs little."""
 
 
 class Plan(NamedTuple):
@@ -49,6 +55,7 @@ def choose_plan(
     geometry: ConvolutionGeometry,
     shape: Sequence[int],
     itemsize: int,
+    chunk_bytes: int | None,
     *,
     traced: bool = False,
 ) -> Plan:
@@ -58,35 +65,51 @@ def choose_plan(
         geometry: Where the convolution looks.
         shape: ``(batch, ..spatial.., channels)``.
         itemsize: Bytes of one entry.
-        traced: Whether a trace would write out every chunk: then there is one.
+        chunk_bytes: What to hold at once, or as many bytes as the result has, if more;
+            None: all cases in one chunk.
+        traced: Whether all that is copied of a chunk is held at once.
 
     Returns:
         The plan.
 
     Example:
         >>> geometry = ConvolutionGeometry((3, 3), (1, 1), (1, 1), "SAME")
-        >>> choose_plan(geometry, (32, 28, 28, 64), 4).shifted
+        >>> choose_plan(geometry, (32, 28, 28, 64), 4, 2**23).shifted
         2
-        >>> choose_plan(geometry, (2, 4, 4, 8), 4).shifted
+        >>> choose_plan(geometry, (2, 4, 4, 8), 4, 2**23).shifted
         0
     """
     batch, *spatial, channels = shape
     pieces = axis_pieces(geometry, spatial)
-    result = (math.prod(geometry.kernel) * channels) ** 2
-    budget = max(BUDGET, result * itemsize)
     plans = []
     for shifted in range(geometry.spatial_rank + 1):
-        if shifted and math.prod(geometry.kernel[shifted:]) * channels < NARROWEST:
+        width = math.prod(geometry.kernel[shifted:]) * channels
+        if shifted and width < NARROWEST:
             break
-        entries = _entries(geometry, spatial, channels, pieces, shifted)
-        most = max(1, budget // max(1, entries * itemsize))
-        chunks = 1 if traced else max(1, math.ceil(batch / most))
-        plans.append(Plan(shifted, math.ceil(batch / chunks)))
-    costs = [cost(geometry, shape, plan) for plan in plans]
+        chunks = 1
+        if chunk_bytes is not None:
+            copies = _copies(pieces[:shifted], spatial, traced=traced)
+            rows = math.prod(geometry.output_spatial(spatial)[shifted:])
+            rows *= math.prod(spatial[:shifted])
+            result = 0 if traced else (math.prod(geometry.kernel) * channels) ** 2
+            budget = max(chunk_bytes // itemsize, result)
+            entries = rows * width * copies
+            few = LEAST * width // max(1, rows)
+            most = max(1, budget // max(1, entries), few)
+            chunks = max(1, math.ceil(batch / most))
+        cases = _even(batch, chunks) if traced else math.ceil(batch / chunks)
+        plans.append(Plan(shifted, cases))
+    costs = [cost(geometry, shape, plan, traced=traced) for plan in plans]
     return plans[costs.index(min(costs))]
 
 
-def cost(geometry: ConvolutionGeometry, shape: Sequence[int], plan: Plan) -> float:
+def cost(
+    geometry: ConvolutionGeometry,
+    shape: Sequence[int],
+    plan: Plan,
+    *,
+    traced: bool = False,
+) -> float:
     """Return what a plan costs, in multiplications and additions."""
     batch, *spatial, channels = shape
     pieces = axis_pieces(geometry, spatial)
@@ -110,8 +133,12 @@ def cost(geometry: ConvolutionGeometry, shape: Sequence[int], plan: Plan) -> flo
     products *= batch * tail * width * (width + NARROW)
     copies, _ = _pairs(pieces[1:shifted])
     moved += batch * (spatial[0] * copies + leading) * tail * _run(width)
-    count = _count(pieces[:shifted])
-    calls = (CALL + 3 * MOVE * width**2) * count * chunks
+    groups = product_groups(pieces[:shifted])
+    strips: list[Group] = []
+    if traced:
+        groups, strips = without_strips(groups, spatial[:shifted])
+    count = count_of(groups) * chunks + count_of(strips)
+    calls = (CALL + 3 * MOVE * width**2) * count
     return products + moved + calls + 2 * MOVE * whole**2
 
 
@@ -129,23 +156,23 @@ def _pairs(pieces: Sequence[Sequence[Piece]]) -> tuple[int, int]:
     return every, own
 
 
-def _count(pieces: Sequence[Sequence[Piece]]) -> int:
-    """Return the number of products of pieces, of every offset and its opposite one."""
-    every = math.prod(map(len, pieces))
-    own = math.prod(sum(not piece.offset for piece in axis) for axis in pieces)
-    return (every + own) // 2
-
-
-def _entries(
-    geometry: ConvolutionGeometry,
-    spatial: Sequence[int],
-    channels: int,
-    pieces: Sequence[Sequence[Piece]],
-    shifted: int,
+def _copies(
+    pieces: Sequence[Sequence[Piece]], spatial: Sequence[int], *, traced: bool
 ) -> int:
-    """Return how many entries a case takes while it is worked on."""
-    tail = math.prod(geometry.output_spatial(spatial)[shifted:])
-    width = math.prod(geometry.kernel[shifted:]) * channels
-    patches = math.prod(spatial[:shifted]) * tail * width
-    # The image in the order of its first axis, and two shifts of it.
-    return patches * (1 if shifted == 0 else 3)
+    """Return how many copies of the images are held, shifted along the pieces' axes."""
+    if not pieces:
+        return 1
+    if not traced:
+        # In the order of the first axis, and two shifts.
+        return 3
+    groups, _ = without_strips(product_groups(pieces), spatial[: len(pieces)])
+    # In the order of the first axis, transposed, and a shift for each product.
+    return 2 + count_of(groups)
+
+
+def _even(batch: int, chunks: int) -> int:
+    """Return the size of so many chunks, or of at most twice as many, if even."""
+    for more in range(chunks, min(2 * chunks, batch + 1)):
+        if batch % more == 0:
+            return batch // more
+    return math.ceil(batch / chunks)

@@ -1,4 +1,4 @@
-"""The second moment of patches from products of shifted images, without the patches.
+"""Products of shifted images, of which the second moment of patches is put together.
 
 The block of two kernel taps is a sum, over the locations, of products of the pixels
 that they see. These are a constant offset apart: the blocks of all pairs of taps with
@@ -8,32 +8,37 @@ side, in place of 81 blocks. Strips are added, and never taken away from a produ
 the whole image: so no digit is lost.
 """
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from itertools import product
 from typing import NamedTuple
 
 from kfac_core.backend import Backend
-from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
-from kfac_core.statistics.convolution_pieces import Piece, clipped, seen_pixels
+from kfac_core.statistics.convolution_padding import padded
+from kfac_core.statistics.convolution_pieces import Piece
 from kfac_core.typing import Array
+
+FEW = 24
+"""Multiplications by zeros, for each entry, that cost less than to copy the entry."""
+STRIP = 1 / 6
+"""Part of the pixels up to which those of a product are a strip."""
 
 
 class Group(NamedTuple):
-    """Products of the same two copies of the images.
+    """Products with the same shift along all axes but the first.
 
     Attributes:
         columns: A piece of each axis but the first: the images at these pixels are
             multiplied by the images at the pixels an offset further.
-        rows: Pieces of the first axis, and for each whether the columns change places.
+        rows: Pieces of the first axis.
     """
 
     columns: tuple[Piece, ...]
-    rows: tuple[tuple[Piece, bool], ...]
+    rows: tuple[Piece, ...]
 
-    @property
-    def is_of_one(self) -> bool:
-        """Whether the columns are not moved, and the two copies the same."""
-        return not any(piece.offset for piece in self.columns)
+    def is_of_one(self, row: Piece) -> bool:
+        """Whether nothing is shifted, and the product is a Gram matrix."""
+        return not any(piece.offset for piece in (row, *self.columns))
 
 
 def product_groups(pieces: Sequence[Sequence[Piece]]) -> list[Group]:
@@ -46,16 +51,33 @@ def product_groups(pieces: Sequence[Sequence[Piece]]) -> list[Group]:
     groups = []
     for columns in product(*others):
         offsets = tuple(piece.offset for piece in columns)
-        if offsets < (0,) * len(offsets):
-            continue
-        rows = []
-        for piece in first:
-            if piece.offset >= 0:
-                rows.append((piece, False))
-            if piece.offset > 0 and any(offsets):
-                rows.append((piece, True))
-        groups.append(Group(columns, tuple(rows)))
-    return groups
+        none = (0,) * (1 + len(offsets))
+        rows = tuple(row for row in first if (row.offset, *offsets) >= none)
+        groups.append(Group(columns, rows))
+    # Opposite offsets come one after the other: they share their copies.
+    return sorted(groups, key=lambda group: _both(group.columns))
+
+
+def without_strips(
+    groups: Sequence[Group], spatial: Sequence[int]
+) -> tuple[list[Group], list[Group]]:
+    """Return the products of many pixels, and those of few.
+
+    Args:
+        groups: All products.
+        spatial: Sizes of the axes that are shifted.
+    """
+    many, few = [], []
+    for columns, rows in groups:
+        most = STRIP * math.prod(spatial) / math.prod([len(p.pixels) for p in columns])
+        many.append(Group(columns, tuple(r for r in rows if len(r.pixels) > most)))
+        few.append(Group(columns, tuple(r for r in rows if len(r.pixels) <= most)))
+    return [g for g in many if g.rows], [g for g in few if g.rows]
+
+
+def count_of(groups: Sequence[Group]) -> int:
+    """Return the number of products."""
+    return sum(len(group.rows) for group in groups)
 
 
 def shifted_products(
@@ -66,98 +88,87 @@ def shifted_products(
     Args:
         backend: Backend of the images.
         images: ``[first axis, cases, ..other axes.., rest, channels]``, in C order.
+            Some rows of the first axis lie together, and are no copy.
         groups: Which products.
         stride: Steps between output locations along the first axis.
 
     Returns:
-        For each piece of rows of each group ``[channels, channels]``.
+        For each row of each group ``[channels, channels]``.
     """
-    products: list[Array] = []
+    size, channels = images.shape[0], images.shape[-1]
     traced = backend.is_traced(images)
+    products = []
+    copies: dict[tuple[range, ...], list[Array]] = {}
     for group in groups:
-        near = _rows(backend, images, [piece.pixels for piece in group.columns], stride)
-        far = near
-        if not group.is_of_one:
-            far = _rows(backend, images, list(map(_moved, group.columns)), stride)
-        for piece, backwards in group.rows:
-            one, two = (far, near) if backwards else (near, far)
-            left = _of_pixels(one, piece.pixels, images.shape[0])
-            if traced and products:
-                # A compiler would make the copies for all products before the first.
-                # Zero by a product that it cannot know to be finite: they wait for it.
-                left = left + products[-1][0, 0] * 0.0
-            if group.is_of_one and not piece.offset:
-                products.append(backend.gram(left))
+        near = tuple([piece.pixels for piece in group.columns])
+        far = tuple(map(_moved, group.columns))
+        phases = tuple(map(_phase, near, images.shape[2:-2]))
+        # Under a trace parts are copies, and zeros around them no further ones: all
+        # pixels by the shift of those seen, with zeros in place of the others.
+        if traced and _is_nearly_all(near, phases, channels):
+            pads = [*map(_gaps, near, phases)]
+            if phases not in copies:
+                copies[phases] = _rows(backend, images, phases, stride)
+            left = copies[phases]
+            right = _rows(backend, images, far, stride, pads)
+        else:
+            # Those of the group before may serve, of the opposite offset.
+            copies = {
+                columns: copies.get(columns) or _rows(backend, images, columns, stride)
+                for columns in (near, far)
+            }
+            left, right = copies[near], copies[far]
+        for row in group.rows:
+            moved = _moved(row)
+            start, stop = _span(moved, stride, size, right[moved.start % stride])
+            two = right[moved.start % stride][start:stop, :]
+            if group.is_of_one(row):
+                products.append(backend.gram(two))
                 continue
-            right = _of_pixels(two, _moved(piece), images.shape[0])
-            if traced and products:
-                right = right + products[-1][0, 0] * 0.0
-            products.append(backend.matmul(left.mT, right))
+            one = left[row.pixels.start % stride]
+            start, stop = _span(row.pixels, stride, size, one)
+            every = range(one.shape[0])
+            if traced and _is_nearly_all([range(start, stop)], [every], channels):
+                two = padded(backend, two, 0, start, len(every) - stop)
+            else:
+                one = one[start:stop, :]
+            products.append(backend.matmul(backend.transposed(one), two))
     return products
 
 
-def assembled(
+def strip_products(
     backend: Backend,
+    x: Array,
     groups: Sequence[Group],
-    products: Sequence[Array],
-    kernel: Sequence[int],
-    zeros: Array,
-) -> Array:
-    """Return the matrix of all blocks of two taps, symmetric bit for bit.
+    rows_of: Callable[[Array], Array],
+) -> list[Array]:
+    """Return the sums of the products of pixels, each from copies of its own.
 
     Args:
-        backend: Backend of the products.
-        groups: Which products.
-        products: What `shifted_products` returns, or a multiple of it.
-        kernel: Sizes of the kernel along the shifted axes.
-        zeros: ``[channels, channels]``: of two taps that see no two pixels.
-
-    Returns:
-        ``[kernel * channels, kernel * channels]``.
-    """
-    xp = backend.xp
-    blocks: dict[tuple[tuple[int, ...], tuple[int, ...]], Array] = {}
-    terms = [(row, group.columns) for group in groups for row in group.rows]
-    for ((piece, backwards), columns), part in zip(terms, products, strict=True):
-        for pair, *pairs in product(piece.taps, *(piece.taps for piece in columns)):
-            if backwards:
-                pairs = [(two, one) for one, two in pairs]
-            one, two = zip(pair, *pairs, strict=True)
-            known = blocks.get((one, two))
-            blocks[one, two] = part if known is None else known + part
-
-    def block(one: tuple[int, ...], two: tuple[int, ...]) -> Array:
-        if one > two:
-            return block(two, one).mT
-        return blocks.get((one, two), zeros)
-
-    taps = list(product(*map(range, kernel)))
-    rows = [xp.concat([block(one, two) for two in taps], axis=1) for one in taps]
-    return xp.concat(rows, axis=0)
-
-
-def tap_sums(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Array:
-    """Return the sum of all patches of all cases, without the patches.
-
-    Args:
-        backend: Backend of `x`.
+        backend: Backend of the images.
         x: ``[batch, ..spatial.., channels]``.
-        geometry: Where the convolution looks.
+        groups: Which products.
+        rows_of: Makes part of `x` into rows of what is multiplied.
 
     Returns:
-        ``[kernel * channels]``.
+        For each row of each group a square matrix.
     """
-    xp = backend.xp
-    spatial = x.shape[1:-1]
-    total = xp.sum(x, axis=0)
-    for axis, places in enumerate(seen_pixels(geometry, spatial)):
-        before, size = (slice(None),) * axis, spatial[axis]
-        sums = [
-            xp.sum(total[(*before, _slice(clipped(seen, 0, size)), ...)], axis=axis)
-            for seen in places
-        ]
-        total = xp.stack(sums, axis=axis)
-    return xp.reshape(total, (-1,))
+    products = []
+    for group in groups:
+        for row in group.rows:
+            pieces = (row, *group.columns)
+            near = rows_of(_part(x, [piece.pixels for piece in pieces]))
+            if group.is_of_one(row):
+                products.append(backend.gram(near))
+                continue
+            far = rows_of(_part(x, [*map(_moved, pieces)]))
+            products.append(backend.matmul(backend.transposed(near), far))
+    return products
+
+
+def as_slice(pixels: range) -> slice:
+    """Return the slice of an axis that takes these pixels."""
+    return slice(pixels[0], pixels[-1] + 1, pixels.step) if pixels else slice(0)
 
 
 def _moved(piece: Piece) -> range:
@@ -166,31 +177,67 @@ def _moved(piece: Piece) -> range:
     return range(start + offset, stop + offset, piece.pixels.step)
 
 
-def _slice(pixels: range) -> slice:
-    return slice(pixels[0], pixels[-1] + 1, pixels.step) if pixels else slice(0)
+def _both(columns: Sequence[Piece]) -> list[list[tuple[int, int]]]:
+    """Return the pixels of pieces and of their shifts, whichever are first."""
+    near = [(piece.pixels.start, piece.pixels.stop) for piece in columns]
+    far = [(_moved(piece).start, _moved(piece).stop) for piece in columns]
+    return sorted([near, far])
+
+
+def _part(x: Array, pixels: Sequence[range]) -> Array:
+    """Return the images at pixels of the first spatial axes."""
+    return x[(slice(None), *map(as_slice, pixels), ...)]
+
+
+def _phase(pixels: range, size: int) -> range:
+    """Return all pixels of an axis that are steps away from those given."""
+    return range(pixels.start % pixels.step, size, pixels.step)
+
+
+def _gaps(seen: range, phase: range) -> tuple[int, int]:
+    """Return how many pixels of a phase come before and after those seen."""
+    before = (seen.start - phase.start) // phase.step
+    return before, len(phase) - before - len(seen)
+
+
+def _is_nearly_all(
+    some: Sequence[range], every: Sequence[range], channels: int
+) -> bool:
+    """Return whether to multiply by zeros costs less than to copy what is not zero."""
+    count = math.prod([*map(len, some)])
+    return (math.prod([*map(len, every)]) - count) * channels <= FEW * count
 
 
 def _rows(
-    backend: Backend, images: Array, columns: Sequence[range], stride: int
+    backend: Backend,
+    images: Array,
+    columns: Sequence[range],
+    stride: int,
+    pads: Sequence[tuple[int, int]] = (),
 ) -> list[Array]:
     """Return pixels in columns as rows of channels, by the phase of the first axis.
 
-    So the rows of some pixels of the first axis, one stride apart, lie together, and
-    are no copy.
+    So the rows of some pixels of the first axis, one stride apart, lie together.
     """
-    window = (slice(None), *map(_slice, columns), ...)
-    return [
-        backend.xp.reshape(
-            images[(slice(phase, None, stride), *window)], (-1, images.shape[-1])
-        )
-        for phase in range(min(stride, images.shape[0]))
-    ]
+    rows = []
+    window = (slice(None), *map(as_slice, columns), ...)
+    for phase in range(min(stride, images.shape[0])):
+        part = images[(slice(phase, None, stride), *window)]
+        for axis, (before, after) in enumerate(pads, start=2):
+            part = padded(backend, part, axis, before, after)
+        rows.append(backend.xp.reshape(part, (-1, images.shape[-1])))
+    return rows
 
 
-def _of_pixels(rows: Sequence[Array], pixels: range, size: int) -> Array:
-    """Return the rows of pixels of the first axis, which has the given size."""
-    stride = len(rows)
-    place, phase = divmod(pixels.start, stride)
-    of_phase = rows[phase]
-    width = of_phase.shape[0] // len(range(phase, size, stride))
-    return of_phase[place * width : (place + len(pixels)) * width, :]
+def _span(pixels: range, stride: int, size: int, rows: Array) -> tuple[int, int]:
+    """Return where the rows of pixels of the first axis start and end.
+
+    Args:
+        pixels: One stride apart.
+        stride: Steps between output locations.
+        size: Of the first axis.
+        rows: Of all pixels of the phase.
+    """
+    place = pixels.start // stride
+    width = rows.shape[0] // len(range(pixels.start % stride, size, stride))
+    return place * width, (place + len(pixels)) * width

@@ -14,6 +14,7 @@ from kfac_core.statistics.convolution import (
 from kfac_core.statistics.convolution_cost import Plan, choose_plan
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
 
+CHUNK = 2**23
 EPS = float(np.finfo(np.float32).eps)
 # spatial sizes, kernel, strides, dilation, padding
 FEW = {
@@ -225,24 +226,24 @@ THREE, FIVE, SEVEN = (
 )
 def test_plan_is_the_one_that_is_fastest(layer, shape, shifted):
     geometry = ConvolutionGeometry(*layer, (1, 1), "SAME")
-    assert choose_plan(geometry, shape, 4).shifted == shifted
+    assert choose_plan(geometry, shape, 4, CHUNK).shifted == shifted
 
 
 def test_chunks_keep_within_the_budget_and_are_even():
     geometry = ConvolutionGeometry((3, 3), (1, 1), (1, 1), "SAME")
-    plan = choose_plan(geometry, (32, 56, 56, 64), 4)
+    plan = choose_plan(geometry, (32, 56, 56, 64), 4, CHUNK)
     # Three images at a time, in three copies: 7.2 MB.
     assert plan == Plan(shifted=2, cases=3)
-    assert choose_plan(geometry, (32, 56, 56, 64), 8).cases == 1
-    assert choose_plan(geometry, (32, 56, 56, 64), 4, traced=True).cases == 32
-    assert choose_plan(geometry, (30, 7, 7, 64), 4).cases == 30
+    assert choose_plan(geometry, (32, 56, 56, 64), 8, CHUNK).cases == 1
+    assert choose_plan(geometry, (32, 56, 56, 64), 4, None).cases == 32
+    assert choose_plan(geometry, (30, 7, 7, 64), 4, CHUNK).cases == 30
 
 
 def test_products_keep_float32_under_autocast(torch, rng):
     x = torch.from_numpy(rng.normal(size=(4, 20, 20, 32))).float()
     geometry = ConvolutionGeometry.of((3, 3), 1, 1, "SAME", None, "layer")
     backend = backend_of(x)
-    assert choose_plan(geometry, x.shape, 4).shifted > 0
+    assert choose_plan(geometry, x.shape, 4, CHUNK).shifted > 0
     outside = patch_second_moment(backend, [x], geometry)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         inside = patch_second_moment(backend, [x], geometry)

@@ -1,0 +1,98 @@
+"""The second moment of patches, compiled by JAX: chunks, strips and zeros."""
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from kfac_core.registry import load_backend
+from kfac_core.statistics.convolution import (
+    patch_rows,
+    patch_second_moment,
+    planned_moment,
+)
+from kfac_core.statistics.convolution_cost import Plan
+from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
+
+SAME = ConvolutionGeometry((3, 3), (1, 1), (1, 1), "SAME")
+
+
+@pytest.fixture(scope="module")
+def compiled():
+    """Return moments that JAX computes, of all plans and the one that is chosen."""
+    jax = pytest.importorskip("jax")
+
+    def moments(x, geometry, cases):
+        backend, count = load_backend("jax"), count_of(x, geometry)
+
+        def function(x):
+            return [
+                planned_moment(backend, x, geometry, Plan(1, cases), count),
+                planned_moment(backend, x, geometry, Plan(2, cases), count),
+                patch_second_moment(backend, [x], geometry),
+            ]
+
+        with jax.enable_x64(True):
+            return [*map(np.asarray, jax.jit(function)(jax.numpy.asarray(x)))]
+
+    return moments
+
+
+def count_of(x, geometry):
+    return x.shape[0] * geometry.num_locations(x)
+
+
+def by_patches(x, geometry):
+    rows = patch_rows(load_backend("numpy"), np.float64(x), geometry)
+    rows = rows.reshape(-1, rows.shape[-1])
+    return rows.T @ rows / len(rows)
+
+
+def check(compiled, x, geometry, cases):
+    """Compare with the patches, entry by entry, in units of the sum's bound."""
+    bound = 4 * np.finfo(x.dtype).eps * np.sqrt(count_of(x, geometry))
+    exact, magnitude = by_patches(x, geometry), by_patches(np.abs(x), geometry)
+    for found in compiled(x, geometry, cases):
+        assert found.dtype == x.dtype
+        assert np.array_equal(found, found.T)
+        assert (np.abs(found - exact) <= bound * magnitude).all()
+
+
+@st.composite
+def geometries(draw):
+    """Return a geometry of two axes, and sizes that it fits."""
+
+    def pair(element):
+        return draw(st.tuples(element, element))
+
+    kernel, dilation = pair(st.integers(1, 3)), pair(st.integers(1, 2))
+    padding = draw(st.sampled_from(["SAME", "VALID", ((2, 1), (0, 3))]))
+    strides = pair(st.integers(1, 3))
+    spatial = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
+    spatial = tuple(size + draw(st.integers(0, 9)) for size in spatial)
+    return ConvolutionGeometry(kernel, strides, dilation, padding), spatial
+
+
+@given(
+    where=geometries(),
+    dtype=st.sampled_from([np.float32, np.float64]),
+    cases=st.integers(1, 3),
+    seed=st.integers(0, 2**32 - 1),
+)
+@settings(max_examples=12, deadline=None)
+def test_any_geometry(compiled, where, dtype, cases, seed):
+    geometry, spatial = where
+    x = np.random.default_rng(seed).normal(1.0, 1.0, size=(3, *spatial, 2))
+    check(compiled, x.astype(dtype), geometry, cases)
+
+
+@pytest.mark.parametrize(
+    ("shape", "cases"),
+    [
+        ((4, 13, 13, 33), 1),  # strips, zeros around, transposed rows, a loop
+        ((5, 5, 6, 130), 2),  # parts instead of zeros, a loop and a rest
+    ],
+)
+def test_wide_images(compiled, rng, shape, cases):
+    x = (1 + rng.normal(size=shape)).astype(np.float32)
+    check(compiled, x, SAME, cases)
