@@ -7,6 +7,7 @@ from kfac_core import moving_average
 from kfac_core.backend import Backend
 from kfac_core.damping import compute_pi
 from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix, EstimatorState
+from kfac_core.estimator.spectrum import eigenvalues
 from kfac_core.fisher_blocks import (
     FisherBlock,
     KroneckerProductFB,
@@ -14,7 +15,6 @@ from kfac_core.fisher_blocks import (
     SingleFactorState,
 )
 from kfac_core.fisher_factors import FactorState, FisherFactor
-from kfac_core.linalg.operators import DiagonalOperator
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array
 
@@ -129,18 +129,12 @@ def _of_block(
 def _of_factor(
     backend: Backend, factor: FisherFactor, state: FactorState
 ) -> dict[str, Array | int]:
-    operator = factor.get_cov_as_linear_operator(state)
-    eigenvalues = (
-        # The eigenvectors of as many parameters would not fit in memory.
-        operator.diagonal
-        if isinstance(operator, DiagonalOperator)
-        else factor.get_eigendecomp(state).values
-    )
+    values = eigenvalues(backend, factor, state)
     return {
-        "dimension": math.prod(eigenvalues.shape),
-        "trace": backend.xp.sum(operator.trace()),
-        "max_eigenvalue": backend.xp.max(eigenvalues),
-        "min_eigenvalue": backend.xp.min(eigenvalues),
+        "dimension": math.prod(values.shape),
+        "trace": backend.xp.sum(factor.trace(state)),
+        "max_eigenvalue": backend.xp.max(values),
+        "min_eigenvalue": backend.xp.min(values),
     }
 
 

@@ -1,24 +1,13 @@
 """Blocks of fully connected layers."""
 
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
-from kfac_core.fisher_blocks.kronecker import KroneckerProductFB, KroneckerState
+from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
+from kfac_core.fisher_blocks.kronecker_state import KroneckerState
+from kfac_core.fisher_blocks.side import rows_factor
 from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
-from kfac_core.fisher_factors import (
-    DiagonalKroneckerFactor,
-    FullyConnectedDiagonalFactor,
-    FullyConnectedKroneckerFactor,
-)
+from kfac_core.fisher_factors import FullyConnectedDiagonalFactor
 from kfac_core.typing import Scalar, Sources, Towers
-
-
-def rows_factor(
-    size: int, has_bias: bool = False, *, diagonal: bool, **options: Any
-) -> FullyConnectedKroneckerFactor | DiagonalKroneckerFactor:
-    """Return the factor of rows of one side, whole or its diagonal alone."""
-    make = DiagonalKroneckerFactor if diagonal else FullyConnectedKroneckerFactor
-    return make(size, has_bias, **options)
 
 
 @dataclass(frozen=True)
@@ -26,7 +15,8 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
     """K-FAC of a fully connected layer: ``F = kron(E[a a'], E[g g'])``.
 
     Inputs and output gradients are taken to be independent (Martens & Grosse, 2015,
-    section 3).
+    section 3). A side that is too wide for its matrix can be kept as its latest rows,
+    as blocks along its diagonal, or as its diagonal: one of these.
 
     Attributes:
         input_size: Length of a row of inputs.
@@ -36,6 +26,13 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
             diagonal side is a snapshot, as the other one is; the original evaluates it
             afresh at every product.
         diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.
+        input_max_rows: How many of the latest rows of inputs to keep, in place of their
+            matrix: see `kfac_core.fisher_factors.FullyConnectedLowRankFactor`. It
+            serves powers alone, no Cholesky factor and no damping_type "exact".
+        output_max_rows: The same of the gradients, all sources together.
+        input_blocks: How many blocks along its diagonal to keep of ``A``: see
+            `kfac_core.fisher_factors.FullyConnectedBlockDiagonalFactor`.
+        output_blocks: The same of ``G``.
 
     Example:
         >>> import numpy as np
@@ -55,21 +52,34 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
     has_bias: bool = False
     diagonal_approx_for_input: bool = False
     diagonal_approx_for_output: bool = False
+    input_max_rows: int | None = field(default=None, kw_only=True)
+    output_max_rows: int | None = field(default=None, kw_only=True)
+    input_blocks: int = field(default=1, kw_only=True)
+    output_blocks: int = field(default=1, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Make the factors, once."""
+        """Make the factors, once.
+
+        Raises:
+            ArgumentError: If a side is asked for in two forms, or in one that does not
+                serve what the block does.
+        """
         super().__post_init__()
         self._set_factors(
             rows_factor(
                 self.input_size,
                 self.has_bias,
                 diagonal=self.diagonal_approx_for_input,
+                max_rows=self.input_max_rows,
+                num_blocks=self.input_blocks,
                 data_name="inputs",
                 **self._factor_options("input"),
             ),
             rows_factor(
                 self.output_size,
                 diagonal=self.diagonal_approx_for_output,
+                max_rows=self.output_max_rows,
+                num_blocks=self.output_blocks,
                 data_name="outputs_grads",
                 **self._factor_options("output"),
             ),

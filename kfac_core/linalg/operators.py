@@ -62,14 +62,14 @@ class FullMatrixOperator(NamedTuple):
         self, x: Array, *, adjoint: bool = False, adjoint_arg: bool = False
     ) -> Array:
         """Return ``operator @ x``; `adjoint` and `adjoint_arg` transpose each."""
-        matrix, x = _promoted(self.matrix, x)
+        matrix, x = promoted(self.matrix, x)
         return _transposed(matrix, adjoint) @ _transposed(x, adjoint_arg)
 
     def matmul_right(
         self, x: Array, *, adjoint: bool = False, adjoint_arg: bool = False
     ) -> Array:
         """Return ``x @ operator``; `adjoint` and `adjoint_arg` transpose each."""
-        matrix, x = _promoted(self.matrix, x)
+        matrix, x = promoted(self.matrix, x)
         return _transposed(x, adjoint_arg) @ _transposed(matrix, adjoint)
 
     def trace(self) -> Array:
@@ -105,7 +105,7 @@ class DiagonalOperator(NamedTuple):
     ) -> Array:
         """Return `x`, or its transpose, with each row scaled."""
         del adjoint  # A diagonal matrix is its own transpose.
-        diagonal, x = _promoted(self.diagonal, x)
+        diagonal, x = promoted(self.diagonal, x)
         return diagonal[:, None] * _transposed(x, adjoint_arg)
 
     def matmul_right(
@@ -113,7 +113,7 @@ class DiagonalOperator(NamedTuple):
     ) -> Array:
         """Return `x`, or its transpose, with each column scaled."""
         del adjoint
-        diagonal, x = _promoted(self.diagonal, x)
+        diagonal, x = promoted(self.diagonal, x)
         return _transposed(x, adjoint_arg) * diagonal[None, :]
 
     def trace(self) -> Array:
@@ -170,14 +170,14 @@ def multiply(
     return backend.xp.astype(backend.xp.reshape(product, x.shape), x.dtype)
 
 
-def _transposed(x: Array, transpose: bool) -> Array:
-    return x.mT if transpose else x
-
-
-def _promoted(a: Array, b: Array) -> tuple[Array, Array]:
+def promoted(a: Array, b: Array) -> tuple[Array, Array]:
     """Return both in the wider of their two dtypes: not every library does so."""
     xp = backend_of(a, b).xp
     if a.dtype == b.dtype:
         return a, b
     dtype = xp.result_type(a, b)
     return xp.astype(a, dtype), xp.astype(b, dtype)
+
+
+def _transposed(x: Array, transpose: bool) -> Array:
+    return x.mT if transpose else x

@@ -1,0 +1,40 @@
+"""The eigenvalues of what a factor estimates, without eigenvectors."""
+
+from kfac_core.backend import Backend
+from kfac_core.fisher_factors import FactorState, FisherFactor
+from kfac_core.linalg import psd
+from kfac_core.linalg.block_diagonal import BlockDiagonalOperator
+from kfac_core.linalg.low_rank import LowRankOperator
+from kfac_core.linalg.operators import DiagonalOperator
+from kfac_core.typing import Array
+
+
+def eigenvalues(backend: Backend, factor: FisherFactor, state: FactorState) -> Array:
+    """Return the eigenvalues of the current estimate.
+
+    Of forms that stand for matrices beyond memory, nothing of their size is made.
+
+    Args:
+        backend: Backend of the state.
+        factor: The factor.
+        state: Its state.
+
+    Returns:
+        ``[n]``, in any order; for a factor of groups ``[groups, n]``.
+    """
+    operator = factor.get_cov_as_linear_operator(state)
+    if isinstance(operator, DiagonalOperator):
+        return operator.diagonal
+    parts: list[Array] = []
+    if isinstance(operator, BlockDiagonalOperator):
+        parts = [psd.eigendecomposition(backend, x).values for x in operator.blocks]
+    if isinstance(operator, LowRankOperator):
+        r, n = operator.rows.shape
+        if r < n:
+            gram = backend.gram(operator.rows.mT)
+            zeros = backend.xp.zeros_like(operator.rows[0, : n - r])
+            parts = [zeros, psd.eigendecomposition(backend, gram).values]
+    if not parts:
+        return factor.get_eigendecomp(state).values
+    values: Array = backend.xp.concat(parts)
+    return values

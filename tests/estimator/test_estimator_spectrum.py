@@ -1,0 +1,34 @@
+"""Eigenvalues of every form of a factor are those of its dense matrix."""
+
+import numpy as np
+import pytest
+
+import kfac_core as kc
+from kfac_core.estimator.spectrum import eigenvalues
+
+FACTORS = {
+    "whole": kc.FullyConnectedKroneckerFactor(4, True),
+    "diagonal": kc.DiagonalKroneckerFactor(4, True),
+    "few rows": kc.FullyConnectedLowRankFactor(4, True, max_rows=3),
+    "as many rows": kc.FullyConnectedLowRankFactor(4, True, max_rows=5),
+    "more rows": kc.FullyConnectedLowRankFactor(4, True, max_rows=8),
+    "blocks": kc.FullyConnectedBlockDiagonalFactor(4, True, num_blocks=2),
+}
+
+
+@pytest.mark.parametrize("name", FACTORS)
+def test_they_are_those_of_the_dense_matrix(name, rng):
+    factor, rows = FACTORS[name], rng.normal(size=(3, 4))
+    state = factor.update_cov(factor.init(rows), rows, 0.5)
+    found = np.sort(eigenvalues(kc.backend_of(rows), factor, state))
+    expected = np.linalg.eigvalsh(factor.get_cov(state))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-13)
+
+
+def test_of_a_hundred_thousand_columns(rng):
+    rows = rng.normal(size=(2, 100_000))
+    factor = kc.FullyConnectedLowRankFactor(100_000, max_rows=2)
+    state = factor.update_cov(factor.init(rows), rows, 0.5)
+    found = eigenvalues(kc.backend_of(rows), factor, state)
+    assert found.shape == (100_000,)
+    np.testing.assert_allclose(found.sum(), (rows**2).sum() / 2, rtol=1e-12)
