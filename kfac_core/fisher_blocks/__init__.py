@@ -21,7 +21,8 @@ from kfac_core.fisher_blocks.fully_connected import (
 from kfac_core.fisher_blocks.grouped_convolution import (
     GroupedConvKFCBasicFB,
 )
-from kfac_core.fisher_blocks.kronecker import KroneckerProductFB, KroneckerState
+from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
+from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.fisher_blocks.multi import (
     EmbeddingKFACMultiIndepFB,
     FullyConnectedMultiIndepFB,

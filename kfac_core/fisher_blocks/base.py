@@ -5,13 +5,14 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from kfac_core import moving_average
-from kfac_core.arguments import backend_for, statistics_dtype
+from kfac_core.arguments import as_scalar, backend_for, statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FactorState, FisherFactor
+from kfac_core.fisher_factors.registration import InverseDType
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.moving_average import MovingAverage
-from kfac_core.typing import Array, Params, Scalar
+from kfac_core.typing import Array, Params, Precision, Scalar
 
 
 class BlockState(Protocol):
@@ -20,6 +21,9 @@ class BlockState(Protocol):
     @property
     def ok(self) -> Array:
         """0-d boolean: whether, under a trace, no last update was refused."""
+
+    def with_flag(self, name: str, ok: Array) -> Self:
+        """Return the state with a flag of all its factors set."""
 
 
 S = TypeVar("S", bound=BlockState)
@@ -39,6 +43,9 @@ class FisherBlock(ABC, Generic[S]):
         cholesky_inverse: Whether to serve products with the inverse of that.
         zero_debias: As in `kfac_core.fisher_factors.FisherFactor`.
         init_covariances_at_zero: As there.
+        precision: As there, of the statistics of the factors.
+        newton_steps: As there, of the factors.
+        inverse_dtype: As there, of the factors.
     """
 
     name: str = ""
@@ -47,6 +54,9 @@ class FisherBlock(ABC, Generic[S]):
     cholesky_inverse: bool = False
     zero_debias: bool = True
     init_covariances_at_zero: bool = True
+    precision: Precision = "highest"
+    newton_steps: int = 0
+    inverse_dtype: InverseDType | None = None
 
     is_repeated: ClassVar[bool] = False
     """Whether a case uses the layer at many locations, and not just once."""
@@ -119,6 +129,59 @@ class FisherBlock(ABC, Generic[S]):
             NotPositiveDefiniteError: If the damped block has no inverse or Cholesky
                 factor. Under a trace the state is kept, with ``ok`` False.
         """
+
+    @abstractmethod
+    def inverse_error(self, state: S, damping: Scalar) -> Array:
+        """Return how wrong the stored inverse is for the statistics as they are now.
+
+        With ``X`` the stored inverse and ``F`` the block as `update_inverses` would
+        damp it now, the least ``rho`` with ``|X g - inv(F) g| <= rho |inv(F) g|`` for
+        every gradient ``g``, in the norm ``|v|^2 = v' F v``; estimated as in
+        `kfac_core.fisher_factors.FisherFactor.inverse_error`, at a small part of the
+        cost of `update_inverses`.
+
+        Args:
+            state: The state.
+            damping: As in `update_inverses`.
+
+        Returns:
+            0-d; infinite where nothing is computed yet.
+
+        Raises:
+            ArgumentError: If the damping is negative or not finite.
+            NotComputedError: If there are no statistics yet.
+            NotRegisteredError: If the block does not serve its inverse.
+            UnsupportedError: If it stores no inverse.
+        """
+
+    def refresh_inverses(self, state: S, damping: Scalar, tolerance: Scalar) -> S:
+        """Compute all that is registered anew, unless the inverse is still good.
+
+        All of it or nothing, so that both factors of a product are of one age.
+
+        Args:
+            state: The state; left as it is.
+            damping: As in `update_inverses`.
+            tolerance: The largest `inverse_error` of an inverse that is kept, not
+                negative.
+
+        Returns:
+            The new state; where the inverse is kept, what it was computed with, the
+            damping included, is kept too.
+
+        Raises:
+            ArgumentError: If the tolerance is negative or not finite.
+            KfacError: What `inverse_error` and `update_inverses` raise.
+        """
+        error = self.inverse_error(state, damping)
+        backend = backend_for(self.label, error)
+        limit = as_scalar(backend, tolerance, error, "tolerance", self.label)
+        return backend.cond(
+            error <= limit,
+            # Whatever was refused before, nothing is now.
+            lambda: state.with_flag("derived_ok", backend.xp.ones_like(state.ok)),
+            lambda: self.update_inverses(state, damping),
+        )
 
     @abstractmethod
     def multiply_matpower(self, state: S, vector: Params, exp: float) -> Params:
@@ -203,12 +266,20 @@ class FisherBlock(ABC, Generic[S]):
             "cholesky": ids if self.cholesky else (),
             "cholesky_inverse": ids if self.cholesky_inverse else (),
             **self._averaging(),
+            **self._inverting(),
         }
 
     def _averaging(self) -> dict[str, Any]:
         return {
             "zero_debias": self.zero_debias,
             "init_covariances_at_zero": self.init_covariances_at_zero,
+            "precision": self.precision,
+        }
+
+    def _inverting(self) -> dict[str, Any]:
+        return {
+            "newton_steps": self.newton_steps,
+            "inverse_dtype": self.inverse_dtype,
         }
 
     def _init_uses(self, like: Array) -> MovingAverage:
@@ -234,7 +305,7 @@ class FisherBlock(ABC, Generic[S]):
             zero_debias=self.zero_debias,
         )
         sample = backend.xp.full_like(average.total, uses)
-        return moving_average.fold(average, sample, decay, weight)
+        return moving_average.fold(backend, average, [sample], decay, weight)
 
     def _vector_backend(self, state: S, vector: Params) -> Backend:
         """Return the backend of a state and a vector of real numbers."""

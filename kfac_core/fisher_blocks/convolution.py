@@ -4,7 +4,8 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from kfac_core.errors import ArgumentError
-from kfac_core.fisher_blocks.kronecker import KroneckerProductFB, KroneckerState
+from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
+from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.fisher_factors import (
     ConvInputKroneckerFactor,
     ConvInputSUAKroneckerFactor,

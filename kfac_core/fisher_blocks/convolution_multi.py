@@ -7,7 +7,7 @@ from kfac_core.arguments import as_sources, as_towers, backend_for, check_paired
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.fisher_blocks.convolution import ConvKFCBasicFB
-from kfac_core.fisher_blocks.kronecker import KroneckerState
+from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.typing import Array, Key, Scalar, Sources, Towers
 from kfac_core.uses import arrays_of, check_num_uses, folded
 

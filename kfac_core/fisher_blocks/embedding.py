@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 from kfac_core.fisher_blocks.embedding_rows import EmbeddingRowsFB
-from kfac_core.fisher_blocks.fully_connected import rows_factor
-from kfac_core.fisher_blocks.kronecker import KroneckerState
+from kfac_core.fisher_blocks.kronecker_state import KroneckerState
+from kfac_core.fisher_blocks.side import rows_factor
 from kfac_core.fisher_factors import EmbeddingInputKroneckerFactor
 from kfac_core.statistics.embedding import RepeatedIds
 from kfac_core.typing import DTypeName, Scalar, Sources, Towers

@@ -5,7 +5,8 @@ from typing import Self
 
 from kfac_core.arguments import backend_for, check_indices, check_shape
 from kfac_core.backend import Backend
-from kfac_core.fisher_blocks.kronecker import KroneckerProductFB, KroneckerState
+from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
+from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.fisher_factors import EmbeddingInputKroneckerFactor, FactorState
 from kfac_core.typing import Array
 

@@ -8,7 +8,8 @@ from kfac_core import moving_average
 from kfac_core.arguments import as_sources, as_towers, backend_for, check_paired
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
-from kfac_core.fisher_blocks.kronecker import KroneckerProductFB, KroneckerState
+from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
+from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.fisher_factors.convolution_spec import prepare
 from kfac_core.fisher_factors.grouped import GroupedKroneckerFactor
 from kfac_core.linalg.parameters import (

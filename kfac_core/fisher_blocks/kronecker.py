@@ -1,7 +1,7 @@
 """`KroneckerProductFB`: a block that is a Kronecker product of two factors."""
 
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self
+from typing import Any
 
 from kfac_core import moving_average
 from kfac_core.arguments import (
@@ -19,9 +19,10 @@ from kfac_core.damping import (
     normalize_damping,
     split_damping,
 )
-from kfac_core.errors import NotRegisteredError
+from kfac_core.errors import NotRegisteredError, UnsupportedError
 from kfac_core.fisher_blocks.base import FisherBlock, check_option
-from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FactorState, FisherFactor
+from kfac_core.fisher_blocks.kronecker_state import KroneckerState, whole
+from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FisherFactor
 from kfac_core.fisher_factors.messages import not_positive_definite, not_registered
 from kfac_core.linalg.kronecker import kron, kron_matmul
 from kfac_core.linalg.operators import LinearOperator
@@ -30,49 +31,10 @@ from kfac_core.linalg.parameters import (
     matrix_to_params,
     params_to_matrix,
 )
-from kfac_core.moving_average import MovingAverage
+from kfac_core.linalg.residual import product_rho
 from kfac_core.registry import backend_of
-from kfac_core.state import commit, select
+from kfac_core.state import commit
 from kfac_core.typing import Array, Params, Scalar, Sources, Towers
-
-
-class KroneckerState(NamedTuple):
-    """State of a `KroneckerProductFB`.
-
-    Attributes:
-        input_factor: State of the factor ``A``, of the layer's inputs.
-        output_factor: State of the factor ``G``, of its output gradients.
-        uses: Moving average of ``c``, the number of locations or uses of a case.
-        scale: 0-d, ``c`` as of the last `update_inverses`.
-        damping: 0-d, the damping given to it.
-    """
-
-    input_factor: FactorState
-    output_factor: FactorState
-    uses: MovingAverage
-    scale: Array
-    damping: Array
-
-    @property
-    def ok(self) -> Array:
-        """0-d boolean: whether, under a trace, no last update was refused."""
-        return self.input_factor.ok & self.output_factor.ok
-
-    def flag(self, name: str) -> Array:
-        """Return whether a flag of `FactorState` holds for both factors."""
-        first, second = (getattr(factor, name) for factor in self[:2])
-        both: Array = first & second
-        return both
-
-    def with_flag(self, name: str, ok: Array) -> Self:
-        """Return the state with a flag of both factors set."""
-        # Two arrays: none stands in two places of a state.
-        first: dict[str, Any] = {name: ok}
-        second: dict[str, Any] = {name: ok & ok}
-        return self._replace(
-            input_factor=self.input_factor._replace(**first),
-            output_factor=self.output_factor._replace(**second),
-        )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -119,23 +81,8 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
     def update_inverses(self, state: KroneckerState, damping: Scalar) -> KroneckerState:
         """Compute all that is registered; see `FisherBlock.update_inverses`."""
         backend = backend_of(state.scale)
-        given = as_scalar(backend, damping, state.scale, "damping", self.label)
-        scale = moving_average.value(backend, state.uses, self.label)
-        of_inputs, of_outputs = given, given
-        if self.damping_type != "exact":
-            pi = compute_pi(
-                backend,
-                self.input_factor.trace(state.input_factor),
-                self.input_factor.dimension,
-                self.output_factor.trace(state.output_factor),
-                self.output_factor.dimension,
-            )
-            normal = given
-            if self.is_repeated:
-                normal = normalize_damping(given, scale, self.normalize_damping_power)
-            of_inputs, of_outputs = split_damping(
-                backend, self.damping_type, normal, pi
-            )
+        given, scale = self._damping(backend, state, damping)
+        of_inputs, of_outputs = self._split(backend, state, given, scale)
         new = state._replace(
             input_factor=self.input_factor.update_inverses(
                 state.input_factor, of_inputs
@@ -148,7 +95,34 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
         )
         if self.damping_type == "exact":
             new = self._check_exact(backend, new)
-        return _whole(backend, new, state, "derived_ok")
+        return whole(backend, new, state, "derived_ok")
+
+    def inverse_error(self, state: KroneckerState, damping: Scalar) -> Array:
+        """Return how wrong the stored inverse is now; see `FisherBlock.inverse_error`.
+
+        Of both factors with their parts of the damping, and of ``c``: exact for exact
+        errors of these, and otherwise estimated from below, as they are.
+
+        Raises:
+            UnsupportedError: If the damping is exact.
+        """
+        if self.damping_type == "exact":
+            msg = (
+                f"{self.label}: a block with damping_type 'exact' has no inverse of"
+                " which the error could be told without an eigendecomposition: call"
+                " update_inverses, with no tolerance, or use another damping_type"
+            )
+            raise UnsupportedError(msg)
+        backend = backend_of(state.scale)
+        given, scale = self._damping(backend, state, damping)
+        of_inputs, of_outputs = self._split(backend, state, given, scale)
+        errors = product_rho(
+            backend,
+            self.input_factor.inverse_residual(state.input_factor, of_inputs),
+            self.output_factor.inverse_residual(state.output_factor, of_outputs),
+            scale / state.scale,
+        )
+        return backend.xp.max(errors)
 
     def multiply_matpower(
         self, state: KroneckerState, vector: Params, exp: float
@@ -196,6 +170,31 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
         )
         return product * moving_average.value(backend, state.uses, self.label)
 
+    def _damping(
+        self, backend: Backend, state: KroneckerState, damping: Scalar
+    ) -> tuple[Array, Array]:
+        """Return a damping as given, checked, and ``c`` as it is now."""
+        given = as_scalar(backend, damping, state.scale, "damping", self.label)
+        return given, moving_average.value(backend, state.uses, self.label)
+
+    def _split(
+        self, backend: Backend, state: KroneckerState, damping: Array, scale: Array
+    ) -> tuple[Array, Array]:
+        """Return the dampings of both factors for their statistics as they are now."""
+        if self.damping_type == "exact":
+            return damping, damping
+        pi = compute_pi(
+            backend,
+            self.input_factor.trace(state.input_factor),
+            self.input_factor.dimension,
+            self.output_factor.trace(state.output_factor),
+            self.output_factor.dimension,
+        )
+        normal = damping
+        if self.is_repeated:
+            normal = normalize_damping(damping, scale, self.normalize_damping_power)
+        return split_damping(backend, self.damping_type, normal, pi)
+
     def _update_factors(
         self,
         state: KroneckerState,
@@ -237,7 +236,7 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
         if self.is_repeated:
             average = self._fold_uses(backend, state.uses, uses, *ema)
             new = new._replace(uses=average)
-        return _whole(backend, new, state, "cov_ok")
+        return whole(backend, new, state, "cov_ok")
 
     def _check_pair(self, inputs: Array, gradients: Array) -> None:
         """Check what a tower's inputs and gradients must have in common beside rows."""
@@ -328,7 +327,7 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
         """Return the fields that both factors have, for the factor of one side."""
         check_option(self.damping_type, DAMPING_TYPES, "damping_type", self.label)
         served = (
-            {"eigendecomposition": True, **self._averaging()}
+            {"eigendecomposition": True, **self._averaging(), **self._inverting()}
             if self.damping_type == "exact"
             else self._served()
         )
@@ -337,13 +336,3 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
     def _set_factors(self, inputs: FisherFactor, outputs: FisherFactor) -> None:
         object.__setattr__(self, "input_factor", inputs)
         object.__setattr__(self, "output_factor", outputs)
-
-
-def _whole(
-    backend: Backend, new: KroneckerState, old: KroneckerState, flag: str
-) -> KroneckerState:
-    """Return `new`, or under a trace `old` if either factor refused its update."""
-    ok = new.flag(flag)
-    if not backend.is_traced(ok):
-        return new
-    return select(backend, ok, new, old).with_flag(flag, ok)

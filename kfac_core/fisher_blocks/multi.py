@@ -8,7 +8,8 @@ from kfac_core.arguments import as_sources, as_towers, backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.fisher_blocks.embedding_rows import EmbeddingRowsFB
-from kfac_core.fisher_blocks.kronecker import KroneckerProductFB, KroneckerState
+from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
+from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.fisher_factors import (
     DiagonalMultiKF,
     EmbeddingInputKroneckerFactor,

@@ -6,7 +6,7 @@ from typing import Any
 
 from kfac_core import moving_average
 from kfac_core.errors import ArgumentError, UnsupportedError
-from kfac_core.fisher_blocks.kronecker import KroneckerState
+from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.fisher_blocks.multi import MultiUseFB
 from kfac_core.fisher_factors import (
     DEFAULT_DAMPING_ID,
@@ -22,7 +22,7 @@ from kfac_core.linalg.series import (
     root_and_psi,
 )
 from kfac_core.registry import backend_of
-from kfac_core.typing import Array, Params
+from kfac_core.typing import Array, Params, Scalar
 
 
 class SeriesFBApproximation(IntEnum):
@@ -99,6 +99,10 @@ class FullyConnectedSeriesFB(MultiUseFB):
             self._rows_factor(self.input_size, self.has_bias, "input"),
             self._rows_factor(self.output_size, False, "output"),
         )
+
+    def inverse_error(self, state: KroneckerState, damping: Scalar) -> Array:
+        """Raise an `UnsupportedError`: what it keeps are no inverses."""
+        raise self._unsupported(what="errors of its inverse (update_inverses has none)")
 
     def multiply_matpower(
         self, state: KroneckerState, vector: Params, exp: float
@@ -197,6 +201,7 @@ class FullyConnectedSeriesFB(MultiUseFB):
         return {
             "name": options["name"],
             **self._averaging(),
+            **self._inverting(),
             "absolute_eigenvalues": self.absolute_eigenvalues,
             "option1quants" if first else "option2quants": ids,
         }

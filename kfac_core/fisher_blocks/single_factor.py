@@ -1,7 +1,7 @@
 """`SingleFactorFB`: a block whose Fisher is one factor's matrix."""
 
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import Any, NamedTuple, Self
 
 from kfac_core.fisher_blocks.base import FisherBlock
 from kfac_core.fisher_factors import FactorState, FisherFactor
@@ -31,6 +31,11 @@ class SingleFactorState(NamedTuple):
         """0-d boolean: whether, under a trace, no last update was refused."""
         return self.factor.ok
 
+    def with_flag(self, name: str, ok: Array) -> Self:
+        """Return the state with a flag of `FactorState` set."""
+        flag: dict[str, Any] = {name: ok}
+        return self._replace(factor=self.factor._replace(**flag))
+
 
 @dataclass(frozen=True, kw_only=True)
 class SingleFactorFB(FisherBlock[SingleFactorState]):
@@ -56,6 +61,10 @@ class SingleFactorFB(FisherBlock[SingleFactorState]):
     ) -> SingleFactorState:
         """Compute all that is registered; see `FisherBlock.update_inverses`."""
         return state._replace(factor=self.factor.update_inverses(state.factor, damping))
+
+    def inverse_error(self, state: SingleFactorState, damping: Scalar) -> Array:
+        """Return that of the factor; see `FisherBlock.inverse_error`."""
+        return self.factor.inverse_error(state.factor, damping)
 
     def multiply_matpower(
         self, state: SingleFactorState, vector: Params, exp: float

@@ -6,6 +6,7 @@ dataclass without arrays; the state is a `FactorState`.
 """
 
 from kfac_core.fisher_factors.base import FisherFactor
+from kfac_core.fisher_factors.block_diagonal import FullyConnectedBlockDiagonalFactor
 from kfac_core.fisher_factors.convolution import (
     ConvInputKroneckerFactor,
     ConvOutputKroneckerFactor,
@@ -36,6 +37,7 @@ from kfac_core.fisher_factors.fully_connected import (
 from kfac_core.fisher_factors.grouped import (
     GroupedKroneckerFactor,
 )
+from kfac_core.fisher_factors.low_rank import FullyConnectedLowRankFactor
 from kfac_core.fisher_factors.multi import FullyConnectedMultiKF
 from kfac_core.fisher_factors.naive import (
     FullFactor,
@@ -68,8 +70,10 @@ __all__ = [
     "FactorState",
     "FisherFactor",
     "FullFactor",
+    "FullyConnectedBlockDiagonalFactor",
     "FullyConnectedDiagonalFactor",
     "FullyConnectedKroneckerFactor",
+    "FullyConnectedLowRankFactor",
     "FullyConnectedMultiKF",
     "GroupedKroneckerFactor",
     "InverseProvidingFactor",

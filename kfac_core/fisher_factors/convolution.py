@@ -21,7 +21,7 @@ from kfac_core.statistics.convolution_geometry import (
 )
 from kfac_core.statistics.convolution_mask import PatchMask, masked_moment
 from kfac_core.statistics.convolution_sampling import sampled_second_moment
-from kfac_core.statistics.covariance import second_moment
+from kfac_core.statistics.covariance import SecondMoment
 from kfac_core.typing import Key, Scalar, Sources, Towers
 
 
@@ -235,6 +235,6 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
                 g_last = g if last else channels_to_last(backend, g)
                 rows.append(backend.xp.reshape(g_last, (-1, self.output_size)))
             checked = as_batch(backend, tuple(rows), dtype, "outputs_grads", label)
-            moments.append(second_moment(backend, checked))
+            moments.append(SecondMoment(checked))
         data = {"outputs_grads": sources}
         return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)

@@ -136,7 +136,7 @@ class DepthwiseConvDiagonalFactor(DiagonalFactor):
         xp = backend.xp
         # A product of matrices for each case and channel, over the locations.
         by_channel = xp.permute_dims(patches, (0, 2, 3, 1))
-        product = by_channel @ xp.permute_dims(g, (0, 2, 1, 3))
+        product = backend.matmul(by_channel, xp.permute_dims(g, (0, 2, 1, 3)))
         per_case = xp.permute_dims(product, (0, 2, 1, 3))
         if not self.has_bias:
             return per_case

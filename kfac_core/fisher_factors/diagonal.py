@@ -10,6 +10,7 @@ from kfac_core.fisher_factors.state import Derived, FactorState
 from kfac_core.linalg import psd
 from kfac_core.linalg.operators import DiagonalOperator
 from kfac_core.linalg.psd import Eigendecomposition
+from kfac_core.linalg.residual import ResidualRange, diagonal_range
 from kfac_core.typing import Array, DampingId
 
 
@@ -63,6 +64,17 @@ class DiagonalFactor(FisherFactor):
 
     def _power(self, backend: Backend, cov: Array, damping: Array, exp: float) -> Array:
         return psd.positive_power(backend, cov + damping, exp)
+
+    def _residual(
+        self,
+        backend: Backend,
+        state: FactorState,
+        damping: Array,
+        damping_id: DampingId,
+    ) -> ResidualRange:
+        place = self.stored_matpowers.index((-1.0, damping_id))
+        matrix = self.get_cov_var(state) + damping
+        return diagonal_range(backend, matrix, state.derived.matpowers[place])
 
     def _derive(
         self,

@@ -9,7 +9,11 @@ from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
 from kfac_core.fisher_factors.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.rows import RowsFactor
 from kfac_core.fisher_factors.state import FactorState
-from kfac_core.statistics.covariance import second_moment, squared_moment
+from kfac_core.statistics.covariance import (
+    SecondMoment,
+    second_moment,
+    squared_moment,
+)
 from kfac_core.typing import Array, Scalar, Sources, Towers
 
 
@@ -47,6 +51,9 @@ class FullyConnectedKroneckerFactor(RowsFactor, DenseSquareMatrixFactor):
 
     def _moment(self, backend: Backend, rows: Sequence[Array]) -> Array:
         return second_moment(backend, rows, has_bias=self.has_bias)
+
+    def _sample(self, backend: Backend, rows: Sequence[Array]) -> SecondMoment:
+        return SecondMoment(rows, self.has_bias)
 
 
 @dataclass(frozen=True)

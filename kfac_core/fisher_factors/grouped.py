@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import partial
 
-from kfac_core import moving_average
 from kfac_core.arguments import (
     as_dampings,
     as_scalar,
@@ -17,12 +17,13 @@ from kfac_core.backend import Backend
 from kfac_core.fisher_factors import messages
 from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
 from kfac_core.fisher_factors.registration import DEFAULT_DAMPING_ID
-from kfac_core.fisher_factors.state import FactorState
+from kfac_core.fisher_factors.state import Derived, FactorState
 from kfac_core.linalg import psd
 from kfac_core.linalg.psd import Eigendecomposition
-from kfac_core.linalg.stacks import MatrixStackOperator, diagonals, stacked
+from kfac_core.linalg.residual import ResidualRange
+from kfac_core.linalg.stacks import MatrixStackOperator, diagonals, unstacked
 from kfac_core.moving_average import MovingAverage
-from kfac_core.state import all_finite, commit
+from kfac_core.state import all_finite
 from kfac_core.statistics.covariance import second_moment
 from kfac_core.typing import Array, DampingId, Dampings, Scalar, Sources
 
@@ -33,7 +34,8 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
 
     A layer in groups, such as a grouped or depthwise convolution, is many layers side
     by side: each group has inputs and outputs of its own. All verbs are of each group,
-    and return stacks ``[num_groups, ...]``: of matrices, of traces, of eigenvalues.
+    and return stacks ``[num_groups, ...]``: of matrices, of traces, of eigenvalues. A
+    damping may be an array ``[num_groups]``, one for each group.
 
     Attributes:
         num_groups: Number of groups.
@@ -103,61 +105,10 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
         moments = []
         for towers in sources:
             rows = check_towers(backend, towers, dtype, shape, name, self.label)
-            of_groups = [
-                second_moment(
-                    backend,
-                    [backend.xp.reshape(x[:, :, i, :], (-1, self.size)) for x in rows],
-                    has_bias=self.has_bias,
-                )
-                for i in range(self.num_groups)
-            ]
-            moments.append(stacked(backend, of_groups))
+            by_group = [backend.xp.permute_dims(x, (2, 0, 1, 3)) for x in rows]
+            moments.append(backend.vmap(partial(self._moment, backend), *by_group))
         data = {name: sources}
         return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
-
-    def update_inverses(self, state: FactorState, damping: Dampings) -> FactorState:
-        """Compute all that is registered from the current statistics.
-
-        Args:
-            state: The state; left as it is.
-            damping: As in `FisherFactor.update_inverses`; or an array
-                ``[num_groups]``, one for each group.
-
-        Returns:
-            The new state.
-
-        Raises:
-            ArgumentError: If a damping is negative or not finite, or one is missing.
-            ShapeError: If an array of dampings has another shape.
-            NotComputedError: If there are no statistics yet.
-            NotPositiveDefiniteError: If a damped matrix has no inverse or Cholesky
-                factor. Under a trace the state is kept, with ``ok`` False.
-        """
-        backend = self._backend(state)
-        dampings = self._dampings(backend, damping, state.cov.total)
-        cov = moving_average.value(backend, state.cov, self.label)
-        parts = [
-            self._derive(backend, cov[i, :, :], {k: d[i] for k, d in dampings.items()})
-            for i in range(self.num_groups)
-        ]
-        derived = stacked(backend, parts)
-        ok = all_finite(backend, derived, state.computed)
-        computed = backend.xp.ones_like(state.computed)
-        new = state._replace(derived=derived, computed=computed)
-
-        def error() -> Exception:
-            finite = (bool(all_finite(backend, part, ok)) for part in parts)
-            i = next(i for i, is_finite in enumerate(finite) if not is_finite)
-            smallest = min((float(d[i]) for d in dampings.values()), default=0.0)
-            return messages.not_positive_definite(
-                backend,
-                f"{self.label}, group {i}",
-                psd.trace(backend, cov[i, :, :]),
-                self.dimension,
-                smallest,
-            )
-
-        return commit(backend, ok, new, state, error)._replace(derived_ok=ok)
 
     def get_cov_as_linear_operator(self, state: FactorState) -> MatrixStackOperator:
         """Return the estimated matrices as an operator on stacks."""
@@ -173,13 +124,9 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
             Eigenvalues ``[num_groups, n]``, ascending, clipped at zero; eigenvectors
             ``[num_groups, n, n]``.
         """
-        backend, cov = self._backend(state), self.get_cov_var(state)
-        parts = [
-            psd.eigendecomposition(backend, cov[i, :, :])
-            for i in range(self.num_groups)
-        ]
-        both: Eigendecomposition = stacked(backend, parts)
-        return both
+        backend = self._backend(state)
+        decompose = partial(psd.eigendecomposition, backend)
+        return backend.vmap(decompose, self.get_cov_var(state))
 
     def left_multiply_matpower(
         self,
@@ -218,6 +165,11 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
         power = self.get_matpower(state, exp, damping_id)
         return backend.xp.astype(power.matmul_right(x), x.dtype)
 
+    def _moment(self, backend: Backend, *towers: Array) -> Array:
+        """Return the second moment of one group, of rows ``[batch, locations, n]``."""
+        rows = [backend.xp.reshape(x, (-1, self.size)) for x in towers]
+        return second_moment(backend, rows, has_bias=self.has_bias)
+
     def _identity(self, backend: Backend, like: Array) -> Array:
         return like * 0 + super()._identity(backend, like)
 
@@ -225,8 +177,8 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
         return MatrixStackOperator(stored)
 
     def _power(self, backend: Backend, cov: Array, damping: Array, exp: float) -> Array:
-        # Of the power 1 alone, which broadcasts; the others are of one matrix.
-        return super()._power(backend, cov, damping[:, None, None], exp)
+        # Of the power 1 alone; the others are derived.
+        return backend.vmap(partial(super()._power, backend, exp=exp), cov, damping)
 
     def _witness(self, backend: Backend, statistic: Array) -> Array:
         return diagonals(backend, statistic)
@@ -235,6 +187,49 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
         self, backend: Backend, like: Array
     ) -> Eigendecomposition:
         return Eigendecomposition(diagonals(backend, like) * 0, like * 0)
+
+    def _derive(
+        self, backend: Backend, cov: Array, dampings: Mapping[DampingId, Array]
+    ) -> Derived:
+        of_one = super()._derive
+
+        def of_group(cov: Array, values: tuple[Array, ...]) -> Derived:
+            return of_one(backend, cov, dict(zip(dampings, values, strict=True)))
+
+        return backend.vmap(of_group, cov, tuple(dampings.values()))
+
+    def _residual(
+        self,
+        backend: Backend,
+        state: FactorState,
+        damping: Array,
+        damping_id: DampingId,
+    ) -> ResidualRange:
+        total, weight = state.cov
+        place = self.stored_matpowers.index((-1.0, damping_id))
+
+        def of_group(total: Array, damping: Array, inverse: Array) -> ResidualRange:
+            return self._krylov(backend, MovingAverage(total, weight), damping, inverse)
+
+        return backend.vmap(of_group, total, damping, state.derived.matpowers[place])
+
+    def _not_positive_definite(
+        self, backend: Backend, cov: Array, dampings: Mapping[DampingId, Array]
+    ) -> Exception:
+        """Name the first group that is not."""
+        known = psd.is_finite(backend, cov)
+        parts = unstacked(self._derive(backend, cov, dampings), self.num_groups)
+        finite = [bool(all_finite(backend, part, known)) for part in parts]
+        # Of a factor that computes in float64, rounding may be what overflows.
+        i = 0 if all(finite) else finite.index(False)
+        smallest = min((float(d[i]) for d in dampings.values()), default=0.0)
+        return messages.not_positive_definite(
+            backend,
+            f"{self.label}, group {i}",
+            psd.trace(backend, cov[i, :, :]),
+            self.dimension,
+            smallest,
+        )
 
     def _empty(self, backend: Backend, cov: MovingAverage) -> FactorState:
         state = super()._empty(backend, cov)

@@ -82,11 +82,11 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
     absolute_eigenvalues: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Ask for what the options need."""
-        super().__post_init__()
+        """Ask for what the options need, before what is served is found."""
         if self.option1quants or self.option2quants:
             object.__setattr__(self, "cov_dt1", True)
             object.__setattr__(self, "eigendecomposition", True)
+        super().__post_init__()
 
     @property
     def served(self) -> str:
@@ -205,7 +205,7 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
             zero_debias=self.zero_debias,
         )
         old = _extra(state)
-        total = old.cov_dt1[0] * decay + sample * weight
+        total = backend.axpby(decay, old.cov_dt1[0], weight, sample)
         extra = old._replace(cov_dt1=(total,))
         if backend.is_traced(new.cov_ok):
             extra = select(backend, new.cov_ok, extra, old)

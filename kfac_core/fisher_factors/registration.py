@@ -1,12 +1,31 @@
 """What a factor is asked to serve, and how it averages: the fields of every factor."""
 
-from dataclasses import dataclass, replace
-from typing import Any, Self
+from dataclasses import dataclass, field, replace
+from numbers import Integral
+from typing import Any, Literal, NamedTuple, Self, get_args
 
-from kfac_core.typing import DampingId
+from kfac_core.errors import ArgumentError
+from kfac_core.typing import DampingId, Precision
 
 DEFAULT_DAMPING_ID = "damping"
 """The damping id of whatever is registered without one."""
+
+InverseDType = Literal["float64"]
+"""Name of a dtype to compute inverses in."""
+
+
+class Served(NamedTuple):
+    """What a spec serves, found once: it is asked for at every call.
+
+    Attributes:
+        damping_ids: As `Registration.damping_ids`.
+        stored_matpowers: As `Registration.stored_matpowers`.
+        places: As `Registration.places`.
+    """
+
+    damping_ids: tuple[DampingId, ...]
+    stored_matpowers: tuple[tuple[float, DampingId], ...]
+    places: tuple[int, ...]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,6 +46,18 @@ class Registration:
             initial value counts as one sample (the original before May 2018).
         init_covariances_at_zero: The initial value without debiasing: zero, or the
             identity.
+        precision: Precision of the products that statistics are made of: ``"highest"``
+            is full; with ``"default"`` it is what the library is set to, such as TF32
+            on a GPU, or less. What `update_inverses` computes is in full precision.
+        newton_steps: From the second time on, the inverse is computed from the last one
+            by so many steps of Newton and Schulz, where that can be verified to be as
+            good, and by Cholesky's factorisation elsewhere; see
+            `kfac_core.linalg.newton_schulz`. For accelerators, where products are fast
+            and factorisations are not: on a CPU the factorisation alone, the default
+            0, is faster. Where nothing is served but inverses (and the power 1). A
+            diagonal is just divided by.
+        inverse_dtype: ``"float64"``: `update_inverses` computes in float64, and rounds
+            what it derives to the dtype of the statistics; None: it computes in that.
     """
 
     name: str = ""
@@ -36,9 +67,18 @@ class Registration:
     eigendecomposition: bool = False
     zero_debias: bool = True
     init_covariances_at_zero: bool = True
+    precision: Precision = "highest"
+    newton_steps: int = 0
+    inverse_dtype: InverseDType | None = None
+    _found: Served = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Write every power as a pair of an exponent and a damping id, once."""
+        """Write every power as a pair of an exponent and a damping id, once.
+
+        Raises:
+            ArgumentError: If an option has no such value, or does not go with what is
+                served.
+        """
         pairs = (
             (float(power[0]), power[1])
             if isinstance(power, tuple | list)
@@ -46,6 +86,39 @@ class Registration:
             for power in self.matpowers
         )
         object.__setattr__(self, "matpowers", tuple(dict.fromkeys(pairs)))
+        object.__setattr__(self, "_found", self._find())
+        if self.precision not in get_args(Precision):
+            msg = (
+                f"{self.label}: precision is {self.precision!r}, expected one of"
+                f" {', '.join(get_args(Precision))}"
+            )
+            raise ArgumentError(msg)
+        self._check_inverting()
+
+    def _check_inverting(self) -> None:
+        if self.inverse_dtype not in {None, "float64"}:
+            msg = (
+                f"{self.label}: inverse_dtype is {self.inverse_dtype!r}, expected"
+                " 'float64' or None"
+            )
+            raise ArgumentError(msg)
+        steps: object = self.newton_steps
+        if not isinstance(steps, Integral) or int(steps) < 0:
+            msg = (
+                f"{self.label}: newton_steps is {steps!r}, expected an integer, not"
+                " negative"
+            )
+            raise ArgumentError(msg)
+        others = (*self.cholesky, *self.cholesky_inverse, *self._more_damping_ids())
+        powers = {exp for exp, _ in self.stored_matpowers}
+        if steps and (others or self.eigendecomposition or powers - {-1.0}):
+            msg = (
+                f"{self.label}: newton_steps is {steps}, but products give the inverse"
+                f" alone, and no factorisation; served are {self.served}. Serve no"
+                " power but -1 and 1 (no damping_type 'exact'), or leave newton_steps"
+                " at 0"
+            )
+            raise ArgumentError(msg)
 
     @property
     def label(self) -> str:
@@ -55,9 +128,7 @@ class Registration:
     @property
     def damping_ids(self) -> tuple[DampingId, ...]:
         """The distinct damping ids of all that is registered, in order."""
-        ids = [damping_id for _, damping_id in self.matpowers]
-        others = (*self.cholesky, *self.cholesky_inverse, *self._more_damping_ids())
-        return tuple(dict.fromkeys([*ids, *others]))
+        return self._found.damping_ids
 
     def _more_damping_ids(self) -> tuple[DampingId, ...]:
         """Return the damping ids of what a kind of factor serves beyond the others."""
@@ -66,18 +137,26 @@ class Registration:
     @property
     def stored_matpowers(self) -> tuple[tuple[float, DampingId], ...]:
         """The registered powers that are stored: all but the first, which is fresh."""
-        return tuple(power for power in self.matpowers if power[0] != 1)
+        return self._found.stored_matpowers
 
     @property
     def places(self) -> tuple[int, ...]:
         """Number of arrays that each field of a state's ``derived`` holds."""
-        return (
-            len(self.damping_ids),
-            len(self.stored_matpowers),
+        return self._found.places
+
+    def _find(self) -> Served:
+        ids = [damping_id for _, damping_id in self.matpowers]
+        others = (*self.cholesky, *self.cholesky_inverse, *self._more_damping_ids())
+        distinct = tuple(dict.fromkeys([*ids, *others]))
+        stored = tuple(power for power in self.matpowers if power[0] != 1)
+        places = (
+            len(distinct),
+            len(stored),
             len(self.cholesky),
             len(self.cholesky_inverse),
             int(self.eigendecomposition),
         )
+        return Served(distinct, stored, places)
 
     @property
     def served(self) -> str:

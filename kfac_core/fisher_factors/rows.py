@@ -12,6 +12,7 @@ from kfac_core.arguments import as_sources, check_towers
 from kfac_core.backend import Backend
 from kfac_core.fisher_factors.base import FisherFactor
 from kfac_core.fisher_factors.state import FactorState
+from kfac_core.moving_average import Sample
 from kfac_core.typing import Array, Scalar, Uses
 from kfac_core.uses import MultiSources, arrays_of, check_num_uses, in_parts
 
@@ -57,18 +58,22 @@ class RowsFactor(FisherFactor):
         backend = self._backend(state, *arrays)
         by_source = [self._rows(backend, towers) for towers in sources]
         dtype, shape = state.cov.total.dtype, ("rows", self.size)
-        moments = []
+        samples = []
         for rows in by_source:
             checked = check_towers(
                 backend, rows, dtype, shape, self.data_name, self.label
             )
-            moments.append(self._moment(backend, checked))
+            samples.append(self._sample(backend, checked))
         data = {self.data_name: tuple(by_source)}
-        return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
+        return self._accumulate(backend, state, samples, ema_decay, ema_weight, data)
 
     def _rows(self, backend: Backend, towers: tuple[Any, ...]) -> tuple[Array, ...]:
         """Return all arrays of rows: the uses of a tower are rows as any other."""
         return tuple(x for tower in towers for x in arrays_of(tower))
+
+    def _sample(self, backend: Backend, rows: Sequence[Array]) -> Array | Sample:
+        """Return the statistics, or what adds them to the average."""
+        return self._moment(backend, rows)
 
     @abstractmethod
     def _moment(self, backend: Backend, rows: Sequence[Array]) -> Array:

@@ -10,7 +10,7 @@ from kfac_core.estimator import EstimatorState, FisherEstimator
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg.named import cast_like, inner, map_named
 from kfac_core.linearization import Linearization, Model, NamedParams
-from kfac_core.optimizer.clock import due, turn, when
+from kfac_core.optimizer.clock import turn
 from kfac_core.optimizer.damping_adaptation import adapted
 from kfac_core.optimizer.hyper_parameters import HyperParameters, step_numbers
 from kfac_core.optimizer.messages import check_given, not_finite
@@ -29,6 +29,7 @@ from kfac_core.optimizer.update_rules import (
     change_of,
     predicted_change,
 )
+from kfac_core.optimizer.upkeep import with_inverses, with_statistics
 from kfac_core.products import CurvatureMatrixVectorProductComputer
 from kfac_core.registered_losses import mean_gradient, mean_loss
 from kfac_core.registry import backend_of
@@ -180,14 +181,14 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             state = state._replace(damping=now)
         linearization = self.model.linearize(params, batch)
 
-        def with_statistics(old: EstimatorState, decay: Scalar) -> EstimatorState:
+        def update(old: EstimatorState, decay: Scalar) -> EstimatorState:
             return self.estimator.update_covs(
                 old, linearization, decay, key=key, noise=noise
             )
 
         def burn_in() -> Outcome:
             new = state._replace(
-                estimator=with_statistics(state.estimator, 1.0),
+                estimator=update(state.estimator, 1.0),
                 burnin_counter=state.burnin_counter + 1,
                 loss=self._mean_loss(one, params, batch, linearization, loss),
             )
@@ -196,23 +197,10 @@ class KfacOptimizer(KfacOptions, Generic[B]):
 
         def train() -> Outcome:
             now = self._adapt_before(backend, one, state, params, prev_batch)
-            decay = self.cov_ema_decay**self.cov_update_every
-            estimator = when(
-                backend,
-                due(backend, now.counter, self.cov_update_every, update_covs),
-                lambda: with_statistics(now.estimator, decay),
-                lambda: now.estimator,
-            )
-            estimator = when(
-                backend,
-                due(backend, now.counter, self.invert_every, update_inverses),
-                lambda: self.estimator.update_inverses(
-                    estimator, now.damping * self.precon_damping_mult
-                ),
-                lambda: estimator,
-            )
+            now = with_statistics(backend, self, now, update, update_covs)
+            now = with_inverses(backend, self, self.estimator, now, update_inverses)
             value = self._mean_loss(one, params, batch, linearization, loss)
-            now = now._replace(estimator=estimator, loss=value)
+            now = now._replace(loss=value)
             at = self._situation(backend, now, params, linearization, numbers, gradient)
             return self._update(before, now, params, batch, at, one)
 

@@ -52,6 +52,13 @@ class KfacOptions:
         num_samples: Likewise.
         cov_update_every: Steps between updates of the statistics.
         invert_every: Steps between updates of the inverses.
+        inverse_tolerance: When an update is due, a layer whose inverses are still as
+            good as this keeps them: the largest
+            `kfac_core.fisher_blocks.FisherBlock.inverse_error`, such as 0.1; None: all
+            are computed anew.
+        stagger_inverses: Whether layers take turns within the `invert_every` steps, all
+            of them at the first, so that no step has all the work. The
+            ``update_inverses`` of `KfacOptimizer.step` is still about all.
         num_burnin_steps: Calls of `KfacOptimizer.step` at the start that average
             statistics, all alike, and leave the parameters where they are.
         norm_constraint: Largest ``learning_rate^2 g' inv(F) g`` of a step (Ba et al.,
@@ -96,6 +103,8 @@ class KfacOptions:
     num_samples: int = 1
     cov_update_every: int = 1
     invert_every: int = 5
+    inverse_tolerance: float | None = None
+    stagger_inverses: bool = False
     num_burnin_steps: int = 0
     norm_constraint: float | None = None
     weight_decay_coeff: float = 0.0
@@ -187,6 +196,7 @@ class KfacOptions:
             "learning_rate",
             "norm_constraint",
             "qmodel_update_rescale",
+            "inverse_tolerance",
             "damping",
             "precon_damping_mult",
             "weight_decay_coeff",

@@ -145,6 +145,17 @@ KRONECKER = {
         ((3, 2), (2,)),
         lambda x, g: (diagonal(moment(with_one(x))), diagonal(moment(g)), 1),
     ),
+    "dense-wide": BlockCase(
+        lambda **options: kc.FullyConnectedKFACBasicFB(
+            3, 2, True, input_max_rows=60, output_blocks=2, **options
+        ),
+        normal((3,), (2,)),
+        ((3, 2), (2,)),
+        lambda x, g: (moment(with_one(x)), diagonal(moment(g)), 1),
+        ("pi", "off", "constant"),
+        powers_alone=True,
+        linear=False,
+    ),
     "dense-uses": BlockCase(
         lambda **options: kc.FullyConnectedMultiIndepFB(
             3, 2, True, diagonal_approx_for_input=True, **options

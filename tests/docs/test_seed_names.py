@@ -156,6 +156,8 @@ def test_every_option_of_the_optimiser_that_is_the_originals_is_in_the_tables():
         "num_samples",
         "predicted_change",
         "include_damping_in_qmodel_change",
+        "inverse_tolerance",
+        "stagger_inverses",
         "estimator",
         "computer",
     }

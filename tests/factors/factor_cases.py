@@ -73,6 +73,12 @@ def folded(x):
     return x.reshape(-1, *x.shape[2:])
 
 
+def on_blocks(rows):
+    """Return the second moment of two entries, and that of the third and a one."""
+    whole = mean_square(with_one(rows))
+    return np.stack([whole[:2, :2], whole[2:, 2:]])
+
+
 def n_hot(ids, vocab_size=5):
     return np.eye(vocab_size)[ids]
 
@@ -305,6 +311,19 @@ STRUCTURED = {
         bordered=True,
         powers_alone=True,
         singular=(np.ones((2, 4, 2)),),
+    ),
+    "rows-blocks": FactorCase(
+        lambda **options: kc.FullyConnectedBlockDiagonalFactor(
+            3, True, num_blocks=2, **options
+        ),
+        normal((3,)),
+        on_blocks,
+        lambda blocks: (
+            np.kron([[1, 0], [0, 0]], blocks[0]) + np.kron([[0, 0], [0, 1]], blocks[1])
+        ),
+        argument="tensors",
+        sources=0,
+        singular=(np.zeros((2, 3)),),
     ),
     "groups": FactorCase(
         lambda **options: kc.GroupedKroneckerFactor(2, 2, True, **options),

@@ -9,6 +9,7 @@ BLOCKS = {
     "dense": kc.FullyConnectedKFACBasicFB(3, 2, has_bias=True, cholesky=True),
     "dense-exact": kc.FullyConnectedKFACBasicFB(3, 2, damping_type="exact"),
     "dense-root": kc.FullyConnectedKFACBasicFB(3, 2, matpowers=(-1, -0.5)),
+    "dense-wide": kc.FullyConnectedKFACBasicFB(3, 2, input_max_rows=8, output_blocks=2),
     "dense-uses": kc.FullyConnectedMultiIndepFB(
         3, 2, diagonal_approx_for_input=True, damping_type="exact"
     ),
@@ -33,6 +34,7 @@ STATES = (
     "dense",
     "dense-exact",
     "dense-root",
+    "dense-wide",
     "series-1",
     "conv",
     "conv-pixels",

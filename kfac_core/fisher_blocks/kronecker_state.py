@@ -1,0 +1,58 @@
+"""`KroneckerState`: what a `KroneckerProductFB` knows."""
+
+from typing import Any, NamedTuple, Self
+
+from kfac_core.backend import Backend
+from kfac_core.fisher_factors import FactorState
+from kfac_core.moving_average import MovingAverage
+from kfac_core.state import select
+from kfac_core.typing import Array
+
+
+class KroneckerState(NamedTuple):
+    """State of a `KroneckerProductFB`.
+
+    Attributes:
+        input_factor: State of the factor ``A``, of the layer's inputs.
+        output_factor: State of the factor ``G``, of its output gradients.
+        uses: Moving average of ``c``, the number of locations or uses of a case.
+        scale: 0-d, ``c`` as of the last `update_inverses`.
+        damping: 0-d, the damping given to it.
+    """
+
+    input_factor: FactorState
+    output_factor: FactorState
+    uses: MovingAverage
+    scale: Array
+    damping: Array
+
+    @property
+    def ok(self) -> Array:
+        """0-d boolean: whether, under a trace, no last update was refused."""
+        return self.input_factor.ok & self.output_factor.ok
+
+    def flag(self, name: str) -> Array:
+        """Return whether a flag of `FactorState` holds for both factors."""
+        first, second = (getattr(factor, name) for factor in self[:2])
+        both: Array = first & second
+        return both
+
+    def with_flag(self, name: str, ok: Array) -> Self:
+        """Return the state with a flag of both factors set."""
+        # Two arrays: none stands in two places of a state.
+        first: dict[str, Any] = {name: ok}
+        second: dict[str, Any] = {name: ok & ok}
+        return self._replace(
+            input_factor=self.input_factor._replace(**first),
+            output_factor=self.output_factor._replace(**second),
+        )
+
+
+def whole(
+    backend: Backend, new: KroneckerState, old: KroneckerState, flag: str
+) -> KroneckerState:
+    """Return `new`, or under a trace `old` if either factor refused its update."""
+    ok = new.flag(flag)
+    if not backend.is_traced(ok):
+        return new
+    return select(backend, ok, new, old).with_flag(flag, ok)
