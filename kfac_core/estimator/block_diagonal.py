@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 from kfac_core.arguments import check_shape
 from kfac_core.errors import ArgumentError
+from kfac_core.estimator.batching import alike, batches, update_together
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
 from kfac_core.linalg.parameters import tensors_of
@@ -48,6 +49,7 @@ class BlockDiagonalMatrix:
         compute_cholesky: Whether to serve products with the Cholesky factors.
         compute_cholesky_inverse: Whether to serve products with the inverses of these.
         layers: The layers of the collection, their blocks serving all that.
+        alike: Their names, those with equal blocks together.
     """
 
     layer_collection: LayerCollection
@@ -55,6 +57,7 @@ class BlockDiagonalMatrix:
     compute_cholesky: bool = field(default=False, kw_only=True)
     compute_cholesky_inverse: bool = field(default=False, kw_only=True)
     layers: tuple[LayerRegistration, ...] = field(init=False, repr=False, compare=False)
+    alike: tuple[tuple[str, ...], ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the collection, and register the powers.
@@ -68,6 +71,7 @@ class BlockDiagonalMatrix:
             for layer in self.layer_collection.layers
         )
         object.__setattr__(self, "layers", layers)
+        object.__setattr__(self, "alike", alike(layers))
 
     @property
     def blocks(self) -> dict[str, FisherBlock[Any]]:
@@ -113,6 +117,7 @@ class BlockDiagonalMatrix:
         damping: Scalar,
         *,
         layers: Collection[str] | None = None,
+        tolerance: Scalar | None = None,
     ) -> EstimatorState:
         """Compute all that the blocks serve from the current statistics.
 
@@ -122,22 +127,55 @@ class BlockDiagonalMatrix:
                 0-d array, not negative.
             layers: Names of the layers to update, such as those of
                 `kfac_core.estimator.rolling`; None: all.
+            tolerance: The largest `FisherBlock.inverse_error` of a layer whose inverses
+                are kept as they are, not negative; None: none is kept.
 
         Returns:
             The new state.
 
         Raises:
-            ArgumentError: If the damping is negative or not finite, or a name unknown.
+            ArgumentError: If the damping or the tolerance is negative or not finite, or
+                a name unknown.
             NotComputedError: If there are no statistics yet.
+            UnsupportedError: If there is a tolerance, and a block that has no error.
             NotPositiveDefiniteError: If a damped block has no inverse. Under a trace
                 the layer keeps its old ones, and ``ok`` is False.
         """
-        blocks = dict(state.blocks)
-        for layer in self._chosen(layers):
-            blocks[layer.name] = layer.block.update_inverses(
-                blocks[layer.name], damping
-            )
+        specs, blocks = self.blocks, dict(state.blocks)
+        chosen = [layer.name for layer in self._chosen(layers)]
+        if tolerance is not None:
+            # Each by itself: what is kept costs nothing.
+            for name in chosen:
+                old = blocks[name]
+                blocks[name] = specs[name].refresh_inverses(old, damping, tolerance)
+            return state._replace(blocks=blocks)
+        for group in self.alike:
+            due = [name for name in group if name in chosen]
+            for names in batches(due, specs, blocks):
+                states = [blocks[name] for name in names]
+                new = update_together([specs[name] for name in names], states, damping)
+                blocks.update(zip(names, new, strict=True))
         return state._replace(blocks=blocks)
+
+    def inverse_errors(
+        self, state: EstimatorState, damping: Scalar
+    ) -> dict[str, Array]:
+        """Return how wrong the stored inverses are for the statistics as they are now.
+
+        Args:
+            state: The state.
+            damping: As in `update_inverses`.
+
+        Returns:
+            For each layer its `FisherBlock.inverse_error`, 0-d, by the layer's name.
+
+        Raises:
+            KfacError: What the blocks raise.
+        """
+        return {
+            name: block.inverse_error(state.blocks[name], damping)
+            for name, block in self.blocks.items()
+        }
 
     def multiply_matpower(
         self, state: EstimatorState, vectors: NamedParams, exp: float

@@ -1,0 +1,90 @@
+"""Blocks that are alike, inverted together: one call of the library for all of them.
+
+An accelerator that is given one small matrix after another waits more than it
+computes, and so does Python. The states of equal blocks are stacked, and the update is
+mapped over the stack; each block's result is what it would be alone, up to rounding.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
+
+from kfac_core.fisher_blocks import FisherBlock
+from kfac_core.layer_collection import LayerRegistration
+from kfac_core.linalg.stacks import stacked, unstacked
+from kfac_core.registry import backend_of
+from kfac_core.typing import Scalar
+
+
+def alike(layers: Sequence[LayerRegistration]) -> tuple[tuple[str, ...], ...]:
+    """Return the names of all layers, those with equal blocks together.
+
+    Args:
+        layers: The layers; the names of their blocks do not count.
+
+    Returns:
+        Groups of names, in the order of their first layers.
+    """
+    groups: dict[FisherBlock[Any], list[str]] = {}
+    for layer in layers:
+        groups.setdefault(replace(layer.block, name=""), []).append(layer.name)
+    return tuple(map(tuple, groups.values()))
+
+
+def batches(
+    group: Sequence[str],
+    blocks: Mapping[str, FisherBlock[Any]],
+    states: Mapping[str, Any],
+) -> list[list[str]]:
+    """Return the names of a group in parts whose states can, and should, be stacked.
+
+    Args:
+        group: Names of layers with equal blocks.
+        blocks: Block of each.
+        states: State of each.
+
+    Returns:
+        Parts of the group; of one, where a stack would be no faster.
+    """
+    parts: dict[Any, list[str]] = {}
+    for name in group:
+        factors = blocks[name].factors(states[name]).values()
+        totals = [state.cov.total for _, state in factors]
+        place: Any = name
+        if totals and all(backend_of(total).batches(total) for total in totals):
+            devices = tuple(backend_of(total).device(total) for total in totals)
+            place = (*(total.dtype for total in totals), *devices)
+        parts.setdefault(place, []).append(name)
+    return list(parts.values())
+
+
+def update_together(
+    blocks: Sequence[FisherBlock[Any]], states: Sequence[Any], damping: Scalar
+) -> list[Any]:
+    """Return the states with new inverses, by one mapped `FisherBlock.update_inverses`.
+
+    Args:
+        blocks: Blocks that are equal but for their names.
+        states: A state of each, of one dtype, on one device; at least one.
+        damping: As for one block.
+
+    Returns:
+        The new states.
+
+    Raises:
+        KfacError: What the block raises: of a stack nothing is known but that some
+            update failed, so that then each state is updated by itself.
+    """
+    if len(states) > 1:
+        block = blocks[0]
+        backend = backend_of(states[0].ok)
+        stack = stacked(backend, states)
+        new = backend.vmap(lambda state: block.update_inverses(state, damping), stack)
+        started = [part.cov.weight > 0 for _, part in block.factors(stack).values()]
+        fine = new.ok
+        for of_factor in started:
+            fine = fine & of_factor
+        if backend.is_traced(fine) or bool(backend.xp.all(fine)):
+            return unstacked(new, len(states))
+    pairs = zip(blocks, states, strict=True)
+    return [block.update_inverses(state, damping) for block, state in pairs]
