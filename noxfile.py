@@ -22,6 +22,9 @@ LIBRARIES = {
 }
 """Name of a session's library -> the extras to install, and what must be there."""
 
+MEASURED = ("numpy", "torch", "jax")
+"""The libraries that `bench` measures, each with its peers."""
+
 ONE_STEP = """
 import importlib.util
 import numpy as np
@@ -85,13 +88,14 @@ def demo(session: nox.Session) -> None:
 
 
 @nox.session
-def bench(session: nox.Session) -> None:
-    """Measure each operation against the floor that its library sets."""
-    install(session, "all")
-    session.run("python", "benchmarks/factors.py", *session.posargs)
-    quick = ["--quick"] if "--quick" in session.posargs else []
-    session.run("python", "benchmarks/convolution.py", *quick)
-    session.run("python", "benchmarks/threads.py")
+@nox.parametrize("library", [nox.param(name, id=name) for name in MEASURED])
+def bench(session: nox.Session, library: str) -> None:
+    """Measure one library against its floors and other K-FAC libraries."""
+    install(session, LIBRARIES[library][0])
+    peers = ROOT / "benchmarks" / f"peers-{library}.txt"
+    if peers.exists():
+        session.install("-c", "constraints.txt", "-r", str(peers))
+    session.run("python", "-m", "benchmarks", "--library", library, *session.posargs)
 
 
 @nox.session(reuse_venv=False)

@@ -1,0 +1,101 @@
+"""Inverses, and the products with them."""
+
+from collections.abc import Iterator
+from functools import partial
+from typing import Any
+
+import kfac_core as kc
+from benchmarks.cases import Case, Rivals, agree, normal
+from benchmarks.libraries import Library
+from benchmarks.peers import kfac_pytorch_style as style
+from kfac_core.reference import Dense, Sequential, SequentialModel
+
+GROUP = "Inverses"
+DAMPING = 0.1
+
+
+def cases(library: Library, *, quick: bool) -> Iterator[Case]:
+    """Return the cases: one large factor, its products, and many small factors.
+
+    Args:
+        library: The library.
+        quick: Whether sizes are to be small.
+
+    Yields:
+        The cases.
+    """
+    for size in (16, 64) if quick else (256, 1024):
+        name = f"update_inverses, {size}"
+        yield Case(GROUP, name, partial(_refresh, library, size))
+        name = f"multiply_inverse, {size}×{size}"
+        yield Case(GROUP, name, partial(_multiply, library, size))
+    count, size = (8, 8) if quick else (64, 64)
+    name = f"update_inverses, {count} factors of {size}"
+    yield Case(GROUP, name, partial(_many, library, count, size))
+
+
+def _refresh(library: Library, size: int) -> Rivals:
+    x = library.array(normal(4 * size, size))
+    xp = kc.backend_of(x).xp
+    factor = kc.FullyConnectedKFACBasicFB(size, 1).input_factor
+    state = library.once(factor.update_cov, factor.init(like=x), x, 0.95)
+    cov = factor.get_cov(state)
+
+    def on_damped(function: Any) -> Any:
+        return library.call(lambda a: function(style.damped(xp, a, DAMPING)), cov)
+
+    ours = library.call(lambda s: factor.update_inverses(s, DAMPING), state)
+    inverse = on_damped(library.inverse)
+    agree("inv", factor.get_inverse(ours()).to_dense(), inverse())
+    return Rivals(
+        ours,
+        {"Cholesky, potri": on_damped(library.cholesky_inverse)},
+        {"inv": inverse, "eigh": on_damped(library.eigh)},
+    )
+
+
+def _multiply(library: Library, size: int) -> Rivals:
+    x = library.array(normal(2 * size, size))
+    block = kc.FullyConnectedKFACBasicFB(size, size)
+    state = library.once(block.update_covs, block.init(like=x), x, x, 0.95)
+    state = library.once(block.update_inverses, state, DAMPING)
+    v = library.array(normal(size, size))
+    a = block.input_factor.get_inverse(state.input_factor).to_dense()
+    g = block.output_factor.get_inverse(state.output_factor).to_dense()
+    ours = library.call(block.multiply_inverse, state, v)
+    products = library.call(lambda a, v, g: a @ v @ g, a, v, g)
+    agree("a @ v @ g", ours(), products())
+    return Rivals(ours, {"a @ v @ g": products}, {})
+
+
+def _many(library: Library, count: int, size: int) -> Rivals:
+    layers = tuple(Dense(size, size, has_bias=False) for _ in range(count // 2))
+    model = SequentialModel(Sequential(layers))
+    collection = model.layer_collection(kc.NormalMeanNegativeLogProbLoss())
+    estimator = kc.FisherEstimator(collection)
+    x = library.array(normal(4 * size, size))
+    xp = kc.backend_of(x).xp
+    state = estimator.init(dict.fromkeys(estimator.variables, x[:size]))
+    blocks = {
+        name: block.update_covs(state.blocks[name], x, x, 0.95)
+        for name, block in estimator.blocks.items()
+    }
+    state = state._replace(blocks=blocks)
+    covs = []
+    for name, block in estimator.blocks.items():
+        for factor, of_factor in block.factors(state.blocks[name]).values():
+            covs.append(style.damped(xp, factor.get_cov(of_factor), DAMPING))
+    stack = xp.stack(covs)
+
+    def one_by_one(covs: Any) -> Any:
+        return [library.cholesky_inverse(a) for a in covs]
+
+    ours = library.call(lambda s: estimator.update_inverses(s, DAMPING), state)
+    return Rivals(
+        ours,
+        {"Cholesky, potri": library.call(one_by_one, covs)},
+        {
+            "inv of a stack": library.call(library.inverse, stack),
+            "inv": library.call(lambda covs: [library.inverse(a) for a in covs], covs),
+        },
+    )

@@ -1,0 +1,126 @@
+"""The benchmarks run, and what they say is well-formed; how fast is not asked here."""
+
+import itertools
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from benchmarks.cases import agree
+from benchmarks.measuring import Pace, least
+from benchmarks.report.page import UNBROKEN, page
+from benchmarks.report.picture import draw
+from benchmarks.report.results import read, rows
+from benchmarks.report.terminal import duration
+from benchmarks.work.growth import exponent
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def quick(tmp_path_factory: pytest.TempPathFactory) -> dict:
+    """A quick run on NumPy, as the command line makes it."""
+    folder = tmp_path_factory.mktemp("benchmarks")
+    command = [sys.executable, "-m", "benchmarks", "--quick", "--library", "numpy"]
+    command += ["--threads", "1", "--json", str(folder)]
+    done = subprocess.run(
+        command, cwd=ROOT, env=os.environ, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    assert "Convolutions" in done.stdout
+    (found,) = read(folder)
+    return found
+
+
+def test_a_run_measures_every_table(quick: dict) -> None:
+    (run,) = quick["runs"]
+    assert run["threads"] == 1
+    assert run["clock"] == "processor"
+    groups = {row["group"] for row in run["rows"]}
+    groups |= {case["group"] for case in run["skipped"]}
+    assert len(groups) == 8
+    for row in run["rows"]:
+        times = [row["ours"], *row["floors"].values(), *row["others"].values()]
+        assert all(np.isfinite(times)), row["name"]
+        assert min(times) > 0, row["name"]
+    for work in run["growth"]:
+        assert len(work["sizes"]) == len(work["seconds"])
+        assert np.isfinite(work["exponent"])
+    assert {"python", "numpy", "kfac_core"} <= quick["machine"]["versions"].keys()
+
+
+def test_networks_are_summed_over_all_their_layers(quick: dict) -> None:
+    found = rows(quick)
+    wholes = [row for row in found if ", all" in row.name]
+    assert [row.name.split(", all ")[1] for row in wholes] == ["53 layers", "49 layers"]
+    parts = [row for row in found if row.part_of and row.part_of in wholes[0].name]
+    ours = sum(row.count * row.seconds[0] for row in parts)
+    (slower,) = wholes[0].others["as peers write it"]
+    theirs = sum(
+        row.count * row.seconds[0] * min(row.others.values())[0] for row in parts
+    )
+    assert wholes[0].seconds == pytest.approx((ours,))
+    assert slower == pytest.approx(theirs / ours)
+
+
+def test_what_was_measured_becomes_a_page_and_a_picture(
+    quick: dict, tmp_path: Path
+) -> None:
+    text = page([quick]).replace(UNBROKEN, " ")
+    for row in rows(quick):
+        assert row.name in text
+    draw(tmp_path / "benchmarks.png", [quick])
+    assert (tmp_path / "benchmarks.png").stat().st_size > 10_000
+
+
+def test_the_page_is_that_of_the_recorded_results() -> None:
+    recorded = read()
+    assert recorded
+    assert not any(found["quick"] for found in recorded)
+    assert (ROOT / "docs" / "benchmarks.md").read_text("utf-8") == page(recorded)
+
+
+@pytest.mark.parametrize("power", [0.0, 1.0, 2.5])
+def test_exponents_are_those_of_power_laws(power: float) -> None:
+    sizes = [100, 200, 300, 800]
+    assert exponent(sizes, [3e-4 * n**power for n in sizes]) == pytest.approx(power)
+    rng = np.random.default_rng(0)
+    noisy = [n**power * np.exp(0.02 * rng.standard_normal()) for n in sizes]
+    assert exponent(sizes, noisy) == pytest.approx(power, abs=0.05)
+
+
+def test_the_least_of_several_turns_counts() -> None:
+    now, taken = (
+        [0.0],
+        {"a": itertools.cycle([3.0, 1.0, 2.0]), "b": itertools.repeat(5)},
+    )
+    calls = []
+
+    def take(name: str) -> None:
+        calls.append(name)
+        now[0] += next(taken[name])
+
+    found = least(
+        {"a": lambda: take("a"), "b": lambda: take("b")},
+        lambda: now[0],
+        Pace(turn=0.0, turns=6, seconds=0.0),
+    )
+    assert found == {"a": 1.0, "b": 5.0}
+    assert "".join(calls).endswith("abab"), "they take turns"
+
+
+def test_ways_that_differ_are_not_compared() -> None:
+    a = np.eye(3)
+    agree("itself", a, a * (1 + 1e-6))
+    with pytest.raises(AssertionError, match=r"twice.*differ by 5\.0e-01"):
+        agree("twice", a, 2 * a)
+    with pytest.raises(AssertionError, match="other shape"):
+        agree("other shape", a, np.eye(2))
+
+
+def test_durations_have_three_digits_and_a_unit() -> None:
+    seconds = [12.3456, 0.0123456, 1.23456e-4, 9.9e-7]
+    assert list(map(duration, seconds)) == ["12.3 s", "12.3 ms", "123 µs", "0.99 µs"]
