@@ -30,6 +30,20 @@ class CuPyBackend(ArrayAPIBackend):
             msg = f"expected a numeric cupy.ndarray, got {kind}"
             raise TypeError(msg)
 
+    def gram(self, a: Any) -> Array:
+        """Return ``a.T @ a``; of a large one by SYRK, which computes one triangle."""
+        if not self._is_large(a):
+            return super().gram(a)
+        # Loads cuBLAS, which a machine without a GPU lacks.
+        from cupy import cublas
+
+        n = a.shape[-1]
+        # In C order: for a result in Fortran's, CuPy would copy the rows.
+        lower: Any = cupy.empty((n, n), dtype=a.dtype)
+        cublas.syrk("T", a, out=lower, lower=True)
+        whole: Array = cupy.tril(lower) + cupy.tril(lower, -1).T
+        return whole
+
     def eigh(self, a: Any) -> tuple[Array, Array]:
         """Return the eigendecomposition; NaN for what is not finite."""
         import cupyx
