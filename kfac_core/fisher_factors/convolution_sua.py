@@ -1,32 +1,29 @@
 """The input factor of a convolution whose pixels are taken to be uncorrelated."""
 
 import math
-from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Literal, TypeAlias
+from typing import ClassVar, Literal, TypeAlias
 
 from kfac_core.arguments import as_batch, as_towers
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError, NotRegisteredError
-from kfac_core.fisher_factors.base import FisherFactor
+from kfac_core.errors import ArgumentError
 from kfac_core.fisher_factors.convolution_spec import prepare
-from kfac_core.fisher_factors.state import Derived, FactorState
+from kfac_core.fisher_factors.powers import PowersFactor
+from kfac_core.fisher_factors.state import FactorState
 from kfac_core.linalg import psd
 from kfac_core.linalg.offset_operator import OffsetOperator, equal_copies
-from kfac_core.linalg.operators import FullMatrixOperator
-from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.moving_average import MovingAverage
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
 from kfac_core.statistics.convolution_sua import PixelWeights, pixel_moments
 from kfac_core.statistics.covariance import bordered
-from kfac_core.typing import Array, DampingId, Scalar, Towers
+from kfac_core.typing import Array, Scalar, Towers
 
 Averaged: TypeAlias = Literal["moments", "covariances"]
 """What is averaged over batches: second moments, or each batch's covariance."""
 
 
 @dataclass(frozen=True)
-class ConvInputSUAKroneckerFactor(FisherFactor):
+class ConvInputSUAKroneckerFactor(PowersFactor):
     """Second moment of patches whose pixels are spatially uncorrelated.
 
     With ``k`` kernel offsets, and mean ``mu`` and covariance ``S`` of a pixel's
@@ -86,6 +83,7 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
     data_format: str | None = field(default=None, kw_only=True)
     extract_patches_fn: str | None = field(default=None, kw_only=True)
     geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
+    structure: ClassVar[str] = "the approximation of uncorrelated pixels"
 
     def __post_init__(self) -> None:
         """Check the options, and work out the geometry, once.
@@ -106,13 +104,6 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
                     f" {' or '.join(map(repr, allowed))}"
                 )
                 raise ArgumentError(msg)
-        if self.cholesky or self.cholesky_inverse or self.eigendecomposition:
-            msg = (
-                f"{self.label}: the approximation of uncorrelated pixels serves powers"
-                " alone, no Cholesky factor and no stored eigendecomposition (which"
-                " damping_type 'exact' needs); register the power 1/2 or -1/2 instead"
-            )
-            raise ArgumentError(msg)
 
     @property
     def num_offsets(self) -> int:
@@ -128,25 +119,6 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
     def dimension(self) -> int:
         """Length of a patch, with the one for the bias."""
         return math.prod(self.filter_shape[:-1]) + self.has_bias
-
-    def get_cov_as_linear_operator(self, state: FactorState) -> OffsetOperator:
-        """Return the estimated matrix as an operator."""
-        return self._operator(self._backend(state), self.get_cov_var(state))
-
-    def get_eigendecomp(self, state: FactorState) -> Eigendecomposition:
-        """Return the eigendecomposition of the current estimate, dense.
-
-        Args:
-            state: The state.
-
-        Returns:
-            Eigenvalues ``[n]``, ascending, clipped at zero; eigenvectors ``[n, n]``.
-        """
-        return psd.eigendecomposition(self._backend(state), self.get_cov(state))
-
-    def get_eigenvectors(self, state: FactorState) -> FullMatrixOperator:
-        """Raise: no eigendecomposition is stored; see `get_eigendecomp`."""
-        raise self._unserved()
 
     def update_cov(
         self,
@@ -240,19 +212,8 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
         )
         return backend.xp.concat([backend.xp.reshape(p, (-1,)) for p in powers])
 
-    def _derive(
-        self, backend: Backend, cov: Array, dampings: Mapping[DampingId, Array]
-    ) -> Derived:
-        return Derived(
-            dampings=tuple(dampings.values()),
-            matpowers=tuple(
-                self._power(backend, cov, dampings[key], exp)
-                for exp, key in self.stored_matpowers
-            ),
-            choleskys=(),
-            cholesky_inverses=(),
-            eigendecompositions=(),
-        )
+    def _small(self, backend: Backend, cov: Array) -> Array:
+        return cov
 
     def _empty(self, backend: Backend, cov: MovingAverage) -> FactorState:
         state = super()._empty(backend, cov)
@@ -267,14 +228,6 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
     def _witness(self, backend: Backend, statistic: Array) -> Array:
         # The diagonal sums squares: NaN and infinity anywhere in a row show there.
         return psd.diagonal(backend, statistic)
-
-    def _empty_eigendecomposition(
-        self, backend: Backend, like: Array
-    ) -> Eigendecomposition:
-        raise self._unserved()
-
-    def _unserved(self) -> NotRegisteredError:
-        return self._not_registered("damping", "eigendecomposition")
 
 
 def _parts(moments: Array) -> tuple[Array, Array, Array]:

@@ -2,17 +2,17 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError, NotRegisteredError, ShapeError
+from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.fisher_factors.counts import check_count
+from kfac_core.fisher_factors.powers import PowersFactor
 from kfac_core.fisher_factors.registration import DEFAULT_DAMPING_ID
 from kfac_core.fisher_factors.rows import RowsFactor
-from kfac_core.fisher_factors.state import Derived, FactorState
+from kfac_core.fisher_factors.state import FactorState
 from kfac_core.linalg import psd
 from kfac_core.linalg.low_rank import LowRankOperator, power_core
-from kfac_core.linalg.operators import FullMatrixOperator
-from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.moving_average import MovingAverage, Sample
 from kfac_core.typing import Array, DampingId, Scalar
 
@@ -33,7 +33,7 @@ class _Latest(Sample):
 
 
 @dataclass(frozen=True)
-class FullyConnectedLowRankFactor(RowsFactor):
+class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
     """Second moment of the latest rows, for layers wider than these are many.
 
     ``C = sum_r w_r x_r x_r' / sum_r w_r`` over the `max_rows` latest rows, where the
@@ -74,6 +74,7 @@ class FullyConnectedLowRankFactor(RowsFactor):
     """
 
     max_rows: int = field(kw_only=True)
+    structure: ClassVar[str] = "a matrix of low rank"
 
     def __post_init__(self) -> None:
         """Check the options.
@@ -84,13 +85,6 @@ class FullyConnectedLowRankFactor(RowsFactor):
         """
         super().__post_init__()
         check_count(self.max_rows, "max_rows", self.label)
-        if self.cholesky or self.cholesky_inverse or self.eigendecomposition:
-            msg = (
-                f"{self.label}: a matrix of low rank serves powers alone, no Cholesky"
-                " factor and no stored eigendecomposition (which damping_type 'exact'"
-                " needs); register the power 1/2 or -1/2 instead"
-            )
-            raise ArgumentError(msg)
         if not self.zero_debias and not self.init_covariances_at_zero:
             msg = (
                 f"{self.label}: init_covariances_at_zero is False, but the identity is"
@@ -120,25 +114,6 @@ class FullyConnectedLowRankFactor(RowsFactor):
         total = xp.concat([total[:-1, :], zero], axis=0)
         return state._replace(cov=state.cov._replace(total=total))
 
-    def get_cov_as_linear_operator(self, state: FactorState) -> LowRankOperator:
-        """Return the estimated matrix as an operator."""
-        return self._operator(self._backend(state), self.get_cov_var(state))
-
-    def get_eigendecomp(self, state: FactorState) -> Eigendecomposition:
-        """Return the eigendecomposition of the current estimate, dense.
-
-        Args:
-            state: The state.
-
-        Returns:
-            Eigenvalues ``[n]``, ascending, clipped at zero; eigenvectors ``[n, n]``.
-        """
-        return psd.eigendecomposition(self._backend(state), self.get_cov(state))
-
-    def get_eigenvectors(self, state: FactorState) -> FullMatrixOperator:
-        """Raise: no eigendecomposition is stored; see `get_eigendecomp`."""
-        raise self._unserved()
-
     def get_matpower(
         self, state: FactorState, exp: float, damping_id: DampingId = DEFAULT_DAMPING_ID
     ) -> LowRankOperator:
@@ -164,7 +139,9 @@ class FullyConnectedLowRankFactor(RowsFactor):
             raise self._not_registered(damping_id, "matpower", exp)
         damping = state.derived.dampings[self.damping_ids.index(damping_id)]
         if is_fresh:
-            return self.get_cov_as_linear_operator(state)._replace(scale=damping)
+            return self._operator(backend, self.get_cov_var(state))._replace(
+                scale=damping
+            )
         place = self.stored_matpowers.index(key)
         return LowRankOperator(
             psd.positive_power(backend, damping, exp),
@@ -222,20 +199,8 @@ class FullyConnectedLowRankFactor(RowsFactor):
         """Return the core of a power, of the Gram matrix of the rows."""
         return power_core(backend, cov, damping, exp)
 
-    def _derive(
-        self, backend: Backend, cov: Array, dampings: Mapping[DampingId, Array]
-    ) -> Derived:
-        gram = backend.gram(self._operator(backend, cov).rows.mT)
-        return Derived(
-            dampings=tuple(dampings.values()),
-            matpowers=tuple(
-                self._power(backend, gram, dampings[key], exp)
-                for exp, key in self.stored_matpowers
-            ),
-            choleskys=(),
-            cholesky_inverses=(),
-            eigendecompositions=(),
-        )
+    def _small(self, backend: Backend, cov: Array) -> Array:
+        return backend.gram(self._operator(backend, cov).rows.mT)
 
     def _derive_extra(
         self,
@@ -244,7 +209,7 @@ class FullyConnectedLowRankFactor(RowsFactor):
         dampings: Mapping[DampingId, Array],
     ) -> tuple[Array, ...]:
         """Return the rows of now, which all cores belong to."""
-        return (self.get_cov_as_linear_operator(state).rows,)
+        return (self._operator(backend, self.get_cov_var(state)).rows,)
 
     def _empty(self, backend: Backend, cov: MovingAverage) -> FactorState:
         state = super()._empty(backend, cov)
@@ -264,11 +229,3 @@ class FullyConnectedLowRankFactor(RowsFactor):
     def _witness(self, backend: Backend, statistic: Array) -> Array:
         # What the trace sums: with it the statistics of all rows are finite.
         return backend.xp.sum(statistic * statistic, axis=1)
-
-    def _empty_eigendecomposition(
-        self, backend: Backend, like: Array
-    ) -> Eigendecomposition:
-        raise self._unserved()
-
-    def _unserved(self) -> NotRegisteredError:
-        return self._not_registered("damping", "eigendecomposition")

@@ -1,0 +1,88 @@
+"""`PowersFactor`: a factor whose powers alone have the structure of its matrix."""
+
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import ClassVar
+
+from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError, NotRegisteredError
+from kfac_core.fisher_factors.base import FisherFactor
+from kfac_core.fisher_factors.state import Derived, FactorState
+from kfac_core.linalg import psd
+from kfac_core.linalg.operators import FullMatrixOperator, LinearOperator
+from kfac_core.linalg.psd import Eigendecomposition
+from kfac_core.typing import Array, DampingId
+
+
+@dataclass(frozen=True, kw_only=True)
+class PowersFactor(FisherFactor):
+    """Abstract base of the factors that serve powers alone.
+
+    Neither Cholesky factors nor eigenvectors have the structure of the matrix; they
+    would be as large as it is, where it was to be avoided.
+    """
+
+    structure: ClassVar[str]
+    """What the matrix is, for messages."""
+
+    def __post_init__(self) -> None:
+        """Check that nothing but powers is to be served.
+
+        Raises:
+            ArgumentError: If something is.
+        """
+        super().__post_init__()
+        if self.cholesky or self.cholesky_inverse or self.eigendecomposition:
+            msg = (
+                f"{self.label}: {self.structure} serves powers alone, no Cholesky"
+                " factor and no stored eigendecomposition (which damping_type 'exact'"
+                " needs); register the power 1/2 or -1/2 instead"
+            )
+            raise ArgumentError(msg)
+
+    def get_cov_as_linear_operator(self, state: FactorState) -> LinearOperator:
+        """Return the estimated matrix as an operator."""
+        return self._operator(self._backend(state), self.get_cov_var(state))
+
+    def get_eigendecomp(self, state: FactorState) -> Eigendecomposition:
+        """Return the eigendecomposition of the current estimate, dense.
+
+        Args:
+            state: The state.
+
+        Returns:
+            Eigenvalues ``[n]``, ascending, clipped at zero; eigenvectors ``[n, n]``.
+        """
+        return psd.eigendecomposition(self._backend(state), self.get_cov(state))
+
+    def get_eigenvectors(self, state: FactorState) -> FullMatrixOperator:
+        """Raise: no eigendecomposition is stored; see `get_eigendecomp`."""
+        raise self._unserved()
+
+    @abstractmethod
+    def _small(self, backend: Backend, cov: Array) -> Array:
+        """Return what `_power` computes all stored powers of."""
+
+    def _derive(
+        self, backend: Backend, cov: Array, dampings: Mapping[DampingId, Array]
+    ) -> Derived:
+        small = self._small(backend, cov)
+        return Derived(
+            dampings=tuple(dampings.values()),
+            matpowers=tuple(
+                self._power(backend, small, dampings[key], exp)
+                for exp, key in self.stored_matpowers
+            ),
+            choleskys=(),
+            cholesky_inverses=(),
+            eigendecompositions=(),
+        )
+
+    def _empty_eigendecomposition(
+        self, backend: Backend, like: Array
+    ) -> Eigendecomposition:
+        raise self._unserved()
+
+    def _unserved(self) -> NotRegisteredError:
+        return self._not_registered("damping", "eigendecomposition")
