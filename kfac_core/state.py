@@ -34,6 +34,8 @@ def select(backend: Backend, condition: Array, new: T, old: T) -> T:
         ]
         # NamedTuples are made from positional fields, tuples from one iterable.
         return type(new)(*fields) if hasattr(new, "_fields") else type(new)(fields)
+    if new is old:
+        return new  # within a trace, a choice would make a copy
     chosen: Any = backend.xp.where(condition, new, old)
     return chosen  # type: ignore[no-any-return]
 

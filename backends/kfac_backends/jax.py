@@ -21,6 +21,7 @@ from kfac_backends.jax_inverse import (
     inverse_from_cholesky,
     matmul,
 )
+from kfac_backends.jax_tiles import syrk_in_tiles
 from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -33,6 +34,8 @@ NARROWEST, NARROW = 32, 128
 
 Of fewer the product of transposed rows has lost digits, wider ones gain nothing.
 """
+WIDE, FEW = 2048, 8
+"""Columns, and columns for each row, from which a Gram matrix is added in tiles."""
 SOME_BYTES, MANY_BYTES = 2**24, 2**28
 """Bytes of all copies of a chunk, on the CPU and on accelerators."""
 
@@ -79,6 +82,12 @@ class JAXBackend(ArrayAPIBackend):
         """Say whether `x` is a tracer."""
         return isinstance(x, jax.core.Tracer)
 
+    def is_finite(self, x: Any) -> Array:
+        """Ask the sum of all entries times zero: XLA is slow at ``all``."""
+        # Not their maximum: XLA's on the CPU may leave out a NaN.
+        finite: Array = jnp.isfinite(jnp.sum(x * 0))
+        return finite
+
     def matmul(self, a: Any, b: Any) -> Array:
         """Return ``a @ b`` without TF32 or bfloat16 inside."""
         if self.precision == "default":
@@ -102,6 +111,17 @@ class JAXBackend(ArrayAPIBackend):
         ):
             return self._symmetric(self.matmul(self.transposed(a), a))
         return super().gram(a)
+
+    def syrk(self, alpha: Any, a: Any, beta: Any, c: Any) -> Array:
+        """Return the sum of the Gram matrix and `c`, in tiles where rows are few."""
+        rows, n = a.shape
+        if (
+            self.precision == "highest"
+            and self._is_traced_for_cpu(a)
+            and n >= max(WIDE, FEW * rows)
+        ):
+            return syrk_in_tiles(alpha, a, beta, c)
+        return super().syrk(alpha, a, beta, c)
 
     def eigh(self, a: Any) -> tuple[Array, Array]:
         """Return the eigendecomposition; NaN for what is not finite."""

@@ -13,10 +13,15 @@ from jax.lax.linalg import triangular_solve
 
 from kfac_core.typing import Array
 
-FACTOR_LEAF, FACTOR_PANELS = 256, 4
-"""Size up to which LAPACK factorises a matrix, and into how many panels others go."""
-INVERSE_LEAF, INVERSE_PANELS = 128, 6
-"""The same for the inverse. More are hardly faster, and take longer to compile."""
+FACTOR_LEAF, FACTOR_PANELS = 128, 8
+"""Size up to which LAPACK factorises a matrix, and into how many panels others go.
+
+Less here and below is hardly faster, and takes longer to compile.
+"""
+INVERSE_LEAF = 64
+"""Size up to which LAPACK inverts a triangle; others are halved."""
+SQUARE_NARROWEST, SQUARE_PANELS = 128, 6
+"""Least columns of the panels that a triangle is squared in, and their number."""
 
 
 def matmul(a: Any, b: Any) -> Array:
@@ -90,7 +95,7 @@ def _inverse_transposed(factor: Any) -> Any:
 
 def _upper_square(root: Any) -> Any:
     """Return ``U @ U.T`` of upper ``U``, symmetric bit for bit."""
-    spans = _spans(root.shape[-1], INVERSE_PANELS, INVERSE_LEAF)
+    spans = _spans(root.shape[-1], SQUARE_PANELS, SQUARE_NARROWEST)
     # The rows of a panel by themselves and by those before.
     products = [matmul(root[..., i:j, i:], root[..., :j, i:].mT) for i, j in spans]
     bands = []

@@ -68,7 +68,8 @@ class NumPyBackend(ArrayAPIBackend):
     def damp(self, a: Any, damping: Any) -> Array:
         """Copy, and add to the diagonal of the copy."""
         damped: Any = np.array(a, order="C")
-        damped.reshape(-1)[:: len(a) + 1] += damping
+        n = a.shape[-1]
+        damped.reshape(*a.shape[:-2], n * n)[..., :: n + 1] += damping
         whole: Array = damped
         return whole
 
@@ -113,7 +114,7 @@ class NumPyBackend(ArrayAPIBackend):
         # The transpose of a C-ordered matrix is Fortran-ordered: no copy to convert.
         upper, info = potrf(np.ascontiguousarray(a).T, lower=False, clean=True)
         if info != 0 or not np.isfinite(np.diagonal(upper)).all():
-            return self._nan(a)
+            return np.full(a.shape, np.nan, a.dtype)  # in C order, as the factor
         factor: Array = upper.T
         return factor
 

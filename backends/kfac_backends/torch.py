@@ -74,7 +74,7 @@ class TorchBackend(ArrayAPIBackend):
 
     def is_finite(self, x: Any) -> Array:
         """Ask the largest entry: ``isfinite`` writes arrays of the size of `x`."""
-        if 0 in x.shape:
+        if 0 in x.shape or x.dtype not in _OF_NUMPY:
             return super().is_finite(x)
         # NaN is the largest, and not below infinity.
         finite: Array = x.abs().amax() < torch.inf
@@ -96,7 +96,7 @@ class TorchBackend(ArrayAPIBackend):
         if not _are_plain(a, damping):
             return super().damp(a, damping)
         damped = _empty_like(a).copy_(a)
-        damped.diagonal().add_(damping)
+        damped.diagonal(dim1=-2, dim2=-1).add_(damping)
         whole: Array = damped
         return whole
 
@@ -292,8 +292,10 @@ _OF_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 def _by_numpy(function: Callable[..., Any], *arrays: Any) -> Array:
     """Return a function of the memory of tensors, which is not copied."""
-    values = (x.numpy(force=True) for x in arrays)
-    result: Array = torch.from_numpy(function(*values))
+    values = [x.numpy(force=True) for x in arrays]
+    # What overflows is PyTorch's to tell, which does not.
+    with np.errstate(all="ignore"):
+        result: Array = torch.from_numpy(function(*values))
     return result
 
 

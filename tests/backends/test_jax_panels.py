@@ -6,7 +6,7 @@ import pytest
 from kfac_core.registry import load_backend
 
 # Around the sizes of leaves, and of panels that do not divide.
-SIZES = [1, 127, 129, 257, 515]
+SIZES = [1, 65, 127, 129, 257, 515]
 EPS = {np.float32: float(np.finfo(np.float32).eps), np.float64: 2.0**-52}
 
 
@@ -37,6 +37,38 @@ def test_factors_and_inverses_of_any_size(backend, rng, n, dtype):
     np.testing.assert_allclose(
         np.float64(inverse), np.linalg.inv(exact @ exact.T), rtol=0, atol=20 * bound
     )
+
+
+@pytest.mark.parametrize("dtype", EPS)
+def test_gram_matrices_of_few_rows_are_added_symmetrically(jax, backend, rng, dtype):
+    from kfac_backends.jax_tiles import syrk_in_tiles
+
+    # Of tiles, some of these leave a rest.
+    for n in [128, 129, 257, 511, 2051]:
+        syrk = jax.jit(backend.syrk if n > 2048 else syrk_in_tiles)
+        for rows in [1, 31]:
+            x = rng.normal(size=(rows, n)).astype(dtype)
+            c = rng.normal(size=(n, n)).astype(dtype)
+            c = c + c.T
+            alpha, beta = dtype(0.5), dtype(0.9)
+            found = backend.to_numpy(syrk(alpha, x, beta, c))
+            assert found.dtype == dtype
+            assert np.array_equal(found, found.T), (rows, n)
+            exact = np.float64(alpha) * np.float64(x).T @ x + np.float64(beta) * c
+            np.testing.assert_allclose(found, exact, atol=20 * rows * EPS[dtype])
+
+
+def test_what_is_not_finite_shows_wherever_it_is(jax, backend, rng):
+    x = rng.normal(size=(65, 64)).astype(np.float32)
+    x[0, 0] = -np.finfo(np.float32).max
+    is_finite = jax.jit(backend.is_finite)
+    assert is_finite(backend.from_numpy(x))
+    assert is_finite(backend.from_numpy(x[:0]))
+    for place in [(0, 0), (31, 63), (64, 63)]:
+        for wrong in [np.nan, np.inf, -np.inf]:
+            other = x.copy()
+            other[place] = wrong
+            assert not is_finite(backend.from_numpy(other))
 
 
 @pytest.mark.parametrize("place", [0, 300, 514])

@@ -1,0 +1,51 @@
+"""JAX: wide Gram matrices of few rows, added tile by tile."""
+
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kfac_backends.jax_inverse import matmul
+from kfac_core.typing import Array
+
+WIDTH = 128
+"""Rows and columns of a tile: so its transpose is read from the cache."""
+
+
+def syrk_in_tiles(alpha: Any, a: Any, beta: Any, c: Any) -> Array:
+    """Return ``alpha * a.T @ a + beta * c``, symmetric bit for bit.
+
+    Of few rows the product is little, and most of the time goes to mirroring one
+    triangle at the pace of the memory, or to a product that is not held symmetric.
+    Here each tile is written twice, and no other array of the size of `c` is held.
+
+    Args:
+        alpha: 0-d.
+        a: ``[rows, n]``, ``n`` at least a tile's width.
+        beta: 0-d.
+        c: ``[n, n]``, symmetric bit for bit.
+
+    Returns:
+        ``[n, n]``.
+    """
+    n = a.shape[-1]
+    count = -(-n // WIDTH)
+    tiles = [(i, j) for i in range(count) for j in range(i, count)]
+    # The last may overlap the one before: on the diagonal at the end, it is then whole.
+    starts = jnp.asarray(np.minimum(np.array(tiles) * WIDTH, n - WIDTH), jnp.int32)
+
+    def step(total: Any, start: Any) -> tuple[Any, None]:
+        i, j = start[0], start[1]
+        left = jax.lax.dynamic_slice_in_dim(a, i, WIDTH, 1)
+        right = jax.lax.dynamic_slice_in_dim(a, j, WIDTH, 1)
+        tile = matmul(left.mT, right)
+        # a + b == b + a in floating point, so this is symmetric bit for bit.
+        tile = jnp.where(i == j, (tile + tile.mT) * 0.5, tile)
+        tile = alpha * tile + beta * jax.lax.dynamic_slice(c, (i, j), (WIDTH, WIDTH))
+        total = jax.lax.dynamic_update_slice(total, tile, (i, j))
+        return jax.lax.dynamic_update_slice(total, tile.mT, (j, i)), None
+
+    total: Array
+    total, _ = jax.lax.scan(step, jnp.zeros_like(c), starts)
+    return total
