@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from kfac_core.errors import KfacError
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.layer_collection import LayerRegistration
 from kfac_core.linalg.stacks import stacked, unstacked
@@ -76,15 +77,27 @@ def update_together(
             update failed, so that then each state is updated by itself.
     """
     if len(states) > 1:
-        block = blocks[0]
-        backend = backend_of(states[0].ok)
-        stack = stacked(backend, states)
-        new = backend.vmap(lambda state: block.update_inverses(state, damping), stack)
-        started = [part.cov.weight > 0 for _, part in block.factors(stack).values()]
-        fine = new.ok
-        for of_factor in started:
-            fine = fine & of_factor
-        if backend.is_traced(fine) or bool(backend.xp.all(fine)):
-            return unstacked(new, len(states))
+        together = _mapped(blocks[0], states, damping)
+        if together is not None:
+            return together
     pairs = zip(blocks, states, strict=True)
     return [block.update_inverses(state, damping) for block, state in pairs]
+
+
+def _mapped(
+    block: FisherBlock[Any], states: Sequence[Any], damping: Scalar
+) -> list[Any] | None:
+    """Return the new states; None if an update failed, of whichever layer."""
+    backend = backend_of(states[0].ok)
+    stack = stacked(backend, states)
+    try:
+        new = backend.vmap(lambda state: block.update_inverses(state, damping), stack)
+    except KfacError:
+        # Where the library goes through the stack one by one after all.
+        return None
+    fine = new.ok
+    for _, part in block.factors(stack).values():
+        fine = fine & (part.cov.weight > 0)
+    if not backend.is_traced(fine) and not bool(backend.xp.all(fine)):
+        return None
+    return unstacked(backend, new, len(states))

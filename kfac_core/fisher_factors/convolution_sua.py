@@ -1,6 +1,7 @@
 """The input factor of a convolution whose pixels are taken to be uncorrelated."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
@@ -212,8 +213,10 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
         )
         return backend.xp.concat([backend.xp.reshape(p, (-1,)) for p in powers])
 
-    def _small(self, backend: Backend, cov: Array) -> Array:
-        return cov
+    def _powers(
+        self, backend: Backend, cov: Array, wanted: Sequence[tuple[float, Array]]
+    ) -> tuple[Array, ...]:
+        return tuple(self._power(backend, cov, d, exp) for exp, d in wanted)
 
     def _empty(self, backend: Backend, cov: MovingAverage) -> FactorState:
         state = super()._empty(backend, cov)

@@ -16,6 +16,6 @@ def check_count(value: object, option: str, label: str) -> None:
     Raises:
         ArgumentError: If it is no positive integer.
     """
-    if not isinstance(value, Integral) or int(value) < 1:
+    if value is True or not isinstance(value, Integral) or int(value) < 1:
         msg = f"{label}: {option} is {value!r}, expected a positive integer"
         raise ArgumentError(msg)

@@ -218,7 +218,9 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
     ) -> Exception:
         """Name the first group that is not."""
         known = psd.is_finite(backend, cov)
-        parts = unstacked(self._derive(backend, cov, dampings), self.num_groups)
+        parts = unstacked(
+            backend, self._derive(backend, cov, dampings), self.num_groups
+        )
         finite = [bool(all_finite(backend, part, known)) for part in parts]
         # Of a factor that computes in float64, rounding may be what overflows.
         i = 0 if all(finite) else finite.index(False)

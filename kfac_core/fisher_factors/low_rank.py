@@ -27,9 +27,11 @@ class _Latest(Sample):
         self, backend: Backend, weight: Array, decay: Array, total: Array
     ) -> Array:
         xp = backend.xp
-        kept = total[self.rows.shape[0] :, :] * xp.sqrt(decay)
-        added: Array = xp.concat([kept, self.rows * xp.sqrt(weight)], axis=0)
-        return added
+        aged = total * xp.sqrt(decay)
+        kept = aged[self.rows.shape[0] :, :]
+        added = xp.concat([kept, self.rows * xp.sqrt(weight)], axis=0)
+        # Rows without weight take the place of none.
+        return xp.where(weight > 0, added, aged)
 
 
 @dataclass(frozen=True)
@@ -43,7 +45,8 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
     columns, `update_inverses` costs ``R^2 n`` and a product with ``[n, k]`` costs
     ``R n k``, and nothing of the size ``[n, n]`` is ever made, but by `get_cov` and
     `get_eigendecomp`. The powers are those of `kfac_core.linalg.low_rank`; they are
-    all that it serves. What is factorised is small: `newton_steps` makes no difference.
+    all that it serves, negative ones with a damping above the rounding of the trace
+    alone. What is factorised is small: `newton_steps` makes no difference.
 
     Stored are rows ``[max_rows, n + 1]``, the latest last: each times the root of its
     weight, which is also what it ends in. The rows of ``k`` sources count ``k`` times,
@@ -195,12 +198,43 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
         rows = stored[:, :-1] / xp.where(norm > 0, norm, xp.ones_like(norm))
         return LowRankOperator(xp.zeros_like(norm), rows)
 
-    def _power(self, backend: Backend, cov: Array, damping: Array, exp: float) -> Array:
-        """Return the core of a power, of the Gram matrix of the rows."""
-        return power_core(backend, cov, damping, exp)
+    def _scaled(self, backend: Backend, cov: Array) -> tuple[Array, Array]:
+        """Return rows of a matrix of trace one, and what it is to be multiplied by.
 
-    def _small(self, backend: Backend, cov: Array) -> Array:
-        return backend.gram(self._operator(backend, cov).rows.mT)
+        Powers of numbers near one stay in range, where those of the rows may not. Of
+        no rows but zeros the trace is zero, and the multiple one.
+        """
+        xp, rows = backend.xp, self._operator(backend, cov).rows
+        largest = xp.max(xp.abs(rows))
+        largest = xp.where(largest > 0, largest, xp.ones_like(largest))
+        near_one = rows / largest
+        trace = xp.sum(near_one * near_one)
+        root = xp.sqrt(xp.where(trace > 0, trace, xp.ones_like(trace)))
+        return near_one / root, (largest * root) ** 2
+
+    def _power(self, backend: Backend, cov: Array, damping: Array, exp: float) -> Array:
+        (core,) = self._powers(backend, cov, [(exp, damping)])
+        return core
+
+    def _powers(
+        self, backend: Backend, cov: Array, wanted: Sequence[tuple[float, Array]]
+    ) -> tuple[Array, ...]:
+        """Return the cores of powers, for the rows of a matrix of trace one."""
+        xp = backend.xp
+        rows, scale = self._scaled(backend, cov)
+        gram = backend.gram(rows.mT)
+        # Along the rows a negative power is a small difference of terms as large as
+        # that of the damping: where rounding outweighs it, it may be negative.
+        served = xp.float32 if self.inverse_dtype else gram.dtype
+        floor = 2 * float(xp.finfo(served).eps) * psd.trace(backend, gram)
+        cores = []
+        for exp, damping in wanted:
+            ratio = damping / scale
+            core = power_core(backend, gram, ratio, exp) * scale**exp
+            if exp < 0:
+                core = xp.where(ratio > floor, core, xp.full_like(core, float("nan")))
+            cores.append(core)
+        return tuple(cores)
 
     def _derive_extra(
         self,
@@ -208,8 +242,9 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
         state: FactorState,
         dampings: Mapping[DampingId, Array],
     ) -> tuple[Array, ...]:
-        """Return the rows of now, which all cores belong to."""
-        return (self._operator(backend, self.get_cov_var(state)).rows,)
+        """Return the rows of now, scaled as those are that all cores belong to."""
+        rows, _ = self._scaled(backend, self.get_cov_var(state))
+        return (rows,)
 
     def _empty(self, backend: Backend, cov: MovingAverage) -> FactorState:
         state = super()._empty(backend, cov)

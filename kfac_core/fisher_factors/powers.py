@@ -1,7 +1,7 @@
 """`PowersFactor`: a factor whose powers alone have the structure of its matrix."""
 
 from abc import abstractmethod
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -61,19 +61,18 @@ class PowersFactor(FisherFactor):
         raise self._unserved()
 
     @abstractmethod
-    def _small(self, backend: Backend, cov: Array) -> Array:
-        """Return what `_power` computes all stored powers of."""
+    def _powers(
+        self, backend: Backend, cov: Array, wanted: Sequence[tuple[float, Array]]
+    ) -> tuple[Array, ...]:
+        """Return damped powers as they are stored, for exponents and dampings."""
 
     def _derive(
         self, backend: Backend, cov: Array, dampings: Mapping[DampingId, Array]
     ) -> Derived:
-        small = self._small(backend, cov)
+        wanted = [(exp, dampings[key]) for exp, key in self.stored_matpowers]
         return Derived(
             dampings=tuple(dampings.values()),
-            matpowers=tuple(
-                self._power(backend, small, dampings[key], exp)
-                for exp, key in self.stored_matpowers
-            ),
+            matpowers=self._powers(backend, cov, wanted),
             choleskys=(),
             cholesky_inverses=(),
             eigendecompositions=(),

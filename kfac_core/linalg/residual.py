@@ -86,7 +86,7 @@ def krylov_range(
     for _ in range(STEPS):
         image = multiply(following)
         norm = xp.sum(following * image)
-        ends = ~(norm > 0)
+        ends = norm <= 0  # and not where it is NaN
         norm = xp.where(ends, zero, xp.sqrt(xp.where(ends, one, norm)))
         scale = xp.where(ends, zero, 1 / xp.where(ends, one, norm))
         beside.append(norm)

@@ -62,18 +62,21 @@ def stacked(backend: Backend, parts: Sequence[Any]) -> Any:
     return type(first)(*fields) if hasattr(first, "_fields") else tuple(fields)
 
 
-def unstacked(stack: Any, count: int) -> list[Any]:
+def unstacked(backend: Backend, stack: Any, count: int) -> list[Any]:
     """Return the members of nested tuples of stacks: `stacked`, undone.
 
     Args:
+        backend: Backend of the arrays.
         stack: Nested tuples of arrays with a leading axis.
         count: Its length.
 
     Returns:
-        For each place of it, the same structure.
+        For each place of it the same structure, of arrays of their own: one that is
+        kept does not keep the stack.
     """
     if not isinstance(stack, tuple):
-        return [stack[i, ...] for i in range(count)]
-    fields = [unstacked(field, count) for field in stack]
+        xp = backend.xp
+        return [xp.astype(stack[i, ...], stack.dtype, copy=True) for i in range(count)]
+    fields = [unstacked(backend, field, count) for field in stack]
     make = type(stack) if hasattr(stack, "_fields") else lambda *parts: parts
     return [make(*(field[i] for field in fields)) for i in range(count)]

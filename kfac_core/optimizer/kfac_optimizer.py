@@ -181,14 +181,16 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             state = state._replace(damping=now)
         linearization = self.model.linearize(params, batch)
 
-        def update(old: EstimatorState, decay: Scalar) -> EstimatorState:
+        def update(
+            old: EstimatorState, decay: Scalar, weight: Scalar | None = None
+        ) -> EstimatorState:
             return self.estimator.update_covs(
-                old, linearization, decay, key=key, noise=noise
+                old, linearization, decay, weight, key=key, noise=noise
             )
 
         def burn_in() -> Outcome:
             new = state._replace(
-                estimator=update(state.estimator, 1.0),
+                estimator=update(state.estimator, 1.0, 1.0),
                 burnin_counter=state.burnin_counter + 1,
                 loss=self._mean_loss(one, params, batch, linearization, loss),
             )

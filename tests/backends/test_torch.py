@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 
+import kfac_core as kc
 from kfac_core import registry
 from kfac_core.registry import backend_of, load_backend
 
@@ -91,3 +92,16 @@ def test_keys_of_another_kind_or_device_are_refused(torch, backend):
         backend.uniform(0, (2,), torch.float32, None)
     with pytest.raises(TypeError, match=r"Generator on cpu, but numbers on cuda:0"):
         backend.normal(torch.Generator(), (2,), torch.float32, torch.device("cuda:0"))
+
+
+@pytest.mark.parametrize("threads", [1, 2])
+def test_what_overflows_is_told_by_an_error_alone(torch, threads):
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        factor = kc.FullyConnectedKFACBasicFB(300, 1).input_factor
+        x = torch.full((40, 300), 1e30)
+        with pytest.raises(kc.NotFiniteError, match="overflow"):
+            factor.update_cov(factor.init(like=x), x, 0.9)
+    finally:
+        torch.set_num_threads(before)

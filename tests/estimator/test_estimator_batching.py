@@ -7,6 +7,7 @@ from estimator_cases import CATEGORICAL, leaves
 from kfac_core.errors import NotComputedError, NotPositiveDefiniteError
 from kfac_core.estimator import FisherEstimator
 from kfac_core.estimator.batching import batches, update_together
+from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB
 from kfac_core.reference import Dense, Sequential, SequentialModel, Tanh
 from kfac_core.registry import backend_of
 
@@ -95,3 +96,31 @@ def test_a_failure_is_told_of_the_layer_that_failed(plain_library, rng):
     state = estimator_state(plain_library, low)
     with pytest.raises(NotPositiveDefiniteError, match=name):
         ESTIMATOR.update_inverses(state, 0.0)
+
+
+def test_a_failure_is_named_where_a_stack_is_gone_through_one_by_one(torch, rng):
+    # A stack of diagonals so long is not mapped, though each is no matrix.
+    blocks = [
+        FullyConnectedKFACBasicFB(
+            100,
+            100,
+            diagonal_approx_for_input=True,
+            diagonal_approx_for_output=True,
+            name=f"layer_{i}",
+        )
+        for i in range(2)
+    ]
+    x = torch.from_numpy(rng.standard_normal((9, 100)))
+    states = [block.init(like=x) for block in blocks]
+    states[0] = blocks[0].update_covs(states[0], x, x, 0.9)
+    with pytest.raises(NotComputedError, match="layer_1"):
+        update_together(blocks, states, 0.1)
+
+
+def test_a_state_of_a_stack_has_memory_of_its_own(torch, rng):
+    blocks = [ESTIMATOR.blocks[name] for name in EQUAL]
+    x = torch.from_numpy(rng.standard_normal((8, 4)))
+    states = [block.update_covs(block.init(like=x), x, x, 0.9) for block in blocks]
+    new, *_ = update_together(blocks, states, 0.1)
+    for x in leaves(new):
+        assert x.untyped_storage().nbytes() == x.nbytes

@@ -273,6 +273,44 @@ def test_inverses_can_be_computed_in_float64(rng):
         core = state.derived.matpowers[0]
         assert core.dtype == np.float32
         exact = rows.astype("float64") / 8**0.5
-        exact = -np.linalg.inv(exact @ exact.T + 1e-3 * np.eye(8)) / 1e-3
+        gram = exact @ exact.T
+        # The core is that of rows whose matrix has trace one.
+        exact = -np.linalg.inv(gram + 1e-3 * np.eye(8)) / 1e-3 * np.trace(gram)
         errors.append(np.abs(core - exact).max() / np.abs(exact).max())
     assert errors[1] < 1e-6 < errors[0]
+
+
+@pytest.mark.parametrize("scale", [1e-10, 1.0, 1e12])
+@pytest.mark.parametrize("exp", [-1.0, -0.5])
+def test_rows_of_any_scale_have_powers_in_range(plain_library, rng, scale, exp):
+    rows = (rng.normal(size=(3, 5)) * scale).astype(np.float32)
+    damping = np.float32(0.01 * scale**2)
+    spec = kc.FullyConnectedLowRankFactor(5, max_rows=3, matpowers=(exp,))
+    x = plain_library.asarray(rows)
+    state = spec.update_inverses(spec.update_cov(spec.init(x), x, 0.5), damping)
+    served = plain_library.to_numpy(spec.get_matpower(state, exp).to_dense())
+    wide = rows.astype(np.float64)
+    values, vectors = np.linalg.eigh(wide.T @ wide / 3 + float(damping) * np.eye(5))
+    exact = vectors * values**exp @ vectors.T
+    condition = values[-1] / values[0]
+    bound = 20 * np.finfo(np.float32).eps * condition
+    assert np.linalg.norm(served - exact) <= bound * np.linalg.norm(exact)
+
+
+def test_a_damping_below_the_rounding_of_the_trace_is_refused(rng):
+    x = rng.normal(size=(64, 500)).astype(np.float32)
+    spec = kc.FullyConnectedLowRankFactor(500, max_rows=64, matpowers=(-1,))
+    state = spec.update_cov(spec.init(x), x, 0.5)
+    with pytest.raises(kc.NotPositiveDefiniteError, match="damping"):
+        spec.update_inverses(state, 1e-6)
+    inverse = spec.get_inverse(spec.update_inverses(state, 1e-2)).to_dense()
+    assert np.linalg.eigvalsh(inverse.astype(np.float64))[0] > 0
+
+
+def test_a_batch_without_weight_takes_the_place_of_none(plain_library, rng):
+    x = plain_library.asarray(rng.normal(size=(2, 3)))
+    spec = kc.FullyConnectedLowRankFactor(3, max_rows=2)
+    state = spec.update_cov(spec.init(x), x, 0.9)
+    cov = plain_library.to_numpy(spec.get_cov(state))
+    later = spec.update_cov(state, x * 5, 0.9, 0.0)
+    np.testing.assert_allclose(plain_library.to_numpy(spec.get_cov(later)), cov)

@@ -198,3 +198,10 @@ def test_what_cannot_suffice_is_known_before_it_is_tried():
     ):
         told = newton_schulz.may_suffice(backend, np.asarray(value), steps, limit)
         assert bool(told) is expected
+
+
+def test_what_is_not_a_number_is_no_small_error(library):
+    nan = library.asarray(np.full((3, 3), np.nan))
+    inverse = library.asarray(np.eye(3))
+    backend = backend_of(inverse)
+    assert np.isnan(library.to_numpy(rho(backend, found(nan, inverse))))

@@ -1,5 +1,6 @@
 """Statistics, inverses, adaptation and burn-in: each in its own time."""
 
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -73,6 +74,26 @@ def test_burn_in_averages_and_leaves_the_parameters(library):
     assert weights_of(library, state) == 2.5
     assert int(state.counter) == 1
     assert np.max(np.abs(flat(library, moved) - flat(library, params))) > 0
+
+
+def test_burn_in_averages_without_debiasing_too(library):
+    params, batch = problem(library)
+    debiased = optimizer_of(num_burnin_steps=3)
+    layers = tuple(
+        replace(layer, block=replace(layer.block, zero_debias=False))
+        for layer in debiased.layer_collection.layers
+    )
+    collection = replace(debiased.layer_collection, layers=layers)
+    optimizer = replace(debiased, layer_collection=collection)
+    traces = []
+    for chosen in (debiased, optimizer):
+        state, _, _ = run(chosen, params, batch, 3)
+        for name, block in chosen.estimator.blocks.items():
+            for factor, part in block.factors(state.estimator.blocks[name]).values():
+                traces.append(float(factor.trace(part)))
+    whole, with_zero = np.split(np.asarray(traces), 2)
+    # The initial zero is one sample of four.
+    np.testing.assert_allclose(with_zero, 0.75 * whole, rtol=1e-12)
 
 
 def test_damping_is_adapted_at_each_interval(library):
