@@ -19,7 +19,8 @@ class Rivals(NamedTuple):
         ours: The call of `kfac_core`.
         floors: What the arithmetic alone takes, by name.
         others: What a user would run otherwise, by name.
-        memory: The peak beyond inputs and result, as a multiple of the inputs, by name.
+        memory: The peak, result included, beside the inputs and as a multiple of them,
+            by name.
     """
 
     ours: Call

@@ -1,6 +1,6 @@
 """`Library`: what the benchmarks need of an array library beyond the standard."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -64,13 +64,16 @@ class Library:
         inverse: By the library's general inverse.
         eigh: Eigenvalues and eigenvectors of a symmetric matrix.
         cholesky_inverse: By the library's Cholesky factorisation, and the quickest way
-            to the inverse from there.
+            to the inverse from there; one triangle will do.
+        cholesky_inverses: Whole inverses by its Cholesky factorisation, by name: first
+            what one would write.
         one_hot: Ids and their number, as a float32 matrix.
         count: How many times each id occurs, the library's quickest.
         patches: Images in its own order of axes, and a `Convolution`: its own patches
             as rows, channels before kernel axes.
         patches_name: How it calls them.
-        peak: Bytes at the peak of a function of one array, beyond input and result.
+        peak: Bytes at the peak of a function of one array, its result included, the
+            input not.
         data_format: Its order of an image's axes.
         compiled: Compiles a function, or returns it.
         wait: Waits until a result is there.
@@ -82,6 +85,7 @@ class Library:
     inverse: Function
     eigh: Function
     cholesky_inverse: Function
+    cholesky_inverses: Mapping[str, Function]
     one_hot: Function
     count: Function
     patches: Callable[[Any, Convolution], Any]

@@ -16,10 +16,10 @@ the library's plain functions, or the code of another K-FAC library. All ratios 
 *their time divided by ours*: above 1 we are faster, below 1 slower. A floor can be
 above 1 where it does work that can be left out.
 
-All is measured twice, on one thread by processor time and on two by wall time, in
-turns, and the least of several turns counts. NumPy and PyTorch run eagerly, JAX is
-compiled. Where two ways should give the same matrix, that is checked before they are
-timed.
+{measured}
+The ways take turns, and the least of several turns counts. NumPy and PyTorch run
+eagerly, JAX is compiled. Where two ways should give the same matrix, that is checked
+before they are timed.
 
 One command measures everything, in an environment of its own for each library, and
 writes what this page is made from:
@@ -43,8 +43,9 @@ NOTES = {
     "Inverses": (
         "From statistics to the damped inverse that `multiply_inverse` uses, of one"
         " factor, or of all factors of an estimator, which others go through one by"
-        " one. potri is of LAPACK, and gives one"
-        " triangle; JAX has none, and its floor is two triangular solves."
+        " one. The floor is LAPACK's potrf and potri, through SciPy for all libraries,"
+        " and gives one triangle; mirrored, it is whole. PyTorch has a potri of its own"
+        " (`cholesky_inverse`), JAX none."
     ),
     "Convolutions": (
         "The second moment of patches; sizes are batch, height, width, channels, the"
@@ -52,7 +53,11 @@ NOTES = {
         " axes, ours channels last. The floors are of patches that are there already."
         " Sliding windows are `sliding_window_view`, lax patches"
         " `conv_general_dilated_patches`, each with a product of all rows. Memory is"
-        " the peak beside inputs and result, as a multiple of the inputs."
+        " the peak, result included, beside the inputs and as a multiple of them;"
+        " `memory: result` is what the result alone takes. It is what Python's"
+        " allocator saw of NumPy; for PyTorch the peak that its profiler saw, and added"
+        " to it that of the memory which NumPy gave, which is the most that it can be;"
+        " what the compiler of JAX plans."
     ),
     "Both factors of a layer, with bias": (
         "`update_covs` from a layer's inputs and gradients, in the library's usual"
@@ -76,8 +81,9 @@ NOTES = {
         "Statistics of both factors, both inverses and the preconditioned gradient,"
         " layer by layer and in sum: of ResNet-50 half as wide, for 4 images of 112"
         " pixels; of the smallest GPT-2 half as wide, for 512 tokens, without the"
-        " output layer. A layer that occurs several times is measured once and counted"
-        " so often; the numbers of pixels are of the inputs."
+        " output layer. Peers invert by `inv`, or by a Cholesky factorisation and the"
+        " library's way from there. A layer that occurs several times is measured once"
+        " and counted so often; the numbers of pixels are of the inputs."
     ),
     "Overhead": (
         "A layer so small that arithmetic is nothing: what checks, the average with its"
@@ -95,18 +101,34 @@ def page(recorded: list[dict[str, Any]]) -> str:
     Returns:
         Markdown.
     """
-    parts = [HEAD, _machines(recorded)]
+    parts = [HEAD.format(measured=_measured(recorded)), _machines(recorded)]
     parts.append(
         "```{image} images/benchmarks.png\n"
         ":alt: Ratios of the floors and of other ways to our time, for each library\n"
         "```\n\n"
-        "For each row the closest floor and the fastest of the other ways, on one"
-        " thread; other K-FAC libraries one by one. Bars to the right: we are faster;"
-        " to the left: slower.\n"
+        "For each row the closest floor and the fastest of the other ways, on"
+        " the first number of threads; other K-FAC libraries one by one. Bars to the"
+        " right: we are faster; to the left: slower.\n"
     )
     for found in recorded:
         parts += _library(found)
     return "\n".join(parts)
+
+
+def _measured(recorded: list[dict[str, Any]]) -> str:
+    """Return on how many threads, and by which clock, each library was measured."""
+    ways: dict[str, list[str]] = {}
+    for found in recorded:
+        runs = (
+            f"on {run['threads']} thread{'s' * (run['threads'] > 1)}"
+            f" by {run['clock']} time"
+            for run in found["runs"]
+        )
+        ways.setdefault(" and ".join(runs), []).append(TITLES[found["library"]])
+    if len(ways) == 1:
+        return f"All is measured {next(iter(ways))}."
+    of_each = (f"{' and '.join(titles)} {way}" for way, titles in ways.items())
+    return f"Measured are {'; '.join(of_each)}."
 
 
 def _machines(recorded: list[dict[str, Any]]) -> str:

@@ -73,7 +73,13 @@ def _row(*runs: dict[str, Any]) -> Row:
 
 
 def _wholes(layers: list[Row]) -> Iterator[Row]:
-    """Return each network as one row: the sums over its layers, as often as each is."""
+    """Return each network as one row: the sums over its layers, as often as each is.
+
+    The other ways of a layer go by the kind of inverse, which is last in their names.
+
+    Yields:
+        The networks.
+    """
     parts: dict[str, list[Row]] = {}
     for row in layers:
         if row.part_of:
@@ -83,14 +89,20 @@ def _wholes(layers: list[Row]) -> Iterator[Row]:
             sum(row.count * row.seconds[run] for row in rows)
             for run in range(len(rows[0].seconds))
         )
-        theirs = tuple(
-            sum(
-                row.count * row.seconds[run] * min(r[run] for r in row.others.values())
-                for row in rows
+        kinds = {name.rpartition(", ")[2]: None for name in rows[0].others}
+        others = {
+            f"as peers write it, {kind}": tuple(
+                sum(
+                    row.count * row.seconds[run] * ratios[run]
+                    for row in rows
+                    for name, ratios in row.others.items()
+                    if name.endswith(f", {kind}")
+                )
+                / ours[run]
+                for run in range(len(ours))
             )
-            / ours[run]
-            for run in range(len(ours))
-        )
+            for kind in kinds
+        }
         count = sum(row.count for row in rows)
         name = f"{network}, all {count} layers"
-        yield Row("Networks", name, "", 1, ours, {}, {"as peers write it": theirs}, {})
+        yield Row("Networks", name, "", 1, ours, {}, others, {})

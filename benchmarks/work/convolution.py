@@ -87,6 +87,12 @@ def _second_moment(library: Library, layer: Convolution) -> Rivals:
     others["stacked slices, our Gram matrix"] = library.call(slices, x)
     theirs = kernel_first(others[patches](), layer.kernel) / count
     agree(patches, ours(), theirs)
+    # Peaks beside the inputs, result included, as multiples of the inputs.
+    memory = {
+        "ours": library.peak(moment, x),
+        patches: library.peak(product, image),
+        "result": ours().nbytes,
+    }
     return Rivals(
         ours,
         {
@@ -94,8 +100,5 @@ def _second_moment(library: Library, layer: Convolution) -> Rivals:
             "SYRK": syrk(np.array(as_numpy(rows))),
         },
         others,
-        {
-            "ours": library.peak(moment, x) / values.nbytes,
-            patches: library.peak(product, image) / values.nbytes,
-        },
+        {name: size / values.nbytes for name, size in memory.items()},
     )

@@ -1,12 +1,16 @@
 """Inverses, and the products with them."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
 
+import numpy as np
+
 import kfac_core as kc
-from benchmarks.cases import Case, Rivals, agree, normal
+from benchmarks.cases import Case, Rivals, agree, as_numpy, normal
 from benchmarks.libraries import Library
+from benchmarks.libraries.lapack import potri
+from benchmarks.measuring import Call
 from benchmarks.peers import kfac_pytorch_style as style
 from kfac_core.reference import Dense, Sequential, SequentialModel
 
@@ -34,6 +38,14 @@ def cases(library: Library, *, quick: bool) -> Iterator[Case]:
     yield Case(GROUP, name, partial(_many, library, count, size))
 
 
+def _potri(covs: Sequence[Any], damping: float) -> Call:
+    """Return LAPACK's inverses of matrices, through SciPy for every library."""
+    copies = [np.array(as_numpy(a)) for a in covs]
+    if not damping:
+        return lambda: [potri(a) for a in copies]
+    return lambda: [potri(style.damped(np, a, damping)) for a in copies]
+
+
 def _refresh(library: Library, size: int) -> Rivals:
     x = library.array(normal(4 * size, size))
     xp = kc.backend_of(x).xp
@@ -46,12 +58,13 @@ def _refresh(library: Library, size: int) -> Rivals:
 
     ours = library.call(lambda s: factor.update_inverses(s, DAMPING), state)
     inverse = on_damped(library.inverse)
-    agree("inv", factor.get_inverse(ours()).to_dense(), inverse())
-    return Rivals(
-        ours,
-        {"Cholesky, potri": on_damped(library.cholesky_inverse)},
-        {"inv": inverse, "eigh": on_damped(library.eigh)},
-    )
+    others = {"inv": inverse}
+    for name, function in library.cholesky_inverses.items():
+        others[name] = on_damped(function)
+    for name, other in others.items():
+        agree(name, factor.get_inverse(ours()).to_dense(), other())
+    others["eigh"] = on_damped(library.eigh)
+    return Rivals(ours, {"Cholesky, potri": _potri([cov], DAMPING)}, others)
 
 
 def _multiply(library: Library, size: int) -> Rivals:
@@ -87,15 +100,12 @@ def _many(library: Library, count: int, size: int) -> Rivals:
             covs.append(style.damped(xp, factor.get_cov(of_factor), DAMPING))
     stack = xp.stack(covs)
 
-    def one_by_one(covs: Any) -> Any:
-        return [library.cholesky_inverse(a) for a in covs]
+    def one_by_one(function: Any) -> Call:
+        return library.call(lambda covs: [function(a) for a in covs], covs)
 
     ours = library.call(lambda s: estimator.update_inverses(s, DAMPING), state)
-    return Rivals(
-        ours,
-        {"Cholesky, potri": library.call(one_by_one, covs)},
-        {
-            "inv of a stack": library.call(library.inverse, stack),
-            "inv": library.call(lambda covs: [library.inverse(a) for a in covs], covs),
-        },
-    )
+    others = {"inv of a stack": library.call(library.inverse, stack)}
+    others["inv"] = one_by_one(library.inverse)
+    for name, function in library.cholesky_inverses.items():
+        others[name] = one_by_one(function)
+    return Rivals(ours, {"Cholesky, potri": _potri(covs, 0.0)}, others)

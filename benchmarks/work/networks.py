@@ -15,9 +15,10 @@ from typing import Any, NamedTuple
 import numpy as np
 
 import kfac_core as kc
-from benchmarks.cases import Case, Rivals, normal
+from benchmarks.cases import Case, Rivals, agree, normal
 from benchmarks.libraries import Library
 from benchmarks.libraries.base import Convolution
+from benchmarks.measuring import Call
 from benchmarks.peers import kfac_pytorch_style as style
 from benchmarks.work.embedding import ids_of
 
@@ -137,20 +138,36 @@ def _conv(library: Library, layer: Convolution, outputs: int) -> Rivals:
     v = library.array(normal(*kernel, inputs, outputs))
     xp = kc.backend_of(x).xp
 
-    def peers(a: Any, b: Any, x: Any, g: Any, v: Any) -> Any:
+    def peers(invert: Any, a: Any, b: Any, x: Any, g: Any, v: Any) -> Any:
         a = _averaged(a, style.second_moment(xp, library.patches(x, layer)))
         b = _averaged(b, style.second_moment(xp, library.rows(g)))
-        return a, b, _preconditioned(library, xp, a, b, v.reshape(-1, outputs))
+        return a, b, _preconditioned(invert, xp, a, b, v.reshape(-1, outputs))
 
     sizes = (layer.kernel**2 * inputs, outputs)
     old = [_square(library, size) for size in sizes]
-    other = library.call(peers, *old, x, g, v)
-    name = f"{library.patches_name}, products, inv"
-    return Rivals(_ours(library, block, x, g, v), {}, {name: other})
+    others = _by_inverse(library, f"{library.patches_name}, products", peers)
+    others = {name: library.call(way, *old, x, g, v) for name, way in others.items()}
+    return _rivals(_ours(library, block, x, g, v), others)
 
 
-def _preconditioned(library: Library, xp: Any, a: Any, b: Any, v: Any) -> Any:
-    a, b = (library.inverse(style.damped(xp, m, DAMPING**0.5)) for m in (a, b))
+def _by_inverse(library: Library, name: str, peers: Any) -> dict[str, Any]:
+    """Return the work with each kind of inverse, by name: the kind comes last."""
+    (cholesky, *_) = library.cholesky_inverses.values()
+    return {
+        f"{name}, inv": partial(peers, library.inverse),
+        f"{name}, Cholesky": partial(peers, cholesky),
+    }
+
+
+def _rivals(ours: Call, others: dict[str, Call]) -> Rivals:
+    """Return the calls, those of others compared with each other."""
+    one, other = (call()[-1] for call in others.values())
+    agree(" and ".join(others), one, other)
+    return Rivals(ours, {}, others)
+
+
+def _preconditioned(invert: Any, xp: Any, a: Any, b: Any, v: Any) -> Any:
+    a, b = (invert(style.damped(xp, m, DAMPING**0.5)) for m in (a, b))
     return a @ v @ b
 
 
@@ -160,15 +177,16 @@ def _linear(library: Library, tokens: int, inputs: int, outputs: int) -> Rivals:
     xp = kc.backend_of(x).xp
     v = (library.array(normal(inputs, outputs)), library.array(normal(outputs)))
 
-    def peers(a: Any, b: Any, x: Any, g: Any, w: Any, bias: Any) -> Any:
+    def peers(invert: Any, a: Any, b: Any, x: Any, g: Any, w: Any, bias: Any) -> Any:
         a = _averaged(a, style.second_moment(xp, x, True))
         b = _averaged(b, style.second_moment(xp, g))
         v = xp.concat([w, bias[None, :]], axis=0)
-        return a, b, _preconditioned(library, xp, a, b, v)
+        return a, b, _preconditioned(invert, xp, a, b, v)
 
     old = [_square(library, size) for size in (inputs + 1, outputs)]
-    other = library.call(peers, *old, x, g, *v)
-    return Rivals(_ours(library, block, x, g, v), {}, {"products, inv": other})
+    others = _by_inverse(library, "products", peers)
+    others = {name: library.call(way, *old, x, g, *v) for name, way in others.items()}
+    return _rivals(_ours(library, block, x, g, v), others)
 
 
 def _embedding(library: Library, tokens: int, vocabulary: int, width: int) -> Rivals:
@@ -177,13 +195,14 @@ def _embedding(library: Library, tokens: int, vocabulary: int, width: int) -> Ri
     xp = kc.backend_of(g).xp
     v = library.array(normal(vocabulary, width))
 
-    def peers(a: Any, b: Any, ids: Any, g: Any, v: Any) -> Any:
-        rows = library.one_hot(ids, vocabulary)
-        a = _averaged(a, (rows * rows).mean(0))
+    def peers(invert: Any, a: Any, b: Any, ids: Any, g: Any, v: Any) -> Any:
+        # Ones and zeros are their own squares.
+        a = _averaged(a, library.one_hot(ids, vocabulary).mean(0))
         b = _averaged(b, style.second_moment(xp, g))
-        inverse = library.inverse(style.damped(xp, b, DAMPING**0.5))
+        inverse = invert(style.damped(xp, b, DAMPING**0.5))
         return a, b, (v / (a + DAMPING**0.5)[:, None]) @ inverse
 
     old = [library.array(np.zeros(vocabulary, np.float32)), _square(library, width)]
-    other = library.call(peers, *old, ids, g, v)
-    return Rivals(_ours(library, block, ids, g, v), {}, {"one-hot, inv": other})
+    others = _by_inverse(library, "one-hot", peers)
+    others = {name: library.call(way, *old, ids, g, v) for name, way in others.items()}
+    return _rivals(_ours(library, block, ids, g, v), others)

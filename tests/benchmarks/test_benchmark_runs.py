@@ -5,11 +5,15 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 
+import kfac_core as kc
 from benchmarks.cases import agree
+from benchmarks.libraries import NAMES, load
+from benchmarks.libraries.lapack import potri
 from benchmarks.measuring import Pace, least
 from benchmarks.report.page import UNBROKEN, page
 from benchmarks.report.picture import draw
@@ -58,12 +62,14 @@ def test_networks_are_summed_over_all_their_layers(quick: dict) -> None:
     assert [row.name.split(", all ")[1] for row in wholes] == ["53 layers", "49 layers"]
     parts = [row for row in found if row.part_of and row.part_of in wholes[0].name]
     ours = sum(row.count * row.seconds[0] for row in parts)
-    (slower,) = wholes[0].others["as peers write it"]
-    theirs = sum(
-        row.count * row.seconds[0] * min(row.others.values())[0] for row in parts
-    )
     assert wholes[0].seconds == pytest.approx((ours,))
-    assert slower == pytest.approx(theirs / ours)
+    for place, kind in enumerate(("inv", "Cholesky")):
+        (slower,) = wholes[0].others[f"as peers write it, {kind}"]
+        theirs = sum(
+            row.count * row.seconds[0] * [*row.others.values()][place][0]
+            for row in parts
+        )
+        assert slower == pytest.approx(theirs / ours)
 
 
 def test_what_was_measured_becomes_a_page_and_a_picture(
@@ -74,6 +80,56 @@ def test_what_was_measured_becomes_a_page_and_a_picture(
         assert row.name in text
     draw(tmp_path / "benchmarks.png", [quick])
     assert (tmp_path / "benchmarks.png").stat().st_size > 10_000
+
+
+def test_the_page_says_on_how_many_threads_it_was_measured(quick: dict) -> None:
+    once = "All is measured on 1 thread by processor time."
+    assert once in page([quick])
+    two = quick["runs"][0] | {"threads": 2, "clock": "wall"}
+    twice = quick | {"runs": [*quick["runs"], two]}
+    both = "on 1 thread by processor time and on 2 threads by wall time."
+    assert f"All is measured {both}" in page([twice])
+    of_torch = f"Measured are NumPy on 1 thread by processor time; PyTorch {both}"
+    assert of_torch in page([quick, twice | {"library": "torch"}])
+
+
+def test_peaks_of_memory_include_the_result(quick: dict) -> None:
+    peaks = [row["memory"] for row in quick["runs"][0]["rows"] if row["memory"]]
+    assert peaks
+    for peak in peaks:
+        assert min(peak.values()) >= peak["result"] > 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_a_peak_is_that_of_all_memory_whoever_gave_it(name: str) -> None:
+    pytest.importorskip(name)
+    library = load(name)
+    x = library.array(np.ones(2**18, np.float32))
+    size = 4 * 2**18
+
+    def sums(x: Any) -> Any:  # of memory that the library gave
+        return (x @ x) * x
+
+    def given(x: Any) -> Any:  # of memory that NumPy gave
+        kept = np.zeros(2**18, np.float32)
+        return kc.backend_of(x).xp.asarray(kept) + x
+
+    assert library.peak(sums, x) == pytest.approx(size, rel=0.02)
+    if name != "jax":  # what is known to its compiler is no memory of the run
+        assert library.peak(given, x) == pytest.approx(2 * size, rel=0.02)
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_ways_to_an_inverse_give_the_whole_inverse(name: str) -> None:
+    pytest.importorskip(name)
+    library = load(name)
+    x = np.random.default_rng(0).standard_normal((40, 10))
+    a = x.T @ x
+    assert library.cholesky_inverses
+    for way in library.cholesky_inverses.values():
+        np.testing.assert_allclose(way(library.array(a)), np.linalg.inv(a), rtol=1e-9)
+    half = np.triu(np.linalg.inv(a))
+    np.testing.assert_allclose(np.triu(potri(a)), half, rtol=1e-9)
 
 
 def test_the_page_is_that_of_the_recorded_results() -> None:
