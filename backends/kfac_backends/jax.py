@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from kfac_backends.array_api import ArrayAPIBackend
-from kfac_backends.jax_chunks import sum_in_loop
+from kfac_backends.jax_chunks import product_in_runs, sum_in_loop
 from kfac_backends.jax_inverse import (
     cholesky_in_panels,
     inverse_from_cholesky,
@@ -33,6 +33,9 @@ NARROWEST, NARROW = 32, 128
 """Columns of rows that are transposed before their product, at twice its speed.
 
 Of fewer the product of transposed rows has lost digits, wider ones gain nothing.
+"""
+FEWEST = 8
+"""Columns below which products are of runs of rows: XLA loses digits of two or three.
 """
 WIDE, FEW = 2048, 8
 """Columns, and columns for each row, from which a Gram matrix is added in tiles."""
@@ -106,6 +109,8 @@ class JAXBackend(ArrayAPIBackend):
 
     def gram(self, a: Any) -> Array:
         """Return ``a.T @ a`` without TF32 or bfloat16 inside."""
+        if self._is_traced_for_cpu(a) and a.shape[-1] < FEWEST:
+            return self._symmetric(product_in_runs(self.matmul, a))
         if self._is_traced_for_cpu(a) and (
             a.dtype == "float64" or a.shape[-1] <= NARROW
         ):

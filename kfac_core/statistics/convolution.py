@@ -105,9 +105,9 @@ def patch_second_moment(
     for x in images:
         plan = plan_for(backend, x, last)
         part = [planned_moment(backend, x, last, plan, count)]
-        parts.append([*part, tap_sums(backend, x, last) / count] if has_bias else part)
-    moment, *mean = _sum(parts)
-    return bordered(backend, moment, mean[0]) if has_bias else moment
+        parts.append([*part, tap_sums(backend, x, last)] if has_bias else part)
+    moment, *sums = _sum(parts)
+    return bordered(backend, moment, sums[0] / count) if has_bias else moment
 
 
 def plan_for(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Plan:
@@ -167,11 +167,12 @@ def planned_moment(
     products = backend.sum_over(large_products, x, plan.cases)
     # Of all cases at once: a product of few rows is slow, and of copies here anyway.
     products += strip_products(backend, x, strips, rows_of)
-    products = [part / count for part in products]
     device = backend.creation_device(x)
     zeros = xp.zeros((width, width), dtype=x.dtype, device=device)
     kernel = geometry.kernel[:shifted]
-    return assembled(backend, [*groups, *strips], products, kernel, zeros)
+    # Divided last: a compiler may round the sums of two quotients in one way for a
+    # block and in another for its mirror.
+    return assembled(backend, [*groups, *strips], products, kernel, zeros) / count
 
 
 def _sum(parts: Iterable[Sequence[Array]]) -> list[Array]:

@@ -149,11 +149,10 @@ def _run(entries: int) -> float:
 
 def _pairs(pieces: Sequence[Sequence[Piece]]) -> tuple[int, int]:
     """Return the numbers of pairs of pixels, of all offsets and of none."""
-    every = math.prod(sum(len(piece.pixels) for piece in axis) for axis in pieces)
-    own = math.prod(
-        sum(len(piece.pixels) for piece in axis if not piece.offset) for axis in pieces
-    )
-    return every, own
+    # Lists: torch.compile breaks at the product of a generator.
+    every = [sum(len(piece.pixels) for piece in axis) for axis in pieces]
+    own = [sum(len(p.pixels) for p in axis if not p.offset) for axis in pieces]
+    return math.prod(every), math.prod(own)
 
 
 def _copies(

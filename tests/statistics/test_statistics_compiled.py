@@ -1,10 +1,11 @@
-"""The second moment of patches, compiled by JAX: chunks, strips and zeros."""
+"""The second moment of patches, compiled: chunks, strips and zeros."""
 
 import numpy as np
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from kfac_core.fisher_blocks import ConvKFCBasicFB
 from kfac_core.registry import load_backend
 from kfac_core.statistics.convolution import (
     patch_rows,
@@ -96,3 +97,46 @@ def test_any_geometry(compiled, where, dtype, cases, seed):
 def test_wide_images(compiled, rng, shape, cases):
     x = (1 + rng.normal(size=shape)).astype(np.float32)
     check(compiled, x, SAME, cases)
+
+
+@given(
+    kernel=st.sampled_from([(3, 2), (3, 3), (5, 1), (2, 3)]),
+    strides=st.sampled_from([(1, 1), (1, 2), (2, 1)]),
+    rows=st.integers(9, 14),
+    channels=st.integers(7, 12),
+    batch=st.integers(2, 3),
+)
+@example(kernel=(3, 2), strides=(1, 1), rows=11, channels=10, batch=2)
+@settings(max_examples=3, deadline=None)
+def test_sums_of_products_are_symmetric(
+    compiled, kernel, strides, rows, channels, batch
+):
+    # Of dilated kernels a block is the sum of some products, and so is its mirror.
+    geometry = ConvolutionGeometry(kernel, strides, (2, 1), "VALID")
+    shape = (batch, rows, 12, channels)
+    x = np.random.default_rng(channels).normal(1.0, 1.0, shape).astype(np.float32)
+    check(compiled, x, geometry, 1)
+
+
+@pytest.mark.parametrize("channels", [15, 16, 17])
+def test_pytorch_compiles_shifts_in_one_frame(torch, channels, rng):
+    from torch._dynamo.testing import CompileCounterWithBackend
+
+    def normal(*shape):
+        return torch.from_numpy(rng.normal(size=shape))
+
+    torch._dynamo.reset()
+    counting = CompileCounterWithBackend("eager")
+    block = ConvKFCBasicFB((3, 3, channels, 16), "SAME")
+
+    def update(state, inputs, gradients):
+        return block.update_covs(state, inputs, gradients, 0.9)
+
+    compiled = torch.compile(update, fullgraph=True, backend=counting)
+    batch = normal(4, 12, 12, channels), normal(4, 12, 12, 16)
+    state = block.init(like=batch[0])
+    found, expected = compiled(state, *batch), update(state, *batch)
+    assert counting.frame_count == 1
+    for factor in ("input_factor", "output_factor"):
+        totals = [getattr(s, factor).cov.total.numpy() for s in (found, expected)]
+        np.testing.assert_allclose(*totals, rtol=0, atol=1e-12)
