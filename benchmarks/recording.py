@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.cases import Case, UnavailableError
-from benchmarks.libraries import Library, load
+from benchmarks.libraries import Library, load, settle
 from benchmarks.measuring import QUICK, Clock, Pace, clock_of, least
 from benchmarks.report import terminal
 from benchmarks.work import cases
@@ -114,6 +114,7 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--only", default="")
     options = parser.parse_args()
+    settle(options.library)
     library, clock = load(options.library), clock_of(options.threads)
     found = measure(library, clock, quick=options.quick, only=options.only.lower())
     run = {"threads": options.threads, "packages": library.packages, **found}

@@ -5,6 +5,18 @@ from benchmarks.libraries.base import Library
 NAMES = ("numpy", "torch", "jax")
 
 
+def settle(name: str) -> None:
+    """Set what holds for a whole process, which is to measure this library alone."""
+    if name == "torch":
+        from benchmarks.libraries import torch
+
+        torch.settle()
+    if name == "jax":
+        from benchmarks.libraries import jax
+
+        jax.settle()
+
+
 def load(name: str) -> Library:
     """Return a library by name, which imports it."""
     if name == "numpy":

@@ -8,9 +8,13 @@ import jax.numpy as jnp
 from benchmarks.libraries.base import Convolution, Function, Library
 
 
-def jax_library() -> Library:
-    """Return JAX, with float64 for those who ask for it."""
+def settle() -> None:
+    """Allow float64 for those who ask for it."""
     jax.config.update("jax_enable_x64", True)
+
+
+def jax_library() -> Library:
+    """Return JAX."""
     return Library(
         "jax",
         ("jax", "jaxlib", "numpy", "scipy", "kfac-jax"),

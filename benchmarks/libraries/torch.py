@@ -13,10 +13,14 @@ from torch.profiler import ProfilerActivity, profile
 from benchmarks.libraries.base import Convolution, Function, Library
 
 
-def torch_library() -> Library:
-    """Return PyTorch with the threads of the environment."""
+def settle() -> None:
+    """Set the threads to those of the environment, and record no derivatives."""
     torch.set_num_threads(int(os.environ.get("OMP_NUM_THREADS", "1")))
     torch.set_grad_enabled(False)
+
+
+def torch_library() -> Library:
+    """Return PyTorch."""
     return Library(
         "torch",
         ("torch", "numpy", "scipy", "curvlinops-for-pytorch", "nngeometry"),
