@@ -205,12 +205,9 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
         no rows but zeros the trace is zero, and the multiple one.
         """
         xp, rows = backend.xp, self._operator(backend, cov).rows
-        largest = xp.max(xp.abs(rows))
-        largest = xp.where(largest > 0, largest, xp.ones_like(largest))
-        near_one = rows / largest
-        trace = xp.sum(near_one * near_one)
-        root = xp.sqrt(xp.where(trace > 0, trace, xp.ones_like(trace)))
-        return near_one / root, (largest * root) ** 2
+        trace = xp.sum(rows * rows)
+        scale = xp.where(trace > 0, trace, xp.ones_like(trace))
+        return rows / xp.sqrt(scale), scale
 
     def _power(self, backend: Backend, cov: Array, damping: Array, exp: float) -> Array:
         (core,) = self._powers(backend, cov, [(exp, damping)])
