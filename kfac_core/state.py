@@ -9,6 +9,26 @@ from kfac_core.typing import Array, DType
 T = TypeVar("T")
 
 
+def mapped(function: Callable[..., Any], *trees: Any) -> Any:
+    """Return a function of the arrays in the same places of nested structures.
+
+    Args:
+        function: Of as many arrays as there are structures.
+        trees: Nested tuples and dictionaries of arrays, of one structure.
+
+    Returns:
+        The same structure.
+    """
+    first = trees[0]
+    if isinstance(first, dict):
+        return {k: mapped(function, *(tree[k] for tree in trees)) for k in first}
+    if not isinstance(first, tuple):
+        return function(*trees)
+    fields = [mapped(function, *same) for same in zip(*trees, strict=True)]
+    # NamedTuples are made from positional fields, tuples from one iterable.
+    return type(first)(*fields) if hasattr(first, "_fields") else tuple(fields)
+
+
 def select(backend: Backend, condition: Array, new: T, old: T) -> T:
     """Return `new` where the 0-d `condition` holds and `old` elsewhere.
 
@@ -21,23 +41,14 @@ def select(backend: Backend, condition: Array, new: T, old: T) -> T:
     Returns:
         The same structure.
     """
-    if isinstance(new, dict):
-        parts: Any = {
-            name: select(backend, condition, part, old[name])  # type: ignore[index]
-            for name, part in new.items()
-        }
-        return parts  # type: ignore[no-any-return]
-    if isinstance(new, tuple):
-        fields: Any = [
-            select(backend, condition, n, o)
-            for n, o in zip(new, old, strict=True)  # type: ignore[call-overload]
-        ]
-        # NamedTuples are made from positional fields, tuples from one iterable.
-        return type(new)(*fields) if hasattr(new, "_fields") else type(new)(fields)
-    if new is old:
-        return new  # within a trace, a choice would make a copy
-    chosen: Any = backend.xp.where(condition, new, old)
-    return chosen  # type: ignore[no-any-return]
+
+    def chosen(new: Any, old: Any) -> Any:
+        if new is old:
+            return new  # within a trace, a choice would make a copy
+        return backend.xp.where(condition, new, old)
+
+    parts: T = mapped(chosen, new, old)
+    return parts
 
 
 def all_finite(backend: Backend, state: Any, like: Array) -> Array:
@@ -79,14 +90,13 @@ def cast_floats(backend: Backend, state: Any, dtype: DType) -> Any:
         The same structure; an array that has the dtype already is not copied.
     """
     xp = backend.xp
-    if isinstance(state, dict):
-        return {k: cast_floats(backend, part, dtype) for k, part in state.items()}
-    if isinstance(state, tuple):
-        parts = [cast_floats(backend, part, dtype) for part in state]
-        return type(state)(*parts) if hasattr(state, "_fields") else tuple(parts)
-    if state.dtype == dtype or not xp.isdtype(state.dtype, "real floating"):
-        return state
-    return xp.astype(state, dtype)
+
+    def cast(x: Any) -> Any:
+        if x.dtype == dtype or not xp.isdtype(x.dtype, "real floating"):
+            return x
+        return xp.astype(x, dtype)
+
+    return mapped(cast, state)
 
 
 def is_known_false(backend: Backend, condition: Array) -> bool:

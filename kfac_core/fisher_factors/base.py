@@ -17,7 +17,6 @@ from kfac_core.fisher_factors.state import (
     empty_state,
 )
 from kfac_core.fisher_factors.wide import narrowed, widened
-from kfac_core.linalg import psd
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.moving_average import MovingAverage, Sample
 from kfac_core.state import all_finite, cast_floats, commit
@@ -183,7 +182,7 @@ class FisherFactor(ServingFactor, ABC):
         new = state._replace(
             cov=moving_average.fold(backend, state.cov, by_source, decay, weight)
         )
-        ok = psd.is_finite(backend, self._witness(backend, new.cov.total))
+        ok = backend.is_finite(self._witness(backend, new.cov.total))
 
         def error() -> Exception:
             return messages.not_finite(backend, self.label, data)

@@ -81,8 +81,7 @@ class DenseSquareMatrixFactor(FisherFactor):
         damping: Array,
         damping_id: DampingId,
     ) -> ResidualRange:
-        place = self.stored_matpowers.index((-1.0, damping_id))
-        inverse = state.derived.matpowers[place]
+        inverse = self._stored_inverse(state, damping_id)
         return self._krylov(backend, state.cov, damping, inverse)
 
     def _krylov(

@@ -72,9 +72,9 @@ class DiagonalFactor(FisherFactor):
         damping: Array,
         damping_id: DampingId,
     ) -> ResidualRange:
-        place = self.stored_matpowers.index((-1.0, damping_id))
         matrix = self.get_cov_var(state) + damping
-        return diagonal_range(backend, matrix, state.derived.matpowers[place])
+        inverse = self._stored_inverse(state, damping_id)
+        return diagonal_range(backend, matrix, inverse)
 
     def _derive(
         self,

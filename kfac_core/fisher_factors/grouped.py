@@ -206,18 +206,18 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
         damping_id: DampingId,
     ) -> ResidualRange:
         total, weight = state.cov
-        place = self.stored_matpowers.index((-1.0, damping_id))
+        inverses = self._stored_inverse(state, damping_id)
 
         def of_group(total: Array, damping: Array, inverse: Array) -> ResidualRange:
             return self._krylov(backend, MovingAverage(total, weight), damping, inverse)
 
-        return backend.vmap(of_group, total, damping, state.derived.matpowers[place])
+        return backend.vmap(of_group, total, damping, inverses)
 
     def _not_positive_definite(
         self, backend: Backend, cov: Array, dampings: Mapping[DampingId, Array]
     ) -> Exception:
         """Name the first group that is not."""
-        known = psd.is_finite(backend, cov)
+        known = backend.is_finite(cov)
         parts = unstacked(
             backend, self._derive(backend, cov, dampings), self.num_groups
         )

@@ -8,7 +8,6 @@ from kfac_core.errors import (
     NotPositiveDefiniteError,
     NotRegisteredError,
 )
-from kfac_core.linalg import psd
 from kfac_core.typing import Array, DampingId
 
 
@@ -18,7 +17,7 @@ def not_finite(
     """Find out whether the data or their statistics are not finite."""
     for argument, sources in data.items():
         for array in (tower for towers in sources for tower in towers):
-            if not bool(psd.is_finite(backend, array)):
+            if not bool(backend.is_finite(array)):
                 msg = (
                     f"{label}: {argument} holds NaN or infinity; the state is unchanged"
                 )

@@ -212,6 +212,11 @@ class ServingFactor(Registration, ABC):
         """Return the damping of each damping id, as it is stored."""
         return as_dampings(backend, damping, self.damping_ids, like, self.label)
 
+    def _stored_inverse(self, state: FactorState, damping_id: DampingId) -> Array:
+        """Return the inverse for a damping id, as it is stored."""
+        place = self.stored_matpowers.index((-1.0, damping_id))
+        return state.derived.matpowers[place]
+
     def _residual(
         self,
         backend: Backend,

@@ -78,7 +78,7 @@ class LowRankOperator(NamedTuple):
         else:
             half = backend.matmul(rows.mT, backend.matmul(self.core, rows))
             dense = (half + half.mT) / 2
-        return psd.damp(backend, dense, self.scale)
+        return backend.damp(dense, self.scale)
 
 
 def power_core(

@@ -1,7 +1,7 @@
 """Damped inverses, powers and Cholesky factors of positive semi-definite matrices.
 
 All of a matrix ``C`` stand for the damped ``C + damping I``. Nothing here raises on
-values: what cannot be computed is NaN, and `is_finite` tells.
+values: what cannot be computed is NaN, and `Backend.is_finite` tells.
 """
 
 from typing import NamedTuple
@@ -34,19 +34,9 @@ def trace(backend: Backend, matrix: Array) -> Array:
     return backend.xp.sum(diagonal(backend, matrix))
 
 
-def is_finite(backend: Backend, x: Array) -> Array:
-    """Return 0-d: whether no entry is NaN or infinite."""
-    return backend.is_finite(x)
-
-
-def damp(backend: Backend, matrix: Array, damping: Array) -> Array:
-    """Return ``matrix + damping * I``, ``[n, n]``."""
-    return backend.damp(matrix, damping)
-
-
 def cholesky(backend: Backend, matrix: Array, damping: Array) -> Array:
     """Return lower ``L`` with ``L L' = matrix + damping I``; NaN where none is."""
-    return backend.cholesky(damp(backend, matrix, damping))
+    return backend.cholesky(backend.damp(matrix, damping))
 
 
 def cholesky_inverse(backend: Backend, factor: Array) -> Array:
@@ -120,9 +110,9 @@ def power(
         array([0.70710678, 0.5       ])
     """
     if exp == 1:
-        return damp(backend, matrix, damping)
+        return backend.damp(matrix, damping)
     if exp == 2:
-        return backend.gram(damp(backend, matrix, damping))
+        return backend.gram(backend.damp(matrix, damping))
     if exp in {-1, -2}:
         if factor is None:
             factor = cholesky(backend, matrix, damping)

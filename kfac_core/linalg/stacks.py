@@ -10,6 +10,7 @@ from typing import Any
 from kfac_core.backend import Backend
 from kfac_core.linalg.operators import FullMatrixOperator
 from kfac_core.registry import backend_of
+from kfac_core.state import mapped
 from kfac_core.typing import Array
 
 
@@ -54,12 +55,7 @@ def stacked(backend: Backend, parts: Sequence[Any]) -> Any:
     Returns:
         The same structure; each array has a leading axis over the parts.
     """
-    first = parts[0]
-    if not isinstance(first, tuple):
-        return backend.xp.stack(list(parts))
-    fields = [stacked(backend, same) for same in zip(*parts, strict=True)]
-    # NamedTuples are made from positional fields, tuples from one iterable.
-    return type(first)(*fields) if hasattr(first, "_fields") else tuple(fields)
+    return mapped(lambda *same: backend.xp.stack(list(same)), *parts)
 
 
 def unstacked(backend: Backend, stack: Any, count: int) -> list[Any]:
@@ -74,9 +70,8 @@ def unstacked(backend: Backend, stack: Any, count: int) -> list[Any]:
         For each place of it the same structure, of arrays of their own: one that is
         kept does not keep the stack.
     """
-    if not isinstance(stack, tuple):
-        xp = backend.xp
-        return [xp.astype(stack[i, ...], stack.dtype, copy=True) for i in range(count)]
-    fields = [unstacked(backend, field, count) for field in stack]
-    make = type(stack) if hasattr(stack, "_fields") else lambda *parts: parts
-    return [make(*(field[i] for field in fields)) for i in range(count)]
+    xp = backend.xp
+    return [
+        mapped(lambda x, i=i: xp.astype(x[i, ...], x.dtype, copy=True), stack)
+        for i in range(count)
+    ]
