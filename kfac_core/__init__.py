@@ -35,6 +35,8 @@ from kfac_core.errors import (
 )
 from kfac_core.estimator import EstimatorState, FisherEstimator
 from kfac_core.fisher_blocks import (
+    BiasDiagonalFB,
+    BiasFullFB,
     ConvDiagonalFB,
     ConvKFCBasicFB,
     ConvKFCBasicMultiIndepFB,
@@ -61,6 +63,8 @@ from kfac_core.fisher_blocks import (
     SingleFactorState,
 )
 from kfac_core.fisher_factors import (
+    BiasDiagonalFactor,
+    BiasFullFactor,
     ConvDiagonalFactor,
     ConvInputKroneckerFactor,
     ConvInputMultiKF,
@@ -117,6 +121,10 @@ from kfac_core.typing import Uses
 __all__ = [
     "ArgumentError",
     "BackendError",
+    "BiasDiagonalFB",
+    "BiasDiagonalFactor",
+    "BiasFullFB",
+    "BiasFullFactor",
     "CategoricalLogitsNegativeLogProbLoss",
     "ConvDiagonalFB",
     "ConvDiagonalFactor",

@@ -23,13 +23,15 @@ def layer_data(
 
     Returns:
         ``(inputs, outputs_grads)``: towers, and sources of towers; `Uses` where a tower
-        has several sites.
+        has several sites. The second alone, if the block takes no inputs.
 
     Raises:
         ArgumentError: If the linearization does not know a site.
     """
-    inputs = _by_tower(layer, linearization.layer_inputs, "inputs")
     sources = tuple(_by_tower(layer, source, "gradients") for source in gradients)
+    if not layer.block.takes_inputs:
+        return (sources,)
+    inputs = _by_tower(layer, linearization.layer_inputs, "inputs")
     return inputs, sources
 
 

@@ -6,6 +6,7 @@ state is a `KroneckerState` or a `SingleFactorState`.
 """
 
 from kfac_core.fisher_blocks.base import FisherBlock
+from kfac_core.fisher_blocks.bias import BiasDiagonalFB, BiasFB, BiasFullFB
 from kfac_core.fisher_blocks.convolution import ConvKFCBasicFB
 from kfac_core.fisher_blocks.convolution_diagonal import ConvDiagonalFB
 from kfac_core.fisher_blocks.convolution_multi import ConvKFCBasicMultiIndepFB
@@ -41,6 +42,9 @@ from kfac_core.fisher_blocks.series import (
 from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
 
 __all__ = [
+    "BiasDiagonalFB",
+    "BiasFB",
+    "BiasFullFB",
     "ConvDiagonalFB",
     "ConvKFCBasicFB",
     "ConvKFCBasicMultiIndepFB",

@@ -61,6 +61,9 @@ class FisherBlock(ABC, Generic[S]):
     is_repeated: ClassVar[bool] = False
     """Whether a case uses the layer at many locations, and not just once."""
 
+    takes_inputs: ClassVar[bool] = True
+    """Whether `update_covs` takes the layer's inputs before its output gradients."""
+
     def __post_init__(self) -> None:
         """Write every power as a float, once."""
         powers = tuple(dict.fromkeys(float(exp) for exp in self.matpowers))

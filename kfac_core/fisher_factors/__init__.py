@@ -6,6 +6,11 @@ dataclass without arrays; the state is a `FactorState`.
 """
 
 from kfac_core.fisher_factors.base import FisherFactor
+from kfac_core.fisher_factors.bias import (
+    BiasDiagonalFactor,
+    BiasFactor,
+    BiasFullFactor,
+)
 from kfac_core.fisher_factors.block_diagonal import FullyConnectedBlockDiagonalFactor
 from kfac_core.fisher_factors.convolution import (
     ConvInputKroneckerFactor,
@@ -54,6 +59,9 @@ from kfac_core.fisher_factors.state import Derived, FactorState
 
 __all__ = [
     "DEFAULT_DAMPING_ID",
+    "BiasDiagonalFactor",
+    "BiasFactor",
+    "BiasFullFactor",
     "ConvDiagonalFactor",
     "ConvInputKroneckerFactor",
     "ConvInputMultiKF",

@@ -6,6 +6,8 @@ from typing import Any
 
 from kfac_core.errors import ArgumentError
 from kfac_core.fisher_blocks import (
+    BiasDiagonalFB,
+    BiasFullFB,
     ConvDiagonalFB,
     ConvKFCBasicFB,
     ConvKFCBasicMultiIndepFB,
@@ -135,6 +137,10 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
     "scale_and_shift": {
         "full": Approximation(ScaleAndShiftFullFB),
         "diagonal": Approximation(ScaleAndShiftDiagonalFB),
+    },
+    "bias": {
+        "full": Approximation(BiasFullFB),
+        "diagonal": Approximation(BiasDiagonalFB),
     },
 }
 """For each kind of layer its approximations by name, the default first."""

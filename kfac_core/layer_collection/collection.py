@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import Any, Self
 
+from kfac_core.layer_collection.bias import BiasRegistrations
 from kfac_core.layer_collection.checks import RegistrationChecks
 from kfac_core.layer_collection.convolution import ConvolutionRegistrations
 from kfac_core.layer_collection.defaults import DefaultApproximations
@@ -14,6 +15,7 @@ from kfac_core.layer_collection.shapes import shapes_of
 class LayerCollection(
     DenseRegistrations,
     ConvolutionRegistrations,
+    BiasRegistrations,
     LossRegistrations,
     DefaultApproximations,
     RegistrationChecks,
@@ -44,6 +46,7 @@ class LayerCollection(
     - ``depthwise_conv2d``: diagonal, kron
     - ``grouped_convolution``: kron
     - ``scale_and_shift``: full, diagonal
+    - ``bias``: full, diagonal
 
     Attributes:
         variables: Name and shape of every parameter of the model, in its order.

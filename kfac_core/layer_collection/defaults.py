@@ -65,6 +65,10 @@ class DefaultApproximations(Registrations):
         """Set the default for scale-and-shift layers."""
         return self._set_default("scale_and_shift", value)
 
+    def set_default_bias_approximation(self, value: str) -> Self:
+        """Set the default for biases that stand alone."""
+        return self._set_default("bias", value)
+
     def _set_default(self, kind: str, value: str) -> Self:
         check_approximation(value, APPROXIMATIONS[kind], f"the default of {kind}")
         defaults = tuple(pair for pair in self.defaults if pair[0] != kind)

@@ -27,6 +27,7 @@ Example:
 """
 
 from kfac_core.reference.affine import AffineCache, AffineLayer
+from kfac_core.reference.bias import Bias
 from kfac_core.reference.blocks import block_for, diagonal_block_for
 from kfac_core.reference.convolution import Conv2D
 from kfac_core.reference.dense import Dense, Embedding
@@ -57,6 +58,7 @@ __all__ = [
     "AffineLayer",
     "Backward",
     "Batch",
+    "Bias",
     "Cache",
     "Conv2D",
     "Dense",

@@ -4,20 +4,23 @@ from typing import Any
 
 from kfac_core.errors import ArgumentError
 from kfac_core.fisher_blocks import (
+    BiasDiagonalFB,
+    BiasFullFB,
     ConvDiagonalFB,
     ConvKFCBasicFB,
     EmbeddingKFACFB,
+    FisherBlock,
     FullyConnectedDiagonalFB,
     FullyConnectedKFACBasicFB,
-    KroneckerProductFB,
 )
+from kfac_core.reference.bias import Bias
 from kfac_core.reference.convolution import Conv2D
 from kfac_core.reference.dense import Dense, Embedding
 from kfac_core.reference.layer import Layer
 
 
-def block_for(layer: Layer, **options: Any) -> KroneckerProductFB:
-    """Return the Kronecker-factored block of a layer with parameters.
+def block_for(layer: Layer, **options: Any) -> FisherBlock[Any]:
+    """Return the block of a layer with parameters: Kronecker-factored where one is.
 
     Args:
         layer: The layer.
@@ -50,13 +53,15 @@ def block_for(layer: Layer, **options: Any) -> KroneckerProductFB:
             has_bias=layer.has_bias,
             **options,
         )
+    if isinstance(layer, Bias):
+        return BiasFullFB(layer.shape, **options)
     msg = f"{layer.label} has no parameters; expected Dense, Conv2D or Embedding"
     raise ArgumentError(msg)
 
 
 def diagonal_block_for(
     layer: Layer, **options: Any
-) -> FullyConnectedDiagonalFB | ConvDiagonalFB:
+) -> FullyConnectedDiagonalFB | ConvDiagonalFB | BiasDiagonalFB:
     """Return the diagonal block of a layer with parameters.
 
     Args:
@@ -81,5 +86,7 @@ def diagonal_block_for(
             has_bias=layer.has_bias,
             **options,
         )
-    msg = f"{layer.label} has no diagonal block; expected Dense or Conv2D"
+    if isinstance(layer, Bias):
+        return BiasDiagonalFB(layer.shape, **options)
+    msg = f"{layer.label} has no diagonal block; expected Dense, Conv2D or Bias"
     raise ArgumentError(msg)

@@ -52,6 +52,11 @@ class BlockCase:
         return isinstance(self.make(), kc.KroneckerProductFB)
 
     @property
+    def takes_inputs(self) -> bool:
+        """Whether it is given the inputs; if not, those drawn are of no matter."""
+        return self.make().takes_inputs
+
+    @property
     def kinds(self) -> tuple[str | None, ...]:
         """The ways to damp it; None of a block without that option."""
         if self.damping_types is not None:
@@ -87,7 +92,7 @@ class BlockCase:
 
     def fold(self, library, block, state, data, ema_decay=0.5, **options):
         """Return the state after `data`, NumPy arrays or nested tuples of them."""
-        arrays = asarrays(library, data)
+        arrays = asarrays(library, data if block.takes_inputs else data[1:])
         return block.update_covs(
             state, *arrays, **self.extra, ema_decay=ema_decay, **options
         )

@@ -299,6 +299,19 @@ SINGLE_FACTOR = {
         extra={"batch_size": 4},
         axis=None,
     ),
+    "bias": BlockCase(
+        lambda **options: kc.BiasFullFB((2,), **options),
+        normal((1,), (4, 2)),
+        ((2,),),
+        lambda x, g: moment(g.sum(1)),
+    ),
+    "bias-diagonal": BlockCase(
+        lambda **options: kc.BiasDiagonalFB((2, 1, 1), **options),
+        normal((1,), (2, 3, 4)),
+        ((2, 1, 1),),
+        lambda x, g: diagonal(moment(g.sum((2, 3)))),
+        channels=1,
+    ),
     "naive-diagonal": BlockCase(
         lambda **options: kc.NaiveDiagonalFB(6, **options),
         draw_params,

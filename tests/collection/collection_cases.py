@@ -226,6 +226,12 @@ KINDS = {
             )
         },
     ),
+    "bias": Kind(
+        register("bias", "shift", site=("t1", "t2")),
+        ("shift",),
+        {"full": kc.BiasFullFB((5,)), "diagonal": kc.BiasDiagonalFB((5,))},
+        TWO,
+    ),
     "scale_and_shift": Kind(
         register(
             "scale_and_shift",

@@ -138,6 +138,7 @@ def test_the_rest_of_the_library_is_complete_and_exists(name):
 
 def test_every_function_that_registers_is_in_the_tables():
     ours = {
+        "register_bias",
         "register_grouped_convolution",
         "register_onehot_categorical_predictive_distribution",
         "register_normal_mean_variance_predictive_distribution",

@@ -10,6 +10,7 @@ from kfac_core.loss_functions import (
     NormalMeanNegativeLogProbLoss,
 )
 from kfac_core.reference import (
+    Bias,
     Conv2D,
     Dense,
     Embedding,
@@ -42,6 +43,8 @@ LAYERS = {
         Conv2D((1, 2, 1, 2), strides=(3, 3)), (5, 5, 1)
     ),
     "conv-whole": LayerCase(Conv2D((3, 2, 2, 4), padding="VALID"), (3, 2, 2)),
+    "bias": LayerCase(Bias((2,)), (3, 2)),
+    "bias-channels-first": LayerCase(Bias((3, 1)), (2, 3, 4)),
     "tanh": LayerCase(Tanh(), (3, 2)),
     "relu": LayerCase(ReLU(), (5,)),
     "flatten": LayerCase(Flatten(), (2, 3, 2)),

@@ -86,6 +86,8 @@ def torch_forward(nn, layer, params, x):
     if name == "Dense":
         weights, *bias = params
         return nn.linear(x, weights.T, *bias)
+    if name == "Bias":
+        return x + params[0]
     if name == "Conv2D":
         weights, *bias = params
         top_left, bottom_right = zip(*layer.geometry.pads(x.shape[1:3]), strict=True)

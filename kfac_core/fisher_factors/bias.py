@@ -1,0 +1,175 @@
+"""Factors of a bias that stands alone."""
+
+import operator
+from abc import abstractmethod
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from kfac_core.arguments import as_batch, as_sources
+from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.fisher_factors.base import FisherFactor
+from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
+from kfac_core.fisher_factors.diagonal import DiagonalFactor
+from kfac_core.fisher_factors.state import FactorState
+from kfac_core.statistics.bias import bias_gradients
+from kfac_core.statistics.covariance import mean_over, second_moment
+from kfac_core.typing import Array, Scalar
+from kfac_core.uses import MultiSources, arrays_of
+
+
+@dataclass(frozen=True)
+class BiasFactor(FisherFactor):
+    """Abstract base of the factors of a bias: of ``y = x + bias``, with broadcasting.
+
+    A case's gradient is the sum of its output gradients over all axes along which the
+    bias is broadcast, and nothing is taken to be independent. The outputs may have any
+    axes before those of the bias, of any size.
+
+    Attributes:
+        shape: Shape of the bias, aligned with the outputs at their last axes; an axis
+            of size one is broadcast: ``(channels,)``, or ``(channels, 1, 1)`` where
+            channels come first.
+    """
+
+    shape: tuple[int, ...]
+
+    def __post_init__(self) -> None:
+        """Make the shape hashable.
+
+        Raises:
+            ArgumentError: If it is no shape of at least one entry.
+        """
+        super().__post_init__()
+        try:
+            shape = tuple(map(operator.index, self.shape))
+        except TypeError:
+            shape = (0,)
+        if min(shape, default=1) < 1:
+            msg = (
+                f"{self.label}: shape is {self.shape!r}, expected the shape of a bias,"
+                " a tuple of positive integers"
+            )
+            raise ArgumentError(msg)
+        object.__setattr__(self, "shape", shape)
+
+    @property
+    def dimension(self) -> int:
+        """Number of entries of the bias."""
+        size = 1
+        for length in self.shape:
+            size *= length
+        return size
+
+    def update_cov(
+        self,
+        state: FactorState,
+        outputs_grads: MultiSources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+    ) -> FactorState:
+        """Fold the per-case gradients of a batch into the average.
+
+        Args:
+            state: The state; left as it is.
+            outputs_grads: Gradients of the summed loss, ``[batch, ...]``; or
+                `kfac_core.typing.Uses` of these, one for each time that a case adds the
+                bias; or a tuple of such (towers, weighted by their rows); or a tuple of
+                such tuples (sources, summed).
+            ema_decay: What the weights of earlier batches are multiplied by, in
+                [0, 1].
+            ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
+                without debiasing.
+
+        Returns:
+            The new state.
+
+        Raises:
+            ShapeError: If the bias cannot be broadcast to an array, or there is no
+                case.
+            DTypeError: If an array is not real, or wider than the state.
+            NotFiniteError: If an array holds NaN or infinity. Under a trace the state
+                is kept, with ``ok`` False.
+            ArgumentError: If the decay or the weight is out of range.
+        """
+        sources, name = as_sources(outputs_grads), "outputs_grads"
+        by_source = [[arrays_of(tower) for tower in source] for source in sources]
+        arrays = [g for source in by_source for uses in source for g in uses]
+        backend = self._backend(state, *arrays)
+        moments = [
+            self._moment(
+                backend,
+                [self._case_gradients(backend, state, uses) for uses in source],
+            )
+            for source in by_source
+        ]
+        data = {name: (tuple(arrays),)}
+        return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
+
+    def _case_gradients(
+        self, backend: Backend, state: FactorState, uses: tuple[Array, ...]
+    ) -> Array:
+        """Return each case's gradient, the sum over all uses of the bias."""
+        dtype, label = state.cov.total.dtype, self.label
+        total = None
+        for g in as_batch(backend, uses, dtype, "outputs_grads", label):
+            rows = bias_gradients(backend, g, self.shape, label)
+            if total is not None and total.shape != rows.shape:
+                msg = (
+                    f"{label}: the uses in outputs_grads have {total.shape[0]} and"
+                    f" {rows.shape[0]} rows; give all for the same cases"
+                )
+                raise ShapeError(msg)
+            total = rows if total is None else total + rows
+        if total is None:
+            msg = f"{label}: outputs_grads has no use; give at least one array"
+            raise ShapeError(msg)
+        return total
+
+    @abstractmethod
+    def _moment(self, backend: Backend, rows: Sequence[Array]) -> Array:
+        """Return the statistics of per-case gradients, each ``[batch, dimension]``."""
+
+
+@dataclass(frozen=True)
+class BiasFullFactor(BiasFactor, DenseSquareMatrixFactor):
+    """Fisher of a bias, whole and exact; see `BiasFactor`.
+
+    Estimates the mean over cases of ``v v'``, where ``v`` is a case's gradient.
+
+    Example:
+        >>> import numpy as np
+        >>> factor = BiasFullFactor((2,))
+        >>> g = np.asarray([[[1.0, 0.0], [1.0, 1.0]]])  # one case, two positions
+        >>> state = factor.update_cov(factor.init(g), g, ema_decay=0.0)
+        >>> factor.get_cov(state)
+        array([[4., 2.],
+               [2., 1.]])
+    """
+
+    def _moment(self, backend: Backend, rows: Sequence[Array]) -> Array:
+        return second_moment(backend, rows)
+
+
+@dataclass(frozen=True)
+class BiasDiagonalFactor(BiasFactor, DiagonalFactor):
+    """Diagonal Fisher of a bias, exact; see `BiasFactor`.
+
+    Estimates the mean over cases of the squared entries of a case's gradient.
+
+    Example:
+        >>> import numpy as np
+        >>> factor = BiasDiagonalFactor((2,))
+        >>> g = np.asarray([[[1.0, 0.0], [1.0, 1.0]]])  # one case, two positions
+        >>> state = factor.update_cov(factor.init(g), g, ema_decay=0.0)
+        >>> factor.get_cov_var(state)
+        array([4., 1.])
+    """
+
+    @property
+    def cov_shape(self) -> tuple[int, ...]:
+        """``(dimension,)``."""
+        return (self.dimension,)
+
+    def _moment(self, backend: Backend, rows: Sequence[Array]) -> Array:
+        return mean_over(backend, [row * row for row in rows])

@@ -1,0 +1,55 @@
+"""Registration of a bias that stands alone."""
+
+from typing import Any, Self
+
+from kfac_core.errors import ArgumentError
+from kfac_core.layer_collection.base import Registrations
+from kfac_core.layer_collection.sites import Names, Reuse, as_sites, listed
+
+
+class BiasRegistrations(Registrations):
+    """Registers biases."""
+
+    def register_bias(
+        self,
+        param: str,
+        site: Names,
+        *,
+        approx: str | None = None,
+        reuse: Reuse = False,
+        name: str = "",
+        **options: Any,
+    ) -> Self:
+        """Register a bias that is added to outputs, and belongs to no other layer.
+
+        The original has no such function.
+
+        Args:
+            param: Name of the bias, whose shape is aligned with that of the outputs at
+                their last axes, and broadcast along all others.
+            site: Gives gradients ``[batch, ...]`` for what the bias is added to; its
+                inputs are not asked for. A tuple of sites: all those where a case adds
+                the bias.
+            approx: ``"full"`` or ``"diagonal"``, exact both; see `LayerCollection`.
+            reuse: As in `register_block`.
+            name: Name of the layer, for messages.
+            **options: Further fields of its block.
+
+        Returns:
+            The new collection.
+
+        Raises:
+            ArgumentError: If a name or an option is unknown, or there are several
+                parameters.
+            RegistrationError: As `register_block`.
+        """
+        key, label = self._named(param, name)
+        if len(key) > 1:
+            msg = f"{label}: the parameters are {listed(key)}, expected one bias"
+            raise ArgumentError(msg)
+        tower = as_sites(site, label)
+        if not tower:
+            msg = f"{label}: site is None, expected the name of a site"
+            raise ArgumentError(msg)
+        made = {"shape": self.shapes[key[0]]}
+        return self._register("bias", key, tower, made, approx, reuse, name, options)
