@@ -12,7 +12,6 @@ inputs and the gradients each in its own:
 The rank tells the first two apart, so that the rank of one use must be known.
 """
 
-from numbers import Integral
 from typing import Any, TypeAlias
 
 from kfac_core.backend import Backend
@@ -29,19 +28,6 @@ MultiSources: TypeAlias = MultiTowers | tuple[MultiTowers, ...] | list[MultiTowe
 def arrays_of(data: Any) -> tuple[Any, ...]:
     """Return the arrays of one tower, whatever its form."""
     return tuple(data.arrays) if isinstance(data, Uses) else (data,)
-
-
-def check_num_uses(num_uses: object, layer: str) -> None:
-    """Check the number of uses that a spec states.
-
-    Raises:
-        ArgumentError: If it is neither None nor a positive integer.
-    """
-    if num_uses is not None and (
-        not isinstance(num_uses, Integral) or int(num_uses) < 1
-    ):
-        msg = f"{layer}: num_uses is {num_uses!r}, expected None or a positive integer"
-        raise ArgumentError(msg)
 
 
 def in_parts(

@@ -8,10 +8,12 @@ from kfac_core import moving_average
 from kfac_core.arguments import as_scalar, backend_for, statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
+from kfac_core.fisher_blocks.laid_out import LaidOut
 from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FactorState, FisherFactor
 from kfac_core.fisher_factors.registration import InverseDType
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.moving_average import MovingAverage
+from kfac_core.sizes import check_sizes
 from kfac_core.typing import Array, Params, Precision, Scalar
 
 
@@ -30,7 +32,7 @@ S = TypeVar("S", bound=BlockState)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FisherBlock(ABC, Generic[S]):
+class FisherBlock(LaidOut, ABC, Generic[S]):
     """Abstract base of the blocks.
 
     Each represents the Fisher of the mean loss for one layer's parameters, from
@@ -65,7 +67,12 @@ class FisherBlock(ABC, Generic[S]):
     """Whether `update_covs` takes the layer's inputs before its output gradients."""
 
     def __post_init__(self) -> None:
-        """Write every power as a float, once."""
+        """Write every size as an integer and every power as a float, once.
+
+        Raises:
+            ArgumentError: If a size is no positive integer.
+        """
+        check_sizes(self)
         powers = tuple(dict.fromkeys(float(exp) for exp in self.matpowers))
         object.__setattr__(self, "matpowers", powers)
 
@@ -192,8 +199,8 @@ class FisherBlock(ABC, Generic[S]):
 
         Args:
             state: The state.
-            vector: ``weights``, or ``(weights, bias)``, in the shapes of the layer's
-                parameters.
+            vector: ``weights``, or ``(weights, bias)``, in the shapes and the layout of
+                the layer's parameters.
             exp: A registered exponent, or 1. The power 1 is of the current statistics
                 with the damping of the last `update_inverses`; all others are
                 snapshots taken then.
@@ -244,7 +251,8 @@ class FisherBlock(ABC, Generic[S]):
     def full_fisher_block(self, state: S) -> Array:
         """Return the block, undamped and dense, for tests and teaching.
 
-        On the parameters as one vector: the weights row-major, then the bias.
+        On the parameters as one vector: the weights row-major, as they lie in their
+        layout, then the bias.
         """
 
     def factors(self, state: S) -> dict[str, tuple[FisherFactor, FactorState]]:

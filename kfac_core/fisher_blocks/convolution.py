@@ -11,6 +11,7 @@ from kfac_core.fisher_factors import (
     ConvInputSUAKroneckerFactor,
     ConvOutputKroneckerFactor,
 )
+from kfac_core.linalg.layouts import KernelLayout
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
 from kfac_core.statistics.convolution_mask import PatchMask
 from kfac_core.statistics.convolution_sua import PixelWeights
@@ -27,14 +28,14 @@ class ConvKFCBasicFB(KroneckerProductFB):
 
     Attributes:
         filter_shape: ``(..kernel.., in_channels, out_channels)``, the shape of the
-            weights.
+            weights; in the order that `layout` says.
         padding: ``"SAME"``, ``"VALID"``, a width, or for each spatial axis a width or
             a pair ``(before, after)``.
         strides: For each spatial axis, or of full rank, as `extract_patches_fn` says;
             None: 1.
         dilation_rate: Likewise.
         data_format: None or such as ``"NHWC"``: channels last; such as ``"NCHW"``:
-            channels first. The weights keep their axes.
+            channels first. Of the data alone: for the weights see `layout`.
         extract_patches_fn: One of the original's names: see
             `kfac_core.statistics.patch_functions`.
         has_bias: Whether the layer has a bias.
@@ -50,6 +51,9 @@ class ConvKFCBasicFB(KroneckerProductFB):
         max_patches_per_dimension: As there.
         pixel_weights: As in `ConvInputSUAKroneckerFactor`, for the approximation of
             uncorrelated pixels alone.
+        layout: How the weights lie: ``"HWIO"``, or such as ``"OIHW"`` as PyTorch has
+            them, also in one and three dimensions. Vectors come and leave in it; see
+            `kfac_core.linalg.layouts`. A mask is of patches, and has no layout.
 
     Example:
         >>> import numpy as np
@@ -78,8 +82,12 @@ class ConvKFCBasicFB(KroneckerProductFB):
     max_patches: int = field(default=10**7, kw_only=True)
     max_patches_per_dimension: float = field(default=3.0, kw_only=True)
     pixel_weights: PixelWeights = field(default="all", kw_only=True)
+    layout: KernelLayout = field(default="HWIO", kw_only=True)
 
     geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
+    input_factor: ConvInputKroneckerFactor | ConvInputSUAKroneckerFactor = field(
+        init=False, repr=False, compare=False
+    )
 
     is_repeated: ClassVar[bool] = True
 
@@ -90,11 +98,12 @@ class ConvKFCBasicFB(KroneckerProductFB):
             ArgumentError: If an option is unknown, or two do not go together.
         """
         super().__post_init__()
+        shape = self._set_kernel_layout(self.layout, self.filter_shape, self.label)
         inputs = (
-            self._sua_factor()
+            self._sua_factor(shape)
             if self.use_sua_approx_for_input_factor
             else ConvInputKroneckerFactor(
-                self.filter_shape,
+                shape,
                 self.padding,
                 self.strides,
                 self.dilation_rate,
@@ -110,11 +119,11 @@ class ConvKFCBasicFB(KroneckerProductFB):
                 **self._factor_options("input"),
             )
         )
-        for name in ("filter_shape", "padding", "strides", "dilation_rate"):
+        for name in ("padding", "strides", "dilation_rate"):
             object.__setattr__(self, name, getattr(inputs, name))
         object.__setattr__(self, "patch_mask", getattr(inputs, "patch_mask", None))
         outputs = ConvOutputKroneckerFactor(
-            self.filter_shape[-1], self.data_format, **self._factor_options("output")
+            shape[-1], self.data_format, **self._factor_options("output")
         )
         self._set_factors(inputs, outputs)
         object.__setattr__(self, "geometry", inputs.geometry)
@@ -168,15 +177,14 @@ class ConvKFCBasicFB(KroneckerProductFB):
         )
 
     def _check_pair(self, inputs: Array, gradients: Array) -> None:
-        self.geometry.check_inputs(inputs, self.filter_shape[-2], self.label)
-        self.geometry.check_outputs(
-            inputs, gradients, self.filter_shape[-1], self.label
-        )
+        *_, channels, outputs = self.input_factor.filter_shape
+        self.geometry.check_inputs(inputs, channels, self.label)
+        self.geometry.check_outputs(inputs, gradients, outputs, self.label)
 
     def _mean_uses(self, inputs: tuple[Array, ...]) -> float:
         return self.geometry.mean_locations(inputs)
 
-    def _sua_factor(self) -> ConvInputSUAKroneckerFactor:
+    def _sua_factor(self, filter_shape: tuple[int, ...]) -> ConvInputSUAKroneckerFactor:
         if self.needs_key or self.patch_mask is not None:
             msg = (
                 f"{self.label}: use_sua_approx_for_input_factor treats all kernel"
@@ -185,7 +193,7 @@ class ConvKFCBasicFB(KroneckerProductFB):
             )
             raise ArgumentError(msg)
         return ConvInputSUAKroneckerFactor(
-            self.filter_shape,
+            filter_shape,
             self.has_bias,
             pixel_weights=self.pixel_weights,
             padding=self.padding,

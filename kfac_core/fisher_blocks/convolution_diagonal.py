@@ -8,6 +8,7 @@ from kfac_core.arguments import as_scalar, as_towers, backend_for
 from kfac_core.damping import normalize_damping
 from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
 from kfac_core.fisher_factors import ConvDiagonalFactor
+from kfac_core.linalg.layouts import KernelLayout
 from kfac_core.state import select
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
 from kfac_core.statistics.convolution_mask import PatchMask
@@ -20,7 +21,7 @@ class ConvDiagonalFB(SingleFactorFB):
 
     Attributes:
         filter_shape: ``(..kernel.., in_channels, out_channels)``, the shape of the
-            weights.
+            weights; in the order that `layout` says.
         strides: For each spatial axis, or of full rank; None: 1.
         padding: As in `ConvKFCBasicFB`.
         data_format: As in `ConvKFCBasicFB`.
@@ -29,6 +30,7 @@ class ConvDiagonalFB(SingleFactorFB):
         patch_mask: As in `ConvInputKroneckerFactor`.
         normalize_damping_power: The damping is multiplied by the number of locations
             to the power of one minus this.
+        layout: As in `ConvKFCBasicFB`.
 
     Example:
         >>> import numpy as np
@@ -48,6 +50,7 @@ class ConvDiagonalFB(SingleFactorFB):
     has_bias: bool = False
     patch_mask: PatchMask | None = None
     normalize_damping_power: float = field(default=1.0, kw_only=True)
+    layout: KernelLayout = field(default="HWIO", kw_only=True)
     geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
 
     is_repeated: ClassVar[bool] = True
@@ -56,7 +59,7 @@ class ConvDiagonalFB(SingleFactorFB):
         """Make the factor, once."""
         super().__post_init__()
         factor = ConvDiagonalFactor(
-            self.filter_shape,
+            self._set_kernel_layout(self.layout, self.filter_shape, self.label),
             self.strides,
             self.padding,
             self.data_format,
@@ -66,7 +69,7 @@ class ConvDiagonalFB(SingleFactorFB):
             name=self.label,
             **self._served(),
         )
-        for name in ("filter_shape", "padding", "strides", "dilations", "patch_mask"):
+        for name in ("padding", "strides", "dilations", "patch_mask"):
             object.__setattr__(self, name, getattr(factor, name))
         self._set_factor(factor)
         object.__setattr__(self, "geometry", factor.geometry)

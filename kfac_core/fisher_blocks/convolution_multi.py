@@ -9,7 +9,7 @@ from kfac_core.errors import ArgumentError
 from kfac_core.fisher_blocks.convolution import ConvKFCBasicFB
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.typing import Array, Key, Scalar, Sources, Towers
-from kfac_core.uses import arrays_of, check_num_uses, folded
+from kfac_core.uses import arrays_of, folded
 
 
 @dataclass(frozen=True)
@@ -28,6 +28,7 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
         data_format: As there, of one use.
         extract_patches_fn: As there.
         has_bias: Whether the layer has a bias.
+        layout: As there.
         num_uses: ``T``; None where the data say it. See `kfac_core.uses`.
 
     Example:
@@ -40,11 +41,6 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
     """
 
     num_uses: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check the number of uses, and make the factors, once."""
-        super().__post_init__()
-        check_num_uses(self.num_uses, self.label)
 
     def update_covs(
         self,

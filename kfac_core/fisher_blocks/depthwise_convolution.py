@@ -5,12 +5,14 @@ these, and a `ConvKFCBasicFB` with the filter ``(1, 1, in_channels * multiplier,
 out_channels)`` and ``"VALID"`` padding.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
+from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.fisher_blocks.grouped_convolution import GroupedKroneckerFB
 from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
 from kfac_core.fisher_factors.convolution_spec import prepare
 from kfac_core.fisher_factors.depthwise_convolution import DepthwiseConvDiagonalFactor
+from kfac_core.linalg.layouts import KernelLayout
 from kfac_core.statistics.convolution_geometry import Padding
 from kfac_core.typing import Scalar, Sources, Towers
 
@@ -28,12 +30,18 @@ class DepthwiseConvKFCBasicFB(GroupedKroneckerFB):
 
     Attributes:
         filter_shape: ``(..kernel.., in_channels, multiplier)``; output channel
-            ``i * multiplier + m`` is of input channel ``i``.
+            ``i * multiplier + m`` is of input channel ``i``. Of PyTorch's weights, with
+            the layout ``"OIHW"``, ``(in_channels * multiplier, 1, ..kernel..)``.
         strides: For each spatial axis, or of full rank; None: 1.
         padding: As in `ConvKFCBasicFB`.
         rate: Dilation, for each spatial axis, or of full rank; None: 1.
         data_format: As in `ConvKFCBasicFB`.
         has_bias: Whether the layer has a bias, ``[in_channels * multiplier]``.
+        layout: ``"HWIO"``, the kernel first, then inputs and multiplier; or ``"OIHW"``,
+            all outputs, then an axis of size one, then the kernel. In one and three
+            dimensions, too.
+        multiplier: Number of outputs of each input channel, where the shape does not
+            tell it: in the layout ``"OIHW"``, where None is 1.
 
     Example:
         >>> import numpy as np
@@ -51,12 +59,15 @@ class DepthwiseConvKFCBasicFB(GroupedKroneckerFB):
     rate: tuple[int, ...] | int | None = None
     data_format: str | None = None
     has_bias: bool = False
+    layout: KernelLayout = field(default="HWIO", kw_only=True)
+    multiplier: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         """Make the factors, once."""
         super().__post_init__()
-        prepare(self, "rate")
-        channels, multiplier = self.filter_shape[-2:]
+        shape = _depthwise_shape(self)
+        prepare(self, "rate", shape)
+        channels, multiplier = shape[-2:]
         self._make_factors(channels, 1, multiplier, has_bias=self.has_bias)
 
 
@@ -66,13 +77,15 @@ class DepthwiseConvDiagonalFB(SingleFactorFB):
 
     Attributes:
         filter_shape: ``(..kernel.., in_channels, multiplier)``, the shape of the
-            weights.
+            weights; or another, as in `DepthwiseConvKFCBasicFB`.
         strides: For each spatial axis, or of full rank; None: 1.
         padding: As in `ConvKFCBasicFB`.
         rate: Dilation, for each spatial axis, or of full rank; None: 1.
         data_format: As in `ConvKFCBasicFB`.
         has_bias: Whether the layer has a bias, ``[in_channels * multiplier]``; the
             original has none.
+        layout: As in `DepthwiseConvKFCBasicFB`.
+        multiplier: As there.
 
     Example:
         >>> import numpy as np
@@ -91,12 +104,14 @@ class DepthwiseConvDiagonalFB(SingleFactorFB):
     rate: tuple[int, ...] | int | None = None
     data_format: str | None = None
     has_bias: bool = False
+    layout: KernelLayout = field(default="HWIO", kw_only=True)
+    multiplier: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         """Make the factor, once."""
         super().__post_init__()
         factor = DepthwiseConvDiagonalFactor(
-            self.filter_shape,
+            _depthwise_shape(self),
             self.strides,
             self.padding,
             self.rate,
@@ -105,7 +120,7 @@ class DepthwiseConvDiagonalFB(SingleFactorFB):
             name=self.label,
             **self._served(),
         )
-        for name in ("filter_shape", "strides", "padding", "rate"):
+        for name in ("strides", "padding", "rate"):
             object.__setattr__(self, name, getattr(factor, name))
         self._set_factor(factor)
 
@@ -129,3 +144,46 @@ class DepthwiseConvDiagonalFB(SingleFactorFB):
             state.factor, inputs, outputs_grads, ema_decay, ema_weight
         )
         return state._replace(factor=factor)
+
+
+def _depthwise_shape(
+    block: DepthwiseConvKFCBasicFB | DepthwiseConvDiagonalFB,
+) -> tuple[int, ...]:
+    """Set a block's layout, and return the shape of its weights in our order.
+
+    Args:
+        block: The block, its sizes checked.
+
+    Returns:
+        ``(..kernel.., in_channels, multiplier)``.
+
+    Raises:
+        ArgumentError: If the layout is unknown, or the multiplier does not fit.
+        ShapeError: If the weights have another axis of inputs than one of size one.
+    """
+    shape = block._set_kernel_layout(block.layout, block.filter_shape, block.label)
+    *kernel, inputs, outputs = shape
+    multiplier = block.multiplier
+    if block.layout in {"HWIO", "WIO", "DHWIO"}:
+        if multiplier not in {None, outputs}:
+            msg = (
+                f"{block.label}: multiplier is {multiplier}, but filter_shape"
+                f" {block.filter_shape} says {outputs}; leave it out"
+            )
+            raise ArgumentError(msg)
+        return shape
+    if inputs != 1:
+        msg = (
+            f"{block.label}: filter_shape is {block.filter_shape} in the layout"
+            f" {block.layout!r}, expected an axis of inputs of size one beside that of"
+            " all outputs"
+        )
+        raise ShapeError(msg)
+    multiplier = 1 if multiplier is None else multiplier
+    if outputs % multiplier:
+        msg = (
+            f"{block.label}: multiplier is {multiplier}, expected a divisor of the"
+            f" {outputs} outputs of filter_shape {block.filter_shape}"
+        )
+        raise ArgumentError(msg)
+    return (*kernel, outputs // multiplier, multiplier)

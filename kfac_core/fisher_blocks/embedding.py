@@ -1,11 +1,12 @@
 """The block of an embedding."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kfac_core.fisher_blocks.embedding_rows import EmbeddingRowsFB
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.fisher_blocks.side import rows_factor
 from kfac_core.fisher_factors import EmbeddingInputKroneckerFactor
+from kfac_core.linalg.layouts import DenseLayout
 from kfac_core.statistics.embedding import RepeatedIds
 from kfac_core.typing import DTypeName, Scalar, Sources, Towers
 
@@ -24,6 +25,8 @@ class EmbeddingKFACFB(EmbeddingRowsFB):
         repeated_ids: How an id that is repeated within a case counts; see
             `kfac_core.fisher_factors.EmbeddingInputKroneckerFactor`.
         diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.
+        layout: How the weights lie: ``"in_out"``, ``[vocab_size, output_size]``, as in
+            every framework; or ``"out_in"``, the transpose.
 
     Example:
         >>> import numpy as np
@@ -42,10 +45,14 @@ class EmbeddingKFACFB(EmbeddingRowsFB):
     dtype: DTypeName | None = None
     repeated_ids: RepeatedIds = "n_hot"
     diagonal_approx_for_output: bool = False
+    layout: DenseLayout = field(default="in_out", kw_only=True)
 
     def __post_init__(self) -> None:
         """Make the factors, once."""
         super().__post_init__()
+        self._set_dense_layout(
+            self.layout, self.vocab_size, self.output_size, self.label
+        )
         self._set_factors(
             EmbeddingInputKroneckerFactor(
                 self.vocab_size,

@@ -7,6 +7,7 @@ from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.fisher_blocks.side import rows_factor
 from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
 from kfac_core.fisher_factors import FullyConnectedDiagonalFactor
+from kfac_core.linalg.layouts import DenseLayout
 from kfac_core.typing import Scalar, Sources, Towers
 
 
@@ -33,6 +34,8 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
         input_blocks: How many blocks along its diagonal to keep of ``A``: see
             `kfac_core.fisher_factors.FullyConnectedBlockDiagonalFactor`.
         output_blocks: The same of ``G``.
+        layout: How the weights lie: ``"in_out"``, or ``"out_in"`` as PyTorch has them.
+            Vectors come and leave in it; see `kfac_core.linalg.layouts`.
 
     Example:
         >>> import numpy as np
@@ -56,6 +59,7 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
     output_max_rows: int | None = field(default=None, kw_only=True)
     input_blocks: int = field(default=1, kw_only=True)
     output_blocks: int = field(default=1, kw_only=True)
+    layout: DenseLayout = field(default="in_out", kw_only=True)
 
     def __post_init__(self) -> None:
         """Make the factors, once.
@@ -65,6 +69,9 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
                 serve what the block does.
         """
         super().__post_init__()
+        self._set_dense_layout(
+            self.layout, self.input_size, self.output_size, self.label
+        )
         self._set_factors(
             rows_factor(
                 self.input_size,
@@ -129,6 +136,7 @@ class FullyConnectedDiagonalFB(SingleFactorFB):
         input_size: Length of a row of inputs.
         output_size: Length of a row of outputs.
         has_bias: Whether the layer has a bias.
+        layout: As in `FullyConnectedKFACBasicFB`.
 
     Example:
         >>> import numpy as np
@@ -143,10 +151,14 @@ class FullyConnectedDiagonalFB(SingleFactorFB):
     input_size: int
     output_size: int
     has_bias: bool = False
+    layout: DenseLayout = field(default="in_out", kw_only=True)
 
     def __post_init__(self) -> None:
         """Make the factor, once."""
         super().__post_init__()
+        self._set_dense_layout(
+            self.layout, self.input_size, self.output_size, self.label
+        )
         self._set_factor(
             FullyConnectedDiagonalFactor(
                 self.input_size,

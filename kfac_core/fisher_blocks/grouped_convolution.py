@@ -12,11 +12,10 @@ from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.fisher_factors.convolution_spec import prepare
 from kfac_core.fisher_factors.grouped import GroupedKroneckerFactor
+from kfac_core.linalg.layouts import KernelLayout
 from kfac_core.linalg.parameters import (
     check_entries,
-    check_params,
     params_to_vector,
-    tensors_of,
     vector_to_params,
 )
 from kfac_core.registry import backend_of
@@ -33,8 +32,8 @@ class GroupedKroneckerFB(KroneckerProductFB):
     no more than the locations. The state is a `KroneckerState` of stacks.
 
     Attributes:
-        filter_shape: Shape of the weights. Row-major they are ``[kernel * channels of a
-            group, groups, outputs of a group]``.
+        filter_shape: Shape of the weights. In the library's order, row-major, they are
+            ``[kernel * channels of a group, groups, outputs of a group]``.
         geometry: Where the convolution looks.
     """
 
@@ -83,7 +82,8 @@ class GroupedKroneckerFB(KroneckerProductFB):
     def full_fisher_block(self, state: KroneckerState) -> Array:
         """Return the block of the current statistics, dense and undamped.
 
-        On the weights row-major, then the bias: so the groups interleave.
+        On the weights row-major, in their layout, then the bias: so the groups
+        interleave.
         """
         backend = backend_of(state.scale)
         a = self.input_factor.get_cov(state.input_factor)
@@ -100,7 +100,8 @@ class GroupedKroneckerFB(KroneckerProductFB):
         )
         size = rows * groups * columns
         dense = backend.xp.reshape(product, (size, size))
-        return dense * moving_average.value(backend, state.uses, self.label)
+        dense = dense * moving_average.value(backend, state.uses, self.label)
+        return self._laid_out(backend, dense)
 
     def _exact_eigenvalues(self, state: KroneckerState) -> Array:
         a = self.input_factor.get_eigenvalues(state.input_factor)
@@ -111,16 +112,16 @@ class GroupedKroneckerFB(KroneckerProductFB):
         """Return the parameters of each group, ``[groups, rows, columns]``."""
         groups, *_ = self.input_factor.cov_shape
         rows, columns = self.input_factor.dimension, self.output_factor.dimension
-        check_entries(vector, groups * rows * columns, self.label)
-        *leading, last = self.filter_shape
-        check_params(tensors_of(vector)[0], math.prod(leading), last, self.label)
-        flat = params_to_vector(backend, vector)
+        size, layout = groups * rows * columns, self.weight_layout
+        check_entries(vector, size, self.label, layout)
+        flat = params_to_vector(backend, vector, layout)
         cells = backend.xp.reshape(flat, (rows, groups, columns))
         return backend.xp.permute_dims(cells, (1, 0, 2))
 
     def _params(self, backend: Backend, product: Array, vector: Params) -> Params:
         cells = backend.xp.permute_dims(product, (1, 0, 2))
-        params = vector_to_params(backend, backend.xp.reshape(cells, (-1,)), vector)
+        flat = backend.xp.reshape(cells, (-1,))
+        params = vector_to_params(backend, flat, vector, self.weight_layout)
         return self._in_dtypes_of(backend, params, vector)
 
     def _make_factors(
@@ -154,13 +155,14 @@ class GroupedConvKFCBasicFB(GroupedKroneckerFB):
 
     Attributes:
         filter_shape: ``(..kernel.., in_channels / num_groups, out_channels)``, the
-            outputs of each group side by side.
+            outputs of each group side by side; in the order that `layout` says.
         num_groups: Number of groups; divides both channels.
         padding: As in `ConvKFCBasicFB`.
         strides: For each spatial axis, or of full rank; None: 1.
         dilation_rate: Likewise.
         data_format: As in `ConvKFCBasicFB`.
         has_bias: Whether the layer has a bias, ``[out_channels]``.
+        layout: As in `ConvKFCBasicFB`.
 
     Example:
         >>> import numpy as np
@@ -179,6 +181,7 @@ class GroupedConvKFCBasicFB(GroupedKroneckerFB):
     dilation_rate: tuple[int, ...] | int | None = None
     data_format: str | None = None
     has_bias: bool = False
+    layout: KernelLayout = field(default="HWIO", kw_only=True)
 
     def __post_init__(self) -> None:
         """Make the factors, once.
@@ -187,9 +190,10 @@ class GroupedConvKFCBasicFB(GroupedKroneckerFB):
             ArgumentError: If the groups do not divide the output channels.
         """
         super().__post_init__()
-        prepare(self, "dilation_rate")
-        channels, outputs = self.filter_shape[-2:]
-        if self.num_groups < 1 or outputs % self.num_groups:
+        shape = self._set_kernel_layout(self.layout, self.filter_shape, self.label)
+        prepare(self, "dilation_rate", shape)
+        channels, outputs = shape[-2:]
+        if outputs % self.num_groups:
             msg = (
                 f"{self.label}: num_groups is {self.num_groups}, expected a divisor of"
                 f" the {outputs} output channels of filter_shape {self.filter_shape}"

@@ -168,7 +168,8 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
             self.input_factor.get_cov(state.input_factor),
             self.output_factor.get_cov(state.output_factor),
         )
-        return product * moving_average.value(backend, state.uses, self.label)
+        product = product * moving_average.value(backend, state.uses, self.label)
+        return self._laid_out(backend, product)
 
     def _damping(
         self, backend: Backend, state: KroneckerState, damping: Scalar
@@ -316,11 +317,11 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
 
     def _matrix(self, backend: Backend, vector: Params) -> Array:
         rows, columns = self.input_factor.dimension, self.output_factor.dimension
-        check_params(vector, rows, columns, self.label)
-        return params_to_matrix(backend, vector)
+        check_params(vector, rows, columns, self.label, self.weight_layout)
+        return params_to_matrix(backend, vector, self.weight_layout)
 
     def _params(self, backend: Backend, product: Array, vector: Params) -> Params:
-        params = matrix_to_params(backend, product, vector)
+        params = matrix_to_params(backend, product, vector, self.weight_layout)
         return self._in_dtypes_of(backend, params, vector)
 
     def _factor_options(self, side: str) -> dict[str, Any]:

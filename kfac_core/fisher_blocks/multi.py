@@ -15,13 +15,13 @@ from kfac_core.fisher_factors import (
     EmbeddingInputKroneckerFactor,
     FullyConnectedMultiKF,
 )
+from kfac_core.linalg.layouts import DenseLayout
 from kfac_core.statistics.embedding import RepeatedIds
 from kfac_core.typing import Array, DTypeName, Scalar, Uses
 from kfac_core.uses import (
     MultiSources,
     MultiTowers,
     arrays_of,
-    check_num_uses,
     in_parts,
 )
 
@@ -40,15 +40,6 @@ class MultiUseFB(KroneckerProductFB):
     @abstractmethod
     def num_uses(self) -> int | None:
         """``T``, or None where the data say it: a field of each block."""
-
-    def __post_init__(self) -> None:
-        """Check the number of uses.
-
-        Raises:
-            ArgumentError: If it is no positive integer.
-        """
-        super().__post_init__()
-        check_num_uses(self.num_uses, self.label)
 
     def update_covs(
         self,
@@ -165,6 +156,7 @@ class FullyConnectedMultiIndepFB(MultiUseFB):
         num_uses: ``T``, or None where the data say it; see `kfac_core.uses`.
         diagonal_approx_for_input: Whether to keep the diagonal of ``A`` alone.
         diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.
+        layout: As in `FullyConnectedKFACBasicFB`.
 
     Example:
         >>> import numpy as np
@@ -184,10 +176,14 @@ class FullyConnectedMultiIndepFB(MultiUseFB):
     num_uses: int | None = None
     diagonal_approx_for_input: bool = False
     diagonal_approx_for_output: bool = False
+    layout: DenseLayout = field(default="in_out", kw_only=True)
 
     def __post_init__(self) -> None:
         """Make the factors, once."""
         super().__post_init__()
+        self._set_dense_layout(
+            self.layout, self.input_size, self.output_size, self.label
+        )
         self._set_factors(
             self._rows_factor(
                 self.input_size,
@@ -220,6 +216,7 @@ class EmbeddingKFACMultiIndepFB(EmbeddingRowsFB, MultiUseFB):
             ``[T, N]``, ``[T, N, m]`` for ``m`` ids a use, or `Uses` of ``[N]`` or
             ``[N, m]``.
         diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.
+        layout: As in `EmbeddingKFACFB`.
 
     Example:
         >>> import numpy as np
@@ -236,10 +233,14 @@ class EmbeddingKFACMultiIndepFB(EmbeddingRowsFB, MultiUseFB):
     repeated_ids: RepeatedIds = field(default="n_hot", kw_only=True)
     num_uses: int | None = None
     diagonal_approx_for_output: bool = False
+    layout: DenseLayout = field(default="in_out", kw_only=True)
 
     def __post_init__(self) -> None:
         """Make the factors, once."""
         super().__post_init__()
+        self._set_dense_layout(
+            self.layout, self.vocab_size, self.output_size, self.label
+        )
         self._set_factors(
             EmbeddingInputKroneckerFactor(
                 self.vocab_size,

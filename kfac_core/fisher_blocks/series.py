@@ -14,6 +14,7 @@ from kfac_core.fisher_factors import (
     FullyConnectedMultiKF,
 )
 from kfac_core.linalg.kronecker import kron_matmul
+from kfac_core.linalg.layouts import DenseLayout
 from kfac_core.linalg.operators import FullMatrixOperator
 from kfac_core.linalg.series import (
     lag_sum,
@@ -56,6 +57,7 @@ class FullyConnectedSeriesFB(MultiUseFB):
         option: A `SeriesFBApproximation`, or its number.
         absolute_eigenvalues: Whether option 1 takes negative correlation for positive,
             as the original does.
+        layout: As in `FullyConnectedKFACBasicFB`.
 
     Example:
         >>> import numpy as np
@@ -75,6 +77,7 @@ class FullyConnectedSeriesFB(MultiUseFB):
     num_uses: int | None = None
     option: int = SeriesFBApproximation.option2
     absolute_eigenvalues: bool = field(default=False, kw_only=True)
+    layout: DenseLayout = field(default="in_out", kw_only=True)
     input_factor: FullyConnectedMultiKF = field(init=False, repr=False, compare=False)
     output_factor: FullyConnectedMultiKF = field(init=False, repr=False, compare=False)
 
@@ -91,6 +94,9 @@ class FullyConnectedSeriesFB(MultiUseFB):
             msg = f"{self.label}: option is {self.option!r}, expected 1 or 2"
             raise ArgumentError(msg)
         object.__setattr__(self, "option", SeriesFBApproximation(self.option))
+        self._set_dense_layout(
+            self.layout, self.input_size, self.output_size, self.label
+        )
         if set(self.matpowers) - {-1.0} or self.cholesky or self.cholesky_inverse:
             raise self._unsupported(what="powers but -1, nor Cholesky factors")
         if self.damping_type == "exact":
@@ -155,8 +161,8 @@ class FullyConnectedSeriesFB(MultiUseFB):
         g = self._root_and_psi(self.output_factor, state.output_factor)
         uses = moving_average.value(backend, state.uses, self.label)
         if self.option == SeriesFBApproximation.option1:
-            return option1_matrix(backend, a, g, uses)
-        return option2_matrix(backend, a, g, uses)
+            return self._laid_out(backend, option1_matrix(backend, a, g, uses))
+        return self._laid_out(backend, option2_matrix(backend, a, g, uses))
 
     def _root_and_psi(
         self, factor: FullyConnectedMultiKF, state: FactorState

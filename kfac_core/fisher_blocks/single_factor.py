@@ -12,6 +12,7 @@ from kfac_core.linalg.parameters import (
     vector_to_params,
 )
 from kfac_core.moving_average import MovingAverage
+from kfac_core.registry import backend_of
 from kfac_core.typing import Array, Params, Scalar
 
 
@@ -92,7 +93,8 @@ class SingleFactorFB(FisherBlock[SingleFactorState]):
 
     def full_fisher_block(self, state: SingleFactorState) -> Array:
         """Return the factor's matrix, undamped and dense."""
-        return self.factor.get_cov(state.factor)
+        dense = self.factor.get_cov(state.factor)
+        return self._laid_out(backend_of(dense), dense)
 
     def _multiply(
         self,
@@ -103,10 +105,11 @@ class SingleFactorFB(FisherBlock[SingleFactorState]):
         transpose: bool,
     ) -> Params:
         backend = self._vector_backend(state, vector)
-        check_entries(vector, self.factor.dimension, self.label)
-        flat = params_to_vector(backend, vector)
+        layout = self.weight_layout
+        check_entries(vector, self.factor.dimension, self.label, layout)
+        flat = params_to_vector(backend, vector, layout)
         product = operator.matmul(flat[:, None], adjoint=transpose)[:, 0]
-        params = vector_to_params(backend, product, vector)
+        params = vector_to_params(backend, product, vector, layout)
         return self._in_dtypes_of(backend, params, vector)
 
     def _set_factor(self, factor: FisherFactor) -> None:

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, fields
 
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
-from kfac_core.fisher_factors.counts import check_count
 from kfac_core.fisher_factors.fully_connected import FullyConnectedKroneckerFactor
 from kfac_core.fisher_factors.registration import Registration
 from kfac_core.fisher_factors.rows import RowsFactor
@@ -54,14 +53,12 @@ class FullyConnectedBlockDiagonalFactor(RowsFactor):
     )
 
     def __post_init__(self) -> None:
-        """Check the number of blocks, and make the factors of these, once.
+        """Make the factors of the blocks, once.
 
         Raises:
-            ArgumentError: If it is no positive integer, or blocks of equal size are
-                fewer.
+            ArgumentError: If blocks of equal size are fewer.
         """
         super().__post_init__()
-        check_count(self.num_blocks, "num_blocks", self.label)
         fewer = -(-self.dimension // self._block_size)
         if fewer < self.num_blocks:
             msg = (

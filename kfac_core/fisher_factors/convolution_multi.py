@@ -9,7 +9,7 @@ from kfac_core.fisher_factors.convolution import (
 )
 from kfac_core.fisher_factors.state import FactorState
 from kfac_core.typing import Array, Key, Scalar, Sources, Towers, Uses
-from kfac_core.uses import arrays_of, check_num_uses, folded
+from kfac_core.uses import arrays_of, folded
 
 
 @dataclass(frozen=True)
@@ -31,11 +31,6 @@ class ConvInputMultiKF(ConvInputKroneckerFactor):
     """
 
     num_uses: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check the number of uses, and work out the geometry, once."""
-        super().__post_init__()
-        check_num_uses(self.num_uses, self.label)
 
     def update_cov(
         self,
@@ -86,11 +81,6 @@ class ConvOutputMultiKF(ConvOutputKroneckerFactor):
     """
 
     num_uses: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check the number of uses."""
-        super().__post_init__()
-        check_num_uses(self.num_uses, self.label)
 
     def update_cov(
         self,

@@ -9,7 +9,9 @@ from kfac_core.statistics.convolution_mask import as_patch_mask
 from kfac_core.statistics.patch_functions import geometry_for
 
 
-def prepare(spec: Any, dilation: str) -> None:
+def prepare(
+    spec: Any, dilation: str, filter_shape: tuple[int, ...] | None = None
+) -> None:
     """Make a frozen spec's fields hashable, and work out what follows from them, once.
 
     Args:
@@ -17,6 +19,8 @@ def prepare(spec: Any, dilation: str) -> None:
             ``data_format``, and perhaps ``extract_patches_fn`` and ``patch_mask``. Its
             ``geometry`` is set.
         dilation: Name of its field for the dilation.
+        filter_shape: Shape of the weights in the library's order, of a spec that has
+            them in another.
 
     Raises:
         ArgumentError: If a form is unknown, or a number out of range.
@@ -28,7 +32,7 @@ def prepare(spec: Any, dilation: str) -> None:
             frozen = tuple(tuple(v) if isinstance(v, list) else v for v in value)
             object.__setattr__(spec, name, frozen)
     geometry = geometry_for(
-        spec.filter_shape,
+        spec.filter_shape if filter_shape is None else filter_shape,
         spec.padding,
         spec.strides,
         getattr(spec, dilation),

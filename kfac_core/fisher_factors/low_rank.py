@@ -6,7 +6,6 @@ from typing import ClassVar
 
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
-from kfac_core.fisher_factors.counts import check_count
 from kfac_core.fisher_factors.powers import PowersFactor
 from kfac_core.fisher_factors.registration import DEFAULT_DAMPING_ID
 from kfac_core.fisher_factors.rows import RowsFactor
@@ -83,11 +82,10 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
         """Check the options.
 
         Raises:
-            ArgumentError: If `max_rows` is no positive integer, if something is to be
-                served that is not a power, or if the initial value is the identity.
+            ArgumentError: If something is to be served that is not a power, or if the
+                initial value is the identity.
         """
         super().__post_init__()
-        check_count(self.max_rows, "max_rows", self.label)
         if not self.zero_debias and not self.init_covariances_at_zero:
             msg = (
                 f"{self.label}: init_covariances_at_zero is False, but the identity is"

@@ -5,6 +5,7 @@ from numbers import Integral
 from typing import Any, Literal, NamedTuple, Self, get_args
 
 from kfac_core.errors import ArgumentError
+from kfac_core.sizes import check_sizes
 from kfac_core.typing import DampingId, Precision
 
 DEFAULT_DAMPING_ID = "damping"
@@ -73,12 +74,13 @@ class Registration:
     _found: Served = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Write every power as a pair of an exponent and a damping id, once.
+        """Write sizes as integers, powers as pairs of exponent and damping id, once.
 
         Raises:
             ArgumentError: If an option has no such value, or does not go with what is
                 served.
         """
+        check_sizes(self)
         pairs = (
             (float(power[0]), power[1])
             if isinstance(power, tuple | list)

@@ -14,7 +14,7 @@ from kfac_core.fisher_factors.base import FisherFactor
 from kfac_core.fisher_factors.state import FactorState
 from kfac_core.moving_average import Sample
 from kfac_core.typing import Array, Scalar, Uses
-from kfac_core.uses import MultiSources, arrays_of, check_num_uses, in_parts
+from kfac_core.uses import MultiSources, arrays_of, in_parts
 
 
 @dataclass(frozen=True)
@@ -88,15 +88,6 @@ class MultiUseRowsFactor(RowsFactor):
     """
 
     num_uses: int | None = None
-
-    def __post_init__(self) -> None:
-        """Check the number of uses.
-
-        Raises:
-            ArgumentError: If it is no positive integer.
-        """
-        super().__post_init__()
-        check_num_uses(self.num_uses, self.label)
 
     def _rows(self, backend: Backend, towers: tuple[Any, ...]) -> tuple[Array, ...]:
         rows: list[Array] = []

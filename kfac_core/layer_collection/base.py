@@ -199,14 +199,22 @@ class Registrations:
         return self.register_block(key, block, site, reuse)
 
     def _weights(
-        self, key: Key, axes: tuple[str, ...], label: str, output_axes: int = 1
+        self,
+        key: Key,
+        axes: tuple[str, ...],
+        label: str,
+        layout: str,
+        places: tuple[int, ...],
+        output_axes: int = 1,
     ) -> tuple[Shape, bool]:
-        """Return the shape of a layer's weights, and whether it has a bias.
+        """Return the weights' shape in our order, and whether there is a bias.
 
         Args:
             key: Names of its parameters.
-            axes: Names of the axes that the weights must have.
+            axes: Names of the axes that the weights must have, in our order.
             label: Name of the layer, for the messages.
+            layout: Name of the weights' layout, for the messages.
+            places: For each of `axes`, its place in the weights as they lie.
             output_axes: How many of the last ones are together those of the outputs; if
                 none, there can be no bias.
 
@@ -222,11 +230,13 @@ class Registrations:
             msg = f"{label}: the parameters are {listed(key)}, expected {wanted} alone"
             raise ArgumentError(msg)
         shapes = [self.shapes[name] for name in key]
-        check_weights(key[0], shapes[0], axes, label)
+        as_laid = tuple(axes[places.index(i)] for i in range(len(axes)))
+        check_weights(key[0], shapes[0], as_laid, label, layout)
+        shape = tuple(shapes[0][i] for i in places)
         if len(key) == 2:
-            outputs = math.prod(shapes[0][-output_axes:])
+            outputs = math.prod(shape[-output_axes:])
             check_bias(key[1], shapes[1], outputs, label)
-        return shapes[0], len(key) == 2
+        return shape, len(key) == 2
 
     def _named(self, params: Names, name: str) -> tuple[Key, str]:
         """Return the names of known parameters, and the name of their layer."""

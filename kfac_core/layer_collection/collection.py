@@ -5,16 +5,16 @@ from typing import Any, Self
 
 from kfac_core.layer_collection.bias import BiasRegistrations
 from kfac_core.layer_collection.checks import RegistrationChecks
-from kfac_core.layer_collection.convolution import ConvolutionRegistrations
 from kfac_core.layer_collection.defaults import DefaultApproximations
 from kfac_core.layer_collection.dense import DenseRegistrations
+from kfac_core.layer_collection.grouped_convolution import GroupedRegistrations
 from kfac_core.layer_collection.losses import LossRegistrations
 from kfac_core.layer_collection.shapes import shapes_of
 
 
 class LayerCollection(
     DenseRegistrations,
-    ConvolutionRegistrations,
+    GroupedRegistrations,
     BiasRegistrations,
     LossRegistrations,
     DefaultApproximations,

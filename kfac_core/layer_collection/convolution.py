@@ -3,10 +3,10 @@
 from collections.abc import Sequence
 from typing import Any, Self, TypeAlias
 
-from kfac_core.errors import ShapeError
 from kfac_core.layer_collection.base import Registrations
 from kfac_core.layer_collection.records import Key
 from kfac_core.layer_collection.sites import Names, Reuse, as_use, as_uses
+from kfac_core.linalg.layouts import KernelLayout, kernel_axes
 from kfac_core.statistics.convolution_geometry import Padding
 from kfac_core.statistics.patch_functions import geometry_for
 
@@ -32,6 +32,7 @@ class ConvolutionRegistrations(Registrations):
         padding: Padding,
         *,
         data_format: str | None = None,
+        layout: KernelLayout = "HWIO",
         dilations: Steps = None,
         approx: str | None = None,
         reuse: Reuse = False,
@@ -48,6 +49,10 @@ class ConvolutionRegistrations(Registrations):
             padding: ``"SAME"``, ``"VALID"``, a width, or for each spatial axis a width
                 or a pair.
             data_format: None or ``"NHWC"``: channels last; ``"NCHW"``: channels first.
+                It says nothing of the weights: that is `layout`.
+            layout: How the weights lie: ``"HWIO"``; ``"OIHW"``, ``[out_channels,
+                in_channels, height, width]``, as those of ``torch.nn.Conv2d``; or
+                another order of kernel, inputs and outputs.
             dilations: As `strides`.
             approx: ``"kron"``, ``"kron_sua"`` or ``"diagonal"``; see `LayerCollection`.
             reuse: As in `register_block`.
@@ -64,7 +69,7 @@ class ConvolutionRegistrations(Registrations):
         """
         key, label = self._named(params, name)
         made = self._convolution(
-            key, label, padding, strides, dilations, data_format, rank=2
+            key, label, padding, strides, dilations, data_format, layout, rank=2
         )
         tower = as_use(site, label)
         return self._register("conv2d", key, tower, made, approx, reuse, name, options)
@@ -78,6 +83,7 @@ class ConvolutionRegistrations(Registrations):
         *,
         num_uses: int | None = None,
         data_format: str | None = None,
+        layout: KernelLayout = "HWIO",
         dilations: Steps = None,
         approx: str | None = None,
         reuse: Reuse = False,
@@ -94,7 +100,7 @@ class ConvolutionRegistrations(Registrations):
         """
         key, label = self._named(params, name)
         made = self._convolution(
-            key, label, padding, strides, dilations, data_format, rank=2
+            key, label, padding, strides, dilations, data_format, layout, rank=2
         )
         tower, made["num_uses"] = as_uses(site, num_uses, label)
         return self._register(
@@ -109,6 +115,7 @@ class ConvolutionRegistrations(Registrations):
         padding: Padding,
         *,
         data_format: str | None = None,
+        layout: KernelLayout = "HWIO",
         dilations: Steps = None,
         approx: str | None = None,
         reuse: Reuse = False,
@@ -118,15 +125,15 @@ class ConvolutionRegistrations(Registrations):
         """Register a convolution of one spatial axis.
 
         Arguments and errors are those of `register_conv2d`, but weights are ``[width,
-        in_channels, out_channels]``, strides of full rank ``[1, s, 1]``, and data
-        formats ``"NWC"`` and ``"NCW"``.
+        in_channels, out_channels]``, strides of full rank ``[1, s, 1]``, data formats
+        ``"NWC"`` and ``"NCW"``, and layouts also ``"WIO"`` and ``"OIW"``.
 
         Returns:
             The new collection.
         """
         key, label = self._named(params, name)
         made = self._convolution(
-            key, label, padding, strides, dilations, data_format, rank=1
+            key, label, padding, strides, dilations, data_format, layout, rank=1
         )
         tower = as_use(site, label)
         return self._register("conv1d", key, tower, made, approx, reuse, name, options)
@@ -140,6 +147,7 @@ class ConvolutionRegistrations(Registrations):
         strides: Steps = None,
         dilation_rate: Steps = None,
         data_format: str | None = None,
+        layout: KernelLayout = "HWIO",
         approx: str | None = None,
         reuse: Reuse = False,
         name: str = "",
@@ -148,157 +156,19 @@ class ConvolutionRegistrations(Registrations):
         """Register a convolution of one to three spatial axes.
 
         Arguments and errors are those of `register_conv2d`; the number of axes is that
-        of the weights ``[..kernel.., in_channels, out_channels]``.
+        of the weights ``[..kernel.., in_channels, out_channels]``, and the layouts of
+        two axes stand for those of one and three.
 
         Returns:
             The new collection.
         """
         key, label = self._named(params, name)
         made = self._convolution(
-            key, label, padding, strides, dilation_rate, data_format
+            key, label, padding, strides, dilation_rate, data_format, layout
         )
         tower = as_use(site, label)
         return self._register(
             "convolution", key, tower, made, approx, reuse, name, options
-        )
-
-    def register_grouped_convolution(
-        self,
-        params: Names,
-        site: str,
-        num_groups: int,
-        padding: Padding,
-        *,
-        strides: Steps = None,
-        dilation_rate: Steps = None,
-        data_format: str | None = None,
-        approx: str | None = None,
-        reuse: Reuse = False,
-        name: str = "",
-        **options: Any,
-    ) -> Self:
-        """Register a convolution whose channels fall into groups, each with its own.
-
-        The original has no such function. Arguments and errors are those of
-        `register_convolution`; the weights are ``[..kernel.., in_channels / num_groups,
-        out_channels]``, the outputs of a group being consecutive, and `approx` is
-        ``"kron"``.
-
-        Returns:
-            The new collection.
-        """
-        key, label = self._named(params, name)
-        made = self._convolution(
-            key, label, padding, strides, dilation_rate, data_format
-        )
-        made["num_groups"] = num_groups
-        tower = as_use(site, label)
-        return self._register(
-            "grouped_convolution", key, tower, made, approx, reuse, name, options
-        )
-
-    def register_depthwise_conv2d(
-        self,
-        params: Names,
-        site: str,
-        strides: Steps,
-        padding: Padding,
-        *,
-        rate: Steps = None,
-        data_format: str | None = None,
-        approx: str | None = None,
-        reuse: Reuse = False,
-        name: str = "",
-        **options: Any,
-    ) -> Self:
-        """Register a depthwise convolution of two spatial axes.
-
-        Arguments and errors are those of `register_conv2d`; the weights are ``[height,
-        width, in_channels, multiplier]``, the bias, which the original does not have,
-        ``[in_channels * multiplier]``, and `approx` is ``"diagonal"`` or ``"kron"``.
-
-        Returns:
-            The new collection.
-        """
-        key, label = self._named(params, name)
-        made = self._convolution(
-            key, label, padding, strides, rate, data_format, rank=2, output_axes=2
-        )
-        tower = as_use(site, label)
-        return self._register(
-            "depthwise_conv2d", key, tower, made, approx, reuse, name, options
-        )
-
-    def register_separable_conv2d(
-        self,
-        depthwise_params: Names,
-        pointwise_params: Names,
-        depthwise_site: str,
-        pointwise_site: str,
-        strides: Steps,
-        padding: Padding,
-        *,
-        rate: Steps = None,
-        data_format: str | None = None,
-        approx: str | None = None,
-        reuse: Reuse = False,
-    ) -> Self:
-        """Register a depthwise convolution, and the pointwise one of its outputs.
-
-        To give names or options, register the two by themselves: with
-        `register_depthwise_conv2d`, and `register_conv2d` of stride 1 and padding
-        ``"VALID"``.
-
-        Args:
-            depthwise_params: As in `register_depthwise_conv2d`.
-            pointwise_params: Names of the weights ``[1, 1, in_channels * multiplier,
-                out_channels]``, or of these and the bias ``[out_channels]``.
-            depthwise_site: The site of the first, as in `register_depthwise_conv2d`.
-            pointwise_site: The site of the second, as in `register_conv2d`.
-            strides: Of the first, as in `register_conv2d`.
-            padding: Of the first.
-            rate: Dilation of the first.
-            data_format: Of both.
-            approx: Of the second; the first gets that of its linked parameters, else
-                the default of its kind.
-            reuse: As in `register_block`, for both.
-
-        Returns:
-            The new collection, with both or, if either is refused, none.
-
-        Raises:
-            ShapeError: If parameters or strides have other shapes.
-            ArgumentError: If a name or a form is unknown.
-            RegistrationError: As `register_block`.
-        """
-        first = self.register_depthwise_conv2d(
-            depthwise_params,
-            depthwise_site,
-            strides,
-            padding,
-            rate=rate,
-            data_format=data_format,
-            reuse=reuse,
-        )
-        depthwise, _ = self._named(depthwise_params, "")
-        pointwise, label = self._named(pointwise_params, "")
-        *_, channels, multiplier = self.shapes[depthwise[0]]
-        shape = self.shapes[pointwise[0]]
-        expected = (1, 1, channels * multiplier)
-        if shape[:-1] != expected:
-            msg = (
-                f"{label}: the parameter {pointwise[0]!r} has shape {shape}, expected"
-                f" {(*expected, 'out_channels')} after the depthwise {depthwise[0]!r}"
-            )
-            raise ShapeError(msg)
-        return first.register_conv2d(
-            pointwise_params,
-            pointwise_site,
-            None,
-            "VALID",
-            data_format=data_format,
-            approx=approx,
-            reuse=reuse,
         )
 
     def _convolution(
@@ -309,6 +179,7 @@ class ConvolutionRegistrations(Registrations):
         strides: Steps,
         dilation: Steps,
         data_format: str | None,
+        layout: KernelLayout,
         *,
         rank: int | None = None,
         output_axes: int = 1,
@@ -317,12 +188,14 @@ class ConvolutionRegistrations(Registrations):
         if rank is None:
             rank = min(max(len(self.shapes[key[0]]) - 2, 1), 3)
         axes = (*_KERNEL[-rank:], "in_channels", "out_channels")
-        shape, has_bias = self._weights(key, axes, label, output_axes)
+        places = kernel_axes(layout, rank + 2, label)
+        shape, has_bias = self._weights(key, axes, label, layout, places, output_axes)
         geometry = geometry_for(
             shape, padding, strides, dilation, data_format, None, label
         )
         return {
-            "filter_shape": shape,
+            "filter_shape": self.shapes[key[0]],
+            "layout": layout,
             "padding": geometry.padding,
             "strides": geometry.strides,
             "dilation_rate": geometry.dilation,

@@ -8,6 +8,7 @@ from kfac_core.fisher_factors.scale_and_shift import fields_for_params
 from kfac_core.layer_collection.base import Registrations
 from kfac_core.layer_collection.records import Key
 from kfac_core.layer_collection.sites import Names, Reuse, as_use, as_uses, listed
+from kfac_core.linalg.layouts import DenseLayout, dense_axes
 
 
 class DenseRegistrations(Registrations):
@@ -52,6 +53,7 @@ class DenseRegistrations(Registrations):
         site: str,
         *,
         dense_inputs: bool = True,
+        layout: DenseLayout = "in_out",
         approx: str | None = None,
         reuse: Reuse = False,
         name: str = "",
@@ -61,10 +63,12 @@ class DenseRegistrations(Registrations):
 
         Args:
             params: Names of the weights ``[input_size, output_size]``, or of these and
-                the bias ``[output_size]``.
+                the bias ``[output_size]``; for the order of axes see `layout`.
             site: Gives inputs ``[batch, input_size]`` and gradients ``[batch,
                 output_size]``.
             dense_inputs: If not, the inputs are ids, and this is `register_embedding`.
+            layout: ``"in_out"``, or ``"out_in"`` where the weights are ``[output_size,
+                input_size]``, as those of ``torch.nn.Linear``.
             approx: ``"kron"``, ``"diagonal"``, ``"kron_in_diag"``, ``"kron_out_diag"``
                 or ``"kron_both_diag"``; see `LayerCollection`.
             reuse: As in `register_block`.
@@ -82,7 +86,7 @@ class DenseRegistrations(Registrations):
         key, label = self._named(params, name)
         tower = as_use(site, label)
         kind = "fully_connected" if dense_inputs else "embedding"
-        made = self._sizes(kind, key, label)
+        made = self._sizes(kind, key, label, layout)
         return self._register(kind, key, tower, made, approx, reuse, name, options)
 
     def register_fully_connected_multi(
@@ -92,6 +96,7 @@ class DenseRegistrations(Registrations):
         *,
         num_uses: int | None = None,
         dense_inputs: bool = True,
+        layout: DenseLayout = "in_out",
         approx: str | None = None,
         reuse: Reuse = False,
         name: str = "",
@@ -106,6 +111,7 @@ class DenseRegistrations(Registrations):
                 ``[num_uses, batch, ...]``.
             num_uses: Number of uses; needed with one site, which counts as one use.
             dense_inputs: If not, the inputs are ids: `register_embedding_multi`.
+            layout: As in `register_fully_connected`.
             approx: ``"kron_indep"``, ``"kron_indep_in_diag"``,
                 ``"kron_indep_out_diag"``, ``"kron_indep_both_diag"``,
                 ``"kron_series_1"`` or ``"kron_series_2"``; see `LayerCollection`.
@@ -124,7 +130,7 @@ class DenseRegistrations(Registrations):
         key, label = self._named(params, name)
         tower, number = as_uses(site, num_uses, label)
         kind = "fully_connected" if dense_inputs else "embedding"
-        made = self._sizes(kind, key, label) | {"num_uses": number}
+        made = self._sizes(kind, key, label, layout) | {"num_uses": number}
         return self._register(
             f"{kind}_multi", key, tower, made, approx, reuse, name, options
         )
@@ -134,6 +140,7 @@ class DenseRegistrations(Registrations):
         params: Names,
         site: str,
         *,
+        layout: DenseLayout = "in_out",
         approx: str | None = None,
         reuse: Reuse = False,
         name: str = "",
@@ -145,6 +152,8 @@ class DenseRegistrations(Registrations):
             params: Name of the weights ``[vocab_size, output_size]``.
             site: Gives ids ``[batch]`` or ``[batch, m]`` and gradients ``[batch,
                 output_size]``.
+            layout: ``"in_out"``, which is every framework's order for an embedding; or
+                ``"out_in"`` where the weights are ``[output_size, vocab_size]``.
             approx: ``"kron"``, ``"kron_in_diag"`` (the same: the input factor is always
                 diagonal), ``"kron_out_diag"`` or ``"kron_both_diag"`` (likewise); see
                 `LayerCollection`.
@@ -164,6 +173,7 @@ class DenseRegistrations(Registrations):
             params,
             site,
             dense_inputs=False,
+            layout=layout,
             approx=approx,
             reuse=reuse,
             name=name,
@@ -176,6 +186,7 @@ class DenseRegistrations(Registrations):
         site: Names,
         *,
         num_uses: int | None = None,
+        layout: DenseLayout = "in_out",
         approx: str | None = None,
         reuse: Reuse = False,
         name: str = "",
@@ -187,6 +198,7 @@ class DenseRegistrations(Registrations):
             params: Name of the weights ``[vocab_size, output_size]``.
             site: As in `register_fully_connected_multi`.
             num_uses: As there.
+            layout: As in `register_embedding`.
             approx: ``"kron_indep"``, or that followed by ``"_in_diag"`` (the same),
                 ``"_out_diag"`` or ``"_both_diag"``; see `LayerCollection`.
             reuse: As in `register_block`.
@@ -207,6 +219,7 @@ class DenseRegistrations(Registrations):
             site,
             num_uses=num_uses,
             dense_inputs=False,
+            layout=layout,
             approx=approx,
             reuse=reuse,
             name=name,
@@ -270,12 +283,16 @@ class DenseRegistrations(Registrations):
             "scale_and_shift", key, tower, made, approx, reuse, name, options
         )
 
-    def _sizes(self, kind: str, key: Key, label: str) -> dict[str, Any]:
+    def _sizes(
+        self, kind: str, key: Key, label: str, layout: DenseLayout
+    ) -> dict[str, Any]:
         """Return the fields of an affine layer's block that its parameters give."""
+        places = dense_axes(layout, label)
+        made: dict[str, Any] = {"layout": layout}
         if kind == "embedding":
             axes = ("vocab_size", "output_size")
-            weights, _ = self._weights(key, axes, label, output_axes=0)
-            return dict(zip(axes, weights, strict=True))
+            weights, _ = self._weights(key, axes, label, layout, places, output_axes=0)
+            return made | dict(zip(axes, weights, strict=True))
         axes = ("input_size", "output_size")
-        weights, has_bias = self._weights(key, axes, label)
-        return dict(zip(axes, weights, strict=True)) | {"has_bias": has_bias}
+        weights, has_bias = self._weights(key, axes, label, layout, places)
+        return made | dict(zip(axes, weights, strict=True)) | {"has_bias": has_bias}

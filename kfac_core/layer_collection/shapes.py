@@ -43,22 +43,25 @@ def _shape(name: object, value: Any) -> Shape:
         raise ArgumentError(msg) from None
 
 
-def check_weights(name: str, shape: Shape, axes: tuple[str, ...], label: str) -> None:
+def check_weights(
+    name: str, shape: Shape, axes: tuple[str, ...], label: str, layout: str
+) -> None:
     """Check that weights have the axes that a layer of their kind has.
 
     Args:
         name: Name of the parameter.
         shape: Its shape.
-        axes: Names of the axes that it must have.
+        axes: Names of the axes that it must have, in its layout.
         label: Name of the layer, for the message.
+        layout: Name of the layout, for the message.
 
     Raises:
-        ShapeError: If the rank is another one.
+        ShapeError: If the rank is another one, or a size is zero.
     """
-    if len(shape) != len(axes):
+    if len(shape) != len(axes) or 0 in shape:
         msg = (
             f"{label}: the parameter {name!r} has shape {shape}, expected"
-            f" [{', '.join(axes)}]"
+            f" [{', '.join(axes)}], none empty, in the layout {layout!r}"
         )
         raise ShapeError(msg)
 

@@ -3,13 +3,15 @@
 The matrix has a row for each input, in the order of the weights' leading axes
 (kernel height, kernel width, input channel), then one row for the bias if there is
 one, and a column for each output. The vector is the tensors one after another, each
-row-major.
+row-major. Weights that lie otherwise come with their `Layout`: they are brought into
+this order, and back, as views.
 """
 
 import math
 
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
+from kfac_core.linalg.layouts import Layout
 from kfac_core.typing import Array, Params
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -26,7 +28,9 @@ def num_entries(params: Params) -> int:
     return sum(math.prod(tensor.shape) for tensor in tensors_of(params))
 
 
-def check_params(params: Params, rows: int, columns: int, layer: str) -> None:
+def check_params(
+    params: Params, rows: int, columns: int, layer: str, layout: Layout | None = None
+) -> None:
     """Check that parameters are those of a matrix.
 
     Args:
@@ -34,12 +38,16 @@ def check_params(params: Params, rows: int, columns: int, layer: str) -> None:
         rows: Rows of the matrix, that of the bias included.
         columns: Its columns.
         layer: Name of the layer, for the message.
+        layout: How the weights lie; None: as the matrix, with any leading axes.
 
     Raises:
         ShapeError: If they have other sizes, or are no or too many tensors.
     """
     shapes = [tuple(tensor.shape) for tensor in tensors_of(params)]
     weights, *bias = shapes or [()]
+    if layout is not None:
+        check_weights(weights, layout, layer)
+        weights = (math.prod(layout.standard_shape[:-1]), layout.standard_shape[-1])
     fits = (
         len(weights) > 0
         and weights[-1] == columns
@@ -55,13 +63,30 @@ def check_params(params: Params, rows: int, columns: int, layer: str) -> None:
         raise ShapeError(msg)
 
 
-def check_entries(params: Params, size: int, layer: str) -> None:
+def check_weights(shape: tuple[int, ...], layout: Layout, layer: str) -> None:
+    """Check that weights have the shape that they have in their layout.
+
+    Raises:
+        ShapeError: If they have another.
+    """
+    if not layout.fits(shape):
+        msg = (
+            f"{layer}: vector has weights of shape {shape}, expected {layout}; give"
+            " them in this layout, or the layer another one (layout=)"
+        )
+        raise ShapeError(msg)
+
+
+def check_entries(
+    params: Params, size: int, layer: str, layout: Layout | None = None
+) -> None:
     """Check the number of entries of all tensors.
 
     Args:
         params: A tensor or a tuple of these.
         size: Number of entries.
         layer: Name of the layer, for the message.
+        layout: How the first of them lies, the weights; None: in any shape.
 
     Raises:
         ShapeError: If it is another.
@@ -74,9 +99,13 @@ def check_entries(params: Params, size: int, layer: str) -> None:
             f" {size}"
         )
         raise ShapeError(msg)
+    if layout is not None:
+        check_weights(shapes[0], layout, layer)
 
 
-def params_to_matrix(backend: Backend, params: Params) -> Array:
+def params_to_matrix(
+    backend: Backend, params: Params, layout: Layout | None = None
+) -> Array:
     """Return ``[rows, columns]`` from ``weights`` or ``(weights, bias)``.
 
     Example:
@@ -90,6 +119,7 @@ def params_to_matrix(backend: Backend, params: Params) -> Array:
     """
     xp = backend.xp
     weights, *bias = tensors_of(params)
+    weights = _standard(backend, weights, layout)
     rows = math.prod(weights.shape[:-1])
     matrix: Array = xp.reshape(weights, (rows, weights.shape[-1]))
     if bias:
@@ -97,12 +127,14 @@ def params_to_matrix(backend: Backend, params: Params) -> Array:
     return matrix
 
 
-def matrix_to_params(backend: Backend, matrix: Array, template: Params) -> Params:
-    """Return `matrix` in the structure and shapes of `template`."""
+def matrix_to_params(
+    backend: Backend, matrix: Array, template: Params, layout: Layout | None = None
+) -> Params:
+    """Return `matrix` in the structure, shapes and layout of `template`."""
     xp = backend.xp
     weights, *bias = tensors_of(template)
-    rows = math.prod(weights.shape[:-1])
-    reshaped: Array = xp.reshape(matrix[:rows, :], weights.shape)
+    rows = matrix.shape[0] - len(bias)
+    reshaped = _as_laid(backend, matrix[:rows, :], weights, layout)
     if not isinstance(template, tuple | list):
         return reshaped
     if not bias:
@@ -110,20 +142,48 @@ def matrix_to_params(backend: Backend, matrix: Array, template: Params) -> Param
     return reshaped, xp.reshape(matrix[rows, :], bias[0].shape)
 
 
-def params_to_vector(backend: Backend, params: Params) -> Array:
-    """Return all entries of the tensors as one vector ``[n]``."""
+def params_to_vector(
+    backend: Backend, params: Params, layout: Layout | None = None
+) -> Array:
+    """Return all entries of the tensors as one vector ``[n]``.
+
+    With a layout the first tensor, the weights, is brought into the library's order.
+    """
     xp = backend.xp
-    parts = [xp.reshape(tensor, (-1,)) for tensor in tensors_of(params)]
+    first, *others = tensors_of(params)
+    tensors = (_standard(backend, first, layout), *others)
+    parts = [xp.reshape(tensor, (-1,)) for tensor in tensors]
     vector: Array = parts[0] if len(parts) == 1 else xp.concat(parts)
     return vector
 
 
-def vector_to_params(backend: Backend, vector: Array, template: Params) -> Params:
-    """Return `vector` in the structure and shapes of `template`."""
+def vector_to_params(
+    backend: Backend, vector: Array, template: Params, layout: Layout | None = None
+) -> Params:
+    """Return `vector` in the structure, shapes and layout of `template`."""
     tensors = []
     start = 0
     for tensor in tensors_of(template):
         stop = start + math.prod(tensor.shape)
-        tensors.append(backend.xp.reshape(vector[start:stop], tensor.shape))
+        part = vector[start:stop]
+        tensors.append(_as_laid(backend, part, tensor, None if start else layout))
         start = stop
     return tuple(tensors) if isinstance(template, tuple | list) else tensors[0]
+
+
+def _standard(backend: Backend, weights: Array, layout: Layout | None) -> Array:
+    """Return weights in the library's order, as a view where the library has views."""
+    if layout is None or layout.is_standard:
+        return weights
+    return backend.xp.permute_dims(weights, layout.axes)
+
+
+def _as_laid(
+    backend: Backend, entries: Array, template: Array, layout: Layout | None
+) -> Array:
+    """Return entries in the library's order as weights that lie as the template."""
+    xp = backend.xp
+    if layout is None or layout.is_standard:
+        return xp.reshape(entries, template.shape)
+    standard = xp.reshape(entries, layout.standard_shape)
+    return xp.permute_dims(standard, layout.inverse)

@@ -67,8 +67,6 @@ def test_blocks_of_both_sides_can_be_damped_exactly(rng):
         ({"{}_blocks": 2, "{}_max_rows": 8}, "one of these forms"),
         ({"{}_max_rows": 8, "damping_type": "exact"}, "damping_type 'exact'"),
         ({"{}_max_rows": 8, "cholesky": True}, "Cholesky"),
-        ({"{}_max_rows": 0}, "max_rows"),
-        ({"{}_blocks": 0}, "num_blocks"),
         ({"{}_blocks": 9}, "num_blocks"),
     ],
 )
@@ -76,6 +74,13 @@ def test_what_does_not_go_together_is_refused(side, options, word):
     options = {key.format(side): value for key, value in options.items()}
     with pytest.raises(kc.ArgumentError, match=rf"{NAME} \({side} factor\).*{word}"):
         block_of(**options)
+
+
+@pytest.mark.parametrize("option", ["input_max_rows", "output_blocks"])
+@pytest.mark.parametrize("number", [0, -1, 2.5, "3", True])
+def test_no_number_of_rows_or_blocks_is_refused(option, number):
+    with pytest.raises(kc.ArgumentError, match=f"{NAME}: {option} is {number!r}"):
+        block_of(**{option: number})
 
 
 def test_a_registration_takes_them_as_options():

@@ -1,0 +1,174 @@
+"""Registration of convolutions in groups: grouped, depthwise and separable ones."""
+
+import math
+from typing import Any, Self
+
+from kfac_core.errors import ShapeError
+from kfac_core.layer_collection.convolution import ConvolutionRegistrations, Steps
+from kfac_core.layer_collection.sites import Names, Reuse, as_use
+from kfac_core.linalg.layouts import KernelLayout, kernel_axes
+from kfac_core.statistics.convolution_geometry import Padding
+
+
+class GroupedRegistrations(ConvolutionRegistrations):
+    """Registers convolutions whose channels fall into groups, each with its own."""
+
+    def register_grouped_convolution(
+        self,
+        params: Names,
+        site: str,
+        num_groups: int,
+        padding: Padding,
+        *,
+        strides: Steps = None,
+        dilation_rate: Steps = None,
+        data_format: str | None = None,
+        layout: KernelLayout = "HWIO",
+        approx: str | None = None,
+        reuse: Reuse = False,
+        name: str = "",
+        **options: Any,
+    ) -> Self:
+        """Register a convolution whose channels fall into groups, each with its own.
+
+        The original has no such function. Arguments and errors are those of
+        `register_convolution`; the weights are ``[..kernel.., in_channels / num_groups,
+        out_channels]``, the outputs of a group being consecutive, and `approx` is
+        ``"kron"``.
+
+        Returns:
+            The new collection.
+        """
+        key, label = self._named(params, name)
+        made = self._convolution(
+            key, label, padding, strides, dilation_rate, data_format, layout
+        )
+        made["num_groups"] = num_groups
+        tower = as_use(site, label)
+        return self._register(
+            "grouped_convolution", key, tower, made, approx, reuse, name, options
+        )
+
+    def register_depthwise_conv2d(
+        self,
+        params: Names,
+        site: str,
+        strides: Steps,
+        padding: Padding,
+        *,
+        rate: Steps = None,
+        data_format: str | None = None,
+        layout: KernelLayout = "HWIO",
+        approx: str | None = None,
+        reuse: Reuse = False,
+        name: str = "",
+        **options: Any,
+    ) -> Self:
+        """Register a depthwise convolution of two spatial axes.
+
+        Arguments and errors are those of `register_conv2d`; the weights are ``[height,
+        width, in_channels, multiplier]``, or in the layout ``"OIHW"`` ``[in_channels *
+        multiplier, 1, height, width]`` with the option ``multiplier``; the bias, which
+        the original does not have, is ``[in_channels * multiplier]``, and `approx`
+        ``"diagonal"`` or ``"kron"``.
+
+        Returns:
+            The new collection.
+        """
+        key, label = self._named(params, name)
+        made = self._convolution(
+            key,
+            label,
+            padding,
+            strides,
+            rate,
+            data_format,
+            layout,
+            rank=2,
+            output_axes=2,
+        )
+        tower = as_use(site, label)
+        return self._register(
+            "depthwise_conv2d", key, tower, made, approx, reuse, name, options
+        )
+
+    def register_separable_conv2d(
+        self,
+        depthwise_params: Names,
+        pointwise_params: Names,
+        depthwise_site: str,
+        pointwise_site: str,
+        strides: Steps,
+        padding: Padding,
+        *,
+        rate: Steps = None,
+        data_format: str | None = None,
+        layout: KernelLayout = "HWIO",
+        approx: str | None = None,
+        reuse: Reuse = False,
+    ) -> Self:
+        """Register a depthwise convolution, and the pointwise one of its outputs.
+
+        To give names or options, register the two by themselves: with
+        `register_depthwise_conv2d`, and `register_conv2d` of stride 1 and padding
+        ``"VALID"``.
+
+        Args:
+            depthwise_params: As in `register_depthwise_conv2d`.
+            pointwise_params: Names of the weights ``[1, 1, in_channels * multiplier,
+                out_channels]``, or of these and the bias ``[out_channels]``.
+            depthwise_site: The site of the first, as in `register_depthwise_conv2d`.
+            pointwise_site: The site of the second, as in `register_conv2d`.
+            strides: Of the first, as in `register_conv2d`.
+            padding: Of the first.
+            rate: Dilation of the first.
+            data_format: Of both.
+            layout: Of both, as in `register_depthwise_conv2d` and `register_conv2d`.
+            approx: Of the second; the first gets that of its linked parameters, else
+                the default of its kind.
+            reuse: As in `register_block`, for both.
+
+        Returns:
+            The new collection, with both or, if either is refused, none.
+
+        Raises:
+            ShapeError: If parameters or strides have other shapes.
+            ArgumentError: If a name or a form is unknown.
+            RegistrationError: As `register_block`.
+        """
+        first = self.register_depthwise_conv2d(
+            depthwise_params,
+            depthwise_site,
+            strides,
+            padding,
+            rate=rate,
+            data_format=data_format,
+            layout=layout,
+            reuse=reuse,
+        )
+        depthwise, _ = self._named(depthwise_params, "")
+        pointwise, label = self._named(pointwise_params, "")
+        places = kernel_axes(layout, 4, label)
+        of_depthwise, shape = (
+            self.shapes[name] for name in (depthwise[0], pointwise[0])
+        )
+        outputs = math.prod(of_depthwise[i] for i in places[-2:])
+        expected = (1, 1, outputs, "out_channels")
+        as_laid = tuple(expected[places.index(i)] for i in range(4))
+        if len(shape) != 4 or tuple(shape[i] for i in places[:-1]) != expected[:-1]:
+            msg = (
+                f"{label}: the parameter {pointwise[0]!r} has shape {shape}, expected"
+                f" {as_laid} in the layout {layout!r}, after the depthwise"
+                f" {depthwise[0]!r}"
+            )
+            raise ShapeError(msg)
+        return first.register_conv2d(
+            pointwise_params,
+            pointwise_site,
+            None,
+            "VALID",
+            data_format=data_format,
+            layout=layout,
+            approx=approx,
+            reuse=reuse,
+        )

@@ -1,0 +1,129 @@
+"""Sizes that a spec is given: positive integers, checked where they are given.
+
+NumPy's integers are written as Python's, so that equal specs are equal and hash
+alike. A boolean is no number here, and what only rounds to an integer is none.
+"""
+
+from collections.abc import Sequence
+from dataclasses import fields
+from numbers import Integral
+from typing import Any
+
+from kfac_core.errors import ArgumentError
+
+SIZES = (
+    "size",
+    "input_size",
+    "output_size",
+    "vocab_size",
+    "num_groups",
+    "num_blocks",
+    "input_blocks",
+    "output_blocks",
+    "num_uses",
+    "max_rows",
+    "input_max_rows",
+    "output_max_rows",
+    "max_patches",
+    "multiplier",
+)
+"""Fields that are a number of things, wherever a spec has them, or None by their type.
+
+Of a layer with a bias, the rows beside it may have the size zero.
+"""
+
+SHAPES = ("filter_shape",)
+"""Fields that are a shape."""
+
+
+def as_size(value: object, argument: str, layer: str, *, optional: bool = False) -> int:
+    """Return a number of things, at least one.
+
+    Args:
+        value: What the user gave.
+        argument: Its name, for the message.
+        layer: Name of the layer or factor, for the message.
+        optional: Whether None would do, for the message.
+
+    Returns:
+        The number.
+
+    Raises:
+        ArgumentError: If it is no positive integer.
+
+    Example:
+        >>> import numpy as np
+        >>> as_size(np.int64(3), "input_size", "layer")
+        3
+    """
+    if not _is_size(value):
+        wanted = "None or a positive integer" if optional else "a positive integer"
+        msg = f"{layer}: {argument} is {value!r}, expected {wanted}"
+        raise ArgumentError(msg)
+    return int(value)  # type: ignore[call-overload, no-any-return]
+
+
+def as_shape(value: object, argument: str, layer: str) -> tuple[int, ...]:
+    """Return a shape, each size of it at least one.
+
+    Raises:
+        ArgumentError: If it is no sequence of positive integers.
+    """
+    if not _is_list(value) or not all(map(_is_size, value)):  # type: ignore[call-overload]
+        msg = f"{layer}: {argument} is {value!r}, expected a tuple of positive integers"
+        raise ArgumentError(msg)
+    return tuple(map(int, value))  # type: ignore[call-overload]
+
+
+def as_free_shape(value: object, argument: str, layer: str) -> tuple[int | None, ...]:
+    """Return a shape in which None stands for an axis of any size.
+
+    Raises:
+        ArgumentError: If an entry is neither a positive integer nor None.
+    """
+    if not _is_list(value) or not all(
+        size is None or _is_size(size)
+        for size in value  # type: ignore[attr-defined]
+    ):
+        msg = (
+            f"{layer}: {argument} is {value!r}, expected a tuple of positive integers,"
+            " or None for an axis of any size"
+        )
+        raise ArgumentError(msg)
+    return tuple(None if size is None else int(size) for size in value)  # type: ignore[attr-defined]
+
+
+def check_sizes(spec: Any) -> None:
+    """Check the sizes of a frozen spec by their names, and write them as integers.
+
+    Args:
+        spec: A dataclass with a ``label``, before anything is computed from its sizes.
+
+    Raises:
+        ArgumentError: If one is no positive integer.
+    """
+    for each in fields(spec):
+        name = each.name
+        if name in SHAPES:
+            value: Any = as_shape(getattr(spec, name), name, spec.label)
+        elif name in SIZES:
+            value = getattr(spec, name)
+            optional = each.type is not int
+            if value is None and optional:
+                continue
+            if name != "size" or value != 0 or not getattr(spec, "has_bias", False):
+                value = as_size(value, name, spec.label, optional=optional)
+        else:
+            continue
+        object.__setattr__(spec, name, value)
+
+
+def _is_size(value: object) -> bool:
+    # A boolean is an integer in Python, and means a flag.
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        return False
+    return int(value) >= 1
+
+
+def _is_list(value: object) -> bool:
+    return isinstance(value, Sequence) and not isinstance(value, str | bytes)
