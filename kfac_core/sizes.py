@@ -1,13 +1,15 @@
-"""Sizes that a spec is given: positive integers, checked where they are given.
+"""Sizes and flags that a spec is given, checked where they are given.
 
-NumPy's integers are written as Python's, so that equal specs are equal and hash
-alike. A boolean is no number here, and what only rounds to an integer is none.
+Sizes are positive integers. NumPy's numbers are written as Python's, so that equal
+specs are equal and hash alike. A boolean is no number here, and a number no flag.
 """
 
 from collections.abc import Sequence
 from dataclasses import fields
 from numbers import Integral
 from typing import Any
+
+import numpy as np
 
 from kfac_core.errors import ArgumentError
 
@@ -32,7 +34,7 @@ SIZES = (
 Of a layer with a bias, the rows beside it may have the size zero.
 """
 
-SHAPES = ("filter_shape",)
+SHAPES = ("filter_shape", "shape")
 """Fields that are a shape."""
 
 
@@ -94,13 +96,13 @@ def as_free_shape(value: object, argument: str, layer: str) -> tuple[int | None,
 
 
 def check_sizes(spec: Any) -> None:
-    """Check the sizes of a frozen spec by their names, and write them as integers.
+    """Check the sizes of a frozen spec, by their names, and its flags, by their type.
 
     Args:
         spec: A dataclass with a ``label``, before anything is computed from its sizes.
 
     Raises:
-        ArgumentError: If one is no positive integer.
+        ArgumentError: If one is no positive integer, or a flag no boolean.
     """
     for each in fields(spec):
         name = each.name
@@ -113,9 +115,18 @@ def check_sizes(spec: Any) -> None:
                 continue
             if name != "size" or value != 0 or not getattr(spec, "has_bias", False):
                 value = as_size(value, name, spec.label, optional=optional)
+        elif each.type is bool:
+            value = _as_flag(getattr(spec, name), name, spec.label)
         else:
             continue
         object.__setattr__(spec, name, value)
+
+
+def _as_flag(value: object, argument: str, layer: str) -> bool:
+    if not isinstance(value, bool | np.bool_):
+        msg = f"{layer}: {argument} is {value!r}, expected True or False"
+        raise ArgumentError(msg)
+    return bool(value)
 
 
 def _is_size(value: object) -> bool:

@@ -9,7 +9,11 @@ inputs and the gradients each in its own:
 | an array with one axis more | ``[T, N, ...]`` |
 | `Uses((x_1, .., x_T))` | ``T`` arrays ``[N, ...]`` |
 
-The rank tells the first two apart, so that the rank of one use must be known.
+The rank tells the first two apart, so that the rank of one use must be known. Where
+the cases come before their uses, as in most models of sequences, a spec says
+``batch_first=True``: the arrays are then ``[N * T, ...]``, case slow, or ``[N, T,
+...]``.
+No shape tells the two orders from each other.
 """
 
 from typing import Any, TypeAlias
@@ -37,8 +41,13 @@ def in_parts(
     num_uses: int | None,
     argument: str,
     layer: str,
+    *,
+    batch_first: bool = False,
+    in_order: bool = True,
 ) -> tuple[tuple[Array, ...], int]:
-    """Return one tower as arrays that follow one another in time; nothing is copied.
+    """Return one tower as arrays that follow one another in time.
+
+    Nothing is copied, but for data with the cases first whose order matters.
 
     Args:
         backend: Backend of the data.
@@ -47,6 +56,9 @@ def in_parts(
         num_uses: ``T``, or None where the data say it.
         argument: Name of the data, for the message.
         layer: Name of the layer or factor, for the message.
+        batch_first: Whether the cases of an array come before their uses.
+        in_order: Whether the rows must be in the order of time; if not, they are in
+            that of the data.
 
     Returns:
         ``T`` arrays ``[N, ...]``, or one array ``[T * N, ...]``; and ``T``.
@@ -65,25 +77,40 @@ def in_parts(
                 f" least one, all of one shape of {rank} axes, [cases, ...]"
             )
             raise ShapeError(msg)
-        return parts, _agreed(len(parts), num_uses, argument, layer)
+        if num_uses not in {None, len(parts)}:
+            msg = (
+                f"{layer}: {argument} has {len(parts)} uses, expected num_uses ="
+                f" {num_uses}; give num_uses=None to take it from the data"
+            )
+            raise ArgumentError(msg)
+        return parts, len(parts)
     shape = tuple(data.shape)
+    axes = "cases, uses" if batch_first else "uses, cases"
     if len(shape) == rank + 1:
-        uses = _agreed(shape[0], num_uses, argument, layer)
+        uses = shape[1] if batch_first else shape[0]
+        if num_uses not in {None, uses}:
+            raise ArgumentError(
+                _other_number(shape, num_uses, argument, layer, batch_first=batch_first)
+            )
         if uses == 0:
             msg = f"{layer}: {argument} has shape {shape}, expected at least one use"
             raise ShapeError(msg)
-        return (backend.xp.reshape(data, (uses * shape[1], *shape[2:])),), uses
+        slow = data
+        if batch_first and in_order:
+            slow = _uses_first(backend, data)
+        return (backend.xp.reshape(slow, (shape[0] * shape[1], *shape[2:])),), uses
     if len(shape) != rank:
         msg = (
-            f"{layer}: {argument} has shape {shape}, expected {rank} axes [uses *"
-            f" cases, ...], or {rank + 1} axes [uses, cases, ...], or Uses of arrays"
+            f"{layer}: {argument} has shape {shape}, expected {rank} axes"
+            f" [{axes.replace(', ', ' * ')}, ...], or {rank + 1} axes [{axes}, ...], or"
+            " Uses of arrays"
         )
         raise ShapeError(msg)
     if num_uses is None:
         msg = (
-            f"{layer}: {argument} has shape {shape}, [uses * cases, ...], and the"
-            " number of uses is not known; give num_uses to the layer, or the data as"
-            " [uses, cases, ...] or Uses"
+            f"{layer}: {argument} has shape {shape}, [{axes.replace(', ', ' * ')},"
+            " ...], and the number of uses is not known; give num_uses to the layer, or"
+            f" the data as [{axes}, ...] or Uses"
         )
         raise ArgumentError(msg)
     if shape[0] % num_uses:
@@ -92,6 +119,10 @@ def in_parts(
             f" = {num_uses}"
         )
         raise ShapeError(msg)
+    if batch_first and in_order:
+        split = (shape[0] // num_uses, num_uses, *shape[1:])
+        data = _uses_first(backend, backend.xp.reshape(data, split))
+        data = backend.xp.reshape(data, shape)
     return (data,), num_uses
 
 
@@ -102,11 +133,13 @@ def folded(
     num_uses: int | None,
     argument: str,
     layer: str,
+    *,
+    batch_first: bool = False,
 ) -> tuple[Array, int]:
-    """Return one tower as one array ``[T * N, ...]``, time slow, and ``T``.
+    """Return one tower as one array of all rows, in the order of the data, and ``T``.
 
     Only `Uses` of more than one array are copied, into one. Arguments and errors are
-    those of `in_parts`, which copies nothing.
+    those of `in_parts`.
 
     Example:
         >>> import numpy as np
@@ -117,16 +150,43 @@ def folded(
         (array([[1.],
                [2.]]), 2)
     """
-    parts, uses = in_parts(backend, data, rank, num_uses, argument, layer)
+    parts, uses = in_parts(
+        backend,
+        data,
+        rank,
+        num_uses,
+        argument,
+        layer,
+        batch_first=batch_first,
+        in_order=False,
+    )
     return parts[0] if len(parts) == 1 else backend.xp.concat(parts, axis=0), uses
 
 
-def _agreed(found: int, stated: int | None, argument: str, layer: str) -> int:
-    """Return the number of uses, found in the data, that a spec may state too."""
-    if stated not in {None, found}:
-        msg = (
-            f"{layer}: {argument} has {found} uses, expected num_uses = {stated}; give"
-            " num_uses=None to take it from the data"
+def _uses_first(backend: Backend, data: Array) -> Array:
+    """Return ``[T, N, ...]`` from ``[N, T, ...]``."""
+    return backend.xp.permute_dims(data, (1, 0, *range(2, data.ndim)))
+
+
+def _other_number(
+    shape: tuple[int, ...],
+    num_uses: int | None,
+    argument: str,
+    layer: str,
+    *,
+    batch_first: bool,
+) -> str:
+    """Return the message for an axis of uses of another length than is stated."""
+    own, other = (shape[1], shape[0]) if batch_first else (shape[0], shape[1])
+    axes = "[cases, uses, ...]" if batch_first else "[uses, cases, ...]"
+    if other == num_uses:
+        way = f"the other axis has {other}: give batch_first={not batch_first}"
+    else:
+        way = (
+            "give num_uses=None to take the number from the data, and batch_first=True"
+            " where the cases come first, False where the uses do"
         )
-        raise ArgumentError(msg)
-    return found
+    return (
+        f"{layer}: {argument} has shape {shape}, with batch_first={batch_first}"
+        f" {axes}, that is {own} uses, expected num_uses = {num_uses}; {way}"
+    )

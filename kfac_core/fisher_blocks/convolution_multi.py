@@ -1,6 +1,6 @@
 """KFC of a convolution that every case uses several times."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kfac_core.arguments import as_sources, as_towers, backend_for, check_paired
@@ -30,6 +30,7 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
         has_bias: Whether the layer has a bias.
         layout: As there.
         num_uses: ``T``; None where the data say it. See `kfac_core.uses`.
+        batch_first: Whether the cases of an array come before their uses; see there.
 
     Example:
         >>> import numpy as np
@@ -41,6 +42,7 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
     """
 
     num_uses: int | None = None
+    batch_first: bool = field(default=False, kw_only=True)
 
     def update_covs(
         self,
@@ -107,10 +109,18 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
     def _folded(
         self, backend: Backend, towers: tuple[Any, ...], argument: str
     ) -> tuple[tuple[Array, ...], int]:
-        """Return the towers as arrays ``[T * batch, ...]``, and ``T``."""
+        """Return the towers as arrays of all rows, and ``T``."""
         rank = self.geometry.spatial_rank + 2
         pairs = [
-            folded(backend, tower, rank, self.num_uses, argument, self.label)
+            folded(
+                backend,
+                tower,
+                rank,
+                self.num_uses,
+                argument,
+                self.label,
+                batch_first=self.batch_first,
+            )
             for tower in towers
         ]
         counts = [uses for _, uses in pairs]

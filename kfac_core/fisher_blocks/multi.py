@@ -32,6 +32,10 @@ class MultiUseFB(KroneckerProductFB):
 
     ``c`` is the number of uses ``T``; batches may differ in it, and ``c`` is then their
     weighted mean, as that of any statistics.
+
+    Attributes:
+        batch_first: Whether the cases of an array come before their uses, ``[N, T,
+            ...]`` or ``[N * T, ...]``; see `kfac_core.uses`.
     """
 
     is_repeated: ClassVar[bool] = True
@@ -40,6 +44,8 @@ class MultiUseFB(KroneckerProductFB):
     @abstractmethod
     def num_uses(self) -> int | None:
         """``T``, or None where the data say it: a field of each block."""
+
+    batch_first: bool = field(default=False, kw_only=True)
 
     def update_covs(
         self,
@@ -110,7 +116,14 @@ class MultiUseFB(KroneckerProductFB):
         for tower in towers:
             rank = self._input_rank(tower) if argument == "inputs" else 2
             found, uses = in_parts(
-                backend, tower, rank, self.num_uses, argument, self.label
+                backend,
+                tower,
+                rank,
+                self.num_uses,
+                argument,
+                self.label,
+                batch_first=self.batch_first,
+                in_order=False,
             )
             parts.extend(found)
             rows.append(sum(x.shape[0] for x in found))
@@ -137,7 +150,7 @@ class MultiUseFB(KroneckerProductFB):
         """Return the factor of the rows of one side, ``"input"`` or ``"output"``."""
         make = DiagonalMultiKF if diagonal else FullyConnectedMultiKF
         name = "inputs" if side == "input" else "outputs_grads"
-        options = self._factor_options(side)
+        options = self._factor_options(side) | {"batch_first": self.batch_first}
         return make(size, has_bias, self.num_uses, data_name=name, **options)
 
 
@@ -154,6 +167,7 @@ class FullyConnectedMultiIndepFB(MultiUseFB):
         output_size: Length of a row of outputs.
         has_bias: Whether the layer has a bias: the last row of its parameters' matrix.
         num_uses: ``T``, or None where the data say it; see `kfac_core.uses`.
+        batch_first: As in `MultiUseFB`.
         diagonal_approx_for_input: Whether to keep the diagonal of ``A`` alone.
         diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.
         layout: As in `FullyConnectedKFACBasicFB`.
@@ -215,6 +229,7 @@ class EmbeddingKFACMultiIndepFB(EmbeddingRowsFB, MultiUseFB):
         num_uses: ``T``, or None where the data say it. Ids are ``[T * N]``,
             ``[T, N]``, ``[T, N, m]`` for ``m`` ids a use, or `Uses` of ``[N]`` or
             ``[N, m]``.
+        batch_first: As in `MultiUseFB`.
         diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.
         layout: As in `EmbeddingKFACFB`.
 

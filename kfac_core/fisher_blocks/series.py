@@ -54,6 +54,7 @@ class FullyConnectedSeriesFB(MultiUseFB):
         output_size: Length of a row of outputs.
         has_bias: Whether the layer has a bias: the last row of its parameters' matrix.
         num_uses: ``T``, or None where the data say it; see `kfac_core.uses`.
+        batch_first: As in `FullyConnectedMultiIndepFB`.
         option: A `SeriesFBApproximation`, or its number.
         absolute_eigenvalues: Whether option 1 takes negative correlation for positive,
             as the original does.

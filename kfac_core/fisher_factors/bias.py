@@ -1,13 +1,12 @@
 """Factors of a bias that stands alone."""
 
-import operator
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kfac_core.arguments import as_batch, as_sources
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.errors import ShapeError
 from kfac_core.fisher_factors.base import FisherFactor
 from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
 from kfac_core.fisher_factors.diagonal import DiagonalFactor
@@ -33,25 +32,6 @@ class BiasFactor(FisherFactor):
     """
 
     shape: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        """Make the shape hashable.
-
-        Raises:
-            ArgumentError: If it is no shape of at least one entry.
-        """
-        super().__post_init__()
-        try:
-            shape = tuple(map(operator.index, self.shape))
-        except TypeError:
-            shape = (0,)
-        if min(shape, default=1) < 1:
-            msg = (
-                f"{self.label}: shape is {self.shape!r}, expected the shape of a bias,"
-                " a tuple of positive integers"
-            )
-            raise ArgumentError(msg)
-        object.__setattr__(self, "shape", shape)
 
     @property
     def dimension(self) -> int:

@@ -1,6 +1,6 @@
 """Factors of a convolution that every case uses several times."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kfac_core.arguments import as_sources, as_towers
 from kfac_core.fisher_factors.convolution import (
@@ -20,6 +20,7 @@ class ConvInputMultiKF(ConvInputKroneckerFactor):
 
     Attributes:
         num_uses: ``T``; None where the data say it. See `kfac_core.uses`.
+        batch_first: Whether the cases of an array come before their uses; see there.
 
     Example:
         >>> import numpy as np
@@ -31,6 +32,7 @@ class ConvInputMultiKF(ConvInputKroneckerFactor):
     """
 
     num_uses: int | None = None
+    batch_first: bool = field(default=False, kw_only=True)
 
     def update_cov(
         self,
@@ -46,7 +48,7 @@ class ConvInputMultiKF(ConvInputKroneckerFactor):
         Args:
             state: The state; left as it is.
             inputs: One tower, ``[T * batch, ..spatial.., in_channels]`` or with the
-                uses as an axis before the batch, or channels first; or
+                uses as an axis beside the batch, or channels first; or
                 `kfac_core.typing.Uses` of ``T`` arrays; or a tuple of these (towers).
             ema_decay: As in `ConvInputKroneckerFactor.update_cov`.
             ema_weight: Likewise.
@@ -64,7 +66,15 @@ class ConvInputMultiKF(ConvInputKroneckerFactor):
         backend = self._backend(state, *(x for t in towers for x in arrays_of(t)))
         rank = self.geometry.spatial_rank + 2
         arrays = tuple(
-            folded(backend, tower, rank, self.num_uses, "inputs", self.label)[0]
+            folded(
+                backend,
+                tower,
+                rank,
+                self.num_uses,
+                "inputs",
+                self.label,
+                batch_first=self.batch_first,
+            )[0]
             for tower in towers
         )
         return super().update_cov(state, arrays, ema_decay, ema_weight, key=key)
@@ -78,9 +88,11 @@ class ConvOutputMultiKF(ConvOutputKroneckerFactor):
 
     Attributes:
         num_uses: ``T``; None where the data say it. See `kfac_core.uses`.
+        batch_first: Whether the cases of an array come before their uses; see there.
     """
 
     num_uses: int | None = None
+    batch_first: bool = field(default=False, kw_only=True)
 
     def update_cov(
         self,
@@ -94,7 +106,7 @@ class ConvOutputMultiKF(ConvOutputKroneckerFactor):
         Args:
             state: The state; left as it is.
             outputs_grads: Gradients of the summed loss: one tower, ``[T * batch,
-                ..spatial.., output_size]`` or with the uses as an axis before the
+                ..spatial.., output_size]`` or with the uses as an axis beside the
                 batch, or channels first; or `kfac_core.typing.Uses` of ``T`` arrays;
                 or a tuple of these (towers); or a tuple of such tuples (sources).
             ema_decay: As in `ConvOutputKroneckerFactor.update_cov`.
@@ -116,10 +128,10 @@ class ConvOutputMultiKF(ConvOutputKroneckerFactor):
                 folded(
                     backend,
                     tower,
-                    self._rank_of(tower),
-                    self.num_uses,
+                    *self._rank_and_uses(tower),
                     "outputs_grads",
                     self.label,
+                    batch_first=self.batch_first,
                 )[0]
                 for tower in towers
             )
@@ -127,13 +139,15 @@ class ConvOutputMultiKF(ConvOutputKroneckerFactor):
         )
         return super().update_cov(state, arrays_by_source, ema_decay, ema_weight)
 
-    def _rank_of(self, tower: Array | Uses) -> int:
-        """Return the number of axes of one use's array."""
+    def _rank_and_uses(self, tower: Array | Uses) -> tuple[int, int | None]:
+        """Return the number of axes of one use's array, and ``T`` where it counts."""
+        uses = self.num_uses
         if self.data_format is not None:
-            return len(self.data_format)
+            return len(self.data_format), uses
         if isinstance(tower, Uses):
-            return max((x.ndim for x in tower.arrays), default=0)
+            return max((x.ndim for x in tower.arrays), default=0), uses
         # Without a name for the axes, an axis of uses that is not needed to tell their
         # number counts as one more spatial axis, to the same effect. The cases and the
         # outputs have an axis each.
-        return max(tower.ndim - (self.num_uses is None), 2)
+        rank = max(tower.ndim - (uses is None), 2)
+        return rank, 1 if self.batch_first and uses is not None else uses

@@ -55,6 +55,7 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
         has_bias: Whether each row ends in a one that is not stored.
         num_uses: ``T``, or None where the data say it; see `kfac_core.uses`. Needed
             with lag one alone.
+        batch_first: Whether the cases of an array come before their uses; see there.
         cov_dt1: Whether to keep ``C1``. Options do, and keep the eigendecomposition of
             ``C0`` that they share.
         option1quants: Damping ids for which to keep what option 1 needs; see
@@ -222,7 +223,13 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
         in_time = []
         for tower in towers:
             parts, uses = in_parts(
-                backend, tower, 2, self.num_uses, self.data_name, self.label
+                backend,
+                tower,
+                2,
+                self.num_uses,
+                self.data_name,
+                self.label,
+                batch_first=self.batch_first,
             )
             rows = [
                 as_statistics(backend, x, dtype, self.data_name, self.label)

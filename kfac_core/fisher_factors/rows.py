@@ -88,6 +88,7 @@ class MultiUseRowsFactor(RowsFactor):
     """
 
     num_uses: int | None = None
+    batch_first: bool = field(default=False, kw_only=True)
 
     def _rows(self, backend: Backend, towers: tuple[Any, ...]) -> tuple[Array, ...]:
         rows: list[Array] = []
@@ -95,6 +96,15 @@ class MultiUseRowsFactor(RowsFactor):
             uses = self.num_uses
             if uses is None and not isinstance(tower, Uses) and tower.ndim == 2:
                 uses = 1  # any number would do: all rows count alike
-            parts, _ = in_parts(backend, tower, 2, uses, self.data_name, self.label)
+            parts, _ = in_parts(
+                backend,
+                tower,
+                2,
+                uses,
+                self.data_name,
+                self.label,
+                batch_first=self.batch_first,
+                in_order=False,
+            )
             rows.extend(parts)
         return tuple(rows)

@@ -82,6 +82,7 @@ class ConvolutionRegistrations(Registrations):
         padding: Padding,
         *,
         num_uses: int | None = None,
+        batch_first: bool = False,
         data_format: str | None = None,
         layout: KernelLayout = "HWIO",
         dilations: Steps = None,
@@ -92,8 +93,9 @@ class ConvolutionRegistrations(Registrations):
     ) -> Self:
         """Register a convolution that every case uses several times.
 
-        Arguments and errors are those of `register_conv2d`, but `site` and `num_uses`
-        those of `register_fully_connected_multi`, and `approx` is ``"kron_indep"``.
+        Arguments and errors are those of `register_conv2d`, but `site`, `num_uses` and
+        `batch_first` those of `register_fully_connected_multi`, and `approx` is
+        ``"kron_indep"``.
 
         Returns:
             The new collection.
@@ -103,6 +105,7 @@ class ConvolutionRegistrations(Registrations):
             key, label, padding, strides, dilations, data_format, layout, rank=2
         )
         tower, made["num_uses"] = as_uses(site, num_uses, label)
+        made["batch_first"] = batch_first
         return self._register(
             "conv2d_multi", key, tower, made, approx, reuse, name, options
         )

@@ -95,6 +95,7 @@ class DenseRegistrations(Registrations):
         site: Names,
         *,
         num_uses: int | None = None,
+        batch_first: bool = False,
         dense_inputs: bool = True,
         layout: DenseLayout = "in_out",
         approx: str | None = None,
@@ -110,6 +111,8 @@ class DenseRegistrations(Registrations):
                 whose arrays hold all uses, ``[num_uses * batch, ...]`` (time slow) or
                 ``[num_uses, batch, ...]``.
             num_uses: Number of uses; needed with one site, which counts as one use.
+            batch_first: Whether the arrays of one site have the cases before the uses,
+                ``[batch, num_uses, ...]`` or ``[batch * num_uses, ...]`` (case slow).
             dense_inputs: If not, the inputs are ids: `register_embedding_multi`.
             layout: As in `register_fully_connected`.
             approx: ``"kron_indep"``, ``"kron_indep_in_diag"``,
@@ -130,7 +133,8 @@ class DenseRegistrations(Registrations):
         key, label = self._named(params, name)
         tower, number = as_uses(site, num_uses, label)
         kind = "fully_connected" if dense_inputs else "embedding"
-        made = self._sizes(kind, key, label, layout) | {"num_uses": number}
+        made = self._sizes(kind, key, label, layout)
+        made |= {"num_uses": number, "batch_first": batch_first}
         return self._register(
             f"{kind}_multi", key, tower, made, approx, reuse, name, options
         )
@@ -186,6 +190,7 @@ class DenseRegistrations(Registrations):
         site: Names,
         *,
         num_uses: int | None = None,
+        batch_first: bool = False,
         layout: DenseLayout = "in_out",
         approx: str | None = None,
         reuse: Reuse = False,
@@ -198,6 +203,7 @@ class DenseRegistrations(Registrations):
             params: Name of the weights ``[vocab_size, output_size]``.
             site: As in `register_fully_connected_multi`.
             num_uses: As there.
+            batch_first: As there.
             layout: As in `register_embedding`.
             approx: ``"kron_indep"``, or that followed by ``"_in_diag"`` (the same),
                 ``"_out_diag"`` or ``"_both_diag"``; see `LayerCollection`.
@@ -218,6 +224,7 @@ class DenseRegistrations(Registrations):
             params,
             site,
             num_uses=num_uses,
+            batch_first=batch_first,
             dense_inputs=False,
             layout=layout,
             approx=approx,
