@@ -12,6 +12,7 @@ from kfac_core.fisher_blocks import (
     FisherBlock,
     KroneckerProductFB,
     KroneckerState,
+    PartsFB,
     SingleFactorState,
 )
 from kfac_core.fisher_factors import FactorState, FisherFactor
@@ -98,6 +99,12 @@ def summary(
 def _of_block(
     backend: Backend, block: FisherBlock[Any], state: Any
 ) -> dict[str, Array | int]:
+    if isinstance(block, PartsFB):
+        return {
+            f"{name}/{entry}": value
+            for (name, part), own in zip(block.parts, state.parts, strict=True)
+            for entry, value in _of_block(backend, part, own).items()
+        }
     factors = block.factors(state)
     entries: dict[str, Array | int] = {}
     for name, (factor, own) in factors.items():

@@ -30,6 +30,7 @@ from kfac_core.fisher_blocks.multi import (
     MultiUseFB,
 )
 from kfac_core.fisher_blocks.naive import FullFB, NaiveDiagonalFB, NaiveFullFB
+from kfac_core.fisher_blocks.parts import PartsFB, PartsState
 from kfac_core.fisher_blocks.scale_and_shift import (
     ScaleAndShiftDiagonalFB,
     ScaleAndShiftFB,
@@ -40,6 +41,9 @@ from kfac_core.fisher_blocks.series import (
     SeriesFBApproximation,
 )
 from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
+from kfac_core.fisher_blocks.transposed_convolution import (
+    TransposedConvKFCBasicFB,
+)
 
 __all__ = [
     "BiasDiagonalFB",
@@ -64,10 +68,13 @@ __all__ = [
     "MultiUseFB",
     "NaiveDiagonalFB",
     "NaiveFullFB",
+    "PartsFB",
+    "PartsState",
     "ScaleAndShiftDiagonalFB",
     "ScaleAndShiftFB",
     "ScaleAndShiftFullFB",
     "SeriesFBApproximation",
     "SingleFactorFB",
     "SingleFactorState",
+    "TransposedConvKFCBasicFB",
 ]

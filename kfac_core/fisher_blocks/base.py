@@ -24,6 +24,9 @@ class BlockState(Protocol):
     def ok(self) -> Array:
         """0-d boolean: whether, under a trace, no last update was refused."""
 
+    def flag(self, name: str) -> Array:
+        """Return whether a flag of `FactorState` holds for all its factors."""
+
     def with_flag(self, name: str, ok: Array) -> Self:
         """Return the state with a flag of all its factors set."""
 

@@ -32,6 +32,11 @@ class SingleFactorState(NamedTuple):
         """0-d boolean: whether, under a trace, no last update was refused."""
         return self.factor.ok
 
+    def flag(self, name: str) -> Array:
+        """Return a flag of `FactorState`."""
+        flag: Array = getattr(self.factor, name)
+        return flag
+
     def with_flag(self, name: str, ok: Array) -> Self:
         """Return the state with a flag of `FactorState` set."""
         flag: dict[str, Any] = {name: ok}

@@ -26,6 +26,7 @@ from kfac_core.fisher_blocks import (
     ScaleAndShiftDiagonalFB,
     ScaleAndShiftFullFB,
     SeriesFBApproximation,
+    TransposedConvKFCBasicFB,
 )
 
 
@@ -134,6 +135,12 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
         "kron": Approximation(DepthwiseConvKFCBasicFB, renamed=_RATE),
     },
     "grouped_convolution": {"kron": Approximation(GroupedConvKFCBasicFB)},
+    "transposed_convolution": {
+        "kron": Approximation(TransposedConvKFCBasicFB, {"locations": "input"}),
+        "kron_output_locations": Approximation(
+            TransposedConvKFCBasicFB, {"locations": "output"}
+        ),
+    },
     "scale_and_shift": {
         "full": Approximation(ScaleAndShiftFullFB),
         "diagonal": Approximation(ScaleAndShiftDiagonalFB),

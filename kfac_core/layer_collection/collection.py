@@ -10,11 +10,13 @@ from kfac_core.layer_collection.dense import DenseRegistrations
 from kfac_core.layer_collection.grouped_convolution import GroupedRegistrations
 from kfac_core.layer_collection.losses import LossRegistrations
 from kfac_core.layer_collection.shapes import shapes_of
+from kfac_core.layer_collection.transposed_convolution import TransposedRegistrations
 
 
 class LayerCollection(
     DenseRegistrations,
     GroupedRegistrations,
+    TransposedRegistrations,
     BiasRegistrations,
     LossRegistrations,
     DefaultApproximations,
@@ -45,6 +47,7 @@ class LayerCollection(
     - ``conv2d_multi``: kron_indep
     - ``depthwise_conv2d``: diagonal, kron
     - ``grouped_convolution``: kron
+    - ``transposed_convolution``: kron, kron_output_locations
     - ``scale_and_shift``: full, diagonal
     - ``bias``: full, diagonal
 

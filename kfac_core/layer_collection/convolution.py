@@ -13,7 +13,8 @@ from kfac_core.statistics.patch_functions import geometry_for
 Steps: TypeAlias = Sequence[int] | int | None
 """One for each spatial axis, or of full rank (``[1, s, s, 1]``), or one for all."""
 
-_KERNEL = ("depth", "height", "width")
+KERNEL_AXES = ("depth", "height", "width")
+"""Names of the axes of a kernel, the last ones where there are fewer."""
 
 
 class ConvolutionRegistrations(Registrations):
@@ -190,7 +191,7 @@ class ConvolutionRegistrations(Registrations):
         """Return the fields of a convolution's block that all kinds have."""
         if rank is None:
             rank = min(max(len(self.shapes[key[0]]) - 2, 1), 3)
-        axes = (*_KERNEL[-rank:], "in_channels", "out_channels")
+        axes = (*KERNEL_AXES[-rank:], "in_channels", "out_channels")
         places = kernel_axes(layout, rank + 2, label)
         shape, has_bias = self._weights(key, axes, label, layout, places, output_axes)
         geometry = geometry_for(

@@ -52,6 +52,7 @@ from kfac_core.reference.parameterless import (
     ReLU,
     Tanh,
 )
+from kfac_core.reference.transposed_convolution import ConvTranspose
 
 __all__ = [
     "AffineCache",
@@ -61,6 +62,7 @@ __all__ = [
     "Bias",
     "Cache",
     "Conv2D",
+    "ConvTranspose",
     "Dense",
     "ElementwiseLayer",
     "Embedding",

@@ -12,11 +12,13 @@ from kfac_core.fisher_blocks import (
     FisherBlock,
     FullyConnectedDiagonalFB,
     FullyConnectedKFACBasicFB,
+    TransposedConvKFCBasicFB,
 )
 from kfac_core.reference.bias import Bias
 from kfac_core.reference.convolution import Conv2D
 from kfac_core.reference.dense import Dense, Embedding
 from kfac_core.reference.layer import Layer
+from kfac_core.reference.transposed_convolution import ConvTranspose
 
 
 def block_for(layer: Layer, **options: Any) -> FisherBlock[Any]:
@@ -51,6 +53,18 @@ def block_for(layer: Layer, **options: Any) -> FisherBlock[Any]:
             layer.padding,
             strides=layer.strides,
             has_bias=layer.has_bias,
+            **options,
+        )
+    if isinstance(layer, ConvTranspose):
+        return TransposedConvKFCBasicFB(
+            layer.filter_shape,
+            layer.padding,
+            layer.strides,
+            layer.output_padding,
+            layer.dilation,
+            layer.num_groups,
+            has_bias=layer.has_bias,
+            mirrored=layer.mirrored,
             **options,
         )
     if isinstance(layer, Bias):

@@ -4,10 +4,12 @@ from dataclasses import dataclass
 from functools import partial
 
 import numpy as np
-from block_case import BlockCase, moment, with_one
+from block_case import DAMPING_TYPES, BlockCase, moment, with_one
 from grouped_truth import CASES as GROUPED
 from grouped_truth import GroupedCase
 from series_truth import SeriesFisher
+from transposed_truth import CASES as TRANSPOSED
+from transposed_truth import TransposedCase
 
 import kfac_core as kc
 
@@ -81,7 +83,7 @@ def draw_params(rng, n):
 class GroupedFisher:
     """The block of a layer in groups, damped and not."""
 
-    case: GroupedCase
+    case: GroupedCase | TransposedCase
     data: tuple[np.ndarray, np.ndarray]
 
     def damped(self, damping, damping_type="pi", power=1.0):
@@ -101,6 +103,19 @@ def grouped(name):
         case.shapes,
         lambda x, g: GroupedFisher(case, (x, g)),
         channels=1 if first else -1,
+    )
+
+
+def transposed(name):
+    """Return a transposed convolution as a `BlockCase`."""
+    case = TRANSPOSED[name]
+    return BlockCase(
+        case.block,
+        case.draw,
+        case.shapes,
+        lambda x, g: GroupedFisher(case, (x, g)),
+        DAMPING_TYPES,
+        channels=1 if case.first else -1,
     )
 
 
@@ -322,7 +337,13 @@ SINGLE_FACTOR = {
     ),
 }
 
-BLOCKS = {**KRONECKER, **SINGLE_FACTOR}
+PARTS = {
+    "transposed": transposed("strided"),
+    "transposed-groups": transposed("groups"),
+    "transposed-output": transposed("output-groups"),
+}
+
+BLOCKS = {**KRONECKER, **SINGLE_FACTOR, **PARTS}
 # Each block with each way to damp it.
 DAMPED = [(name, kind) for name, case in BLOCKS.items() for kind in case.kinds]
 # In every library: each block with one way, and each way with a few blocks.

@@ -18,6 +18,8 @@ PARAMS = {
     "conv2_bias": np.zeros(4),
     "conv3": (2, 2, 2, 2, 4),
     "grouped": (3, 3, 2, 4),
+    "transposed": (3, 3, 4, 3),
+    "transposed_bias": (6,),
     "depthwise": (3, 3, 2, 2),
     "pointwise": (1, 1, 4, 6),
     "pointwise_bias": (6,),
@@ -75,6 +77,20 @@ def convolutions(kernel, dilation):
         "diagonal": kc.ConvDiagonalFB(kernel, dilations=dilation, **steps),
         "kron_sua": kron(use_sua_approx_for_input_factor=True),
     }
+
+
+def transposed(**options):
+    return kc.TransposedConvKFCBasicFB(
+        (3, 3, 4, 3),
+        ((1, 1), (0, 1)),
+        (2, 1),
+        (1, 1),
+        (1, 2),
+        num_groups=2,
+        data_format="NCHW",
+        has_bias=True,
+        **options,
+    )
 
 
 IN, OUT = {"diagonal_approx_for_input": True}, {"diagonal_approx_for_output": True}
@@ -224,6 +240,24 @@ KINDS = {
             "kron": kc.GroupedConvKFCBasicFB(
                 (3, 3, 2, 4), 2, ((1, 1), (1, 1)), (2, 2), (1, 1)
             )
+        },
+    ),
+    "transposed_convolution": Kind(
+        register(
+            "transposed_convolution",
+            ("transposed", "transposed_bias"),
+            site="here",
+            padding=[1, (0, 1)],
+            strides=[2, 1],
+            output_padding=1,
+            dilation_rate=(1, 2),
+            num_groups=2,
+            data_format="NCHW",
+        ),
+        ("transposed", "transposed_bias"),
+        {
+            "kron": transposed(),
+            "kron_output_locations": transposed(locations="output"),
         },
     ),
     "bias": Kind(

@@ -12,6 +12,7 @@ from kfac_core.loss_functions import (
 from kfac_core.reference import (
     Bias,
     Conv2D,
+    ConvTranspose,
     Dense,
     Embedding,
     Flatten,
@@ -45,6 +46,18 @@ LAYERS = {
     "conv-whole": LayerCase(Conv2D((3, 2, 2, 4), padding="VALID"), (3, 2, 2)),
     "bias": LayerCase(Bias((2,)), (3, 2)),
     "bias-channels-first": LayerCase(Bias((3, 1)), (2, 3, 4)),
+    "transposed": LayerCase(
+        ConvTranspose((3, 2, 2, 3), padding=(1, 0), strides=(2, 3), output_padding=1),
+        (3, 2, 2),
+    ),
+    "transposed-groups": LayerCase(
+        ConvTranspose((2, 4, 3), padding=1, dilation=3, num_groups=2, strides=2),
+        (4, 4),
+    ),
+    "transposed-mirrored": LayerCase(
+        ConvTranspose((3, 1, 2, 2, 1), padding=((1, 0), 0, (0, 1)), mirrored=True),
+        (2, 2, 3, 2),
+    ),
     "tanh": LayerCase(Tanh(), (3, 2)),
     "relu": LayerCase(ReLU(), (5,)),
     "flatten": LayerCase(Flatten(), (2, 3, 2)),

@@ -8,7 +8,14 @@ from reference_cases import (
 )
 
 from kfac_core.errors import ArgumentError, DTypeError, ShapeError
-from kfac_core.reference import Conv2D, Dense, Embedding, MeanPool2D, Tanh
+from kfac_core.reference import (
+    Conv2D,
+    ConvTranspose,
+    Dense,
+    Embedding,
+    MeanPool2D,
+    Tanh,
+)
 
 BATCH = 3
 
@@ -86,6 +93,8 @@ def torch_forward(nn, layer, params, x):
     if name == "Dense":
         weights, *bias = params
         return nn.linear(x, weights.T, *bias)
+    if name == "ConvTranspose":
+        return torch_transposed(nn, layer, params, x)
     if name == "Bias":
         return x + params[0]
     if name == "Conv2D":
@@ -103,6 +112,30 @@ def torch_forward(nn, layer, params, x):
             return image.mean((2, 3))
         return nn.avg_pool2d(image, layer.size).permute(0, 2, 3, 1)
     return {"Tanh": x.tanh, "ReLU": x.relu, "Flatten": lambda: x.flatten(1)}[name]()
+
+
+def torch_transposed(nn, layer, params, x):
+    weights, *bias = params
+    if layer.mirrored:
+        weights = weights.flip(tuple(range(x.ndim - 2)))
+    call = (nn.conv_transpose1d, nn.conv_transpose2d, nn.conv_transpose3d)[x.ndim - 3]
+    adjoint, more = layer.geometry.adjoint, layer.geometry.output_padding
+    pads = adjoint.pads(x.shape[1:-1])
+    even = all(before == after for before, after in pads)
+    y = call(
+        x.movedim(-1, 1),
+        weights.movedim((-2, -1), (0, 1)).contiguous(),
+        *bias,
+        stride=adjoint.strides,
+        dilation=adjoint.dilation,
+        groups=layer.num_groups,
+        padding=tuple(before for before, _ in pads) if even else 0,
+        output_padding=more,
+    )
+    if not even:  # cut by hand: PyTorch's padding is the same at either end
+        for axis, (before, after) in enumerate(pads, start=2):
+            y = y.narrow(axis, before, y.shape[axis] - before - after)
+    return y.movedim(1, -1)
 
 
 def test_layers_are_those_of_pytorch(case, rng, torch):
@@ -131,6 +164,30 @@ def test_same_padding_is_that_of_tensorflow(rng, jax):
         x, *params, (2, 3), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
     )
     assert_close(layer.forward(params, x)[0], expected)
+
+
+@pytest.mark.parametrize("mirrored", [False, True])
+@pytest.mark.parametrize("padding", ["SAME", "VALID"])
+@pytest.mark.parametrize("stride", [1, 2, 3])
+def test_transposed_convolutions_are_those_of_jax(stride, padding, mirrored, rng, jax):
+    layer = ConvTranspose(
+        (4, 2, 3),
+        padding,
+        stride,
+        None if padding == "SAME" else 0,
+        has_bias=False,
+        mirrored=mirrored,
+    )
+    weights, x = rng.standard_normal((4, 2, 3)), rng.standard_normal((2, 5, 2))
+    expected = jax.lax.conv_transpose(
+        x,
+        weights if mirrored else weights.transpose(0, 2, 1),
+        (stride,),
+        padding,
+        dimension_numbers=("NWC", "WIO", "NWC"),
+        transpose_kernel=not mirrored,
+    )
+    assert_close(layer.forward((weights,), x)[0], expected)
 
 
 def test_case_gradients_sum_to_the_gradient(case, rng):

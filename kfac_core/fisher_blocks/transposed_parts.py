@@ -1,0 +1,174 @@
+"""The weights of a transposed convolution, seen from its input locations."""
+
+import math
+from dataclasses import dataclass
+from typing import ClassVar
+
+from kfac_core.arguments import as_sources, as_towers, backend_for, check_paired
+from kfac_core.fisher_blocks.grouped_convolution import GroupedKroneckerFB
+from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
+from kfac_core.fisher_blocks.kronecker_state import KroneckerState, whole
+from kfac_core.fisher_factors import FullyConnectedKroneckerFactor
+from kfac_core.fisher_factors.grouped import GroupedKroneckerFactor
+from kfac_core.fisher_factors.transposed_convolution import (
+    OutputPatchesKroneckerFactor,
+)
+from kfac_core.statistics.grouped_convolution import (
+    grouped_gradients,
+    grouped_patches,
+)
+from kfac_core.statistics.transposed_convolution import (
+    TransposedGeometry,
+    output_patches_image,
+)
+from kfac_core.typing import Array, Scalar, Sources, Towers
+
+
+@dataclass(frozen=True)
+class TransposedWeightsFB(KroneckerProductFB):
+    """``F = U kron(E[x x'], E[q q'])``: weights of a transposed convolution.
+
+    ``x`` is the input at one of ``U`` locations, ``q`` the patch of output gradients
+    that it touches. The parameters are ``[in_channels, ..kernel.., out_channels]``.
+
+    Attributes:
+        transposed: Where the transposed convolution looks.
+        in_channels: Number of input channels.
+        out_channels: Number of output channels.
+    """
+
+    transposed: TransposedGeometry
+    in_channels: int
+    out_channels: int
+
+    is_repeated: ClassVar[bool] = True
+
+    def __post_init__(self) -> None:
+        """Make the factors, once."""
+        super().__post_init__()
+        self._set_factors(
+            FullyConnectedKroneckerFactor(
+                self.in_channels, data_name="inputs", **self._factor_options("input")
+            ),
+            OutputPatchesKroneckerFactor(
+                self.transposed, self.out_channels, **self._factor_options("output")
+            ),
+        )
+
+    def update_covs(
+        self,
+        state: KroneckerState,
+        inputs: Towers,
+        outputs_grads: Sources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+    ) -> KroneckerState:
+        """Fold a batch, its shapes being checked; see `TransposedConvKFCBasicFB`."""
+        towers, sources = as_towers(inputs), as_sources(outputs_grads)
+        gradients = (g for source in sources for g in source)
+        backend = backend_for(self.label, state.scale, *towers, *gradients)
+        adjoint, ema = self.transposed.adjoint, (ema_decay, ema_weight)
+        rows = tuple(
+            backend.xp.reshape(
+                adjoint.to_channels_last(backend, x), (-1, self.in_channels)
+            )
+            for x in towers
+        )
+        spatial = [adjoint.spatial_of(x) for x in towers]
+        a, g = state.input_factor, state.output_factor
+        new = state._replace(
+            input_factor=self.input_factor.update_cov(a, rows, *ema),
+            output_factor=self.output_factor.update_cov(g, sources, spatial, *ema),
+        )
+        uses = mean_locations(self.transposed, towers)
+        new = new._replace(uses=self._fold_uses(backend, state.uses, uses, *ema))
+        return whole(backend, new, state, "cov_ok")
+
+
+@dataclass(frozen=True)
+class TransposedGroupsFB(GroupedKroneckerFB):
+    """A `TransposedWeightsFB` for each group of channels.
+
+    The parameters are ``[in_channels of a group, groups * kernel * out_channels of a
+    group]``: `filter_shape`.
+
+    Attributes:
+        transposed: Where the transposed convolution looks.
+        num_groups: Number of groups.
+    """
+
+    transposed: TransposedGeometry
+    num_groups: int
+
+    def __post_init__(self) -> None:
+        """Make the factors, once."""
+        super().__post_init__()
+        rows, columns = self.filter_shape
+        self._set_factors(
+            GroupedKroneckerFactor(
+                self.num_groups,
+                rows,
+                data_name="inputs",
+                **self._factor_options("input"),
+            ),
+            GroupedKroneckerFactor(
+                self.num_groups,
+                columns // self.num_groups,
+                data_name="outputs_grads",
+                **self._factor_options("output"),
+            ),
+        )
+
+    def update_covs(
+        self,
+        state: KroneckerState,
+        inputs: Towers,
+        outputs_grads: Sources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+    ) -> KroneckerState:
+        """Fold a batch, its shapes being checked; see `TransposedConvKFCBasicFB`."""
+        towers, sources = as_towers(inputs), as_sources(outputs_grads)
+        gradients = (g for source in sources for g in source)
+        backend = backend_for(self.label, state.scale, *towers, *gradients)
+        transposed, groups = self.transposed, self.num_groups
+        adjoint = transposed.adjoint
+        rows = tuple(grouped_gradients(backend, x, adjoint, groups) for x in towers)
+
+        def patches(x: Array, g: Array) -> Array:
+            image, seen = output_patches_image(
+                backend, g, transposed, adjoint.spatial_of(x)
+            )
+            return grouped_patches(backend, image, seen, groups)
+
+        by_group = tuple(
+            tuple(patches(x, g) for x, g in zip(towers, source, strict=True))
+            for source in sources
+        )
+        uses = mean_locations(transposed, towers)
+        return self._fold(backend, state, (rows, by_group), uses, ema_decay, ema_weight)
+
+
+def mean_locations(transposed: TransposedGeometry, towers: tuple[Array, ...]) -> float:
+    """Return the number of input locations of a case, the mean over all towers."""
+    cases = sum(x.shape[0] for x in towers)
+    adjoint = transposed.adjoint
+    rows = sum(x.shape[0] * math.prod(adjoint.spatial_of(x)) for x in towers)
+    return rows / max(cases, 1)
+
+
+def check_data(
+    transposed: TransposedGeometry,
+    inputs: Towers,
+    outputs_grads: Sources,
+    in_channels: int,
+    out_channels: int,
+    label: str,
+) -> tuple[tuple[Array, ...], tuple[tuple[Array, ...], ...]]:
+    """Return towers and sources, their shapes checked against each other."""
+    towers, sources = as_towers(inputs), as_sources(outputs_grads)
+    for source in sources:
+        check_paired(towers, source, label)
+        for x, g in zip(towers, source, strict=True):
+            transposed.check(x, g, in_channels, out_channels, label)
+    return towers, sources

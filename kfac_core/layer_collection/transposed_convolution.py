@@ -1,0 +1,93 @@
+"""Registration of transposed convolutions."""
+
+from typing import Any, Self
+
+from kfac_core.errors import ArgumentError
+from kfac_core.layer_collection.base import Registrations
+from kfac_core.layer_collection.convolution import KERNEL_AXES, Steps
+from kfac_core.layer_collection.shapes import check_bias, check_weights
+from kfac_core.layer_collection.sites import Names, Reuse, as_use, listed
+from kfac_core.statistics.convolution_geometry import Padding
+
+
+class TransposedRegistrations(Registrations):
+    """Registers transposed convolutions."""
+
+    def register_transposed_convolution(
+        self,
+        params: Names,
+        site: str,
+        padding: Padding,
+        *,
+        strides: Steps = None,
+        output_padding: Steps = None,
+        dilation_rate: Steps = None,
+        num_groups: int = 1,
+        data_format: str | None = None,
+        approx: str | None = None,
+        reuse: Reuse = False,
+        name: str = "",
+        **options: Any,
+    ) -> Self:
+        """Register a transposed convolution of one to three spatial axes.
+
+        The original has no such function.
+
+        Args:
+            params: Names of the weights ``[..kernel.., in_channels, out_channels /
+                num_groups]``, or of these and the bias ``[out_channels]``.
+            site: Gives inputs and gradients as `kfac_core.TransposedConvKFCBasicFB`
+                takes them.
+            padding: As that takes it, of the convolution whose adjoint this is.
+            strides: One for each spatial axis, or one for all; None: 1.
+            output_padding: Outputs added after the last one, likewise; None: what the
+                data say.
+            dilation_rate: As `strides`.
+            num_groups: Number of groups; divides the input channels.
+            data_format: None or such as ``"NHWC"``: channels last; such as ``"NCHW"``:
+                channels first.
+            approx: ``"kron"``, by input locations, or ``"kron_output_locations"``; see
+                `LayerCollection`.
+            reuse: As in `register_block`.
+            name: Name of the layer, for messages.
+            **options: Further fields of its block.
+
+        Returns:
+            The new collection.
+
+        Raises:
+            ShapeError: If a parameter or the strides have another shape.
+            ArgumentError: If a name, an option or a form is unknown.
+            RegistrationError: As `register_block`.
+        """
+        key, label = self._named(params, name)
+        if len(key) > 2:
+            msg = (
+                f"{label}: the parameters are {listed(key)}, expected weights, or"
+                " weights and a bias alone"
+            )
+            raise ArgumentError(msg)
+        shape, *bias = (self.shapes[param] for param in key)
+        rank = min(max(len(shape) - 2, 1), 3)
+        axes = (*KERNEL_AXES[-rank:], "in_channels", "out_channels / num_groups")
+        check_weights(key[0], shape, axes, label)
+        if bias:
+            check_bias(key[1], bias[0], shape[-1] * num_groups, label)
+        made = {
+            "filter_shape": shape,
+            "padding": padding,
+            "strides": _hashable(strides),
+            "output_padding": _hashable(output_padding),
+            "dilation_rate": _hashable(dilation_rate),
+            "num_groups": num_groups,
+            "data_format": data_format,
+            "has_bias": bool(bias),
+        }
+        tower = as_use(site, label)
+        return self._register(
+            "transposed_convolution", key, tower, made, approx, reuse, name, options
+        )
+
+
+def _hashable(steps: Steps) -> Any:
+    return steps if steps is None or isinstance(steps, int) else tuple(steps)

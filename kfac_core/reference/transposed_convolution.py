@@ -1,0 +1,164 @@
+"""Transposed convolutions."""
+
+import math
+from dataclasses import dataclass, field
+
+from kfac_core.backend import Backend
+from kfac_core.linalg.parameters import Shapes
+from kfac_core.reference.affine import AffineCache, AffineLayer
+from kfac_core.reference.layer import Tensors
+from kfac_core.registry import backend_of
+from kfac_core.statistics.convolution import patch_rows
+from kfac_core.statistics.convolution_geometry import Padding
+from kfac_core.statistics.transposed_convolution import (
+    TransposedGeometry,
+    output_patches_image,
+    spread_inputs_image,
+)
+from kfac_core.typing import Array
+
+
+@dataclass(frozen=True)
+class ConvTranspose(AffineLayer):
+    """The adjoint of a convolution, of images ``[batch, ..spatial.., in_channels]``.
+
+    Computed as a convolution of the inputs with zeros between neighbours, and in groups
+    with weights of all channels that are zero between groups: for small layers.
+
+    Attributes:
+        filter_shape: ``(..kernel.., in_channels, out_channels / num_groups)``.
+        padding: ``"VALID"``, ``"SAME"``, or widths that are cut off the outputs.
+        strides: Steps between the outputs of neighbouring inputs; None: 1.
+        output_padding: Outputs added after the last one; None: the most there can be,
+            for ``"SAME"``.
+        dilation: Steps between kernel taps; None: 1.
+        num_groups: Number of groups.
+        has_bias: Whether there is a bias.
+        mirrored: Whether the kernel runs backwards.
+
+    Example:
+        >>> import numpy as np
+        >>> layer = ConvTranspose((2, 1, 1), strides=2, has_bias=False)
+        >>> weights = np.asarray([1.0, 10.0]).reshape(2, 1, 1)
+        >>> x = np.asarray([1.0, 2.0]).reshape(1, 2, 1)
+        >>> layer.forward((weights,), x)[0].ravel()
+        array([ 1., 10.,  2., 20.])
+    """
+
+    filter_shape: tuple[int, ...]
+    padding: Padding = "VALID"
+    strides: tuple[int, ...] | int | None = None
+    output_padding: tuple[int, ...] | int | None = 0
+    dilation: tuple[int, ...] | int | None = None
+    num_groups: int = 1
+    has_bias: bool = True
+    mirrored: bool = False
+    geometry: TransposedGeometry = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Work out the geometry, once; errors as in `TransposedGeometry.of`."""
+        geometry = TransposedGeometry.of(
+            self.filter_shape[:-2],
+            self.strides,
+            self.dilation,
+            self.padding,
+            self.output_padding,
+            None,
+            self.label,
+            mirrored=self.mirrored,
+        )
+        object.__setattr__(self, "geometry", geometry)
+
+    @property
+    def param_shapes(self) -> Shapes:
+        """``(filter_shape,)``, or that and the shape of the bias."""
+        bias = ((self.bias_size,),) if self.bias_size else ()
+        return (self.filter_shape, *bias)
+
+    @property
+    def weights_shape(self) -> tuple[int, ...]:
+        """``(..kernel.., in_channels, out_channels)``: all groups together."""
+        return (*self.filter_shape[:-1], self.filter_shape[-1] * self.num_groups)
+
+    @property
+    def bias_size(self) -> int:
+        """Number of output channels, or 0."""
+        return self.weights_shape[-1] if self.has_bias else 0
+
+    def init_from(self, normals: Array) -> Tensors:
+        """Return weights of variance one over inputs of a group, and zeros."""
+        xp = backend_of(normals).xp
+        size = math.prod(self.filter_shape)
+        weights = xp.reshape(normals[:size], self.filter_shape)
+        bias = (xp.zeros_like(normals[size:]),) if self.bias_size else ()
+        return (weights * math.sqrt(self.num_groups / self.filter_shape[-2]), *bias)
+
+    def rows(self, backend: Backend, x: Array, like: Array) -> Array:
+        """Return the patches of the outputs, ``[batch, locations, kernel * in]``."""
+        image, seen = spread_inputs_image(
+            backend, x, self.geometry, self.output_shape(x)[1:-1]
+        )
+        patches = patch_rows(backend, image, seen)
+        # Without a mirrored kernel they come backwards.
+        return patches if self.mirrored else backend.xp.flip(patches, axis=1)
+
+    def output_shape(self, x: Array) -> tuple[int, ...]:
+        """``(batch, ..locations.., out_channels)``."""
+        sizes = (
+            self.geometry.sizes(axis, size) for axis, size in enumerate(x.shape[1:-1])
+        )
+        return (x.shape[0], *(r.stop - 1 for r in sizes), self.weights_shape[-1])
+
+    def backward(self, params: Tensors, cache: AffineCache, g: Array) -> Array:
+        """Return the convolution of `g`; see `Layer.backward`."""
+        backend = backend_of(g, *params)
+        xp, x = backend.xp, cache.inputs
+        image, seen = output_patches_image(backend, g, self.geometry, x.shape[1:-1])
+        patches = patch_rows(backend, image, seen)
+        weights = self._whole(backend, params)[0]
+        taps = xp.reshape(weights, (-1, *weights.shape[-2:]))
+        matrix = xp.reshape(xp.permute_dims(taps, (0, 2, 1)), (-1, x.shape[-1]))
+        gradient = xp.reshape(patches @ matrix, x.shape)
+        # Those of a mirrored kernel come backwards.
+        spatial = tuple(range(1, x.ndim - 1))
+        return xp.flip(gradient, axis=spatial) if self.mirrored else gradient
+
+    def param_gradients(self, cache: AffineCache, g: Array) -> Tensors:
+        """Return the gradients, summed over the batch; see `Layer.param_gradients`."""
+        weights, *bias = super().param_gradients(cache, g)
+        return (self._own(backend_of(g), weights), *bias)
+
+    def case_gradients(self, cache: AffineCache, g: Array) -> Tensors:
+        """Return each case's gradients; see `Layer.case_gradients`."""
+        weights, *bias = super().case_gradients(cache, g)
+        return (self._own(backend_of(g), weights), *bias)
+
+    def _apply(self, backend: Backend, rows: Array, params: Tensors) -> Array:
+        return super()._apply(backend, rows, self._whole(backend, params))
+
+    def _whole(self, backend: Backend, params: Tensors) -> Tensors:
+        """Return the parameters with weights of all channels, zero between groups."""
+        weights, *bias = params
+        if self.num_groups == 1:
+            return params
+        xp, groups = backend.xp, self.num_groups
+        channels, outputs = self.filter_shape[-2:]
+        device = backend.creation_device(weights)
+        eye = xp.eye(groups, dtype=weights.dtype, device=device)
+        cells = xp.reshape(weights, (-1, groups, channels // groups, 1, outputs))
+        whole = cells * eye[None, :, None, :, None]
+        return (xp.reshape(whole, self.weights_shape), *bias)
+
+    def _own(self, backend: Backend, weights: Array) -> Array:
+        """Return weights of all channels without those between groups."""
+        xp, groups = backend.xp, self.num_groups
+        if groups == 1:
+            return weights
+        *kernel, channels, outputs = self.filter_shape
+        batch = weights.shape[: -len(self.filter_shape)]
+        cells = xp.reshape(
+            weights,
+            (*batch, math.prod(kernel), groups, channels // groups, groups, outputs),
+        )
+        own = xp.stack([cells[..., i, :, i, :] for i in range(groups)], axis=-3)
+        return xp.reshape(own, (*batch, *self.filter_shape))
