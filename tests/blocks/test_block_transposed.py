@@ -109,6 +109,22 @@ def test_with_several_locations_neither_is_exact(locations, rng):
     assert distance(found, truth) > 0.05
 
 
+@pytest.mark.parametrize(("kernel", "stride"), [(2, 2), (3, 2), (3, 1)])
+def test_in_a_small_generator_the_first_is_nearer(kernel, stride, rng):
+    layer = ConvTranspose((kernel, kernel, 3, 2), strides=stride, has_bias=False)
+    rest = ConvTranspose((2, 2, 2, 1))
+    network = Sequential((Tanh(), layer, Tanh(), rest, Flatten()))
+    x = rng.normal(size=(8, 2, 2, 3))
+    params = network.init(rng, like=x)
+    data = exact_sources(network, params, x, LOSS)[0]
+    truth = exact_fisher(network, params, x, LOSS, layer=0)
+    near, far = (
+        distance(block.full_fisher_block(updated(block, *data)), truth)
+        for block in (block_for(layer, locations=locations) for locations in BOTH)
+    )
+    assert near < 0.8 * far
+
+
 def test_the_bias_of_the_first_is_exact_always_and_of_the_second_is_not(rng):
     layer = ConvTranspose((3, 2, 2), strides=2)
     x = rng.normal(size=(6, 4, 2))
