@@ -20,6 +20,7 @@ from kfac_core.fisher_blocks.transposed_parts import (
     TransposedWeightsFB,
     check_data,
 )
+from kfac_core.linalg.layouts import KernelLayout
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.statistics.convolution_geometry import Padding
 from kfac_core.statistics.transposed_convolution import (
@@ -56,7 +57,8 @@ class TransposedConvKFCBasicFB(PartsFB):
 
     Attributes:
         filter_shape: ``(..kernel.., in_channels, out_channels / num_groups)``, the
-            shape of the weights, the inputs of a group being consecutive.
+            shape of the weights as they lie in `layout`, the inputs of a group being
+            consecutive.
         padding: Of the convolution whose adjoint this is: ``"VALID"``, a width that is
             cut off the outputs at either end, for each spatial axis a width or a pair;
             or ``"SAME"``: as many inputs as ``ceil(outputs / stride)``.
@@ -66,14 +68,18 @@ class TransposedConvKFCBasicFB(PartsFB):
         dilation_rate: As `strides`.
         num_groups: Number of groups; divides the input channels.
         data_format: None or such as ``"NHWC"``: channels last; such as ``"NCHW"``:
-            channels first. The weights keep their axes.
+            channels first. It is of inputs and outputs, and not of the weights.
         has_bias: Whether the layer has a bias.
         locations: ``"input"`` or ``"output"``.
+        layout: Order of the weights' axes, kernel, inputs and outputs: ``"HWIO"``;
+            PyTorch's is ``"IOHW"``, that of TensorFlow and Keras ``"HWOI"``; see
+            `kfac_core.linalg.layouts`.
         mirrored: Whether the kernel runs backwards, as in `jax.lax.conv_transpose` with
             ``transpose_kernel=False``, and in Flax.
         damping_type: As in `KroneckerProductFB`, of the Kronecker products; a bias with
             a block of its own is damped by the damping itself.
         normalize_damping_power: As there.
+        geometry: Where the layer looks.
 
     Example:
         >>> import numpy as np
@@ -96,6 +102,7 @@ class TransposedConvKFCBasicFB(PartsFB):
     data_format: str | None = None
     has_bias: bool = False
     locations: Locations = "input"
+    layout: KernelLayout = field(default="HWIO", kw_only=True)
     mirrored: bool = field(default=False, kw_only=True)
     damping_type: DampingType = field(default="pi", kw_only=True)
     normalize_damping_power: float = field(default=1.0, kw_only=True)
@@ -111,9 +118,9 @@ class TransposedConvKFCBasicFB(PartsFB):
         """
         super().__post_init__()
         check_option(self.locations, get_args(Locations), "locations", self.label)
-        object.__setattr__(self, "filter_shape", tuple(self.filter_shape))
+        shape = self._set_kernel_layout(self.layout, self.filter_shape, self.label)
         geometry = TransposedGeometry.of(
-            self.filter_shape[:-2],
+            shape[:-2],
             self.strides,
             self.dilation_rate,
             self.padding,
@@ -122,11 +129,12 @@ class TransposedConvKFCBasicFB(PartsFB):
             self.label,
             mirrored=self.mirrored,
         )
-        channels, groups = self.filter_shape[-2], self.num_groups
-        if groups < 1 or channels % groups:
+        channels, groups = shape[-2], self.num_groups
+        if channels % groups:
             msg = (
                 f"{self.label}: num_groups is {groups!r}, expected a divisor of the"
-                f" {channels} input channels of filter_shape {self.filter_shape}"
+                f" {channels} input channels of filter_shape {self.filter_shape} in"
+                f" the layout {self.layout!r}"
             )
             raise ArgumentError(msg)
         adjoint = geometry.adjoint
@@ -147,7 +155,7 @@ class TransposedConvKFCBasicFB(PartsFB):
     @property
     def out_channels(self) -> int:
         """Number of output channels, of all groups."""
-        return self.filter_shape[-1] * self.num_groups
+        return self._shape[-1] * self.num_groups
 
     def update_covs(
         self,
@@ -187,7 +195,7 @@ class TransposedConvKFCBasicFB(PartsFB):
             geometry,
             inputs,
             outputs_grads,
-            self.filter_shape[-2],
+            self._shape[-2],
             self.out_channels,
             self.label,
         )
@@ -218,11 +226,13 @@ class TransposedConvKFCBasicFB(PartsFB):
             also = f", and a bias of {self.out_channels}" if self.has_bias else ""
             msg = (
                 f"{self.label}: vector has shapes {shapes}, expected weights of shape"
-                f" {self.filter_shape}{also}"
+                f" {self.filter_shape} in the layout {self.layout!r}{also}"
             )
             raise ShapeError(msg)
         first, *others = tensors_of(vector)
         axes, _ = self._axes
+        if self.weight_layout is not None:
+            first = backend.xp.permute_dims(first, self.weight_layout.axes)
         cells = backend.xp.reshape(first, self._cells)
         moved = backend.xp.permute_dims(cells, axes)
         matrix: Array = backend.xp.reshape(moved, (math.prod(moved.shape[:-2]), -1))
@@ -238,12 +248,14 @@ class TransposedConvKFCBasicFB(PartsFB):
         axes, back = self._axes
         cells = backend.xp.reshape(matrix, tuple(self._cells[axis] for axis in axes))
         moved = backend.xp.permute_dims(cells, back)
-        weights: Array = backend.xp.reshape(moved, self.filter_shape)
+        weights: Array = backend.xp.reshape(moved, self._shape)
+        if self.weight_layout is not None:
+            weights = backend.xp.permute_dims(weights, self.weight_layout.inverse)
         return (weights, *others) if isinstance(vector, tuple | list) else weights
 
     def _in_order(self, backend: Backend, dense: Array) -> Array:
         axes, _ = self._axes
-        size = math.prod(self.filter_shape)
+        size = math.prod(self._shape)
         # Where each entry of the parameters stands in the parts.
         places = np.arange(dense.shape[0])
         moved = np.arange(size).reshape(self._cells).transpose(axes).ravel()
@@ -252,12 +264,18 @@ class TransposedConvKFCBasicFB(PartsFB):
         index = backend.xp.asarray(places, device=device)
         rows = backend.xp.take(dense, index, axis=0)
         ordered: Array = backend.xp.take(rows, index, axis=1)
-        return ordered
+        return self._laid_out(backend, ordered)
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        """Shape of the weights in the library's order."""
+        layout = self.weight_layout
+        return self.filter_shape if layout is None else layout.standard_shape
 
     @property
     def _cells(self) -> tuple[int, int, int, int]:
         """Taps, groups, inputs and outputs of a group: the axes of the weights."""
-        *kernel, channels, outputs = self.filter_shape
+        *kernel, channels, outputs = self._shape
         groups = self.num_groups
         return math.prod(kernel), groups, channels // groups, outputs
 

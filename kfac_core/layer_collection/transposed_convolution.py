@@ -5,8 +5,10 @@ from typing import Any, Self
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection.base import Registrations
 from kfac_core.layer_collection.convolution import KERNEL_AXES, Steps
-from kfac_core.layer_collection.shapes import check_bias, check_weights
+from kfac_core.layer_collection.shapes import check_bias
 from kfac_core.layer_collection.sites import Names, Reuse, as_use, listed
+from kfac_core.linalg.layouts import KernelLayout, kernel_axes
+from kfac_core.sizes import as_size
 from kfac_core.statistics.convolution_geometry import Padding
 
 
@@ -24,6 +26,7 @@ class TransposedRegistrations(Registrations):
         dilation_rate: Steps = None,
         num_groups: int = 1,
         data_format: str | None = None,
+        layout: KernelLayout = "HWIO",
         approx: str | None = None,
         reuse: Reuse = False,
         name: str = "",
@@ -46,6 +49,8 @@ class TransposedRegistrations(Registrations):
             num_groups: Number of groups; divides the input channels.
             data_format: None or such as ``"NHWC"``: channels last; such as ``"NCHW"``:
                 channels first.
+            layout: Order of the weights' axes, as the block takes it: PyTorch's is
+                ``"IOHW"``, that of TensorFlow and Keras ``"HWOI"``.
             approx: ``"kron"``, by input locations, or ``"kron_output_locations"``; see
                 `LayerCollection`.
             reuse: As in `register_block`.
@@ -67,14 +72,17 @@ class TransposedRegistrations(Registrations):
                 " weights and a bias alone"
             )
             raise ArgumentError(msg)
-        shape, *bias = (self.shapes[param] for param in key)
-        rank = min(max(len(shape) - 2, 1), 3)
+        lies, *bias = (self.shapes[param] for param in key)
+        rank = min(max(len(lies) - 2, 1), 3)
         axes = (*KERNEL_AXES[-rank:], "in_channels", "out_channels / num_groups")
-        check_weights(key[0], shape, axes, label)
+        places = kernel_axes(layout, rank + 2, label)
+        shape, _ = self._weights(key[:1], axes, label, layout, places)
+        groups = as_size(num_groups, "num_groups", label)
         if bias:
-            check_bias(key[1], bias[0], shape[-1] * num_groups, label)
+            check_bias(key[1], bias[0], shape[-1] * groups, label)
         made = {
-            "filter_shape": shape,
+            "filter_shape": lies,
+            "layout": layout,
             "padding": padding,
             "strides": _hashable(strides),
             "output_padding": _hashable(output_padding),
