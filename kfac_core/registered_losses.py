@@ -6,10 +6,11 @@ carries the root of the coefficient, as the Fisher carries the coefficient.
 
 import math
 from collections.abc import Iterator
+from numbers import Integral
 from typing import NamedTuple
 
 from kfac_core.arguments import statistics_dtype
-from kfac_core.errors import ArgumentError
+from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg import named
 from kfac_core.linearization import Linearization, NamedLossInputs
@@ -71,6 +72,56 @@ def losses_at(
             )
 
 
+def batch_size_of(linearization: Linearization) -> int:
+    """Return the number of cases, checked.
+
+    Raises:
+        ArgumentError: If it is no positive integer.
+    """
+    size: object = linearization.batch_size
+    # Within a trace of PyTorch it may be a symbol, which is an `int` there.
+    if not isinstance(size, int | Integral) or isinstance(size, bool) or size < 1:
+        msg = (
+            f"the linearization's batch_size is {size!r}, expected a positive integer:"
+            " the number of cases that the sum of the loss is divided by"
+        )
+        raise ArgumentError(msg)
+    return linearization.batch_size
+
+
+def loss_rows(collection: LayerCollection, linearization: Linearization) -> int:
+    """Check the rows of all losses against the number of cases.
+
+    A loss has a row for each case, over all its towers together; or several, as many
+    for each, such as positions that are flattened into the batch; or fewer, where some
+    cases have no loss.
+
+    Returns:
+        The largest number of rows that a loss has.
+
+    Raises:
+        ArgumentError: If the number of cases is no positive integer, or a loss has no
+            inputs.
+        ShapeError: If a loss has more rows than cases, and not as many for each.
+    """
+    size = batch_size_of(linearization)
+    rows: dict[str, int] = {}
+    for at in losses_at(collection, linearization):
+        # What is no batch of rows, the loss itself refuses by name.
+        shape = getattr(arrays_of(at.inputs)[0], "shape", ())
+        rows[at.name] = rows.get(at.name, 0) + (shape[0] if shape else 0)
+    for name, number in rows.items():
+        if number > size and number % size:
+            msg = (
+                f"{name}: its inputs have {number} rows over all its sites, but the"
+                f" linearization's batch_size is {size}, and {number} is no multiple of"
+                " that; give the number of cases as batch_size, and as many rows for"
+                " each case (a mask of zeros for those that do not count)"
+            )
+            raise ShapeError(msg)
+    return max(rows.values(), default=0)
+
+
 def total_loss(collection: LayerCollection, linearization: Linearization) -> Array:
     """Return the sum of all losses over all cases, 0-d.
 
@@ -108,9 +159,11 @@ def mean_loss(collection: LayerCollection, linearization: Linearization) -> Arra
     """Return `total_loss` for each case of the batch, the mean, 0-d.
 
     Raises:
-        ArgumentError: If a loss has no inputs or no targets.
+        ArgumentError: If a loss has no inputs or no targets, or the number of cases is
+            no positive integer.
     """
-    return total_loss(collection, linearization) / linearization.batch_size
+    size = batch_size_of(linearization)
+    return total_loss(collection, linearization) / size
 
 
 def mean_gradient(
@@ -119,8 +172,11 @@ def mean_gradient(
     """Return the gradient of `mean_loss` for the parameters, by name.
 
     Raises:
-        ArgumentError: If a loss has no inputs or no targets.
+        ArgumentError: If a loss has no inputs or no targets, or the number of cases is
+            no positive integer.
+        ShapeError: If a loss has more rows than cases, and not as many for each.
     """
+    loss_rows(collection, linearization)
     at_losses = loss_gradient(collection, linearization)
     summed = linearization.param_gradients(at_losses)
     return named.scaled(1 / linearization.batch_size, summed)

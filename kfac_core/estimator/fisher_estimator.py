@@ -6,6 +6,7 @@ from numbers import Integral
 
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix, EstimatorState
+from kfac_core.estimator.cases import check_cases
 from kfac_core.estimator.layer_data import layer_data, parameter_data
 from kfac_core.estimator.sources import (
     ESTIMATION_MODES,
@@ -140,7 +141,9 @@ class FisherEstimator(BlockDiagonalMatrix):
         Raises:
             ArgumentError: If the linearization lacks a site, a name is unknown, or
                 there is no key where one is needed, or a key that nothing draws from
-                beside noise.
+                beside noise; or if nothing holds as many cases as `batch_size` says.
+            ShapeError: Also if a layer or a loss holds more of them, as where the uses
+                of a layer are registered as towers; see `kfac_core.estimator.cases`.
             KfacError: What the blocks raise.
         """
         chosen = self._chosen(layers)
@@ -168,19 +171,23 @@ class FisherEstimator(BlockDiagonalMatrix):
             of_outputs = [linearization.output_gradients(v) for v in vectors]
         if any(not layer.towers for layer in chosen):
             of_params = [linearization.param_gradients(v) for v in vectors]
-        blocks = dict(state.blocks)
-        for layer in chosen:
-            data = (
+        data = {
+            layer.name: (
                 layer_data(layer, linearization, of_outputs)
                 if layer.towers
                 else parameter_data(layer, linearization, of_params)
             )
+            for layer in chosen
+        }
+        check_cases(self.layer_collection, chosen, data, linearization)
+        blocks = dict(state.blocks)
+        for layer in chosen:
             options = {}
             if layer in drawing:
                 options["key"] = keys[drawing.index(layer)]
             blocks[layer.name] = layer.block.update_covs(
                 blocks[layer.name],
-                *data,
+                *data[layer.name],
                 ema_decay=ema_decay,
                 ema_weight=ema_weight,
                 **options,

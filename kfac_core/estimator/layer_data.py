@@ -28,11 +28,10 @@ def layer_data(
     Raises:
         ArgumentError: If the linearization does not know a site.
     """
-    sources = tuple(_by_tower(layer, source, "gradients") for source in gradients)
-    if not layer.block.takes_inputs:
-        return (sources,)
-    inputs = _by_tower(layer, linearization.layer_inputs, "inputs")
-    return inputs, sources
+    inputs: tuple[Any, ...] = ()
+    if layer.block.takes_inputs:
+        inputs = (_by_tower(layer, linearization.layer_inputs, "inputs"),)
+    return *inputs, tuple(_by_tower(layer, source, "gradients") for source in gradients)
 
 
 def parameter_data(

@@ -9,7 +9,7 @@ from kfac_core.errors import ArgumentError
 from kfac_core.fisher_blocks.convolution import ConvKFCBasicFB
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.typing import Array, Key, Scalar, Sources, Towers
-from kfac_core.uses import arrays_of, folded
+from kfac_core.uses import MultiTowers, arrays_of, folded, in_parts
 
 
 @dataclass(frozen=True)
@@ -105,6 +105,19 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
             ema_weight,
             **options,
         )
+
+    def count_cases(self, inputs: MultiTowers) -> int:
+        """Return of how many cases the inputs of all towers are, each counted once."""
+        towers = as_towers(inputs)
+        arrays = (x for tower in towers for x in arrays_of(tower))
+        backend = backend_for(self.label, *arrays)
+        rank, cases = self.geometry.spatial_rank + 2, 0
+        for tower in towers:
+            parts, uses = in_parts(
+                backend, tower, rank, self.num_uses, "inputs", self.label
+            )
+            cases += sum(x.shape[0] for x in parts) // uses
+        return cases
 
     def _folded(
         self, backend: Backend, towers: tuple[Any, ...], argument: str

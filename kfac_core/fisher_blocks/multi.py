@@ -107,6 +107,14 @@ class MultiUseFB(KroneckerProductFB):
         data = (self._input_data(towers, parts), sources)
         return self._fold(backend, state, data, uses, ema_decay, ema_weight)
 
+    def count_cases(self, inputs: MultiTowers) -> int:
+        """Return of how many cases the inputs of all towers are, each counted once."""
+        towers = as_towers(inputs)
+        arrays = (x for tower in towers for x in arrays_of(tower))
+        backend = backend_for(self.label, *arrays)
+        _, rows, uses = self._in_time(backend, towers, "inputs")
+        return sum(rows) // uses
+
     def _in_time(
         self, backend: Backend, towers: tuple[Any, ...], argument: str
     ) -> tuple[tuple[Array, ...], list[int], int]:

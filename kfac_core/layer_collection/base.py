@@ -74,7 +74,8 @@ class Registrations:
             site: The site of its use; a tuple of sites: the uses of one tower; None:
                 the block takes the gradients for the parameters themselves.
             reuse: False: the parameters must be new; True: they must be registered with
-                an equal block, and `site` is one more tower of it; ``"auto"``: either.
+                an equal block, and `site` is one more tower of it, a shard of the batch
+                with cases of its own; ``"auto"``: either.
 
         Returns:
             The new collection.
@@ -105,7 +106,11 @@ class Registrations:
         if reuse is False:
             msg = (
                 f"{label}: the parameters {listed(key)} are registered already, as"
-                f" {layer.name}; to add a tower, give reuse=True"
+                f" {layer.name} with the sites {listed(layer.sites)}. For one more"
+                " shard (tower) of the batch, other cases than there, give reuse=True;"
+                " for one more use by the same cases, register all uses as one tower"
+                " instead, by a tuple of their sites, with a function whose name ends"
+                " in _multi"
             )
             raise RegistrationError(msg)
         _check_same_block(layer, block, tower, label)

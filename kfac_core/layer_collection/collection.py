@@ -30,8 +30,9 @@ class LayerCollection(
     There is no default collection and no ``finalize``, which the original has.
 
     Every parameter belongs to one layer. A layer registered again, with ``reuse``, gets
-    one more tower: a shard of the batch, or any further data whose cases count as
-    independent of the others.
+    one more tower: a shard of the batch, with cases of its own. Several uses of a layer
+    by the same cases are one tower of several sites: see
+    `register_fully_connected_multi`.
 
     The approximation of a layer is the argument ``approx``; else that of its linked
     parameters; else the default of its kind, here the first of each:

@@ -1,0 +1,96 @@
+"""Whether what a linearization holds can be of as many cases as it says.
+
+The represented matrix is that of the loss summed over the batch and divided by
+`batch_size`, and the statistics of a layer are means over its cases. Both are right for
+data of these cases alone:
+
+- a layer has one row for each case, over all its towers together, or as many as a case
+  uses it, where its block knows that (`num_uses`, or several sites in one tower). It
+  may have fewer, for cases that do not reach it, and never more;
+- a loss has a row for each case, or the same number of rows for each, or fewer;
+- something has a row for every case.
+
+What is seen is a layer whose uses are registered as towers, or whose positions are
+flattened into the batch; and a wrong `batch_size`. Shapes alone are read, so that it is
+seen under a trace as well.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.layer_collection import LayerCollection, LayerRegistration
+from kfac_core.layer_collection.sites import listed
+from kfac_core.linearization import Linearization
+from kfac_core.registered_losses import batch_size_of, loss_rows
+from kfac_core.uses import arrays_of
+
+
+def check_cases(
+    collection: LayerCollection,
+    layers: Sequence[LayerRegistration],
+    data: Mapping[str, tuple[Any, ...]],
+    linearization: Linearization,
+) -> None:
+    """Check the rows of losses and layers against the number of cases.
+
+    Args:
+        collection: Where the losses are registered.
+        layers: The layers whose data are about to be used.
+        data: For each what `kfac_core.estimator.layer_data` returns, by its name.
+        linearization: The model at its parameters and a batch.
+
+    Raises:
+        ArgumentError: If the number of cases is no positive integer, or larger than
+            all that there are rows for.
+        ShapeError: If a layer or a loss has more rows than it can have.
+    """
+    size = batch_size_of(linearization)
+    most = loss_rows(collection, linearization)
+    for layer in layers:
+        if not layer.towers:
+            continue  # the gradients for its parameters have no rows
+        first, *_ = data[layer.name]
+        cases = _cases(layer, first if layer.block.takes_inputs else first[0])
+        if cases > size:
+            raise ShapeError(_too_many(layer, cases, size))
+        most = max(most, cases)
+    # Of some layers alone, the others may be those that all cases reach.
+    if most < size and len(layers) == len(collection.layers):
+        msg = (
+            f"FisherEstimator: the linearization's batch_size is {size}, but no layer"
+            f" and no loss has rows for more than {most} cases; give the number of"
+            " cases that its arrays hold"
+        )
+        raise ArgumentError(msg)
+
+
+def _cases(layer: LayerRegistration, towers: tuple[Any, ...]) -> int:
+    """Return of how many cases the data of a layer are, over all its towers."""
+    count = getattr(layer.block, "count_cases", None)
+    return sum(map(_rows, towers)) if count is None else int(count(towers))
+
+
+def _rows(tower: Any) -> int:
+    """Return the rows of one use; what is no array, its block refuses by name."""
+    first, *_ = arrays_of(tower) or (None,)
+    shape = getattr(first, "shape", ())
+    return int(shape[0]) if shape else 0
+
+
+def _too_many(layer: LayerRegistration, cases: int, size: int) -> str:
+    many = len(layer.towers) > 1
+    if many:
+        towers = f"the {len(layer.towers)} towers of the sites {listed(layer.sites)}"
+    else:
+        towers = f"the data of {listed(layer.sites)}"
+    where = "over its towers " if many else ""
+    return (
+        f"{layer.name}: {towers} hold {cases} cases, but the linearization's batch_size"
+        f" is {size}. Towers are shards of the batch: if the same cases use the layer"
+        " several times, register all its uses as one tower, by a tuple of their sites"
+        " (register_fully_connected_multi and the like); if one array holds several"
+        " uses or positions of each case as rows, say how many by num_uses of the"
+        f" same functions; and if there are {cases} cases {where}indeed, batch_size is"
+        " wrong"
+    )
