@@ -2,7 +2,6 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
-from numbers import Integral
 
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix, EstimatorState
@@ -20,6 +19,7 @@ from kfac_core.estimator.sources import (
 )
 from kfac_core.linearization import Linearization
 from kfac_core.registry import backend_of
+from kfac_core.sizes import as_size
 from kfac_core.typing import Array, Key, Scalar
 
 
@@ -69,13 +69,8 @@ class FisherEstimator(BlockDiagonalMatrix):
                 f" expected one of {', '.join(ESTIMATION_MODES)}"
             )
             raise ArgumentError(msg)
-        count: object = self.num_samples
-        if not isinstance(count, Integral) or int(count) < 1:
-            msg = (
-                f"FisherEstimator: num_samples is {count}, expected an"
-                " integer of at least 1"
-            )
-            raise ArgumentError(msg)
+        count = as_size(self.num_samples, "num_samples", "FisherEstimator")
+        object.__setattr__(self, "num_samples", count)
         for layer in self.layers:
             if not layer.towers and self.estimation_mode not in RANDOM_MODES:
                 msg = (

@@ -25,6 +25,8 @@ class EmbeddingKFACFB(EmbeddingRowsFB):
         repeated_ids: How an id that is repeated within a case counts; see
             `kfac_core.fisher_factors.EmbeddingInputKroneckerFactor`.
         diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.
+        output_max_rows: As in `FullyConnectedKFACBasicFB`.
+        output_blocks: As there.
         layout: How the weights lie: ``"in_out"``, ``[vocab_size, output_size]``, as in
             every framework; or ``"out_in"``, the transpose.
 
@@ -45,6 +47,8 @@ class EmbeddingKFACFB(EmbeddingRowsFB):
     dtype: DTypeName | None = None
     repeated_ids: RepeatedIds = "n_hot"
     diagonal_approx_for_output: bool = False
+    output_max_rows: int | None = field(default=None, kw_only=True)
+    output_blocks: int = field(default=1, kw_only=True)
     layout: DenseLayout = field(default="in_out", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -63,6 +67,8 @@ class EmbeddingKFACFB(EmbeddingRowsFB):
             rows_factor(
                 self.output_size,
                 diagonal=self.diagonal_approx_for_output,
+                max_rows=self.output_max_rows,
+                num_blocks=self.output_blocks,
                 data_name="outputs_grads",
                 **self._factor_options("output"),
             ),

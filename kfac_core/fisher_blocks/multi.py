@@ -10,11 +10,13 @@ from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.fisher_blocks.embedding_rows import EmbeddingRowsFB
 from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState
+from kfac_core.fisher_blocks.side import RowsKroneckerFactor, rows_factor
 from kfac_core.fisher_factors import (
     DiagonalMultiKF,
     EmbeddingInputKroneckerFactor,
     FullyConnectedMultiKF,
 )
+from kfac_core.fisher_factors.rows import MultiUseRowsFactor
 from kfac_core.linalg.layouts import DenseLayout
 from kfac_core.statistics.embedding import RepeatedIds
 from kfac_core.typing import Array, DTypeName, Scalar, Uses
@@ -89,8 +91,12 @@ class MultiUseFB(KroneckerProductFB):
         arrays = (x for data in all_data for tower in data for x in arrays_of(tower))
         backend = backend_for(self.label, state.scale, *arrays)
         parts, rows, uses = self._in_time(backend, towers, "inputs")
+        of_sources = []
         for source in sources:
-            _, others, found = self._in_time(backend, source, "outputs_grads")
+            rows_of_source, others, found = self._in_time(
+                backend, source, "outputs_grads"
+            )
+            of_sources.append(rows_of_source)
             if found != uses:
                 msg = (
                     f"{self.label}: the inputs have {uses} uses and outputs_grads"
@@ -104,7 +110,11 @@ class MultiUseFB(KroneckerProductFB):
                     " same cases"
                 )
                 raise ShapeError(msg)
-        data = (self._input_data(towers, parts), sources)
+        knows_uses = isinstance(self.output_factor, MultiUseRowsFactor)
+        data = (
+            self._input_data(towers, parts),
+            sources if knows_uses else tuple(of_sources),
+        )
         return self._fold(backend, state, data, uses, ema_decay, ema_weight)
 
     def count_cases(self, inputs: MultiTowers) -> int:
@@ -150,16 +160,34 @@ class MultiUseFB(KroneckerProductFB):
 
     def _input_data(self, towers: tuple[Any, ...], parts: tuple[Array, ...]) -> Any:
         """Return what the input factor is updated with."""
-        return towers
+        return towers if isinstance(self.input_factor, MultiUseRowsFactor) else parts
 
     def _rows_factor(
-        self, size: int, has_bias: bool, side: str, *, diagonal: bool = False
-    ) -> FullyConnectedMultiKF | DiagonalMultiKF:
+        self,
+        size: int,
+        has_bias: bool,
+        side: str,
+        *,
+        diagonal: bool = False,
+        max_rows: int | None = None,
+        num_blocks: int = 1,
+    ) -> RowsKroneckerFactor:
         """Return the factor of the rows of one side, ``"input"`` or ``"output"``."""
-        make = DiagonalMultiKF if diagonal else FullyConnectedMultiKF
         name = "inputs" if side == "input" else "outputs_grads"
-        options = self._factor_options(side) | {"batch_first": self.batch_first}
-        return make(size, has_bias, self.num_uses, data_name=name, **options)
+        options = self._factor_options(side) | {"data_name": name}
+        if max_rows is not None or num_blocks != 1:
+            # To these the uses of a case are cases of their own.
+            return rows_factor(
+                size,
+                has_bias,
+                diagonal=diagonal,
+                max_rows=max_rows,
+                num_blocks=num_blocks,
+                **options,
+            )
+        options["batch_first"] = self.batch_first
+        make = DiagonalMultiKF if diagonal else FullyConnectedMultiKF
+        return make(size, has_bias, self.num_uses, **options)
 
 
 @dataclass(frozen=True)
@@ -178,7 +206,11 @@ class FullyConnectedMultiIndepFB(MultiUseFB):
         batch_first: As in `MultiUseFB`.
         diagonal_approx_for_input: Whether to keep the diagonal of ``A`` alone.
         diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.
-        layout: As in `FullyConnectedKFACBasicFB`.
+        input_max_rows: As in `FullyConnectedKFACBasicFB`, the rows those of all uses.
+        output_max_rows: Likewise.
+        input_blocks: As there.
+        output_blocks: As there.
+        layout: As there.
 
     Example:
         >>> import numpy as np
@@ -198,6 +230,10 @@ class FullyConnectedMultiIndepFB(MultiUseFB):
     num_uses: int | None = None
     diagonal_approx_for_input: bool = False
     diagonal_approx_for_output: bool = False
+    input_max_rows: int | None = field(default=None, kw_only=True)
+    output_max_rows: int | None = field(default=None, kw_only=True)
+    input_blocks: int = field(default=1, kw_only=True)
+    output_blocks: int = field(default=1, kw_only=True)
     layout: DenseLayout = field(default="in_out", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -212,12 +248,16 @@ class FullyConnectedMultiIndepFB(MultiUseFB):
                 self.has_bias,
                 "input",
                 diagonal=self.diagonal_approx_for_input,
+                max_rows=self.input_max_rows,
+                num_blocks=self.input_blocks,
             ),
             self._rows_factor(
                 self.output_size,
                 False,
                 "output",
                 diagonal=self.diagonal_approx_for_output,
+                max_rows=self.output_max_rows,
+                num_blocks=self.output_blocks,
             ),
         )
 
@@ -239,6 +279,8 @@ class EmbeddingKFACMultiIndepFB(EmbeddingRowsFB, MultiUseFB):
             ``[N, m]``.
         batch_first: As in `MultiUseFB`.
         diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.
+        output_max_rows: As in `FullyConnectedMultiIndepFB`.
+        output_blocks: As there.
         layout: As in `EmbeddingKFACFB`.
 
     Example:
@@ -256,6 +298,8 @@ class EmbeddingKFACMultiIndepFB(EmbeddingRowsFB, MultiUseFB):
     repeated_ids: RepeatedIds = field(default="n_hot", kw_only=True)
     num_uses: int | None = None
     diagonal_approx_for_output: bool = False
+    output_max_rows: int | None = field(default=None, kw_only=True)
+    output_blocks: int = field(default=1, kw_only=True)
     layout: DenseLayout = field(default="in_out", kw_only=True)
 
     def __post_init__(self) -> None:
@@ -276,6 +320,8 @@ class EmbeddingKFACMultiIndepFB(EmbeddingRowsFB, MultiUseFB):
                 False,
                 "output",
                 diagonal=self.diagonal_approx_for_output,
+                max_rows=self.output_max_rows,
+                num_blocks=self.output_blocks,
             ),
         )
 
@@ -283,7 +329,3 @@ class EmbeddingKFACMultiIndepFB(EmbeddingRowsFB, MultiUseFB):
         if isinstance(tower, Uses):
             return tower.arrays[0].ndim if tower.arrays else 1
         return 2 if tower.ndim == 3 else 1
-
-    def _input_data(self, towers: tuple[Any, ...], parts: tuple[Array, ...]) -> Any:
-        # To the factor, the uses of a case are cases of their own.
-        return parts

@@ -8,9 +8,9 @@ from kfac_core.fisher_factors.scale_and_shift import (
     ScaleAndShiftDiagonalFactor,
     ScaleAndShiftFactor,
     ScaleAndShiftFullFactor,
-    Shape,
     fields_for_params,
 )
+from kfac_core.statistics.scale_and_shift import FreeShape, Shape
 from kfac_core.typing import Scalar, Sources, Towers
 
 
@@ -23,7 +23,9 @@ class ScaleAndShiftFB(SingleFactorFB):
     ``scale``, or ``(scale, shift)``, with or without axes of size one.
 
     Attributes:
-        input_shape: Shape of one case's input.
+        input_shape: Shape of one case's input. None stands for an axis of any size,
+            such as the positions of a sequence, along which each parameter must be
+            broadcast.
         broadcast_dims_scale: Axes of the outputs in which the scale is broadcast, that
             is over which its gradient is summed; the batch is axis 0. See `for_params`.
         broadcast_dims_shift: Likewise of the shift.
@@ -32,11 +34,11 @@ class ScaleAndShiftFB(SingleFactorFB):
             None: `input_shape`.
     """
 
-    input_shape: Shape
+    input_shape: FreeShape
     broadcast_dims_scale: tuple[int, ...]
     broadcast_dims_shift: tuple[int, ...] | None = None
     has_shift: bool = True
-    output_shape: Shape | None = None
+    output_shape: FreeShape | None = None
 
     factor_type: ClassVar[type[ScaleAndShiftFactor]]
     """Class of the factor."""
@@ -64,8 +66,8 @@ class ScaleAndShiftFB(SingleFactorFB):
     def for_params(
         cls,
         scale_shape: Shape,
-        input_shape: Shape,
-        output_shape: Shape | None = None,
+        input_shape: FreeShape,
+        output_shape: FreeShape | None = None,
         shift_shape: Shape | None = None,
         **options: Any,
     ) -> Self:
@@ -73,7 +75,7 @@ class ScaleAndShiftFB(SingleFactorFB):
 
         Args:
             scale_shape: Shape of the scale.
-            input_shape: Shape of one case's input.
+            input_shape: Shape of one case's input; None: an axis of any size.
             output_shape: Shape of one case's output; None: `input_shape`.
             shift_shape: Shape of the shift; None if there is none.
             **options: Further fields.
@@ -84,6 +86,7 @@ class ScaleAndShiftFB(SingleFactorFB):
         Raises:
             ShapeError: If a parameter has more axes than the outputs, an axis for
                 cases, or a size that is neither one nor that of the outputs.
+            ArgumentError: If a shape is none.
         """
         return cls(
             **fields_for_params(

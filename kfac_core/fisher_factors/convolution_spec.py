@@ -1,6 +1,7 @@
 """What the specs of convolutions share: hashable fields, geometry, mask, sample."""
 
 import math
+from numbers import Real
 from typing import Any
 
 from kfac_core.errors import ArgumentError
@@ -58,8 +59,10 @@ def check_sampling(spec: Any) -> None:
         ("max_patches_per_dimension", math.inf),
     ):
         value = getattr(spec, name)
-        if not 0 < value <= upper:
-            msg = f"{spec.label}: {name} is {value}, expected a number in (0, {upper}]"
+        if not isinstance(value, Real) or not 0 < float(value) <= upper:
+            msg = (
+                f"{spec.label}: {name} is {value!r}, expected a number in (0, {upper}]"
+            )
             raise ArgumentError(msg)
 
 

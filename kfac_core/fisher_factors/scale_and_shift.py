@@ -12,15 +12,16 @@ from kfac_core.fisher_factors.base import FisherFactor
 from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
 from kfac_core.fisher_factors.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.state import FactorState
+from kfac_core.sizes import as_free_shape, as_shape
 from kfac_core.statistics.covariance import mean_over, second_moment
 from kfac_core.statistics.scale_and_shift import (
+    FreeShape,
+    Shape,
     broadcast_dims,
     case_gradients,
     kept_size,
 )
 from kfac_core.typing import Array, Scalar, Sources, Towers
-
-Shape = tuple[int, ...]
 
 
 @dataclass(frozen=True)
@@ -32,7 +33,9 @@ class ScaleAndShiftFactor(FisherFactor):
     independent. The vector is the scale, then the shift, each flattened row-major.
 
     Attributes:
-        input_shape: Shape of one case's input.
+        input_shape: Shape of one case's input. None stands for an axis of any size,
+            such as the positions of a sequence, along which each parameter must be
+            broadcast.
         broadcast_dims_scale: Axes of the outputs in which the scale is broadcast, that
             is over which its gradient is summed; the batch is axis 0.
         broadcast_dims_shift: Likewise of the shift.
@@ -41,43 +44,40 @@ class ScaleAndShiftFactor(FisherFactor):
             None: `input_shape`.
     """
 
-    input_shape: Shape
+    input_shape: FreeShape
     broadcast_dims_scale: tuple[int, ...]
     broadcast_dims_shift: tuple[int, ...] | None = None
     has_shift: bool = True
-    output_shape: Shape | None = None
+    output_shape: FreeShape | None = None
 
     def __post_init__(self) -> None:
         """Make the fields hashable, and check that they fit together.
 
         Raises:
-            ArgumentError: If an axis is none of the outputs, or those of the shift are
-                missing.
+            ArgumentError: If a shape is none, an axis is none of the outputs, those of
+                the shift are missing, or a parameter is not broadcast along an axis of
+                any size.
             ShapeError: If the inputs cannot be broadcast to the outputs.
         """
         super().__post_init__()
-        outputs = self.input_shape if self.output_shape is None else self.output_shape
-        object.__setattr__(self, "input_shape", tuple(self.input_shape))
-        object.__setattr__(self, "output_shape", tuple(outputs))
-        names = ["broadcast_dims_scale", "broadcast_dims_shift"][: 1 + self.has_shift]
-        for name in names:
-            dims = getattr(self, name)
-            known = range(1, len(self._outputs) + 1)
-            if dims is None or len({*dims} & {*known}) != len(dims):
-                msg = (
-                    f"{self.label}: {name} is {dims}, expected different axes of"
-                    f" {[*known]}, that is of the outputs without the batch"
-                )
-                raise ArgumentError(msg)
-            object.__setattr__(self, name, tuple(sorted(dims)))
-        if len(self.input_shape) != len(self._outputs) or any(
+        inputs = as_free_shape(self.input_shape, "input_shape", self.label)
+        outputs = inputs
+        if self.output_shape is not None:
+            outputs = as_free_shape(self.output_shape, "output_shape", self.label)
+        object.__setattr__(self, "input_shape", inputs)
+        object.__setattr__(self, "output_shape", outputs)
+        for parameter in ["scale", "shift"][: 1 + self.has_shift]:
+            name = f"broadcast_dims_{parameter}"
+            dims = _checked_dims(getattr(self, name), outputs, name, self.label)
+            object.__setattr__(self, name, dims)
+        if len(inputs) != len(outputs) or any(
             size not in {1, wanted}
-            for size, wanted in zip(self.input_shape, self._outputs, strict=True)
+            for size, wanted in zip(inputs, outputs, strict=True)
         ):
             msg = (
-                f"{self.label}: inputs of shape {self.input_shape} cannot be broadcast"
-                f" to outputs of shape {self.output_shape}: expected as many axes, each"
-                " of size one or that of the outputs"
+                f"{self.label}: inputs of shape {inputs} cannot be broadcast to outputs"
+                f" of shape {outputs}: expected as many axes, each of size one or that"
+                " of the outputs"
             )
             raise ShapeError(msg)
 
@@ -85,8 +85,8 @@ class ScaleAndShiftFactor(FisherFactor):
     def for_params(
         cls,
         scale_shape: Shape,
-        input_shape: Shape,
-        output_shape: Shape | None = None,
+        input_shape: FreeShape,
+        output_shape: FreeShape | None = None,
         shift_shape: Shape | None = None,
         **options: Any,
     ) -> Self:
@@ -94,7 +94,7 @@ class ScaleAndShiftFactor(FisherFactor):
 
         Args:
             scale_shape: Shape of the scale.
-            input_shape: Shape of one case's input.
+            input_shape: Shape of one case's input; None: an axis of any size.
             output_shape: Shape of one case's output; None: `input_shape`.
             shift_shape: Shape of the shift; None if there is none.
             **options: Further fields.
@@ -164,8 +164,8 @@ class ScaleAndShiftFactor(FisherFactor):
         gradients = tuple(g for source in sources for g in source)
         backend = self._backend(state, *towers, *gradients)
         dtype, label = state.cov.total.dtype, self.label
-        x_shape: tuple[int | str, ...] = ("batch", *self.input_shape)
-        g_shape: tuple[int | str, ...] = ("batch", *self._outputs)
+        x_shape = ("batch", *_named(self.input_shape))
+        g_shape = ("batch", *_named(self._outputs))
         x_checked = check_towers(backend, towers, dtype, x_shape, "inputs", label)
         moments = []
         for source in sources:
@@ -173,6 +173,8 @@ class ScaleAndShiftFactor(FisherFactor):
                 backend, source, dtype, g_shape, "outputs_grads", label
             )
             check_paired(x_checked, checked, label)
+            for x, g in zip(x_checked, checked, strict=True):
+                self._check_free(x, g)
             rows = [
                 case_gradients(
                     backend, x, g, self.broadcast_dims_scale, self._dims_shift
@@ -187,8 +189,19 @@ class ScaleAndShiftFactor(FisherFactor):
     def _moment(self, backend: Backend, rows: Sequence[Array]) -> Array:
         """Return the statistics of per-case gradients, each ``[batch, dimension]``."""
 
+    def _check_free(self, x: Array, g: Array) -> None:
+        """Check that axes of any size have the same in inputs and gradients."""
+        for axis, size in enumerate(self.input_shape, start=1):
+            if size is None and x.shape[axis] != g.shape[axis]:
+                msg = (
+                    f"{self.label}: along axis {axis}, of any size, inputs of shape"
+                    f" {tuple(x.shape)} have {x.shape[axis]} entries and outputs_grads"
+                    f" {g.shape[axis]}; give both for the same data"
+                )
+                raise ShapeError(msg)
+
     @property
-    def _outputs(self) -> Shape:
+    def _outputs(self) -> FreeShape:
         return self.input_shape if self.output_shape is None else self.output_shape
 
     @property
@@ -243,21 +256,56 @@ class ScaleAndShiftDiagonalFactor(ScaleAndShiftFactor, DiagonalFactor):
 def fields_for_params(
     layer: str,
     scale_shape: Shape,
-    input_shape: Shape,
-    output_shape: Shape | None,
+    input_shape: FreeShape,
+    output_shape: FreeShape | None,
     shift_shape: Shape | None,
 ) -> dict[str, Any]:
     """Return the fields of a spec for parameters of these shapes."""
-    outputs = tuple(input_shape if output_shape is None else output_shape)
+    inputs = as_free_shape(input_shape, "input_shape", layer)
+    outputs = inputs
+    if output_shape is not None:
+        outputs = as_free_shape(output_shape, "output_shape", layer)
     dims_shift = None
     if shift_shape is not None:
-        dims_shift = broadcast_dims(tuple(shift_shape), outputs, "shift", layer)
+        shift = as_shape(shift_shape, "the shape of the shift", layer)
+        dims_shift = broadcast_dims(shift, outputs, "shift", layer)
+    scale = as_shape(scale_shape, "the shape of the scale", layer)
     return {
-        "input_shape": tuple(input_shape),
-        "broadcast_dims_scale": broadcast_dims(
-            tuple(scale_shape), outputs, "scale", layer
-        ),
+        "input_shape": inputs,
+        "broadcast_dims_scale": broadcast_dims(scale, outputs, "scale", layer),
         "broadcast_dims_shift": dims_shift,
         "has_shift": shift_shape is not None,
         "output_shape": outputs,
     }
+
+
+def _checked_dims(
+    dims: Any, outputs: FreeShape, name: str, label: str
+) -> tuple[int, ...]:
+    """Return axes of the outputs, ascending: all those of any size among them."""
+    known = range(1, len(outputs) + 1)
+    # No shape, but a list of positive integers all the same.
+    try:
+        axes = as_shape(dims, name, label)
+    except ArgumentError:
+        axes = (0,)
+    if len({*axes} & {*known}) != len(axes):
+        msg = (
+            f"{label}: {name} is {dims}, expected different axes of {[*known]}, that is"
+            " of the outputs without the batch"
+        )
+        raise ArgumentError(msg)
+    free = [axis for axis in known if outputs[axis - 1] is None and axis not in axes]
+    if free:
+        msg = (
+            f"{label}: the axes {free} of outputs of shape {outputs} may have any size,"
+            f" but are not in {name}, {axes}: a parameter is broadcast along such an"
+            " axis; give its size, or the axis there"
+        )
+        raise ArgumentError(msg)
+    return tuple(sorted(axes))
+
+
+def _named(shape: FreeShape) -> tuple[int | str, ...]:
+    """Return a shape for `check_shape`."""
+    return tuple("any size" if size is None else size for size in shape)

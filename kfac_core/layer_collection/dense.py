@@ -238,8 +238,8 @@ class DenseRegistrations(Registrations):
         params: Names,
         site: str,
         *,
-        input_shape: tuple[int, ...],
-        output_shape: tuple[int, ...] | None = None,
+        input_shape: tuple[int | None, ...],
+        output_shape: tuple[int | None, ...] | None = None,
         approx: str | None = None,
         reuse: Reuse = False,
         name: str = "",
@@ -254,7 +254,8 @@ class DenseRegistrations(Registrations):
                 are aligned with those of the data at their last axes.
             site: Gives inputs ``[batch, *input_shape]`` and gradients ``[batch,
                 *output_shape]``.
-            input_shape: Shape of one case's inputs.
+            input_shape: Shape of one case's inputs; None: an axis of any size, such as
+                the positions of a sequence, along which each parameter is broadcast.
             output_shape: Shape of one case's outputs; by default that of the inputs.
                 The original takes it to be that always.
             approx: ``"full"`` or ``"diagonal"``; see `LayerCollection`.

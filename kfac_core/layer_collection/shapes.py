@@ -1,8 +1,8 @@
 """Shapes of parameters, and the sizes of layers that follow from them."""
 
 import math
-import operator
 from collections.abc import Mapping
+from numbers import Integral
 from typing import Any
 
 from kfac_core.errors import ArgumentError, ShapeError
@@ -34,13 +34,27 @@ def _shape(name: object, value: Any) -> Shape:
         msg = f"the name {name!r} of a parameter is no text; name it by a string"
         raise ArgumentError(msg)
     try:
-        return tuple(map(operator.index, getattr(value, "shape", value)))
+        sizes = tuple(getattr(value, "shape", value))
     except TypeError:
+        sizes = (None,)
+    if not all(map(_is_length, sizes)):
         msg = (
-            f"the parameter {name!r} is a {type(value).__name__}, expected an array or"
-            " a shape; flatten nested parameters into one mapping"
+            f"the parameter {name!r} is {_described(value)}, expected an array or a"
+            " shape; flatten nested parameters into one mapping"
         )
-        raise ArgumentError(msg) from None
+        raise ArgumentError(msg)
+    return tuple(map(int, sizes))
+
+
+def _is_length(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        return False
+    return int(value) >= 0
+
+
+def _described(value: object) -> str:
+    kind = f"a {type(value).__name__}"
+    return f"{kind}, {value!r}" if isinstance(value, tuple | list) else kind
 
 
 def check_weights(

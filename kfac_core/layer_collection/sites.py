@@ -4,6 +4,7 @@ from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
 from kfac_core.errors import ArgumentError
+from kfac_core.sizes import as_size
 
 Names: TypeAlias = str | Sequence[str]
 """One name, or several."""
@@ -70,6 +71,8 @@ def as_uses(site: Names, num_uses: int | None, label: str) -> tuple[Tower, int]:
         ArgumentError: If the number is unknown, or unlike that of the sites.
     """
     tower = as_sites(site, label)
+    if num_uses is not None:
+        num_uses = as_size(num_uses, "num_uses", label, optional=True)
     if not tower:
         msg = f"{label}: site is None, expected a site, or a tuple of those of all uses"
         raise ArgumentError(msg)

@@ -15,6 +15,7 @@ from typing import Any
 from kfac_core.arguments import backend_for, check_shape
 from kfac_core.loss_functions.members import Index, LossMembers
 from kfac_core.loss_functions.positions import arrays_of
+from kfac_core.sizes import as_size
 from kfac_core.typing import Array, Key, LossInputs
 
 
@@ -97,11 +98,15 @@ class LossFunction(LossMembers):
 
         Returns:
             Targets, with a first axis for the samples if their number is given.
+
+        Raises:
+            ArgumentError: If that number is no positive integer.
         """
         at = self._positions(inputs)
         shape = self.noise_shape(inputs)
         if num_samples is not None:
-            shape = (num_samples, *shape)
+            name = type(self).__name__
+            shape = (as_size(num_samples, "num_samples", name, optional=True), *shape)
         device = at.backend.creation_device(arrays_of(inputs)[0])
         noise = at.backend.uniform(key, shape, at.dtype, device)
         return self.sample_from(noise, inputs)

@@ -1,13 +1,15 @@
 """Where a convolution looks: kernel, strides, dilation, padding, data format."""
 
 import math
-import operator
 from collections.abc import Sequence
 from dataclasses import dataclass
+from numbers import Integral
+from typing import Any
 
 from kfac_core.arguments import check_shape
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.sizes import as_shape, as_size
 from kfac_core.typing import Array
 
 Padding = str | int | tuple[int | tuple[int, int], ...]
@@ -173,23 +175,16 @@ class ConvolutionGeometry:
         return ("batch", channels, *spatial)
 
 
-def _positive(
-    values: Sequence[int] | int | None, rank: int, argument: str, layer: str
-) -> tuple[int, ...]:
+def _positive(values: Any, rank: int, argument: str, layer: str) -> tuple[int, ...]:
     """Return one positive integer for each spatial axis."""
-    if not isinstance(values, Sequence):
-        values = (1 if values is None else values,) * rank
+    if values is None:
+        return (1,) * rank
+    if isinstance(values, str) or not isinstance(values, Sequence):
+        return (as_size(values, argument, layer),) * rank
     if len(values) != rank:
         msg = f"{layer}: {argument} is {tuple(values)}, expected {rank} numbers"
         raise ShapeError(msg)
-    try:
-        integers = tuple(map(operator.index, values))
-    except TypeError:
-        integers = ()
-    if not integers or min(integers) < 1:
-        msg = f"{layer}: {argument} is {tuple(values)}, expected positive integers"
-        raise ArgumentError(msg)
-    return integers
+    return as_shape(values, argument, layer)
 
 
 def _padding(
@@ -198,17 +193,26 @@ def _padding(
     """Return ``"SAME"``, ``"VALID"`` or one pair for each spatial axis."""
     if isinstance(padding, str) and padding.upper() in {"SAME", "VALID"}:
         return padding.upper()
-    if isinstance(padding, int):
-        padding = (padding,) * rank
-    if isinstance(padding, tuple | list) and len(padding) == rank:
-        pairs = tuple((p, p) if isinstance(p, int) else tuple(p) for p in padding)
-        if all(len(pair) == 2 and min(pair) >= 0 for pair in pairs):
-            return pairs  # type: ignore[return-value]
+    widths = padding if isinstance(padding, tuple | list) else (padding,) * rank
+    pairs = tuple(
+        tuple(width) if isinstance(width, tuple | list) else (width, width)
+        for width in widths
+    )
+    if len(pairs) == rank and all(
+        len(pair) == 2 and all(map(_is_width, pair)) for pair in pairs
+    ):
+        return tuple((int(before), int(after)) for before, after in pairs)
     msg = (
         f"{layer}: padding is {padding!r}, expected 'SAME', 'VALID', a width, or"
         f" {rank} widths or pairs (before, after), none negative"
     )
     raise ArgumentError(msg)
+
+
+def _is_width(value: object) -> bool:
+    if isinstance(value, bool) or not isinstance(value, Integral):
+        return False
+    return int(value) >= 0
 
 
 def channels_to_last(backend: Backend, x: Array) -> Array:
@@ -231,7 +235,7 @@ def is_channels_last(data_format: str | None, rank: int, layer: str) -> bool:
         ArgumentError: If the name is not one for this number of axes.
     """
     spatial = {1: "W", 2: "HW", 3: "DHW"}.get(rank, "..")
-    if data_format in {None, f"N{spatial}C"}:
+    if data_format in (None, f"N{spatial}C"):
         return True
     if data_format == f"NC{spatial}":
         return False

@@ -10,6 +10,7 @@
 from collections.abc import Sequence
 
 from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.sizes import as_shape
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
 
 PATCH_FUNCTIONS = (
@@ -48,7 +49,7 @@ def geometry_for(
     """
     kernel = tuple(filter_shape[:-2])
     rank = len(kernel)
-    if extract_patches_fn not in {None, *PATCH_FUNCTIONS}:
+    if extract_patches_fn not in (None, *PATCH_FUNCTIONS):
         msg = (
             f"{layer}: extract_patches_fn is {extract_patches_fn!r}, expected None or"
             f" one of {', '.join(PATCH_FUNCTIONS)}"
@@ -98,9 +99,10 @@ def _spatial(
     layer: str,
 ) -> Sequence[int] | int | None:
     """Drop the entries for batch and channels from a list of full rank."""
-    if values is None or isinstance(values, int) or len(values) != rank + 2:
+    if not isinstance(values, Sequence) or len(values) != rank + 2:
         return values
-    first = 2 if data_format is not None and data_format.startswith("NC") else 1
+    first = 2 if str(data_format).startswith("NC") else 1
+    values = as_shape(values, argument, layer)
     spatial = values[first : first + rank]
     if sum(values) - sum(spatial) != 2:
         msg = (

@@ -14,6 +14,9 @@ from kfac_core.typing import Array
 
 Shape = tuple[int, ...]
 
+FreeShape = tuple[int | None, ...]
+"""The shape of one case's data; None: an axis of any size."""
+
 
 def case_gradients(
     backend: Backend,
@@ -47,8 +50,10 @@ def case_gradients(
     return backend.xp.concat([of_scale, _summed(backend, g, dims_shift)], axis=1)
 
 
-def kept_size(shape: Shape, dims: tuple[int, ...]) -> int:
+def kept_size(shape: FreeShape, dims: tuple[int, ...]) -> int:
     """Return the number of entries of one case without the axes `dims`.
+
+    An axis of any size must be one of these.
 
     Example:
         >>> kept_size((5, 4, 3), (1, 2))
@@ -56,12 +61,12 @@ def kept_size(shape: Shape, dims: tuple[int, ...]) -> int:
     """
     size = 1
     for axis, length in enumerate(shape, start=1):
-        size *= 1 if axis in dims else length
+        size *= 1 if axis in dims or length is None else length
     return size
 
 
 def broadcast_dims(
-    shape: Shape, output_shape: Shape, parameter: str, layer: str
+    shape: Shape, output_shape: FreeShape, parameter: str, layer: str
 ) -> tuple[int, ...]:
     """Return the axes in which a parameter is broadcast, from the right.
 
@@ -71,7 +76,8 @@ def broadcast_dims(
     Args:
         shape: Shape of the parameter, with or without an axis of size one for the
             batch, and without those of its leading axes that it does not need.
-        output_shape: Shape of one case's output.
+        output_shape: Shape of one case's output; along an axis of any size, None, a
+            parameter must be broadcast.
         parameter: Name of the parameter, for the message.
         layer: Name of the layer, for the message.
 
@@ -106,6 +112,13 @@ def broadcast_dims(
     for axis, (size, wanted) in enumerate(
         zip(aligned[1:], output_shape, strict=True), start=1
     ):
+        if wanted is None and size != 1:
+            msg = (
+                f"{layer}: axis {axis} of the outputs [batch,"
+                f" {_listed(output_shape)}] may have any size, but the {parameter} of"
+                f" shape {shape} has {size} entries along it; give the size"
+            )
+            raise ShapeError(msg)
         if size not in {1, wanted}:
             msg = (
                 f"{layer}: the {parameter} of shape {shape} has {size} entries along"

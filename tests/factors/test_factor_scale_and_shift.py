@@ -98,3 +98,103 @@ def test_axes_that_do_not_fit_are_refused():
         with pytest.raises(kc.ShapeError, match="cannot be broadcast"):
             make(inputs, (1,), (1,), output_shape=(4, 3))
     assert hash(make([4, 3], [2, 1], [])) == hash(make((4, 3), (1, 2), ()))
+
+
+FREE = {
+    "positions": ((3,), (3,), (None, 3), None),
+    "images": ((2, 1, 1), (2, 1, 1), (2, None, None), None),
+    "broadcast-inputs": ((3,), (3,), (1, 3), (None, 3)),
+    "no-shift": ((3,), None, (None, 3), None),
+}
+
+
+@pytest.mark.parametrize("kind", ["full", "diagonal"])
+@pytest.mark.parametrize("name", FREE)
+def test_axes_of_any_size(library, kind, name, rng):
+    """Batches of other lengths fold as those of a factor of each length do."""
+    make = {
+        "full": kc.ScaleAndShiftFullFactor,
+        "diagonal": kc.ScaleAndShiftDiagonalFactor,
+    }[kind].for_params
+    scale, shift, inputs, outputs = FREE[name]
+    free = make(scale, inputs, outputs, shift)
+    like = library.asarray(np.zeros(1))
+    state, total = free.init(like), 0.0
+    for length in (2, 5):
+        sizes = [
+            tuple(length if size is None else size for size in shape)
+            for shape in (inputs, outputs or inputs)
+        ]
+        x, g = (library.asarray(rng.normal(size=(4, *size))) for size in sizes)
+        state = free.update_cov(state, x, g, ema_decay=1.0)
+        fixed = make(scale, sizes[0], sizes[1], shift)
+        one = fixed.update_cov(fixed.init(like), x, g, ema_decay=1.0)
+        total = total + library.to_numpy(fixed.get_cov_var(one)) / 2
+    np.testing.assert_allclose(
+        library.to_numpy(free.get_cov_var(state)), total, rtol=1e-13, atol=1e-14
+    )
+    assert hash(free) == hash(make(scale, inputs, outputs, shift))
+
+
+def test_towers_may_have_other_lengths(rng):
+    factor = kc.ScaleAndShiftFullFactor.for_params((3,), (None, 3))
+    shapes = ((2, 4, 3), (1, 6, 3))
+    x, g = (tuple(rng.normal(size=shape) for shape in shapes) for _ in range(2))
+    state = factor.update_cov(factor.init(x[0]), x, g, ema_decay=0.0)
+    rows = np.concatenate([np.sum(a * b, axis=1) for a, b in zip(x, g, strict=True)])
+    np.testing.assert_allclose(factor.get_cov(state), rows.T @ rows / 3, rtol=1e-13)
+
+
+def test_a_parameter_is_broadcast_along_an_axis_of_any_size():
+    make = kc.ScaleAndShiftFullFactor
+    with pytest.raises(kc.ShapeError, match=r"^norm7: axis 1 .*any size.*scale"):
+        make.for_params((4, 3), (None, 3), name="norm7")
+    with pytest.raises(kc.ShapeError, match=r"^norm7: axis 2 .*any size.*shift"):
+        make.for_params((1, 1), (4, None), shift_shape=(3,), name="norm7")
+    with pytest.raises(kc.ArgumentError, match=r"^norm7: the axes \[1\].*_scale"):
+        make((None, 3), (), (1,), name="norm7")
+    with pytest.raises(kc.ArgumentError, match=r"^norm7: the axes \[1\].*_shift"):
+        make((None, 3), (1,), (), name="norm7")
+    for inputs, outputs in (((None, 3), (4, 3)), ((4, 3), (None, 3))):
+        with pytest.raises(kc.ShapeError, match=r"norm7.*cannot be broadcast"):
+            make(inputs, (1,), (1,), output_shape=outputs, name="norm7")
+
+
+def test_inputs_and_gradients_agree_along_an_axis_of_any_size(rng):
+    factor = kc.ScaleAndShiftFullFactor.for_params((3,), (None, 3), name="norm7")
+    x, g = rng.normal(size=(2, 1, 3)), rng.normal(size=(2, 5, 3))
+    with pytest.raises(kc.ShapeError, match=r"norm7: along axis 1.* 1 entries.* 5;"):
+        factor.update_cov(factor.init(x), x, g, ema_decay=0.0)
+    with pytest.raises(kc.ShapeError, match=r"norm7: .*\[batch, any size, 3\]"):
+        factor.update_cov(factor.init(x), x[:, 0], g[:, 0], ema_decay=0.0)
+
+
+@pytest.mark.parametrize(
+    "shape", [(2.5, 3), (-1, 3), ("4", 3), (True, 3), 3, None, "4"]
+)
+def test_what_is_no_shape_is_refused(shape):
+    for make in (kc.ScaleAndShiftFullFactor, kc.ScaleAndShiftDiagonalFB):
+        with pytest.raises(kc.ArgumentError, match=r"^norm7: input_shape is"):
+            make(shape, (1,), (1,), name="norm7")
+        if shape is None:
+            continue
+        with pytest.raises(kc.ArgumentError, match=r"^norm7: output_shape is"):
+            make((4, 3), (1,), (1,), output_shape=shape, name="norm7")
+    collection = kc.LayerCollection.of({"scale": (3,)})
+    with pytest.raises(kc.ArgumentError, match=r"^scale: input_shape is"):
+        collection.register_scale_and_shift("scale", "x", input_shape=shape)
+
+
+@pytest.mark.parametrize("dims", ["1", 1, (True,), (1.0,), None, ([1],)])
+def test_what_is_no_list_of_axes_is_refused(dims):
+    with pytest.raises(kc.ArgumentError, match=r"^norm7: broadcast_dims_scale is"):
+        kc.ScaleAndShiftFullFactor((4, 3), dims, (1,), name="norm7")
+
+
+def test_a_registration_takes_axes_of_any_size():
+    collection = kc.LayerCollection.of({"scale": (3,), "shift": (3,)})
+    layers = collection.register_scale_and_shift(
+        ("scale", "shift"), "x", input_shape=(None, 3)
+    ).layers
+    assert layers[0].block.broadcast_dims_scale == (1,)
+    assert layers[0].block.factor.dimension == 6
