@@ -63,6 +63,7 @@ from kfac_core.fisher_blocks import (
     SeriesFBApproximation,
     SingleFactorFB,
     SingleFactorState,
+    TiedWeightsKFACFB,
     TransposedConvKFCBasicFB,
 )
 from kfac_core.fisher_factors import (
@@ -211,6 +212,7 @@ __all__ = [
     "SingleFactorFB",
     "SingleFactorState",
     "StepStatistics",
+    "TiedWeightsKFACFB",
     "TransposedConvKFCBasicFB",
     "UnsupportedError",
     "Uses",

@@ -41,6 +41,7 @@ from kfac_core.fisher_blocks.series import (
     SeriesFBApproximation,
 )
 from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
+from kfac_core.fisher_blocks.tied import TiedWeightsKFACFB
 from kfac_core.fisher_blocks.transposed_convolution import (
     TransposedConvKFCBasicFB,
 )
@@ -76,5 +77,6 @@ __all__ = [
     "SeriesFBApproximation",
     "SingleFactorFB",
     "SingleFactorState",
+    "TiedWeightsKFACFB",
     "TransposedConvKFCBasicFB",
 ]

@@ -26,6 +26,7 @@ from kfac_core.fisher_blocks import (
     ScaleAndShiftDiagonalFB,
     ScaleAndShiftFullFB,
     SeriesFBApproximation,
+    TiedWeightsKFACFB,
     TransposedConvKFCBasicFB,
 )
 
@@ -140,6 +141,11 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
         "kron_output_locations": Approximation(
             TransposedConvKFCBasicFB, {"locations": "output"}
         ),
+    },
+    "tied_weights": {
+        "kron": Approximation(TiedWeightsKFACFB, {"pooling": "marginal"}),
+        "kron_nearest": Approximation(TiedWeightsKFACFB, {"pooling": "nearest"}),
+        "kron_mean": Approximation(TiedWeightsKFACFB, {"pooling": "mean"}),
     },
     "scale_and_shift": {
         "full": Approximation(ScaleAndShiftFullFB),

@@ -10,6 +10,7 @@ from kfac_core.layer_collection.dense import DenseRegistrations
 from kfac_core.layer_collection.grouped_convolution import GroupedRegistrations
 from kfac_core.layer_collection.losses import LossRegistrations
 from kfac_core.layer_collection.shapes import shapes_of
+from kfac_core.layer_collection.tied import TiedRegistrations
 from kfac_core.layer_collection.transposed_convolution import TransposedRegistrations
 
 
@@ -17,6 +18,7 @@ class LayerCollection(
     DenseRegistrations,
     GroupedRegistrations,
     TransposedRegistrations,
+    TiedRegistrations,
     BiasRegistrations,
     LossRegistrations,
     DefaultApproximations,
@@ -49,6 +51,7 @@ class LayerCollection(
     - ``depthwise_conv2d``: diagonal, kron
     - ``grouped_convolution``: kron
     - ``transposed_convolution``: kron, kron_output_locations
+    - ``tied_weights``: kron, kron_nearest, kron_mean
     - ``scale_and_shift``: full, diagonal
     - ``bias``: full, diagonal
 

@@ -65,6 +65,10 @@ class DefaultApproximations(Registrations):
         """Set the default for transposed convolutions."""
         return self._set_default("transposed_convolution", value)
 
+    def set_default_tied_weights_approximation(self, value: str) -> Self:
+        """Set the default for matrices that unlike layers share."""
+        return self._set_default("tied_weights", value)
+
     def set_default_scale_and_shift_approximation(self, value: str) -> Self:
         """Set the default for scale-and-shift layers."""
         return self._set_default("scale_and_shift", value)

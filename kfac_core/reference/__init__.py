@@ -52,6 +52,7 @@ from kfac_core.reference.parameterless import (
     ReLU,
     Tanh,
 )
+from kfac_core.reference.tied import TiedLanguageModel
 from kfac_core.reference.transposed_convolution import ConvTranspose
 
 __all__ = [
@@ -78,6 +79,7 @@ __all__ = [
     "SequentialModel",
     "Tanh",
     "Tensors",
+    "TiedLanguageModel",
     "block_for",
     "diagonal_block_for",
     "empirical_fisher",

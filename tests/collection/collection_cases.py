@@ -13,6 +13,7 @@ PARAMS = {
     "b": np.zeros(3),
     "scalar": np.zeros(()),
     "table": np.zeros((7, 5)),
+    "offset": np.zeros(7),
     "conv1": np.zeros((3, 2, 4)),
     "conv2": np.zeros((3, 3, 2, 4)),
     "conv2_bias": np.zeros(4),
@@ -91,6 +92,11 @@ def transposed(**options):
         has_bias=True,
         **options,
     )
+
+
+def tied(**options):
+    uses = ("embedding", "transposed")
+    return kc.TiedWeightsKFACFB(7, 5, uses, has_bias=True, **options)
 
 
 IN, OUT = {"diagonal_approx_for_input": True}, {"diagonal_approx_for_output": True}
@@ -259,6 +265,20 @@ KINDS = {
             "kron": transposed(),
             "kron_output_locations": transposed(locations="output"),
         },
+    ),
+    "tied_weights": Kind(
+        register(
+            "tied_weights",
+            ("table", "offset"),
+            uses=[("embedding", "t1"), ("transposed", "t2")],
+        ),
+        ("table", "offset"),
+        {
+            "kron": tied(),
+            "kron_nearest": tied(pooling="nearest"),
+            "kron_mean": tied(pooling="mean"),
+        },
+        TWO,
     ),
     "bias": Kind(
         register("bias", "shift", site=("t1", "t2")),

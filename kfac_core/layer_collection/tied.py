@@ -1,0 +1,91 @@
+"""Registration of a parameter that unlike layers share."""
+
+from collections.abc import Sequence
+from typing import Any, Self
+
+from kfac_core.errors import ArgumentError
+from kfac_core.layer_collection.base import Registrations
+from kfac_core.layer_collection.shapes import check_bias
+from kfac_core.layer_collection.sites import Names, Reuse, as_sites, listed
+from kfac_core.linalg.layouts import dense_axes
+
+
+class TiedRegistrations(Registrations):
+    """Registers parameters that unlike layers share."""
+
+    def register_tied_weights(
+        self,
+        params: Names,
+        uses: Sequence[tuple[str, str]],
+        *,
+        approx: str | None = None,
+        reuse: Reuse = False,
+        name: str = "",
+        **options: Any,
+    ) -> Self:
+        """Register a matrix that unlike layers share, as embedding and decoder do.
+
+        The original has no such function.
+
+        Args:
+            params: Name of the matrix ``[rows, columns]``, or names of it and the bias
+                ``[rows]`` of its uses ``x V' + b``.
+            uses: For each use its kind and its site: ``("embedding", site)`` for
+                ``V[ids]``, ``("fully_connected", site)`` for ``x V``, ``("transposed",
+                site)`` for ``x V'``. Sites give inputs and gradients as
+                `kfac_core.TiedWeightsKFACFB` takes those of a use.
+            approx: ``"kron"``, ``"kron_nearest"`` or ``"kron_mean"``: how one Kronecker
+                product is made of those of the uses; see `LayerCollection`.
+            reuse: As in `register_block`.
+            name: Name of the layer, for messages.
+            **options: Further fields of its block.
+
+        Returns:
+            The new collection.
+
+        Raises:
+            ShapeError: If a parameter has another shape.
+            ArgumentError: If a name, a use or an option is unknown.
+            RegistrationError: As `register_block`.
+
+        Example:
+            >>> from kfac_core import LayerCollection
+            >>> collection = LayerCollection.of({"table": (50, 8), "offset": (50,)})
+            >>> collection = collection.register_tied_weights(
+            ...     ("table", "offset"), [("embedding", "in"), ("transposed", "out")]
+            ... )
+            >>> collection.layers[0].towers
+            (('in', 'out'),)
+        """
+        key, label = self._named(params, name)
+        if len(key) > 2:
+            msg = (
+                f"{label}: the parameters are {listed(key)}, expected a matrix, or a"
+                " matrix and a bias"
+            )
+            raise ArgumentError(msg)
+        axes = ("rows", "columns")
+        places = dense_axes("in_out", label)
+        (rows, columns), _ = self._weights(key[:1], axes, label, "in_out", places)
+        if len(key) == 2:
+            check_bias(key[1], self.shapes[key[1]], rows, label)
+        given: Any = uses
+        pairs = list(given) if isinstance(given, tuple | list) else []
+        if not pairs or not all(
+            isinstance(pair, tuple | list) and len(pair) == 2 for pair in pairs
+        ):
+            msg = (
+                f"{label}: uses is {uses!r}, expected pairs of a kind and a site, such"
+                " as [('embedding', 'in'), ('transposed', 'out')]"
+            )
+            raise ArgumentError(msg)
+        tower = as_sites(tuple(site for _, site in pairs), label)
+        made = {
+            "input_size": rows,
+            "output_size": columns,
+            "uses": tuple(kind for kind, _ in pairs),
+            "has_bias": len(key) == 2,
+        }
+        return self._register(
+            "tied_weights", key, tower, made, approx, reuse, name, options
+        )
