@@ -7,6 +7,13 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from kfac_backends.runs import (
+    MANY_COLUMNS,
+    gram_in_stack,
+    gram_in_turn,
+    run_length,
+    sum_of_stack,
+)
 from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -79,6 +86,23 @@ class ArrayAPIBackend:
         return view
 
     def gram(self, a: Array) -> Array:
+        """Return ``a.T @ a``, of many rows as a sum over runs; see `runs`.
+
+        A subclass that has a better way for a run replaces `gram_of_run`.
+        """
+        rows, n = a.shape[-2:]
+        if rows <= run_length(n):
+            return self.gram_of_run(a)
+        if self._adds_in_turn(a):
+            return gram_in_turn(self.gram_of_run, a)
+        total = gram_in_stack(self.matmul, self.sum_of_stack, self.xp.reshape, a)
+        return self._symmetric(total)
+
+    def sum_of_stack(self, stack: Array) -> Array:
+        """Return the sum of matrices ``[..., count, n, n]``, in pairs."""
+        return sum_of_stack(stack)
+
+    def gram_of_run(self, a: Array) -> Array:
         """Return ``a.T @ a``; of a large one, all but what mirrors the rest."""
         if not self._is_large(a):
             return self._symmetric(self.matmul(a.mT, a))
@@ -226,6 +250,10 @@ class ArrayAPIBackend:
     def _is_large(self, a: Array) -> bool:
         """Say whether the Gram matrix of `a` is computed in panels."""
         return a.shape[-1] >= LARGE
+
+    def _adds_in_turn(self, a: Array) -> bool:
+        """Say whether runs of rows are multiplied in turn, and not as a stack."""
+        return a.shape[-1] > MANY_COLUMNS
 
     def _symmetric(self, a: Array) -> Array:
         # a + b == b + a in floating point, so this is symmetric bit for bit.

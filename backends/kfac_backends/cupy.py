@@ -30,10 +30,10 @@ class CuPyBackend(ArrayAPIBackend):
             msg = f"expected a numeric cupy.ndarray, got {kind}"
             raise TypeError(msg)
 
-    def gram(self, a: Any) -> Array:
+    def gram_of_run(self, a: Any) -> Array:
         """Return ``a.T @ a``; of a large one by SYRK, which computes one triangle."""
         if not self._is_large(a):
-            return super().gram(a)
+            return super().gram_of_run(a)
         # Loads cuBLAS, which a machine without a GPU lacks.
         from cupy import cublas
 

@@ -15,13 +15,14 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from kfac_backends.array_api import ArrayAPIBackend
-from kfac_backends.jax_chunks import product_in_runs, sum_in_loop
+from kfac_backends.jax_chunks import gram_in_loop, sum_in_loop
 from kfac_backends.jax_inverse import (
     cholesky_in_panels,
     inverse_from_cholesky,
     matmul,
 )
 from kfac_backends.jax_tiles import syrk_in_tiles
+from kfac_backends.runs import run_length
 from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -32,10 +33,7 @@ MUCH = 2**30
 NARROWEST, NARROW = 32, 128
 """Columns of rows that are transposed before their product, at twice its speed.
 
-Of fewer the product of transposed rows has lost digits, wider ones gain nothing.
-"""
-FEWEST = 8
-"""Columns below which products are of runs of rows: XLA loses digits of two or three.
+Wider ones gain nothing.
 """
 WIDE, FEW = 2048, 8
 """Columns, and columns for each row, from which a Gram matrix is added in tiles."""
@@ -52,6 +50,8 @@ class JAXBackend(ArrayAPIBackend):
     def __init__(self, xp: Namespace, name: str, precision: Precision) -> None:
         super().__init__(xp, name)
         self.precision = precision
+        # Of arrays that have values too: a run is an operation of its own there.
+        self._compiled_gram: Callable[[Any], Array] = jax.jit(self.gram)
 
     def in_precision(self, precision: Precision) -> Self:
         """Return the backend whose products ask for `precision`."""
@@ -108,14 +108,20 @@ class JAXBackend(ArrayAPIBackend):
         return whole
 
     def gram(self, a: Any) -> Array:
-        """Return ``a.T @ a`` without TF32 or bfloat16 inside."""
-        if self._is_traced_for_cpu(a) and a.shape[-1] < FEWEST:
-            return self._symmetric(product_in_runs(self.matmul, a))
+        """Return ``a.T @ a`` without TF32 or bfloat16 inside, on the CPU compiled."""
+        if a.shape[-2] > run_length(a.shape[-1]) and jax.default_backend() == "cpu":
+            if self.is_traced(a):
+                return gram_in_loop(self.gram_of_run, a)
+            return self._compiled_gram(a)
+        return super().gram(a)
+
+    def gram_of_run(self, a: Any) -> Array:
+        """Return ``a.T @ a``, multiplied from the layout that is the fastest."""
         if self._is_traced_for_cpu(a) and (
             a.dtype == "float64" or a.shape[-1] <= NARROW
         ):
             return self._symmetric(self.matmul(self.transposed(a), a))
-        return super().gram(a)
+        return super().gram_of_run(a)
 
     def syrk(self, alpha: Any, a: Any, beta: Any, c: Any) -> Array:
         """Return the sum of the Gram matrix and `c`, in tiles where rows are few."""

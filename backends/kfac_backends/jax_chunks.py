@@ -1,4 +1,4 @@
-"""JAX: sums over chunks of rows, as a loop or as one product of a stack."""
+"""JAX: sums over chunks of rows, as a loop that is compiled once."""
 
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -6,10 +6,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
+from kfac_backends.runs import run_length
 from kfac_core.typing import Array
-
-RUN = 512
-"""Rows whose product loses no digits, however few its columns."""
 
 
 def sum_in_loop(
@@ -50,21 +48,39 @@ def sum_in_loop(
     return [*map(jnp.add, total, function(x[count * size :]))]
 
 
-def product_in_runs(matmul: Callable[[Any, Any], Array], a: Any) -> Array:
-    """Return ``a.T @ a``, first of runs of rows, then the sum over runs.
+def gram_in_loop(gram: Callable[[Any], Array], a: Any) -> Array:
+    """Return ``a.T @ a`` as the sum over runs of rows, with compensation.
 
     Args:
-        matmul: Multiplies stacks of matrices.
-        a: ``[..., rows, n]``.
+        gram: Returns the Gram matrix of one run.
+        a: ``[rows, n]``, more rows than a run.
 
     Returns:
-        ``[..., n, n]``.
+        ``[n, n]``, symmetric bit for bit as `gram` is.
     """
-    *stack, rows, n = a.shape
-    count = rows // RUN
-    if count < 2:
-        return matmul(a.mT, a)
-    runs = jnp.reshape(a[..., : count * RUN, :], (*stack, count, RUN, n))
-    rest = a[..., count * RUN :, :]
-    total: Array = jnp.sum(matmul(runs.mT, runs), axis=-3) + matmul(rest.mT, rest)
-    return total
+    rows, n = a.shape
+    run = run_length(n)
+    count = rows // run
+
+    def step(totals: tuple[Any, Any], k: Any) -> tuple[tuple[Any, Any], None]:
+        part = gram(jax.lax.dynamic_slice_in_dim(a, k * run, run, 0))
+        return _compensated(totals, part), None
+
+    zeros = jax.lax.full_like(a, 0, shape=(n, n))
+    totals, _ = jax.lax.scan(step, (zeros, zeros), jnp.arange(count))
+    if count * run < rows:
+        totals = _compensated(totals, gram(a[count * run :]))
+    return totals[0] + totals[1]
+
+
+def _compensated(totals: tuple[Any, Any], part: Any) -> tuple[Any, Any]:
+    """Return a sum with one more term, and the sum of what was rounded away.
+
+    Knuth's sum of two numbers and its error, which is exact whichever is the larger
+    (Higham, 4.3): XLA changes the order of additions nowhere.
+    """
+    total, lost = totals
+    new = total + part
+    of_part = new - total
+    error = (total - (new - of_part)) + (part - of_part)
+    return new, lost + error

@@ -10,6 +10,7 @@ import numpy as np
 
 from kfac_backends.array_api import ArrayAPIBackend
 from kfac_backends.numpy_triangles import gram_in_bands, mirrored
+from kfac_backends.runs import RUN_OF_FEW
 from kfac_core.typing import Array, Device, DType, Key
 
 SMALL = 128
@@ -75,6 +76,13 @@ class NumPyBackend(ArrayAPIBackend):
 
     def gram(self, a: Any) -> Array:
         """Return ``a.T @ a`` by SYRK, of a large one in bands."""
+        # In bands, the runs of rows are within each.
+        if self._is_large(a) or a.shape[0] <= RUN_OF_FEW:
+            return self.gram_of_run(a)
+        return super().gram(a)
+
+    def gram_of_run(self, a: Any) -> Array:
+        """Return ``a.T @ a`` by SYRK."""
         # Of other strides NumPy would make two copies, and not see them to be one.
         rows = a if a.flags.forc else np.ascontiguousarray(a)
         if self._is_large(rows):

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from kfac_backends.runs import run_length
 from kfac_core.typing import Array
 
 _TILE = 64
@@ -33,17 +34,36 @@ def gram_in_bands(
     # the products, which narrow are slow on several threads.
     width = 128 if len(rows) < n else 256
     total = np.empty((n, n), dtype=rows.dtype)
+    run = run_length(n)
     for i in range(0, n, width):
         j = min(i + width, n)
-        left = rows[:, i:j].T
-        np.matmul(left, rows[:, i:j], out=total[i:j, i:j])
-        if i:
-            np.matmul(left, rows[:, :i], out=total[i:j, :i])
+        _band_of_run(rows[:run], i, j, total)
+        for start in range(run, len(rows), run):
+            part = np.empty((j - i, j), dtype=rows.dtype)
+            _band_of_run(rows[start : start + run], i, j, part, i)
+            total[i:j, :j] += part
         if alpha is not None:
             band = total[i:j, :j]
             band *= alpha
             band += c[i:j, :j] * beta
     return mirrored(total)
+
+
+def _band_of_run(run: Any, i: int, j: int, out: Any, first: int = 0) -> None:
+    """Write columns ``i`` to ``j`` by themselves and by those before, to the left.
+
+    Args:
+        run: ``[rows, n]``.
+        i: First column of the band.
+        j: Column after its last.
+        out: ``[.., at least j]``, of which the band's rows are written.
+        first: The column that the first row of `out` stands for.
+    """
+    left = run[:, i:j].T
+    band = out[i - first : j - first]
+    np.matmul(left, run[:, i:j], out=band[:, i:j])
+    if i:
+        np.matmul(left, run[:, :i], out=band[:, :i])
 
 
 def mirrored(owned: Any) -> Array:

@@ -120,6 +120,13 @@ class TorchBackend(ArrayAPIBackend):
             return _by_numpy(on_host.gram, a)
         return super().gram(a)
 
+    def sum_of_stack(self, stack: Any) -> Array:
+        """Return the sum of matrices; of a number of them that is a symbol, in turn."""
+        if torch.compiler.is_compiling():
+            in_turn: Array = stack.sum(-3)
+            return in_turn
+        return super().sum_of_stack(stack)
+
     def syrk(self, alpha: Any, a: Any, beta: Any, c: Any) -> Array:
         """Return the sum of the Gram matrix and `c`."""
         if _is_for_numpy(a) and self._is_large(a) and _are_plain(alpha, beta, c):
