@@ -265,9 +265,11 @@ def as_scalar(
     # A number that the dtype cannot hold would become infinite.
     largest = min(upper, float(xp.finfo(like.dtype).max))
     if _is_number(value):
-        _check_range(value, largest, argument, layer)
+        number = _as_python(value)
+        _check_range(number, largest, argument, layer)
         device = backend.creation_device(like)
-        number = value.item() if isinstance(value, np.generic) else value
+        # Libraries take integers of 64 bits alone; floats are what is asked for.
+        number = float(number) if isinstance(number, int) else number
         # Not `full`: to torch.compile its argument is a constant, one for each value.
         return xp.ones((), dtype=like.dtype, device=device) * number
     array: Any = value
@@ -334,7 +336,17 @@ def _is_number(value: Any) -> bool:
     return isinstance(value, float | int | np.floating | np.integer)
 
 
+def _as_python(value: Any) -> float | int:
+    """Return a number of Python's: NumPy's compare in their own precision."""
+    if isinstance(value, np.floating):
+        return float(value)
+    return int(value) if isinstance(value, np.integer) else value
+
+
 def _check_range(value: Any, upper: float, argument: str, layer: str) -> None:
     if not 0 <= value <= upper:
-        msg = f"{layer}: {argument} is {value}, expected a number in [0, {upper:g}]"
+        # Python writes no integer of more than some thousand digits.
+        huge = isinstance(value, int) and value.bit_length() > 1024
+        got = "an integer beyond 2**1024" if huge else value
+        msg = f"{layer}: {argument} is {got}, expected a number in [0, {upper:g}]"
         raise ArgumentError(msg)

@@ -70,7 +70,8 @@ def gram_in_loop(gram: Callable[[Any], Array], a: Any) -> Array:
     totals, _ = jax.lax.scan(step, (zeros, zeros), jnp.arange(count))
     if count * run < rows:
         totals = _compensated(totals, gram(a[count * run :]))
-    return totals[0] + totals[1]
+    total: Array = totals[0] + totals[1]
+    return total
 
 
 def _compensated(totals: tuple[Any, Any], part: Any) -> tuple[Any, Any]:

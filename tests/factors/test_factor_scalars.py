@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from factor_case import tree
+from factor_case import leaves, tree
 from factor_cases import FACTORS, ROWS
 from refusals import NAME, Refusal
 
@@ -48,6 +48,47 @@ def test_numbers_beyond_the_range_of_a_float32_state(library, rng):
     refused(state, lambda: ROWS.fold(library, spec, state, data, ema_weight=1e39))
     refused = Refusal(library, kc.ArgumentError, ValueError, "damping")
     refused(state, lambda: spec.update_inverses(state, 1e39))
+
+
+NUMBERS = [
+    *(kind(2) for kind in (np.uint8, np.int8, np.int64, np.uint64)),
+    *(kind(2) for kind in (np.float16, np.float32, np.float64, np.longdouble)),
+]
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+def test_scalars_of_every_type_of_numpy_are_numbers(library, rng, dtype):
+    spec, data = ROWS.make(name=NAME, matpowers=(-1,)), ROWS.draw(rng, 6)
+    state = ROWS.updated(library, spec, (data[0].astype(dtype),), dtype)
+    expected = leaves(spec.update_inverses(state, 2))
+    for value in NUMBERS:
+        found = leaves(spec.update_inverses(state, value))
+        for x, y in zip(found, expected, strict=True):
+            x, y = library.to_numpy(x), library.to_numpy(y)
+            assert x.dtype == y.dtype
+            assert np.array_equal(x, y)
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize(
+    "value",
+    [10**400, -(10**400), 10**6000, np.longdouble(10) ** 4000],
+    ids=["400", "minus 400", "6000", "longdouble"],
+)
+def test_numbers_beyond_every_range(library, rng, dtype, value):
+    spec, data = ROWS.make(name=NAME, matpowers=(-1,)), ROWS.draw(rng, 6)
+    state = ROWS.updated(library, spec, (data[0].astype(dtype),), dtype)
+    words = ("damping", "expected a number in")
+    refused = Refusal(library, kc.ArgumentError, ValueError, *words)
+    refused(state, lambda: spec.update_inverses(state, value))
+
+
+def test_integers_of_more_than_64_bits(library, rng):
+    spec, data = ROWS.make(name=NAME, matpowers=(-1,)), ROWS.draw(rng, 6)
+    state = spec.update_inverses(ROWS.updated(library, spec, data), 10**30)
+    np.testing.assert_allclose(
+        library.to_numpy(state.derived.dampings[0]), 1e30, rtol=1e-15
+    )
 
 
 @pytest.mark.parametrize("value", ["0.1", None, [0.1]])
