@@ -11,8 +11,7 @@ three, too: ``"OIHW"`` is then ``"OIW"`` and ``"OIDHW"``.
 """
 
 import math
-from dataclasses import dataclass
-from functools import cached_property
+from dataclasses import dataclass, field
 from itertools import permutations
 from typing import Literal
 
@@ -40,26 +39,26 @@ class Layout:
         name: Its name, as the user gave it.
         shape: Shape of the weights as they lie.
         axes: For each axis in the library's order, its place in `shape`.
+        is_standard: Whether it is the library's own order.
+        inverse: For each axis of `shape`, its place in the library's order.
+        standard_shape: Shape of the weights in the library's order.
     """
 
     name: str
     shape: tuple[int, ...]
     axes: tuple[int, ...]
 
-    @cached_property
-    def is_standard(self) -> bool:
-        """Whether it is the library's own order."""
-        return self.axes == tuple(range(len(self.axes)))
+    is_standard: bool = field(init=False, repr=False, compare=False)
+    inverse: tuple[int, ...] = field(init=False, repr=False, compare=False)
+    standard_shape: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
-    @cached_property
-    def inverse(self) -> tuple[int, ...]:
-        """For each axis of `shape`, its place in the library's order."""
-        return tuple(self.axes.index(i) for i in range(len(self.axes)))
-
-    @cached_property
-    def standard_shape(self) -> tuple[int, ...]:
-        """Shape of the weights in the library's order."""
-        return tuple(self.shape[i] for i in self.axes)
+    def __post_init__(self) -> None:
+        """Work out what follows, once: it is asked for at every product."""
+        rank = range(len(self.axes))
+        object.__setattr__(self, "is_standard", self.axes == tuple(rank))
+        object.__setattr__(self, "inverse", tuple(map(self.axes.index, rank)))
+        shape = tuple(self.shape[i] for i in self.axes)
+        object.__setattr__(self, "standard_shape", shape)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
         """Say whether weights have this shape, or are a matrix in our order."""

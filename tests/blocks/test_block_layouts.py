@@ -268,3 +268,46 @@ def test_pytorch_does_not_tell_the_multiplier_of_a_depthwise_convolution():
         make((3, 3, 3, 2), None, "SAME", multiplier=3)
     with pytest.raises(kc.ShapeError, match=r"inputs of size one"):
         make((6, 2, 3, 3), None, "SAME", layout="OIHW")
+
+
+COMPILED = {
+    "dense": (
+        kc.FullyConnectedKFACBasicFB(3, 2, True, layout="out_in"),
+        ((4, 3), (4, 2)),
+        ((2, 3), (2,)),
+    ),
+    "conv": (
+        kc.ConvKFCBasicFB((2, 1, 2), "VALID", layout="OIHW"),
+        ((4, 3, 1), (4, 2, 2)),
+        ((2, 1, 2),),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", COMPILED)
+@pytest.mark.parametrize("compiler", ["jax", "torch"])
+def test_a_compiled_step_is_the_eager_one(name, compiler, rng, request):
+    library = request.getfixturevalue(compiler)
+    block, data, shapes = COMPILED[name]
+
+    def step(state, x, g, vector, damping):
+        state = block.update_covs(state, x, g, ema_decay=0.5)
+        state = block.update_inverses(state, damping)
+        return block.multiply_inverse(state, vector)
+
+    asarray = library.numpy.asarray if compiler == "jax" else library.from_numpy
+    x, g = (asarray(rng.normal(size=shape)) for shape in data)
+    vector = tuple(asarray(rng.normal(size=shape)) for shape in shapes)
+    compiled = (
+        library.jit(step)
+        if compiler == "jax"
+        else library.compile(step, fullgraph=True, backend="eager")
+    )
+    state, damping = block.init(like=x), asarray(np.asarray(0.1))
+    for found, wanted in zip(
+        compiled(state, x, g, vector, damping),
+        step(state, x, g, vector, damping),
+        strict=True,
+    ):
+        assert found.shape == wanted.shape
+        np.testing.assert_allclose(np.asarray(found), np.asarray(wanted), rtol=1e-12)
