@@ -120,7 +120,7 @@ from kfac_core.loss_functions import (
 from kfac_core.optimizer import KfacOptimizer, KfacState, StepStatistics
 from kfac_core.products import CurvatureMatrixVectorProductComputer
 from kfac_core.registry import available_backends, backend_of, load_backend
-from kfac_core.typing import Uses
+from kfac_core.typing import RowWeights, Uses
 
 __all__ = [
     "ArgumentError",
@@ -202,6 +202,7 @@ __all__ = [
     "PartsFB",
     "PartsState",
     "RegistrationError",
+    "RowWeights",
     "ScaleAndShiftDiagonalFB",
     "ScaleAndShiftDiagonalFactor",
     "ScaleAndShiftFullFB",

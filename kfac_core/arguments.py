@@ -201,7 +201,12 @@ def check_paired(
 
 
 def check_indices(
-    backend: Backend, indices: Array, size: int, argument: str, layer: str
+    backend: Backend,
+    indices: Array,
+    size: int,
+    argument: str,
+    layer: str,
+    least: int | None = 0,
 ) -> None:
     """Check that integers are in ``[0, size)``; their values only where they exist.
 
@@ -211,6 +216,7 @@ def check_indices(
         size: How many there are to name.
         argument: Name of the indices, for the message.
         layer: Name of the layer or loss, for the message.
+        least: The smallest that is allowed; None: any.
 
     Raises:
         DTypeError: If they are not integers.
@@ -226,10 +232,11 @@ def check_indices(
     # Within a trace, what is computed from a constant has no value either.
     if backend.is_traced(low):
         return
-    if int(low) < 0 or int(high) >= size:
+    too_low = least is not None and int(low) < least
+    if too_low or int(high) >= size:
+        wanted = f"at most {size - 1}" if least is None else f"{least} to {size - 1}"
         msg = (
-            f"{layer}: {argument} are from {int(low)} to {int(high)}, expected 0 to"
-            f" {size - 1}"
+            f"{layer}: {argument} are from {int(low)} to {int(high)}, expected {wanted}"
         )
         raise ArgumentError(msg)
 

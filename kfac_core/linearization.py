@@ -46,7 +46,12 @@ class Linearization(Protocol):
 
     @property
     def masks(self) -> Mapping[str, Array]:
-        """For each loss site a weight for each of its positions, where it has one."""
+        """For each site with weights a weight for each position, ``[batch, ...]``.
+
+        For a loss site, what its loss is multiplied by. For a layer's site, how much
+        each row counts in the statistics of the layer, ``[batch]`` or ``[batch,
+        positions]``: zero for padding, for instance.
+        """
 
     def output_gradients(self, vectors: NamedLossInputs) -> Mapping[str, Array]:
         """Pull vectors at the loss inputs back to the outputs of the layers.

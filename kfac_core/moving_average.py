@@ -104,6 +104,46 @@ def weights_of(
     return decay, backend.xp.ones_like(decay) if zero_debias else 1.0 - decay
 
 
+def fold_numbers(
+    backend: Backend,
+    averages: Sequence[MovingAverage],
+    samples: Sequence[Scalar],
+    ema_decay: Scalar,
+    ema_weight: Scalar | None,
+    layer: str,
+    *,
+    zero_debias: bool,
+) -> list[MovingAverage]:
+    """Return averages of numbers that tell of a batch, each with one more.
+
+    Args:
+        backend: Backend of the averages.
+        averages: Each of a 0-d total, at least one.
+        samples: A number or 0-d array for each.
+        ema_decay: As in `weights_of`.
+        ema_weight: As in `weights_of`.
+        layer: Name of the layer, for the message.
+        zero_debias: Whether the averages are debiased.
+
+    Returns:
+        The new averages.
+    """
+    decay, weight = weights_of(
+        backend,
+        ema_decay,
+        ema_weight,
+        averages[0].total,
+        layer,
+        zero_debias=zero_debias,
+    )
+    return [
+        MovingAverage(
+            average.total * decay + weight * sample, average.weight * decay + weight
+        )
+        for average, sample in zip(averages, samples, strict=True)
+    ]
+
+
 def value(backend: Backend, average: MovingAverage, layer: str) -> Array:
     """Return the weighted mean, of the samples' shape.
 

@@ -84,6 +84,22 @@ class Uses(NamedTuple):
     arrays: tuple[Array, ...]
 
 
+class RowWeights(NamedTuple):
+    """Weights of the rows of a layer, where its inputs and gradients have others.
+
+    The gradients that are pulled back from a weighted loss carry the roots of the
+    weights already: their rows then count one, or zero, and those of the inputs by the
+    weights.
+
+    Attributes:
+        inputs: Weights of the rows of inputs; None: one each.
+        gradients: Weights of the rows of gradients; None: one each.
+    """
+
+    inputs: Any
+    gradients: Any
+
+
 Towers: TypeAlias = Array | tuple[Array, ...] | list[Array]
 """One array, or a tuple of arrays: the shards (towers) of one batch."""
 
@@ -92,6 +108,9 @@ Sources: TypeAlias = Towers | tuple[Towers, ...] | list[Towers]
 
 Params: TypeAlias = Array | tuple[Array, ...]
 """A layer's parameters or their gradient: ``weights``, or ``(weights, bias)``."""
+
+Weights: TypeAlias = Towers | Uses | RowWeights
+"""How much each row counts: ``[batch]`` or ``[batch, positions]``, for each tower."""
 
 LossInputs: TypeAlias = Array | tuple[Array, ...]
 """What a loss takes from the network, ``[batch, ...]``, or a vector of its shape."""

@@ -136,7 +136,9 @@ def folded(
     *,
     batch_first: bool = False,
 ) -> tuple[Array, int]:
-    """Return one tower as one array of all rows, in the order of the data, and ``T``.
+    """Return one tower as one array of all rows, and ``T``.
+
+    The rows of a case follow one another with `batch_first`, else those of a use.
 
     Only `Uses` of more than one array are copied, into one. Arguments and errors are
     those of `in_parts`.
@@ -160,7 +162,12 @@ def folded(
         batch_first=batch_first,
         in_order=False,
     )
-    return parts[0] if len(parts) == 1 else backend.xp.concat(parts, axis=0), uses
+    if len(parts) == 1:
+        return parts[0], uses
+    if not batch_first:
+        return backend.xp.concat(parts, axis=0), uses
+    joined = backend.xp.stack(parts, axis=1)
+    return backend.xp.reshape(joined, (-1, *joined.shape[2:])), uses
 
 
 def _uses_first(backend: Backend, data: Array) -> Array:

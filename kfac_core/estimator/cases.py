@@ -51,7 +51,7 @@ def check_cases(
         if not layer.towers:
             continue  # the gradients for its parameters have no rows
         first, *_ = data[layer.name]
-        cases = _cases(layer, first if layer.block.takes_inputs else first[0])
+        cases = cases_of(layer, first if layer.block.takes_inputs else first[0])
         if cases > size:
             raise ShapeError(_too_many(layer, cases, size))
         most = max(most, cases)
@@ -65,7 +65,7 @@ def check_cases(
         raise ArgumentError(msg)
 
 
-def _cases(layer: LayerRegistration, towers: tuple[Any, ...]) -> int:
+def cases_of(layer: LayerRegistration, towers: tuple[Any, ...]) -> int:
     """Return of how many cases the data of a layer are, over all its towers."""
     count = getattr(layer.block, "count_cases", None)
     return sum(map(_rows, towers)) if count is None else int(count(towers))

@@ -2,10 +2,12 @@
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix, EstimatorState
 from kfac_core.estimator.cases import check_cases
+from kfac_core.estimator.counting import case_weights, counting
 from kfac_core.estimator.layer_data import layer_data, parameter_data
 from kfac_core.estimator.sources import (
     ESTIMATION_MODES,
@@ -117,7 +119,9 @@ class FisherEstimator(BlockDiagonalMatrix):
 
         Args:
             state: The state; left as it is.
-            linearization: The model at its parameters and a batch.
+            linearization: The model at its parameters and a batch. Its masks, of losses
+                and of layer sites, say which rows count; its `batch_size` is what the
+                mean loss divides by, though fewer rows may reach a layer.
             ema_decay: What the weights of earlier batches are multiplied by, in
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
@@ -175,9 +179,12 @@ class FisherEstimator(BlockDiagonalMatrix):
             for layer in chosen
         }
         check_cases(self.layer_collection, chosen, data, linearization)
+        cases = case_weights(self.layer_collection, linearization)
         blocks = dict(state.blocks)
         for layer in chosen:
-            options = {}
+            options: dict[str, Any] = {}
+            if layer.towers:
+                options = counting(layer, data[layer.name], linearization, cases)
             if layer in drawing:
                 options["key"] = keys[drawing.index(layer)]
             blocks[layer.name] = layer.block.update_covs(

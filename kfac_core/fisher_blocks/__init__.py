@@ -15,6 +15,7 @@ from kfac_core.fisher_blocks.depthwise_convolution import (
     DepthwiseConvKFCBasicFB,
 )
 from kfac_core.fisher_blocks.embedding import EmbeddingKFACFB
+from kfac_core.fisher_blocks.embedding_multi import EmbeddingKFACMultiIndepFB
 from kfac_core.fisher_blocks.fully_connected import (
     FullyConnectedDiagonalFB,
     FullyConnectedKFACBasicFB,
@@ -24,11 +25,7 @@ from kfac_core.fisher_blocks.grouped_convolution import (
 )
 from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState
-from kfac_core.fisher_blocks.multi import (
-    EmbeddingKFACMultiIndepFB,
-    FullyConnectedMultiIndepFB,
-    MultiUseFB,
-)
+from kfac_core.fisher_blocks.multi import FullyConnectedMultiIndepFB, MultiUseFB
 from kfac_core.fisher_blocks.naive import FullFB, NaiveDiagonalFB, NaiveFullFB
 from kfac_core.fisher_blocks.parts import PartsFB, PartsState
 from kfac_core.fisher_blocks.scale_and_shift import (

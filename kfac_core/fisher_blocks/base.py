@@ -4,7 +4,6 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
-from kfac_core import moving_average
 from kfac_core.arguments import as_scalar, backend_for, statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
@@ -300,26 +299,6 @@ class FisherBlock(LaidOut, ABC, Generic[S]):
         """Return the number of uses of a case before any data; 1 if there is one."""
         start = 0.0 if self.is_repeated else 1.0
         return MovingAverage(like * 0 + start, like * 0 + start)
-
-    def _fold_uses(
-        self,
-        backend: Backend,
-        average: MovingAverage,
-        uses: float,
-        ema_decay: Scalar,
-        ema_weight: Scalar | None,
-    ) -> MovingAverage:
-        """Fold the mean number of uses of a batch's cases, as its statistics are."""
-        decay, weight = moving_average.weights_of(
-            backend,
-            ema_decay,
-            ema_weight,
-            average.total,
-            self.label,
-            zero_debias=self.zero_debias,
-        )
-        sample = backend.xp.full_like(average.total, uses)
-        return moving_average.fold(backend, average, [sample], decay, weight)
 
     def _vector_backend(self, state: S, vector: Params) -> Backend:
         """Return the backend of a state and a vector of real numbers."""

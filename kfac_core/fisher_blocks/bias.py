@@ -9,7 +9,7 @@ from kfac_core.fisher_factors.bias import (
     BiasFactor,
     BiasFullFactor,
 )
-from kfac_core.typing import Scalar
+from kfac_core.typing import Scalar, Weights
 from kfac_core.uses import MultiSources
 
 
@@ -46,6 +46,9 @@ class BiasFB(SingleFactorFB):
         outputs_grads: MultiSources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> SingleFactorState:
         """Fold a batch into the statistics.
 
@@ -59,6 +62,10 @@ class BiasFB(SingleFactorFB):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            weights: How much each case counts, ``[batch]``, or a tuple of these
+                (towers): zero for one that does not; None: one each.
+            num_cases: Number of cases that the mean loss divides by, whether or not
+                they reach the layer; None: those given.
 
         Returns:
             The new state.
@@ -69,10 +76,16 @@ class BiasFB(SingleFactorFB):
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range.
+            ArgumentError: If the decay or a weight is out of range, or `num_cases` is
+                not positive.
         """
         factor = self.factor.update_cov(
-            state.factor, outputs_grads, ema_decay, ema_weight
+            state.factor,
+            outputs_grads,
+            ema_decay,
+            ema_weight,
+            weights=weights,
+            num_cases=num_cases,
         )
         return state._replace(factor=factor)
 

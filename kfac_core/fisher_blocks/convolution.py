@@ -15,7 +15,7 @@ from kfac_core.linalg.layouts import KernelLayout
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
 from kfac_core.statistics.convolution_mask import PatchMask
 from kfac_core.statistics.convolution_sua import PixelWeights
-from kfac_core.typing import Array, Key, Scalar, Sources, Towers
+from kfac_core.typing import Array, Key, Scalar, Sources, Towers, Weights
 
 
 @dataclass(frozen=True)
@@ -142,6 +142,8 @@ class ConvKFCBasicFB(KroneckerProductFB):
         ema_weight: Scalar | None = None,
         *,
         key: Key = None,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> KroneckerState:
         """Fold a batch into the statistics of both factors.
 
@@ -158,6 +160,12 @@ class ConvKFCBasicFB(KroneckerProductFB):
                 without debiasing.
             key: What the backend draws from, where `needs_key`: the same key draws
                 the same sample.
+            weights: How much each case counts, ``[batch]``, or each location, ``[batch,
+                ..locations..]`` or ``[batch, locations]``; or a tuple of these
+                (towers). Zero for one that does not; None: one each. Those of inputs
+                and gradients may differ: see `kfac_core.typing.RowWeights`.
+            num_cases: Number of cases that the mean loss divides by, whether or not
+                they reach the layer; None: those given.
 
         Returns:
             The new state.
@@ -168,13 +176,24 @@ class ConvKFCBasicFB(KroneckerProductFB):
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range, or there is no
-                key and one is needed.
+            ArgumentError: If the decay, a weight or `num_cases` is out of range, or
+                there is no key and one is needed.
         """
         options = {"key": key} if self.needs_key else {}
         return self._update_factors(
-            state, inputs, outputs_grads, ema_decay, ema_weight, **options
+            state,
+            inputs,
+            outputs_grads,
+            ema_decay,
+            ema_weight,
+            weights,
+            num_cases,
+            **options,
         )
+
+    def _weighted_shape(self, inputs: Array) -> tuple[int, ...]:
+        spatial = self.geometry.spatial_of(inputs)
+        return (inputs.shape[0], *self.geometry.output_spatial(spatial))
 
     def _check_pair(self, inputs: Array, gradients: Array) -> None:
         *_, channels, outputs = self.input_factor.filter_shape

@@ -12,7 +12,7 @@ from kfac_core.linalg.layouts import KernelLayout
 from kfac_core.state import select
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
 from kfac_core.statistics.convolution_mask import PatchMask
-from kfac_core.typing import Scalar, Sources, Towers
+from kfac_core.typing import Scalar, Sources, Towers, Weights
 
 
 @dataclass(frozen=True)
@@ -81,6 +81,9 @@ class ConvDiagonalFB(SingleFactorFB):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> SingleFactorState:
         """Fold a batch into the statistics.
 
@@ -91,15 +94,24 @@ class ConvDiagonalFB(SingleFactorFB):
         """
         towers = as_towers(inputs)
         factor = self.factor.update_cov(
-            state.factor, towers, outputs_grads, ema_decay, ema_weight
-        )
-        backend = backend_for(self.label, state.uses.total)
-        uses = self._fold_uses(
-            backend,
-            state.uses,
-            self.geometry.mean_locations(towers),
+            state.factor,
+            towers,
+            outputs_grads,
             ema_decay,
             ema_weight,
+            weights=weights,
+            num_cases=num_cases,
+        )
+        backend = backend_for(self.label, state.uses.total)
+        locations = self.geometry.mean_locations(towers)
+        (uses,) = moving_average.fold_numbers(
+            backend,
+            [state.uses],
+            [locations],
+            ema_decay,
+            ema_weight,
+            self.label,
+            zero_debias=self.zero_debias,
         )
         if backend.is_traced(factor.cov_ok):
             uses = select(backend, factor.cov_ok, uses, state.uses)

@@ -8,7 +8,17 @@ from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.fisher_blocks.convolution import ConvKFCBasicFB
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState
-from kfac_core.typing import Array, Key, Scalar, Sources, Towers
+from kfac_core.row_counts import counted, counted_uses
+from kfac_core.row_weights import sides
+from kfac_core.typing import (
+    Array,
+    Key,
+    RowWeights,
+    Scalar,
+    Sources,
+    Towers,
+    Weights,
+)
 from kfac_core.uses import MultiTowers, arrays_of, folded, in_parts
 
 
@@ -53,6 +63,8 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
         ema_weight: Scalar | None = None,
         *,
         key: Key = None,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> KroneckerState:
         """Fold a batch into the statistics of both factors.
 
@@ -66,8 +78,12 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
                 these forms; or a tuple of these (towers); or a tuple of such tuples
                 (sources, summed).
             ema_decay: As in `ConvKFCBasicFB.update_covs`.
-            ema_weight: Likewise.
-            key: Likewise.
+            ema_weight: As in `ConvKFCBasicFB.update_covs`.
+            key: As in `ConvKFCBasicFB.update_covs`.
+            weights: How much each case counts, ``[batch]``, or each use of each, ``[T,
+                batch]``, ``[T * batch]`` or `Uses`, perhaps with axes for locations; or
+                a tuple of these (towers). None: one each.
+            num_cases: As in `ConvKFCBasicFB.update_covs`.
 
         Returns:
             The new state.
@@ -96,11 +112,23 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
                 self._check_pair(*pair)
             gradients.append(g)
         options = {"key": key} if self.needs_key else {}
+        shapes, like = [self._weighted_shape(each) for each in x], state.scale
+        of_inputs, of_outputs = sides(weights)
+        first = {"batch_first": self.batch_first}
+        own, all_uses = counted_uses(
+            backend, of_inputs, shapes, uses, num_cases, like, self.label, **first
+        )
+        others, _ = counted_uses(
+            backend, of_outputs, shapes, uses, num_cases, like, self.label, **first
+        )
+        locations, rows = self._mean_uses(x), RowWeights(own, others)
+        # To the factors, the uses of a case are cases of their own.
+        counts = counted(backend, rows, shapes, locations, all_uses, like, self.label)
         return self._fold(
             backend,
             state,
             (x, tuple(gradients)),
-            uses * self._mean_uses(x),
+            counts._replace(uses=uses * locations),
             ema_decay,
             ema_weight,
             **options,

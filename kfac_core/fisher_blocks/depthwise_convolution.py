@@ -14,7 +14,7 @@ from kfac_core.fisher_factors.convolution_spec import prepare
 from kfac_core.fisher_factors.depthwise_convolution import DepthwiseConvDiagonalFactor
 from kfac_core.linalg.layouts import KernelLayout
 from kfac_core.statistics.convolution_geometry import Padding
-from kfac_core.typing import Scalar, Sources, Towers
+from kfac_core.typing import Scalar, Sources, Towers, Weights
 
 
 @dataclass(frozen=True)
@@ -131,6 +131,9 @@ class DepthwiseConvDiagonalFB(SingleFactorFB):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> SingleFactorState:
         """Fold a batch into the statistics.
 
@@ -141,7 +144,13 @@ class DepthwiseConvDiagonalFB(SingleFactorFB):
             The new state.
         """
         factor = self.factor.update_cov(
-            state.factor, inputs, outputs_grads, ema_decay, ema_weight
+            state.factor,
+            inputs,
+            outputs_grads,
+            ema_decay,
+            ema_weight,
+            weights=weights,
+            num_cases=num_cases,
         )
         return state._replace(factor=factor)
 

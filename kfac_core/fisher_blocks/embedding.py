@@ -8,7 +8,7 @@ from kfac_core.fisher_blocks.side import rows_factor
 from kfac_core.fisher_factors import EmbeddingInputKroneckerFactor
 from kfac_core.linalg.layouts import DenseLayout
 from kfac_core.statistics.embedding import RepeatedIds
-from kfac_core.typing import DTypeName, Scalar, Sources, Towers
+from kfac_core.typing import DTypeName, Scalar, Sources, Towers, Weights
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,10 @@ class EmbeddingKFACFB(EmbeddingRowsFB):
         output_blocks: As there.
         layout: How the weights lie: ``"in_out"``, ``[vocab_size, output_size]``, as in
             every framework; or ``"out_in"``, the transpose.
+        padding_id: Id that stands for no id; see
+            `kfac_core.fisher_factors.EmbeddingInputKroneckerFactor`. A case of padding
+            alone has weight zero.
+        negative_ids_are_padding: Whether ids below zero stand for no id.
 
     Example:
         >>> import numpy as np
@@ -50,6 +54,8 @@ class EmbeddingKFACFB(EmbeddingRowsFB):
     output_max_rows: int | None = field(default=None, kw_only=True)
     output_blocks: int = field(default=1, kw_only=True)
     layout: DenseLayout = field(default="in_out", kw_only=True)
+    padding_id: int | None = field(default=None, kw_only=True)
+    negative_ids_are_padding: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         """Make the factors, once."""
@@ -62,6 +68,8 @@ class EmbeddingKFACFB(EmbeddingRowsFB):
                 self.vocab_size,
                 self.dtype,
                 self.repeated_ids,
+                padding_id=self.padding_id,
+                negative_ids_are_padding=self.negative_ids_are_padding,
                 **self._factor_options("input"),
             ),
             rows_factor(
@@ -81,6 +89,9 @@ class EmbeddingKFACFB(EmbeddingRowsFB):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> KroneckerState:
         """Fold a batch into the statistics of both factors.
 
@@ -95,6 +106,11 @@ class EmbeddingKFACFB(EmbeddingRowsFB):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            weights: How much each case counts, ``[batch]``, or a tuple of these
+                (towers): zero for one that does not; None: one each. Those of inputs
+                and gradients may differ: see `kfac_core.typing.RowWeights`.
+            num_cases: Number of cases that the mean loss divides by, whether or not
+                they reach the layer; None: those given.
 
         Returns:
             The new state.
@@ -105,8 +121,8 @@ class EmbeddingKFACFB(EmbeddingRowsFB):
             DTypeError: If ids are not integers, or gradients not real.
             NotFiniteError: If gradients hold NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
-            ArgumentError: If an id, the decay or the weight is out of range.
+            ArgumentError: If an id, the decay, a weight or `num_cases` is out of range.
         """
         return self._update_factors(
-            state, input_ids, outputs_grads, ema_decay, ema_weight
+            state, input_ids, outputs_grads, ema_decay, ema_weight, weights, num_cases
         )

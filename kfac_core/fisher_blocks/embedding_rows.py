@@ -1,5 +1,6 @@
 """`EmbeddingRowsFB`: the block of an embedding, also of some of its rows alone."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -8,7 +9,8 @@ from kfac_core.backend import Backend
 from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.fisher_factors import EmbeddingInputKroneckerFactor, FactorState
-from kfac_core.typing import Array
+from kfac_core.row_weights import both_known, sides, weights_for
+from kfac_core.typing import Array, RowWeights, Weights
 
 
 @dataclass(frozen=True)
@@ -61,6 +63,25 @@ class EmbeddingRowsFB(KroneckerProductFB):
         block = replace(self, vocab_size=ids.shape[0])  # type: ignore[call-arg]
         inputs = _rows_of(backend, state.input_factor, ids)
         return block, state._replace(input_factor=inputs)
+
+    def _row_weights(
+        self,
+        backend: Backend,
+        towers: tuple[Array, ...],
+        shapes: Sequence[tuple[int, ...]],
+        weights: Weights | None,
+        like: Array,
+    ) -> RowWeights:
+        """Return the weights, zero for the cases without an id that counts."""
+        inputs, gradients = sides(weights)
+        known = self.input_factor.known_cases(backend, towers, like.dtype)
+        own = [
+            weights_for(backend, side, shapes, like.dtype, self.label)
+            for side in (inputs, gradients)
+        ]
+        if known is None:
+            return RowWeights(*own)
+        return both_known(RowWeights(*own), known)
 
 
 def _rows_of(backend: Backend, state: FactorState, ids: Array) -> FactorState:

@@ -8,7 +8,7 @@ from kfac_core.fisher_blocks.side import rows_factor
 from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
 from kfac_core.fisher_factors import FullyConnectedDiagonalFactor
 from kfac_core.linalg.layouts import DenseLayout
-from kfac_core.typing import Scalar, Sources, Towers
+from kfac_core.typing import Scalar, Sources, Towers, Weights
 
 
 @dataclass(frozen=True)
@@ -99,6 +99,9 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> KroneckerState:
         """Fold a batch into the statistics of both factors.
 
@@ -113,6 +116,11 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            weights: How much each case counts, ``[batch]``, or a tuple of these
+                (towers): zero for one that does not; None: one each. Those of inputs
+                and gradients may differ: see `kfac_core.typing.RowWeights`.
+            num_cases: Number of cases that the mean loss divides by, whether or not
+                they reach the layer; None: those given.
 
         Returns:
             The new state.
@@ -123,9 +131,12 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range.
+            ArgumentError: If the decay or a weight is out of range, or `num_cases` is
+                not positive.
         """
-        return self._update_factors(state, inputs, outputs_grads, ema_decay, ema_weight)
+        return self._update_factors(
+            state, inputs, outputs_grads, ema_decay, ema_weight, weights, num_cases
+        )
 
 
 @dataclass(frozen=True)
@@ -176,6 +187,9 @@ class FullyConnectedDiagonalFB(SingleFactorFB):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> SingleFactorState:
         """Fold a batch into the statistics.
 
@@ -185,6 +199,12 @@ class FullyConnectedDiagonalFB(SingleFactorFB):
             The new state.
         """
         factor = self.factor.update_cov(
-            state.factor, inputs, outputs_grads, ema_decay, ema_weight
+            state.factor,
+            inputs,
+            outputs_grads,
+            ema_decay,
+            ema_weight,
+            weights=weights,
+            num_cases=num_cases,
         )
         return state._replace(factor=factor)

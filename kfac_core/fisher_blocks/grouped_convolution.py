@@ -4,7 +4,6 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from kfac_core import moving_average
 from kfac_core.arguments import as_sources, as_towers, backend_for, check_paired
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
@@ -19,9 +18,10 @@ from kfac_core.linalg.parameters import (
     vector_to_params,
 )
 from kfac_core.registry import backend_of
+from kfac_core.row_counts import counted
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
 from kfac_core.statistics.grouped_convolution import grouped_gradients, grouped_patches
-from kfac_core.typing import Array, Params, Scalar, Sources, Towers
+from kfac_core.typing import Array, Params, Scalar, Sources, Towers, Weights
 
 
 @dataclass(frozen=True)
@@ -51,6 +51,9 @@ class GroupedKroneckerFB(KroneckerProductFB):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> KroneckerState:
         """Fold a batch into the statistics of both factors.
 
@@ -76,8 +79,17 @@ class GroupedKroneckerFB(KroneckerProductFB):
             tuple(grouped_gradients(backend, g, geometry, groups) for g in source)
             for source in sources
         )
-        data, uses = (patches, by_group), geometry.mean_locations(towers)
-        return self._fold(backend, state, data, uses, ema_decay, ema_weight)
+        shapes = [
+            (x.shape[0], *geometry.output_spatial(geometry.spatial_of(x)))
+            for x in towers
+        ]
+        rows = self._row_weights(backend, towers, shapes, weights, state.scale)
+        uses = geometry.mean_locations(towers)
+        counts = counted(
+            backend, rows, shapes, uses, num_cases, state.scale, self.label
+        )
+        data = (patches, by_group)
+        return self._fold(backend, state, data, counts, ema_decay, ema_weight)
 
     def full_fisher_block(self, state: KroneckerState) -> Array:
         """Return the block of the current statistics, dense and undamped.
@@ -100,8 +112,7 @@ class GroupedKroneckerFB(KroneckerProductFB):
         )
         size = rows * groups * columns
         dense = backend.xp.reshape(product, (size, size))
-        dense = dense * moving_average.value(backend, state.uses, self.label)
-        return self._laid_out(backend, dense)
+        return self._laid_out(backend, dense * self._scale(backend, state)[0])
 
     def _exact_eigenvalues(self, state: KroneckerState) -> Array:
         a = self.input_factor.get_eigenvalues(state.input_factor)

@@ -1,16 +1,10 @@
 """`KroneckerProductFB`: a block that is a Kronecker product of two factors."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from kfac_core import moving_average
-from kfac_core.arguments import (
-    as_scalar,
-    as_sources,
-    as_towers,
-    backend_for,
-    check_paired,
-)
+from kfac_core.arguments import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.damping import (
     DAMPING_TYPES,
@@ -20,9 +14,10 @@ from kfac_core.damping import (
     split_damping,
 )
 from kfac_core.errors import NotRegisteredError, UnsupportedError
-from kfac_core.fisher_blocks.base import FisherBlock, check_option
+from kfac_core.fisher_blocks.base import check_option
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState, whole
-from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FisherFactor
+from kfac_core.fisher_blocks.kronecker_statistics import KroneckerStatisticsFB
+from kfac_core.fisher_factors import DEFAULT_DAMPING_ID
 from kfac_core.fisher_factors.messages import not_positive_definite, not_registered
 from kfac_core.linalg.kronecker import kron, kron_matmul
 from kfac_core.linalg.operators import LinearOperator
@@ -34,18 +29,20 @@ from kfac_core.linalg.parameters import (
 from kfac_core.linalg.residual import product_rho
 from kfac_core.registry import backend_of
 from kfac_core.state import commit
-from kfac_core.typing import Array, Params, Scalar, Sources, Towers
+from kfac_core.typing import Array, Params, Scalar
 
 
 @dataclass(frozen=True, kw_only=True)
-class KroneckerProductFB(FisherBlock[KroneckerState]):
+class KroneckerProductFB(KroneckerStatisticsFB):
     """Abstract base of the blocks ``F = c kron(A, G)``.
 
     ``A`` is on the side of the rows of the parameters' matrix, ``G`` on that of its
     columns, and ``c`` the number of locations or uses of the layer in a case: the
     statistics are means over these, and the gradient a sum (Grosse & Martens, 2016,
-    section 3). Damped, ``F`` is ``c (A + a I) kron (G + g I)``, with ``a`` and ``g``
-    as `kfac_core.damping` says, both factors as of one `update_inverses`.
+    section 3). Where these have weights, both statistics have their mean as a factor,
+    so that ``c`` is divided by it. Damped, ``F`` is ``c (A + a I) kron (G + g I)``,
+    with ``a`` and ``g`` as `kfac_core.damping` says, both factors as of one
+    `update_inverses`.
 
     Attributes:
         damping_type: How the two factors are damped: ``"pi"``, ``"off"``,
@@ -59,29 +56,12 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
 
     damping_type: DampingType = "pi"
     normalize_damping_power: float = 1.0
-    input_factor: FisherFactor = field(init=False, repr=False, compare=False)
-    output_factor: FisherFactor = field(init=False, repr=False, compare=False)
-
-    def init(self, like: Array) -> KroneckerState:
-        """Return the state before any data; see `FisherBlock.init`."""
-        backend = backend_for(self.label, like)
-        output = self.output_factor.init(like)
-        zero = backend.xp.zeros_like(output.cov.weight)
-        inputs = self.input_factor.init(like)
-        uses = self._init_uses(zero)
-        return KroneckerState(inputs, output, uses, scale=zero + 1, damping=zero)
-
-    def init_inverses(self, state: KroneckerState) -> KroneckerState:
-        """Return `state` with its statistics, and nothing computed from them yet."""
-        return state._replace(
-            input_factor=self.input_factor.init_inverses(state.input_factor),
-            output_factor=self.output_factor.init_inverses(state.output_factor),
-        )
 
     def update_inverses(self, state: KroneckerState, damping: Scalar) -> KroneckerState:
         """Compute all that is registered; see `FisherBlock.update_inverses`."""
         backend = backend_of(state.scale)
-        given, scale = self._damping(backend, state, damping)
+        given = as_scalar(backend, damping, state.scale, "damping", self.label)
+        scale, mean_weight = self._scale(backend, state)
         of_inputs, of_outputs = self._split(backend, state, given, scale)
         new = state._replace(
             input_factor=self.input_factor.update_inverses(
@@ -91,6 +71,7 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
                 state.output_factor, of_outputs
             ),
             scale=scale,
+            mean_weight=mean_weight,
             damping=given,
         )
         if self.damping_type == "exact":
@@ -114,7 +95,8 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
             )
             raise UnsupportedError(msg)
         backend = backend_of(state.scale)
-        given, scale = self._damping(backend, state, damping)
+        given = as_scalar(backend, damping, state.scale, "damping", self.label)
+        scale, _ = self._scale(backend, state)
         of_inputs, of_outputs = self._split(backend, state, given, scale)
         errors = product_rho(
             backend,
@@ -168,15 +150,8 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
             self.input_factor.get_cov(state.input_factor),
             self.output_factor.get_cov(state.output_factor),
         )
-        product = product * moving_average.value(backend, state.uses, self.label)
+        product = product * self._scale(backend, state)[0]
         return self._laid_out(backend, product)
-
-    def _damping(
-        self, backend: Backend, state: KroneckerState, damping: Scalar
-    ) -> tuple[Array, Array]:
-        """Return a damping as given, checked, and ``c`` as it is now."""
-        given = as_scalar(backend, damping, state.scale, "damping", self.label)
-        return given, moving_average.value(backend, state.uses, self.label)
 
     def _split(
         self, backend: Backend, state: KroneckerState, damping: Array, scale: Array
@@ -191,60 +166,13 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
             self.output_factor.trace(state.output_factor),
             self.output_factor.dimension,
         )
+        power = self.normalize_damping_power
         normal = damping
-        if self.is_repeated:
-            normal = normalize_damping(damping, scale, self.normalize_damping_power)
+        if self.is_repeated and power != 1:
+            uses = moving_average.value(backend, state.uses, self.label)
+            normal = damping * normalize_damping(uses, uses, power)
+        normal = normalize_damping(normal, scale, 1.0)
         return split_damping(backend, self.damping_type, normal, pi)
-
-    def _update_factors(
-        self,
-        state: KroneckerState,
-        inputs: Towers,
-        outputs_grads: Sources,
-        ema_decay: Scalar,
-        ema_weight: Scalar | None,
-        **of_inputs: Any,
-    ) -> KroneckerState:
-        """Fold data of the same cases, `of_inputs` into the input factor too."""
-        towers, sources = as_towers(inputs), as_sources(outputs_grads)
-        gradients = (g for source in sources for g in source)
-        backend = backend_for(self.label, state.scale, *towers, *gradients)
-        for source in sources:
-            check_paired(towers, source, self.label)
-            for x, g in zip(towers, source, strict=True):
-                self._check_pair(x, g)
-        data, uses = (towers, sources), self._mean_uses(towers)
-        return self._fold(
-            backend, state, data, uses, ema_decay, ema_weight, **of_inputs
-        )
-
-    def _fold(
-        self,
-        backend: Backend,
-        state: KroneckerState,
-        data: tuple[Any, Any],
-        uses: float,
-        ema_decay: Scalar,
-        ema_weight: Scalar | None,
-        **of_inputs: Any,
-    ) -> KroneckerState:
-        """Fold data of each factor, and the uses of a case, all of them or none."""
-        a, g, ema = state.input_factor, state.output_factor, (ema_decay, ema_weight)
-        new = state._replace(
-            input_factor=self.input_factor.update_cov(a, data[0], *ema, **of_inputs),
-            output_factor=self.output_factor.update_cov(g, data[1], *ema),
-        )
-        if self.is_repeated:
-            average = self._fold_uses(backend, state.uses, uses, *ema)
-            new = new._replace(uses=average)
-        return whole(backend, new, state, "cov_ok")
-
-    def _check_pair(self, inputs: Array, gradients: Array) -> None:
-        """Check what a tower's inputs and gradients must have in common beside rows."""
-
-    def _mean_uses(self, inputs: tuple[Array, ...]) -> float:
-        """Return the mean number of uses of a case."""
-        return 1.0
 
     def _multiply(
         self,
@@ -263,9 +191,7 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
         product = kron_matmul(
             a, g, matrix, adjoint_a=transpose, adjoint_g=not transpose
         )
-        if self.is_repeated:
-            product = product * state.scale**exp
-        return self._params(backend, product, vector)
+        return self._params(backend, product * state.scale**exp, vector)
 
     def _multiply_exact(
         self, state: KroneckerState, vector: Params, exp: float
@@ -333,7 +259,3 @@ class KroneckerProductFB(FisherBlock[KroneckerState]):
             else self._served()
         )
         return {"name": f"{self.label} ({side} factor)", **served}
-
-    def _set_factors(self, inputs: FisherFactor, outputs: FisherFactor) -> None:
-        object.__setattr__(self, "input_factor", inputs)
-        object.__setattr__(self, "output_factor", outputs)

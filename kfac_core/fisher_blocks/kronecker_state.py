@@ -15,15 +15,19 @@ class KroneckerState(NamedTuple):
     Attributes:
         input_factor: State of the factor ``A``, of the layer's inputs.
         output_factor: State of the factor ``G``, of its output gradients.
-        uses: Moving average of ``c``, the number of locations or uses of a case.
+        uses: Moving average of the number of locations or uses of a case.
+        weights: Moving average of the weight of a location or use, one without weights.
         scale: 0-d, ``c`` as of the last `update_inverses`.
+        mean_weight: 0-d, the mean weight as of then; one where all is zero.
         damping: 0-d, the damping given to it.
     """
 
     input_factor: FactorState
     output_factor: FactorState
     uses: MovingAverage
+    weights: MovingAverage
     scale: Array
+    mean_weight: Array
     damping: Array
 
     @property

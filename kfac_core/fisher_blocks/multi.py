@@ -1,25 +1,31 @@
 """Blocks of layers that every case uses several times: shared layers."""
 
 from abc import abstractmethod
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from kfac_core.arguments import as_sources, as_towers, backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
-from kfac_core.fisher_blocks.embedding_rows import EmbeddingRowsFB
 from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.fisher_blocks.side import RowsKroneckerFactor, rows_factor
 from kfac_core.fisher_factors import (
     DiagonalMultiKF,
-    EmbeddingInputKroneckerFactor,
     FullyConnectedMultiKF,
 )
 from kfac_core.fisher_factors.rows import MultiUseRowsFactor
 from kfac_core.linalg.layouts import DenseLayout
-from kfac_core.statistics.embedding import RepeatedIds
-from kfac_core.typing import Array, DTypeName, Scalar, Uses
+from kfac_core.row_counts import counted, weights_by_use
+from kfac_core.row_weights import (
+    UseWeights,
+    both_known,
+    in_rows,
+    sides,
+    split_rows,
+)
+from kfac_core.typing import Array, RowWeights, Scalar, Uses, Weights
 from kfac_core.uses import (
     MultiSources,
     MultiTowers,
@@ -56,6 +62,9 @@ class MultiUseFB(KroneckerProductFB):
         outputs_grads: MultiSources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> KroneckerState:
         """Fold a batch into the statistics of both factors.
 
@@ -71,6 +80,12 @@ class MultiUseFB(KroneckerProductFB):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            weights: How much each case counts, ``[N]``, or each use of each, ``[T,
+                N]``, ``[T * N]`` or `Uses`; or a tuple of these (towers): zero for one
+                that does not; None: one each. Those of inputs and gradients may
+                differ: see `kfac_core.typing.RowWeights`.
+            num_cases: Number of cases that the mean loss divides by, whether or not
+                they reach the layer; None: those given.
 
         Returns:
             The new state.
@@ -83,8 +98,8 @@ class MultiUseFB(KroneckerProductFB):
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
             ArgumentError: If the number of uses is not known, not `num_uses`, or not
-                the same for all data; or if an id, the decay or the weight is out of
-                range.
+                the same for all data; or if an id, the decay, a weight or `num_cases`
+                is out of range.
         """
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         all_data = (towers, *sources)
@@ -110,12 +125,40 @@ class MultiUseFB(KroneckerProductFB):
                     " same cases"
                 )
                 raise ShapeError(msg)
-        knows_uses = isinstance(self.output_factor, MultiUseRowsFactor)
-        data = (
-            self._input_data(towers, parts),
-            sources if knows_uses else tuple(of_sources),
+        shapes, like = [(number,) for number in rows], state.scale
+        row_weights = RowWeights(
+            *(
+                weights_by_use(
+                    backend,
+                    own,
+                    shapes,
+                    uses,
+                    like.dtype,
+                    self.label,
+                    batch_first=self.batch_first,
+                )
+                for own in sides(weights)
+            )
         )
-        return self._fold(backend, state, data, uses, ema_decay, ema_weight)
+        if (known := self._known(backend, towers, parts, uses, like)) is not None:
+            row_weights = both_known(row_weights, known)
+        counts = counted(
+            backend, row_weights, shapes, uses, num_cases, like, self.label
+        )
+        of_inputs: Any = towers
+        if not isinstance(self.input_factor, MultiUseRowsFactor):
+            of_inputs = parts
+            own = self._as_cases(backend, towers, parts, counts.of_inputs, uses)
+            counts = counts._replace(of_inputs=own)
+        of_outputs: Any = sources
+        if not isinstance(self.output_factor, MultiUseRowsFactor):
+            of_outputs = tuple(of_sources)
+            own = self._as_cases(
+                backend, sources[0], of_sources[0], counts.of_outputs, uses
+            )
+            counts = counts._replace(of_outputs=own)
+        data = (of_inputs, of_outputs)
+        return self._fold(backend, state, data, counts, ema_decay, ema_weight)
 
     def count_cases(self, inputs: MultiTowers) -> int:
         """Return of how many cases the inputs of all towers are, each counted once."""
@@ -158,9 +201,41 @@ class MultiUseFB(KroneckerProductFB):
         """Return the number of axes of one use's inputs."""
         return 2
 
-    def _input_data(self, towers: tuple[Any, ...], parts: tuple[Array, ...]) -> Any:
-        """Return what the input factor is updated with."""
-        return towers if isinstance(self.input_factor, MultiUseRowsFactor) else parts
+    def _known(
+        self,
+        backend: Backend,
+        towers: tuple[Any, ...],
+        parts: tuple[Array, ...],
+        uses: int,
+        like: Array,
+    ) -> tuple[UseWeights, ...] | None:
+        """Return zeros for what does not count, ones else; None where all does."""
+        return None
+
+    def _as_cases(
+        self,
+        backend: Backend,
+        towers: tuple[Any, ...],
+        parts: tuple[Array, ...],
+        options: Mapping[str, Any],
+        uses: int,
+    ) -> dict[str, Any]:
+        """Return the options of a factor to which uses are cases of their own."""
+        own = dict(options)
+        if "num_cases" in own:
+            own["num_cases"] = own["num_cases"] * uses
+        if "weights" in own:
+            flat = [
+                in_rows(
+                    backend,
+                    weights,
+                    case_slow=self.batch_first and not isinstance(tower, Uses),
+                )
+                for weights, tower in zip(own["weights"], towers, strict=True)
+            ]
+            sizes = [x.shape[0] for x in parts]
+            own["weights"] = split_rows(backend.xp.concat(flat), sizes)
+        return own
 
     def _rows_factor(
         self,
@@ -260,72 +335,3 @@ class FullyConnectedMultiIndepFB(MultiUseFB):
                 num_blocks=self.output_blocks,
             ),
         )
-
-
-@dataclass(frozen=True)
-class EmbeddingKFACMultiIndepFB(EmbeddingRowsFB, MultiUseFB):
-    """K-FAC of a shared embedding, its uses taken to be independent.
-
-    As `FullyConnectedMultiIndepFB`, the input factor that of `EmbeddingKFACFB`.
-
-    Attributes:
-        vocab_size: Number of ids, rows of the parameters.
-        output_size: Length of an embedding, columns of the parameters.
-        dtype: Dtype of the statistics of ids; by default that of `init`'s array.
-        repeated_ids: How an id that is repeated within one use of a case counts; see
-            `kfac_core.fisher_factors.EmbeddingInputKroneckerFactor`.
-        num_uses: ``T``, or None where the data say it. Ids are ``[T * N]``,
-            ``[T, N]``, ``[T, N, m]`` for ``m`` ids a use, or `Uses` of ``[N]`` or
-            ``[N, m]``.
-        batch_first: As in `MultiUseFB`.
-        diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.
-        output_max_rows: As in `FullyConnectedMultiIndepFB`.
-        output_blocks: As there.
-        layout: As in `EmbeddingKFACFB`.
-
-    Example:
-        >>> import numpy as np
-        >>> block = EmbeddingKFACMultiIndepFB(vocab_size=3, output_size=1)
-        >>> ids, g = np.asarray([[0, 1], [1, 1]]), np.ones((2, 2, 1))
-        >>> state = block.update_covs(block.init(like=g), ids, g, ema_decay=0.0)
-        >>> block.full_fisher_block(state).diagonal()
-        array([0.5, 1.5, 0. ])
-    """
-
-    vocab_size: int
-    output_size: int
-    dtype: DTypeName | None = None
-    repeated_ids: RepeatedIds = field(default="n_hot", kw_only=True)
-    num_uses: int | None = None
-    diagonal_approx_for_output: bool = False
-    output_max_rows: int | None = field(default=None, kw_only=True)
-    output_blocks: int = field(default=1, kw_only=True)
-    layout: DenseLayout = field(default="in_out", kw_only=True)
-
-    def __post_init__(self) -> None:
-        """Make the factors, once."""
-        super().__post_init__()
-        self._set_dense_layout(
-            self.layout, self.vocab_size, self.output_size, self.label
-        )
-        self._set_factors(
-            EmbeddingInputKroneckerFactor(
-                self.vocab_size,
-                self.dtype,
-                self.repeated_ids,
-                **self._factor_options("input"),
-            ),
-            self._rows_factor(
-                self.output_size,
-                False,
-                "output",
-                diagonal=self.diagonal_approx_for_output,
-                max_rows=self.output_max_rows,
-                num_blocks=self.output_blocks,
-            ),
-        )
-
-    def _input_rank(self, tower: Any) -> int:
-        if isinstance(tower, Uses):
-            return tower.arrays[0].ndim if tower.arrays else 1
-        return 2 if tower.ndim == 3 else 1

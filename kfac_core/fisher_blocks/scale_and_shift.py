@@ -8,10 +8,10 @@ from kfac_core.fisher_factors.scale_and_shift import (
     ScaleAndShiftDiagonalFactor,
     ScaleAndShiftFactor,
     ScaleAndShiftFullFactor,
-    fields_for_params,
 )
+from kfac_core.fisher_factors.scale_and_shift_axes import fields_for_params
 from kfac_core.statistics.scale_and_shift import FreeShape, Shape
-from kfac_core.typing import Scalar, Sources, Towers
+from kfac_core.typing import Scalar, Sources, Towers, Weights
 
 
 @dataclass(frozen=True)
@@ -106,6 +106,9 @@ class ScaleAndShiftFB(SingleFactorFB):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> SingleFactorState:
         """Fold a batch into the statistics.
 
@@ -119,6 +122,12 @@ class ScaleAndShiftFB(SingleFactorFB):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            weights: How much each case counts, ``[batch]``, or a tuple of these
+                (towers): zero for one that does not; None: one each. ``[batch,
+                *output_shape[:n]]``: how often each position adds to the gradient of
+                its case.
+            num_cases: Number of cases that the mean loss divides by, whether or not
+                they reach the layer; None: those given.
 
         Returns:
             The new state.
@@ -129,10 +138,17 @@ class ScaleAndShiftFB(SingleFactorFB):
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range.
+            ArgumentError: If the decay or a weight is out of range, or `num_cases` is
+                not positive.
         """
         factor = self.factor.update_cov(
-            state.factor, inputs, outputs_grads, ema_decay, ema_weight
+            state.factor,
+            inputs,
+            outputs_grads,
+            ema_decay,
+            ema_weight,
+            weights=weights,
+            num_cases=num_cases,
         )
         return state._replace(factor=factor)
 

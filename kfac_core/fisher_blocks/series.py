@@ -161,9 +161,10 @@ class FullyConnectedSeriesFB(MultiUseFB):
         a = self._root_and_psi(self.input_factor, state.input_factor)
         g = self._root_and_psi(self.output_factor, state.output_factor)
         uses = moving_average.value(backend, state.uses, self.label)
-        if self.option == SeriesFBApproximation.option1:
-            return self._laid_out(backend, option1_matrix(backend, a, g, uses))
-        return self._laid_out(backend, option2_matrix(backend, a, g, uses))
+        first = self.option == SeriesFBApproximation.option1
+        matrix = (option1_matrix if first else option2_matrix)(backend, a, g, uses)
+        matrix = matrix / self._scale(backend, state)[1]
+        return self._laid_out(backend, matrix)
 
     def _root_and_psi(
         self, factor: FullyConnectedMultiKF, state: FactorState
@@ -179,7 +180,9 @@ class FullyConnectedSeriesFB(MultiUseFB):
         left, right = FullMatrixOperator(a.lmat), FullMatrixOperator(g.lmat)
         # Rounding leaves the bounds; at -1 the sum may be zero.
         x = xp.clip(a.psi[:, None] * g.psi[None, :], -1.0, 1.0)
-        eigenvalues = lag_sum(backend, x, state.scale)
+        # Of the statistics of weighted rows both have the mean weight as a factor.
+        uses = state.scale * state.mean_weight
+        eigenvalues = lag_sum(backend, x, uses) / state.mean_weight
         eigenvalues = xp.clip(eigenvalues, min=float(xp.finfo(x.dtype).eps))
         rotated = kron_matmul(left, right, matrix, adjoint_a=True)
         return kron_matmul(left, right, rotated / eigenvalues, adjoint_g=True)

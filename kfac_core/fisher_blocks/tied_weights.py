@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
 
+from kfac_core import moving_average
 from kfac_core.arguments import as_sources, as_towers, backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
@@ -47,7 +48,9 @@ class TiedState(NamedTuple):
         input_factor: State of the factor on the side of the rows, of all uses.
         output_factor: State of that on the side of the columns.
         uses: Moving average of ``c``, the number of positions of all uses of a case.
+        weights: Moving average of the weight of a position, one without weights.
         scale: 0-d, ``c`` as of the last `update_inverses`.
+        mean_weight: 0-d, the mean weight as of then.
         damping: 0-d, the damping given to it.
         by_use: The statistics of each use, from which the factors are made.
     """
@@ -55,7 +58,9 @@ class TiedState(NamedTuple):
     input_factor: FactorState
     output_factor: FactorState
     uses: MovingAverage
+    weights: MovingAverage
     scale: Array
+    mean_weight: Array
     damping: Array
     by_use: tuple[UseState, ...]
 
@@ -146,7 +151,7 @@ class TiedMatrixFB(KroneckerProductFB):
             UseState(rows.init(like), columns.init(like), self._init_uses(zero))
             for rows, columns in self._of_uses
         )
-        return TiedState(*state[:5], by_use)
+        return TiedState(**state._asdict(), by_use=by_use)
 
     def update_covs(
         self,
@@ -186,7 +191,14 @@ class TiedMatrixFB(KroneckerProductFB):
                 UseState(
                     specs[0].update_cov(old.rows, tuple(a), *ema),
                     specs[1].update_cov(old.columns, tuple(b), *ema),
-                    self._fold_uses(backend, old.positions, counts / cases, *ema),
+                    *moving_average.fold_numbers(
+                        backend,
+                        [old.positions],
+                        [counts / cases],
+                        *ema,
+                        self.label,
+                        zero_debias=self.zero_debias,
+                    ),
                 )
             )
         new = self._pooled(backend, state._replace(by_use=tuple(by_use)))

@@ -7,12 +7,13 @@ from typing import ClassVar
 from kfac_core.arguments import as_sources, as_towers, backend_for, check_paired
 from kfac_core.fisher_blocks.grouped_convolution import GroupedKroneckerFB
 from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
-from kfac_core.fisher_blocks.kronecker_state import KroneckerState, whole
+from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.fisher_factors import FullyConnectedKroneckerFactor
 from kfac_core.fisher_factors.grouped import GroupedKroneckerFactor
 from kfac_core.fisher_factors.transposed_convolution import (
     OutputPatchesKroneckerFactor,
 )
+from kfac_core.row_counts import Counts, counted
 from kfac_core.statistics.grouped_convolution import (
     grouped_gradients,
     grouped_patches,
@@ -21,7 +22,7 @@ from kfac_core.statistics.transposed_convolution import (
     TransposedGeometry,
     output_patches_image,
 )
-from kfac_core.typing import Array, Scalar, Sources, Towers
+from kfac_core.typing import Array, Scalar, Sources, Towers, Weights
 
 
 @dataclass(frozen=True)
@@ -75,14 +76,9 @@ class TransposedWeightsFB(KroneckerProductFB):
             for x in towers
         )
         spatial = [adjoint.spatial_of(x) for x in towers]
-        a, g = state.input_factor, state.output_factor
-        new = state._replace(
-            input_factor=self.input_factor.update_cov(a, rows, *ema),
-            output_factor=self.output_factor.update_cov(g, sources, spatial, *ema),
-        )
         uses = mean_locations(self.transposed, towers)
-        new = new._replace(uses=self._fold_uses(backend, state.uses, uses, *ema))
-        return whole(backend, new, state, "cov_ok")
+        counts = Counts({}, {"spatial": spatial}, 1.0, uses)
+        return self._fold(backend, state, (rows, sources), counts, *ema)
 
 
 @dataclass(frozen=True)
@@ -126,6 +122,9 @@ class TransposedGroupsFB(GroupedKroneckerFB):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> KroneckerState:
         """Fold a batch, its shapes being checked; see `TransposedConvKFCBasicFB`."""
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
@@ -145,8 +144,12 @@ class TransposedGroupsFB(GroupedKroneckerFB):
             tuple(patches(x, g) for x, g in zip(towers, source, strict=True))
             for source in sources
         )
-        uses = mean_locations(transposed, towers)
-        return self._fold(backend, state, (rows, by_group), uses, ema_decay, ema_weight)
+        shapes = [(x.shape[0], *adjoint.spatial_of(x)) for x in towers]
+        uses, like = mean_locations(transposed, towers), state.scale
+        of_rows = self._row_weights(backend, towers, shapes, weights, like)
+        counts = counted(backend, of_rows, shapes, uses, num_cases, like, self.label)
+        data = (rows, by_group)
+        return self._fold(backend, state, data, counts, ema_decay, ema_weight)
 
 
 def mean_locations(transposed: TransposedGeometry, towers: tuple[Array, ...]) -> float:

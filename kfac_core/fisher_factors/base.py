@@ -3,7 +3,7 @@
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 from kfac_core import moving_average
 from kfac_core.arguments import backend_for, statistics_dtype
@@ -26,6 +26,12 @@ from kfac_core.typing import Array, DampingId, Dampings, DType, Scalar
 @dataclass(frozen=True, kw_only=True)
 class FisherFactor(ServingFactor, ABC):
     """Abstract base of the factors: averaging, derived quantities, serving."""
+
+    is_mean_by_weight: ClassVar[bool] = False
+    """Whether sums over weighted rows are divided by the sum of the weights.
+
+    Otherwise they are divided by the number of rows that the mean loss counts.
+    """
 
     def init(self, like: Array) -> FactorState:
         """Return the state before any data.

@@ -11,9 +11,12 @@ from kfac_core.fisher_factors.base import FisherFactor
 from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
 from kfac_core.fisher_factors.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.state import FactorState
+from kfac_core.row_counts import count_of
+from kfac_core.row_weights import roots_of, sides, weights_for
 from kfac_core.statistics.bias import bias_gradients
 from kfac_core.statistics.covariance import mean_over, second_moment
-from kfac_core.typing import Array, Scalar
+from kfac_core.statistics.weighted_rows import weighed
+from kfac_core.typing import Array, Scalar, Weights
 from kfac_core.uses import MultiSources, arrays_of
 
 
@@ -47,6 +50,9 @@ class BiasFactor(FisherFactor):
         outputs_grads: MultiSources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> FactorState:
         """Fold the per-case gradients of a batch into the average.
 
@@ -60,6 +66,10 @@ class BiasFactor(FisherFactor):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            weights: How much each case counts, ``[batch]``, or a tuple of these
+                (towers): zero for one that does not; None: one each.
+            num_cases: Number of cases that the mean loss divides by, whether or not
+                they reach the layer; None: those given.
 
         Returns:
             The new state.
@@ -70,18 +80,27 @@ class BiasFactor(FisherFactor):
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range.
+            ArgumentError: If the decay or a weight is out of range, or `num_cases` is
+                not positive.
         """
         sources, name = as_sources(outputs_grads), "outputs_grads"
         by_source = [[arrays_of(tower) for tower in source] for source in sources]
         arrays = [g for source in by_source for uses in source for g in uses]
         backend = self._backend(state, *arrays)
-        moments = [
-            self._moment(
-                backend,
-                [self._case_gradients(backend, state, uses) for uses in source],
-            )
+        like, label = state.cov.total, self.label
+        rows = [
+            [self._case_gradients(backend, state, uses) for uses in source]
             for source in by_source
+        ]
+        shapes = [(x.shape[0],) for x in rows[0]]
+        own = weights_for(backend, sides(weights)[1], shapes, like.dtype, label)
+        roots, count = (
+            roots_of(backend, own),
+            count_of(backend, num_cases, 1, like, label),
+        )
+        moments = [
+            self._moment(backend, weighed(backend, each, roots, count).arrays, count)
+            for each in rows
         ]
         data = {name: (tuple(arrays),)}
         return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
@@ -107,7 +126,9 @@ class BiasFactor(FisherFactor):
         return total
 
     @abstractmethod
-    def _moment(self, backend: Backend, rows: Sequence[Array]) -> Array:
+    def _moment(
+        self, backend: Backend, rows: Sequence[Array], count: Scalar | None
+    ) -> Array:
         """Return the statistics of per-case gradients, each ``[batch, dimension]``."""
 
 
@@ -127,8 +148,10 @@ class BiasFullFactor(BiasFactor, DenseSquareMatrixFactor):
                [2., 1.]])
     """
 
-    def _moment(self, backend: Backend, rows: Sequence[Array]) -> Array:
-        return second_moment(backend, rows)
+    def _moment(
+        self, backend: Backend, rows: Sequence[Array], count: Scalar | None
+    ) -> Array:
+        return second_moment(backend, rows, count=count)
 
 
 @dataclass(frozen=True)
@@ -151,5 +174,7 @@ class BiasDiagonalFactor(BiasFactor, DiagonalFactor):
         """``(dimension,)``."""
         return (self.dimension,)
 
-    def _moment(self, backend: Backend, rows: Sequence[Array]) -> Array:
-        return mean_over(backend, [row * row for row in rows])
+    def _moment(
+        self, backend: Backend, rows: Sequence[Array], count: Scalar | None
+    ) -> Array:
+        return mean_over(backend, [row * row for row in rows], count)

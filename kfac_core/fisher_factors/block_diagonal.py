@@ -13,6 +13,7 @@ from kfac_core.linalg import psd
 from kfac_core.linalg.block_diagonal import BlockDiagonalOperator
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.linalg.stacks import diagonals
+from kfac_core.statistics.weighted_rows import Rows
 from kfac_core.typing import Array, DampingId
 
 
@@ -116,12 +117,12 @@ class FullyConnectedBlockDiagonalFactor(RowsFactor):
     def _block_size(self) -> int:
         return -(-self.dimension // self.num_blocks)
 
-    def _moment(self, backend: Backend, rows: Sequence[Array]) -> Array:
+    def _moment(self, backend: Backend, rows: Rows) -> Array:
         m = self._block_size
-        moments = [
-            part._moment(backend, [x[:, i * m : i * m + part.size] for x in rows])
-            for i, part in enumerate(self.parts)
-        ]
+        moments = []
+        for i, part in enumerate(self.parts):
+            own = [x[:, i * m : i * m + part.size] for x in rows.arrays]
+            moments.append(part._moment(backend, rows._replace(arrays=own)))
         return self._stacked(backend, moments)
 
     def _identity(self, backend: Backend, like: Array) -> Array:

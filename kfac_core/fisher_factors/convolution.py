@@ -1,17 +1,23 @@
 """The Kronecker factors of convolutions in 1, 2 and 3 spatial dimensions."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from kfac_core.arguments import as_batch, as_sources, as_towers, check_shape
+from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.fisher_factors.convolution_spec import (
     check_sampling,
     prepare,
     sample_sizes,
+    weighted_shape,
 )
 from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
 from kfac_core.fisher_factors.state import FactorState
+from kfac_core.row_counts import count_of
+from kfac_core.row_weights import roots_of, sides, weights_for
 from kfac_core.statistics.convolution import patch_second_moment
 from kfac_core.statistics.convolution_geometry import (
     ConvolutionGeometry,
@@ -21,8 +27,10 @@ from kfac_core.statistics.convolution_geometry import (
 )
 from kfac_core.statistics.convolution_mask import PatchMask, masked_moment
 from kfac_core.statistics.convolution_sampling import sampled_second_moment
+from kfac_core.statistics.convolution_weights import weighted_patch_moment
 from kfac_core.statistics.covariance import SecondMoment
-from kfac_core.typing import Key, Scalar, Sources, Towers
+from kfac_core.statistics.weighted_rows import by_row, weighed
+from kfac_core.typing import Array, Key, Scalar, Sources, Towers, Weights
 
 
 @dataclass(frozen=True)
@@ -105,6 +113,8 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
         ema_weight: Scalar | None = None,
         *,
         key: Key = None,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> FactorState:
         """Fold the second moment of a batch's patches into the average.
 
@@ -118,6 +128,10 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
                 without debiasing.
             key: What the backend draws from, where `needs_key`: the same key draws
                 the same sample.
+            weights: How much each case counts, ``[batch]``, or each location, ``[batch,
+                ..locations..]`` or ``[batch, locations]``; or a tuple of these
+                (towers). Zero for one that does not; None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: those given.
 
         Returns:
             The new state.
@@ -128,8 +142,8 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity; of a sample, one that
                 was drawn. Under a trace the state is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range, or there is no
-                key and one is needed.
+            ArgumentError: If the decay, a weight or `num_cases` is out of range, or
+                there is no key and one is needed.
         """
         towers = as_towers(inputs)
         backend = self._backend(state, *towers)
@@ -137,9 +151,19 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
             self.geometry.check_inputs(x, self.filter_shape[-2], self.label)
         dtype = state.cov.total.dtype
         checked = as_batch(backend, towers, dtype, "inputs", self.label)
+        shapes = [weighted_shape(self.geometry, x) for x in checked]
+        own = weights_for(backend, sides(weights)[0], shapes, dtype, self.label)
+        roots = roots_of(backend, own)
+        locations = self.geometry.mean_locations(checked)
+        count = count_of(backend, num_cases, locations, state.cov.total, self.label)
+        options: dict[str, Any] = {"has_bias": self.has_bias, "count": count}
         if not self.needs_key:
-            moment = patch_second_moment(
-                backend, checked, self.geometry, has_bias=self.has_bias
+            moment = (
+                patch_second_moment(backend, checked, self.geometry, **options)
+                if roots is None
+                else weighted_patch_moment(
+                    backend, checked, self.geometry, roots, **options
+                )
             )
         elif key is None:
             msg = (
@@ -150,7 +174,7 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
         else:
             sizes = [sample_sizes(self, self.geometry, x) for x in checked]
             moment = sampled_second_moment(
-                backend, checked, self.geometry, sizes, key, has_bias=self.has_bias
+                backend, checked, self.geometry, sizes, key, roots=roots, **options
             )
         moment = masked_moment(backend, moment, self.patch_mask, has_bias=self.has_bias)
         data = {"inputs": (towers,)}
@@ -192,6 +216,9 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> FactorState:
         """Fold the second moment of a batch's gradients into the average.
 
@@ -204,6 +231,10 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            weights: How much each case counts, ``[batch]``, or each location, ``[batch,
+                ..locations..]`` or ``[batch, locations]``; or a tuple of these
+                (towers). Zero for one that does not; None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: those given.
 
         Returns:
             The new state.
@@ -214,14 +245,17 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range.
+            ArgumentError: If the decay or a weight is out of range, or `num_cases` is
+                not positive.
         """
         sources = as_sources(outputs_grads)
         backend = self._backend(state, *(g for source in sources for g in source))
         dtype, label = state.cov.total.dtype, self.label
-        moments = []
+        checked = []
+        shapes: list[tuple[int, ...]] = []
         for source in sources:
             rows = []
+            shapes.clear()
             for g in source:
                 spatial = ("size",) * (g.ndim - 2)
                 if not 1 <= g.ndim - 2 <= 3:
@@ -233,8 +267,41 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
                     shape = ("batch", self.output_size, *spatial)
                 check_shape(g, shape, "outputs_grads", label)
                 g_last = g if last else channels_to_last(backend, g)
+                shapes.append(tuple(g_last.shape[:-1]))
                 rows.append(backend.xp.reshape(g_last, (-1, self.output_size)))
-            checked = as_batch(backend, tuple(rows), dtype, "outputs_grads", label)
-            moments.append(SecondMoment(checked))
+            checked.append(
+                as_batch(backend, tuple(rows), dtype, "outputs_grads", label)
+            )
+        roots, count = self._counted(backend, shapes, weights, num_cases, state)
+        moments = []
+        for arrays_of_source in checked:
+            arrays, _, number = weighed(backend, arrays_of_source, roots, count)
+            moments.append(SecondMoment(arrays, count=number))
         data = {"outputs_grads": sources}
         return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
+
+    def _weighted_shape(self, g: Array) -> tuple[int, ...]:
+        """Return the shape of what can have weights: ``(batch, ..locations..)``."""
+        last = is_channels_last(self.data_format, g.ndim - 2, self.label)
+        return tuple(g.shape[:-1] if last else (g.shape[0], *g.shape[2:]))
+
+    def _counted(
+        self,
+        backend: Backend,
+        shapes: Sequence[tuple[int, ...]],
+        weights: Weights | None,
+        num_cases: Scalar | None,
+        state: FactorState,
+    ) -> tuple[list[Array] | None, Array | None]:
+        """Return the roots of the weights of all rows, and what to divide by."""
+        like, label = state.cov.total, self.label
+        locations = [math.prod(shape[1:]) for shape in shapes]
+        cases = sum(shape[0] for shape in shapes)
+        rows = sum(map(math.prod, shapes))
+        count = count_of(backend, num_cases, rows / max(cases, 1), like, label)
+        own = weights_for(backend, sides(weights)[1], shapes, like.dtype, label)
+        if own is None:
+            return None, count
+        pairs = zip(own, locations, strict=True)
+        roots = [backend.xp.sqrt(by_row(backend, w, n)) for w, n in pairs]
+        return roots, count

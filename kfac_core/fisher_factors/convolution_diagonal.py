@@ -4,14 +4,16 @@ import math
 from dataclasses import dataclass, field
 
 from kfac_core.arguments import as_batch, as_sources, as_towers, check_paired
-from kfac_core.fisher_factors.convolution_spec import prepare
+from kfac_core.fisher_factors.convolution_spec import prepare, weighted_shape
 from kfac_core.fisher_factors.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.state import FactorState
+from kfac_core.row_counts import count_of
+from kfac_core.row_weights import sides, weights_for
 from kfac_core.statistics.convolution import case_gradients
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
 from kfac_core.statistics.convolution_mask import PatchMask, masked_squares
 from kfac_core.statistics.covariance import mean_over
-from kfac_core.typing import Scalar, Sources, Towers
+from kfac_core.typing import Scalar, Sources, Towers, Weights
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,9 @@ class ConvDiagonalFactor(DiagonalFactor):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> FactorState:
         """Fold the squared per-case gradients of a batch into the average.
 
@@ -80,6 +85,10 @@ class ConvDiagonalFactor(DiagonalFactor):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            weights: How much each case counts, ``[batch]``, or each of its locations,
+                ``[batch, ..locations..]`` or ``[batch, locations]``; or a tuple of
+                these (towers). Zero for one that does not; None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: those given.
 
         Returns:
             The new state.
@@ -90,7 +99,8 @@ class ConvDiagonalFactor(DiagonalFactor):
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range.
+            ArgumentError: If the decay or a weight is out of range, or `num_cases` is
+                not positive.
         """
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = tuple(g for source in sources for g in source)
@@ -100,6 +110,9 @@ class ConvDiagonalFactor(DiagonalFactor):
         for x in towers:
             geometry.check_inputs(x, self.filter_shape[-2], label)
         inputs_checked = as_batch(backend, towers, dtype, "inputs", label)
+        shapes = [weighted_shape(geometry, x) for x in inputs_checked]
+        own = weights_for(backend, sides(weights)[1], shapes, dtype, label)
+        count = count_of(backend, num_cases, 1, state.cov.total, label)
         moments = []
         for source in sources:
             check_paired(towers, source, label)
@@ -107,12 +120,17 @@ class ConvDiagonalFactor(DiagonalFactor):
                 geometry.check_outputs(x, g, self.filter_shape[-1], label)
             checked = as_batch(backend, source, dtype, "outputs_grads", label)
             squares = []
-            for x, g in zip(inputs_checked, checked, strict=True):
+            for i, (x, g) in enumerate(zip(inputs_checked, checked, strict=True)):
                 per_case = case_gradients(
-                    backend, x, g, geometry, has_bias=self.has_bias
+                    backend,
+                    x,
+                    g,
+                    geometry,
+                    has_bias=self.has_bias,
+                    weights=None if own is None else own[i],
                 )
                 squares.append(per_case * per_case)
-            mean = mean_over(backend, squares)
+            mean = mean_over(backend, squares, count)
             moments.append(
                 masked_squares(backend, mean, self.patch_mask, has_bias=self.has_bias)
             )

@@ -7,8 +7,11 @@ from kfac_core.fisher_factors.convolution import (
     ConvInputKroneckerFactor,
     ConvOutputKroneckerFactor,
 )
+from kfac_core.fisher_factors.convolution_spec import weighted_shape
 from kfac_core.fisher_factors.state import FactorState
-from kfac_core.typing import Array, Key, Scalar, Sources, Towers, Uses
+from kfac_core.row_counts import counted_uses
+from kfac_core.row_weights import sides
+from kfac_core.typing import Array, Key, Scalar, Sources, Towers, Uses, Weights
 from kfac_core.uses import arrays_of, folded
 
 
@@ -42,6 +45,8 @@ class ConvInputMultiKF(ConvInputKroneckerFactor):
         ema_weight: Scalar | None = None,
         *,
         key: Key = None,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> FactorState:
         """Fold the second moment of a batch's patches into the average.
 
@@ -51,8 +56,12 @@ class ConvInputMultiKF(ConvInputKroneckerFactor):
                 uses as an axis beside the batch, or channels first; or
                 `kfac_core.typing.Uses` of ``T`` arrays; or a tuple of these (towers).
             ema_decay: As in `ConvInputKroneckerFactor.update_cov`.
-            ema_weight: Likewise.
-            key: Likewise.
+            ema_weight: As in `ConvInputKroneckerFactor.update_cov`.
+            key: As in `ConvInputKroneckerFactor.update_cov`.
+            weights: How much each case counts, ``[batch]``, or each use of each, ``[T,
+                batch]``, ``[T * batch]`` or `Uses`, perhaps with axes for locations; or
+                a tuple of these (towers); None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: those given.
 
         Returns:
             The new state.
@@ -65,7 +74,7 @@ class ConvInputMultiKF(ConvInputKroneckerFactor):
         towers = as_towers(inputs)
         backend = self._backend(state, *(x for t in towers for x in arrays_of(t)))
         rank = self.geometry.spatial_rank + 2
-        arrays = tuple(
+        found = [
             folded(
                 backend,
                 tower,
@@ -74,10 +83,33 @@ class ConvInputMultiKF(ConvInputKroneckerFactor):
                 "inputs",
                 self.label,
                 batch_first=self.batch_first,
-            )[0]
+            )
             for tower in towers
+        ]
+        arrays = tuple(x for x, _ in found)
+        like, uses = state.cov.total, found[0][1]
+        for x in arrays:
+            self.geometry.check_inputs(x, self.filter_shape[-2], self.label)
+        shapes = [weighted_shape(self.geometry, x) for x in arrays]
+        own, count = counted_uses(
+            backend,
+            sides(weights)[0],
+            shapes,
+            uses,
+            num_cases,
+            like,
+            self.label,
+            batch_first=self.batch_first,
         )
-        return super().update_cov(state, arrays, ema_decay, ema_weight, key=key)
+        return super().update_cov(
+            state,
+            arrays,
+            ema_decay,
+            ema_weight,
+            key=key,
+            weights=own,
+            num_cases=count,
+        )
 
 
 @dataclass(frozen=True)
@@ -100,6 +132,9 @@ class ConvOutputMultiKF(ConvOutputKroneckerFactor):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> FactorState:
         """Fold the second moment of a batch's gradients into the average.
 
@@ -110,7 +145,9 @@ class ConvOutputMultiKF(ConvOutputKroneckerFactor):
                 batch, or channels first; or `kfac_core.typing.Uses` of ``T`` arrays;
                 or a tuple of these (towers); or a tuple of such tuples (sources).
             ema_decay: As in `ConvOutputKroneckerFactor.update_cov`.
-            ema_weight: Likewise.
+            ema_weight: As in `ConvOutputKroneckerFactor.update_cov`.
+            weights: As in `ConvInputMultiKF.update_cov`.
+            num_cases: As in `ConvInputMultiKF.update_cov`.
 
         Returns:
             The new state.
@@ -123,8 +160,8 @@ class ConvOutputMultiKF(ConvOutputKroneckerFactor):
         sources = as_sources(outputs_grads)
         arrays = [x for towers in sources for t in towers for x in arrays_of(t)]
         backend = self._backend(state, *arrays)
-        arrays_by_source = tuple(
-            tuple(
+        found = [
+            [
                 folded(
                     backend,
                     tower,
@@ -132,12 +169,32 @@ class ConvOutputMultiKF(ConvOutputKroneckerFactor):
                     "outputs_grads",
                     self.label,
                     batch_first=self.batch_first,
-                )[0]
+                )
                 for tower in towers
-            )
+            ]
             for towers in sources
+        ]
+        arrays_by_source = tuple(tuple(g for g, _ in own) for own in found)
+        like, uses = state.cov.total, found[0][0][1]
+        shapes = [self._weighted_shape(g) for g in arrays_by_source[0]]
+        own, count = counted_uses(
+            backend,
+            sides(weights)[1],
+            shapes,
+            uses,
+            num_cases,
+            like,
+            self.label,
+            batch_first=self.batch_first,
         )
-        return super().update_cov(state, arrays_by_source, ema_decay, ema_weight)
+        return super().update_cov(
+            state,
+            arrays_by_source,
+            ema_decay,
+            ema_weight,
+            weights=own,
+            num_cases=count,
+        )
 
     def _rank_and_uses(self, tower: Array | Uses) -> tuple[int, int | None]:
         """Return the number of axes of one use's array, and ``T`` where it counts."""

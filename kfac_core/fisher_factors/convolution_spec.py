@@ -8,6 +8,7 @@ from kfac_core.errors import ArgumentError
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
 from kfac_core.statistics.convolution_mask import as_patch_mask
 from kfac_core.statistics.patch_functions import geometry_for
+from kfac_core.typing import Array
 
 
 def prepare(
@@ -80,3 +81,8 @@ def sample_sizes(
         wanted = math.ceil(round(spec.max_patches_per_dimension * width, 9))
         patches = min(patches, spec.max_patches, wanted)
     return cases, patches
+
+
+def weighted_shape(geometry: ConvolutionGeometry, inputs: Array) -> tuple[int, ...]:
+    """Return the shape of what can have weights: ``(batch, ..locations..)``."""
+    return (inputs.shape[0], *geometry.output_spatial(geometry.spatial_of(inputs)))

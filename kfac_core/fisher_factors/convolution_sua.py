@@ -14,10 +14,12 @@ from kfac_core.fisher_factors.state import FactorState
 from kfac_core.linalg import psd
 from kfac_core.linalg.offset_operator import OffsetOperator, equal_copies
 from kfac_core.moving_average import MovingAverage
+from kfac_core.row_counts import count_of
+from kfac_core.row_weights import roots_of, sides, weights_for
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
 from kfac_core.statistics.convolution_sua import PixelWeights, pixel_moments
-from kfac_core.statistics.covariance import bordered
-from kfac_core.typing import Array, Scalar, Towers
+from kfac_core.statistics.covariance import framed
+from kfac_core.typing import Array, Scalar, Towers, Weights
 
 Averaged: TypeAlias = Literal["moments", "covariances"]
 """What is averaged over batches: second moments, or each batch's covariance."""
@@ -127,6 +129,9 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
         inputs: Towers,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> FactorState:
         """Fold the moments of a batch's pixels into the average.
 
@@ -138,6 +143,10 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            weights: How much each case counts, ``[batch]``; or a tuple of these
+                (towers). Zero for one that does not; None: one each. Pixels have no
+                weights of their own here.
+            num_cases: Number of cases that the mean loss divides by; None: those given.
 
         Returns:
             The new state.
@@ -148,7 +157,8 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range.
+            ArgumentError: If the decay or a weight is out of range, or `num_cases` is
+                not positive.
         """
         towers = as_towers(inputs)
         backend = self._backend(state, *towers)
@@ -156,10 +166,22 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
             self.geometry.check_inputs(x, self.filter_shape[-2], self.label)
         dtype = state.cov.total.dtype
         checked = as_batch(backend, towers, dtype, "inputs", self.label)
-        moments = pixel_moments(backend, checked, self.geometry, self.pixel_weights)
+        shapes = [(x.shape[0],) for x in checked]
+        own = weights_for(backend, sides(weights)[0], shapes, dtype, self.label)
+        count = count_of(backend, num_cases, 1, state.cov.total, self.label)
+        moments = pixel_moments(
+            backend,
+            checked,
+            self.geometry,
+            self.pixel_weights,
+            roots=roots_of(backend, own),
+            cases=count,
+        )
         if self.averaged == "covariances" and self._centred:
-            moment, mean, _ = _parts(moments)
-            moments = bordered(backend, moment - mean[:, None] * mean[None, :], mean)
+            moment, mean, one = _parts(moments)
+            squared = mean[:, None] * (mean / _positive(backend, one))[None, :]
+            squared = (squared + squared.mT) / 2
+            moments = framed(backend, moment - squared, mean, mean, one)
         data = {"inputs": (towers,)}
         return self._accumulate(backend, state, [moments], ema_decay, ema_weight, data)
 
@@ -172,9 +194,8 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
         """Return the matrices of an `OffsetOperator`: ``S``, and that of the mean."""
         xp = backend.xp
         covariance, mean, one = _parts(moments)
-        # Of an average that is not debiased the one is the weight of its samples.
-        weight = xp.where(one > 0, one, xp.ones_like(one))
-        squared = mean[:, None] * (mean / weight)[None, :]
+        # With weights, or without debiasing, the one is the weight of all samples.
+        squared = mean[:, None] * (mean / _positive(backend, one))[None, :]
         squared = (squared + squared.mT) / 2
         if self.averaged == "moments" and self._centred:
             covariance = covariance - squared
@@ -231,6 +252,11 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
     def _witness(self, backend: Backend, statistic: Array) -> Array:
         # The diagonal sums squares: NaN and infinity anywhere in a row show there.
         return psd.diagonal(backend, statistic)
+
+
+def _positive(backend: Backend, one: Array) -> Array:
+    """Return the weight of all samples, or one where that is zero."""
+    return backend.xp.where(one > 0, one, backend.xp.ones_like(one))
 
 
 def _parts(moments: Array) -> tuple[Array, Array, Array]:

@@ -5,13 +5,16 @@ from dataclasses import dataclass, field
 
 from kfac_core.arguments import as_batch, as_sources, as_towers, check_paired
 from kfac_core.backend import Backend
-from kfac_core.fisher_factors.convolution_spec import prepare
+from kfac_core.fisher_factors.convolution_spec import prepare, weighted_shape
 from kfac_core.fisher_factors.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.state import FactorState
+from kfac_core.row_counts import count_of
+from kfac_core.row_weights import sides, weights_for
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
 from kfac_core.statistics.covariance import mean_over
 from kfac_core.statistics.grouped_convolution import grouped_gradients, grouped_patches
-from kfac_core.typing import Array, Scalar, Sources, Towers
+from kfac_core.statistics.weighted_rows import weighed_pair
+from kfac_core.typing import Array, Scalar, Sources, Towers, Weights
 
 
 @dataclass(frozen=True)
@@ -68,6 +71,9 @@ class DepthwiseConvDiagonalFactor(DiagonalFactor):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> FactorState:
         """Fold the squared per-case gradients of a batch into the average.
 
@@ -82,6 +88,10 @@ class DepthwiseConvDiagonalFactor(DiagonalFactor):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            weights: How much each case counts, ``[batch]``, or each of its locations,
+                ``[batch, ..locations..]`` or ``[batch, locations]``; or a tuple of
+                these (towers). Zero for one that does not; None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: those given.
 
         Returns:
             The new state.
@@ -92,7 +102,8 @@ class DepthwiseConvDiagonalFactor(DiagonalFactor):
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range.
+            ArgumentError: If the decay or a weight is out of range, or `num_cases` is
+                not positive.
         """
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = tuple(g for source in sources for g in source)
@@ -106,6 +117,9 @@ class DepthwiseConvDiagonalFactor(DiagonalFactor):
         patches = [
             grouped_patches(backend, x, geometry, channels) for x in inputs_checked
         ]
+        shapes = [weighted_shape(geometry, x) for x in inputs_checked]
+        own = weights_for(backend, sides(weights)[1], shapes, dtype, label)
+        count = count_of(backend, num_cases, 1, state.cov.total, label)
         moments = []
         for source in sources:
             check_paired(towers, source, label)
@@ -113,11 +127,14 @@ class DepthwiseConvDiagonalFactor(DiagonalFactor):
                 geometry.check_outputs(x, g, channels * multiplier, label)
             checked = as_batch(backend, source, dtype, "outputs_grads", label)
             squares = []
-            for p, g in zip(patches, checked, strict=True):
+            for i, g in enumerate(checked):
+                seen = patches[i]
                 rows = grouped_gradients(backend, g, geometry, channels)
-                per_case = self._case_gradients(backend, p, rows)
+                if own is not None:
+                    seen, rows = weighed_pair(backend, seen, rows, own[i])
+                per_case = self._case_gradients(backend, seen, rows)
                 squares.append(per_case * per_case)
-            mean = mean_over(backend, squares)
+            mean = mean_over(backend, squares, count)
             moments.append(backend.xp.reshape(mean, self.cov_shape))
         data = {"inputs": (towers,), "outputs_grads": sources}
         return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)

@@ -1,12 +1,12 @@
 """Diagonal Kronecker factors: one side of a layer's Fisher, kept as its diagonal."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kfac_core.backend import Backend
 from kfac_core.fisher_factors.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.rows import MultiUseRowsFactor, RowsFactor
 from kfac_core.statistics.covariance import squared_mean
+from kfac_core.statistics.weighted_rows import Rows
 from kfac_core.typing import Array
 
 
@@ -37,8 +37,11 @@ class DiagonalKroneckerFactor(RowsFactor, DiagonalFactor):
         """Length of a row, with the one for the bias."""
         return (self.size + self.has_bias,)
 
-    def _moment(self, backend: Backend, rows: Sequence[Array]) -> Array:
-        return squared_mean(backend, rows, has_bias=self.has_bias)
+    def _moment(self, backend: Backend, rows: Rows) -> Array:
+        arrays, roots, count = rows
+        return squared_mean(
+            backend, arrays, has_bias=self.has_bias, roots=roots, count=count
+        )
 
 
 @dataclass(frozen=True)

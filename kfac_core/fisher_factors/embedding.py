@@ -1,6 +1,7 @@
 """The factor for the input of an embedding."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from numbers import Integral
 
 from kfac_core.arguments import (
     as_towers,
@@ -12,8 +13,10 @@ from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, DTypeError, ShapeError
 from kfac_core.fisher_factors.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.state import FactorState
+from kfac_core.row_counts import count_of
+from kfac_core.row_weights import sides, weights_for
 from kfac_core.statistics.embedding import RepeatedIds, id_second_moment
-from kfac_core.typing import Array, DType, DTypeName, Scalar, Towers
+from kfac_core.typing import Array, DType, DTypeName, Scalar, Towers, Weights
 
 
 @dataclass(frozen=True)
@@ -32,6 +35,10 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
             (once, the formula of the original's manual), ``"count"`` (each time, what
             the original computes) or ``"count_squared"`` (the exact diagonal where
             embeddings are summed).
+        padding_id: Id that stands for no id, and counts nothing; None: every id counts.
+            ``padding_idx`` of PyTorch.
+        negative_ids_are_padding: Whether ids below zero stand for no id. If not, they
+            are an error.
 
     Example:
         >>> import numpy as np
@@ -45,6 +52,8 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
     vocab_size: int
     dtype: DTypeName | None = None
     repeated_ids: RepeatedIds = "n_hot"
+    padding_id: int | None = field(default=None, kw_only=True)
+    negative_ids_are_padding: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
         """Check the names of the options.
@@ -64,6 +73,7 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
                 " 'n_hot', 'count' or 'count_squared'"
             )
             raise ArgumentError(msg)
+        check_padding(self.padding_id, self.vocab_size, self.label)
 
     @property
     def cov_shape(self) -> tuple[int, ...]:
@@ -76,17 +86,23 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
         input_ids: Towers,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> FactorState:
         """Fold the counts of a batch of ids into the average.
 
         Args:
             state: The state; left as it is.
-            input_ids: Integers in ``[0, vocab_size)``, ``[batch]`` or ``[batch, m]``
-                for ``m`` ids a case; or a tuple of these (towers).
+            input_ids: Integers in ``[0, vocab_size)``, or padding, ``[batch]`` or
+                ``[batch, m]`` for ``m`` ids a case; or a tuple of these (towers).
             ema_decay: What the weights of earlier batches are multiplied by, in
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            weights: How much each case counts, ``[batch]``, or a tuple of these
+                (towers): zero for one that does not; None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: those given.
 
         Returns:
             The new state.
@@ -95,17 +111,62 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
             ShapeError: If ids have another rank, or there is no case.
             DTypeError: If ids are not integers.
             ArgumentError: If an id is out of range (under a trace it counts nothing),
-                or the decay or the weight is.
+                or the decay, a weight or `num_cases` is.
         """
         towers = as_towers(input_ids)
         backend = self._backend(state, *towers)
         for ids in towers:
             self._check_ids(backend, ids)
         check_not_empty(towers, "input_ids", self.label)
+        like, shapes = state.cov.total, [(ids.shape[0],) for ids in towers]
+        own = weights_for(backend, sides(weights)[0], shapes, like.dtype, self.label)
+        count = count_of(backend, num_cases, 1, like, self.label)
         moment = id_second_moment(
-            backend, towers, self.vocab_size, state.cov.total.dtype, self.repeated_ids
+            backend,
+            [self._without_padding(backend, ids) for ids in towers],
+            self.vocab_size,
+            like.dtype,
+            self.repeated_ids,
+            weights=own,
+            count=count,
         )
         return self._accumulate(backend, state, [moment], ema_decay, ema_weight, {})
+
+    def known_cases(
+        self, backend: Backend, input_ids: Towers, dtype: DType
+    ) -> tuple[Array, ...] | None:
+        """Return which cases have an id that counts.
+
+        Args:
+            backend: Backend of the ids.
+            input_ids: As in `update_cov`.
+            dtype: Dtype of the result.
+
+        Returns:
+            For each tower ``[batch]``: one, or zero where all ids of a case are padding
+            or, under a trace, out of range. None where all ids are known to count.
+        """
+        towers = as_towers(input_ids)
+        has_padding = self.padding_id is not None or self.negative_ids_are_padding
+        if not has_padding and not any(map(backend.is_traced, towers)):
+            return None
+        xp = backend.xp
+        found = []
+        for tower in towers:
+            ids = self._without_padding(backend, tower)
+            ids = xp.reshape(ids, (ids.shape[0], -1))
+            known = xp.any((ids >= 0) & (ids < self.vocab_size), axis=1)
+            found.append(xp.astype(known, dtype))
+        return tuple(found)
+
+    def _without_padding(self, backend: Backend, ids: Array) -> Array:
+        """Return ids, below zero in place of those that are padding."""
+        if self.padding_id is None:
+            return ids
+        xp = backend.xp
+        if xp.isdtype(ids.dtype, "unsigned integer"):
+            ids = xp.astype(ids, xp.int64)
+        return xp.where(xp.equal(ids, self.padding_id), xp.full_like(ids, -1), ids)
 
     def _check_ids(self, backend: Backend, ids: Array) -> None:
         if ids.ndim not in {1, 2}:
@@ -114,7 +175,8 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
                 " [batch] or [batch, ids of a case]"
             )
             raise ShapeError(msg)
-        check_indices(backend, ids, self.vocab_size, "input_ids", self.label)
+        least = None if self.negative_ids_are_padding else 0
+        check_indices(backend, ids, self.vocab_size, "input_ids", self.label, least)
 
     def _state_dtype(self, backend: Backend, like: Array) -> DType:
         xp = backend.xp
@@ -131,3 +193,21 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
         if xp.isdtype(like.dtype, "integral"):
             return xp.float32
         return statistics_dtype(backend, like, "like", self.label)
+
+
+def check_padding(padding_id: object, vocab_size: int, layer: str) -> None:
+    """Check the id that stands for no id.
+
+    Raises:
+        ArgumentError: If it is neither None nor an id.
+    """
+    if padding_id is None:
+        return
+    fits = isinstance(padding_id, Integral) and not isinstance(padding_id, bool)
+    if not fits or not 0 <= int(padding_id) < vocab_size:  # type: ignore[call-overload]
+        msg = (
+            f"{layer}: padding_id is {padding_id!r}, expected None or an id of 0 to"
+            f" {vocab_size - 1}; for ids below zero, give"
+            " negative_ids_are_padding=True"
+        )
+        raise ArgumentError(msg)

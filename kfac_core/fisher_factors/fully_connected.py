@@ -1,6 +1,5 @@
 """Factors of fully connected layers."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kfac_core.arguments import as_sources, as_towers, check_paired, check_towers
@@ -9,12 +8,11 @@ from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
 from kfac_core.fisher_factors.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.rows import RowsFactor
 from kfac_core.fisher_factors.state import FactorState
-from kfac_core.statistics.covariance import (
-    SecondMoment,
-    second_moment,
-    squared_moment,
-)
-from kfac_core.typing import Array, Scalar, Sources, Towers
+from kfac_core.row_counts import count_of
+from kfac_core.row_weights import roots_of, sides, weights_for
+from kfac_core.statistics.covariance import SecondMoment, second_moment, squared_moment
+from kfac_core.statistics.weighted_rows import Rows, masked, weighed
+from kfac_core.typing import Array, Scalar, Sources, Towers, Weights
 
 
 @dataclass(frozen=True)
@@ -49,11 +47,15 @@ class FullyConnectedKroneckerFactor(RowsFactor, DenseSquareMatrixFactor):
         """Length of a row, with the one for the bias."""
         return self.size + self.has_bias
 
-    def _moment(self, backend: Backend, rows: Sequence[Array]) -> Array:
-        return second_moment(backend, rows, has_bias=self.has_bias)
+    def _moment(self, backend: Backend, rows: Rows) -> Array:
+        arrays, roots, count = rows
+        return second_moment(
+            backend, arrays, has_bias=self.has_bias, roots=roots, count=count
+        )
 
-    def _sample(self, backend: Backend, rows: Sequence[Array]) -> SecondMoment:
-        return SecondMoment(rows, self.has_bias)
+    def _sample(self, backend: Backend, rows: Rows) -> SecondMoment:
+        arrays, roots, count = rows
+        return SecondMoment(arrays, self.has_bias, roots, count)
 
 
 @dataclass(frozen=True)
@@ -93,6 +95,9 @@ class FullyConnectedDiagonalFactor(DiagonalFactor):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> FactorState:
         """Fold the squared per-case gradients of a batch into the average.
 
@@ -105,6 +110,9 @@ class FullyConnectedDiagonalFactor(DiagonalFactor):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            weights: How much each row counts, ``[batch]``, or a tuple of these
+                (towers): zero for one that does not; None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: those given.
 
         Returns:
             The new state.
@@ -115,7 +123,8 @@ class FullyConnectedDiagonalFactor(DiagonalFactor):
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range.
+            ArgumentError: If the decay or a weight is out of range, or `num_cases` is
+                not positive.
         """
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = tuple(g for source in sources for g in source)
@@ -125,11 +134,19 @@ class FullyConnectedDiagonalFactor(DiagonalFactor):
             backend, towers, dtype, ("batch", self.input_size), "inputs", label
         )
         shape = ("batch", self.output_size)
+        _, w = sides(weights)
+        cases = [(rows.shape[0],) for rows in x]
+        roots = roots_of(backend, weights_for(backend, w, cases, dtype, label))
+        count = count_of(backend, num_cases, 1, state.cov.total, label)
+        if roots is not None:
+            x = tuple(masked(backend, *pair) for pair in zip(x, roots, strict=True))
         moments = []
         for source in sources:
             g = check_towers(backend, source, dtype, shape, "outputs_grads", label)
             check_paired(x, g, label)
-            pairs = tuple(zip(x, g, strict=True))
-            moments.append(squared_moment(backend, pairs, has_bias=self.has_bias))
+            pairs = tuple(zip(x, weighed(backend, g, roots, count).arrays, strict=True))
+            moments.append(
+                squared_moment(backend, pairs, has_bias=self.has_bias, count=count)
+            )
         data = {"inputs": (towers,), "outputs_grads": sources}
         return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)

@@ -1,6 +1,7 @@
 """The factor of a grouped layer: one second moment for each group."""
 
-from collections.abc import Mapping
+import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -23,9 +24,12 @@ from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.linalg.residual import ResidualRange
 from kfac_core.linalg.stacks import MatrixStackOperator, diagonals, unstacked
 from kfac_core.moving_average import MovingAverage
+from kfac_core.row_counts import count_of
+from kfac_core.row_weights import weights_for
 from kfac_core.state import all_finite
 from kfac_core.statistics.covariance import second_moment
-from kfac_core.typing import Array, DampingId, Dampings, Scalar, Sources
+from kfac_core.statistics.weighted_rows import by_row, weigh
+from kfac_core.typing import Array, DampingId, Dampings, Scalar, Sources, Weights
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,9 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
         tensors: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> FactorState:
         """Fold the second moments of a batch into the average.
 
@@ -87,6 +94,9 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            weights: How much each row counts, ``[batch]`` or ``[batch, locations]``, or
+                a tuple of these (towers): zero for one that does not; None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: those given.
 
         Returns:
             The new state.
@@ -96,17 +106,28 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range.
+            ArgumentError: If the decay or a weight is out of range, or `num_cases` is
+                not positive.
         """
         sources = as_sources(tensors)
         backend = self._backend(state, *(x for towers in sources for x in towers))
         dtype, name = state.cov.total.dtype, self.data_name
         shape = ("batch", "locations", self.num_groups, self.size)
+        checked = [
+            check_towers(backend, towers, dtype, shape, name, self.label)
+            for towers in sources
+        ]
+        roots, count = self._counted(
+            backend, checked[0], weights, num_cases, state.cov.total
+        )
         moments = []
-        for towers in sources:
-            rows = check_towers(backend, towers, dtype, shape, name, self.label)
+        for rows in checked:
+            if roots is not None:
+                pairs = zip(rows, roots, strict=True)
+                rows = tuple(weigh(backend, x, r) for x, r in pairs)
             by_group = [backend.xp.permute_dims(x, (2, 0, 1, 3)) for x in rows]
-            moments.append(backend.vmap(partial(self._moment, backend), *by_group))
+            moment = partial(self._moment, backend, roots, count)
+            moments.append(backend.vmap(moment, *by_group))
         data = {name: sources}
         return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
 
@@ -165,10 +186,41 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
         power = self.get_matpower(state, exp, damping_id)
         return backend.xp.astype(power.matmul_right(x), x.dtype)
 
-    def _moment(self, backend: Backend, *towers: Array) -> Array:
+    def _counted(
+        self,
+        backend: Backend,
+        towers: Sequence[Array],
+        weights: Weights | None,
+        num_cases: Scalar | None,
+        like: Array,
+    ) -> tuple[list[Array] | None, Array | None]:
+        """Return the roots of the weights of all rows, and what to divide by."""
+        shapes = [tuple(x.shape[:2]) for x in towers]
+        cases, rows = sum(n for n, _ in shapes), sum(map(math.prod, shapes))
+        count = count_of(backend, num_cases, rows / max(cases, 1), like, self.label)
+        own = weights_for(backend, weights, shapes, like.dtype, self.label)
+        if own is None:
+            return None, count
+        roots = []
+        for w, shape in zip(own, shapes, strict=True):
+            rows_of = by_row(backend, backend.xp.sqrt(w), shape[1])
+            roots.append(backend.xp.reshape(rows_of, shape))
+        return roots, count
+
+    def _moment(
+        self,
+        backend: Backend,
+        roots: Sequence[Array] | None,
+        count: Array | None,
+        *towers: Array,
+    ) -> Array:
         """Return the second moment of one group, of rows ``[batch, locations, n]``."""
-        rows = [backend.xp.reshape(x, (-1, self.size)) for x in towers]
-        return second_moment(backend, rows, has_bias=self.has_bias)
+        xp = backend.xp
+        rows = [xp.reshape(x, (-1, self.size)) for x in towers]
+        flat = None if roots is None else [xp.reshape(r, (-1,)) for r in roots]
+        return second_moment(
+            backend, rows, has_bias=self.has_bias, roots=flat, count=count
+        )
 
     def _identity(self, backend: Backend, like: Array) -> Array:
         return like * 0 + super()._identity(backend, like)

@@ -13,23 +13,35 @@ from kfac_core.fisher_factors.state import FactorState
 from kfac_core.linalg import psd
 from kfac_core.linalg.low_rank import LowRankOperator, power_core
 from kfac_core.moving_average import MovingAverage, Sample
+from kfac_core.statistics.weighted_rows import Rows, with_ones
 from kfac_core.typing import Array, DampingId, Scalar
 
 
 @dataclass(frozen=True)
 class _Latest(Sample):
-    """Rows that stand for a matrix, and are added to others as their latest."""
+    """Rows that stand for a matrix, and are added to others as their latest.
+
+    Attributes:
+        rows: Each times the root of its weight, in which it ends.
+        is_weighted: Whether some may have the weight zero.
+    """
 
     rows: Array
+    is_weighted: bool
 
     def added(
         self, backend: Backend, weight: Array, decay: Array, total: Array
     ) -> Array:
         xp = backend.xp
         aged = total * xp.sqrt(decay)
-        kept = aged[self.rows.shape[0] :, :]
-        added = xp.concat([kept, self.rows * xp.sqrt(weight)], axis=0)
-        # Rows without weight take the place of none.
+        rows = self.rows * xp.sqrt(weight)
+        if self.is_weighted:
+            # Rows without weight first, so that they take the place of none.
+            joined = xp.concat([aged, rows], axis=0)
+            counts = xp.astype(joined[:, -1] > 0, xp.int32)
+            latest = xp.argsort(counts, stable=True)[rows.shape[0] :]
+            return xp.take(joined, latest, axis=0)
+        added = xp.concat([aged[rows.shape[0] :, :], rows], axis=0)
         return xp.where(weight > 0, added, aged)
 
 
@@ -49,8 +61,10 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
 
     Stored are rows ``[max_rows, n + 1]``, the latest last: each times the root of its
     weight, which is also what it ends in. The rows of ``k`` sources count ``k`` times,
-    as those sums do of which the matrix is a mean. Without debiasing, the initial zero
-    is a first row of weight one, to be dropped as others are.
+    as those sums do of which the matrix is a mean. Rows of weight zero take no place,
+    and the matrix is a mean by the weights of the rows that are kept. Without
+    debiasing, the initial zero is a first row of weight one, to be dropped as others
+    are.
 
     Attributes:
         size: Length of a row.
@@ -76,6 +90,7 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
     """
 
     max_rows: int = field(kw_only=True)
+    is_mean_by_weight: ClassVar[bool] = True
     structure: ClassVar[str] = "a matrix of low rank"
 
     def __post_init__(self) -> None:
@@ -150,17 +165,16 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
             state.derived.matpowers[place],
         )
 
-    def _moment(self, backend: Backend, rows: Sequence[Array]) -> Array:
+    def _sample(self, backend: Backend, rows: Rows) -> _Latest:
+        return _Latest(self._moment(backend, rows), rows.roots is not None)
+
+    def _moment(self, backend: Backend, rows: Rows) -> Array:
         """Return all rows of a source, times the root of the weight of each."""
-        xp, first = backend.xp, rows[0]
-        count = sum(x.shape[0] for x in rows)
-        ones = xp.ones(
-            (count, 1 + self.has_bias),
-            dtype=first.dtype,
-            device=backend.creation_device(first),
-        )
-        joined: Array = xp.concat([xp.concat(list(rows), axis=0), ones], axis=1)
-        moment: Array = joined * count**-0.5
+        arrays, roots, count = rows
+        ended = with_ones(backend, arrays, roots, 1 + self.has_bias)
+        joined: Array = backend.xp.concat(ended, axis=0)
+        number = joined.shape[0] if count is None else count
+        moment: Array = joined * number**-0.5
         return moment
 
     def _accumulate(
@@ -174,7 +188,8 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
     ) -> FactorState:
         """Return the state with the rows of all sources, and as many older dropped."""
         xp = backend.xp
-        rows = xp.concat(list(by_source), axis=0)
+        samples = [sample for sample in by_source if isinstance(sample, _Latest)]
+        rows = xp.concat([sample.rows for sample in samples], axis=0)
         if rows.shape[0] > self.max_rows:
             msg = (
                 f"{self.label}: {self.data_name} has {rows.shape[0]} rows, those of all"
@@ -184,7 +199,8 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
             raise ShapeError(msg)
         # Sources are summed: their rows count as often, but share the weight of one.
         shared = rows[:, -1:] * len(by_source) ** -0.5
-        latest = _Latest(xp.concat([rows[:, :-1], shared], axis=1))
+        joined = xp.concat([rows[:, :-1], shared], axis=1)
+        latest = _Latest(joined, any(sample.is_weighted for sample in samples))
         return super()._accumulate(
             backend, state, [latest], ema_decay, ema_weight, data
         )

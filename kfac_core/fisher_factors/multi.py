@@ -2,15 +2,17 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple, Self
+from itertools import islice
+from typing import Any, Self
 
 from kfac_core import moving_average
 from kfac_core.arguments import as_sources, as_statistics
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
 from kfac_core.fisher_factors.fully_connected import FullyConnectedKroneckerFactor
+from kfac_core.fisher_factors.lagged_state import LaggedExtra, extra_of
 from kfac_core.fisher_factors.registration import DEFAULT_DAMPING_ID
-from kfac_core.fisher_factors.rows import MultiUseRowsFactor
+from kfac_core.fisher_factors.rows import MultiUseRowsFactor, Parts
 from kfac_core.fisher_factors.state import FactorState
 from kfac_core.linalg import psd
 from kfac_core.linalg.series import (
@@ -20,25 +22,12 @@ from kfac_core.linalg.series import (
     option2_quants,
 )
 from kfac_core.moving_average import MovingAverage
+from kfac_core.row_counts import count_of
 from kfac_core.state import select
 from kfac_core.statistics.covariance import lagged_moment
-from kfac_core.typing import Array, DampingId, Scalar
+from kfac_core.statistics.weighted_rows import weigh
+from kfac_core.typing import Array, DampingId, Scalar, Weights
 from kfac_core.uses import MultiSources, arrays_of, in_parts
-
-
-class LaggedExtra(NamedTuple):
-    """``extra`` of a `FullyConnectedMultiKF`'s state.
-
-    Attributes:
-        cov_dt1: Weighted sum of the lag-one statistics ``[n, n]``, one or none; the
-            sum of the weights is that of ``cov``.
-        option1: One for each of ``option1quants``, as of the last `update_inverses`.
-        option2: One for each of ``option2quants``, likewise.
-    """
-
-    cov_dt1: tuple[Array, ...]
-    option1: tuple[Option1Quants, ...]
-    option2: tuple[Option2Quants, ...]
 
 
 @dataclass(frozen=True)
@@ -134,7 +123,7 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
         self._computed(state)
         if damping_id not in self.option1quants:
             raise self._not_registered(damping_id, "option1quants")
-        return _extra(state).option1[self.option1quants.index(damping_id)]
+        return extra_of(state).option1[self.option1quants.index(damping_id)]
 
     def get_option2quants(
         self, state: FactorState, damping_id: DampingId = DEFAULT_DAMPING_ID
@@ -143,7 +132,7 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
         self._computed(state)
         if damping_id not in self.option2quants:
             raise self._not_registered(damping_id, "option2quants")
-        return _extra(state).option2[self.option2quants.index(damping_id)]
+        return extra_of(state).option2[self.option2quants.index(damping_id)]
 
     def init_inverses(self, state: FactorState) -> FactorState:
         """Return `state` with its statistics, and nothing computed from them yet.
@@ -155,7 +144,7 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
         if not self.cov_dt1:
             return new
         self._check_lagged(state)
-        extra = _extra(new)._replace(cov_dt1=_extra(state).cov_dt1)
+        extra = extra_of(new)._replace(cov_dt1=extra_of(state).cov_dt1)
         return new._replace(extra=extra)
 
     def update_cov(
@@ -164,6 +153,9 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
         tensors: MultiSources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> FactorState:
         """Fold the second moments of a batch into the averages.
 
@@ -176,6 +168,10 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            weights: How much each row counts: ``[N]`` (cases), ``[T, N]``, ``[T * N]``
+                or `Uses`; or a tuple of these (towers); None: one each. A pair of uses
+                counts by the geometric mean of their weights.
+            num_cases: Number of cases that the mean loss divides by; None: those given.
 
         Returns:
             The new state.
@@ -186,17 +182,29 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
             ArgumentError: If the number of uses is not known or not `num_uses`, or the
-                decay or the weight is out of range.
+                decay, a weight or `num_cases` is out of range.
         """
         sources = as_sources(tensors)
-        new = super().update_cov(state, sources, ema_decay, ema_weight)
+        new = super().update_cov(
+            state,
+            sources,
+            ema_decay,
+            ema_weight,
+            weights=weights,
+            num_cases=num_cases,
+        )
         if not self.cov_dt1:
             return new
         arrays = (x for towers in sources for tower in towers for x in arrays_of(tower))
         backend = self._backend(state, *arrays)
-        sample = self._lagged(backend, state, sources[0])
-        for towers in sources[1:]:
-            sample = sample + self._lagged(backend, state, towers)
+        like = state.cov.total
+        by_source = [self._in_parts(backend, towers) for towers in sources]
+        count = count_of(backend, num_cases, by_source[0][0].uses, like, self.label)
+        sample, *others = (
+            self._lagged(backend, own, weights, count, like) for own in by_source
+        )
+        for other in others:
+            sample = sample + other
         decay, weight = moving_average.weights_of(
             backend,
             ema_decay,
@@ -205,7 +213,7 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
             self.label,
             zero_debias=self.zero_debias,
         )
-        old = _extra(state)
+        old = extra_of(state)
         total = backend.axpby(decay, old.cov_dt1[0], weight, sample)
         extra = old._replace(cov_dt1=(total,))
         if backend.is_traced(new.cov_ok):
@@ -215,14 +223,12 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
     def _more_damping_ids(self) -> tuple[DampingId, ...]:
         return (*self.option1quants, *self.option2quants)
 
-    def _lagged(
-        self, backend: Backend, state: FactorState, towers: tuple[Any, ...]
-    ) -> Array:
-        """Return the lag-one statistics of a source, its form checked already."""
-        dtype = state.cov.total.dtype
-        in_time = []
-        for tower in towers:
-            parts, uses = in_parts(
+    def _in_parts(self, backend: Backend, towers: tuple[Any, ...]) -> list[Parts]:
+        if not self.cov_dt1:
+            return super()._in_parts(backend, towers)
+        # What follows what in time has to be known.
+        found = (
+            in_parts(
                 backend,
                 tower,
                 2,
@@ -231,16 +237,43 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
                 self.label,
                 batch_first=self.batch_first,
             )
+            for tower in towers
+        )
+        return [Parts(arrays, uses) for arrays, uses in found]
+
+    def _lagged(
+        self,
+        backend: Backend,
+        towers: list[Parts],
+        weights: Weights | None,
+        count: Array | None,
+        like: Array,
+    ) -> Array:
+        """Return the lag-one statistics of a source, its form checked already."""
+        in_time, roots_in_time = [], []
+        roots = self._roots(backend, towers, weights, like)
+        rest = iter(roots or ())
+        for parts, uses, _ in towers:
             rows = [
-                as_statistics(backend, x, dtype, self.data_name, self.label)
+                as_statistics(backend, x, like.dtype, self.data_name, self.label)
                 for x in parts
             ]
+            own = list(islice(rest, len(rows)))
+            if own:
+                rows = [weigh(backend, *pair) for pair in zip(rows, own, strict=True)]
             in_time.append((rows, uses))
-        return lagged_moment(backend, in_time, has_bias=self.has_bias)
+            roots_in_time.append(own)
+        return lagged_moment(
+            backend,
+            in_time,
+            has_bias=self.has_bias,
+            roots=None if roots is None else roots_in_time,
+            count=count,
+        )
 
     def _lagged_value(self, backend: Backend, state: FactorState) -> Array:
         # Both averages have the same weights.
-        lagged = MovingAverage(_extra(state).cov_dt1[0], state.cov.weight)
+        lagged = MovingAverage(extra_of(state).cov_dt1[0], state.cov.weight)
         return moving_average.value(backend, lagged, self.label)
 
     def _empty(self, backend: Backend, cov: MovingAverage) -> FactorState:
@@ -267,7 +300,7 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
         state: FactorState,
         dampings: Mapping[DampingId, Array],
     ) -> LaggedExtra:
-        extra = _extra(state)
+        extra = extra_of(state)
         if not self.option1quants and not self.option2quants:
             return extra
         (eigen,) = state.derived.eigendecompositions
@@ -295,7 +328,7 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
     def _backend(self, state: FactorState, *data: Array) -> Backend:
         backend = super()._backend(state, *data)
         self._check_lagged(state)
-        found = tuple(map(len, _extra(state)[1:]))
+        found = tuple(map(len, extra_of(state)[1:]))
         expected = (len(self.option1quants), len(self.option2quants))
         if found != expected:
             msg = (
@@ -307,16 +340,10 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
         return backend
 
     def _check_lagged(self, state: FactorState) -> None:
-        if len(_extra(state).cov_dt1) != int(self.cov_dt1):
+        if len(extra_of(state).cov_dt1) != int(self.cov_dt1):
             msg = (
                 f"{self.label}: the state {'lacks' if self.cov_dt1 else 'has'}"
                 " statistics of lag one; it was made by another spec: use init of this"
                 " one"
             )
             raise ShapeError(msg)
-
-
-def _extra(state: FactorState) -> LaggedExtra:
-    """Return what a state keeps of lag one; nothing if another factor made it."""
-    extra = state.extra
-    return extra if isinstance(extra, LaggedExtra) else LaggedExtra((), (), ())

@@ -6,15 +6,32 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
-from kfac_core.arguments import as_sources, check_towers
+from kfac_core.arguments import as_sources, as_towers, check_towers
 from kfac_core.backend import Backend
 from kfac_core.fisher_factors.base import FisherFactor
 from kfac_core.fisher_factors.state import FactorState
 from kfac_core.moving_average import Sample
-from kfac_core.typing import Array, Scalar, Uses
+from kfac_core.row_counts import count_of
+from kfac_core.row_weights import check_same_towers, roots_of, weights_of_parts
+from kfac_core.statistics.weighted_rows import Rows, weighed
+from kfac_core.typing import Array, Scalar, Uses, Weights
 from kfac_core.uses import MultiSources, arrays_of, in_parts
+
+
+class Parts(NamedTuple):
+    """The rows of one tower.
+
+    Attributes:
+        arrays: Arrays of rows.
+        uses: How many rows a case has.
+        case_slow: Whether all rows of a case follow one another; if not, all of a use.
+    """
+
+    arrays: tuple[Array, ...]
+    uses: int
+    case_slow: bool = False
 
 
 @dataclass(frozen=True)
@@ -31,6 +48,9 @@ class RowsFactor(FisherFactor):
         tensors: MultiSources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> FactorState:
         """Fold the second moment of a batch into the average.
 
@@ -42,6 +62,9 @@ class RowsFactor(FisherFactor):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            weights: How much each row counts, ``[rows]``, or a tuple of these
+                (towers): zero for one that does not; None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: those given.
 
         Returns:
             The new state.
@@ -51,32 +74,69 @@ class RowsFactor(FisherFactor):
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range.
+            ArgumentError: If the decay or a weight is out of range, or `num_cases` is
+                not positive.
         """
         sources = as_sources(tensors)
         arrays = (x for towers in sources for tower in towers for x in arrays_of(tower))
         backend = self._backend(state, *arrays)
-        by_source = [self._rows(backend, towers) for towers in sources]
-        dtype, shape = state.cov.total.dtype, ("rows", self.size)
+        found = [self._in_parts(backend, towers) for towers in sources]
+        by_source = [tuple(x for own in parts for x in own.arrays) for parts in found]
+        like, shape = state.cov.total, ("rows", self.size)
+        checked = [
+            check_towers(backend, rows, like.dtype, shape, self.data_name, self.label)
+            for rows in by_source
+        ]
+        count = count_of(backend, num_cases, found[0][0].uses, like, self.label)
         samples = []
-        for rows in by_source:
-            checked = check_towers(
-                backend, rows, dtype, shape, self.data_name, self.label
-            )
-            samples.append(self._sample(backend, checked))
+        for rows, parts in zip(checked, found, strict=True):
+            roots = self._roots(backend, parts, weights, like)
+            samples.append(self._sample(backend, weighed(backend, rows, roots, count)))
         data = {self.data_name: tuple(by_source)}
         return self._accumulate(backend, state, samples, ema_decay, ema_weight, data)
 
-    def _rows(self, backend: Backend, towers: tuple[Any, ...]) -> tuple[Array, ...]:
-        """Return all arrays of rows: the uses of a tower are rows as any other."""
-        return tuple(x for tower in towers for x in arrays_of(tower))
+    def _in_parts(self, backend: Backend, towers: tuple[Any, ...]) -> list[Parts]:
+        """Return the rows of each tower."""
+        return [Parts(arrays_of(x), len(arrays_of(x))) for x in towers]
 
-    def _sample(self, backend: Backend, rows: Sequence[Array]) -> Array | Sample:
+    def _roots(
+        self,
+        backend: Backend,
+        parts: Sequence[Parts],
+        weights: Weights | None,
+        like: Array,
+    ) -> tuple[Array, ...] | None:
+        """Return the roots of the weights of all arrays."""
+        if weights is None:
+            return None
+        towers = as_towers(weights)
+        check_same_towers(towers, parts, self.label)
+        each = (
+            weights_of_parts(
+                backend,
+                w,
+                own.arrays,
+                own.uses,
+                like.dtype,
+                self.label,
+                batch_first=self._is_batch_first,
+                case_slow=own.case_slow,
+            )
+            for w, own in zip(towers, parts, strict=True)
+        )
+        return roots_of(backend, [w for own in each for w in own])
+
+    @property
+    def _is_batch_first(self) -> bool:
+        """Whether the cases of weights come before their uses."""
+        return False
+
+    def _sample(self, backend: Backend, rows: Rows) -> Array | Sample:
         """Return the statistics, or what adds them to the average."""
         return self._moment(backend, rows)
 
     @abstractmethod
-    def _moment(self, backend: Backend, rows: Sequence[Array]) -> Array:
+    def _moment(self, backend: Backend, rows: Rows) -> Array:
         """Return the statistics of all rows of all arrays."""
 
 
@@ -90,13 +150,17 @@ class MultiUseRowsFactor(RowsFactor):
     num_uses: int | None = None
     batch_first: bool = field(default=False, kw_only=True)
 
-    def _rows(self, backend: Backend, towers: tuple[Any, ...]) -> tuple[Array, ...]:
-        rows: list[Array] = []
+    @property
+    def _is_batch_first(self) -> bool:
+        return self.batch_first
+
+    def _in_parts(self, backend: Backend, towers: tuple[Any, ...]) -> list[Parts]:
+        found = []
         for tower in towers:
             uses = self.num_uses
             if uses is None and not isinstance(tower, Uses) and tower.ndim == 2:
                 uses = 1  # any number would do: all rows count alike
-            parts, _ = in_parts(
+            parts, uses = in_parts(
                 backend,
                 tower,
                 2,
@@ -106,5 +170,9 @@ class MultiUseRowsFactor(RowsFactor):
                 batch_first=self.batch_first,
                 in_order=False,
             )
-            rows.extend(parts)
-        return tuple(rows)
+            found.append(Parts(parts, uses, self._is_case_slow(tower)))
+        return found
+
+    def _is_case_slow(self, tower: Any) -> bool:
+        """Say whether the rows of all uses of a case follow one another."""
+        return self.batch_first and not isinstance(tower, Uses)

@@ -1,27 +1,34 @@
 """Factors of layers that scale and shift their inputs."""
 
 from abc import abstractmethod
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, Self
 
 from kfac_core.arguments import as_sources, as_towers, check_paired, check_towers
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.errors import ShapeError
 from kfac_core.fisher_factors.base import FisherFactor
 from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
 from kfac_core.fisher_factors.diagonal import DiagonalFactor
+from kfac_core.fisher_factors.scale_and_shift_axes import (
+    checked_dims,
+    fields_for_params,
+    named,
+)
 from kfac_core.fisher_factors.state import FactorState
-from kfac_core.sizes import as_free_shape, as_shape
+from kfac_core.row_counts import count_of
+from kfac_core.row_weights import sides, weights_for
+from kfac_core.sizes import as_free_shape
 from kfac_core.statistics.covariance import mean_over, second_moment
 from kfac_core.statistics.scale_and_shift import (
     FreeShape,
     Shape,
-    broadcast_dims,
     case_gradients,
     kept_size,
 )
-from kfac_core.typing import Array, Scalar, Sources, Towers
+from kfac_core.statistics.weighted_rows import masked, weigh, weighed_pair
+from kfac_core.typing import Array, DType, Scalar, Sources, Towers, Weights
 
 
 @dataclass(frozen=True)
@@ -68,7 +75,7 @@ class ScaleAndShiftFactor(FisherFactor):
         object.__setattr__(self, "output_shape", outputs)
         for parameter in ["scale", "shift"][: 1 + self.has_shift]:
             name = f"broadcast_dims_{parameter}"
-            dims = _checked_dims(getattr(self, name), outputs, name, self.label)
+            dims = checked_dims(getattr(self, name), outputs, name, self.label)
             object.__setattr__(self, name, dims)
         if len(inputs) != len(outputs) or any(
             size not in {1, wanted}
@@ -136,6 +143,9 @@ class ScaleAndShiftFactor(FisherFactor):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> FactorState:
         """Fold the per-case gradients of a batch into the average.
 
@@ -148,6 +158,11 @@ class ScaleAndShiftFactor(FisherFactor):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            weights: How much each case counts, ``[batch]``, or a tuple of these
+                (towers): zero for one that does not; None: one each. ``[batch,
+                *output_shape[:n]]``: how often each position adds to the gradient of
+                its case.
+            num_cases: Number of cases that the mean loss divides by; None: those given.
 
         Returns:
             The new state.
@@ -158,35 +173,70 @@ class ScaleAndShiftFactor(FisherFactor):
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range.
+            ArgumentError: If the decay or a weight is out of range, or `num_cases` is
+                not positive.
         """
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = tuple(g for source in sources for g in source)
         backend = self._backend(state, *towers, *gradients)
         dtype, label = state.cov.total.dtype, self.label
-        x_shape = ("batch", *_named(self.input_shape))
-        g_shape = ("batch", *_named(self._outputs))
+        x_shape = ("batch", *named(self.input_shape))
+        g_shape = ("batch", *named(self._outputs))
         x_checked = check_towers(backend, towers, dtype, x_shape, "inputs", label)
+        count = count_of(backend, num_cases, 1, state.cov.total, label)
         moments = []
         for source in sources:
             checked = check_towers(
                 backend, source, dtype, g_shape, "outputs_grads", label
             )
             check_paired(x_checked, checked, label)
+            pairs = list(zip(x_checked, checked, strict=True))
+            if weights is not None:
+                own = sides(weights)[1]
+                pairs = list(self._weighed(backend, pairs, own, dtype))
             for x, g in zip(x_checked, checked, strict=True):
                 self._check_free(x, g)
             rows = [
                 case_gradients(
                     backend, x, g, self.broadcast_dims_scale, self._dims_shift
                 )
-                for x, g in zip(x_checked, checked, strict=True)
+                for x, g in pairs
             ]
-            moments.append(self._moment(backend, rows))
+            moments.append(self._moment(backend, rows, count))
         data = {"inputs": (towers,), "outputs_grads": sources}
         return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
 
+    def _weighed(
+        self,
+        backend: Backend,
+        pairs: Sequence[tuple[Array, Array]],
+        weights: Any,
+        dtype: DType,
+    ) -> Iterator[tuple[Array, Array]]:
+        """Yield inputs, of the shape of the gradients, and weighted gradients."""
+        if weights is None:
+            yield from pairs
+            return
+        towers = as_towers(weights)
+        # The weights say which axes are positions: those after the batch.
+        ranks = [max(len(getattr(w, "shape", ())), 1) for w in towers]
+        gradients = [g for _, g in pairs]
+        shapes = [
+            tuple(g.shape[:rank]) for g, rank in zip(gradients, ranks, strict=False)
+        ]
+        checked = weights_for(backend, towers, shapes, dtype, self.label)
+        for (x, g), w, shape in zip(pairs, checked or (), shapes, strict=True):
+            wide = x + backend.xp.zeros_like(g)
+            if w.ndim == 1:
+                yield weighed_pair(backend, wide, g, w)
+            else:
+                factor = backend.xp.reshape(w, shape)
+                yield masked(backend, wide, factor), weigh(backend, g, factor)
+
     @abstractmethod
-    def _moment(self, backend: Backend, rows: Sequence[Array]) -> Array:
+    def _moment(
+        self, backend: Backend, rows: Sequence[Array], count: Scalar | None
+    ) -> Array:
         """Return the statistics of per-case gradients, each ``[batch, dimension]``."""
 
     def _check_free(self, x: Array, g: Array) -> None:
@@ -225,8 +275,10 @@ class ScaleAndShiftFullFactor(ScaleAndShiftFactor, DenseSquareMatrixFactor):
                [ 3.,  1.]])
     """
 
-    def _moment(self, backend: Backend, rows: Sequence[Array]) -> Array:
-        return second_moment(backend, rows)
+    def _moment(
+        self, backend: Backend, rows: Sequence[Array], count: Scalar | None
+    ) -> Array:
+        return second_moment(backend, rows, count=count)
 
 
 @dataclass(frozen=True)
@@ -249,63 +301,7 @@ class ScaleAndShiftDiagonalFactor(ScaleAndShiftFactor, DiagonalFactor):
         """``(dimension,)``."""
         return (self.dimension,)
 
-    def _moment(self, backend: Backend, rows: Sequence[Array]) -> Array:
-        return mean_over(backend, [row * row for row in rows])
-
-
-def fields_for_params(
-    layer: str,
-    scale_shape: Shape,
-    input_shape: FreeShape,
-    output_shape: FreeShape | None,
-    shift_shape: Shape | None,
-) -> dict[str, Any]:
-    """Return the fields of a spec for parameters of these shapes."""
-    inputs = as_free_shape(input_shape, "input_shape", layer)
-    outputs = inputs
-    if output_shape is not None:
-        outputs = as_free_shape(output_shape, "output_shape", layer)
-    dims_shift = None
-    if shift_shape is not None:
-        shift = as_shape(shift_shape, "the shape of the shift", layer)
-        dims_shift = broadcast_dims(shift, outputs, "shift", layer)
-    scale = as_shape(scale_shape, "the shape of the scale", layer)
-    return {
-        "input_shape": inputs,
-        "broadcast_dims_scale": broadcast_dims(scale, outputs, "scale", layer),
-        "broadcast_dims_shift": dims_shift,
-        "has_shift": shift_shape is not None,
-        "output_shape": outputs,
-    }
-
-
-def _checked_dims(
-    dims: Any, outputs: FreeShape, name: str, label: str
-) -> tuple[int, ...]:
-    """Return axes of the outputs, ascending: all those of any size among them."""
-    known = range(1, len(outputs) + 1)
-    # No shape, but a list of positive integers all the same.
-    try:
-        axes = as_shape(dims, name, label)
-    except ArgumentError:
-        axes = (0,)
-    if len({*axes} & {*known}) != len(axes):
-        msg = (
-            f"{label}: {name} is {dims}, expected different axes of {[*known]}, that is"
-            " of the outputs without the batch"
-        )
-        raise ArgumentError(msg)
-    free = [axis for axis in known if outputs[axis - 1] is None and axis not in axes]
-    if free:
-        msg = (
-            f"{label}: the axes {free} of outputs of shape {outputs} may have any size,"
-            f" but are not in {name}, {axes}: a parameter is broadcast along such an"
-            " axis; give its size, or the axis there"
-        )
-        raise ArgumentError(msg)
-    return tuple(sorted(axes))
-
-
-def _named(shape: FreeShape) -> tuple[int | str, ...]:
-    """Return a shape for `check_shape`."""
-    return tuple("any size" if size is None else size for size in shape)
+    def _moment(
+        self, backend: Backend, rows: Sequence[Array], count: Scalar | None
+    ) -> Array:
+        return mean_over(backend, [row * row for row in rows], count)

@@ -32,7 +32,7 @@ class OutputPatchesKroneckerFactor(DenseSquareMatrixFactor):
         >>> up = TransposedGeometry.of((2,), 2, None, "VALID", None, None, "up")
         >>> factor = OutputPatchesKroneckerFactor(up, 1)
         >>> g = np.asarray([1.0, 2.0, 3.0, 4.0]).reshape(1, 4, 1)
-        >>> state = factor.update_cov(factor.init(g), g, [(2,)], ema_decay=0.0)
+        >>> state = factor.update_cov(factor.init(g), g, 0.0, spatial=[(2,)])
         >>> factor.get_cov(state)  # of (1, 2) and (3, 4)
         array([[ 5.,  7.],
                [ 7., 10.]])
@@ -50,9 +50,10 @@ class OutputPatchesKroneckerFactor(DenseSquareMatrixFactor):
         self,
         state: FactorState,
         outputs_grads: Sources,
-        spatial: Sequence[tuple[int, ...]],
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        spatial: Sequence[tuple[int, ...]],
     ) -> FactorState:
         """Fold the second moment of a batch's patches into the average.
 
@@ -61,11 +62,11 @@ class OutputPatchesKroneckerFactor(DenseSquareMatrixFactor):
             outputs_grads: Gradients of the summed loss, ``[batch, ..locations..,
                 channels]``, or channels first; or a tuple of these (towers); or a tuple
                 of such tuples (sources, summed). Their shapes must be checked.
-            spatial: For each tower the spatial sizes of its inputs.
             ema_decay: What the weights of earlier batches are multiplied by, in
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            spatial: For each tower the spatial sizes of its inputs.
 
         Returns:
             The new state.

@@ -24,8 +24,9 @@ from kfac_core.statistics.convolution_shifts import (
     strip_products,
     without_strips,
 )
-from kfac_core.statistics.covariance import bordered
-from kfac_core.typing import Array
+from kfac_core.statistics.covariance import framed
+from kfac_core.statistics.weighted_rows import weighed_pair
+from kfac_core.typing import Array, Scalar
 
 
 def extract_patches(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Array:
@@ -82,6 +83,7 @@ def patch_second_moment(
     geometry: ConvolutionGeometry,
     *,
     has_bias: bool = False,
+    count: Scalar | None = None,
 ) -> Array:
     """Return the second moment of the patches of all cases and locations.
 
@@ -93,12 +95,14 @@ def patch_second_moment(
         towers: Inputs, each ``[batch, ..spatial.., channels]``, or channels first.
         geometry: Where the convolution looks.
         has_bias: Whether each patch ends in a one.
+        count: What to divide the sum over patches by; None: the number of patches.
 
     Returns:
         ``[n, n]`` with ``n = kernel * channels``, one more with bias. The ``Omega`` of
         Grosse & Martens (2016), equation 25, divided by the number of locations.
     """
-    count = sum(x.shape[0] * geometry.num_locations(x) for x in towers)
+    patches = sum(x.shape[0] * geometry.num_locations(x) for x in towers)
+    count = patches if count is None else count
     images = [geometry.to_channels_last(backend, x) for x in towers if x.shape[0]]
     last = replace(geometry, channels_last=True)
     parts = []
@@ -107,7 +111,10 @@ def patch_second_moment(
         part = [planned_moment(backend, x, last, plan, count)]
         parts.append([*part, tap_sums(backend, x, last)] if has_bias else part)
     moment, *sums = _sum(parts)
-    return bordered(backend, moment, sums[0] / count) if has_bias else moment
+    if not has_bias:
+        return moment
+    mean = sums[0] / count
+    return framed(backend, moment, mean, mean, patches / count)
 
 
 def plan_for(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Plan:
@@ -124,7 +131,7 @@ def plan_for(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Plan:
 
 
 def planned_moment(
-    backend: Backend, x: Array, geometry: ConvolutionGeometry, plan: Plan, count: int
+    backend: Backend, x: Array, geometry: ConvolutionGeometry, plan: Plan, count: Scalar
 ) -> Array:
     """Return the second moment of one tower's patches, by a given plan.
 
@@ -229,6 +236,7 @@ def case_gradients(
     geometry: ConvolutionGeometry,
     *,
     has_bias: bool = False,
+    weights: Array | None = None,
 ) -> Array:
     """Return each case's gradient for the filter, summed over locations.
 
@@ -238,6 +246,8 @@ def case_gradients(
         gradients: For the outputs, ``[batch, ..locations.., out_channels]``, likewise.
         geometry: Where the convolution looks.
         has_bias: Whether to append the gradient for the bias as a last row.
+        weights: ``[batch]``: the gradients of cases are times the roots of these; or
+            ``[batch, locations]``: those of locations times these; None: all one.
 
     Returns:
         ``[batch, kernel * channels, out_channels]``, one more row with bias.
@@ -246,6 +256,8 @@ def case_gradients(
     patches = patch_rows(backend, x, geometry)
     g = geometry.to_channels_last(backend, gradients)
     g = xp.reshape(g, (*patches.shape[:2], g.shape[-1]))
+    if weights is not None:
+        patches, g = weighed_pair(backend, patches, g, weights)
     per_case = backend.matmul(patches.mT, g)
     if not has_bias:
         return per_case

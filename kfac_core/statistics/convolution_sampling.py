@@ -10,7 +10,8 @@ from kfac_core.backend import Backend
 from kfac_core.statistics.convolution import patch_rows
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
 from kfac_core.statistics.covariance import second_moment
-from kfac_core.typing import Array, Key
+from kfac_core.statistics.weighted_rows import by_row, weigh
+from kfac_core.typing import Array, Key, Scalar
 
 
 def choose(backend: Backend, uniforms: Array, count: int) -> Array:
@@ -43,6 +44,8 @@ def sampled_second_moment(
     key: Key,
     *,
     has_bias: bool = False,
+    roots: Sequence[Array] | None = None,
+    count: Scalar | None = None,
 ) -> Array:
     """Return the second moment of a sample of each tower's patches.
 
@@ -56,19 +59,23 @@ def sampled_second_moment(
             cases' patches.
         key: What to draw from: all that is drawn here is one array.
         has_bias: Whether each patch ends in a one.
+        roots: For each tower the roots of the weights, ``[batch]`` or ``[batch,
+            locations]``; None: all patches count alike.
+        count: What the number of all patches stands for; None: itself.
 
     Returns:
         ``[n, n]`` with ``n = kernel * channels``, one more with bias.
     """
     xp = backend.xp
+    of_towers = [None] * len(towers) if roots is None else roots
     parts = [
-        (x, geometry.num_locations(x), *size)
-        for x, size in zip(towers, sizes, strict=True)
+        (x, geometry.num_locations(x), *size, root)
+        for x, size, root in zip(towers, sizes, of_towers, strict=True)
         if x.shape[0]
     ]
     pools = [
         pool
-        for x, locations, cases, patches in parts
+        for x, locations, cases, patches, _ in parts
         for pool in ((x.shape[0], cases), (cases * locations, patches))
     ]
     like = towers[0]
@@ -80,20 +87,31 @@ def sampled_second_moment(
     )
     start = 0
 
-    def sample(rows: Array, count: int) -> Array:
+    def sample(arrays: list[Array], size: int) -> list[Array]:
+        """Return as many rows of all arrays, the same of each."""
         nonlocal start
-        if count == rows.shape[0]:
-            return rows
-        numbers = uniforms[start : start + rows.shape[0]]
-        start += rows.shape[0]
-        return xp.take(rows, choose(backend, numbers, count), axis=0)
+        rows = arrays[0].shape[0]
+        if size == rows:
+            return arrays
+        places = choose(backend, uniforms[start : start + rows], size)
+        start += rows
+        return [xp.take(x, places, axis=0) for x in arrays]
 
     total: Array | float = 0.0
-    for x, locations, cases, patches in parts:
-        of_cases = patch_rows(backend, sample(x, cases), geometry)
-        rows = xp.reshape(of_cases, (cases * locations, of_cases.shape[2]))
-        moment = second_moment(backend, [sample(rows, patches)], has_bias=has_bias)
+    for x, locations, cases, patches, root in parts:
+        weighted = root is not None
+        drawn = sample([x] if root is None else [x, root], cases)
+        of_cases = patch_rows(backend, drawn[0], geometry)
+        rows = [xp.reshape(of_cases, (cases * locations, of_cases.shape[2]))]
+        if weighted:
+            rows.append(by_row(backend, drawn[1], locations))
+        rows = sample(rows, patches)
+        if weighted:
+            rows[0] = weigh(backend, *rows)
+        moment = second_moment(
+            backend, rows[:1], has_bias=has_bias, roots=rows[1:] or None
+        )
         total = moment * (x.shape[0] * locations) + total
-    count = sum(x.shape[0] * locations for x, locations, _, _ in parts)
-    mean: Array = total / count  # type: ignore[assignment]
+    all_patches = sum(x.shape[0] * locations for x, locations, *_ in parts)
+    mean: Array = total / (all_patches if count is None else count)  # type: ignore[assignment]
     return mean

@@ -12,8 +12,9 @@ from typing import Literal, TypeAlias
 
 from kfac_core.backend import Backend
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
-from kfac_core.statistics.covariance import bordered, mean_over, second_moment
-from kfac_core.typing import Array
+from kfac_core.statistics.covariance import framed, mean_over, second_moment
+from kfac_core.statistics.weighted_rows import by_row, weigh
+from kfac_core.typing import Array, Scalar
 
 PixelWeights: TypeAlias = Literal["all", "usage"]
 """Whether all pixels count alike, or by the kernel taps that fall on them."""
@@ -24,6 +25,9 @@ def pixel_moments(
     towers: Sequence[Array],
     geometry: ConvolutionGeometry,
     pixel_weights: PixelWeights,
+    *,
+    roots: Sequence[Array] | None = None,
+    cases: Scalar | None = None,
 ) -> Array:
     """Return the moments of the channels of a pixel, second and first.
 
@@ -32,23 +36,41 @@ def pixel_moments(
         towers: Inputs, each ``[batch, ..spatial.., channels]``, or channels first.
         geometry: Where the convolution looks.
         pixel_weights: How much each pixel counts.
+        roots: For each tower the roots ``[batch]`` of the weights of its cases.
+        cases: What the number of all cases stands for; None: itself.
 
     Returns:
-        ``[[E[x x'], E[x]], [E[x'], 1]]``, ``[channels + 1, channels + 1]``.
+        ``[[E[x x'], E[x]], [E[x'], 1]]``, ``[channels + 1, channels + 1]``; with
+        weights, the corner is their mean.
     """
     xp = backend.xp
     images = [geometry.to_channels_last(backend, x) for x in towers]
+    sizes = [math.prod(x.shape[1:-1]) for x in images]
+    of_cases = None
+    if roots is not None:
+        images = [weigh(backend, x, r) for x, r in zip(images, roots, strict=True)]
+        of_cases = [by_row(backend, r, n) for r, n in zip(roots, sizes, strict=True)]
+    given = sum(x.shape[0] for x in images)
+    share: Scalar = 1.0 if cases is None else given / cases
     if pixel_weights == "all":
         rows = [xp.reshape(x, (-1, x.shape[-1])) for x in images]
-        return second_moment(backend, rows, has_bias=True)
-    roots = [_weighted(backend, x, geometry, 0.5) for x in images]
-    rows = [_weighted(backend, x, geometry, 1.0) for x in images]
-    pixels = sum(row.shape[0] for row in rows)
-    patches = sum(x.shape[0] * geometry.num_locations(x) for x in towers)
-    # From a mean over pixels to one over the taps of all patches, padding included.
-    scale = pixels / (patches * math.prod(geometry.kernel))
-    moment = second_moment(backend, roots) * scale
-    return bordered(backend, moment, mean_over(backend, rows) * scale)
+        count = sum(row.shape[0] for row in rows) / share
+        return second_moment(backend, rows, has_bias=True, roots=of_cases, count=count)
+    halves = [_weighted(backend, x, geometry, 0.5) for x in images]
+    wholes = [_weighted(backend, x, geometry, 1.0) for x in images]
+    locations = [geometry.num_locations(x) for x in towers]
+    patches = sum(x.shape[0] * n for x, n in zip(images, locations, strict=True))
+    # A mean over the taps of all patches, padding included.
+    taps = patches * math.prod(geometry.kernel) / share
+    moment = second_moment(backend, halves, count=taps)
+    if roots is None or of_cases is None:
+        mean = mean_over(backend, wholes, taps)
+        return framed(backend, moment, mean, mean, share)
+    pairs = zip(wholes, of_cases, strict=True)
+    mean = mean_over(backend, [x * r[:, None] for x, r in pairs], taps)
+    squares = [(r * r)[:, None] * n for r, n in zip(roots, locations, strict=True)]
+    corner = mean_over(backend, squares, patches / share)[0]
+    return framed(backend, moment, mean, mean, corner)
 
 
 def tap_counts(

@@ -5,6 +5,12 @@ The bias is a homogeneous coordinate: a one at the end of every row (Martens & G
 matrix: with rows ``X`` ``[N, n]``,
 
     [X 1]' [X 1]  =  [[X'X, X'1], [1'X, N]].
+
+Rows may have weights: a row of weight ``w`` counts like ``w`` equal rows. Then `towers`
+hold the rows times the roots ``r`` of their weights (`weigh`), and the roots stand for
+the ones of the bias:
+
+    [X r]' [X r]  =  [[X'X, X'r], [r'X, r'r]].
 """
 
 from collections.abc import Sequence
@@ -12,18 +18,27 @@ from dataclasses import dataclass
 
 from kfac_core.backend import Backend
 from kfac_core.moving_average import Sample
-from kfac_core.typing import Array
+from kfac_core.statistics.weighted_rows import Roots, ones_of, with_ones
+from kfac_core.typing import Array, Scalar
 
 
 def second_moment(
-    backend: Backend, towers: Sequence[Array], *, has_bias: bool = False
+    backend: Backend,
+    towers: Sequence[Array],
+    *,
+    has_bias: bool = False,
+    roots: Roots = None,
+    count: Scalar | None = None,
 ) -> Array:
     """Return ``X'X / N`` of all rows of all towers, about zero and not the mean.
 
     Args:
         backend: Backend of the towers.
-        towers: Rows, each ``[rows, n]``; at least one row in all.
+        towers: Rows, each ``[rows, n]``, times their roots if there are any; at least
+            one row in all.
         has_bias: Whether each row ends in a one that is not stored.
+        roots: The roots of the weights of the rows of each tower.
+        count: ``N``; None: the number of rows.
 
     Returns:
         ``[n, n]``, or ``[n + 1, n + 1]`` with bias, symmetric bit for bit.
@@ -37,11 +52,12 @@ def second_moment(
                [ 7., 10.,  3.],
                [ 2.,  3.,  1.]])
     """
-    count = sum(rows.shape[0] for rows in towers)
-    moment = _total([backend.gram(rows) for rows in towers]) / count
+    number = _number(towers, count)
+    moment = _total([backend.gram(rows) for rows in towers]) / number
     if not has_bias:
         return moment
-    return bordered(backend, moment, mean_over(backend, towers))
+    mean, corner = _first_moments(backend, towers, roots, number)
+    return framed(backend, moment, mean, mean, corner)
 
 
 @dataclass(frozen=True)
@@ -50,11 +66,15 @@ class SecondMoment(Sample):
 
     Attributes:
         towers: As in `second_moment`.
-        has_bias: As there.
+        has_bias: As in `second_moment`.
+        roots: As in `second_moment`.
+        count: As in `second_moment`.
     """
 
     towers: Sequence[Array]
     has_bias: bool = False
+    roots: Roots = None
+    count: Scalar | None = None
 
     def added(
         self, backend: Backend, weight: Array, decay: Array, total: Array
@@ -70,25 +90,20 @@ class SecondMoment(Sample):
         Returns:
             The sum, symmetric bit for bit.
         """
-        count, n = sum(rows.shape[0] for rows in self.towers), total.shape[-1]
-        towers = self.towers
+        number, n = sum(rows.shape[0] for rows in self.towers), total.shape[-1]
+        towers, count = self.towers, _number(self.towers, self.count)
         if self.has_bias:
-            if count >= n:
-                moment = second_moment(backend, towers, has_bias=True)
+            if number >= n:
+                moment = second_moment(
+                    backend, towers, has_bias=True, roots=self.roots, count=count
+                )
                 return backend.axpby(decay, total, weight, moment)
             # Of few rows a copy is less than the border of a wide matrix.
-            towers = [_with_ones(backend, rows) for rows in towers]
+            towers = with_ones(backend, towers, self.roots)
         for k, rows in enumerate(towers):
             factor = backend.xp.ones_like(decay) if k else decay
             total = backend.syrk(weight / count, rows, factor, total)
         return total
-
-
-def _with_ones(backend: Backend, rows: Array) -> Array:
-    """Return ``[rows, n + 1]``, each row with a one at its end."""
-    xp, device = backend.xp, backend.creation_device(rows)
-    ones = xp.ones((rows.shape[0], 1), dtype=rows.dtype, device=device)
-    return xp.concat([rows, ones], axis=1)
 
 
 def lagged_moment(
@@ -96,6 +111,8 @@ def lagged_moment(
     towers: Sequence[tuple[Sequence[Array], int]],
     *,
     has_bias: bool = False,
+    roots: Sequence[Sequence[Array]] | None = None,
+    count: Scalar | None = None,
 ) -> Array:
     """Return ``X+' X- / (T N)``: of rows that follow one another, the later left.
 
@@ -105,8 +122,12 @@ def lagged_moment(
     Args:
         backend: Backend of the towers.
         towers: Of each, arrays that follow one another in time, ``T`` of ``[N, n]`` or
-            one ``[T * N, n]``; and ``T``. At least one row in all.
+            one ``[T * N, n]``; and ``T``. At least one row in all. If there are roots,
+            each row times its root, so that a pair counts by the geometric mean of the
+            weights of its rows.
         has_bias: Whether each row ends in a one that is not stored.
+        roots: For each array of each tower the roots ``[rows]`` of the weights.
+        count: What to divide by; None: the number of rows, ``T N``.
 
     Returns:
         ``[n, n]``, or ``[n + 1, n + 1]`` with bias; zero for one use.
@@ -119,44 +140,69 @@ def lagged_moment(
         array([[3.33333333, 2.        ],
                [1.        , 0.66666667]])
     """
+    arrays = [x for parts, _ in towers for x in parts]
+    number = _number(arrays, count)
+    later, earlier = _pairs(towers)
+    moment = _total(
+        [backend.matmul(x.mT, y) for x, y in zip(later, earlier, strict=True)]
+    )
+    if not has_bias:
+        return moment / number
+    if roots is None:
+        roots = [[ones_of(backend, x) for x in parts] for parts, _ in towers]
+    columns = [
+        ([root[:, None] for root in own], uses)
+        for own, (_, uses) in zip(roots, towers, strict=True)
+    ]
+    late, early = _pairs(columns)
+    products = zip(later, earlier, late, early, strict=True)
+    parts = [
+        (backend.matmul(x.mT, e), backend.matmul(y.mT, r), backend.matmul(r.mT, e))
+        for x, y, r, e in products
+    ]
+    column, row, corner = (_total(same) / number for same in zip(*parts, strict=True))
+    return framed(backend, moment / number, column[:, 0], row[:, 0], corner[0, 0])
+
+
+def _pairs(
+    towers: Sequence[tuple[Sequence[Array], int]],
+) -> tuple[list[Array], list[Array]]:
+    """Return the arrays of the later, and of the earlier rows of all pairs."""
     later: list[Array] = []
     earlier: list[Array] = []
-    rows = 0
     for parts, uses in towers:
-        rows += sum(x.shape[0] for x in parts)
         if len(parts) > 1:
             later, earlier = [*later, *parts[1:]], [*earlier, *parts[:-1]]
         else:
             cases = parts[0].shape[0] // uses
             last = parts[0].shape[0] - cases
-            later, earlier = (
-                [*later, parts[0][cases:, :]],
-                [*earlier, parts[0][:last, :]],
-            )
-    pairs = zip(later, earlier, strict=True)
-    moment = _total([backend.matmul(x.mT, y) for x, y in pairs]) / rows
-    if not has_bias:
-        return moment
-    column = _total([backend.xp.sum(x, axis=0) for x in later]) / rows
-    row = _total([backend.xp.sum(x, axis=0) for x in earlier]) / rows
-    return _framed(backend, moment, column, row, sum(x.shape[0] for x in later) / rows)
+            later = [*later, parts[0][cases:, :]]
+            earlier = [*earlier, parts[0][:last, :]]
+    return later, earlier
 
 
 def bordered(backend: Backend, moment: Array, mean: Array) -> Array:
     """Return ``[[moment, mean], [mean', 1]]``, ``[n + 1, n + 1]``."""
-    return _framed(backend, moment, mean, mean, 1.0)
+    return framed(backend, moment, mean, mean, 1.0)
 
 
 def squared_mean(
-    backend: Backend, towers: Sequence[Array], *, has_bias: bool = False
+    backend: Backend,
+    towers: Sequence[Array],
+    *,
+    has_bias: bool = False,
+    roots: Roots = None,
+    count: Scalar | None = None,
 ) -> Array:
     """Return the diagonal of `second_moment`, ``[n]`` or ``[n + 1]`` with bias."""
-    mean = mean_over(backend, [rows * rows for rows in towers])
+    number = _number(towers, count)
+    mean = mean_over(backend, [rows * rows for rows in towers], number)
     if not has_bias:
         return mean
+    corner = _corner(backend, towers, roots, number)
     device = backend.creation_device(mean)
     one = backend.xp.ones((1,), dtype=mean.dtype, device=device)
-    return backend.xp.concat([mean, one])
+    return backend.xp.concat([mean, one * corner])
 
 
 def squared_moment(
@@ -164,6 +210,7 @@ def squared_moment(
     towers: Sequence[tuple[Array, Array]],
     *,
     has_bias: bool = False,
+    count: Scalar | None = None,
 ) -> Array:
     """Return the mean over cases of the squared entries of ``outer(x, g)``.
 
@@ -172,29 +219,59 @@ def squared_moment(
 
     Args:
         backend: Backend of the towers.
-        towers: Pairs ``x`` ``[rows, n]`` and ``g`` ``[rows, m]``; at least one row.
+        towers: Pairs ``x`` ``[rows, n]`` and ``g`` ``[rows, m]``, the latter times the
+            roots of the rows' weights if there are any; at least one row.
         has_bias: Whether each row of ``x`` ends in a one that is not stored.
+        count: What to divide by; None: the number of rows.
 
     Returns:
         ``[n, m]``, or ``[n + 1, m]`` with bias.
     """
-    count = sum(x.shape[0] for x, _ in towers)
+    number = _number([x for x, _ in towers], count)
     squares = [(x * x, g * g) for x, g in towers]
-    moment = _total([backend.matmul(x.mT, g) for x, g in squares]) / count
+    moment = _total([backend.matmul(x.mT, g) for x, g in squares]) / number
     if not has_bias:
         return moment
-    bias = mean_over(backend, [g for _, g in squares])
+    bias = mean_over(backend, [g for _, g in squares], number)
     return backend.xp.concat([moment, bias[None, :]], axis=0)
 
 
-def mean_over(backend: Backend, towers: Sequence[Array]) -> Array:
-    """Return the mean over the first axis of all towers."""
-    count = sum(x.shape[0] for x in towers)
-    return _total([backend.xp.sum(x, axis=0) for x in towers]) / count
+def mean_over(
+    backend: Backend, towers: Sequence[Array], count: Scalar | None = None
+) -> Array:
+    """Return the sum over the first axis of all towers, over `count` or the rows."""
+    total = _total([backend.xp.sum(x, axis=0) for x in towers])
+    return total / _number(towers, count)
 
 
-def _framed(
-    backend: Backend, matrix: Array, column: Array, row: Array, corner: float
+def _number(towers: Sequence[Array], count: Scalar | None) -> Scalar:
+    """Return what to divide by."""
+    return sum(x.shape[0] for x in towers) if count is None else count
+
+
+def _first_moments(
+    backend: Backend, towers: Sequence[Array], roots: Roots, number: Scalar
+) -> tuple[Array, Scalar]:
+    """Return the border of a second moment: ``X'r / N``, and ``r'r / N``."""
+    corner = _corner(backend, towers, roots, number)
+    if roots is None:
+        return mean_over(backend, towers, number), corner
+    pairs = zip(towers, roots, strict=True)
+    mean = _total([backend.matmul(x.mT, r[:, None])[:, 0] for x, r in pairs])
+    return mean / number, corner
+
+
+def _corner(
+    backend: Backend, towers: Sequence[Array], roots: Roots, number: Scalar
+) -> Scalar:
+    """Return ``r'r / N``: the mean weight of a row."""
+    if roots is None:
+        return sum(x.shape[0] for x in towers) / number
+    return mean_over(backend, [r * r for r in roots], number)
+
+
+def framed(
+    backend: Backend, matrix: Array, column: Array, row: Array, corner: Scalar
 ) -> Array:
     """Return ``[[matrix, column], [row', corner]]``, ``[n + 1, n + 1]``."""
     xp = backend.xp

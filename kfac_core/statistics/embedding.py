@@ -16,7 +16,7 @@ from collections.abc import Sequence
 from typing import Literal
 
 from kfac_core.backend import Backend
-from kfac_core.typing import Array, DType
+from kfac_core.typing import Array, DType, Scalar
 
 RepeatedIds = Literal["n_hot", "count", "count_squared"]
 """How an id that is repeated within a case counts."""
@@ -28,16 +28,20 @@ def id_second_moment(
     vocab_size: int,
     dtype: DType,
     repeated_ids: RepeatedIds = "n_hot",
+    *,
+    weights: Sequence[Array] | None = None,
+    count: Scalar | None = None,
 ) -> Array:
     """Return the diagonal of the second moment of n-hot rows.
 
     Args:
         backend: Backend of the towers.
-        towers: Ids ``[rows]`` or ``[rows, m]``; under a trace, ids out of range count
-            nothing.
+        towers: Ids ``[rows]`` or ``[rows, m]``; ids out of range count nothing.
         vocab_size: Number of ids.
         dtype: Dtype of the result.
         repeated_ids: How an id that is repeated within a row counts.
+        weights: For each tower the weights ``[rows]``; None: all rows count one.
+        count: What to divide by; None: the number of rows.
 
     Returns:
         ``[vocab_size]``.
@@ -53,9 +57,9 @@ def id_second_moment(
         [2.  0.5 0.5 0. ]
     """
     xp = backend.xp
-    count = sum(ids.shape[0] for ids in towers)
+    number = sum(ids.shape[0] for ids in towers) if count is None else count
     total = None
-    for ids in towers:
+    for i, ids in enumerate(towers):
         if 0 in ids.shape:
             continue
         rows = xp.reshape(ids, (ids.shape[0], -1))
@@ -65,21 +69,23 @@ def id_second_moment(
             rows = xp.sort(rows, axis=1)
             rank = _rank_in_run(backend, rows)
             # 1 + 3 + ... + (2 k - 1) = k^2: summed over a run of k, its square.
-            weight = rank < 1 if repeated_ids == "n_hot" else 2 * rank + 1
-            weights = xp.astype(weight, dtype)
+            times = rank < 1 if repeated_ids == "n_hot" else 2 * rank + 1
+            counts = xp.astype(times, dtype)
         else:
-            weights = xp.ones_like(rows, dtype=dtype)
+            counts = xp.ones_like(rows, dtype=dtype)
+        if weights is not None:
+            counts = counts * weights[i][:, None]
         known = (rows >= 0) & (rows < vocab_size)
         places = xp.where(known, rows, xp.zeros_like(rows))
-        weights = xp.where(known, weights, xp.zeros_like(weights))
+        counts = xp.where(known, counts, xp.zeros_like(counts))
         part = backend.scatter_add(
-            vocab_size, xp.reshape(places, (-1,)), xp.reshape(weights, (-1,))
+            vocab_size, xp.reshape(places, (-1,)), xp.reshape(counts, (-1,))
         )
         total = part if total is None else total + part
     if total is None:
         device = backend.creation_device(towers[0])
         total = xp.zeros((vocab_size,), dtype=dtype, device=device)
-    return total / count
+    return total / number
 
 
 def _rank_in_run(backend: Backend, rows: Array) -> Array:

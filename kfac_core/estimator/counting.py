@@ -1,0 +1,150 @@
+"""What the rows of each layer count, from the masks of losses and of sites.
+
+A case whose losses weigh nothing does not count at any layer; one of weight ``m``
+counts ``m`` times. Of a loss with several positions a case counts as its largest one
+does: a position that is masked at the loss may still matter within the model, so that
+only a mask of the layer's own site takes rows out of a case.
+
+The gradients that are pulled back carry the roots of the losses' masks already: in
+their statistics a case counts once, or not at all.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from kfac_core.backend import Backend
+from kfac_core.estimator.cases import cases_of
+from kfac_core.layer_collection import LayerCollection, LayerRegistration
+from kfac_core.linearization import Linearization
+from kfac_core.loss_functions.positions import arrays_of as inputs_of
+from kfac_core.registry import backend_of
+from kfac_core.typing import Array, RowWeights, Uses
+from kfac_core.uses import arrays_of
+
+
+def case_weights(
+    collection: LayerCollection, linearization: Linearization
+) -> tuple[Array, ...] | None:
+    """Return how much each case counts in all losses together.
+
+    Args:
+        collection: Where the losses are registered.
+        linearization: The model at its parameters and a batch.
+
+    Returns:
+        For each tower ``[batch]``; None where all cases count one, or where the rows of
+        a loss are no cases.
+    """
+    masks, losses = linearization.masks, collection.losses
+    if not losses or not all(site in masks for loss in losses for site in loss.towers):
+        return None
+    if len({len(loss.towers) for loss in losses}) != 1:
+        return None
+    by_tower: list[Array] = []
+    for sites in zip(*(loss.towers for loss in losses), strict=True):
+        inputs = [inputs_of(linearization.loss_inputs[site])[0] for site in sites]
+        if len({x.shape[0] for x in inputs}) != 1:
+            return None
+        weight, *others = (
+            _of_cases(masks[site], x) for site, x in zip(sites, inputs, strict=True)
+        )
+        for own in others:
+            weight = backend_of(own).xp.maximum(weight, own)
+        by_tower.append(weight)
+    if sum(w.shape[0] for w in by_tower) != linearization.batch_size:
+        return None
+    return tuple(by_tower)
+
+
+def counting(
+    layer: LayerRegistration,
+    data: tuple[Any, ...],
+    linearization: Linearization,
+    cases: Sequence[Array] | None,
+) -> dict[str, Any]:
+    """Return the options that tell a block what its rows count.
+
+    Args:
+        layer: The layer.
+        data: What `kfac_core.estimator.layer_data` returns.
+        linearization: The model at its parameters and a batch.
+        cases: Of `case_weights`.
+
+    Returns:
+        ``weights`` and ``num_cases`` of `FisherBlock.update_covs`; what is as by
+        default is left out.
+    """
+    options: dict[str, Any] = {}
+    inputs = data[0] if layer.block.takes_inputs else data[0][0]
+    arrays = [arrays_of(tower) for tower in inputs]
+    if cases_of(layer, inputs) != linearization.batch_size:
+        options["num_cases"] = linearization.batch_size
+    of_cases = [None] * len(inputs) if cases is None else [*cases]
+    if len(of_cases) != len(inputs):
+        of_cases = [None] * len(inputs)
+    masks = linearization.masks
+    if of_cases[0] is None and not any(site in masks for site in layer.sites):
+        return options
+    pairs = [
+        _of_tower(sites, own, linearization, case)
+        for sites, own, case in zip(layer.towers, arrays, of_cases, strict=True)
+    ]
+    options["weights"] = RowWeights(*zip(*pairs, strict=True))
+    return options
+
+
+def _of_tower(
+    sites: tuple[str, ...],
+    arrays: Sequence[Array],
+    linearization: Linearization,
+    case: Array | None,
+) -> tuple[Any, Any]:
+    """Return the weights of the inputs and of the gradients of one tower."""
+    backend = backend_of(*arrays)
+    masks = linearization.masks
+    of_inputs, of_gradients = [], []
+    for site, x in zip(sites, arrays, strict=True):
+        mask = masks.get(site)
+        known = case if case is not None and _has_rows_of(x, case.shape[0]) else None
+        once = None if known is None else backend.xp.astype(known > 0, known.dtype)
+        if mask is None:
+            mask = _ones(backend, x, x.shape[0] if known is None else known.shape[0])
+        of_inputs.append(_times(backend, mask, known))
+        of_gradients.append(_times(backend, mask, once))
+    if len(sites) > 1:
+        return Uses(tuple(of_inputs)), Uses(tuple(of_gradients))
+    return of_inputs[0], of_gradients[0]
+
+
+def _has_rows_of(x: Array, cases: int) -> bool:
+    """Say whether an array has rows of all cases, once or for each use."""
+    if x.ndim > 2 and x.shape[1] == cases:
+        return True
+    return cases > 0 and x.shape[0] > 0 and x.shape[0] % cases == 0
+
+
+def _of_cases(mask: Array, inputs: Array) -> Array:
+    """Return the largest weight of each case, ``[batch]``."""
+    backend = backend_of(mask, inputs)
+    xp = backend.xp
+    own = xp.astype(mask, inputs.dtype)
+    return xp.max(xp.reshape(own, (own.shape[0], -1)), axis=1) if own.ndim > 1 else own
+
+
+def _times(backend: Backend, mask: Array, case: Array | None) -> Array:
+    """Return a mask of rows, times the weights of their cases."""
+    if case is None:
+        return mask
+    xp = backend.xp
+    axis = 0 if mask.shape[0] == case.shape[0] else 1
+    if mask.ndim <= axis or mask.shape[axis] != case.shape[0]:
+        return mask
+    shape = [1] * mask.ndim
+    shape[axis] = case.shape[0]
+    return xp.astype(mask, case.dtype) * xp.reshape(case, tuple(shape))
+
+
+def _ones(backend: Backend, x: Array, rows: int) -> Array:
+    """Return a one for each row beside an array."""
+    xp, device = backend.xp, backend.creation_device(x)
+    return xp.ones((rows,), dtype=xp.float32, device=device)

@@ -1,0 +1,166 @@
+"""`KroneckerStatisticsFB`: the statistics of two factors of the same rows."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from kfac_core import moving_average
+from kfac_core.arguments import as_sources, as_towers, backend_for, check_paired
+from kfac_core.backend import Backend
+from kfac_core.fisher_blocks.base import FisherBlock
+from kfac_core.fisher_blocks.kronecker_state import KroneckerState, whole
+from kfac_core.fisher_factors import FisherFactor
+from kfac_core.moving_average import MovingAverage
+from kfac_core.row_counts import Counts, counted
+from kfac_core.row_weights import sides, weights_for
+from kfac_core.typing import Array, RowWeights, Scalar, Sources, Towers, Weights
+
+
+@dataclass(frozen=True, kw_only=True)
+class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
+    """Abstract base of the blocks that know two factors, of inputs and gradients.
+
+    Attributes:
+        input_factor: The factor ``A``, made from the block's fields.
+        output_factor: The factor ``G``, made from the block's fields.
+    """
+
+    input_factor: FisherFactor = field(init=False, repr=False, compare=False)
+    output_factor: FisherFactor = field(init=False, repr=False, compare=False)
+
+    def init(self, like: Array) -> KroneckerState:
+        """Return the state before any data; see `FisherBlock.init`."""
+        backend = backend_for(self.label, like)
+        output = self.output_factor.init(like)
+        zero = backend.xp.zeros_like(output.cov.weight)
+        inputs = self.input_factor.init(like)
+        uses = self._init_uses(zero)
+        weights = MovingAverage(output.cov.weight + 0, output.cov.weight + 0)
+        return KroneckerState(
+            inputs,
+            output,
+            uses,
+            weights,
+            scale=zero + 1,
+            mean_weight=zero + 1,
+            damping=zero,
+        )
+
+    def init_inverses(self, state: KroneckerState) -> KroneckerState:
+        """Return `state` with its statistics, and nothing computed from them yet."""
+        return state._replace(
+            input_factor=self.input_factor.init_inverses(state.input_factor),
+            output_factor=self.output_factor.init_inverses(state.output_factor),
+        )
+
+    def _scale(self, backend: Backend, state: KroneckerState) -> tuple[Array, Array]:
+        """Return ``c`` as it is now, and the mean weight that is in it."""
+        uses = moving_average.value(backend, state.uses, self.label)
+        total, number = state.weights
+        one = backend.xp.ones_like(total)
+        # Of no weight at all both statistics are zero, and any multiple of them.
+        mean = backend.xp.where(total > 0, total, one)
+        mean = mean / backend.xp.where(total > 0, number, one)
+        power = self._weight_power
+        return (uses * mean**power if power else uses), mean
+
+    @property
+    def _weight_power(self) -> int:
+        """The power of the mean weight in ``c``."""
+        factors = (self.input_factor, self.output_factor)
+        return sum(factor.is_mean_by_weight for factor in factors) - 1
+
+    def _update_factors(
+        self,
+        state: KroneckerState,
+        inputs: Towers,
+        outputs_grads: Sources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
+        **of_inputs: Any,
+    ) -> KroneckerState:
+        """Fold data of the same cases, `of_inputs` into the input factor too."""
+        towers, sources = as_towers(inputs), as_sources(outputs_grads)
+        gradients = (g for source in sources for g in source)
+        backend = backend_for(self.label, state.scale, *towers, *gradients)
+        for source in sources:
+            check_paired(towers, source, self.label)
+            for x, g in zip(towers, source, strict=True):
+                self._check_pair(x, g)
+        shapes = [self._weighted_shape(x) for x in towers]
+        uses = self._mean_uses(towers)
+        rows = self._row_weights(backend, towers, shapes, weights, state.scale)
+        counts = counted(
+            backend, rows, shapes, uses, num_cases, state.scale, self.label
+        )
+        data, ema = (towers, sources), (ema_decay, ema_weight)
+        return self._fold(backend, state, data, counts, *ema, **of_inputs)
+
+    def _fold(
+        self,
+        backend: Backend,
+        state: KroneckerState,
+        data: tuple[Any, Any],
+        counts: Counts,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None,
+        **of_inputs: Any,
+    ) -> KroneckerState:
+        """Fold data of each factor, and what they count, all of them or none."""
+        a, g, ema = state.input_factor, state.output_factor, (ema_decay, ema_weight)
+        new = state._replace(
+            input_factor=self.input_factor.update_cov(
+                a, data[0], *ema, **counts.of_inputs, **of_inputs
+            ),
+            output_factor=self.output_factor.update_cov(
+                g, data[1], *ema, **counts.of_outputs
+            ),
+        )
+        averages, samples = [state.weights], [counts.mean_weight]
+        if self.is_repeated:
+            averages, samples = [*averages, state.uses], [*samples, counts.uses]
+        folded = moving_average.fold_numbers(
+            backend,
+            averages,
+            samples,
+            *ema,
+            self.label,
+            zero_debias=self.zero_debias,
+        )
+        new = new._replace(weights=folded[0])
+        if self.is_repeated:
+            new = new._replace(uses=folded[1])
+        return whole(backend, new, state, "cov_ok")
+
+    def _row_weights(
+        self,
+        backend: Backend,
+        towers: tuple[Array, ...],
+        shapes: Sequence[tuple[int, ...]],
+        weights: Weights | None,
+        like: Array,
+    ) -> RowWeights:
+        """Return the weights of inputs and of gradients, checked; None: one each."""
+        inputs, gradients = sides(weights)
+        known = weights_for(backend, inputs, shapes, like.dtype, self.label)
+        if gradients is inputs:
+            return RowWeights(known, known)
+        others = weights_for(backend, gradients, shapes, like.dtype, self.label)
+        return RowWeights(known, others)
+
+    def _weighted_shape(self, inputs: Array) -> tuple[int, ...]:
+        """Return the shape of what can have weights: ``(batch, ..positions..)``."""
+        return (inputs.shape[0],)
+
+    def _check_pair(self, inputs: Array, gradients: Array) -> None:
+        """Check what a tower's inputs and gradients must have in common beside rows."""
+
+    def _mean_uses(self, inputs: tuple[Array, ...]) -> float:
+        """Return the mean number of uses of a case."""
+        return 1.0
+
+    def _set_factors(self, inputs: FisherFactor, outputs: FisherFactor) -> None:
+        object.__setattr__(self, "input_factor", inputs)
+        object.__setattr__(self, "output_factor", outputs)

@@ -1,0 +1,170 @@
+"""What the rows of a batch count: their weights, and what sums over them divide by."""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from kfac_core.arguments import as_scalar, as_towers
+from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError
+from kfac_core.row_weights import (
+    UseWeights,
+    check_same_towers,
+    in_rows,
+    use_weights,
+)
+from kfac_core.state import is_known_false
+from kfac_core.typing import Array, DType, RowWeights, Scalar
+
+
+def count_of(
+    backend: Backend,
+    num_cases: Scalar | None,
+    positions: float,
+    like: Array,
+    layer: str,
+) -> Array | None:
+    """Return how many rows the mean loss divides by, 0-d; None where all are given.
+
+    Args:
+        backend: Backend of `like`.
+        num_cases: Number of cases, positive; or None.
+        positions: Rows of a case: its locations and uses.
+        like: Array that gives dtype and device.
+        layer: Name of the layer or factor, for the message.
+
+    Raises:
+        ArgumentError: If the number is known, and not positive.
+    """
+    if num_cases is None:
+        return None
+    count = as_scalar(backend, num_cases, like, "num_cases", layer)
+    if is_known_false(backend, count > 0):
+        msg = f"{layer}: num_cases is {num_cases}, expected a positive number"
+        raise ArgumentError(msg)
+    return count * positions
+
+
+def counted_uses(
+    backend: Backend,
+    weights: Any,
+    shapes: Sequence[tuple[int, ...]],
+    num_uses: int,
+    num_cases: Scalar | None,
+    like: Array,
+    layer: str,
+    *,
+    batch_first: bool,
+) -> tuple[tuple[Array, ...] | None, Array | None]:
+    """Return what to give where the uses of a case are cases of their own.
+
+    Args:
+        backend: Backend of the data.
+        weights: None, or for each tower as in `use_weights`.
+        shapes: For each tower ``(T * N, ..locations..)``.
+        num_uses: ``T``.
+        num_cases: As in `count_of`.
+        like: Array that gives dtype and device.
+        layer: Name of the layer or factor, for the message.
+        batch_first: Whether cases come before their uses, in weights and in data.
+
+    Returns:
+        For each tower its weights, ``[T * N]`` or ``[T * N, locations]``; and the
+        number of cases, times ``T``.
+
+    Raises:
+        KfacError: As `weights_for` and `count_of`.
+    """
+    count = count_of(backend, num_cases, num_uses, like, layer)
+    own = weights_by_use(
+        backend, weights, shapes, num_uses, like.dtype, layer, batch_first=batch_first
+    )
+    if own is None:
+        return None, count
+    return tuple(in_rows(backend, w, case_slow=batch_first) for w in own), count
+
+
+def weights_by_use(
+    backend: Backend,
+    weights: Any,
+    shapes: Sequence[tuple[int, ...]],
+    num_uses: int,
+    dtype: DType,
+    layer: str,
+    *,
+    batch_first: bool,
+) -> tuple[UseWeights, ...] | None:
+    """Return the weights of all towers of a shared layer; None for None.
+
+    Arguments and errors are those of `use_weights`, for each tower.
+    """
+    if weights is None:
+        return None
+    towers = as_towers(weights)
+    check_same_towers(towers, shapes, layer)
+    return tuple(
+        use_weights(backend, w, shape, num_uses, dtype, layer, batch_first=batch_first)
+        for w, shape in zip(towers, shapes, strict=True)
+    )
+
+
+class Counts(NamedTuple):
+    """What the rows of a batch count, for the two factors of a Kronecker product.
+
+    Attributes:
+        of_inputs: Options of the input factor's `update_cov`; empty without weights.
+        of_outputs: The same of the output factor.
+        mean_weight: Sum of the weights of the rows of inputs over the number of rows
+            that the mean loss counts.
+        uses: Number of locations and uses of a case.
+    """
+
+    of_inputs: Mapping[str, Any]
+    of_outputs: Mapping[str, Any]
+    mean_weight: Scalar
+    uses: float
+
+
+def counted(
+    backend: Backend,
+    weights: RowWeights,
+    shapes: Sequence[tuple[int, ...]],
+    uses: float,
+    num_cases: Scalar | None,
+    like: Array,
+    layer: str,
+) -> Counts:
+    """Return what the rows of a batch count.
+
+    Args:
+        backend: Backend of the data.
+        weights: Those of the inputs as `weights_for` returns them; those of the
+            gradients as the factor takes them.
+        shapes: For each tower ``(rows, ..positions..)``.
+        uses: Number of locations and uses of a case.
+        num_cases: As in `count_of`.
+        like: Array that gives dtype and device.
+        layer: Name of the layer, for the message.
+
+    Returns:
+        The counts, both factors with the same `num_cases`.
+
+    Raises:
+        ArgumentError: As `count_of`.
+    """
+    count = count_of(backend, num_cases, uses, like, layer)
+    given: dict[str, Any] = {} if num_cases is None else {"num_cases": num_cases}
+    of_inputs, of_outputs = (
+        given if own is None else given | {"weights": own} for own in weights
+    )
+    rows = sum(map(math.prod, shapes))
+    mean: Scalar = 1.0 if count is None else rows / count
+    if weights.inputs is not None:
+        total: Any = 0.0
+        for given_weights, shape in zip(weights.inputs, shapes, strict=True):
+            is_by_use = isinstance(given_weights, UseWeights)
+            w = given_weights.by_use if is_by_use else given_weights
+            repeated = math.prod(shape) // max(math.prod(w.shape), 1)
+            total = total + backend.xp.sum(w) * repeated
+        mean = total / (rows if count is None else count)
+    return Counts(of_inputs, of_outputs, mean, uses)

@@ -1,0 +1,119 @@
+"""Rows with weights: each row times the root of its weight.
+
+A row of weight ``w`` then counts in sums of squares and products like ``w`` equal rows.
+"""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kfac_core.backend import Backend
+from kfac_core.typing import Array, Scalar
+
+Roots = Sequence[Array] | None
+"""Of each tower the roots ``[rows]`` of the weights; None: all rows count one."""
+
+
+def weigh(backend: Backend, rows: Array, roots: Array) -> Array:
+    """Return rows times the roots of their weights.
+
+    A row of weight zero becomes zero whatever it holds, NaN and infinity included.
+
+    Args:
+        backend: Backend of both.
+        rows: ``[rows, ...]``, or with as many leading axes as `roots` has.
+        roots: ``[rows]``, or with more axes of `rows`.
+
+    Returns:
+        The products, of the shape of `rows`.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.registry import backend_of
+        >>> rows = np.asarray([[1.0, 2.0], [np.nan, 1.0]])
+        >>> weigh(backend_of(rows), rows, np.asarray([2.0, 0.0]))
+        array([[2., 4.],
+               [0., 0.]])
+    """
+    xp = backend.xp
+    roots = xp.reshape(roots, (*roots.shape, *((1,) * (rows.ndim - roots.ndim))))
+    return xp.where(roots > 0, rows, xp.zeros_like(rows)) * roots
+
+
+def masked(backend: Backend, rows: Array, roots: Array) -> Array:
+    """Return rows, zeros in place of those of weight zero, whatever these hold."""
+    return weigh(backend, rows, backend.xp.astype(roots > 0, rows.dtype))
+
+
+def weighed_pair(
+    backend: Backend, x: Array, g: Array, weights: Array
+) -> tuple[Array, Array]:
+    """Return inputs and gradients whose products, summed over positions, are weighted.
+
+    A case that counts ``w`` times has a gradient times the root of ``w``, since its
+    square is what counts. A position that counts ``w`` times within a case adds ``w``
+    times to the gradient of the case.
+
+    Args:
+        backend: Backend of all.
+        x: ``[batch, positions, ...]``, or ``[batch, ...]`` for weights of cases.
+        g: ``[batch, positions, ...]``, likewise.
+        weights: ``[batch]`` or ``[batch, positions]``.
+
+    Returns:
+        `x`, zeros in place of what weighs nothing; and `g`, weighted.
+    """
+    factor = backend.xp.sqrt(weights) if weights.ndim == 1 else weights
+    return masked(backend, x, factor), weigh(backend, g, factor)
+
+
+def by_row(backend: Backend, weights: Array, positions: int) -> Array:
+    """Return the weights of a tower as ``[batch * positions]``."""
+    xp = backend.xp
+    if weights.ndim == 1 and positions != 1:
+        weights = weights[:, None] + xp.zeros(
+            (1, positions), dtype=weights.dtype, device=backend.creation_device(weights)
+        )
+    return xp.reshape(weights, (-1,))
+
+
+class Rows(NamedTuple):
+    """Rows of a batch, and what they count.
+
+    Attributes:
+        arrays: Rows, each ``[rows, n]``, times their roots if there are any.
+        roots: For each array the roots ``[rows]`` of the weights.
+        number: What sums over rows are divided by; None: the number of rows.
+    """
+
+    arrays: Sequence[Array]
+    roots: Roots = None
+    number: Scalar | None = None
+
+
+def weighed(
+    backend: Backend, arrays: Sequence[Array], roots: Roots, count: Scalar | None
+) -> Rows:
+    """Return rows with what they count; see `weigh`."""
+    if roots is not None:
+        pairs = zip(arrays, roots, strict=True)
+        arrays = [weigh(backend, x, r) for x, r in pairs]
+    return Rows(arrays, roots, count)
+
+
+def with_ones(
+    backend: Backend, towers: Sequence[Array], roots: Roots, width: int = 1
+) -> list[Array]:
+    """Return ``[rows, n + width]``, each row with its root, or a one, at its end."""
+    xp = backend.xp
+    if roots is None:
+        roots = [ones_of(backend, rows) for rows in towers]
+    return [
+        xp.concat([rows, *[root[:, None]] * width], axis=1)
+        for rows, root in zip(towers, roots, strict=True)
+    ]
+
+
+def ones_of(backend: Backend, rows: Array) -> Array:
+    """Return a one for each row."""
+    xp, device = backend.xp, backend.creation_device(rows)
+    return xp.ones((rows.shape[0],), dtype=rows.dtype, device=device)
