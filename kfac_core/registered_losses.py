@@ -9,14 +9,12 @@ from collections.abc import Iterator
 from numbers import Integral
 from typing import NamedTuple
 
-from kfac_core.arguments import statistics_dtype
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg import named
 from kfac_core.linearization import Linearization, NamedLossInputs
 from kfac_core.loss_functions import LossFunction
 from kfac_core.loss_functions.positions import arrays_of, like_inputs
-from kfac_core.registry import backend_of
 from kfac_core.typing import Array, LossInputs, Scalar
 
 
@@ -26,7 +24,7 @@ class LossAt(NamedTuple):
     Attributes:
         name: Of the loss.
         site: Where its inputs come from.
-        loss: What it computes.
+        loss: What it computes; it ignores no target, since `mask` says what counts.
         coeff: What it is multiplied by.
         inputs: What it takes from the model.
         mask: A weight for each position, or None.
@@ -65,11 +63,21 @@ def losses_at(
             yield LossAt(
                 registration.name,
                 site,
-                registration.loss,
+                registration.loss.counting_all(),
                 registration.coeff,
                 given[site],
-                linearization.masks.get(site),
+                _mask(registration.loss, linearization, site),
             )
+
+
+def _mask(loss: LossFunction, linearization: Linearization, site: str) -> Array | None:
+    """Return the mask of a site, with zero also where the data's targets say so.
+
+    It stands for the targets to ignore, in all that knows no targets of the data too.
+    """
+    mask = linearization.masks.get(site)
+    targets = linearization.targets.get(site)
+    return mask if targets is None else loss.mask_for(targets, mask)
 
 
 def batch_size_of(linearization: Linearization) -> int:
@@ -192,13 +200,7 @@ def half_gradient(at: LossAt, targets: Array) -> LossInputs:
     Returns:
         ``sqrt(coeff mask)`` times the gradient of the loss of each position.
     """
-    root = None
-    if at.mask is not None:
-        first = arrays_of(at.inputs)[0]
-        backend = backend_of(at.mask, first)
-        dtype = statistics_dtype(backend, first, "inputs", at.name)
-        root = backend.xp.sqrt(backend.xp.astype(at.mask, dtype))
-    return scaled(at.root, at.loss.gradient(at.inputs, targets, root))
+    return scaled(at.root, at.loss.half_gradient(at.inputs, targets, at.mask))
 
 
 def target(linearization: Linearization, at: LossAt) -> Array:

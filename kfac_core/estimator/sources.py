@@ -185,7 +185,7 @@ def _drawn_vector(
 ) -> LossInputs:
     numbers = noise[at.site][sample, ...]
     if mode == "gradients":
-        return half_gradient(at, at.loss.sample_from(numbers, at.inputs))
+        return half_gradient(at, at.loss.sample_from(numbers, at.inputs, at.mask))
     xp = backend_of(numbers).xp
     ones = xp.ones_like(numbers)
     signs = xp.where(numbers < 0.5, -ones, ones)

@@ -98,15 +98,18 @@ class LossRegistrations(Registrations):
         name: str | None = None,
         coeff: float = 1.0,
         reuse: Reuse = False,
+        ignore_index: int | None = None,
     ) -> Self:
         """Register softmax cross-entropy of integer targets, its site giving logits.
 
-        Arguments and errors are those of `register_loss_function`.
+        Positions whose target is `ignore_index` have no weight; see
+        `kfac_core.CategoricalLogitsNegativeLogProbLoss`. Other arguments and errors are
+        those of `register_loss_function`.
 
         Returns:
             The new collection.
         """
-        loss = CategoricalLogitsNegativeLogProbLoss()
+        loss = CategoricalLogitsNegativeLogProbLoss(ignore_index)
         return self.register_loss_function(loss, site, name, coeff, reuse)
 
     register_softmax_cross_entropy_loss = register_categorical_predictive_distribution
@@ -153,15 +156,16 @@ class LossRegistrations(Registrations):
     def register_normal_predictive_distribution(
         self,
         site: str,
-        var: float = 0.5,
+        var: Any = 0.5,
         name: str | None = None,
         coeff: float = 1.0,
         reuse: Reuse = False,
     ) -> Self:
         """Register a normal distribution of constant variance, its site giving means.
 
-        The loss is ``|t - mean|^2 / (2 var)`` and a constant. Arguments and errors are
-        those of `register_loss_function`.
+        The loss is ``|t - mean|^2 / (2 var)`` and a constant, `var` a number, or an
+        array of one for each output. Other arguments and errors are those of
+        `register_loss_function`.
 
         Returns:
             The new collection.

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from kfac_core.arguments import backend_for, check_shape
+from kfac_core.errors import ArgumentError, KfacError
 from kfac_core.loss_functions.members import Index, LossMembers
 from kfac_core.loss_functions.positions import arrays_of
 from kfac_core.sizes import as_size
@@ -86,8 +87,24 @@ class LossFunction(LossMembers):
         gradient = self._gradient(at.backend, at.inputs, prepared)
         return self._results(at, gradient, inputs)
 
+    def half_gradient(
+        self, inputs: LossInputs, targets: Array, mask: Array | None = None
+    ) -> Any:
+        """Return the gradient, weighted by the root of the mask.
+
+        Its outer product has the weights that the loss has, and not their squares: so
+        it stands beside ``B u`` in an estimate of the Fisher.
+        """
+        at, prepared = self._with_targets(inputs, targets, mask)
+        gradient = self._gradient(at.backend, at.inputs, prepared)
+        return self._results(at, gradient, inputs, root=True)
+
     def sample(
-        self, key: Key, inputs: LossInputs, num_samples: int | None = None
+        self,
+        key: Key,
+        inputs: LossInputs,
+        num_samples: int | None = None,
+        mask: Array | None = None,
     ) -> Array:
         """Draw targets from the model.
 
@@ -95,29 +112,49 @@ class LossFunction(LossMembers):
             key: What the array library draws from.
             inputs: ``[batch, ..., n]``, or a tuple of these.
             num_samples: Number of targets for each position; None: one.
+            mask: Weights of the positions; where it is zero, inputs may be anything,
+                and so may the targets.
 
         Returns:
-            Targets, with a first axis for the samples if their number is given.
+            Targets, with a first axis for the samples if their number is given. Within
+            a trace, from inputs that are NaN: NaN, or a label that is none.
 
         Raises:
-            ArgumentError: If that number is no positive integer.
+            ArgumentError: If the number of samples is no positive integer, or the
+                library cannot draw from the key.
+            NotFiniteError: If an input is known, and NaN.
+            KfacError: What else the library's backend refuses.
         """
-        at = self._positions(inputs)
+        at = self._positions(inputs, mask)
         shape = self.noise_shape(inputs)
         if num_samples is not None:
-            name = type(self).__name__
-            shape = (as_size(num_samples, "num_samples", name, optional=True), *shape)
+            shape = (
+                as_size(num_samples, "num_samples", self.label, optional=True),
+                *shape,
+            )
         device = at.backend.creation_device(arrays_of(inputs)[0])
-        noise = at.backend.uniform(key, shape, at.dtype, device)
-        return self.sample_from(noise, inputs)
+        try:
+            noise = at.backend.uniform(key, shape, at.dtype, device)
+        except KfacError:
+            raise
+        except (AttributeError, TypeError, ValueError) as error:
+            msg = (
+                f"{self.label}: key is a {type(key).__name__}, from which"
+                f" {at.backend.name} cannot draw {at.dtype}: {error}"
+            )
+            raise ArgumentError(msg) from error
+        return self.sample_from(noise, inputs, mask)
 
-    def sample_from(self, noise: Array, inputs: LossInputs) -> Array:
+    def sample_from(
+        self, noise: Array, inputs: LossInputs, mask: Array | None = None
+    ) -> Array:
         """Return targets made of noise: deterministic, with `sample` its law.
 
         Args:
             noise: Uniform on [0, 1), of the shape `noise_shape`, or with one axis more
                 in front, for the samples.
             inputs: ``[batch, ..., n]``, or a tuple of these.
+            mask: As in `sample`.
 
         Returns:
             Targets, with a first axis for the samples if the noise has it; constants
@@ -125,13 +162,15 @@ class LossFunction(LossMembers):
 
         Raises:
             ShapeError: If the noise has another shape.
+            ArgumentError: If it is known, and not in [0, 1).
+            NotFiniteError: If an input is known, and NaN.
         """
-        at = self._positions(inputs)
+        at = self._checked(inputs, mask)
         backend_for(self.label, noise, *arrays_of(inputs))
         wanted = self.noise_shape(inputs)
         extra = ("num_samples",) if len(noise.shape) > len(wanted) else ()
         check_shape(noise, (*extra, *wanted), "noise", self.label)
-        uniforms = at.backend.xp.astype(noise, at.dtype)
+        uniforms = self._as_uniforms(at, noise)
         targets = self._sample_from(at.backend, uniforms, at.inputs)
         return at.backend.stop_gradient(targets)
 
@@ -139,7 +178,8 @@ class LossFunction(LossMembers):
         self, key: Key, inputs: LossInputs, mask: Array | None = None
     ) -> Array:
         """Return `evaluate` at targets drawn from the model."""
-        return self.evaluate(inputs, self.sample(key, inputs), mask)
+        targets = self.sample(key, inputs, mask=mask)
+        return self.counting_all().evaluate(inputs, targets, mask)
 
     def multiply_fisher(
         self, inputs: LossInputs, vector: LossInputs, mask: Array | None = None
@@ -198,8 +238,10 @@ class LossFunction(LossMembers):
             ArgumentError: If there is no such place.
         """
         shape = self.fisher_factor_inner_shape(inputs)
-        one_hot = self._replicated_one_hot(inputs, shape, index)
-        return self.multiply_fisher_factor(inputs, one_hot, mask)
+        at = self._checked(inputs, mask)
+        one_hot = self._replicated_one_hot(at, shape, index)
+        product = self._fisher_factor(at.backend, at.inputs, one_hot)
+        return self._results(at, product, inputs, root=True)
 
     def multiply_ggn(
         self, inputs: LossInputs, vector: LossInputs, mask: Array | None = None
@@ -254,8 +296,10 @@ class LossFunction(LossMembers):
             UnsupportedError: If the loss has no such matrix.
         """
         shape = self.ggn_factor_inner_shape(inputs)
-        one_hot = self._replicated_one_hot(inputs, shape, index)
-        return self.multiply_ggn_factor(inputs, one_hot, mask)
+        at = self._checked(inputs, mask)
+        one_hot = self._replicated_one_hot(at, shape, index)
+        product = self._ggn_factor(at.backend, at.inputs, one_hot)
+        return self._results(at, product, inputs, root=True)
 
     def multiply_hessian(
         self,
@@ -276,6 +320,6 @@ class LossFunction(LossMembers):
             The product, like the vector.
         """
         at, prepared = self._with_targets(inputs, targets, mask)
-        _, vectors = self._with_vector(inputs, vector, mask)
+        vectors = self._vectors(at, inputs, vector)
         product = self._hessian(at.backend, at.inputs, prepared, vectors)
         return self._results(at, product, inputs)

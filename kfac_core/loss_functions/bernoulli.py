@@ -1,11 +1,13 @@
 """Independent events, by the logits of their probabilities."""
 
+import math
 from dataclasses import dataclass
 
 from kfac_core.backend import Backend
 from kfac_core.loss_functions.natural import (
     IndependentNaturalParamsNegativeLogProbLoss,
 )
+from kfac_core.loss_functions.validity import roundoff
 from kfac_core.typing import Array
 
 
@@ -13,8 +15,10 @@ from kfac_core.typing import Array
 class MultiBernoulliNegativeLogProbLoss(IndependentNaturalParamsNegativeLogProbLoss):
     """Sigmoid cross-entropy: ``p = sigmoid(logits)``, each entry on its own.
 
-    Targets are zeros and ones ``[batch, ..., n]``, or probabilities between them.
-    Nothing cancels or overflows where a probability is nearly zero or one.
+    Targets are zeros and ones ``[batch, ..., n]``, or probabilities between them (soft
+    targets: the expectation of the loss). Others are refused where they are known;
+    within a trace, value and gradient of their positions are NaN. Nothing cancels or
+    overflows where a probability is nearly zero or one.
 
     Example:
         >>> import numpy as np
@@ -27,12 +31,23 @@ class MultiBernoulliNegativeLogProbLoss(IndependentNaturalParamsNegativeLogProbL
     """
 
     input_names = ("logits",)
+    expected_targets = "probabilities, from 0 to 1"
 
     def _losses(self, backend: Backend, inputs: Array, targets: Array) -> Array:
         xp = backend.xp
         zero = xp.zeros_like(inputs)
         if_not, if_so = xp.logaddexp(zero, inputs), xp.logaddexp(zero, -inputs)
-        return xp.sum((1 - targets) * if_not + targets * if_so, axis=-1)
+        # Of an infinite logit one is infinite, and has no weight if the other is right.
+        others = 1 - targets
+        if_not = xp.where(xp.equal(others, zero), zero, if_not)
+        if_so = xp.where(xp.equal(targets, zero), zero, if_so)
+        return xp.sum(others * if_not + targets * if_so, axis=-1)
+
+    def _valid_targets(
+        self, backend: Backend, given: Array, targets: Array, inputs: Array
+    ) -> Array:
+        slack = 8 * roundoff(backend, given)
+        return (targets >= -slack) & (targets <= 1 + slack)
 
     def _gradient(self, backend: Backend, inputs: Array, targets: Array) -> Array:
         p, others = _probabilities(backend, inputs)
@@ -43,8 +58,12 @@ class MultiBernoulliNegativeLogProbLoss(IndependentNaturalParamsNegativeLogProbL
         return p * others
 
     def _sample_from(self, backend: Backend, noise: Array, inputs: Array) -> Array:
+        xp = backend.xp
         p, _ = _probabilities(backend, inputs)
-        return backend.xp.astype(noise < p, inputs.dtype)
+        events = xp.astype(noise < p, inputs.dtype)
+        if not backend.is_traced(events):
+            return events
+        return xp.where(p >= 0, events, xp.full_like(events, math.nan))
 
 
 def _probabilities(backend: Backend, logits: Array) -> tuple[Array, Array]:

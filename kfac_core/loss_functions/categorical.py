@@ -1,11 +1,15 @@
 """One of several labels, by logits: softmax cross-entropy."""
 
-from dataclasses import dataclass
-from typing import NamedTuple
+import math
+from dataclasses import dataclass, replace
+from numbers import Integral
+from typing import NamedTuple, Self
 
-from kfac_core.arguments import check_indices
+from kfac_core.arguments import backend_for, check_indices, check_shape
 from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError, DTypeError
 from kfac_core.loss_functions.natural import NaturalParamsNegativeLogProbLoss
+from kfac_core.loss_functions.validity import roundoff
 from kfac_core.typing import Array, LossInputs
 
 
@@ -27,7 +31,9 @@ class _Softmax(NamedTuple):
 class OnehotCategoricalLogitsNegativeLogProbLoss(NaturalParamsNegativeLogProbLoss):
     """Classification by logits ``[batch, ..., n]``: ``p = softmax(logits)``.
 
-    Targets are one-hot, ``[batch, ..., n]``, or weights of the labels that sum to one.
+    Targets are one-hot, ``[batch, ..., n]``, or probabilities of the labels: not
+    negative, and of the sum one, up to rounding. Others are refused where they are
+    known; within a trace, value and gradient of their positions are NaN.
     ``F = diag(p) - p p'`` and ``B = (I - p 1') diag(sqrt(p))``. Nothing cancels where a
     label is nearly certain: there ``F`` and the gradient keep their digits.
 
@@ -42,10 +48,27 @@ class OnehotCategoricalLogitsNegativeLogProbLoss(NaturalParamsNegativeLogProbLos
     """
 
     input_names = ("logits",)
+    expected_targets = "distributions: one-hot, or not negative and of the sum 1"
 
     def noise_shape(self, inputs: LossInputs) -> tuple[int, ...]:
         """Return the shape of the logits without its last axis."""
         return self.fisher_factor_inner_shape(inputs)[:-1]
+
+    def _valid_inputs(self, backend: Backend, inputs: Array) -> Array:
+        # A label without probability has a logit of minus infinity; one has some.
+        xp = backend.xp
+        some = xp.any(xp.isfinite(inputs), axis=-1, keepdims=True)
+        return (inputs < math.inf) & some
+
+    def _valid_targets(
+        self, backend: Backend, given: Array, targets: Array, inputs: Array
+    ) -> Array:
+        xp = backend.xp
+        # Of n rounded numbers, whose errors go either way.
+        slack = roundoff(backend, given) * max(8.0, math.sqrt(inputs.shape[-1]))
+        positive = xp.all(targets >= -slack, axis=-1, keepdims=True)
+        excess = xp.sum(targets, axis=-1, keepdims=True) - 1
+        return positive & (xp.abs(excess) <= slack)
 
     def _losses(self, backend: Backend, inputs: Array, targets: Array) -> Array:
         xp = backend.xp
@@ -86,16 +109,30 @@ class OnehotCategoricalLogitsNegativeLogProbLoss(NaturalParamsNegativeLogProbLos
         return backend.xp.sqrt(softmax.p) * _centred(backend, softmax, vector)
 
     def _sample_from(self, backend: Backend, noise: Array, inputs: Array) -> Array:
-        labels = _labels_from(backend, noise, inputs)
-        one_hot = _one_hot(backend, labels, inputs)
-        return backend.xp.astype(one_hot, inputs.dtype)
+        xp = backend.xp
+        labels = _labels_from(backend, noise, inputs, -1)
+        one_hot = xp.astype(_one_hot(backend, labels, inputs), inputs.dtype)
+        if not backend.is_traced(one_hot):
+            return one_hot
+        nowhere = (labels < 0)[..., None]
+        return xp.where(nowhere, xp.full_like(one_hot, math.nan), one_hot)
 
 
 @dataclass(frozen=True)
 class CategoricalLogitsNegativeLogProbLoss(OnehotCategoricalLogitsNegativeLogProbLoss):
     """Classification by logits, with labels for targets: integers ``[batch, ...]``.
 
-    As `OnehotCategoricalLogitsNegativeLogProbLoss` otherwise.
+    As `OnehotCategoricalLogitsNegativeLogProbLoss` otherwise. Labels out of range are
+    refused where they are known; within a trace, value and gradient of their positions
+    are NaN. A label drawn within a trace from logits that are NaN is negative.
+
+    Attributes:
+        ignore_index: The target of positions that do not count, such as -100 in other
+            libraries, or None. `evaluate`, `gradient`, `half_gradient` and
+            `multiply_hessian` give such a position the weight zero, as a mask does. The
+            products with a Fisher know no targets: of these, `mask_for` makes the mask
+            that they take; an estimator, an optimiser and the products of a whole model
+            do so themselves. A mean divides by all cases all the same.
 
     Example:
         >>> import numpy as np
@@ -112,18 +149,93 @@ class CategoricalLogitsNegativeLogProbLoss(OnehotCategoricalLogitsNegativeLogPro
         >>> mask = np.asarray([True, False])
         >>> round(float(loss.evaluate(logits, np.asarray([0, -1]), mask)), 6)
         1.386294
+
+        And so has one whose label is to be ignored:
+
+        >>> loss = CategoricalLogitsNegativeLogProbLoss(ignore_index=-100)
+        >>> round(float(loss.evaluate(logits, np.asarray([0, -100]))), 6)
+        1.386294
+        >>> loss.mask_for(np.asarray([0, -100]))
+        array([ True, False])
     """
+
+    ignore_index: int | None = None
+
+    expected_targets = "labels, from 0 to one less than there are"
+
+    def __post_init__(self) -> None:
+        """Check the label to ignore.
+
+        Raises:
+            ArgumentError: If it is neither None nor an integer of 32 bits.
+        """
+        index: object = self.ignore_index
+        if index is None:
+            return
+        is_integer = isinstance(index, Integral) and not isinstance(index, bool)
+        if not is_integer or not -(2**31) <= int(index) < 2**31:  # type: ignore[call-overload]
+            msg = (
+                f"{self.label}: ignore_index is {index!r}, expected None or an integer"
+                " of 32 bits"
+            )
+            raise ArgumentError(msg)
 
     def targets_shape(self, inputs: LossInputs) -> tuple[int, ...]:
         """Return the shape of the logits without its last axis."""
         return self.noise_shape(inputs)
 
+    def mask_for(self, targets: Array, mask: Array | None = None) -> Array | None:
+        """Return a mask, zero also where the target is the one to be ignored.
+
+        Args:
+            targets: Labels ``[batch, ...]``.
+            mask: Weights of the positions, ``[batch, ...]``, or None.
+
+        Returns:
+            Weights of the positions, booleans without a mask; None if none is ignored.
+
+        Raises:
+            DTypeError: If the labels are no integers, and one is to be ignored.
+            ShapeError: If the mask has another shape, likewise.
+        """
+        if self.ignore_index is None:
+            return mask
+        given = [] if mask is None else [mask]
+        xp = backend_for(self.label, targets, *given).xp
+        if not xp.isdtype(targets.dtype, "integral"):
+            msg = f"{self.label}: targets has dtype {targets.dtype}, expected integers"
+            raise DTypeError(msg)
+        # Of a type that can hold the number: labels may be of eight bits.
+        default = xp.__array_namespace_info__().default_dtypes()["integral"]
+        wide = xp.astype(targets, default)
+        counts = xp.not_equal(wide, xp.full_like(wide, int(self.ignore_index)))
+        if mask is None:
+            return counts
+        check_shape(mask, tuple(targets.shape), "mask", self.label)
+        masked: Array = xp.where(counts, mask, xp.zeros_like(mask))
+        return masked
+
+    def counting_all(self) -> Self:
+        """Return the loss that ignores no target: for such as are drawn from it."""
+        return self if self.ignore_index is None else replace(self, ignore_index=None)
+
     def _as_targets(self, backend: Backend, targets: Array, inputs: Array) -> Array:
         check_indices(backend, targets, inputs.shape[-1], "targets", self.label)
         return backend.xp.astype(_one_hot(backend, targets, inputs), inputs.dtype)
 
+    def _valid_targets(
+        self, backend: Backend, given: Array, targets: Array, inputs: Array
+    ) -> Array:
+        # Those that are known are checked; a one-hot vector without a one has no label.
+        if not backend.is_traced(targets):
+            return backend.xp.ones_like(given, dtype=backend.xp.bool)[..., None]
+        return backend.xp.max(targets, axis=-1, keepdims=True) > 0
+
     def _sample_from(self, backend: Backend, noise: Array, inputs: Array) -> Array:
-        return _labels_from(backend, noise, inputs)
+        # A label that is none, and not ignored either.
+        return _labels_from(
+            backend, noise, inputs, -2 if self.ignore_index == -1 else -1
+        )
 
 
 def _one_hot(backend: Backend, labels: Array, logits: Array) -> Array:
@@ -155,14 +267,18 @@ def _centred(backend: Backend, softmax: _Softmax, vector: Array) -> Array:
     return relative - xp.sum(softmax.p * relative, axis=-1, keepdims=True)
 
 
-def _labels_from(backend: Backend, noise: Array, logits: Array) -> Array:
+def _labels_from(backend: Backend, noise: Array, logits: Array, unknown: int) -> Array:
     """Return labels by the inverse of the distribution function.
 
     A label is the number of labels up to which the probabilities sum to no more than
-    the noise.
+    the noise; where they are NaN within a trace, `unknown`.
     """
     xp = backend.xp
     cumulative = xp.cumulative_sum(_softmax(backend, logits).p, axis=-1)
     # The last sum is one but for rounding: what it is lacks no label.
     passed = noise[..., None] * cumulative[..., -1:] >= cumulative[..., :-1]
-    return xp.sum(xp.astype(passed, xp.int32), axis=-1)
+    labels = xp.sum(xp.astype(passed, xp.int32), axis=-1)
+    if not backend.is_traced(labels):
+        return labels
+    known = cumulative[..., -1] > 0
+    return xp.where(known, labels, xp.full_like(labels, unknown))

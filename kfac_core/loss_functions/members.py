@@ -2,18 +2,30 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
-from typing import Any, ClassVar, NoReturn
+from numbers import Integral
+from typing import Any, ClassVar, NoReturn, Self, cast
 
 from kfac_core.arguments import backend_for, check_shape
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError, DTypeError, ShapeError, UnsupportedError
+from kfac_core.errors import (
+    ArgumentError,
+    DTypeError,
+    NotFiniteError,
+    ShapeError,
+    UnsupportedError,
+)
 from kfac_core.loss_functions.positions import (
     Positions,
     arrays_of,
     like_inputs,
     positions_of,
+    shape_of,
 )
+from kfac_core.loss_functions.validity import checked_inputs, checked_targets
+from kfac_core.state import is_known_false
 from kfac_core.typing import Array, LossInputs
+
+_REALS = ("bool", "integral", "real floating")
 
 Index = tuple[int, ...]
 """A place on all axes of an inner vector but the batch."""
@@ -24,6 +36,8 @@ class LossMembers(ABC):
     """The members of a loss; `LossFunction` says what they get and return."""
 
     input_names: ClassVar[tuple[str, ...]] = ("inputs",)
+    has_range: ClassVar[bool] = False
+    expected_targets: ClassVar[str] = "numbers, and no NaN"
 
     @property
     def label(self) -> str:
@@ -32,7 +46,7 @@ class LossMembers(ABC):
 
     def targets_shape(self, inputs: LossInputs) -> tuple[int, ...]:
         """Return the shape of the targets: by default that of the inputs."""
-        return tuple(arrays_of(inputs)[0].shape)
+        return shape_of(inputs, self.label)
 
     def noise_shape(self, inputs: LossInputs) -> tuple[int, ...]:
         """Return the shape of the uniform noise that one set of targets is made of.
@@ -43,7 +57,7 @@ class LossMembers(ABC):
 
     def fisher_factor_inner_shape(self, inputs: LossInputs) -> tuple[int, ...]:
         """Return the shape of what ``B`` multiplies: by default that of the inputs."""
-        return tuple(arrays_of(inputs)[0].shape)
+        return shape_of(inputs, self.label)
 
     def ggn_factor_inner_shape(self, inputs: LossInputs) -> tuple[int, ...]:
         """Return the shape of what the factor of `multiply_ggn_factor` multiplies.
@@ -54,9 +68,44 @@ class LossMembers(ABC):
         del inputs
         self._no_ggn()
 
+    def mask_for(self, targets: Array, mask: Array | None = None) -> Array | None:
+        """Return a mask, zero also where targets are to be ignored: here, nowhere.
+
+        Args:
+            targets: Of the shape `targets_shape`.
+            mask: Weights of the positions, ``[batch, ...]``, or None.
+
+        Returns:
+            Weights of the positions, or None.
+        """
+        del targets
+        return mask
+
+    def counting_all(self) -> Self:
+        """Return the loss that ignores no target: for such as are drawn from it."""
+        return self
+
+    def _valid_inputs(self, backend: Backend, inputs: Any) -> Array:
+        """Return whether inputs can be such: of the shape of each, or broadcasting."""
+        first, *others = arrays_of(inputs)
+        valid = backend.xp.equal(first, first)
+        for x in others:
+            valid = valid & backend.xp.equal(x, x)
+        return valid
+
+    def _valid_targets(
+        self, backend: Backend, given: Array, targets: Array, inputs: Any
+    ) -> Array:
+        """Return whether targets can be such, broadcasting to `_as_targets`'s.
+
+        `given` are those of the user, zero where the mask is.
+        """
+        del given, inputs
+        return backend.xp.equal(targets, targets)
+
     def _as_targets(self, backend: Backend, targets: Array, inputs: Any) -> Array:
         """Return targets of the right shape as the other members get them."""
-        if not backend.xp.isdtype(targets.dtype, ("bool", "integral", "real floating")):
+        if not backend.xp.isdtype(targets.dtype, _REALS):
             msg = f"{self.label}: targets has dtype {targets.dtype}, expected reals"
             raise DTypeError(msg)
         return backend.xp.astype(targets, arrays_of(inputs)[0].dtype)
@@ -128,19 +177,38 @@ class LossMembers(ABC):
         self, inputs: LossInputs, targets: Array, mask: Array | None
     ) -> tuple[Positions, Array]:
         """Return inputs and targets, checked and masked."""
-        at = self._positions(inputs, mask)
-        backend_for(self.label, targets, *arrays_of(inputs))
+        backend = backend_for(self.label, targets, *arrays_of(inputs))
         shape = self.targets_shape(inputs)
         check_shape(targets, shape, "targets", self.label)
+        at = self._checked(inputs, self.mask_for(targets, mask))
         by_position = shape == tuple(arrays_of(inputs)[0].shape[:-1])
-        known = at.filled(at.backend.stop_gradient(targets), by_position=by_position)
-        return at, self._as_targets(at.backend, known, at.inputs)
+        known = at.filled(backend.stop_gradient(targets), by_position=by_position)
+        prepared = self._as_targets(backend, known, at.inputs)
+        valid = self._valid_targets(backend, known, prepared, at.inputs)
+        expected = self.expected_targets
+        return at, checked_targets(at, valid, known, prepared, expected, self.label)
+
+    def _checked(self, inputs: LossInputs, mask: Array | None) -> Positions:
+        """Return the inputs, checked and masked, and their values checked as well."""
+        return self._values(self._positions(inputs, mask))
+
+    def _values(self, at: Positions) -> Positions:
+        """Return checked and masked inputs, their values checked too."""
+        names, has_range = self.input_names, self.has_range
+        return checked_inputs(
+            at, self._valid_inputs, names, self.label, has_range=has_range
+        )
 
     def _with_vector(
         self, inputs: LossInputs, vector: LossInputs, mask: Array | None
     ) -> tuple[Positions, Any]:
         """Return inputs and a vector like them, checked and masked."""
         at = self._positions(inputs, mask, least_axes=1)
+        vectors = self._vectors(at, inputs, vector)
+        return self._values(at), vectors
+
+    def _vectors(self, at: Positions, inputs: LossInputs, vector: LossInputs) -> Any:
+        """Return a vector like the inputs, checked and masked."""
         given, parts = arrays_of(inputs), arrays_of(vector)
         if len(given) != len(parts):
             msg = f"{self.label}: vector has {len(parts)} arrays, the inputs have"
@@ -150,7 +218,7 @@ class LossMembers(ABC):
             self._vector(at, part, tuple(x.shape), "vector", inputs)
             for part, x in zip(parts, given, strict=True)
         ]
-        return at, like_inputs(inputs, vectors)
+        return like_inputs(inputs, vectors)
 
     def _with_inner(
         self,
@@ -161,7 +229,8 @@ class LossMembers(ABC):
     ) -> tuple[Positions, Array]:
         """Return inputs and an inner vector, checked and masked."""
         at = self._positions(inputs, mask, least_axes=1)
-        return at, self._vector(at, inner, shape, "inner", inputs)
+        vector = self._vector(at, inner, shape, "inner", inputs)
+        return self._values(at), vector
 
     def _vector(
         self,
@@ -172,9 +241,16 @@ class LossMembers(ABC):
         inputs: LossInputs,
     ) -> Array:
         backend_for(self.label, x, *arrays_of(inputs))
+        if not at.backend.xp.isdtype(x.dtype, _REALS):
+            msg = f"{self.label}: {argument} has dtype {x.dtype}, expected real numbers"
+            raise DTypeError(msg)
         leading = max(0, len(x.shape) - len(shape))
         check_shape(x, (*["..."] * leading, *shape), argument, self.label)
-        return at.filled(at.backend.xp.astype(x, at.dtype))
+        vector = at.filled(at.backend.xp.astype(x, at.dtype))
+        if is_known_false(at.backend, at.backend.is_finite(vector)):
+            msg = f"{self.label}: {argument} holds NaN or infinity"
+            raise NotFiniteError(msg)
+        return vector
 
     def _results(
         self, at: Positions, product: Any, inputs: LossInputs, *, root: bool = False
@@ -191,14 +267,34 @@ class LossMembers(ABC):
         dtype = at.backend.xp.result_type(*arrays_of(inputs))
         return at.backend.xp.astype(at.weighted(product, root=True), dtype)
 
+    def _as_uniforms(self, at: Positions, noise: Array) -> Array:
+        """Return noise in the dtype of the inputs, checked, and below one still."""
+        xp = at.backend.xp
+        if not xp.isdtype(noise.dtype, "real floating"):
+            msg = f"{self.label}: noise has dtype {noise.dtype}, expected real numbers"
+            raise DTypeError(msg)
+        if is_known_false(at.backend, xp.all((noise >= 0) & (noise < 1))):
+            msg = f"{self.label}: noise is not all in [0, 1), as uniform numbers are"
+            raise ArgumentError(msg)
+        if noise.dtype == at.dtype:
+            return noise
+        # What rounds to one in a narrower dtype would be no uniform number.
+        largest = 1 - float(xp.finfo(at.dtype).eps) / 2
+        uniforms = xp.astype(noise, at.dtype)
+        return xp.minimum(uniforms, xp.full_like(uniforms, largest))
+
     def _replicated_one_hot(
-        self, inputs: LossInputs, shape: tuple[int, ...], index: Index
+        self, at: Positions, shape: tuple[int, ...], index: Index
     ) -> Array:
         """Return an inner vector that is one at an index, for every case."""
-        at = self._positions(inputs)
-        sizes = shape[1:]
-        if len(index) != len(sizes) or not all(
-            0 <= place < size for place, size in zip(index, sizes, strict=False)
+        sizes, given = shape[1:], cast("Any", index)
+        if (
+            not isinstance(given, tuple | list)
+            or len(given) != len(sizes)
+            or not all(
+                isinstance(place, int | Integral) and 0 <= int(place) < size
+                for place, size in zip(given, sizes, strict=True)
+            )
         ):
             msg = (
                 f"{self.label}: index is {index}, expected a place on each axis of"
@@ -206,7 +302,7 @@ class LossMembers(ABC):
             )
             raise ArgumentError(msg)
         xp = at.backend.xp
-        device = at.backend.creation_device(arrays_of(inputs)[0])
+        device = at.backend.creation_device(arrays_of(at.inputs)[0])
         one_hot = xp.ones(shape, dtype=at.dtype, device=device)
         for axis, (place, size) in enumerate(zip(index, sizes, strict=True)):
             places = xp.arange(size, device=device)

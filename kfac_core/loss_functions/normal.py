@@ -4,11 +4,11 @@ import math
 from dataclasses import dataclass
 
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError
 from kfac_core.loss_functions.base import LossFunction
 from kfac_core.loss_functions.natural import (
     IndependentNaturalParamsNegativeLogProbLoss,
 )
+from kfac_core.loss_functions.variance import Variance, as_variance, variance_beside
 from kfac_core.typing import Array, LossInputs
 
 Pair = tuple[Array, Array]
@@ -22,8 +22,10 @@ class NormalMeanNegativeLogProbLoss(IndependentNaturalParamsNegativeLogProbLoss)
     original makes it float32, and refuses float64).
 
     Attributes:
-        var: Of the noise, known and the same for every output. With 1/2 the loss is
-            the squared error, and with 1 half of it, plus a constant.
+        var: Of the noise, known: a positive number, or an array of one for each output,
+            of any shape that broadcasts to the outputs' (nested lists, or an array of
+            any library; kept as nested tuples). With 1/2 the loss is the squared error,
+            and with 1 half of it, plus a constant.
 
     Example:
         >>> import numpy as np
@@ -33,47 +35,72 @@ class NormalMeanNegativeLogProbLoss(IndependentNaturalParamsNegativeLogProbLoss)
         array([[ 2., -4.]])
         >>> round(float(loss.evaluate(mean, targets)), 6)  # 5 + log(pi)
         6.14473
+
+        Two outputs with noise of their own:
+
+        >>> loss = NormalMeanNegativeLogProbLoss(var=np.asarray([0.5, 4.0]))
+        >>> loss.var
+        (0.5, 4.0)
+        >>> loss.gradient(mean, targets)
+        array([[ 2. , -0.5]])
     """
 
-    var: float = 0.5
+    var: Variance = 0.5
 
     input_names = ("mean",)
+    expected_targets = "finite numbers"
 
     def __post_init__(self) -> None:
-        """Check the variance.
+        """Check the variance, and keep what is an array as nested tuples.
 
         Raises:
-            ArgumentError: If it is not positive.
+            ArgumentError: If an entry is not positive and finite.
         """
-        if not 0 < self.var < math.inf:
-            msg = f"{self.label}: var is {self.var}, expected a positive number"
-            raise ArgumentError(msg)
+        object.__setattr__(self, "var", as_variance(self.var, self.label))
 
     def noise_shape(self, inputs: LossInputs) -> tuple[int, ...]:
         """Return the shape of the mean, with an axis of two in front."""
         return (2, *self.targets_shape(inputs))
 
     def _losses(self, backend: Backend, inputs: Array, targets: Array) -> Array:
+        xp, var = backend.xp, self._var(backend, inputs)
         residual = inputs - targets
-        squares = residual * residual / self.var
-        return backend.xp.sum(squares + math.log(2 * math.pi * self.var), axis=-1) / 2
+        squares = residual * residual / var
+        if isinstance(var, float):
+            normaliser: float | Array = math.log(2 * math.pi * var)
+        else:
+            normaliser = math.log(2 * math.pi) + xp.log(var)
+        return xp.sum(squares + normaliser, axis=-1) / 2
 
     def _gradient(self, backend: Backend, inputs: Array, targets: Array) -> Array:
-        del backend
-        return (inputs - targets) / self.var
+        return (inputs - targets) / self._var(backend, inputs)
 
     def _variance(self, backend: Backend, inputs: Array) -> Array:
-        return backend.xp.ones_like(inputs) / self.var
+        return backend.xp.ones_like(inputs) / self._var(backend, inputs)
 
     def _sample_from(self, backend: Backend, noise: Array, inputs: Array) -> Array:
-        return inputs + _normal_like(backend, noise, inputs) * math.sqrt(self.var)
+        var = self._var(backend, inputs)
+        root = math.sqrt(var) if isinstance(var, float) else backend.xp.sqrt(var)
+        return inputs + _normal_like(backend, noise, inputs) * root
+
+    def _var(self, backend: Backend, inputs: Array) -> float | Array:
+        return variance_beside(backend, self.var, inputs, self.label)
+
+    def _valid_inputs(self, backend: Backend, inputs: Array) -> Array:
+        return backend.xp.isfinite(inputs)
+
+    def _valid_targets(
+        self, backend: Backend, given: Array, targets: Array, inputs: Array
+    ) -> Array:
+        return backend.xp.isfinite(targets)
 
 
 @dataclass(frozen=True)
 class NormalMeanVarianceNegativeLogProbLoss(LossFunction):
     """Regression with inputs ``(mean, variance)``, both ``[batch, ..., n]``.
 
-    The variances are positive; that is not checked. Targets are real, of their shape.
+    The variances are positive. Others are refused where they are known; within a trace
+    all that is computed of them is NaN. Targets are real, of their shape.
     An inner vector has ``2 n`` entries: for the mean, then for the variance. These are
     not natural parameters, and the second derivative may be indefinite: hence there is
     no Gauss-Newton matrix, as in the original. `multiply_hessian` is exact.
@@ -91,6 +118,8 @@ class NormalMeanVarianceNegativeLogProbLoss(LossFunction):
     """
 
     input_names = ("mean", "variance")
+    has_range = True
+    expected_targets = "finite numbers"
 
     def noise_shape(self, inputs: LossInputs) -> tuple[int, ...]:
         """Return the shape of the mean, with an axis of two in front."""
@@ -100,6 +129,16 @@ class NormalMeanVarianceNegativeLogProbLoss(LossFunction):
         """Return the shape of the mean, its last axis twice as long."""
         *leading, size = self.targets_shape(inputs)
         return (*leading, 2 * size)
+
+    def _valid_inputs(self, backend: Backend, inputs: Pair) -> Array:
+        mean, variance = inputs
+        isfinite = backend.xp.isfinite
+        return isfinite(mean) & isfinite(variance) & (variance > 0)
+
+    def _valid_targets(
+        self, backend: Backend, given: Array, targets: Array, inputs: Pair
+    ) -> Array:
+        return backend.xp.isfinite(targets)
 
     def _losses(self, backend: Backend, inputs: Pair, targets: Array) -> Array:
         xp = backend.xp

@@ -4,11 +4,12 @@ A mask weighs positions. One of weight zero is padding, and may hold anything, a
 so it is filled in before anything is computed, and what comes of it times zero.
 """
 
+import math
 from typing import Any, NamedTuple
 
 from kfac_core.arguments import backend_for, check_shape, statistics_dtype
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError, DTypeError, ShapeError
+from kfac_core.errors import ArgumentError, BackendError, DTypeError, ShapeError
 from kfac_core.state import is_known_false
 from kfac_core.typing import Array, DType, LossInputs
 
@@ -20,7 +21,8 @@ class Positions(NamedTuple):
         backend: Backend of the arrays.
         inputs: Structured as the user gave them: ``[batch, ..., n]``, all of one dtype,
             at least float32, and one where the mask is zero.
-        weights: ``[batch, ..., 1]``, of that dtype; None without a mask.
+        weights: ``[batch, ..., 1]``, of that dtype; None without a mask. Within a trace
+            NaN where the mask holds no weight, so that all that comes of it is NaN.
     """
 
     backend: Backend
@@ -57,6 +59,25 @@ def arrays_of(data: LossInputs) -> tuple[Array, ...]:
     return data if isinstance(data, tuple) else (data,)
 
 
+def shape_of(inputs: LossInputs, loss: str) -> tuple[int, ...]:
+    """Return the shape of a loss's inputs, of the first of them if they are several.
+
+    Raises:
+        BackendError: If they are no array.
+        ShapeError: If there is none, or it has no axis.
+    """
+    arrays = arrays_of(inputs)
+    shape = getattr(arrays[0], "shape", None) if arrays else ()
+    if not isinstance(shape, tuple):
+        msg = f"{loss}: inputs are a {type(inputs).__name__}, expected an array"
+        raise BackendError(msg)
+    if not shape:
+        got = "have shape ()" if arrays else "are an empty tuple"
+        msg = f"{loss}: inputs {got}, expected [batch, ..., n]"
+        raise ShapeError(msg)
+    return tuple(shape)
+
+
 def like_inputs(inputs: LossInputs, arrays: list[Array]) -> Any:
     """Return arrays structured as the inputs of a loss."""
     return tuple(arrays) if isinstance(inputs, tuple) else arrays[0]
@@ -82,7 +103,7 @@ def positions_of(
         The positions.
 
     Raises:
-        ArgumentError: If a weight is known, and negative or NaN.
+        ArgumentError: If a weight is known, and negative, infinite or NaN.
         BackendError: If they are of several libraries or devices.
         DTypeError: If an input holds no real floating-point numbers.
         ShapeError: If there are not as many inputs as names, or a shape is wrong.
@@ -122,7 +143,14 @@ def _weights(backend: Backend, mask: Array, like: Array, loss: str) -> Array:
         msg = f"{loss}: mask has dtype {mask.dtype}, expected real numbers or booleans"
         raise DTypeError(msg)
     weights = xp.astype(mask, like.dtype)
-    if is_known_false(backend, xp.all(weights >= 0)):
-        msg = f"{loss}: mask has a negative weight or NaN, expected weights >= 0"
+    is_weight = (weights >= 0) & (weights < math.inf)
+    ok = xp.all(is_weight)
+    if is_known_false(backend, ok):
+        msg = (
+            f"{loss}: mask has a negative weight or NaN, or an infinite one; expected"
+            " finite weights >= 0"
+        )
         raise ArgumentError(msg)
+    if backend.is_traced(ok):
+        weights = xp.where(is_weight, weights, xp.full_like(weights, math.nan))
     return backend.stop_gradient(weights)[..., None]

@@ -20,6 +20,7 @@ from kfac_core.loss_functions import (
 
 LEADING = (4, 2)  # cases and positions
 SIZE = 3
+VARIANCES = (2.5, 0.1, 7.0)  # of the three outputs
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,11 @@ CASES = {
     "bernoulli": LossCase(MultiBernoulliNegativeLogProbLoss(), reals, events),
     "normal": LossCase(
         NormalMeanNegativeLogProbLoss(var=2.5), reals, lambda mean: nodes(mean, 2.5)
+    ),
+    "normal-by-output": LossCase(
+        NormalMeanNegativeLogProbLoss(var=VARIANCES),
+        reals,
+        lambda mean: nodes(mean, np.asarray(VARIANCES)),
     ),
     "mean-variance": LossCase(
         NormalMeanVarianceNegativeLogProbLoss(),

@@ -120,9 +120,11 @@ def test_automatic_derivatives_of_padding_are_zero(case, rng, jax):
 def test_masks_are_checked(case, rng):
     inputs, targets, _, _ = drawn(case, rng)
     negative, unknown = -np.ones(LEADING), np.full(LEADING, np.nan)
+    infinite = np.full(LEADING, np.inf)
     for mask, error, message in (
         (negative, ArgumentError, "mask has a negative weight or NaN"),
         (unknown, ArgumentError, "mask has a negative weight or NaN"),
+        (infinite, ArgumentError, "or an infinite one"),
         (np.ones((*LEADING, SIZE)), ShapeError, r"mask has shape \(4, 2, 3\)"),
         (np.ones(LEADING, dtype=complex), DTypeError, "mask has dtype complex128"),
     ):
