@@ -15,7 +15,8 @@ original's ``PI_TYPE = "off"``; ``constant`` the default of curvlinops, and what
 kfac-pytorch does where it inverts.
 """
 
-from typing import Literal
+import math
+from typing import Any, Literal
 
 from kfac_core.backend import Backend
 from kfac_core.typing import Array
@@ -60,14 +61,89 @@ def compute_pi(
         size_g: Rows of ``G``.
 
     Returns:
-        ``pi``; 1 where a trace is zero.
+        ``pi``; 1 where a trace is zero, which `split_by_traces` takes as a limit.
     """
     xp = backend.xp
     one = xp.ones_like(trace_a)
     positive = (trace_a > 0) & (trace_g > 0)
+    # Root by root: the quotient of the traces leaves the range before its root does.
     # The unused branch of a `where` must be finite as well, for derivatives.
-    ratio = (trace_a / size_a) / (xp.where(positive, trace_g, one) / size_g)
-    return xp.sqrt(xp.where(positive, ratio, one))
+    root_a = _root_of_mean(backend, xp.where(positive, trace_a, one), size_a)
+    root_g = _root_of_mean(backend, xp.where(positive, trace_g, one), size_g)
+    return xp.where(positive, root_a / root_g, one)
+
+
+def split_by_traces(
+    backend: Backend,
+    damping: Array,
+    traces: tuple[Array, Array],
+    sizes: tuple[int, int],
+) -> tuple[Array, Array]:
+    """Return the dampings ``a`` of ``A`` and ``g`` of ``G`` by `pi`, in the range.
+
+    With ``l`` the damping and ``alpha`` and ``beta`` the mean eigenvalues, ``a = pi
+    sqrt(l)`` where ``pi = sqrt(alpha / beta)``, and ``a g = l``. For small ``beta``
+    that ``a`` grows without bound, and to no purpose: once ``a >= N alpha``, the
+    products of ``A`` with ``g`` and of ``a`` with ``G`` are at most ``l n / N`` and
+    ``l m / N``, for ``n`` and ``m`` rows. So it stops there, with ``N = (n + m) /
+    eps``: the damped product differs by at most ``eps l``. A ``G`` of zero is the
+    limit, where the block is damped by ``l`` alone; it is not as if ``pi`` were one,
+    which would add ``sqrt(l) A``. The same holds with the sides changed.
+
+    Beyond that both stay in ``[k tiny max(1, l), min(1, l) / (k tiny)]``, with ``k =
+    4``, so that they and their inverses are in the range. At that bound ``g`` is
+    ``k tiny``, and adds ``k tiny A``.
+
+    Args:
+        backend: Backend of the arrays.
+        damping: ``l``, 0-d, normalised.
+        traces: Of ``A`` and ``G``, 0-d.
+        sizes: Their numbers of rows.
+
+    Returns:
+        Two 0-d arrays.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.registry import backend_of
+        >>> damping, one = np.asarray(4.0), np.asarray(1.0)
+        >>> split = split_by_traces(backend_of(one), damping, (one * 16, one), (4, 1))
+        >>> float(split[0]), float(split[1])
+        (4.0, 1.0)
+    """
+    xp = backend.xp
+    info: Any = xp.finfo(damping.dtype)
+    highest = 1 / (4 * float(info.smallest_normal))
+    root = xp.sqrt(damping)
+    safe = xp.where(root > 0, root, xp.ones_like(root))
+    means = [
+        _root_of_mean(backend, trace, size)
+        for trace, size in zip(traces, sizes, strict=True)
+    ]
+    of_a_is_larger = means[0] >= means[1]
+    larger = xp.where(of_a_is_larger, means[0], means[1])
+    smaller = xp.where(of_a_is_larger, means[1], means[0])
+    pi = larger / smaller
+    # All in roots, whose squares are in the range where they are used.
+    most = larger * math.sqrt(sum(sizes) / float(info.eps)) / xp.sqrt(safe)
+    most = xp.maximum(most, xp.ones_like(most))
+    enough = xp.minimum(most, xp.sqrt(pi))
+    pi = xp.where(enough < xp.sqrt(pi), enough * enough, pi)
+    # min(1, l) / sqrt(l), in two ways that each stay in the range.
+    bound = xp.minimum(safe, 1 / xp.maximum(safe, xp.ones_like(safe)))
+    pi = xp.minimum(pi, highest * bound)
+    above, below = root * pi, root / pi
+    return (
+        xp.where(of_a_is_larger, above, below),
+        xp.where(of_a_is_larger, below, above),
+    )
+
+
+def _root_of_mean(backend: Backend, trace: Array, size: int) -> Array:
+    """Return the root of the mean eigenvalue, at least that of the least normal."""
+    # Less is zero to some compilers, and rounded to few digits elsewhere.
+    info: Any = backend.xp.finfo(trace.dtype)
+    return backend.xp.sqrt(backend.xp.clip(trace / size, min=info.smallest_normal))
 
 
 def split_damping(

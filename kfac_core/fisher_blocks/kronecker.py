@@ -9,8 +9,8 @@ from kfac_core.backend import Backend
 from kfac_core.damping import (
     DAMPING_TYPES,
     DampingType,
-    compute_pi,
     normalize_damping,
+    split_by_traces,
     split_damping,
 )
 from kfac_core.errors import NotRegisteredError, UnsupportedError
@@ -159,20 +159,21 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         """Return the dampings of both factors for their statistics as they are now."""
         if self.damping_type == "exact":
             return damping, damping
-        pi = compute_pi(
-            backend,
-            self.input_factor.trace(state.input_factor),
-            self.input_factor.dimension,
-            self.output_factor.trace(state.output_factor),
-            self.output_factor.dimension,
-        )
         power = self.normalize_damping_power
         normal = damping
         if self.is_repeated and power != 1:
             uses = moving_average.value(backend, state.uses, self.label)
             normal = damping * normalize_damping(uses, uses, power)
         normal = normalize_damping(normal, scale, 1.0)
-        return split_damping(backend, self.damping_type, normal, pi)
+        if self.damping_type != "pi":
+            no_pi = backend.xp.ones_like(normal)
+            return split_damping(backend, self.damping_type, normal, no_pi)
+        traces = (
+            self.input_factor.trace(state.input_factor),
+            self.output_factor.trace(state.output_factor),
+        )
+        sizes = (self.input_factor.dimension, self.output_factor.dimension)
+        return split_by_traces(backend, normal, traces, sizes)
 
     def _multiply(
         self,
