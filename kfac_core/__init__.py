@@ -37,6 +37,7 @@ from kfac_core.estimator import EstimatorState, FisherEstimator
 from kfac_core.fisher_blocks import (
     BiasDiagonalFB,
     BiasFullFB,
+    BilinearKFACFB,
     ConvDiagonalFB,
     ConvKFCBasicFB,
     ConvKFCBasicMultiIndepFB,
@@ -120,7 +121,7 @@ from kfac_core.loss_functions import (
 from kfac_core.optimizer import KfacOptimizer, KfacState, StepStatistics
 from kfac_core.products import CurvatureMatrixVectorProductComputer
 from kfac_core.registry import available_backends, backend_of, load_backend
-from kfac_core.typing import RowWeights, Uses
+from kfac_core.typing import Pair, RowWeights, Uses
 
 __all__ = [
     "ArgumentError",
@@ -129,6 +130,7 @@ __all__ = [
     "BiasDiagonalFactor",
     "BiasFullFB",
     "BiasFullFactor",
+    "BilinearKFACFB",
     "CategoricalLogitsNegativeLogProbLoss",
     "ConvDiagonalFB",
     "ConvDiagonalFactor",
@@ -199,6 +201,7 @@ __all__ = [
     "NotPositiveDefiniteError",
     "NotRegisteredError",
     "OnehotCategoricalLogitsNegativeLogProbLoss",
+    "Pair",
     "PartsFB",
     "PartsState",
     "RegistrationError",

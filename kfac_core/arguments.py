@@ -13,7 +13,7 @@ import numpy as np
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, BackendError, DTypeError, ShapeError
 from kfac_core.registry import backend_of
-from kfac_core.typing import Array, DampingId, Dampings, DType, Scalar, Uses
+from kfac_core.typing import Array, DampingId, Dampings, DType, Pair, Scalar, Uses
 
 
 def backend_for(layer: str, *arrays: Any) -> Backend:
@@ -334,8 +334,8 @@ def as_dampings(
 
 
 def _is_sequence(data: Any) -> bool:
-    # The uses of one tower are no towers.
-    return isinstance(data, tuple | list) and not isinstance(data, Uses)
+    # The uses, or the inputs, of one tower are no towers.
+    return isinstance(data, tuple | list) and not isinstance(data, Uses | Pair)
 
 
 def _is_number(value: Any) -> bool:

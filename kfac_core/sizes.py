@@ -17,6 +17,8 @@ SIZES = (
     "size",
     "input_size",
     "output_size",
+    "first_size",
+    "second_size",
     "vocab_size",
     "num_groups",
     "num_blocks",

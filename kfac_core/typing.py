@@ -100,6 +100,18 @@ class RowWeights(NamedTuple):
     gradients: Any
 
 
+class Pair(NamedTuple):
+    """The inputs of a layer that has two, such as a bilinear one.
+
+    Attributes:
+        first: ``[batch, ...]``.
+        second: ``[batch, ...]``, of the same cases.
+    """
+
+    first: Array
+    second: Array
+
+
 Towers: TypeAlias = Array | tuple[Array, ...] | list[Array]
 """One array, or a tuple of arrays: the shards (towers) of one batch."""
 

@@ -7,6 +7,7 @@ state is a `KroneckerState` or a `SingleFactorState`.
 
 from kfac_core.fisher_blocks.base import FisherBlock
 from kfac_core.fisher_blocks.bias import BiasDiagonalFB, BiasFB, BiasFullFB
+from kfac_core.fisher_blocks.bilinear import BilinearKFACFB
 from kfac_core.fisher_blocks.convolution import ConvKFCBasicFB
 from kfac_core.fisher_blocks.convolution_diagonal import ConvDiagonalFB
 from kfac_core.fisher_blocks.convolution_multi import ConvKFCBasicMultiIndepFB
@@ -47,6 +48,7 @@ __all__ = [
     "BiasDiagonalFB",
     "BiasFB",
     "BiasFullFB",
+    "BilinearKFACFB",
     "ConvDiagonalFB",
     "ConvKFCBasicFB",
     "ConvKFCBasicMultiIndepFB",

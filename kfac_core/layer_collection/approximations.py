@@ -8,6 +8,7 @@ from kfac_core.errors import ArgumentError
 from kfac_core.fisher_blocks import (
     BiasDiagonalFB,
     BiasFullFB,
+    BilinearKFACFB,
     ConvDiagonalFB,
     ConvKFCBasicFB,
     ConvKFCBasicMultiIndepFB,
@@ -140,6 +141,12 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
         "kron": Approximation(TransposedConvKFCBasicFB, {"locations": "input"}),
         "kron_output_locations": Approximation(
             TransposedConvKFCBasicFB, {"locations": "output"}
+        ),
+    },
+    "bilinear": {
+        "kron": Approximation(BilinearKFACFB, {"factored_inputs": False}),
+        "kron_factored_inputs": Approximation(
+            BilinearKFACFB, {"factored_inputs": True}
         ),
     },
     "tied_weights": {

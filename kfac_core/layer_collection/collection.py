@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from typing import Any, Self
 
 from kfac_core.layer_collection.bias import BiasRegistrations
+from kfac_core.layer_collection.bilinear import BilinearRegistrations
 from kfac_core.layer_collection.checks import RegistrationChecks
 from kfac_core.layer_collection.defaults import DefaultApproximations
 from kfac_core.layer_collection.dense import DenseRegistrations
@@ -20,6 +21,7 @@ class LayerCollection(
     TransposedRegistrations,
     TiedRegistrations,
     BiasRegistrations,
+    BilinearRegistrations,
     LossRegistrations,
     DefaultApproximations,
     RegistrationChecks,
@@ -51,6 +53,7 @@ class LayerCollection(
     - ``depthwise_conv2d``: diagonal, kron
     - ``grouped_convolution``: kron
     - ``transposed_convolution``: kron, kron_output_locations
+    - ``bilinear``: kron, kron_factored_inputs
     - ``tied_weights``: kron, kron_nearest, kron_mean
     - ``scale_and_shift``: full, diagonal
     - ``bias``: full, diagonal

@@ -69,6 +69,10 @@ class DefaultApproximations(Registrations):
         """Set the default for matrices that unlike layers share."""
         return self._set_default("tied_weights", value)
 
+    def set_default_bilinear_approximation(self, value: str) -> Self:
+        """Set the default for bilinear layers."""
+        return self._set_default("bilinear", value)
+
     def set_default_scale_and_shift_approximation(self, value: str) -> Self:
         """Set the default for scale-and-shift layers."""
         return self._set_default("scale_and_shift", value)

@@ -28,6 +28,7 @@ Example:
 
 from kfac_core.reference.affine import AffineCache, AffineLayer
 from kfac_core.reference.bias import Bias
+from kfac_core.reference.bilinear import Bilinear
 from kfac_core.reference.blocks import block_for, diagonal_block_for
 from kfac_core.reference.convolution import Conv2D
 from kfac_core.reference.dense import Dense, Embedding
@@ -61,6 +62,7 @@ __all__ = [
     "Backward",
     "Batch",
     "Bias",
+    "Bilinear",
     "Cache",
     "Conv2D",
     "ConvTranspose",

@@ -6,6 +6,7 @@ from kfac_core.errors import ArgumentError
 from kfac_core.fisher_blocks import (
     BiasDiagonalFB,
     BiasFullFB,
+    BilinearKFACFB,
     ConvDiagonalFB,
     ConvKFCBasicFB,
     EmbeddingKFACFB,
@@ -15,6 +16,7 @@ from kfac_core.fisher_blocks import (
     TransposedConvKFCBasicFB,
 )
 from kfac_core.reference.bias import Bias
+from kfac_core.reference.bilinear import Bilinear
 from kfac_core.reference.convolution import Conv2D
 from kfac_core.reference.dense import Dense, Embedding
 from kfac_core.reference.layer import Layer
@@ -65,6 +67,14 @@ def block_for(layer: Layer, **options: Any) -> FisherBlock[Any]:
             layer.num_groups,
             has_bias=layer.has_bias,
             mirrored=layer.mirrored,
+            **options,
+        )
+    if isinstance(layer, Bilinear):
+        return BilinearKFACFB(
+            layer.first_size,
+            layer.second_size,
+            layer.output_size,
+            layer.has_bias,
             **options,
         )
     if isinstance(layer, Bias):

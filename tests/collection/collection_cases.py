@@ -12,6 +12,7 @@ PARAMS = {
     "w": np.zeros((4, 3)),
     "b": np.zeros(3),
     "scalar": np.zeros(()),
+    "pairs": (3, 4, 5),
     "table": np.zeros((7, 5)),
     "offset": np.zeros(7),
     "conv1": np.zeros((3, 2, 4)),
@@ -97,6 +98,10 @@ def transposed(**options):
 def tied(**options):
     uses = ("embedding", "transposed")
     return kc.TiedWeightsKFACFB(7, 5, uses, has_bias=True, **options)
+
+
+def bilinear(**options):
+    return kc.BilinearKFACFB(4, 5, 3, has_bias=True, layout="out_in", **options)
 
 
 IN, OUT = {"diagonal_approx_for_input": True}, {"diagonal_approx_for_output": True}
@@ -279,6 +284,14 @@ KINDS = {
             "kron_mean": tied(pooling="mean"),
         },
         TWO,
+    ),
+    "bilinear": Kind(
+        register("bilinear", ("pairs", "b"), site="here", layout="out_in"),
+        ("pairs", "b"),
+        {
+            "kron": bilinear(),
+            "kron_factored_inputs": bilinear(factored_inputs=True),
+        },
     ),
     "bias": Kind(
         register("bias", "shift", site=("t1", "t2")),

@@ -139,6 +139,7 @@ def test_the_rest_of_the_library_is_complete_and_exists(name):
 def test_every_function_that_registers_is_in_the_tables():
     ours = {
         "register_bias",
+        "register_bilinear",
         "register_grouped_convolution",
         "register_transposed_convolution",
         "register_tied_weights",

@@ -11,6 +11,7 @@ from kfac_core.loss_functions import (
 )
 from kfac_core.reference import (
     Bias,
+    Bilinear,
     Conv2D,
     ConvTranspose,
     Dense,
@@ -58,6 +59,7 @@ LAYERS = {
         ConvTranspose((3, 1, 2, 2, 1), padding=((1, 0), 0, (0, 1)), mirrored=True),
         (2, 2, 3, 2),
     ),
+    "bilinear": LayerCase(Bilinear(2, 3, 2), (5,)),
     "tanh": LayerCase(Tanh(), (3, 2)),
     "relu": LayerCase(ReLU(), (5,)),
     "flatten": LayerCase(Flatten(), (2, 3, 2)),

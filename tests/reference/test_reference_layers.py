@@ -93,6 +93,10 @@ def torch_forward(nn, layer, params, x):
     if name == "Dense":
         weights, *bias = params
         return nn.linear(x, weights.T, *bias)
+    if name == "Bilinear":
+        weights, *bias = params
+        pair = layer.pair(x)
+        return nn.bilinear(*pair, weights.permute(2, 0, 1).contiguous(), *bias)
     if name == "ConvTranspose":
         return torch_transposed(nn, layer, params, x)
     if name == "Bias":
