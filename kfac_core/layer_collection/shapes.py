@@ -33,10 +33,8 @@ def _shape(name: object, value: Any) -> Shape:
     if not isinstance(name, str):
         msg = f"the name {name!r} of a parameter is no text; name it by a string"
         raise ArgumentError(msg)
-    try:
-        sizes = tuple(getattr(value, "shape", value))
-    except TypeError:
-        sizes = (None,)
+    shape = getattr(value, "shape", value)
+    sizes = shape if isinstance(shape, tuple | list) else (None,)
     if not all(map(_is_length, sizes)):
         msg = (
             f"the parameter {name!r} is {_described(value)}, expected an array or a"

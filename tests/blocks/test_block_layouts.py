@@ -176,6 +176,38 @@ def test_any_sizes_square_or_not(inputs, outputs, has_bias, seed):
     np.testing.assert_array_equal(found[0][1:], found[1][1:])
 
 
+@given(
+    st.lists(st.integers(1, 3), min_size=1, max_size=3),
+    st.integers(1, 3),
+    st.integers(1, 3),
+    st.permutations(["HW", "I", "O"]),
+    st.integers(0, 2**32 - 1),
+)
+def test_any_kernel_and_channels_equal_or_not(kernel, inputs, outputs, order, seed):
+    rng = np.random.default_rng(seed)
+    shape, name = (*kernel, inputs, outputs), "".join(order)
+    plain = kc.ConvKFCBasicFB(shape, "SAME")
+    twin, axes = in_layout(plain, name, shape)
+    x, g = (rng.normal(size=(2, *kernel, n)) for n in (inputs, outputs))
+    weights = rng.normal(size=shape)
+    found = []
+    for block, own in ((plain, weights), (twin, laid(weights, axes))):
+        state = block.update_covs(block.init(like=x), x, g, ema_decay=0.0)
+        state = block.update_inverses(state, 0.1)
+        found.append((block.multiply_inverse(state, own), block, state))
+    (wanted, _, state), (product, _, of_twin) = found
+    np.testing.assert_array_equal(product, laid(wanted, axes))
+    flat = product.ravel()
+    dense = twin.full_fisher_block(of_twin)
+    other = plain.full_fisher_block(state)
+    np.testing.assert_allclose(
+        dense @ flat,
+        laid((other @ wanted.ravel()).reshape(shape), axes).ravel(),
+        rtol=0,
+        atol=1e-11 * (1 + np.abs(dense).max() * np.abs(flat).max()),
+    )
+
+
 @pytest.mark.parametrize("name", ["dense", "conv"])
 def test_a_square_weight_in_the_wrong_layout_gives_another_step(name, rng):
     if name == "dense":

@@ -100,6 +100,8 @@ def test_steps_and_widths_of_numpy_make_equal_geometries():
 def test_a_collection_takes_no_other_shapes(shape):
     with pytest.raises(kc.ArgumentError, match=r"'w' is a tuple, .*a shape"):
         kc.LayerCollection.of({"w": shape})
+    with pytest.raises(kc.ArgumentError, match=r"'w' is a set, .*a shape"):
+        kc.LayerCollection.of({"w": {2, 3}})
 
 
 @pytest.mark.parametrize("value", [0, -1, 2.5, "3", True, [6]])
