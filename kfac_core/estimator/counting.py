@@ -17,6 +17,7 @@ from kfac_core.estimator.cases import cases_of
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
 from kfac_core.linearization import Linearization
 from kfac_core.loss_functions.positions import arrays_of as inputs_of
+from kfac_core.registered_losses import losses_at
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array, RowWeights, Uses
 from kfac_core.uses import arrays_of
@@ -35,22 +36,20 @@ def case_weights(
         For each tower ``[batch]``; None where all cases count one, or where the rows of
         a loss are no cases.
     """
-    masks, losses = linearization.masks, collection.losses
-    if not losses or not all(site in masks for loss in losses for site in loss.towers):
-        return None
-    if len({len(loss.towers) for loss in losses}) != 1:
-        return None
-    by_tower: list[Array] = []
-    for sites in zip(*(loss.towers for loss in losses), strict=True):
-        inputs = [inputs_of(linearization.loss_inputs[site])[0] for site in sites]
-        if len({x.shape[0] for x in inputs}) != 1:
+    by_loss: dict[str, list[Array]] = {}
+    for at in losses_at(collection, linearization):
+        if at.mask is None:
             return None
-        weight, *others = (
-            _of_cases(masks[site], x) for site, x in zip(sites, inputs, strict=True)
-        )
-        for own in others:
-            weight = backend_of(own).xp.maximum(weight, own)
-        by_tower.append(weight)
+        own = _of_cases(at.mask, inputs_of(at.inputs)[0])
+        by_loss.setdefault(at.name, []).append(own)
+    if len({tuple(w.shape[0] for w in own) for own in by_loss.values()}) != 1:
+        return None
+    by_tower = []
+    for weight, *others in zip(*by_loss.values(), strict=True):
+        largest = weight
+        for other in others:
+            largest = backend_of(largest).xp.maximum(largest, other)
+        by_tower.append(largest)
     if sum(w.shape[0] for w in by_tower) != linearization.batch_size:
         return None
     return tuple(by_tower)
