@@ -14,7 +14,7 @@ from kfac_core.fisher_blocks.parts import PartsFB, PartsState
 from kfac_core.fisher_blocks.three_factors import ThreeFactorsFB
 from kfac_core.linalg.layouts import DenseLayout, Layout, dense_axes
 from kfac_core.linalg.parameters import tensors_of
-from kfac_core.typing import Array, Pair, Params, Scalar, Sources
+from kfac_core.typing import Array, Pair, Params, Scalar, Sources, Weights
 
 
 @dataclass(frozen=True)
@@ -98,6 +98,9 @@ class BilinearKFACFB(PartsFB):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> PartsState:
         """Fold a batch into the statistics of all factors.
 
@@ -112,6 +115,9 @@ class BilinearKFACFB(PartsFB):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            weights: As in `FullyConnectedKFACBasicFB.update_covs`; None with factored
+                inputs.
+            num_cases: As there, likewise.
 
         Returns:
             The new state.
@@ -122,23 +128,31 @@ class BilinearKFACFB(PartsFB):
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range.
+            ArgumentError: If the decay or a weight is out of range.
+            UnsupportedError: If there are weights, or a number of cases, and the inputs
+                are factored.
         """
+        counting: dict[str, Any] = {}
+        if self.factored_inputs:
+            instead = "use factored_inputs=False, or leave out what does not count"
+            self._refuse_weights(weights, num_cases, instead)
+        else:
+            counting = {"weights": weights, "num_cases": num_cases}
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         self._check(towers, sources)
         gradients = (g for source in sources for g in source)
         arrays = (x for pair in towers for x in pair)
         backend = backend_for(self.label, state.ok, *arrays, *gradients)
         ema = (ema_decay, ema_weight)
-        (_, weights), *_ = self.parts
+        (_, part), *_ = self.parts
         if self.factored_inputs:
             first, second = zip(*towers, strict=True)
             data: tuple[Any, ...] = (first, second, sources)
         else:
             data = (tuple(outer_rows(backend, pair) for pair in towers), sources)
-        new = [weights.update_covs(state.parts[0], *data, *ema)]
-        for (_, bias), part in zip(self.parts[1:], state.parts[1:], strict=True):
-            new.append(bias.update_covs(part, sources, *ema))
+        new = [part.update_covs(state.parts[0], *data, *ema, **counting)]
+        for (_, bias), own in zip(self.parts[1:], state.parts[1:], strict=True):
+            new.append(bias.update_covs(own, sources, *ema))
         return self._all_or_none(PartsState(tuple(new)), state, "cov_ok")
 
     def count_cases(self, inputs: Any) -> int:

@@ -14,7 +14,7 @@ from kfac_core.fisher_blocks.tied_weights import TiedMatrixFB, UseKind
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linalg.pooling import Pooling
 from kfac_core.statistics.embedding import RepeatedIds
-from kfac_core.typing import Array, Params, Scalar, Uses
+from kfac_core.typing import Array, Params, Scalar, Uses, Weights
 from kfac_core.uses import MultiSources, MultiTowers, arrays_of
 
 
@@ -126,6 +126,9 @@ class TiedWeightsKFACFB(PartsFB):
         outputs_grads: MultiSources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> PartsState:
         """Fold a batch into the statistics of all uses.
 
@@ -143,6 +146,8 @@ class TiedWeightsKFACFB(PartsFB):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            weights: None; rows of this layer have no weights yet.
+            num_cases: None, likewise.
 
         Returns:
             The new state.
@@ -154,11 +159,17 @@ class TiedWeightsKFACFB(PartsFB):
             NotFiniteError: If data hold NaN or infinity. Under a trace the state is
                 kept, with ``ok`` False.
             ArgumentError: If an id, the decay or the weight is out of range.
+            UnsupportedError: If there are weights, or a number of cases.
         """
+        self._refuse_weights(
+            weights,
+            num_cases,
+            "leave out the cases that do not count, or register the layer as generic",
+        )
         ema = (ema_decay, ema_weight)
-        (_, weights), *others = self.parts
+        (_, matrix), *others = self.parts
         first, *rest = state.parts
-        new = [weights.update_covs(first, inputs, outputs_grads, *ema)]
+        new = [matrix.update_covs(first, inputs, outputs_grads, *ema)]
         for (_, bias), part in zip(others, rest, strict=True):
             new.append(bias.update_covs(part, self._of_bias(outputs_grads), *ema))
         return self._all_or_none(PartsState(tuple(new)), state, "cov_ok")

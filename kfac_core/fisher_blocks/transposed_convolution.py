@@ -27,7 +27,7 @@ from kfac_core.statistics.transposed_convolution import (
     TransposedGeometry,
     spread_inputs_image,
 )
-from kfac_core.typing import Array, Params, Scalar, Sources, Towers
+from kfac_core.typing import Array, Params, Scalar, Sources, Towers, Weights
 
 Locations = Literal["input", "output"]
 """The locations that a transposed convolution's gradient is a sum over."""
@@ -164,6 +164,9 @@ class TransposedConvKFCBasicFB(PartsFB):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> PartsState:
         """Fold a batch into the statistics of all factors.
 
@@ -178,6 +181,8 @@ class TransposedConvKFCBasicFB(PartsFB):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
+            weights: None; rows of this layer have no weights yet.
+            num_cases: None, likewise.
 
         Returns:
             The new state.
@@ -189,7 +194,13 @@ class TransposedConvKFCBasicFB(PartsFB):
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
             ArgumentError: If the decay or the weight is out of range.
+            UnsupportedError: If there are weights, or a number of cases.
         """
+        self._refuse_weights(
+            weights,
+            num_cases,
+            "leave out the cases that do not count, or register the layer as generic",
+        )
         geometry, ema = self.geometry, (ema_decay, ema_weight)
         towers, sources = check_data(
             geometry,

@@ -293,6 +293,23 @@ def test_dampings_stay_in_the_range_of_float32(means):
     assert all(part.dtype == np.float32 and 0 < part < np.inf for part in found)
 
 
+def test_cases_of_weight_zero_change_nothing(rng):
+    pair, g = drawn(rng)
+    block = kc.BilinearKFACFB(2, 3, 2, True)
+    few = kc.Pair(pair.first[:4], pair.second[:4])
+    expected = block.full_fisher_block(updated(block, few, g[:4])) * 4 / 6
+    weights = np.asarray([1.0, 1, 1, 1, 0, 0])
+    state = block.update_covs(block.init(g), pair, g, 0.0, weights=weights)
+    assert_close(block.full_fisher_block(state), expected)
+    state = block.update_covs(block.init(g), few, g[:4], 0.0, num_cases=6)
+    assert_close(block.full_fisher_block(state), expected)
+    # A factor for each input would count them more than once.
+    apart = kc.BilinearKFACFB(2, 3, 2, True, True, name="layer7")
+    for option in ({"weights": weights}, {"num_cases": 6}):
+        with pytest.raises(kc.UnsupportedError, match="layer7"):
+            apart.update_covs(apart.init(g), pair, g, 0.0, **option)
+
+
 def test_what_does_not_fit_is_refused_by_name(rng):
     pair, g = drawn(rng)
     x1, x2 = pair
