@@ -4,7 +4,7 @@ from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kfac_core.arguments import as_batch, as_sources
+from kfac_core.arguments import as_batch, as_sources, check_not_empty, check_shape
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
 from kfac_core.fisher_factors.base import FisherFactor
@@ -92,6 +92,8 @@ class BiasFactor(FisherFactor):
             [self._case_gradients(backend, state, uses) for uses in source]
             for source in by_source
         ]
+        for each in rows:
+            check_not_empty(tuple(each), name, label)
         shapes = [(x.shape[0],) for x in rows[0]]
         own = weights_for(backend, sides(weights)[1], shapes, like.dtype, label)
         roots, count = (
@@ -111,6 +113,9 @@ class BiasFactor(FisherFactor):
         """Return each case's gradient, the sum over all uses of the bias."""
         dtype, label = state.cov.total.dtype, self.label
         total = None
+        for g in uses:
+            if g.ndim == 0:
+                check_shape(g, ("batch", "..."), "outputs_grads", label)
         for g in as_batch(backend, uses, dtype, "outputs_grads", label):
             rows = bias_gradients(backend, g, self.shape, label)
             if total is not None and total.shape != rows.shape:

@@ -87,7 +87,8 @@ class ConvInputMultiKF(ConvInputKroneckerFactor):
             for tower in towers
         ]
         arrays = tuple(x for x, _ in found)
-        like, uses = state.cov.total, found[0][1]
+        # Without a tower there is no number; that is refused below.
+        like, uses = state.cov.total, found[0][1] if found else 1
         for x in arrays:
             self.geometry.check_inputs(x, self.filter_shape[-2], self.label)
         shapes = [weighted_shape(self.geometry, x) for x in arrays]
@@ -175,7 +176,8 @@ class ConvOutputMultiKF(ConvOutputKroneckerFactor):
             for towers in sources
         ]
         arrays_by_source = tuple(tuple(g for g, _ in own) for own in found)
-        like, uses = state.cov.total, found[0][0][1]
+        # Without a tower there is no number; that is refused below.
+        like, uses = state.cov.total, found[0][0][1] if found[0] else 1
         shapes = [self._weighted_shape(g) for g in arrays_by_source[0]]
         own, count = counted_uses(
             backend,
