@@ -15,6 +15,8 @@ the layers, summed over sources, estimate the matrix:
 Vectors carry the root of a loss's coefficient and mask: what is estimated is linear in
 these (in the original the coefficients of ``empirical`` are squared). Of several losses
 the products of one with another have mean zero, but in ``empirical``, where they stay.
+So have those of the positions of a case, also if they are flattened into the batch
+(several rows of a loss for each case, in either order).
 ``curvature_prop`` is of Martens, Sutskever & Swersky (2012); see also Grosse & Martens
 (2016), section 2.3.
 """
@@ -25,12 +27,13 @@ from itertools import product
 from typing import Literal
 
 from kfac_core.arguments import check_shape
-from kfac_core.errors import ArgumentError
+from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linearization import Linearization, NamedLossInputs
 from kfac_core.loss_functions.positions import arrays_of, like_inputs
 from kfac_core.registered_losses import (
     LossAt,
+    batch_size_of,
     half_gradient,
     losses_at,
     scaled,
@@ -106,6 +109,10 @@ def sources(
 
     Yields:
         For each source a vector at every loss site.
+
+    Raises:
+        KfacError: In an exact mode, if the rows of a case cannot be told apart; and
+            what the losses raise.
     """
     losses = list(losses_at(collection, linearization))
     if mode == "empirical":
@@ -120,7 +127,7 @@ def sources(
                 for at in losses
             }
     else:
-        yield from _columns(losses, mode)
+        yield from _columns(losses, mode, batch_size_of(linearization))
 
 
 def drawn(
@@ -197,8 +204,18 @@ def _drawn_vector(
     return scaled(at.root, multiply(at.inputs, signs, at.mask))
 
 
-def _columns(losses: list[LossAt], mode: EstimationMode) -> Iterator[NamedLossInputs]:
-    """Yield for each loss and each column of its factor a source, at all its towers."""
+def _columns(
+    losses: list[LossAt], mode: EstimationMode, size: int
+) -> Iterator[NamedLossInputs]:
+    """Yield for each loss and each column of its factor a source, at all its towers.
+
+    A source has one column for each case: of two at once, the product of one with the
+    other would count too.
+
+    Raises:
+        ArgumentError: If the towers of a loss have inputs of unlike shapes.
+        ShapeError: If several sites hold more rows than there are cases.
+    """
     zeros = {at.site: _zeros_like(at.inputs) for at in losses}
     for name in dict.fromkeys(at.name for at in losses):
         towers = [at for at in losses if at.name == name]
@@ -209,8 +226,24 @@ def _columns(losses: list[LossAt], mode: EstimationMode) -> Iterator[NamedLossIn
                 " for the batch), expected one shape; register them as losses apart"
             )
             raise ArgumentError(msg)
+        rows = sum(arrays_of(at.inputs)[0].shape[0] for at in towers)
+        if rows > size and len(towers) > 1:
+            msg = (
+                f"{name}: its sites {[at.site for at in towers]} hold {rows} rows, but"
+                f" the linearization's batch_size is {size}. Towers are shards of the"
+                f" batch; in the mode {mode!r} the rows of a case must be told apart:"
+                " register what the same cases give at several sites as losses of"
+                " different names, or give it at one, [batch, positions, n]"
+            )
+            raise ShapeError(msg)
         for index in product(*map(range, shapes.pop())):
-            yield zeros | {at.site: _column(at, mode, index) for at in towers}
+            columns = {at.site: _column(at, mode, index) for at in towers}
+            if rows <= size:
+                yield zeros | columns
+                continue
+            ((site, column),) = columns.items()
+            for part in _one_row_a_case(column, rows, size):
+                yield zeros | {site: part}
 
 
 def _column(at: LossAt, mode: EstimationMode, index: tuple[int, ...]) -> LossInputs:
@@ -220,6 +253,29 @@ def _column(at: LossAt, mode: EstimationMode, index: tuple[int, ...]) -> LossInp
         else at.loss.multiply_fisher_factor_replicated_one_hot
     )
     return scaled(at.root, multiply(at.inputs, index, at.mask))
+
+
+def _one_row_a_case(column: LossInputs, rows: int, size: int) -> Iterator[LossInputs]:
+    """Yield parts of a column whose rows are positions flattened into the batch.
+
+    A part has one row of each case, whether cases or positions stand first: row ``i``
+    is in the part ``(i + i // lcm(N, T)) mod T`` of ``T``, and no two rows with the
+    same ``i mod N``, or the same ``i // T``, are in one.
+    """
+    first = arrays_of(column)[0]
+    backend = backend_of(first)
+    xp, each = backend.xp, rows // size
+    places = xp.arange(rows, device=backend.creation_device(first))
+    shape = (rows, *(1 for _ in first.shape[1:]))
+    period = xp.full_like(places, math.lcm(size, each))
+    shifted = places + xp.floor_divide(places, period)
+    part = xp.reshape(xp.remainder(shifted, xp.full_like(places, each)), shape)
+    for number in range(each):
+        is_in = xp.equal(part, xp.full_like(part, number))
+        parts: LossInputs = like_inputs(
+            column, [xp.where(is_in, x, xp.zeros_like(x)) for x in arrays_of(column)]
+        )
+        yield parts
 
 
 def _inner_shape(at: LossAt, mode: EstimationMode) -> tuple[int, ...]:
