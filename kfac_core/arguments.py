@@ -292,7 +292,9 @@ def as_scalar(
         msg = f"{layer}: {argument} has dtype {array.dtype}, expected a real number"
         raise DTypeError(msg)
     if not backend.is_traced(array):
-        _check_range(float(array), largest, argument, layer)
+        # PyTorch warns of a number taken from what autograd tracks.
+        known = backend.stop_gradient(array) if backend.has_graph(array) else array
+        _check_range(float(known), largest, argument, layer)
     # A copy even of the same dtype: no array stands in two places of a state.
     return xp.astype(array, like.dtype, copy=True)
 

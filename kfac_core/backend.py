@@ -200,6 +200,22 @@ class Backend(Protocol):
     def stop_gradient(self, x: Array) -> Array:
         """Return `x` detached from automatic differentiation."""
 
+    def has_graph(self, x: Array) -> bool:
+        """Say whether `x` keeps alive what it was computed from.
+
+        As a tensor of PyTorch does that takes part in automatic differentiation. What
+        a transformation differentiates, such as `jax.grad`, lives no longer than that.
+        """
+
+    def as_leaf(self, x: Array, like: Array) -> Array:
+        """Return `x` without a graph, to be differentiated for where `like` is.
+
+        Args:
+            x: Of any shape.
+            like: Of the same; where it has a graph, operations on the result will be
+                recorded as well. Under a trace they are not.
+        """
+
     def split(self, key: Key, count: int) -> tuple[Key, ...]:
         """Return keys to draw independent numbers with, in the order of the tuple.
 

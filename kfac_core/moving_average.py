@@ -18,7 +18,7 @@ from typing import NamedTuple
 from kfac_core.arguments import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.errors import NotComputedError
-from kfac_core.state import is_known_false
+from kfac_core.state import is_known_false, without_graph
 from kfac_core.typing import Array, Scalar
 
 
@@ -70,7 +70,12 @@ def fold(
             total = sample.added(backend, weight, factor, total)
         else:
             total = backend.axpby(factor, total, weight, sample)
-    return MovingAverage(total, average.weight * decay + weight)
+    return constant(backend, total, average.weight * decay + weight)
+
+
+def constant(backend: Backend, total: Array, weight: Array) -> MovingAverage:
+    """Return an average; whatever its data are, statistics have no graph."""
+    return without_graph(backend, MovingAverage(total, weight))
 
 
 def weights_of(
@@ -99,9 +104,12 @@ def weights_of(
         ArgumentError: If a value is known and out of range.
     """
     decay = as_scalar(backend, ema_decay, like, "ema_decay", layer, upper=1.0)
-    if ema_weight is not None:
-        return decay, as_scalar(backend, ema_weight, like, "ema_weight", layer)
-    return decay, backend.xp.ones_like(decay) if zero_debias else 1.0 - decay
+    if backend.has_graph(decay):
+        decay = backend.stop_gradient(decay)
+    if ema_weight is None:
+        return decay, backend.xp.ones_like(decay) if zero_debias else 1.0 - decay
+    weight = as_scalar(backend, ema_weight, like, "ema_weight", layer)
+    return decay, backend.stop_gradient(weight) if backend.has_graph(weight) else weight
 
 
 def fold_numbers(
@@ -137,8 +145,10 @@ def fold_numbers(
         zero_debias=zero_debias,
     )
     return [
-        MovingAverage(
-            average.total * decay + weight * sample, average.weight * decay + weight
+        constant(
+            backend,
+            average.total * decay + weight * sample,
+            average.weight * decay + weight,
         )
         for average, sample in zip(averages, samples, strict=True)
     ]

@@ -7,6 +7,9 @@ Fisher ``F_L = B B'``,
 
 and likewise the generalised Gauss-Newton matrix (Schraudolph, 2002). All are sums over
 cases: divide by the batch for those of the mean loss.
+
+Each product can be differentiated for the vector it is of. Where autograd tracks no
+vector, what is returned has no graph, though the parameters of the model may have one.
 """
 
 from collections.abc import Callable, Mapping
@@ -29,6 +32,8 @@ from kfac_core.registered_losses import (
     scaled,
     target,
 )
+from kfac_core.registry import backend_of
+from kfac_core.state import without_graph
 from kfac_core.typing import Array
 
 Verb: TypeAlias = Callable[[LossFunction], Callable[..., Any]]
@@ -74,7 +79,8 @@ class CurvatureMatrixVectorProductComputer:
             The product, by name.
         """
         pushed = linearization.push_forward(vectors)
-        return self._pulled(linearization, lambda f: f.multiply_fisher, pushed)
+        product = self._pulled(linearization, lambda f: f.multiply_fisher, pushed)
+        return _of(vectors, product)
 
     def multiply_fisher_factor(
         self, linearization: Linearization, inner: Mapping[str, Array]
@@ -88,9 +94,10 @@ class CurvatureMatrixVectorProductComputer:
         Returns:
             The product, by name.
         """
-        return self._pulled(
+        product = self._pulled(
             linearization, lambda f: f.multiply_fisher_factor, inner, root=True
         )
+        return _of(inner, product)
 
     def multiply_fisher_factor_transpose(
         self, linearization: Linearization, vectors: NamedParams
@@ -122,15 +129,17 @@ class CurvatureMatrixVectorProductComputer:
     ) -> NamedParams:
         """Return ``J' H_L J v``, ``H_L`` the losses' GGN; see `multiply_fisher`."""
         pushed = linearization.push_forward(vectors)
-        return self._pulled(linearization, lambda f: f.multiply_ggn, pushed)
+        product = self._pulled(linearization, lambda f: f.multiply_ggn, pushed)
+        return _of(vectors, product)
 
     def multiply_ggn_factor(
         self, linearization: Linearization, inner: Mapping[str, Array]
     ) -> NamedParams:
         """Return ``J' B u`` with ``B B' = H_L``; see `multiply_fisher_factor`."""
-        return self._pulled(
+        product = self._pulled(
             linearization, lambda f: f.multiply_ggn_factor, inner, root=True
         )
+        return _of(inner, product)
 
     def multiply_ggn_factor_transpose(
         self, linearization: Linearization, vectors: NamedParams
@@ -186,11 +195,12 @@ class CurvatureMatrixVectorProductComputer:
             for at in losses_at(self.layer_collection, linearization)
         }
         gradient = loss_gradient(self.layer_collection, linearization)
-        return map_named(
+        product = map_named(
             lambda of_losses, of_model: of_losses + of_model,
             linearization.param_gradients(bent),
             linearization.param_gradients_change(gradient, vectors),
         )
+        return _of(vectors, product)
 
     def _pulled(
         self,
@@ -215,7 +225,18 @@ class CurvatureMatrixVectorProductComputer:
     ) -> dict[str, Array]:
         """Push forward; multiply at the losses, by the roots of their coefficients."""
         pushed = linearization.push_forward(vectors)
-        return {
+        products = {
             at.site: verb(at.loss)(at.inputs, pushed[at.site], at.mask) * at.root
             for at in losses_at(self.layer_collection, linearization)
         }
+        return _of(vectors, products)
+
+
+def _of(
+    vectors: Mapping[str, Array], products: Mapping[str, Array]
+) -> dict[str, Array]:
+    """Return products without a graph, unless the user differentiates for a vector."""
+    backend = backend_of(*vectors.values())
+    if any(backend.has_graph(vector) for vector in vectors.values()):
+        return dict(products)
+    return without_graph(backend, dict(products))

@@ -99,6 +99,24 @@ def cast_floats(backend: Backend, state: Any, dtype: DType) -> Any:
     return mapped(cast, state)
 
 
+def without_graph(backend: Backend, tree: T) -> T:
+    """Return arrays that keep nothing alive of what they were computed from.
+
+    Args:
+        backend: Backend of the arrays.
+        tree: Nested tuples and dictionaries of arrays.
+
+    Returns:
+        The same structure; an array without a graph is the same array.
+    """
+
+    def cut(x: Any) -> Any:
+        return backend.stop_gradient(x) if backend.has_graph(x) else x
+
+    parts: T = mapped(cut, tree)
+    return parts
+
+
 def is_known_false(backend: Backend, condition: Array) -> bool:
     """Say whether a 0-d condition has a value, and that is False.
 

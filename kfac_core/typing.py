@@ -133,6 +133,9 @@ DampingId: TypeAlias = Hashable
 Dampings: TypeAlias = Scalar | Mapping[DampingId, Scalar]
 """One damping for all that a factor serves, or one for each damping id."""
 
+LayerDampings: TypeAlias = Scalar | Mapping[str, Scalar]
+"""One damping for all layers, or one for each, by its name."""
+
 DTypeName: TypeAlias = Literal["float32", "float64"]
 """A dtype of statistics, named without a library."""
 

@@ -218,6 +218,14 @@ class ArrayAPIBackend:
         """Return `x`: the standard knows no differentiation."""
         return x
 
+    def has_graph(self, x: Array) -> bool:
+        """Say no: the standard knows no differentiation."""
+        return False
+
+    def as_leaf(self, x: Array, like: Array) -> Array:
+        """Return `x`, which has no graph."""
+        return x
+
     def split(self, key: Key, count: int) -> tuple[Key, ...]:
         """Return the generator itself: it changes as it draws."""
         return (key,) * count

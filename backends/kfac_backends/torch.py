@@ -222,6 +222,25 @@ class TorchBackend(ArrayAPIBackend):
         detached: Array = x.detach()
         return detached
 
+    def has_graph(self, x: Any) -> bool:
+        """Say whether autograd tracks `x`; not what `torch.func` differentiates."""
+        if torch.compiler.is_compiling():
+            return bool(x.requires_grad)
+        wrapped = torch._C._functorch.is_functorch_wrapped_tensor(x)
+        return bool(x.requires_grad) and not wrapped
+
+    def as_leaf(self, x: Any, like: Any) -> Array:
+        """Detach, and let autograd track it as it tracks `like`."""
+        if not (self.has_graph(x) or self.has_graph(like)):
+            same: Array = x
+            return same
+        leaf: Any = x.detach()
+        # Within what is compiled, nothing becomes a leaf.
+        if self.has_graph(like) and not self.is_traced(leaf):
+            leaf.requires_grad_()
+        whole: Array = leaf
+        return whole
+
     def uniform(
         self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device
     ) -> Array:

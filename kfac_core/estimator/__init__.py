@@ -1,6 +1,6 @@
 """The curvature matrix of a whole model: estimated, inverted, looked at."""
 
-from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix, EstimatorState
+from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix
 from kfac_core.estimator.fisher_estimator import FisherEstimator
 from kfac_core.estimator.schedule import rolling
 from kfac_core.estimator.sources import (
@@ -9,6 +9,7 @@ from kfac_core.estimator.sources import (
     MatrixType,
     sources,
 )
+from kfac_core.estimator.state import EstimatorState
 from kfac_core.estimator.summary import summary
 
 __all__ = [

@@ -9,12 +9,14 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from kfac_core.arguments import as_scalar
+from kfac_core.backend import Backend
 from kfac_core.errors import KfacError
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.layer_collection import LayerRegistration
 from kfac_core.linalg.stacks import stacked, unstacked
 from kfac_core.registry import backend_of
-from kfac_core.typing import Scalar
+from kfac_core.typing import Array, Scalar
 
 
 def alike(layers: Sequence[LayerRegistration]) -> tuple[tuple[str, ...], ...]:
@@ -60,14 +62,16 @@ def batches(
 
 
 def update_together(
-    blocks: Sequence[FisherBlock[Any]], states: Sequence[Any], damping: Scalar
+    blocks: Sequence[FisherBlock[Any]],
+    states: Sequence[Any],
+    damping: Scalar | Sequence[Scalar],
 ) -> list[Any]:
     """Return the states with new inverses, by one mapped `FisherBlock.update_inverses`.
 
     Args:
         blocks: Blocks that are equal but for their names.
         states: A state of each, of one dtype, on one device; at least one.
-        damping: As for one block.
+        damping: As for one block, or that of each.
 
     Returns:
         The new states.
@@ -76,22 +80,30 @@ def update_together(
         KfacError: What the block raises: of a stack nothing is known but that some
             update failed, so that then each state is updated by itself.
     """
+    dampings = damping if isinstance(damping, Sequence) else [damping for _ in states]
     if len(states) > 1:
-        together = _mapped(blocks[0], states, damping)
+        together = _mapped(blocks, states, dampings)
         if together is not None:
             return together
-    pairs = zip(blocks, states, strict=True)
-    return [block.update_inverses(state, damping) for block, state in pairs]
+    alone = zip(blocks, states, dampings, strict=True)
+    return [block.update_inverses(state, own) for block, state, own in alone]
 
 
 def _mapped(
-    block: FisherBlock[Any], states: Sequence[Any], damping: Scalar
+    blocks: Sequence[FisherBlock[Any]],
+    states: Sequence[Any],
+    dampings: Sequence[Scalar],
 ) -> list[Any] | None:
     """Return the new states; None if an update failed, of whichever layer."""
+    block, first = blocks[0], dampings[0]
     backend = backend_of(states[0].ok)
     stack = stacked(backend, states)
     try:
-        new = backend.vmap(lambda state: block.update_inverses(state, damping), stack)
+        if all(own is first for own in dampings):
+            new = backend.vmap(lambda state: block.update_inverses(state, first), stack)
+        else:
+            numbers = _checked(backend, blocks, states, dampings)
+            new = backend.vmap(block.update_inverses, stack, numbers)
     except KfacError:
         # Where the library goes through the stack one by one after all.
         return None
@@ -101,3 +113,22 @@ def _mapped(
     if not backend.is_traced(fine) and not bool(backend.xp.all(fine)):
         return None
     return unstacked(backend, new, len(states))
+
+
+def _checked(
+    backend: Backend,
+    blocks: Sequence[FisherBlock[Any]],
+    states: Sequence[Any],
+    dampings: Sequence[Scalar],
+) -> Array:
+    """Return one damping a block as a stack, each checked, as it is not when mapped."""
+    likes = [
+        next(iter(block.factors(state).values()))[1].cov.weight
+        for block, state in zip(blocks, states, strict=True)
+    ]
+    numbers = [
+        as_scalar(backend, own, like, "damping", block.label)
+        for block, like, own in zip(blocks, likes, dampings, strict=True)
+    ]
+    stack: Array = backend.xp.stack(numbers)
+    return stack

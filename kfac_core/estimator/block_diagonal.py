@@ -1,39 +1,19 @@
 """`BlockDiagonalMatrix`: the blocks of all layers as one matrix."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any, NamedTuple
+from typing import Any
 
 from kfac_core.arguments import check_shape
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator.batching import alike, batches, update_together
+from kfac_core.estimator.state import EstimatorState, whole
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linearization import NamedParams
 from kfac_core.registry import backend_of
-from kfac_core.typing import Array, Params, Scalar
-
-
-class EstimatorState(NamedTuple):
-    """State of a `FisherEstimator`.
-
-    Attributes:
-        blocks: For each layer the state of its block, by the layer's name.
-        cases: 0-d integer, the number of cases seen by `update_covs`.
-    """
-
-    blocks: dict[str, Any]
-    cases: Array
-
-    @property
-    def ok(self) -> Array:
-        """0-d boolean: whether, under a trace, no last update was refused."""
-        oks = [state.ok for state in self.blocks.values()]
-        whole: Array = oks[0]
-        for ok in oks[1:]:
-            whole = whole & ok
-        return whole
+from kfac_core.typing import Array, LayerDampings, Params, Scalar
 
 
 @dataclass(frozen=True)
@@ -114,7 +94,7 @@ class BlockDiagonalMatrix:
     def update_inverses(
         self,
         state: EstimatorState,
-        damping: Scalar,
+        damping: LayerDampings,
         *,
         layers: Collection[str] | None = None,
         tolerance: Scalar | None = None,
@@ -124,7 +104,8 @@ class BlockDiagonalMatrix:
         Args:
             state: The state; left as it is.
             damping: Times the identity, approximately added to the matrix; a number or
-                0-d array, not negative.
+                0-d array, not negative. Or a mapping from the name of each layer that
+                is updated to its own. The only argument to differentiate for.
             layers: Names of the layers to update, such as those of
                 `kfac_core.estimator.rolling`; None: all.
             tolerance: The largest `FisherBlock.inverse_error` of a layer whose inverses
@@ -134,31 +115,38 @@ class BlockDiagonalMatrix:
             The new state.
 
         Raises:
-            ArgumentError: If the damping or the tolerance is negative or not finite, or
-                a name unknown.
+            ArgumentError: If a damping or the tolerance is negative or not finite, or
+                a name unknown or missing.
             NotComputedError: If there are no statistics yet.
             UnsupportedError: If there is a tolerance, and a block that has no error.
             NotPositiveDefiniteError: If a damped block has no inverse. Under a trace
-                the layer keeps its old ones, and ``ok`` is False.
+                all layers keep their old ones, and ``ok`` is False.
         """
         specs, blocks = self.blocks, dict(state.blocks)
+        backend = backend_of(state.cases)
         chosen = [layer.name for layer in self._chosen(layers)]
+        dampings = self._dampings(damping, chosen)
         if tolerance is not None:
             # Each by itself: what is kept costs nothing.
             for name in chosen:
                 old = blocks[name]
-                blocks[name] = specs[name].refresh_inverses(old, damping, tolerance)
-            return state._replace(blocks=blocks)
+                blocks[name] = specs[name].refresh_inverses(
+                    old, dampings[name], tolerance
+                )
+            new_state = state._replace(blocks=blocks)
+            return whole(backend, new_state, state, "derived_ok", chosen)
         for group in self.alike:
             due = [name for name in group if name in chosen]
             for names in batches(due, specs, blocks):
                 states = [blocks[name] for name in names]
-                new = update_together([specs[name] for name in names], states, damping)
+                own = [dampings[name] for name in names]
+                new = update_together([specs[name] for name in names], states, own)
                 blocks.update(zip(names, new, strict=True))
-        return state._replace(blocks=blocks)
+        new_state = state._replace(blocks=blocks)
+        return whole(backend, new_state, state, "derived_ok", chosen)
 
     def inverse_errors(
-        self, state: EstimatorState, damping: Scalar
+        self, state: EstimatorState, damping: LayerDampings
     ) -> dict[str, Array]:
         """Return how wrong the stored inverses are for the statistics as they are now.
 
@@ -172,9 +160,11 @@ class BlockDiagonalMatrix:
         Raises:
             KfacError: What the blocks raise.
         """
+        blocks = self.blocks
+        dampings = self._dampings(damping, list(blocks))
         return {
-            name: block.inverse_error(state.blocks[name], damping)
-            for name, block in self.blocks.items()
+            name: block.inverse_error(state.blocks[name], dampings[name])
+            for name, block in blocks.items()
         }
 
     def multiply_matpower(
@@ -284,6 +274,22 @@ class BlockDiagonalMatrix:
             )
             raise ArgumentError(msg)
         return tuple(layer for layer in self.layers if layer.name in layers)
+
+    def _dampings(
+        self, damping: LayerDampings, chosen: Collection[str]
+    ) -> dict[str, Scalar]:
+        """Return the damping of each of some layers."""
+        if not isinstance(damping, Mapping):
+            return dict.fromkeys(chosen, damping)
+        self._chosen(damping)
+        missing = [name for name in chosen if name not in damping]
+        if missing:
+            msg = (
+                f"FisherEstimator: no damping for the layers {missing}, got"
+                f" {list(damping)}"
+            )
+            raise ArgumentError(msg)
+        return {name: damping[name] for name in chosen}
 
     def _serving(self, block: FisherBlock[Any]) -> FisherBlock[Any]:
         for exp in self.matpowers:

@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from typing import Any
 
 from kfac_core.errors import ArgumentError
-from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix, EstimatorState
+from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix
 from kfac_core.estimator.cases import check_cases
 from kfac_core.estimator.counting import case_weights, counting
-from kfac_core.estimator.layer_data import layer_data, parameter_data
+from kfac_core.estimator.layer_data import layer_data, parameter_data, weight_of
 from kfac_core.estimator.sources import (
     ESTIMATION_MODES,
     RANDOM_MODES,
@@ -19,9 +19,11 @@ from kfac_core.estimator.sources import (
     noise_shapes,
     sources,
 )
+from kfac_core.estimator.state import EstimatorState, whole
 from kfac_core.linearization import Linearization
 from kfac_core.registry import backend_of
 from kfac_core.sizes import as_size
+from kfac_core.state import without_graph
 from kfac_core.typing import Array, Key, Scalar
 
 
@@ -109,7 +111,7 @@ class FisherEstimator(BlockDiagonalMatrix):
         state: EstimatorState,
         linearization: Linearization,
         ema_decay: Scalar,
-        ema_weight: Scalar | None = None,
+        ema_weight: Scalar | Mapping[str, Scalar | None] | None = None,
         *,
         key: Key | None = None,
         noise: Mapping[str, Array] | None = None,
@@ -125,7 +127,8 @@ class FisherEstimator(BlockDiagonalMatrix):
             ema_decay: What the weights of earlier batches are multiplied by, in
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
-                for blocks without debiasing.
+                for blocks without debiasing. Or a mapping from the name of each layer
+                to its weight, or None.
             key: What the array library draws from, where the mode is random or a block
                 sub-samples.
             noise: Instead of a key for the mode: uniform numbers on [0, 1) of the
@@ -134,8 +137,10 @@ class FisherEstimator(BlockDiagonalMatrix):
             layers: Names of the layers to update; None: all.
 
         Returns:
-            The new state. Under a trace a layer whose data are not finite keeps its
-            statistics, and ``ok`` is False.
+            The new state, of which no derivative can be taken: data, decay and weight
+            are constants. A batch is taken by all the layers or by none: under a trace
+            all keep their statistics if the data of one are not finite, and ``ok`` is
+            False.
 
         Raises:
             ArgumentError: If the linearization lacks a site, a name is unknown, or
@@ -162,9 +167,10 @@ class FisherEstimator(BlockDiagonalMatrix):
             None if noise is not None and self._blocks_need_key else own_key,
             noise,
         )
-        vectors = tuple(
-            sources(self.layer_collection, linearization, self.estimation_mode, numbers)
+        pulled = sources(
+            self.layer_collection, linearization, self.estimation_mode, numbers
         )
+        vectors = without_graph(backend, tuple(pulled))
         of_outputs, of_params = [], []
         if any(layer.towers for layer in chosen):
             of_outputs = [linearization.output_gradients(v) for v in vectors]
@@ -191,7 +197,9 @@ class FisherEstimator(BlockDiagonalMatrix):
                 blocks[layer.name],
                 *data[layer.name],
                 ema_decay=ema_decay,
-                ema_weight=ema_weight,
+                ema_weight=weight_of(ema_weight, layer.name),
                 **options,
             )
-        return EstimatorState(blocks, state.cases + linearization.batch_size)
+        new = EstimatorState(blocks, state.cases + linearization.batch_size)
+        names = [layer.name for layer in chosen]
+        return whole(backend, new, state, "cov_ok", names)

@@ -6,7 +6,7 @@ from typing import Any
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import LayerRegistration
 from kfac_core.linearization import Linearization, NamedParams
-from kfac_core.typing import Array, Uses
+from kfac_core.typing import Array, Scalar, Uses
 
 
 def layer_data(
@@ -44,6 +44,22 @@ def parameter_data(
         tuple(source[name] for name in layer.params) for source in gradients
     )
     return sources, linearization.batch_size
+
+
+def weight_of(
+    weights: Scalar | Mapping[str, Scalar | None] | None, layer: str
+) -> Scalar | None:
+    """Return the weight of a batch for one layer.
+
+    Raises:
+        ArgumentError: If the weights are by layer, and it is not there.
+    """
+    if not isinstance(weights, Mapping):
+        return weights
+    if layer not in weights:
+        msg = f"{layer}: ema_weight has no number for it, only for {list(weights)}"
+        raise ArgumentError(msg)
+    return weights[layer]
 
 
 def _by_tower(

@@ -6,8 +6,9 @@ from typing import Any
 from kfac_core import moving_average
 from kfac_core.backend import Backend
 from kfac_core.damping import compute_pi
-from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix, EstimatorState
+from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix
 from kfac_core.estimator.spectrum import eigenvalues
+from kfac_core.estimator.state import EstimatorState
 from kfac_core.fisher_blocks import (
     FisherBlock,
     KroneckerProductFB,

@@ -157,7 +157,7 @@ class FisherBlock(LaidOut, ABC, Generic[S]):
             damping: As in `update_inverses`.
 
         Returns:
-            0-d; infinite where nothing is computed yet.
+            0-d, a constant to differentiation; infinite where nothing is computed yet.
 
         Raises:
             ArgumentError: If the damping is negative or not finite.

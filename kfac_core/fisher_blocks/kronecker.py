@@ -28,7 +28,7 @@ from kfac_core.linalg.parameters import (
 )
 from kfac_core.linalg.residual import product_rho
 from kfac_core.registry import backend_of
-from kfac_core.state import commit
+from kfac_core.state import commit, without_graph
 from kfac_core.typing import Array, Params, Scalar
 
 
@@ -104,7 +104,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
             self.output_factor.inverse_residual(state.output_factor, of_outputs),
             scale / state.scale,
         )
-        return backend.xp.max(errors)
+        return without_graph(backend, backend.xp.max(errors))
 
     def multiply_matpower(
         self, state: KroneckerState, vector: Params, exp: float

@@ -33,7 +33,7 @@ class SingleFactorState(NamedTuple):
         return self.factor.ok
 
     def flag(self, name: str) -> Array:
-        """Return a flag of `FactorState`."""
+        """Return whether a flag of `FactorState` holds for the factor."""
         flag: Array = getattr(self.factor, name)
         return flag
 

@@ -185,9 +185,8 @@ class FisherFactor(ServingFactor, ABC):
             self.label,
             zero_debias=self.zero_debias,
         )
-        new = state._replace(
-            cov=moving_average.fold(backend, state.cov, by_source, decay, weight)
-        )
+        cov = moving_average.fold(backend, state.cov, by_source, decay, weight)
+        new = state._replace(cov=cov)
         ok = backend.is_finite(self._witness(backend, new.cov.total))
 
         def error() -> Exception:

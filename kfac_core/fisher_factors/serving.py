@@ -18,7 +18,7 @@ from kfac_core.fisher_factors.state import (
 from kfac_core.linalg.operators import LinearOperator, multiply
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.linalg.residual import ResidualRange, krylov_range, rho
-from kfac_core.state import is_known_false
+from kfac_core.state import is_known_false, without_graph
 from kfac_core.typing import Array, DampingId, Dampings
 
 
@@ -113,7 +113,8 @@ class ServingFactor(Registration, ABC):
             NotRegisteredError: If no inverse is served.
         """
         found = self.inverse_residual(state, damping)
-        return rho(self._backend(state), found)
+        backend = self._backend(state)
+        return without_graph(backend, rho(backend, found))
 
     def inverse_residual(self, state: FactorState, damping: Dampings) -> ResidualRange:
         """Return the extreme eigenvalues of ``I - M X``; see `inverse_error`."""

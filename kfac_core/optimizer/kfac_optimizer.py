@@ -4,16 +4,23 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
-from kfac_core.arguments import as_scalar
 from kfac_core.backend import Backend
-from kfac_core.estimator import EstimatorState, FisherEstimator
+from kfac_core.estimator import FisherEstimator
 from kfac_core.layer_collection import LayerCollection
-from kfac_core.linalg.named import cast_like, inner, map_named
+from kfac_core.linalg.named import cast_like, map_named
 from kfac_core.linearization import Linearization, Model, NamedParams
 from kfac_core.optimizer.clock import turn
 from kfac_core.optimizer.damping_adaptation import adapted
 from kfac_core.optimizer.hyper_parameters import HyperParameters, step_numbers
+from kfac_core.optimizer.layer_damping import (
+    by_parameter,
+    check_layers,
+    given_damping,
+    initial_damping,
+)
+from kfac_core.optimizer.mean_loss import as_loss, number_of_cases, rounding_of
 from kfac_core.optimizer.messages import check_given, not_finite
+from kfac_core.optimizer.movement import Moved, moved
 from kfac_core.optimizer.options import KfacOptions
 from kfac_core.optimizer.quadratic_model import quadratic_model
 from kfac_core.optimizer.state import (
@@ -23,18 +30,12 @@ from kfac_core.optimizer.state import (
     statistics_of,
     unit,
 )
-from kfac_core.optimizer.update_rules import (
-    RULES,
-    Situation,
-    change_of,
-    predicted_change,
-)
-from kfac_core.optimizer.upkeep import with_inverses, with_statistics
+from kfac_core.optimizer.update_rules import Situation
+from kfac_core.optimizer.upkeep import batch_weights, with_inverses, with_statistics
 from kfac_core.products import CurvatureMatrixVectorProductComputer
 from kfac_core.registered_losses import mean_gradient, mean_loss
-from kfac_core.registry import backend_of
-from kfac_core.state import all_finite, commit
-from kfac_core.typing import Array, Key, Scalar
+from kfac_core.state import commit, without_graph
+from kfac_core.typing import Array, Key, LayerDampings, Scalar
 
 B = TypeVar("B")
 T = TypeVar("T")
@@ -86,12 +87,18 @@ class KfacOptimizer(KfacOptions, Generic[B]):
     )
 
     def __post_init__(self) -> None:
-        """Check the options, and make what they ask for."""
+        """Check the options, and make what they ask for.
+
+        Raises:
+            ArgumentError: If one is out of range, or does not go with another.
+        """
         super().__post_init__()
         estimator = FisherEstimator(
             self.layer_collection, self.estimation_mode, self.num_samples
         )
         object.__setattr__(self, "estimator", estimator)
+        if self.layer_dampings is not None:
+            check_layers(self.layer_dampings, tuple(estimator.blocks))
         computer = CurvatureMatrixVectorProductComputer(self.layer_collection)
         object.__setattr__(self, "computer", computer)
 
@@ -110,7 +117,8 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         """
         estimator = self.estimator.init(params)
         _, one = unit(params, _LABEL)
-        return initial_state(estimator, params, one * self.damping)
+        damping = initial_damping(self, one, tuple(self.estimator.blocks))
+        return initial_state(estimator, params, one, damping)
 
     def step(
         self,
@@ -124,7 +132,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         momentum: Scalar | None = None,
         norm_constraint: Scalar | None = None,
         weight_decay_coeff: Scalar | None = None,
-        damping: Scalar | None = None,
+        damping: LayerDampings | None = None,
         gradient: NamedParams | None = None,
         loss: Array | None = None,
         prev_batch: B | None = None,
@@ -143,7 +151,8 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             momentum: Likewise.
             norm_constraint: Likewise.
             weight_decay_coeff: Likewise.
-            damping: Instead of that of the state, from now on.
+            damping: Instead of that of the state, from now on: a number, or where the
+                options have one for each layer, a mapping from the names of all.
             gradient: Of the mean loss, by parameter, where that is not the mean of the
                 registered losses: it has a regulariser, say.
             loss: The mean loss itself, 0-d, likewise; to adapt the damping by it needs
@@ -156,13 +165,17 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             update_inverses: Likewise for the inverses.
 
         Returns:
-            The new state, the new parameters, and what happened.
+            The new state, the new parameters, and what happened. Nothing of it has a
+            graph, whatever the model gives, nor is a step a function for autograd to
+            differentiate; parameters that it tracks become new ones that it tracks.
 
         Raises:
-            ArgumentError: If something is needed that is not given.
-            NotFiniteError: If an update or the data of a block are not finite. Under a
-                trace nothing changes then, and ``ok`` of the statistics is False.
-            KfacError: What blocks and losses raise.
+            ArgumentError: If something is needed that is not given, or out of range.
+            NotFiniteError: If the loss, an update or the data of a block are not
+                finite.
+            KfacError: What blocks and losses raise. Under a trace nothing changes where
+                values would be refused, in no part of the state, and ``ok`` of the
+                statistics is False.
         """
         backend, one = unit(params, _LABEL)
         numbers = step_numbers(
@@ -175,36 +188,68 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             weight_decay_coeff,
         )
         check_given(self, loss, prev_batch)
-        before = state
+        before, ok = state, numbers.in_range
         if damping is not None:
-            now = as_scalar(backend, damping, one, "damping", _LABEL)
-            state = state._replace(damping=now)
+            now, fits = given_damping(backend, damping, state.damping, one)
+            state, ok = state._replace(damping=now), ok & fits
         linearization = self.model.linearize(params, batch)
+        cases = number_of_cases(one, linearization)
 
         def update(
-            old: EstimatorState, decay: Scalar, weight: Scalar | None = None
-        ) -> EstimatorState:
-            return self.estimator.update_covs(
-                old, linearization, decay, weight, key=key, noise=noise
+            old: KfacState, decay: Scalar, *, burn_in: bool = False
+        ) -> KfacState:
+            reference, weights = batch_weights(
+                backend, self, old, self.estimator.blocks, cases, burn_in=burn_in
             )
+            estimator = self.estimator.update_covs(
+                old.estimator, linearization, decay, weights, key=key, noise=noise
+            )
+            return old._replace(estimator=estimator, batch_cases=reference)
+
+        def settled(new: Moved, at: NamedParams) -> Outcome:
+            """Return what was done if all of it can be taken, else what was before."""
+            fine = new.fine & ok & backend.xp.isfinite(new.state.loss)
+            chosen, params_now = commit(
+                backend,
+                fine,
+                (new.state, dict(new.params)),
+                (before, dict(params)),
+                lambda: not_finite(new.state.loss, at, new.state.predicted_change),
+            )
+            leaves = map_named(backend.as_leaf, params_now, params)
+            return chosen, leaves, statistics_of(chosen, *new[3:], fine)
 
         def burn_in() -> Outcome:
-            new = state._replace(
-                estimator=update(state.estimator, 1.0, 1.0),
-                burnin_counter=state.burnin_counter + 1,
-                loss=self._mean_loss(one, params, batch, linearization, loss),
+            value, _ = self._mean_loss(
+                one, params, batch, linearization, known=True, given=loss
+            )
+            new = update(state, 1.0, burn_in=True)._replace(
+                burnin_counter=state.burnin_counter + 1, loss=value
             )
             zero = one * 0
-            return new, dict(params), statistics_of(new, zero, zero + 0, one)
+            seen = new.estimator.flag("cov_ok")
+            return settled(Moved(new, params, seen, zero, zero + 0, one + 0), {})
 
         def train() -> Outcome:
-            now = self._adapt_before(backend, one, state, params, prev_batch)
-            now = with_statistics(backend, self, now, update, update_covs)
-            now = with_inverses(backend, self, self.estimator, now, update_inverses)
-            value = self._mean_loss(one, params, batch, linearization, loss)
+            now = self._adapt_before(
+                backend, one, state, params, prev_batch, linearization
+            )
+            now, seen = with_statistics(backend, self, now, update, update_covs)
+            now, inverted = with_inverses(
+                backend, self, self.estimator, now, update_inverses
+            )
+            value, _ = self._mean_loss(
+                one, params, batch, linearization, known=True, given=loss
+            )
             now = now._replace(loss=value)
             at = self._situation(backend, now, params, linearization, numbers, gradient)
-            return self._update(before, now, params, batch, at, one)
+            new = moved(
+                at,
+                now,
+                params,
+                lambda there: self._mean_loss(one, there, batch, linearization),
+            )
+            return settled(new._replace(fine=new.fine & seen & inverted), at.gradient)
 
         if not self.num_burnin_steps:
             return train()
@@ -224,14 +269,16 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         if gradient is None:
             gradient = mean_gradient(self.layer_collection, linearization)
         self.estimator.check_vector(gradient, "gradient")
+        gradient = without_graph(backend, dict(gradient))
         of_mean = cast_like(backend, gradient, state.velocity)
+        damping = by_parameter(self.estimator, state.damping)
         return Situation(
             backend=backend,
             options=self,
             numbers=numbers,
             gradient=of_mean,
-            velocity=state.velocity,
-            damping=state.damping,
+            velocity=without_graph(backend, state.velocity),
+            damping=damping,
             precondition=lambda v: self.estimator.multiply_inverse(state.estimator, v),
             multiply=lambda v: self.estimator.multiply(state.estimator, v),
             model=lambda *directions: quadratic_model(
@@ -240,58 +287,11 @@ class KfacOptimizer(KfacOptions, Generic[B]):
                 linearization,
                 self.estimator.mat_type,
                 of_mean,
+                damping,
                 # A model takes tangents of the dtypes of its parameters.
                 [cast_like(backend, d, params) for d in directions],
             ),
         )
-
-    def _update(
-        self,
-        before: KfacState,
-        state: KfacState,
-        params: NamedParams,
-        batch: B,
-        at: Situation,
-        one: Array,
-    ) -> Outcome:
-        """Update the parameters, and the damping where that follows a step."""
-        backend = at.backend
-        update = RULES[self.momentum_type](at)
-        change = change_of(at.numbers, update, params)
-        sums = map_named(lambda p, d: p + d, params, change)
-        moved = cast_like(backend, sums, params)
-        new = state._replace(
-            velocity=cast_like(backend, update.velocity, state.velocity),
-            counter=state.counter + 1,
-            learning_rate=update.learning_rate,
-            momentum=update.momentum + 0,
-        )
-        if update.predicted_change is not None:
-            new = new._replace(predicted_change=update.predicted_change)
-
-        def predict() -> KfacState:
-            return new._replace(predicted_change=predicted_change(at, update, change))
-
-        def adapt() -> KfacState:
-            predicted = predict()
-            after = self._mean_loss(one, moved, batch)
-            return adapted(backend, self, predicted, after)
-
-        if self.adapt_damping:
-            new = backend.cond(
-                turn(backend, new.counter, self.damping_adaptation_interval),
-                adapt if self.update_damping_immediately else predict,
-                lambda: new,
-            )
-        gradient_norm = backend.xp.sqrt(inner(backend, at.gradient, at.gradient))
-        update_norm = backend.xp.sqrt(inner(backend, change, change))
-        told = statistics_of(new, gradient_norm, update_norm, update.norm_coefficient)
-        ok = all_finite(backend, moved, told.ok)
-        kept = (before, dict(params), told)
-        done = commit(
-            backend, ok, (new, moved, told), kept, lambda: not_finite(at.gradient)
-        )
-        return (done[0], done[1], told._replace(ok=told.ok & ok))
 
     def _adapt_before(
         self,
@@ -300,36 +300,42 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         state: KfacState,
         params: NamedParams,
         prev_batch: B | None,
+        about: Linearization,
     ) -> KfacState:
         """Adapt the damping at the start of a step, where it is adapted there."""
         if not self.adapts_at_start or prev_batch is None:
             return state
         its_turn = turn(backend, state.counter, self.damping_adaptation_interval)
-        return backend.cond(
-            its_turn & (state.counter > 0),
-            lambda: adapted(
-                backend, self, state, self._mean_loss(one, params, prev_batch)
-            ),
-            lambda: state,
-        )
+
+        def adapt() -> KfacState:
+            loss = self._mean_loss(one, params, prev_batch, about)
+            return adapted(backend, self, state, *loss)
+
+        return backend.cond(its_turn & (state.counter > 0), adapt, lambda: state)
 
     def _mean_loss(
         self,
         one: Array,
         params: NamedParams,
         batch: B,
-        linearization: Linearization | None = None,
+        about: Linearization,
+        *,
+        known: bool = False,
         given: Array | None = None,
-    ) -> Array:
-        """Return the mean loss, in the dtype of all scalars."""
+    ) -> tuple[Array, Array]:
+        """Return the mean loss, in the dtype of all numbers, and its rounding.
+
+        By the linearization `about`, if it is `known` to be that of the parameters and
+        the batch; it is of their dtypes and sizes in any case.
+        """
         value = given
         if value is None and self.loss_fn is not None:
             value = self.loss_fn(params, batch)
         if value is None:
-            if linearization is None:
-                linearization = self.model.linearize(params, batch)
-            value = mean_loss(self.layer_collection, linearization)
-        return backend_of(one).xp.astype(value * one, one.dtype)
+            if not known:
+                about = self.model.linearize(params, batch)
+            value = mean_loss(self.layer_collection, about)
+        return as_loss(one, value), rounding_of(one, value, about)
 
 
 _LABEL = "KfacOptimizer"

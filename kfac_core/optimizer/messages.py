@@ -35,17 +35,32 @@ def check_given(options: KfacOptions, loss: Array | None, prev_batch: Any) -> No
         raise ArgumentError(msg)
 
 
-def not_finite(gradient: NamedParams) -> NotFiniteError:
-    """Return the error for an update that is not finite, or for what made it so."""
-    backend = backend_of(*gradient.values())
+def not_finite(loss: Array, gradient: NamedParams, predicted: Array) -> NotFiniteError:
+    """Return the error for a step that is not finite, naming what made it so.
+
+    Args:
+        loss: The mean loss before the step, 0-d.
+        gradient: Of it; none where it was not asked for.
+        predicted: The predicted change of it, 0-d.
+
+    Returns:
+        The error.
+    """
+    xp = backend_of(loss).xp
     bad = [
-        name
-        for name, part in gradient.items()
-        if not bool(backend.xp.all(backend.xp.isfinite(part)))
+        name for name, part in gradient.items() if not bool(xp.all(xp.isfinite(part)))
     ]
-    where = f"the gradient of {', '.join(bad)} is" if bad else "the update is"
+    if not bool(xp.isfinite(loss)):
+        where = f"the loss is {float(loss)}"
+    elif bad:
+        where = f"the gradient of {', '.join(bad)} is not finite"
+    elif not bool(xp.isfinite(predicted)):
+        where = f"the predicted change of the loss is {float(predicted)}"
+    else:
+        where = "the update is not finite"
     msg = (
-        f"KfacOptimizer: {where} not finite; nothing was changed. Check the batch,"
-        " or use more damping or a smaller learning rate"
+        f"KfacOptimizer: {where}; nothing was changed. Check the batch (and loss,"
+        " loss_fn or gradient, if you give them), or use more damping or a smaller"
+        " learning rate"
     )
     return NotFiniteError(msg)

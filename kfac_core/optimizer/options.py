@@ -1,6 +1,6 @@
 """`KfacOptions`: what can be chosen of a `KfacOptimizer`, and what goes together."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, Literal
@@ -21,6 +21,10 @@ MOMENTUM_TYPES: tuple[MomentumType, ...] = (
 
 PredictedChange = Literal["exact", "blocks"]
 """Name of a way to predict the change of the loss; see `KfacOptions`."""
+
+
+BatchWeights = Literal["cases", "equally"]
+"""Name of a way to weigh batches in the averages of statistics."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -44,10 +48,17 @@ class KfacOptions:
         learning_rate: Of the step; None with ``qmodel`` and ``qmodel_fixedmu``, whose
             step has a length of its own.
         damping: Times the identity, added to the Fisher; where it is adapted, at first.
+            A number, or a mapping from the name of each layer to a number (kept as a
+            tuple of pairs): the quadratic model then has each parameter's penalty of
+            its layer, and an adaptation multiplies all of them by the same.
         momentum: In [0, 1]; None: 0.9, and with ``qmodel``, which finds its own, None.
         momentum_type: As in the table, in any case.
         cov_ema_decay: What the weight of earlier statistics is multiplied by with each
             step: between two updates `cov_update_every` times.
+        weigh_batches: ``"cases"``: a batch counts in the statistics by its number of
+            cases, that of the first being one, so that a short last batch counts
+            little. ``"equally"``: all batches count alike. Without debiasing, blocks
+            have ``1 - decay`` for any batch.
         estimation_mode: As in `kfac_core.estimator.FisherEstimator`.
         num_samples: Likewise.
         cov_update_every: Steps between updates of the statistics.
@@ -78,6 +89,9 @@ class KfacOptions:
         damping_decrease_rho_threshold: ``rho`` above which the damping decreases.
         damping_increase_rho_threshold: ``rho`` below which it increases.
         min_damping: Below which it never is; `l2_reg` comes on top.
+        max_damping: Above which an adaptation does not take it. With the default, a
+            step is 1e-8 of the gradient, which parameters of size one do not notice in
+            float32: a larger damping could not be told from it.
         update_damping_immediately: Whether to evaluate the loss anew at the end of a
             step; else at the start of the next, on the batch given as ``prev_batch``.
         l2_reg: The coefficient of ``|params|^2 / 2`` in a loss of the caller's own, who
@@ -95,10 +109,11 @@ class KfacOptions:
     """
 
     learning_rate: float | None = None
-    damping: float
+    damping: float | Mapping[str, float] | tuple[tuple[str, float], ...]
     momentum: float | None = None
     momentum_type: MomentumType = "adam"
     cov_ema_decay: float = 0.95
+    weigh_batches: BatchWeights = "cases"
     estimation_mode: EstimationMode = "gradients"
     num_samples: int = 1
     cov_update_every: int = 1
@@ -116,6 +131,7 @@ class KfacOptions:
     damping_decrease_rho_threshold: float = 0.75
     damping_increase_rho_threshold: float = 0.25
     min_damping: float = 1e-8
+    max_damping: float = 1e8
     update_damping_immediately: bool = True
     l2_reg: float = 0.0
     predicted_change: PredictedChange = "exact"
@@ -130,7 +146,12 @@ class KfacOptions:
         """
         lower = str(self.momentum_type).lower()
         object.__setattr__(self, "momentum_type", lower)
+        if isinstance(self.damping, Mapping):
+            # Frozen, so that the options can be hashed; in one order, so that equal.
+            pairs = tuple(sorted(self.damping.items(), key=lambda pair: str(pair[0])))
+            object.__setattr__(self, "damping", pairs)
         self._check_choice("momentum_type", MOMENTUM_TYPES)
+        self._check_choice("weigh_batches", ("cases", "equally"))
         self._check_choice("predicted_change", ("exact", "blocks"))
         _require(
             (self.learning_rate is None) == self.uses_qmodel,
@@ -155,6 +176,17 @@ class KfacOptions:
             f"None with the type {self.momentum_type}",
         )
         self._check_numbers()
+
+    @property
+    def layer_dampings(self) -> dict[str, float] | None:
+        """The damping of each layer, by its name; None where it is one number."""
+        return dict(self.damping) if isinstance(self.damping, tuple) else None
+
+    @property
+    def one_damping(self) -> float:
+        """The damping, where it is one number."""
+        number: Any = self.damping
+        return number  # type: ignore[no-any-return]
 
     @property
     def uses_qmodel(self) -> bool:
@@ -197,19 +229,27 @@ class KfacOptions:
             "norm_constraint",
             "qmodel_update_rescale",
             "inverse_tolerance",
-            "damping",
             "precon_damping_mult",
             "weight_decay_coeff",
             "min_damping",
+            "max_damping",
             "l2_reg",
         ):
-            value = getattr(self, name)
-            fits = value is None or 0 <= value < float("inf")
-            _require(fits, f"{name} is {value!r}", "a finite number, not negative")
+            self._check_number(name, getattr(self, name))
+        for layer, value in (self.layer_dampings or {}).items():
+            self._check_number(f"damping[{layer!r}]", value)
+        if self.layer_dampings is None:
+            self._check_number("damping", self.damping)
         for name in ("momentum", "cov_ema_decay", "damping_adaptation_decay"):
             value = getattr(self, name)
             fits = value is None or 0 <= value <= 1
             _require(fits, f"{name} is {value!r}", "a number in [0, 1]")
+        smallest = self.min_damping + self.l2_reg
+        _require(
+            self.max_damping >= smallest,
+            f"max_damping is {self.max_damping}",
+            f"at least min_damping + l2_reg, {smallest:g}",
+        )
         low, high = (
             self.damping_increase_rho_threshold,
             self.damping_decrease_rho_threshold,
@@ -224,6 +264,10 @@ class KfacOptions:
             "damping_adaptation_decay is 0",
             "a positive number",
         )
+
+    def _check_number(self, name: str, value: Any) -> None:
+        fits = value is None or 0 <= value < float("inf")
+        _require(fits, f"{name} is {value!r}", "a finite number, not negative")
 
 
 def _require(truth: bool, got: str, expected: str) -> None:

@@ -1,21 +1,26 @@
 """The quadratic model of the mean loss along a few directions.
 
-    q(d) = g'd + d' (F + penalty I) d / 2,    d = sum_i s_i d_i,
+    q(d) = g'd + d' (F + L) d / 2,    d = sum_i s_i d_i,
 
-with the gradient ``g`` of the mean loss and its exact Fisher ``F`` on the batch, not an
+with ``L`` the damping times the identity, or for each parameter that of its layer, the
+gradient ``g`` of the mean loss and its exact Fisher ``F`` on the batch, not an
 approximation (Martens & Grosse, 2015, section 6.4 and 7): one product with the Jacobian
 for each direction.
 """
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Callable, Sequence
+from typing import NamedTuple, TypeAlias
 
 from kfac_core.backend import Backend
 from kfac_core.estimator import MatrixType
 from kfac_core.linalg.named import Named, inner
 from kfac_core.linearization import Linearization
+from kfac_core.optimizer.layer_damping import Damping, penalised
 from kfac_core.products import CurvatureMatrixVectorProductComputer
 from kfac_core.typing import Array, Scalar
+
+Rows: TypeAlias = tuple[tuple[Array, ...], ...]
+"""A small matrix of 0-d arrays."""
 
 
 class QuadraticModel(NamedTuple):
@@ -25,18 +30,21 @@ class QuadraticModel(NamedTuple):
         slopes: ``g'd_i``.
         curvature: ``d_i' F d_j``, as a tuple of rows.
         products: ``d_i' d_j``, likewise.
+        penalties: ``d_i' L d_j``, likewise.
     """
 
     slopes: tuple[Array, ...]
-    curvature: tuple[tuple[Array, ...], ...]
-    products: tuple[tuple[Array, ...], ...]
+    curvature: Rows
+    products: Rows
 
-    def change(self, coefficients: Sequence[Scalar], penalty: Scalar) -> Array:
+    penalties: Rows
+
+    def change(self, coefficients: Sequence[Scalar], penalty: float | None) -> Array:
         """Return ``q(sum_i s_i d_i)``.
 
         Args:
             coefficients: The ``s_i``.
-            penalty: What the identity is multiplied by.
+            penalty: What the identity is multiplied by, in place of ``L``; None: ``L``.
 
         Returns:
             The change of the mean loss that the model predicts, 0-d.
@@ -48,21 +56,19 @@ class QuadraticModel(NamedTuple):
                 total = total + s * t * self._entry(i, j, penalty) / 2
         return total
 
-    def best(self, backend: Backend, penalty: Scalar) -> tuple[Array, Array]:
+    def best(self, backend: Backend) -> tuple[Array, Array]:
         """Return the ``(alpha, mu)`` that minimise the model of two directions.
 
         The second may be zero, or nearly a multiple of the first: then ``mu`` is 0.
 
         Args:
             backend: Backend of the products.
-            penalty: What the identity is multiplied by.
 
         Returns:
             ``alpha`` and ``mu``, 0-d.
         """
         xp = backend.xp
-        m11, m12 = self._entry(0, 0, penalty), self._entry(0, 1, penalty)
-        m22 = self._entry(1, 1, penalty)
+        m11, m12, m22 = self._entry(0, 0), self._entry(0, 1), self._entry(1, 1)
         ratio = _quotient(backend, m12, m11)
         # What is left of the second direction without the first. Of m22 it has lost so
         # many digits as it is smaller; where that is half of them or more, the solution
@@ -72,14 +78,16 @@ class QuadraticModel(NamedTuple):
         usable = left > digits * m22
         slope = self.slopes[1] - self.slopes[0] * ratio
         mu = xp.where(usable, -_quotient(backend, slope, left), xp.zeros_like(left))
-        return self.best_along_first(backend, penalty, mu), mu
+        return self.best_along_first(backend, mu), mu
 
-    def best_along_first(self, backend: Backend, penalty: Scalar, mu: Scalar) -> Array:
+    def best_along_first(self, backend: Backend, mu: Scalar) -> Array:
         """Return the ``alpha`` that minimises the model for a given ``mu``."""
-        slope = self.slopes[0] + mu * self._entry(0, 1, penalty)
-        return -_quotient(backend, slope, self._entry(0, 0, penalty))
+        slope = self.slopes[0] + mu * self._entry(0, 1)
+        return -_quotient(backend, slope, self._entry(0, 0))
 
-    def _entry(self, i: int, j: int, penalty: Scalar) -> Array:
+    def _entry(self, i: int, j: int, penalty: float | None = None) -> Array:
+        if penalty is None:
+            return self.curvature[i][j] + self.penalties[i][j]
         return self.curvature[i][j] + penalty * self.products[i][j]
 
 
@@ -89,6 +97,7 @@ def quadratic_model(
     linearization: Linearization,
     matrix: MatrixType,
     gradient: Named,
+    damping: Damping,
     directions: Sequence[Named],
 ) -> QuadraticModel:
     """Return the model of the mean loss along some directions.
@@ -100,6 +109,7 @@ def quadratic_model(
         matrix: The Fisher; or its GGN, as for the empirical Fisher, which is no model
             of the loss.
         gradient: Of the mean loss.
+        damping: Of ``L``: 0-d, or one for each parameter.
         directions: The ``d_i``.
 
     Returns:
@@ -112,15 +122,20 @@ def quadratic_model(
     )
     pushed = [multiply(linearization, d) for d in directions]
     size = linearization.batch_size
+    products = _rows(lambda x, y: inner(backend, x, y), directions)
     return QuadraticModel(
         slopes=tuple(inner(backend, gradient, d) for d in directions),
-        curvature=tuple(
-            tuple(inner(backend, x, y) / size for y in pushed) for x in pushed
-        ),
-        products=tuple(
-            tuple(inner(backend, x, y) for y in directions) for x in directions
-        ),
+        curvature=_rows(lambda x, y: inner(backend, x, y) / size, pushed),
+        products=products,
+        penalties=_rows(lambda x, y: penalised(backend, damping, x, y), directions)
+        if isinstance(damping, dict)
+        else tuple(tuple(damping * x for x in row) for row in products),
     )
+
+
+def _rows(product: Callable[..., Array], vectors: Sequence[Named]) -> Rows:
+    """Return the product of each of some vectors with each."""
+    return tuple(tuple(product(x, y) for y in vectors) for x in vectors)
 
 
 def _quotient(backend: Backend, x: Array, y: Array) -> Array:

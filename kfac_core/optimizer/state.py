@@ -1,12 +1,13 @@
 """What a `KfacOptimizer` remembers, and what it tells of a step."""
 
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kfac_core.arguments import statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.estimator import EstimatorState
 from kfac_core.linearization import NamedParams
 from kfac_core.registry import backend_of
+from kfac_core.state import mapped
 from kfac_core.typing import Array
 
 
@@ -18,7 +19,7 @@ class KfacState(NamedTuple):
     Attributes:
         estimator: Statistics and inverses of all blocks.
         velocity: By parameter, in at least float32; see `KfacOptions`.
-        damping: As it is now.
+        damping: As it is now; where the options have one for each layer, a dictionary.
         counter: Number of updates of the parameters.
         burnin_counter: Number of steps that averaged statistics alone.
         loss: The mean loss before the last step.
@@ -29,11 +30,13 @@ class KfacState(NamedTuple):
         learning_rate: Of the last step: of a ``qmodel`` type minus the ``alpha`` found,
             rescaled.
         momentum: Of the last step.
+        batch_cases: Number of cases of the batch that counts as one in the statistics,
+            the first; zero before it, and where all batches count alike.
     """
 
     estimator: EstimatorState
     velocity: dict[str, Array]
-    damping: Array
+    damping: Any
     counter: Array
     burnin_counter: Array
     loss: Array
@@ -42,6 +45,7 @@ class KfacState(NamedTuple):
     rho: Array
     learning_rate: Array
     momentum: Array
+    batch_cases: Array
 
 
 class StepStatistics(NamedTuple):
@@ -58,15 +62,16 @@ class StepStatistics(NamedTuple):
         gradient_norm: Euclidean norm of the gradient of the mean loss.
         update_norm: That of the change of the parameters.
         norm_coefficient: What the norm constraint multiplied the step by.
-        ok: Boolean. Under a trace, False if an update was refused, for data that are
-            not finite or a block that has no inverse; without one, that is an error.
+        ok: Boolean. Under a trace, False if the step was refused, for a number out of
+            range, data or a loss that are not finite, or a block that has no inverse;
+            without one, that is an error. All that is of the state is then as before.
     """
 
     loss: Array
     predicted_change: Array
     actual_change: Array
     rho: Array
-    damping: Array
+    damping: Any
     learning_rate: Array
     momentum: Array
     gradient_norm: Array
@@ -91,22 +96,26 @@ def unit(params: NamedParams, label: str) -> tuple[Backend, Array]:
 
 
 def initial_state(
-    estimator: EstimatorState, params: NamedParams, damping: Array
+    estimator: EstimatorState,
+    params: NamedParams,
+    one: Array,
+    damping: Array | dict[str, Array],
 ) -> KfacState:
     """Return the state before any step.
 
     Args:
         estimator: That before any data.
         params: The parameters.
-        damping: 0-d.
+        one: 0-d, of the dtype of all numbers.
+        damping: 0-d, or by layer.
 
     Returns:
         The state.
     """
-    backend = backend_of(damping)
+    backend = backend_of(one)
     xp = backend.xp
     zero = xp.zeros_like(estimator.cases)
-    unknown = damping * float("nan")
+    unknown = one * float("nan")
     return KfacState(
         estimator,
         {
@@ -123,23 +132,28 @@ def initial_state(
         rho=unknown + 0,
         learning_rate=unknown + 0,
         momentum=unknown + 0,
+        batch_cases=one * 0,
     )
 
 
 def statistics_of(
-    state: KfacState, gradient_norm: Array, update_norm: Array, norm_coefficient: Array
+    state: KfacState,
+    gradient_norm: Array,
+    update_norm: Array,
+    norm_coefficient: Array,
+    ok: Array,
 ) -> StepStatistics:
-    """Return what a state and the norms of a step tell."""
+    """Return what the state after a step and its norms tell."""
     return StepStatistics(
         loss=state.loss + 0,
         predicted_change=state.predicted_change + 0,
         actual_change=state.actual_change + 0,
         rho=state.rho + 0,
-        damping=state.damping + 0,
+        damping=mapped(lambda x: x + 0, state.damping),
         learning_rate=state.learning_rate + 0,
         momentum=state.momentum + 0,
         gradient_norm=gradient_norm,
         update_norm=update_norm,
         norm_coefficient=norm_coefficient,
-        ok=state.estimator.ok,
+        ok=ok & ok,
     )

@@ -6,6 +6,7 @@ from typing import NamedTuple
 from kfac_core.backend import Backend
 from kfac_core.linalg.named import Named, inner, map_named, scaled
 from kfac_core.optimizer.hyper_parameters import HyperParameters
+from kfac_core.optimizer.layer_damping import Damping, penalised
 from kfac_core.optimizer.options import KfacOptions, MomentumType
 from kfac_core.optimizer.quadratic_model import QuadraticModel
 from kfac_core.typing import Array
@@ -20,7 +21,7 @@ class Situation(NamedTuple):
         numbers: Of this step.
         gradient: Of the mean loss.
         velocity: Before the step.
-        damping: 0-d, of the quadratic model.
+        damping: Of the quadratic model: 0-d, or one for each parameter.
         precondition: The product with the inverse of the damped blocks.
         multiply: The product with the damped blocks themselves.
         model: Makes the quadratic model along some directions.
@@ -31,7 +32,7 @@ class Situation(NamedTuple):
     numbers: HyperParameters
     gradient: Named
     velocity: Named
-    damping: Array
+    damping: Damping
     precondition: Callable[[Named], Named]
     multiply: Callable[[Named], Named]
     model: Callable[..., QuadraticModel]
@@ -83,9 +84,9 @@ def qmodel(at: Situation) -> Update:
     direction = at.precondition(at.gradient)
     model = at.model(direction, scaled(-1.0, at.velocity))
     if at.options.momentum_type == "qmodel":
-        alpha, mu = model.best(at.backend, at.damping)
+        alpha, mu = model.best(at.backend)
     else:
-        alpha = model.best_along_first(at.backend, at.damping, mu)
+        alpha = model.best_along_first(at.backend, mu)
     velocity = map_named(lambda v, d: mu * v - alpha * d, at.velocity, direction)
     change = model.change((alpha * rescale, mu * rescale), penalty(at))
     one = at.backend.xp.ones_like(alpha)
@@ -122,10 +123,13 @@ def norm_coefficient(at: Situation, direction: Named, gradient: Named) -> Array:
     return xp.where(above, xp.sqrt(limit / safe), xp.ones_like(norm))
 
 
-def penalty(at: Situation) -> Array | float:
-    """Return what the squared norm of an update, halved, adds to a predicted change."""
+def penalty(at: Situation) -> float | None:
+    """Return what the squared norm of an update, halved, adds to a predicted change.
+
+    None where the damping does.
+    """
     included = at.options.include_damping_in_qmodel_change
-    return at.damping if included else at.options.l2_reg
+    return None if included else at.options.l2_reg
 
 
 def predicted_change(at: Situation, update: Update, change: Named) -> Array:
@@ -151,6 +155,9 @@ def predicted_change(at: Situation, update: Update, change: Named) -> Array:
         along = inner(at.backend, update.step, update.velocity)
         return rate**2 * along / 2 - rate * inner(at.backend, update.step, at.gradient)
     d = scaled(-rate, update.step)
-    excess = at.damping - penalty(at)
-    curved = inner(at.backend, d, at.multiply(d)) - excess * inner(at.backend, d, d)
+    curved = inner(at.backend, d, at.multiply(d))
+    own = penalty(at)
+    if own is not None:
+        excess = penalised(at.backend, at.damping, d, d)
+        curved = curved - (excess - own * inner(at.backend, d, d))
     return inner(at.backend, d, at.gradient) + curved / 2

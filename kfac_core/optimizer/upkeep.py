@@ -1,22 +1,28 @@
 """The statistics and inverses of a step: each brought up to date when it is due."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 from kfac_core.backend import Backend
 from kfac_core.estimator import EstimatorState, FisherEstimator
+from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.optimizer.clock import due, turn, when
+from kfac_core.optimizer.layer_damping import times
 from kfac_core.optimizer.options import KfacOptions
 from kfac_core.optimizer.state import KfacState
 from kfac_core.typing import Array, Scalar
+
+BatchWeight: TypeAlias = Scalar | None
+"""Weight of a batch in an average; None: the default of a block."""
 
 
 def with_statistics(
     backend: Backend,
     options: KfacOptions,
     state: KfacState,
-    update: Callable[[EstimatorState, Scalar], EstimatorState],
+    update: Callable[[KfacState, Scalar], KfacState],
     given: Array | bool | None,
-) -> KfacState:
+) -> tuple[KfacState, Array]:
     """Return the state with the statistics updated if they are due.
 
     Args:
@@ -27,16 +33,20 @@ def with_statistics(
         given: Whether to update; None: when it is due.
 
     Returns:
-        The state.
+        The state, and whether the batch was not refused, 0-d.
     """
     decay = options.cov_ema_decay**options.cov_update_every
-    estimator = when(
+
+    def updated() -> tuple[KfacState, Array]:
+        new = update(state, decay)
+        return new, new.estimator.flag("cov_ok")
+
+    return when(
         backend,
         due(backend, state.counter, options.cov_update_every, given),
-        lambda: update(state.estimator, decay),
-        lambda: state.estimator,
+        updated,
+        lambda: (state, _yes(backend, state)),
     )
-    return state._replace(estimator=estimator)
 
 
 def with_inverses(
@@ -45,7 +55,7 @@ def with_inverses(
     estimator: FisherEstimator,
     state: KfacState,
     given: Array | bool | None,
-) -> KfacState:
+) -> tuple[KfacState, Array]:
     """Return the state with the inverses updated that are due.
 
     Args:
@@ -56,31 +66,72 @@ def with_inverses(
         given: Whether to update all; None: those that are due.
 
     Returns:
-        The state.
+        The state, and whether no layer was refused, 0-d.
     """
-    damping = state.damping * options.precon_damping_mult
+    damping = times(state.damping, options.precon_damping_mult)
 
     def updated(
         old: EstimatorState, condition: Array | bool, names: tuple[str, ...]
-    ) -> EstimatorState:
-        return when(
-            backend,
-            condition,
-            lambda: estimator.update_inverses(
+    ) -> tuple[EstimatorState, Array]:
+        def anew() -> tuple[EstimatorState, Array]:
+            new = estimator.update_inverses(
                 old, damping, layers=names, tolerance=options.inverse_tolerance
-            ),
-            lambda: old,
-        )
+            )
+            return new, new.flag("derived_ok", names)
+
+        return when(backend, condition, anew, lambda: (old, _yes(backend, state)))
 
     every, names = options.invert_every, tuple(estimator.blocks)
     new = state.estimator
     if given is not None or not options.stagger_inverses:
-        new = updated(new, due(backend, state.counter, every, given), names)
+        new, ok = updated(new, due(backend, state.counter, every, given), names)
     else:
+        ok = _yes(backend, state)
         for offset, group in turns(names, every).items():
             now = turn(backend, state.counter - offset, every) | (state.counter < 1)
-            new = updated(new, now, group)
-    return state._replace(estimator=new)
+            new, fine = updated(new, now, group)
+            ok = ok & fine
+    return state._replace(estimator=new), ok
+
+
+def batch_weights(
+    backend: Backend,
+    options: KfacOptions,
+    state: KfacState,
+    blocks: Mapping[str, FisherBlock[Any]],
+    cases: Array,
+    *,
+    burn_in: bool,
+) -> tuple[Array, BatchWeight | Mapping[str, BatchWeight]]:
+    """Return what a batch counts in the statistics.
+
+    Args:
+        backend: Backend of the state.
+        options: Of the optimiser.
+        state: Its state.
+        blocks: Block of each layer, by its name.
+        cases: Number of cases of the batch, 0-d.
+        burn_in: Whether batches are averaged without decay.
+
+    Returns:
+        The number of cases that counts as one, and the weight of the batch, by layer:
+        batches of one size have the weight one, and None is the default of a block.
+    """
+    # Without debiasing, what is there before the first batch counts as well.
+    plain = 1.0 if burn_in else None
+    if options.weigh_batches == "equally":
+        return state.batch_cases, plain
+    known = state.batch_cases
+    reference = backend.xp.where(known > 0, known, cases)
+    weight = cases / reference
+    return reference, {
+        name: weight if block.zero_debias else plain for name, block in blocks.items()
+    }
+
+
+def _yes(backend: Backend, state: KfacState) -> Array:
+    """Return True, 0-d, beside a state."""
+    return backend.xp.ones_like(state.counter, dtype=backend.xp.bool)
 
 
 def turns(names: tuple[str, ...], every: int) -> dict[int, tuple[str, ...]]:

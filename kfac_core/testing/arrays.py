@@ -56,6 +56,7 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         (_WEIGHTS, _IDS),
     ),
     "stop_gradient": (lambda backend, x: backend.stop_gradient(x), (_ROWS,)),
+    "as_leaf": (lambda backend, x: backend.as_leaf(x, x), (_ROWS,)),
 }
 """Functions of arrays: a call, and arguments of which the first gives the dtype."""
 

@@ -1,0 +1,77 @@
+"""`EstimatorState`: the states of all blocks, updated all together or not at all."""
+
+from collections.abc import Sequence
+from typing import Any, NamedTuple
+
+from kfac_core.backend import Backend
+from kfac_core.state import select
+from kfac_core.typing import Array
+
+
+class EstimatorState(NamedTuple):
+    """State of a `FisherEstimator`.
+
+    Attributes:
+        blocks: For each layer the state of its block, by the layer's name.
+        cases: 0-d integer, the number of cases seen by `update_covs`.
+    """
+
+    blocks: dict[str, Any]
+    cases: Array
+
+    @property
+    def ok(self) -> Array:
+        """0-d boolean: whether, under a trace, no last update was refused."""
+        return _all([state.ok for state in self.blocks.values()])
+
+    def flag(self, name: str, layers: Sequence[str] | None = None) -> Array:
+        """Return whether the last update of one kind was taken, 0-d.
+
+        Args:
+            name: ``"cov_ok"``, of the statistics, or ``"derived_ok"``, of the inverses.
+            layers: Names of the layers to ask, at least one; None: all.
+
+        Returns:
+            A boolean: under a trace False if one of them refused it.
+        """
+        chosen = self.blocks if layers is None else layers
+        return _all([self.blocks[layer].flag(name) for layer in chosen])
+
+
+def whole(
+    backend: Backend,
+    new: EstimatorState,
+    old: EstimatorState,
+    flag: str,
+    layers: Sequence[str],
+) -> EstimatorState:
+    """Return `new`, or under a trace `old` if any layer refused its update.
+
+    Args:
+        backend: Backend of the states.
+        new: The state after an update.
+        old: The state before it.
+        flag: As in `EstimatorState.flag`.
+        layers: Names of the layers that were to be updated.
+
+    Returns:
+        The state; its layers that were to be updated have the flag of all of them.
+    """
+    if not layers or not any(
+        backend.is_traced(new.blocks[layer].ok) for layer in layers
+    ):
+        return new
+    ok = new.flag(flag, layers)
+    chosen = select(backend, ok, new, old)
+    blocks = dict(chosen.blocks)
+    for layer in layers:
+        # A flag of its own for each: no array stands in two places of a state.
+        blocks[layer] = blocks[layer].with_flag(flag, ok & ok)
+    return chosen._replace(blocks=blocks)
+
+
+def _all(flags: Sequence[Array]) -> Array:
+    first, *others = flags
+    for flag in others:
+        first = first & flag
+    return first

@@ -1,0 +1,136 @@
+"""The damping of an optimiser: one number, or one for each layer by its name."""
+
+from collections.abc import Mapping, Sequence
+from typing import TypeAlias
+
+from kfac_core.arguments import as_scalar
+from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError
+from kfac_core.estimator import FisherEstimator
+from kfac_core.linalg.named import Named, inner, map_named
+from kfac_core.optimizer.hyper_parameters import in_range
+from kfac_core.optimizer.options import KfacOptions
+from kfac_core.state import mapped, without_graph
+from kfac_core.typing import Array, LayerDampings, Scalar
+
+Damping: TypeAlias = Array | dict[str, Array]
+"""0-d, or a 0-d array for each layer; or, as a penalty, for each parameter."""
+
+_LABEL = "KfacOptimizer"
+
+
+def initial_damping(options: KfacOptions, one: Array, layers: Sequence[str]) -> Damping:
+    """Return the damping of the options.
+
+    Args:
+        options: Of the optimiser.
+        one: 0-d, of the dtype of all numbers.
+        layers: Names of all layers.
+
+    Returns:
+        A 0-d array, or one for each layer.
+    """
+    given = options.layer_dampings
+    if given is None:
+        return one * options.one_damping
+    return {name: one * given[name] for name in layers}
+
+
+def check_layers(given: Mapping[str, Scalar], layers: Sequence[str]) -> None:
+    """Check that a damping is given for every layer, and for no other.
+
+    Raises:
+        ArgumentError: If one is missing or unknown.
+    """
+    if set(given) != set(layers):
+        msg = (
+            f"{_LABEL}: damping has the layers {list(given)}, expected every layer of"
+            f" {list(layers)}, and no other; or one number for all of them"
+        )
+        raise ArgumentError(msg)
+
+
+def given_damping(
+    backend: Backend, given: LayerDampings, known: Damping, one: Array
+) -> tuple[Damping, Array]:
+    """Return a damping that is given to a step, and whether it is in range.
+
+    Args:
+        backend: Backend of the state.
+        given: A number, or one for each layer.
+        known: The damping of the state, whose structure is kept.
+        one: 0-d, of the dtype of all numbers.
+
+    Returns:
+        The damping, and a 0-d boolean; outside of a trace it is checked at once.
+
+    Raises:
+        ArgumentError: If it is out of range; if a layer is missing or unknown; if it is
+            by layer, and that of the state is one number.
+    """
+    if isinstance(given, Mapping) and not isinstance(known, dict):
+        msg = (
+            f"{_LABEL}: damping is given by layer, but that of the state is one number:"
+            " give the option damping by layer, too"
+        )
+        raise ArgumentError(msg)
+
+    def number(value: Scalar, argument: str) -> Array:
+        return as_scalar(backend, value, one, argument, _LABEL)
+
+    new: Damping
+    if not isinstance(known, dict):
+        assert not isinstance(given, Mapping)
+        new = number(given, "damping")
+    elif isinstance(given, Mapping):
+        check_layers(given, tuple(known))
+        new = {name: number(given[name], f"damping[{name!r}]") for name in known}
+    else:
+        new = {name: number(given, "damping") for name in known}
+    ok = one > 0
+    for value in new.values() if isinstance(new, dict) else (new,):
+        if backend.is_traced(value):
+            ok = ok & in_range(backend, value)
+    return without_graph(backend, new), ok
+
+
+def times(damping: Damping, factor: float) -> Damping:
+    """Return a damping, of all layers, times a number."""
+    product: Damping = mapped(lambda x: x * factor, damping)
+    return product
+
+
+def by_parameter(estimator: FisherEstimator, damping: Damping) -> Damping:
+    """Return a damping by layer as one by parameter; one number as it is."""
+    if not isinstance(damping, dict):
+        return damping
+    return {
+        parameter: damping[layer.name]
+        for layer in estimator.layers
+        for parameter in layer.params
+    }
+
+
+def penalised(backend: Backend, damping: Damping, x: Named, y: Named) -> Array:
+    """Return ``x' L y``, ``L`` the diagonal of the damping of each parameter.
+
+    Args:
+        backend: Backend of the vectors.
+        damping: 0-d, or one for each parameter.
+        x: A vector, by name.
+        y: Another.
+
+    Returns:
+        The product, 0-d.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.registry import backend_of
+        >>> x = {"w": np.ones((2, 2)), "b": np.asarray([3.0])}
+        >>> damping = {"w": np.asarray(0.5), "b": np.asarray(2.0)}
+        >>> float(penalised(backend_of(x["w"]), damping, x, x))
+        20.0
+    """
+    if not isinstance(damping, dict):
+        return damping * inner(backend, x, y)
+    return inner(backend, map_named(lambda part, d: part * d, x, damping), y)

@@ -1,0 +1,51 @@
+"""The mean loss of a batch, wherever it comes from, and how well it is known."""
+
+from typing import Any
+
+from kfac_core.linearization import Linearization
+from kfac_core.loss_functions.positions import arrays_of
+from kfac_core.registry import backend_of
+from kfac_core.state import without_graph
+from kfac_core.typing import Array
+
+
+def as_loss(one: Array, value: Any) -> Array:
+    """Return a loss as a 0-d array of the dtype of all numbers, without a graph."""
+    backend = backend_of(one)
+    return without_graph(backend, backend.xp.astype(value * one, one.dtype))
+
+
+def number_of_cases(one: Array, linearization: Linearization) -> Array:
+    """Return the number of cases of a batch, 0-d, in the dtype of all numbers."""
+    size: Any = linearization.batch_size
+    # An integer array and a number of another kind have no product in the standard.
+    return backend_of(one).xp.astype(size, one.dtype) if _is_array(size) else one * size
+
+
+def rounding_of(one: Array, value: Any, linearization: Linearization) -> Array:
+    """Return what a mean loss may be off by, relative to it: ``eps sqrt(N)``.
+
+    Args:
+        one: 0-d, of the dtype of all numbers.
+        value: The loss as it was computed.
+        linearization: The model at the batch: ``N`` cases, and loss inputs, whose
+            dtype counts as well: a loss is no better known than what it is of.
+
+    Returns:
+        0-d; see `kfac_core.optimizer.damping_adaptation`.
+    """
+    xp = backend_of(one).xp
+    arrays = [a for x in linearization.loss_inputs.values() for a in arrays_of(x)]
+    if _is_array(value):
+        arrays.append(value)
+    dtypes = [one.dtype, *(array.dtype for array in arrays)]
+    eps = max(
+        float(xp.finfo(dtype).eps)
+        for dtype in dtypes
+        if xp.isdtype(dtype, "real floating")
+    )
+    return eps * xp.sqrt(number_of_cases(one, linearization))
+
+
+def _is_array(value: Any) -> bool:
+    return hasattr(value, "dtype") and hasattr(value, "shape")
