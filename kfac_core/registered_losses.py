@@ -127,7 +127,7 @@ def loss_rows(collection: LayerCollection, linearization: Linearization) -> int:
                 " each case (a mask of zeros for those that do not count)"
             )
             raise ShapeError(msg)
-    return max(rows.values(), default=0)
+    return max([0, *rows.values()])
 
 
 def total_loss(collection: LayerCollection, linearization: Linearization) -> Array:
