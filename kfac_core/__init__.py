@@ -31,6 +31,7 @@ from kfac_core.errors import (
     NotRegisteredError,
     RegistrationError,
     ShapeError,
+    StateError,
     UnsupportedError,
 )
 from kfac_core.estimator import EstimatorState, FisherEstimator
@@ -215,6 +216,7 @@ __all__ = [
     "ShapeError",
     "SingleFactorFB",
     "SingleFactorState",
+    "StateError",
     "StepStatistics",
     "TiedWeightsKFACFB",
     "TransposedConvKFCBasicFB",

@@ -174,6 +174,13 @@ def check_not_empty(towers: tuple[Array, ...], argument: str, layer: str) -> Non
     Raises:
         ShapeError: If there is none.
     """
+    for x in towers:
+        if not x.shape:
+            msg = (
+                f"{layer}: {argument} has shape (), expected an axis of cases first;"
+                " reshape it"
+            )
+            raise ShapeError(msg)
     if not any(x.shape[0] for x in towers):
         msg = (
             f"{layer}: {argument} has no rows: an empty batch has no mean; skip the"

@@ -22,6 +22,10 @@ class ShapeError(KfacError, ValueError):
     """An array's rank or size is not what the layer expects."""
 
 
+class StateError(ShapeError):
+    """A state that was made by another spec, or what is no state at all."""
+
+
 class ArgumentError(KfacError, ValueError):
     """A value is outside of what an argument allows."""
 

@@ -12,6 +12,7 @@ from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FactorState, FisherFact
 from kfac_core.fisher_factors.registration import InverseDType
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.moving_average import MovingAverage
+from kfac_core.signed import Signed
 from kfac_core.sizes import check_sizes
 from kfac_core.typing import Array, Params, Precision, Scalar
 
@@ -34,7 +35,7 @@ S = TypeVar("S", bound=BlockState)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FisherBlock(LaidOut, ABC, Generic[S]):
+class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
     """Abstract base of the blocks.
 
     Each represents the Fisher of the mean loss for one layer's parameters, from
@@ -52,7 +53,6 @@ class FisherBlock(LaidOut, ABC, Generic[S]):
         inverse_dtype: As there, of the factors.
     """
 
-    name: str = ""
     matpowers: tuple[float, ...] = (-1.0,)
     cholesky: bool = False
     cholesky_inverse: bool = False
@@ -61,6 +61,7 @@ class FisherBlock(LaidOut, ABC, Generic[S]):
     precision: Precision = "highest"
     newton_steps: int = 0
     inverse_dtype: InverseDType | None = None
+    has_factors: ClassVar[bool] = True
 
     is_repeated: ClassVar[bool] = False
     """Whether a case uses the layer at many locations, and not just once."""
@@ -77,11 +78,7 @@ class FisherBlock(LaidOut, ABC, Generic[S]):
         check_sizes(self)
         powers = tuple(dict.fromkeys(float(exp) for exp in self.matpowers))
         object.__setattr__(self, "matpowers", powers)
-
-    @property
-    def label(self) -> str:
-        """Name for messages."""
-        return self.name or type(self).__name__
+        self.sign()
 
     @property
     def needs_key(self) -> bool:

@@ -80,7 +80,7 @@ class BiasFB(SingleFactorFB):
                 not positive.
         """
         factor = self.factor.update_cov(
-            state.factor,
+            self._own(state).factor,
             outputs_grads,
             ema_decay,
             ema_weight,

@@ -142,7 +142,7 @@ class BilinearKFACFB(PartsFB):
         self._check(towers, sources)
         gradients = (g for source in sources for g in source)
         arrays = (x for pair in towers for x in pair)
-        backend = backend_for(self.label, state.ok, *arrays, *gradients)
+        backend = backend_for(self.label, self._own(state).ok, *arrays, *gradients)
         ema = (ema_decay, ema_weight)
         (_, part), *_ = self.parts
         if self.factored_inputs:
@@ -153,7 +153,7 @@ class BilinearKFACFB(PartsFB):
         new = [part.update_covs(state.parts[0], *data, *ema, **counting)]
         for (_, bias), own in zip(self.parts[1:], state.parts[1:], strict=True):
             new.append(bias.update_covs(own, sources, *ema))
-        return self._all_or_none(PartsState(tuple(new)), state, "cov_ok")
+        return self._all_or_none(state._replace(parts=tuple(new)), state, "cov_ok")
 
     def count_cases(self, inputs: Any) -> int:
         """Return of how many cases the inputs of all towers are, each counted once."""

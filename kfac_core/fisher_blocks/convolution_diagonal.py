@@ -94,7 +94,7 @@ class ConvDiagonalFB(SingleFactorFB):
         """
         towers = as_towers(inputs)
         factor = self.factor.update_cov(
-            state.factor,
+            self._own(state).factor,
             towers,
             outputs_grads,
             ema_decay,
@@ -115,14 +115,14 @@ class ConvDiagonalFB(SingleFactorFB):
         )
         if backend.is_traced(factor.cov_ok):
             uses = select(backend, factor.cov_ok, uses, state.uses)
-        return SingleFactorState(factor, uses)
+        return state._replace(factor=factor, uses=uses)
 
     def update_inverses(
         self, state: SingleFactorState, damping: Scalar
     ) -> SingleFactorState:
         """Compute all that is registered; see `FisherBlock.update_inverses`."""
         if self.normalize_damping_power != 1:
-            backend = backend_for(self.label, state.uses.total)
+            backend = backend_for(self.label, self._own(state).uses.total)
             like = state.uses.total
             given = as_scalar(backend, damping, like, "damping", self.label)
             uses = moving_average.value(backend, state.uses, self.label)

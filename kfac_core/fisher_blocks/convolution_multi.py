@@ -96,7 +96,7 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         all_data = (towers, *sources)
         arrays = (x for data in all_data for tower in data for x in arrays_of(tower))
-        backend = backend_for(self.label, state.scale, *arrays)
+        backend = backend_for(self.label, self._own(state).scale, *arrays)
         x, uses = self._folded(backend, towers, "inputs")
         gradients = []
         for source in sources:

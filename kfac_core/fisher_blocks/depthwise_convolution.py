@@ -144,7 +144,7 @@ class DepthwiseConvDiagonalFB(SingleFactorFB):
             The new state.
         """
         factor = self.factor.update_cov(
-            state.factor,
+            self._own(state).factor,
             inputs,
             outputs_grads,
             ema_decay,

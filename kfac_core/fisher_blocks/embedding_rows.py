@@ -56,12 +56,13 @@ class EmbeddingRowsFB(KroneckerProductFB):
             array([[0.092],
                    [0.182]])
         """
-        backend = backend_for(self.label, state.scale, ids)
+        backend = backend_for(self.label, self._own(state).scale, ids)
         check_shape(ids, ("ids",), "ids", self.label)
         size = self.input_factor.vocab_size
         check_indices(backend, ids, size, "ids", self.label)
         block = replace(self, vocab_size=ids.shape[0])  # type: ignore[call-arg]
         inputs = _rows_of(backend, state.input_factor, ids)
+        inputs = inputs._replace(made_by=block.input_factor.signature)
         return block, state._replace(input_factor=inputs)
 
     def _row_weights(

@@ -199,7 +199,7 @@ class FullyConnectedDiagonalFB(SingleFactorFB):
             The new state.
         """
         factor = self.factor.update_cov(
-            state.factor,
+            self._own(state).factor,
             inputs,
             outputs_grads,
             ema_decay,

@@ -65,7 +65,7 @@ class GroupedKroneckerFB(KroneckerProductFB):
         """
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = (g for source in sources for g in source)
-        backend = backend_for(self.label, state.scale, *towers, *gradients)
+        backend = backend_for(self.label, self._own(state).scale, *towers, *gradients)
         geometry, groups = self.geometry, self.input_factor.num_groups
         channels = self.input_factor.size // math.prod(geometry.kernel) * groups
         outputs = self.output_factor.size * groups
@@ -97,7 +97,7 @@ class GroupedKroneckerFB(KroneckerProductFB):
         On the weights row-major, in their layout, then the bias: so the groups
         interleave.
         """
-        backend = backend_of(state.scale)
+        backend = backend_of(self._own(state).scale)
         a = self.input_factor.get_cov(state.input_factor)
         g = self.output_factor.get_cov(state.output_factor)
         groups, rows, columns = a.shape[0], a.shape[1], g.shape[1]

@@ -59,7 +59,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
 
     def update_inverses(self, state: KroneckerState, damping: Scalar) -> KroneckerState:
         """Compute all that is registered; see `FisherBlock.update_inverses`."""
-        backend = backend_of(state.scale)
+        backend = backend_of(self._own(state).scale)
         given = as_scalar(backend, damping, state.scale, "damping", self.label)
         scale, mean_weight = self._scale(backend, state)
         of_inputs, of_outputs = self._split(backend, state, given, scale)
@@ -94,7 +94,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
                 " update_inverses, with no tolerance, or use another damping_type"
             )
             raise UnsupportedError(msg)
-        backend = backend_of(state.scale)
+        backend = backend_of(self._own(state).scale)
         given = as_scalar(backend, damping, state.scale, "damping", self.label)
         scale, _ = self._scale(backend, state)
         of_inputs, of_outputs = self._split(backend, state, given, scale)
@@ -113,8 +113,8 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         if self.damping_type == "exact":
             if float(exp) not in {1.0, *self.matpowers}:
                 raise self._not_registered(exp, "matpower")
-            return self._multiply_exact(state, vector, exp)
-        a = self.input_factor.get_matpower(state.input_factor, exp)
+            return self._multiply_exact(self._own(state), vector, exp)
+        a = self.input_factor.get_matpower(self._own(state).input_factor, exp)
         g = self.output_factor.get_matpower(state.output_factor, exp)
         return self._multiply(state, a, g, vector, exp)
 
@@ -125,8 +125,8 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         if self.damping_type == "exact":
             if not self.cholesky:
                 raise self._not_registered(None, "cholesky")
-            return self._multiply_exact(state, vector, 0.5)
-        a = self.input_factor.get_cholesky(state.input_factor)
+            return self._multiply_exact(self._own(state), vector, 0.5)
+        a = self.input_factor.get_cholesky(self._own(state).input_factor)
         g = self.output_factor.get_cholesky(state.output_factor)
         return self._multiply(state, a, g, vector, 0.5, transpose=transpose)
 
@@ -137,14 +137,14 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         if self.damping_type == "exact":
             if not self.cholesky_inverse:
                 raise self._not_registered(None, "cholesky_inverse")
-            return self._multiply_exact(state, vector, -0.5)
-        a = self.input_factor.get_cholesky_inverse(state.input_factor)
+            return self._multiply_exact(self._own(state), vector, -0.5)
+        a = self.input_factor.get_cholesky_inverse(self._own(state).input_factor)
         g = self.output_factor.get_cholesky_inverse(state.output_factor)
         return self._multiply(state, a, g, vector, -0.5, transpose=transpose)
 
     def full_fisher_block(self, state: KroneckerState) -> Array:
         """Return ``c kron(A, G)`` of the current statistics, dense and undamped."""
-        backend = backend_of(state.scale)
+        backend = backend_of(self._own(state).scale)
         product = kron(
             backend,
             self.input_factor.get_cov(state.input_factor),

@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Self
 from kfac_core.backend import Backend
 from kfac_core.fisher_factors import FactorState
 from kfac_core.moving_average import MovingAverage
+from kfac_core.signature import UNSIGNED, Signature
 from kfac_core.state import select
 from kfac_core.typing import Array
 
@@ -20,6 +21,7 @@ class KroneckerState(NamedTuple):
         scale: 0-d, ``c`` as of the last `update_inverses`.
         mean_weight: 0-d, the mean weight as of then; one where all is zero.
         damping: 0-d, the damping given to it.
+        made_by: What kind of block the state belongs to, and what it serves.
     """
 
     input_factor: FactorState
@@ -29,6 +31,7 @@ class KroneckerState(NamedTuple):
     scale: Array
     mean_weight: Array
     damping: Array
+    made_by: Signature = UNSIGNED
 
     @property
     def ok(self) -> Array:

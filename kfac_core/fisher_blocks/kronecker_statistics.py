@@ -13,6 +13,7 @@ from kfac_core.fisher_factors import FisherFactor
 from kfac_core.moving_average import MovingAverage
 from kfac_core.row_counts import Counts, counted
 from kfac_core.row_weights import sides, weights_for
+from kfac_core.signature import check_kind
 from kfac_core.typing import Array, RowWeights, Scalar, Sources, Towers, Weights
 
 
@@ -44,13 +45,16 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
             scale=zero + 1,
             mean_weight=zero + 1,
             damping=zero,
+            made_by=self._made_by,
         )
 
     def init_inverses(self, state: KroneckerState) -> KroneckerState:
         """Return `state` with its statistics, and nothing computed from them yet."""
+        check_kind(state, self._made_by, self.label)
         return state._replace(
             input_factor=self.input_factor.init_inverses(state.input_factor),
             output_factor=self.output_factor.init_inverses(state.output_factor),
+            made_by=self._made_by,
         )
 
     def _scale(self, backend: Backend, state: KroneckerState) -> tuple[Array, Array]:
@@ -84,7 +88,7 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         """Fold data of the same cases, `of_inputs` into the input factor too."""
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = (g for source in sources for g in source)
-        backend = backend_for(self.label, state.scale, *towers, *gradients)
+        backend = backend_for(self.label, self._own(state).scale, *towers, *gradients)
         for source in sources:
             check_paired(towers, source, self.label)
             for x, g in zip(towers, source, strict=True):

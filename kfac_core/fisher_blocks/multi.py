@@ -104,7 +104,7 @@ class MultiUseFB(KroneckerProductFB):
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         all_data = (towers, *sources)
         arrays = (x for data in all_data for tower in data for x in arrays_of(tower))
-        backend = backend_for(self.label, state.scale, *arrays)
+        backend = backend_for(self.label, self._own(state).scale, *arrays)
         parts, rows, uses = self._in_time(backend, towers, "inputs")
         of_sources = []
         for source in sources:

@@ -51,7 +51,7 @@ class NaiveFullFB(SingleFactorFB):
             The new state.
         """
         factor = self.factor.update_cov(
-            state.factor, params_grads, batch_size, ema_decay, ema_weight
+            self._own(state).factor, params_grads, batch_size, ema_decay, ema_weight
         )
         return state._replace(factor=factor)
 
@@ -93,6 +93,6 @@ class NaiveDiagonalFB(SingleFactorFB):
             The new state.
         """
         factor = self.factor.update_cov(
-            state.factor, params_grads, batch_size, ema_decay, ema_weight
+            self._own(state).factor, params_grads, batch_size, ema_decay, ema_weight
         )
         return state._replace(factor=factor)

@@ -11,6 +11,7 @@ from kfac_core.errors import UnsupportedError
 from kfac_core.fisher_blocks.base import FisherBlock
 from kfac_core.fisher_factors import FactorState, FisherFactor
 from kfac_core.registry import backend_of
+from kfac_core.signature import UNSIGNED, Signature, check_kind
 from kfac_core.state import select
 from kfac_core.typing import Array, Params, Scalar, Weights
 
@@ -20,9 +21,11 @@ class PartsState(NamedTuple):
 
     Attributes:
         parts: State of the block of each part.
+        made_by: What kind of block the state belongs to, and what it serves.
     """
 
     parts: tuple[Any, ...]
+    made_by: Signature = UNSIGNED
 
     @property
     def ok(self) -> Array:
@@ -58,18 +61,19 @@ class PartsFB(FisherBlock[PartsState]):
 
     def init(self, like: Array) -> PartsState:
         """Return the state before any data; see `FisherBlock.init`."""
-        return PartsState(tuple(block.init(like) for _, block in self.parts))
+        parts = tuple(block.init(like) for _, block in self.parts)
+        return PartsState(parts, self._made_by)
 
     def init_inverses(self, state: PartsState) -> PartsState:
         """Return `state` with its statistics, and nothing computed from them yet."""
-        return PartsState(
-            tuple(block.init_inverses(part) for block, part in self._paired(state))
-        )
+        check_kind(state, self._made_by, self.label)
+        parts = (block.init_inverses(part) for block, part in self._paired(state))
+        return PartsState(tuple(parts), self._made_by)
 
     def update_inverses(self, state: PartsState, damping: Scalar) -> PartsState:
         """Compute all that is registered; see `FisherBlock.update_inverses`."""
-        new = PartsState(
-            tuple(
+        new = self._own(state)._replace(
+            parts=tuple(
                 block.update_inverses(part, damping)
                 for block, part in self._paired(state)
             )
@@ -78,7 +82,7 @@ class PartsFB(FisherBlock[PartsState]):
 
     def inverse_error(self, state: PartsState, damping: Scalar) -> Array:
         """Return the worst of all parts; see `FisherBlock.inverse_error`."""
-        backend = backend_of(state.ok)
+        backend = backend_of(self._own(state).ok)
         worst, *others = (
             block.inverse_error(part, damping) for block, part in self._paired(state)
         )
@@ -116,7 +120,7 @@ class PartsFB(FisherBlock[PartsState]):
 
     def full_fisher_block(self, state: PartsState) -> Array:
         """Return the block of the current statistics, dense and undamped."""
-        backend = backend_of(state.ok)
+        backend = backend_of(self._own(state).ok)
         dense = [block.full_fisher_block(part) for block, part in self._paired(state)]
         return self._in_order(backend, _block_diagonal(backend, dense))
 
@@ -178,7 +182,7 @@ class PartsFB(FisherBlock[PartsState]):
         vector: Params,
         multiply: Callable[[FisherBlock[Any], Any, Params], Params],
     ) -> Params:
-        backend = self._vector_backend(state, vector)
+        backend = self._vector_backend(self._own(state), vector)
         pairs = zip(self._paired(state), self._split(backend, vector), strict=True)
         products = tuple(multiply(block, part, v) for (block, part), v in pairs)
         return self._joined(backend, products, vector)

@@ -142,7 +142,7 @@ class ScaleAndShiftFB(SingleFactorFB):
                 not positive.
         """
         factor = self.factor.update_cov(
-            state.factor,
+            self._own(state).factor,
             inputs,
             outputs_grads,
             ema_decay,

@@ -131,7 +131,7 @@ class FullyConnectedSeriesFB(MultiUseFB):
         """
         if exp != -1:
             raise self._unsupported(what=f"the power {exp:g}")
-        backend = self._vector_backend(state, vector)
+        backend = self._vector_backend(self._own(state), vector)
         matrix = self._matrix(backend, vector)
         if self.option == SeriesFBApproximation.option1:
             product = self._inverse_option1(state, matrix)
@@ -157,7 +157,7 @@ class FullyConnectedSeriesFB(MultiUseFB):
         Where a factor is singular, by its pseudo-inverse: the limit of a damping that
         becomes zero.
         """
-        backend = backend_of(state.scale)
+        backend = backend_of(self._own(state).scale)
         a = self._root_and_psi(self.input_factor, state.input_factor)
         g = self._root_and_psi(self.output_factor, state.output_factor)
         uses = moving_average.value(backend, state.uses, self.label)

@@ -13,6 +13,7 @@ from kfac_core.linalg.parameters import (
 )
 from kfac_core.moving_average import MovingAverage
 from kfac_core.registry import backend_of
+from kfac_core.signature import UNSIGNED, Signature, check_kind
 from kfac_core.typing import Array, Params, Scalar
 
 
@@ -22,10 +23,12 @@ class SingleFactorState(NamedTuple):
     Attributes:
         factor: State of its factor.
         uses: Moving average of the number of locations of a case.
+        made_by: What kind of block the state belongs to, and what it serves.
     """
 
     factor: FactorState
     uses: MovingAverage
+    made_by: Signature = UNSIGNED
 
     @property
     def ok(self) -> Array:
@@ -56,27 +59,31 @@ class SingleFactorFB(FisherBlock[SingleFactorState]):
     def init(self, like: Array) -> SingleFactorState:
         """Return the state before any data; see `FisherBlock.init`."""
         factor = self.factor.init(like)
-        return SingleFactorState(factor, self._init_uses(factor.cov.weight))
+        uses = self._init_uses(factor.cov.weight)
+        return SingleFactorState(factor, uses, self._made_by)
 
     def init_inverses(self, state: SingleFactorState) -> SingleFactorState:
         """Return `state` with its statistics, and nothing computed from them yet."""
-        return state._replace(factor=self.factor.init_inverses(state.factor))
+        check_kind(state, self._made_by, self.label)
+        factor = self.factor.init_inverses(state.factor)
+        return state._replace(factor=factor, made_by=self._made_by)
 
     def update_inverses(
         self, state: SingleFactorState, damping: Scalar
     ) -> SingleFactorState:
         """Compute all that is registered; see `FisherBlock.update_inverses`."""
-        return state._replace(factor=self.factor.update_inverses(state.factor, damping))
+        factor = self.factor.update_inverses(self._own(state).factor, damping)
+        return state._replace(factor=factor)
 
     def inverse_error(self, state: SingleFactorState, damping: Scalar) -> Array:
         """Return that of the factor; see `FisherBlock.inverse_error`."""
-        return self.factor.inverse_error(state.factor, damping)
+        return self.factor.inverse_error(self._own(state).factor, damping)
 
     def multiply_matpower(
         self, state: SingleFactorState, vector: Params, exp: float
     ) -> Params:
         """Return a power times `vector`; see `FisherBlock.multiply_matpower`."""
-        operator = self.factor.get_matpower(state.factor, exp)
+        operator = self.factor.get_matpower(self._own(state).factor, exp)
         return self._multiply(state, operator, vector, transpose=False)
 
     def multiply_cholesky(
@@ -86,19 +93,19 @@ class SingleFactorFB(FisherBlock[SingleFactorState]):
 
         Of a diagonal block, ``L`` is the power 1/2.
         """
-        operator = self.factor.get_cholesky(state.factor)
+        operator = self.factor.get_cholesky(self._own(state).factor)
         return self._multiply(state, operator, vector, transpose=transpose)
 
     def multiply_cholesky_inverse(
         self, state: SingleFactorState, vector: Params, transpose: bool = False
     ) -> Params:
         """Return ``inv(L)`` times `vector`; see `FisherBlock.multiply_cholesky`."""
-        operator = self.factor.get_cholesky_inverse(state.factor)
+        operator = self.factor.get_cholesky_inverse(self._own(state).factor)
         return self._multiply(state, operator, vector, transpose=transpose)
 
     def full_fisher_block(self, state: SingleFactorState) -> Array:
         """Return the factor's matrix, undamped and dense."""
-        dense = self.factor.get_cov(state.factor)
+        dense = self.factor.get_cov(self._own(state).factor)
         return self._laid_out(backend_of(dense), dense)
 
     def _multiply(

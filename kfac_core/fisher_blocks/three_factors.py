@@ -17,6 +17,7 @@ from kfac_core.linalg.operators import LinearOperator
 from kfac_core.linalg.parameters import check_entries, params_to_vector
 from kfac_core.linalg.parameters import vector_to_params as as_params
 from kfac_core.registry import backend_of
+from kfac_core.signature import UNSIGNED, Signature, check_kind
 from kfac_core.state import select
 from kfac_core.typing import Array, Params, Scalar, Sources, Towers
 
@@ -32,12 +33,14 @@ class ThreeFactorsState(NamedTuple):
         second_factor: State of that of the second.
         output_factor: State of that of the output gradients.
         damping: 0-d, the damping given to the last `update_inverses`.
+        made_by: What kind of block the state belongs to, and what it serves.
     """
 
     first_factor: FactorState
     second_factor: FactorState
     output_factor: FactorState
     damping: Array
+    made_by: Signature = UNSIGNED
 
     @property
     def ok(self) -> Array:
@@ -109,13 +112,15 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
     def init(self, like: Array) -> ThreeFactorsState:
         """Return the state before any data; see `FisherBlock.init`."""
         first, second, third = (factor.init(like) for factor in self._all)
-        return ThreeFactorsState(first, second, third, first.cov.weight * 0)
+        zero = first.cov.weight * 0
+        return ThreeFactorsState(first, second, third, zero, self._made_by)
 
     def init_inverses(self, state: ThreeFactorsState) -> ThreeFactorsState:
         """Return `state` with its statistics, and nothing computed from them yet."""
+        check_kind(state, self._made_by, self.label)
         pairs = zip(self._all, state[:3], strict=True)
         first, second, third = (factor.init_inverses(own) for factor, own in pairs)
-        return ThreeFactorsState(first, second, third, state.damping)
+        return ThreeFactorsState(first, second, third, state.damping, self._made_by)
 
     def update_covs(
         self,
@@ -127,13 +132,16 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         ema_weight: Scalar | None = None,
     ) -> ThreeFactorsState:
         """Fold a batch into the statistics, its rows being checked against another."""
+        self._own(state)
         ema = (ema_decay, ema_weight)
         data = (first, second, outputs_grads)
         a, b, g = (
             factor.update_cov(own, rows, *ema)
             for factor, own, rows in zip(self._all, state[:3], data, strict=True)
         )
-        return self._whole(ThreeFactorsState(a, b, g, state.damping), state, "cov_ok")
+        return self._whole(
+            ThreeFactorsState(a, b, g, state.damping, self._made_by), state, "cov_ok"
+        )
 
     def update_inverses(
         self, state: ThreeFactorsState, damping: Scalar
@@ -144,7 +152,9 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
             factor.update_inverses(own, part)
             for factor, own, part in zip(self._all, state[:3], split, strict=True)
         )
-        return self._whole(ThreeFactorsState(a, b, g, given), state, "derived_ok")
+        return self._whole(
+            ThreeFactorsState(a, b, g, given, self._made_by), state, "derived_ok"
+        )
 
     def inverse_error(self, state: ThreeFactorsState, damping: Scalar) -> Array:
         """Return that of all factors; see `KroneckerProductFB.inverse_error`."""
@@ -199,7 +209,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
 
     def full_fisher_block(self, state: ThreeFactorsState) -> Array:
         """Return ``kron(A1, A2, G)`` of the current statistics, dense and undamped."""
-        backend = backend_of(state.damping)
+        backend = backend_of(self._own(state).damping)
         first, second, third = (
             factor.get_cov(own)
             for factor, own in zip(self._all, state[:3], strict=True)
@@ -214,7 +224,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         self, state: ThreeFactorsState, damping: Scalar
     ) -> tuple[Array, tuple[Array, ...]]:
         """Return a damping as given, checked, and those of the factors."""
-        backend = backend_for(self.label, state.damping)
+        backend = backend_for(self.label, self._own(state).damping)
         given = as_scalar(backend, damping, state.damping, "damping", self.label)
         means = [
             factor.trace(own) / factor.dimension
@@ -240,7 +250,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         *,
         adjoint: bool = False,
     ) -> Params:
-        backend = self._vector_backend(state, vector)
+        backend = self._vector_backend(self._own(state), vector)
         sizes = (self.first_size, self.second_size, self.output_size)
         check_entries(vector, sizes[0] * sizes[1] * sizes[2], self.label)
         xp = backend.xp

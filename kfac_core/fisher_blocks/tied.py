@@ -168,11 +168,11 @@ class TiedWeightsKFACFB(PartsFB):
         )
         ema = (ema_decay, ema_weight)
         (_, matrix), *others = self.parts
-        first, *rest = state.parts
+        first, *rest = self._own(state).parts
         new = [matrix.update_covs(first, inputs, outputs_grads, *ema)]
         for (_, bias), part in zip(others, rest, strict=True):
             new.append(bias.update_covs(part, self._of_bias(outputs_grads), *ema))
-        return self._all_or_none(PartsState(tuple(new)), state, "cov_ok")
+        return self._all_or_none(state._replace(parts=tuple(new)), state, "cov_ok")
 
     def _of_bias(self, outputs_grads: MultiSources) -> Any:
         """Return the gradients of the uses that add the bias."""

@@ -19,6 +19,7 @@ from kfac_core.fisher_factors import (
 )
 from kfac_core.linalg.pooling import POOLINGS, Pooling, Term, pooled
 from kfac_core.moving_average import MovingAverage
+from kfac_core.signature import UNSIGNED, Signature
 from kfac_core.statistics.embedding import RepeatedIds
 from kfac_core.typing import Array, Scalar
 from kfac_core.uses import MultiSources, MultiTowers, arrays_of
@@ -63,6 +64,7 @@ class TiedState(NamedTuple):
     mean_weight: Array
     damping: Array
     by_use: tuple[UseState, ...]
+    made_by: Signature = UNSIGNED
 
     @property
     def ok(self) -> Array:
@@ -123,6 +125,7 @@ class TiedMatrixFB(KroneckerProductFB):
     _of_uses: tuple[tuple[Any, Any], ...] = field(init=False, repr=False, compare=False)
 
     is_repeated: ClassVar[bool] = True
+    has_factors: ClassVar[bool] = False  # those of the uses are no fields
 
     def __post_init__(self) -> None:
         """Make the factors, once; errors as in `TiedWeightsKFACFB`."""
@@ -167,7 +170,7 @@ class TiedMatrixFB(KroneckerProductFB):
             x for data in (towers, *sources) for tower in data for x in arrays_of(tower)
         ]
         backend, ema = (
-            backend_for(self.label, state.scale, *arrays),
+            backend_for(self.label, self._own(state).scale, *arrays),
             (
                 ema_decay,
                 ema_weight,

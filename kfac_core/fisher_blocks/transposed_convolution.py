@@ -224,10 +224,10 @@ class TransposedConvKFCBasicFB(PartsFB):
                 tuple(to_last(backend, g) for g in source) for source in sources
             )
         new = []
-        for (name, block), part in zip(self.parts, state.parts, strict=True):
+        for (name, block), part in zip(self.parts, self._own(state).parts, strict=True):
             data: tuple[Any, ...] = (towers, sources)
             new.append(block.update_covs(part, *data[name == "bias" :], *ema))
-        return self._all_or_none(PartsState(tuple(new)), state, "cov_ok")
+        return self._all_or_none(state._replace(parts=tuple(new)), state, "cov_ok")
 
     def _split(self, backend: Backend, vector: Params) -> tuple[Params, ...]:
         shapes = [tuple(tensor.shape) for tensor in tensors_of(vector)]

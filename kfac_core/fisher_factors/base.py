@@ -19,6 +19,7 @@ from kfac_core.fisher_factors.state import (
 from kfac_core.fisher_factors.wide import narrowed, widened
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.moving_average import MovingAverage, Sample
+from kfac_core.signature import check_kind
 from kfac_core.state import all_finite, cast_floats, commit
 from kfac_core.typing import Array, DampingId, Dampings, DType, Scalar
 
@@ -63,9 +64,15 @@ class FisherFactor(ServingFactor, ABC):
 
         Returns:
             A state for this spec.
+
+        Raises:
+            StateError: If the state is of another kind of spec.
         """
+        if type(state) is not FactorState:
+            check_kind(state, self._made_by, self.label)
         backend = backend_for(self.label, state.cov.total)
         check_statistics(backend, state, self.cov_shape, self.label)
+        check_kind(state, self._made_by, self.label)
         return self._empty(backend, state.cov)
 
     def update_inverses(self, state: FactorState, damping: Dampings) -> FactorState:
@@ -165,7 +172,7 @@ class FisherFactor(ServingFactor, ABC):
         eigen: tuple[Eigendecomposition, ...] = ()
         if self.eigendecomposition:
             eigen = (self._empty_eigendecomposition(backend, cov.total),)
-        return empty_state(backend, cov, self.places, eigen)
+        return empty_state(backend, cov, self.places, eigen, self._made_by)
 
     def _accumulate(
         self,

@@ -5,6 +5,7 @@ from numbers import Real
 from typing import Any
 
 from kfac_core.errors import ArgumentError
+from kfac_core.fisher_factors.registration import Registration
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
 from kfac_core.statistics.convolution_mask import as_patch_mask
 from kfac_core.statistics.patch_functions import geometry_for
@@ -46,6 +47,8 @@ def prepare(
     if hasattr(spec, "patch_mask"):
         mask = as_patch_mask(spec.patch_mask, spec.filter_shape, spec.label)
         object.__setattr__(spec, "patch_mask", mask)
+    if isinstance(spec, Registration):
+        spec.sign()
 
 
 def check_sampling(spec: Any) -> None:

@@ -24,5 +24,5 @@ class LaggedExtra(NamedTuple):
 
 def extra_of(state: FactorState) -> LaggedExtra:
     """Return what a state keeps of lag one; nothing if another factor made it."""
-    extra = state.extra
+    extra = getattr(state, "extra", None)
     return extra if isinstance(extra, LaggedExtra) else LaggedExtra((), (), ())

@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 from kfac_core import moving_average
 from kfac_core.arguments import as_sources, as_statistics
@@ -70,6 +70,15 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
     option1quants: tuple[DampingId, ...] = field(default=(), kw_only=True)
     option2quants: tuple[DampingId, ...] = field(default=(), kw_only=True)
     absolute_eigenvalues: bool = field(default=False, kw_only=True)
+
+    served_fields: ClassVar[frozenset[str]] = MultiUseRowsFactor.served_fields | {
+        "cov_dt1",
+        "option1quants",
+        "option2quants",
+    }
+    free_fields: ClassVar[frozenset[str]] = MultiUseRowsFactor.free_fields | {
+        "absolute_eigenvalues"
+    }
 
     def __post_init__(self) -> None:
         """Ask for what the options need, before what is served is found."""
@@ -326,18 +335,8 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
         )
 
     def _backend(self, state: FactorState, *data: Array) -> Backend:
-        backend = super()._backend(state, *data)
         self._check_lagged(state)
-        found = tuple(map(len, extra_of(state)[1:]))
-        expected = (len(self.option1quants), len(self.option2quants))
-        if found != expected:
-            msg = (
-                f"{self.label}: the state keeps {found} quantities of options 1 and 2,"
-                f" expected {expected}; it was made by a spec that serves others: use"
-                " init_inverses of this one"
-            )
-            raise ShapeError(msg)
-        return backend
+        return super()._backend(state, *data)
 
     def _check_lagged(self, state: FactorState) -> None:
         if len(extra_of(state).cov_dt1) != int(self.cov_dt1):

@@ -5,6 +5,7 @@ from numbers import Integral
 from typing import Any, Literal, NamedTuple, Self, get_args
 
 from kfac_core.errors import ArgumentError
+from kfac_core.signed import Signed
 from kfac_core.sizes import check_sizes
 from kfac_core.typing import DampingId, Precision
 
@@ -30,7 +31,7 @@ class Served(NamedTuple):
 
 
 @dataclass(frozen=True, kw_only=True)
-class Registration:
+class Registration(Signed):
     """Options that all factors share, and the verbs that register more to serve.
 
     Two powers of one factor may be damped differently: each goes by a damping id, and
@@ -61,7 +62,6 @@ class Registration:
             what it derives to the dtype of the statistics; None: it computes in that.
     """
 
-    name: str = ""
     matpowers: tuple[Any, ...] = ()
     cholesky: tuple[DampingId, ...] = ()
     cholesky_inverse: tuple[DampingId, ...] = ()
@@ -89,6 +89,7 @@ class Registration:
         )
         object.__setattr__(self, "matpowers", tuple(dict.fromkeys(pairs)))
         object.__setattr__(self, "_found", self._find())
+        self.sign()
         if self.precision not in get_args(Precision):
             msg = (
                 f"{self.label}: precision is {self.precision!r}, expected one of"
@@ -121,11 +122,6 @@ class Registration:
                 " at 0"
             )
             raise ArgumentError(msg)
-
-    @property
-    def label(self) -> str:
-        """Name for messages."""
-        return self.name or type(self).__name__
 
     @property
     def damping_ids(self) -> tuple[DampingId, ...]:

@@ -87,6 +87,7 @@ class ScaleAndShiftFactor(FisherFactor):
                 " of the outputs"
             )
             raise ShapeError(msg)
+        self.sign()
 
     @classmethod
     def for_params(

@@ -12,12 +12,12 @@ from kfac_core.fisher_factors.registration import DEFAULT_DAMPING_ID, Registrati
 from kfac_core.fisher_factors.state import (
     FactorState,
     check_computed,
-    check_derived,
     check_statistics,
 )
 from kfac_core.linalg.operators import LinearOperator, multiply
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.linalg.residual import ResidualRange, krylov_range, rho
+from kfac_core.signature import check_made_by
 from kfac_core.state import is_known_false, without_graph
 from kfac_core.typing import Array, DampingId, Dampings
 
@@ -139,14 +139,13 @@ class ServingFactor(Registration, ABC):
         self, state: FactorState, damping_id: DampingId = DEFAULT_DAMPING_ID
     ) -> LinearOperator:
         """Return the stored Cholesky factor ``L``; errors as in `get_matpower`."""
-        return self._serve(state, "cholesky", damping_id, state.derived.choleskys)
+        return self._serve(state, "cholesky", damping_id)
 
     def get_cholesky_inverse(
         self, state: FactorState, damping_id: DampingId = DEFAULT_DAMPING_ID
     ) -> LinearOperator:
         """Return the stored ``inv(L)``; errors as in `get_matpower`."""
-        stored = state.derived.cholesky_inverses
-        return self._serve(state, "cholesky_inverse", damping_id, stored)
+        return self._serve(state, "cholesky_inverse", damping_id)
 
     @abstractmethod
     def get_eigenvectors(self, state: FactorState) -> LinearOperator:
@@ -245,9 +244,11 @@ class ServingFactor(Registration, ABC):
 
         With data it is for their statistics, of the precision that these shall have.
         """
+        if type(state) is not FactorState:
+            check_made_by(state, self._made_by, self.label)
         backend = backend_for(self.label, state.cov.total, *data)
         check_statistics(backend, state, self.cov_shape, self.label)
-        check_derived(state, self.places, self.label)
+        check_made_by(state, self._made_by, self.label)
         return backend.in_precision(self.precision) if data else backend
 
     def _computed(self, state: FactorState) -> Backend:
@@ -257,16 +258,13 @@ class ServingFactor(Registration, ABC):
         return backend
 
     def _serve(
-        self,
-        state: FactorState,
-        what: str,
-        damping_id: DampingId,
-        stored: tuple[Array, ...],
+        self, state: FactorState, what: str, damping_id: DampingId
     ) -> LinearOperator:
-        """Return what is stored for a damping id in a field of the same order."""
+        """Return what is stored for a damping id, of a field of that order."""
         backend, ids = self._computed(state), getattr(self, what)
         if damping_id not in ids:
             raise self._not_registered(damping_id, what)
+        stored: tuple[Array, ...] = getattr(state.derived, f"{what}s")
         return self._operator(backend, stored[ids.index(damping_id)])
 
     @property

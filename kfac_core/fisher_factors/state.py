@@ -6,6 +6,7 @@ from kfac_core.backend import Backend
 from kfac_core.errors import DTypeError, NotComputedError, ShapeError
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.moving_average import MovingAverage
+from kfac_core.signature import UNSIGNED, Signature
 from kfac_core.state import is_known_false
 from kfac_core.typing import Array
 
@@ -13,8 +14,8 @@ from kfac_core.typing import Array
 class Derived(NamedTuple):
     """What is computed from the statistics, all at one time.
 
-    Read by position: it belongs to the spec that made it, and `init_inverses` makes
-    one for another spec.
+    Read by position: it belongs to the specs of one signature, and `init_inverses`
+    makes one for another spec.
 
     Attributes:
         dampings: 0-d, one for each of the factor's `damping_ids`.
@@ -44,6 +45,8 @@ class FactorState(NamedTuple):
         derived_ok: 0-d boolean: the same of the last `update_inverses`.
         extra: What a kind of factor keeps beside these, a tuple of arrays; most keep
             nothing.
+        made_by: What kind of spec the state belongs to, and what it serves: a tuple
+            without entries, whose type says it.
     """
 
     cov: MovingAverage
@@ -52,6 +55,7 @@ class FactorState(NamedTuple):
     cov_ok: Array
     derived_ok: Array
     extra: tuple[Any, ...] = ()
+    made_by: Signature = UNSIGNED
 
     @property
     def ok(self) -> Array:
@@ -64,6 +68,7 @@ def empty_state(
     cov: MovingAverage,
     places: tuple[int, ...],
     eigendecompositions: tuple[Eigendecomposition, ...],
+    made_by: Signature,
 ) -> FactorState:
     """Return a state with statistics and nothing computed from them.
 
@@ -72,6 +77,7 @@ def empty_state(
         cov: The statistics.
         places: Number of arrays in each field of `Derived`.
         eigendecompositions: That of zero, or none.
+        made_by: Signature of the spec.
 
     Returns:
         The state.
@@ -91,7 +97,7 @@ def empty_state(
         eigendecompositions=eigendecompositions,
     )
     computed = xp.zeros((), dtype=xp.bool, device=device)
-    return FactorState(cov, derived, computed, ~computed, ~computed)
+    return FactorState(cov, derived, computed, ~computed, ~computed, (), made_by)
 
 
 def check_statistics(
@@ -122,27 +128,6 @@ def check_statistics(
             " averages in half precision stop moving; use init"
         )
         raise DTypeError(msg)
-
-
-def check_derived(state: FactorState, served: tuple[int, ...], label: str) -> None:
-    """Check that a state has a place for all that a factor serves.
-
-    Args:
-        state: The state.
-        served: Number of arrays that the factor keeps in each field of `Derived`.
-        label: Name of the factor, for the message.
-
-    Raises:
-        ShapeError: If it has not.
-    """
-    found = tuple(map(len, state.derived))
-    if found != served:
-        msg = (
-            f"{label}: the state keeps {dict(zip(Derived._fields, found, strict=True))}"
-            f" arrays, expected {served}; it was made by a spec that serves other"
-            " powers: use init_inverses of this one"
-        )
-        raise ShapeError(msg)
 
 
 def check_computed(backend: Backend, state: FactorState, label: str) -> None:

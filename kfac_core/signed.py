@@ -1,0 +1,98 @@
+"""`Signed`: a spec that signs its states, and knows those that it may read."""
+
+from dataclasses import dataclass, field, fields
+from functools import cache
+from typing import Any, ClassVar, TypeVar
+
+from kfac_core.signature import Signature, check_made_by, options_of, signature_for
+
+S = TypeVar("S")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Signed:
+    """Base of the specs: factors and blocks.
+
+    A state is read by the specs of its signature alone: those of one class whose
+    fields are equal, but for the `free_fields`. What the `served_fields` ask for is
+    computed anew where ``init_inverses`` brings a state along.
+
+    Attributes:
+        name: Name for messages; that of the class if empty.
+    """
+
+    name: str = ""
+    _made_by: Signature = field(init=False, repr=False, compare=False)
+
+    served_fields: ClassVar[frozenset[str]] = frozenset(
+        {
+            "matpowers",
+            "cholesky",
+            "cholesky_inverse",
+            "eigendecomposition",
+            "damping_type",
+            "normalize_damping_power",
+        }
+    )
+    """The fields that say what is computed from the statistics."""
+
+    free_fields: ClassVar[frozenset[str]] = frozenset(
+        {
+            "name",
+            "data_name",
+            "precision",
+            "newton_steps",
+            "inverse_dtype",
+            "init_covariances_at_zero",
+            # How the data of one statistic come, and which sample of them is taken.
+            "data_format",
+            "dtype",
+            "num_uses",
+            "batch_first",
+            "sub_sample_inputs",
+            "sub_sample_patches",
+            "inputs_fraction",
+            "max_patches",
+            "max_patches_per_dimension",
+        }
+    )
+    """The fields that may differ between two specs that share a state."""
+
+    has_factors: ClassVar[bool] = False
+    """Whether factors, which sign their own states, say what the statistics are."""
+
+    @property
+    def label(self) -> str:
+        """Name for messages."""
+        return self.name or type(self).__name__
+
+    @property
+    def signature(self) -> Signature:
+        """What states of this spec are signed with; see `kfac_core.signature`."""
+        return self._made_by
+
+    def sign(self) -> None:
+        """Find what states of this spec are signed with, once its fields are final."""
+        spec: Any = self
+        cls: Any = type(self)
+        kind = cls.__qualname__
+        if not self.has_factors:
+            kind = f"{kind}({options_of(spec, _statistics_fields(cls))})"
+        made_by = signature_for(kind, options_of(spec, self.served_fields))
+        object.__setattr__(self, "_made_by", made_by)
+
+    def _own(self, state: S) -> S:
+        """Return a state that was made by a spec of the same signature.
+
+        Raises:
+            StateError: If it was not.
+        """
+        check_made_by(state, self._made_by, self.label)
+        return state
+
+
+@cache
+def _statistics_fields(cls: Any) -> frozenset[str]:
+    """Return the fields that say what the statistics are."""
+    names = {f.name for f in fields(cls) if f.init}
+    return frozenset(names - cls.served_fields - cls.free_fields)
