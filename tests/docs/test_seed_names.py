@@ -162,6 +162,8 @@ def test_every_option_of_the_optimiser_that_is_the_originals_is_in_the_tables():
         "include_damping_in_qmodel_change",
         "inverse_tolerance",
         "stagger_inverses",
+        "weigh_batches",
+        "max_damping",
         "estimator",
         "computer",
     }
