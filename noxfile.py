@@ -25,6 +25,27 @@ LIBRARIES = {
 MEASURED = ("numpy", "torch", "jax")
 """The libraries that `bench` measures, each with its peers."""
 
+PROCESSORS = {
+    "avx2": {
+        "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+        "OPENBLAS_CORETYPE": "Haswell",
+        "ATEN_CPU_CAPABILITY": "avx2",
+    },
+    "sse4": {
+        "XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2",
+        "OPENBLAS_CORETYPE": "Nehalem",
+        "ATEN_CPU_CAPABILITY": "default",
+    },
+}
+"""Instruction set -> what makes JAX, NumPy and PyTorch use no later one."""
+
+NUMERICAL = (
+    "tests/backends/test_gram_runs.py",
+    "tests/backends/test_backend_large.py",
+    "tests/statistics/test_statistics_covariance.py",
+)
+"""Tests whose bounds a processor could exceed, as it adds in another order."""
+
 ONE_STEP = """
 import importlib.util
 import numpy as np
@@ -55,6 +76,15 @@ def tests(session: nox.Session, library: str) -> None:
     install(session, extras)
     arguments = session.posargs or ["-n", "auto"]
     session.run("pytest", *arguments, env={"KFAC_CORE_LIBRARIES": expected})
+
+
+@nox.session
+@nox.parametrize("processor", [nox.param(name, id=name) for name in PROCESSORS])
+def processors(session: nox.Session, processor: str) -> None:
+    """Run the numerical tests as on an older processor, whatever this one is."""
+    install(session, LIBRARIES["all"][0])
+    arguments = session.posargs or ["-q", "-n", "auto", *NUMERICAL]
+    session.run("pytest", *arguments, env=PROCESSORS[processor])
 
 
 @nox.session
