@@ -27,6 +27,9 @@ from kfac_core.fisher_blocks.grouped_convolution import (
 from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.fisher_blocks.multi import FullyConnectedMultiIndepFB, MultiUseFB
+from kfac_core.fisher_blocks.multi_partial_bias import (
+    FullyConnectedMultiPartialBiasFB,
+)
 from kfac_core.fisher_blocks.naive import FullFB, NaiveDiagonalFB, NaiveFullFB
 from kfac_core.fisher_blocks.parts import PartsFB, PartsState
 from kfac_core.fisher_blocks.scale_and_shift import (
@@ -61,6 +64,7 @@ __all__ = [
     "FullyConnectedDiagonalFB",
     "FullyConnectedKFACBasicFB",
     "FullyConnectedMultiIndepFB",
+    "FullyConnectedMultiPartialBiasFB",
     "FullyConnectedSeriesFB",
     "GroupedConvKFCBasicFB",
     "KroneckerProductFB",

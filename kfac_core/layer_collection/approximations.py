@@ -20,6 +20,7 @@ from kfac_core.fisher_blocks import (
     FullyConnectedDiagonalFB,
     FullyConnectedKFACBasicFB,
     FullyConnectedMultiIndepFB,
+    FullyConnectedMultiPartialBiasFB,
     FullyConnectedSeriesFB,
     GroupedConvKFCBasicFB,
     NaiveDiagonalFB,
@@ -113,6 +114,14 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
         ),
         "kron_series_2": Approximation(
             FullyConnectedSeriesFB, {"option": SeriesFBApproximation.option2}
+        ),
+    },
+    "fully_connected_partial_bias": {
+        "kron_indep": Approximation(FullyConnectedMultiPartialBiasFB),
+        "kron_indep_in_diag": Approximation(FullyConnectedMultiPartialBiasFB, _INPUT),
+        "kron_indep_out_diag": Approximation(FullyConnectedMultiPartialBiasFB, _OUTPUT),
+        "kron_indep_both_diag": Approximation(
+            FullyConnectedMultiPartialBiasFB, _INPUT | _OUTPUT
         ),
     },
     # The input factor of ids is always diagonal.

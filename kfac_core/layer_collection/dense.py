@@ -96,6 +96,7 @@ class DenseRegistrations(Registrations):
         *,
         num_uses: int | None = None,
         batch_first: bool = False,
+        uses_with_bias: tuple[bool, ...] | None = None,
         dense_inputs: bool = True,
         layout: DenseLayout = "in_out",
         approx: str | None = None,
@@ -113,6 +114,10 @@ class DenseRegistrations(Registrations):
             num_uses: Number of uses; needed with one site, which counts as one use.
             batch_first: Whether the arrays of one site have the cases before the uses,
                 ``[batch, num_uses, ...]`` or ``[batch * num_uses, ...]`` (case slow).
+            uses_with_bias: For each use whether it adds the bias, where some do not,
+                such as those of a derivative; None: all do. With the approximation
+                ``"kron_indep"`` and its diagonal sides; see
+                `kfac_core.fisher_blocks.FullyConnectedMultiPartialBiasFB`.
             dense_inputs: If not, the inputs are ids: `register_embedding_multi`.
             layout: As in `register_fully_connected`.
             approx: ``"kron_indep"``, ``"kron_indep_in_diag"``,
@@ -135,6 +140,10 @@ class DenseRegistrations(Registrations):
         kind = "fully_connected" if dense_inputs else "embedding"
         made = self._sizes(kind, key, label, layout)
         made |= {"num_uses": number, "batch_first": batch_first}
+        if uses_with_bias is not None:
+            kind = "fully_connected_partial_bias" if dense_inputs else kind
+            made = _with_partial_bias(made, uses_with_bias, number, label)
+            return self._register(kind, key, tower, made, approx, reuse, name, options)
         return self._register(
             f"{kind}_multi", key, tower, made, approx, reuse, name, options
         )
@@ -304,3 +313,28 @@ class DenseRegistrations(Registrations):
         axes = ("input_size", "output_size")
         weights, has_bias = self._weights(key, axes, label, layout, places)
         return made | dict(zip(axes, weights, strict=True)) | {"has_bias": has_bias}
+
+
+def _with_partial_bias(
+    made: dict[str, Any], flags: Any, num_uses: int | None, label: str
+) -> dict[str, Any]:
+    """Return the fields of a block of which some uses add no bias.
+
+    Raises:
+        ArgumentError: If there is no bias, or not a flag for each use.
+    """
+    if not made.pop("has_bias", False):
+        msg = (
+            f"{label}: uses_with_bias is {flags!r}, but the layer has no bias; name its"
+            " weights and its bias, or leave uses_with_bias None"
+        )
+        raise ArgumentError(msg)
+    stated = made.pop("num_uses")
+    found = len(flags) if isinstance(flags, tuple | list) else None
+    if found is None or (stated is not None and found != stated):
+        msg = (
+            f"{label}: uses_with_bias is {flags!r}, expected a boolean for each of"
+            f" {num_uses or 'its'} uses"
+        )
+        raise ArgumentError(msg)
+    return made | {"uses_with_bias": tuple(flags)}
