@@ -128,7 +128,7 @@ class FullyConnectedMultiPartialBiasFB(PartsFB):
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         all_data = (towers, *sources)
         arrays = (x for data in all_data for tower in data for x in arrays_of(tower))
-        backend = backend_for(self.label, state.ok, *arrays)
+        backend = backend_for(self.label, self._own(state).ok, *arrays)
         (_, of_weights), (_, of_bias) = self.parts
         ema, given = (ema_decay, ema_weight), {"num_cases": num_cases}
         first = of_weights.update_covs(
@@ -153,7 +153,8 @@ class FullyConnectedMultiPartialBiasFB(PartsFB):
             weights=None if by_case is None else RowWeights(None, by_case),
             **given,
         )
-        return self._all_or_none(PartsState((first, second)), state, "cov_ok")
+        new = state._replace(parts=(first, second))
+        return self._all_or_none(new, state, "cov_ok")
 
     def count_cases(self, inputs: MultiTowers) -> int:
         """Return of how many cases the inputs of all towers are, each counted once."""
