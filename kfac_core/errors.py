@@ -42,6 +42,10 @@ class NotPositiveDefiniteError(KfacError, np.linalg.LinAlgError):
     """A factor plus its damping has no Cholesky factor."""
 
 
+class EigendecompositionError(KfacError, np.linalg.LinAlgError):
+    """The library found no eigendecomposition of a matrix that is finite."""
+
+
 class NotComputedError(KfacError, RuntimeError):
     """Statistics or inverses are read before anything computed them."""
 

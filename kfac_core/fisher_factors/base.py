@@ -18,9 +18,10 @@ from kfac_core.fisher_factors.state import (
 )
 from kfac_core.fisher_factors.wide import narrowed, widened
 from kfac_core.linalg.psd import Eigendecomposition
+from kfac_core.linalg.retry import Retrying, retrying
 from kfac_core.moving_average import MovingAverage, Sample
 from kfac_core.signature import check_kind
-from kfac_core.state import all_finite, cast_floats, commit
+from kfac_core.state import all_finite, cast_floats, commit, is_known_false
 from kfac_core.typing import Array, DampingId, Dampings, DType, Scalar
 
 
@@ -91,6 +92,8 @@ class FisherFactor(ServingFactor, ABC):
             NotComputedError: If there are no statistics yet.
             NotPositiveDefiniteError: If the damped matrix has no inverse or Cholesky
                 factor. Under a trace the state is kept, with ``ok`` False.
+            EigendecompositionError: If the library finds no eigendecomposition, in
+                float64 neither. Under a trace as above, and not retried.
         """
         backend = self._backend(state)
         wide = widened(backend, state, self.inverse_dtype, self.label)
@@ -100,14 +103,24 @@ class FisherFactor(ServingFactor, ABC):
             wide.cov.total.dtype,
         )
         cov = moving_average.value(backend, wide.cov, self.label)
-        derived = self._derive_anew_or_from(backend, wide, cov, dampings)
-        computed = backend.xp.ones_like(state.computed)
-        new = wide._replace(derived=derived, computed=computed)
-        new = new._replace(extra=self._derive_extra(backend, new, dampings))
-        new = narrowed(backend, new, state)
-        ok = all_finite(backend, (new.derived, new.extra), state.computed)
+        told: Retrying | None = None
+
+        def derive(backend: Backend) -> tuple[FactorState, Array]:
+            derived = self._derive_anew_or_from(backend, wide, cov, dampings)
+            computed = backend.xp.ones_like(state.computed)
+            new = wide._replace(derived=derived, computed=computed)
+            new = new._replace(extra=self._derive_extra(backend, new, dampings))
+            new = narrowed(backend, new, state)
+            return new, all_finite(backend, (new.derived, new.extra), state.computed)
+
+        new, ok = derive(backend)
+        if is_known_false(backend, ok):
+            again, told = retrying(backend)
+            new, ok = derive(again)
 
         def error() -> Exception:
+            if told is not None and told.failed:
+                return messages.not_decomposed(backend, self.label, cov, told)
             return self._not_positive_definite(backend, cov, dampings)
 
         return commit(backend, ok, new, state, error)._replace(derived_ok=ok)

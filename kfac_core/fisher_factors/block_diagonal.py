@@ -102,7 +102,7 @@ class FullyConnectedBlockDiagonalFactor(RowsFactor):
         """
         backend = self._backend(state)
         blocks = self._operator(backend, self.get_cov_var(state)).blocks
-        parts = [psd.eigendecomposition(backend, block) for block in blocks]
+        parts = [self._decomposed(backend, block) for block in blocks]
         vectors = BlockDiagonalOperator(tuple(part.vectors for part in parts))
         values = backend.xp.concat([part.values for part in parts])
         return Eigendecomposition(values, vectors.to_dense())

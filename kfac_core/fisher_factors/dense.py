@@ -57,7 +57,7 @@ class DenseSquareMatrixFactor(FisherFactor):
         """
         backend = self._backend(state)
         cov = moving_average.value(backend, state.cov, self.label)
-        return psd.eigendecomposition(backend, cov)
+        return self._decomposed(backend, cov)
 
     def get_eigenvectors(self, state: FactorState) -> FullMatrixOperator:
         """Return the eigenvectors of the stored eigendecomposition, as columns."""

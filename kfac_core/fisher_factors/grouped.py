@@ -146,8 +146,7 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
             ``[num_groups, n, n]``.
         """
         backend = self._backend(state)
-        decompose = partial(psd.eigendecomposition, backend)
-        return backend.vmap(decompose, self.get_cov_var(state))
+        return self._decomposed(backend, self.get_cov_var(state))
 
     def left_multiply_matpower(
         self,

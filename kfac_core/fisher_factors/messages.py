@@ -4,10 +4,12 @@ from collections.abc import Iterable, Mapping
 
 from kfac_core.backend import Backend
 from kfac_core.errors import (
+    EigendecompositionError,
     NotFiniteError,
     NotPositiveDefiniteError,
     NotRegisteredError,
 )
+from kfac_core.linalg.retry import Retrying, float64_of
 from kfac_core.typing import Array, DampingId
 
 
@@ -42,6 +44,27 @@ def not_positive_definite(
         " a float64 state. The state is unchanged"
     )
     return NotPositiveDefiniteError(msg)
+
+
+def not_decomposed(
+    backend: Backend, label: str, matrix: Array, told: Retrying
+) -> EigendecompositionError:
+    """Say that the library found no eigendecomposition, and what may help."""
+    wide = float64_of(backend)
+    where = str(matrix.dtype)
+    if wide is None:
+        hint = "enable float64 (JAX: jax.config.update('jax_enable_x64', True)), "
+    else:
+        hint, where = "", where if matrix.dtype == wide else f"{where} and in {wide}"
+    msg = (
+        f"{label}: the eigendecomposition that {backend.name} computes does not"
+        f" converge, in {where}, of statistics that are finite; {hint}use another build"
+        " of its linear algebra, or register the powers -1, -2, 1 and 2 alone, which"
+        " need none. The state is unchanged"
+    )
+    error = EigendecompositionError(msg)
+    error.__cause__ = told.cause
+    return error
 
 
 def not_registered(

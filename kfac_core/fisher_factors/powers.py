@@ -9,7 +9,6 @@ from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, NotRegisteredError
 from kfac_core.fisher_factors.base import FisherFactor
 from kfac_core.fisher_factors.state import Derived, FactorState
-from kfac_core.linalg import psd
 from kfac_core.linalg.operators import FullMatrixOperator, LinearOperator
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.typing import Array, DampingId
@@ -54,7 +53,7 @@ class PowersFactor(FisherFactor):
         Returns:
             Eigenvalues ``[n]``, ascending, clipped at zero; eigenvectors ``[n, n]``.
         """
-        return psd.eigendecomposition(self._backend(state), self.get_cov(state))
+        return self._decomposed(self._backend(state), self.get_cov(state))
 
     def get_eigenvectors(self, state: FactorState) -> FullMatrixOperator:
         """Raise: no eigendecomposition is stored; see `get_eigendecomp`."""

@@ -17,6 +17,7 @@ from kfac_core.fisher_factors.state import (
 from kfac_core.linalg.operators import LinearOperator, multiply
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.linalg.residual import ResidualRange, krylov_range, rho
+from kfac_core.linalg.retry import eigendecomposition
 from kfac_core.signature import check_made_by
 from kfac_core.state import is_known_false, without_graph
 from kfac_core.typing import Array, DampingId, Dampings
@@ -50,7 +51,11 @@ class ServingFactor(Registration, ABC):
 
     @abstractmethod
     def get_eigendecomp(self, state: FactorState) -> Eigendecomposition:
-        """Return the eigendecomposition of the current statistics, none negative."""
+        """Return the eigendecomposition of the current statistics, none negative.
+
+        Raises:
+            EigendecompositionError: If the library finds none, in float64 neither.
+        """
 
     def get_matpower(
         self, state: FactorState, exp: float, damping_id: DampingId = DEFAULT_DAMPING_ID
@@ -238,6 +243,18 @@ class ServingFactor(Registration, ABC):
             (matrix.trace() + n * damping, inverse.trace()),
             n,
         )
+
+    def _decomposed(self, backend: Backend, matrix: Array) -> Eigendecomposition:
+        """Return the eigendecomposition of a matrix, or of each of a stack.
+
+        Raises:
+            error: If the library finds none, in float64 neither.
+        """
+        found, told = eigendecomposition(backend, matrix)
+        if told is None:
+            return found
+        error = messages.not_decomposed(backend, self.label, matrix, told)
+        raise error
 
     def _backend(self, state: FactorState, *data: Array) -> Backend:
         """Return the backend of a state and of data, the state's form checked.

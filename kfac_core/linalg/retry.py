@@ -1,0 +1,119 @@
+"""Eigendecompositions that a library did not find: once more, in float64."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar, cast
+
+from kfac_core.backend import Backend
+from kfac_core.linalg import psd
+from kfac_core.linalg.psd import Eigendecomposition
+from kfac_core.state import mapped
+from kfac_core.typing import Array, DType
+
+T = TypeVar("T")
+
+
+class Retrying:
+    """A backend whose `eigh` tries twice: once more in float64.
+
+    All else is that of the backend. It is for where something went wrong already: each
+    eigendecomposition is looked at, which waits for the device.
+
+    Attributes:
+        failed: Whether one was not found in float64 either.
+        cause: What the library raised then; None where it raised nothing.
+    """
+
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
+        self.failed = False
+        self.cause: Exception | None = None
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._backend, name)
+
+    def eigh(self, a: Array) -> tuple[Array, Array]:
+        """Return the eigendecomposition; NaN where both ways find none."""
+        backend, xp = self._backend, self._backend.xp
+        values, vectors = backend.eigh(a)
+        if not self._is_missing(a, values, vectors):
+            return values, vectors
+        cause = _raised(backend, a)
+        wide = float64_of(backend)
+        if wide is not None and a.dtype != wide:
+            found = backend.eigh(xp.astype(a, wide))
+            if not self._is_missing(a, *found):
+                values, vectors = (xp.astype(part, a.dtype) for part in found)
+                return values, vectors
+        self.failed, self.cause = True, cause
+        return values, vectors
+
+    def vmap(self, function: Callable[..., T], *stacks: Any) -> T:
+        """Go through the members one after the other: each has a value then."""
+        first = stacks[0]
+        while isinstance(first, tuple):
+            first = first[0]
+        parts = [
+            function(*(mapped(lambda x, i=i: x[i, ...], stack) for stack in stacks))
+            for i in range(first.shape[0])
+        ]
+        stacked: T = mapped(lambda *same: self._backend.xp.stack(list(same)), *parts)
+        return stacked
+
+    def _is_missing(self, a: Array, *found: Array) -> bool:
+        """Say whether nothing was found, of a matrix that is finite."""
+        backend = self._backend
+        if any(map(backend.is_traced, (a, *found))):
+            return False
+        return bool(backend.is_finite(a)) and not all(
+            bool(backend.is_finite(part)) for part in found
+        )
+
+
+def retrying(backend: Backend) -> tuple[Backend, Retrying]:
+    """Return a backend that retries, and the same as what tells of failures."""
+    again = Retrying(backend)
+    return cast(Backend, again), again
+
+
+def eigendecomposition(
+    backend: Backend, matrix: Array
+) -> tuple[Eigendecomposition, Retrying | None]:
+    """Return that of a matrix, retried where it fails.
+
+    Args:
+        backend: Backend of `matrix`.
+        matrix: ``[n, n]``, or a stack of these.
+
+    Returns:
+        The eigendecomposition, as `psd.eigendecomposition`; and what tells of a
+        failure, None without one.
+    """
+
+    def of(backend: Backend) -> Eigendecomposition:
+        if matrix.ndim == 2:
+            return psd.eigendecomposition(backend, matrix)
+        return backend.vmap(lambda m: psd.eigendecomposition(backend, m), matrix)
+
+    found = of(backend)
+    finite = backend.is_finite(found.values)
+    if backend.is_traced(finite) or bool(finite):
+        return found, None
+    again, told = retrying(backend)
+    found = of(again)
+    return found, told if told.failed else None
+
+
+def float64_of(backend: Backend) -> DType | None:
+    """Return float64; None where the library has none, as JAX without x64."""
+    info: Any = backend.xp.__array_namespace_info__()
+    known: dict[str, DType] = info.dtypes(kind="real floating")
+    return known.get("float64")
+
+
+def _raised(backend: Backend, a: Array) -> Exception | None:
+    """Return what the library itself raises, which its backend makes a NaN of."""
+    try:
+        backend.xp.linalg.eigh(a)
+    except Exception as error:  # any: libraries have errors of their own
+        return error
+    return None
