@@ -33,6 +33,7 @@ napoleon_numpy_docstring = False
 napoleon_use_ivar = True
 
 myst_enable_extensions = ["dollarmath"]
+myst_heading_anchors = 3
 nb_execution_mode = "force"
 nb_execution_raise_on_error = True
 nb_execution_show_tb = True

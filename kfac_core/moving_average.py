@@ -18,7 +18,7 @@ from typing import NamedTuple
 from kfac_core.arguments import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.errors import NotComputedError
-from kfac_core.state import is_known_false, without_graph
+from kfac_core.state import is_known_false
 from kfac_core.typing import Array, Scalar
 
 
@@ -75,7 +75,10 @@ def fold(
 
 def constant(backend: Backend, total: Array, weight: Array) -> MovingAverage:
     """Return an average; whatever its data are, statistics have no graph."""
-    return without_graph(backend, MovingAverage(total, weight))
+    arrays = (total, weight)
+    return MovingAverage(
+        *(backend.stop_gradient(x) if backend.has_graph(x) else x for x in arrays)
+    )
 
 
 def weights_of(

@@ -224,10 +224,11 @@ class TorchBackend(ArrayAPIBackend):
 
     def has_graph(self, x: Any) -> bool:
         """Say whether autograd tracks `x`; not what `torch.func` differentiates."""
+        if not x.requires_grad:
+            return False
         if torch.compiler.is_compiling():
-            return bool(x.requires_grad)
-        wrapped = torch._C._functorch.is_functorch_wrapped_tensor(x)
-        return bool(x.requires_grad) and not wrapped
+            return True
+        return not torch._C._functorch.is_functorch_wrapped_tensor(x)
 
     def as_leaf(self, x: Any, like: Any) -> Array:
         """Detach, and let autograd track it as it tracks `like`."""

@@ -7,7 +7,7 @@ The change is a difference of two losses that are rounded. Each is a mean of ``N
 terms: to sum them in whatever order errs by at most ``(N - 1) u`` times the sum of
 their magnitudes, ``u = eps / 2`` being the unit roundoff, and, errors being as random
 as they are, hardly ever by more than ``2 sqrt(N) u`` times it (Higham & Mary, 2019,
-section 2). So the change is known to within
+section 2). So the change is known to within::
 
     noise = eps sqrt(N) (|loss before| + |loss after|).
 
