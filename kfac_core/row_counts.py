@@ -7,6 +7,7 @@ from typing import Any, NamedTuple
 from kfac_core.arguments import as_scalar, as_towers
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
+from kfac_core.moving_average import MovingAverage
 from kfac_core.row_weights import (
     UseWeights,
     check_same_towers,
@@ -168,3 +169,17 @@ def counted(
             total = total + backend.xp.sum(w) * repeated
         mean = total / (rows if count is None else count)
     return Counts(of_inputs, of_outputs, mean, uses)
+
+
+def mean_weight(backend: Backend, weights: MovingAverage) -> Array:
+    """Return the mean weight of a row, 0-d; one where no row counts.
+
+    Args:
+        backend: Backend of the average.
+        weights: Moving average of the mean weights of batches.
+    """
+    total, number = weights
+    one = backend.xp.ones_like(total)
+    # Of no weight at all the statistics are zero, and so is any multiple of them.
+    mean: Array = backend.xp.where(total > 0, total, one)
+    return mean / backend.xp.where(total > 0, number, one)

@@ -19,7 +19,7 @@ from kfac_core.linearization import Linearization
 from kfac_core.loss_functions.positions import arrays_of as inputs_of
 from kfac_core.registered_losses import losses_at
 from kfac_core.registry import backend_of
-from kfac_core.typing import Array, RowWeights, Uses
+from kfac_core.typing import Array, Pair, RowWeights, Uses
 from kfac_core.uses import arrays_of
 
 
@@ -75,7 +75,7 @@ def counting(
     """
     options: dict[str, Any] = {}
     inputs = data[0] if layer.block.takes_inputs else data[0][0]
-    arrays = [arrays_of(tower) for tower in inputs]
+    arrays = [tuple(map(_rows, arrays_of(tower))) for tower in inputs]
     if cases_of(layer, inputs) != linearization.batch_size:
         options["num_cases"] = linearization.batch_size
     of_cases = [None] * len(inputs) if cases is None else [*cases]
@@ -113,6 +113,11 @@ def _of_tower(
     if len(sites) > 1:
         return Uses(tuple(of_inputs)), Uses(tuple(of_gradients))
     return of_inputs[0], of_gradients[0]
+
+
+def _rows(x: Array | Pair) -> Array:
+    """Return an array with the rows of a site."""
+    return x.first if isinstance(x, Pair) else x
 
 
 def _has_rows_of(x: Array, cases: int) -> bool:

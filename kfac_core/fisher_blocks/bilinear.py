@@ -38,7 +38,7 @@ class BilinearKFACFB(PartsFB):
         layout: Order of the weights' axes: ``"in_out"``: ``[first, second, output]``;
             ``"out_in"``: ``[output, first, second]``, as PyTorch has them.
         damping_type: As in `KroneckerProductFB`; of three factors ``"pi"``, ``"off"``
-            or ``"constant"``, see `kfac_core.fisher_blocks.three_factors`.
+            or ``"constant"``, see `kfac_core.fisher_blocks.three_dampings`.
 
     Example:
         >>> import numpy as np
@@ -115,9 +115,11 @@ class BilinearKFACFB(PartsFB):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
-            weights: As in `FullyConnectedKFACBasicFB.update_covs`; None with factored
-                inputs.
-            num_cases: As there, likewise.
+            weights: How much each case counts, ``[batch]``, or a tuple of these
+                (towers): zero for one that does not; None: one each. Those of inputs
+                and gradients may differ: see `kfac_core.typing.RowWeights`.
+            num_cases: Number of cases that the mean loss divides by, whether or not
+                they reach the layer; None: those given.
 
         Returns:
             The new state.
@@ -128,16 +130,10 @@ class BilinearKFACFB(PartsFB):
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
-            ArgumentError: If the decay or a weight is out of range.
-            UnsupportedError: If there are weights, or a number of cases, and the inputs
-                are factored.
+            ArgumentError: If the decay or a weight is out of range, or `num_cases` is
+                not positive.
         """
-        counting: dict[str, Any] = {}
-        if self.factored_inputs:
-            instead = "use factored_inputs=False, or leave out what does not count"
-            self._refuse_weights(weights, num_cases, instead)
-        else:
-            counting = {"weights": weights, "num_cases": num_cases}
+        counting: dict[str, Any] = {"weights": weights, "num_cases": num_cases}
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         self._check(towers, sources)
         gradients = (g for source in sources for g in source)
@@ -152,7 +148,7 @@ class BilinearKFACFB(PartsFB):
             data = (tuple(outer_rows(backend, pair) for pair in towers), sources)
         new = [part.update_covs(state.parts[0], *data, *ema, **counting)]
         for (_, bias), own in zip(self.parts[1:], state.parts[1:], strict=True):
-            new.append(bias.update_covs(own, sources, *ema))
+            new.append(bias.update_covs(own, sources, *ema, **counting))
         return self._all_or_none(state._replace(parts=tuple(new)), state, "cov_ok")
 
     def count_cases(self, inputs: Any) -> int:

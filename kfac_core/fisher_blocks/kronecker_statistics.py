@@ -11,7 +11,7 @@ from kfac_core.fisher_blocks.base import FisherBlock
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState, whole
 from kfac_core.fisher_factors import FisherFactor
 from kfac_core.moving_average import MovingAverage
-from kfac_core.row_counts import Counts, counted
+from kfac_core.row_counts import Counts, counted, mean_weight
 from kfac_core.row_weights import sides, weights_for
 from kfac_core.signature import check_kind
 from kfac_core.typing import Array, RowWeights, Scalar, Sources, Towers, Weights
@@ -60,11 +60,7 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
     def _scale(self, backend: Backend, state: KroneckerState) -> tuple[Array, Array]:
         """Return ``c`` as it is now, and the mean weight that is in it."""
         uses = moving_average.value(backend, state.uses, self.label)
-        total, number = state.weights
-        one = backend.xp.ones_like(total)
-        # Of no weight at all both statistics are zero, and any multiple of them.
-        mean = backend.xp.where(total > 0, total, one)
-        mean = mean / backend.xp.where(total > 0, number, one)
+        mean = mean_weight(backend, state.weights)
         power = self._weight_power
         return (uses * mean**power if power else uses), mean
 

@@ -7,13 +7,12 @@ from typing import Any, NamedTuple, Self
 
 from kfac_core.arguments import backend_for
 from kfac_core.backend import Backend
-from kfac_core.errors import UnsupportedError
 from kfac_core.fisher_blocks.base import FisherBlock
 from kfac_core.fisher_factors import FactorState, FisherFactor
 from kfac_core.registry import backend_of
 from kfac_core.signature import UNSIGNED, Signature, check_kind
 from kfac_core.state import select
-from kfac_core.typing import Array, Params, Scalar, Weights
+from kfac_core.typing import Array, Params, Scalar
 
 
 class PartsState(NamedTuple):
@@ -145,22 +144,6 @@ class PartsFB(FisherBlock[PartsState]):
     def _in_order(self, backend: Backend, dense: Array) -> Array:
         """Return a matrix of all parts, in their order, in that of the parameters."""
         return dense
-
-    def _refuse_weights(
-        self, weights: Weights | None, num_cases: Scalar | None, instead: str
-    ) -> None:
-        """Refuse weights of rows, and a number of cases, which no part would heed.
-
-        Raises:
-            UnsupportedError: If either is given.
-        """
-        if weights is not None or num_cases is not None:
-            name = "num_cases" if weights is None else "weights"
-            msg = (
-                f"{self.label}: {name} is given, but {type(self).__name__} counts every"
-                f" row alike, expected None; {instead}"
-            )
-            raise UnsupportedError(msg)
 
     def _paired(self, state: PartsState) -> list[tuple[FisherBlock[Any], Any]]:
         return [

@@ -1,12 +1,14 @@
 """A Kronecker product of three factors, damped in each."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, Literal, NamedTuple, Self, get_args
+from typing import Any, NamedTuple, Self, get_args
 
-from kfac_core.arguments import as_scalar, backend_for
+from kfac_core import moving_average
+from kfac_core.arguments import as_scalar, as_towers, backend_for
 from kfac_core.backend import Backend
 from kfac_core.fisher_blocks.base import FisherBlock, check_option
+from kfac_core.fisher_blocks.three_dampings import SplitDamping, split_in_three
 from kfac_core.fisher_factors import (
     FactorState,
     FisherFactor,
@@ -16,13 +18,13 @@ from kfac_core.linalg.kronecker import kron
 from kfac_core.linalg.operators import LinearOperator
 from kfac_core.linalg.parameters import check_entries, params_to_vector
 from kfac_core.linalg.parameters import vector_to_params as as_params
+from kfac_core.moving_average import MovingAverage
 from kfac_core.registry import backend_of
+from kfac_core.row_counts import counted, mean_weight
+from kfac_core.row_weights import sides, weights_for
 from kfac_core.signature import UNSIGNED, Signature, check_kind
 from kfac_core.state import select
-from kfac_core.typing import Array, Params, Scalar, Sources, Towers
-
-SplitDamping = Literal["pi", "off", "constant"]
-"""How the damping of a product becomes that of its factors."""
+from kfac_core.typing import Array, Params, RowWeights, Scalar, Sources, Towers, Weights
 
 
 class ThreeFactorsState(NamedTuple):
@@ -32,13 +34,17 @@ class ThreeFactorsState(NamedTuple):
         first_factor: State of the factor of the first input.
         second_factor: State of that of the second.
         output_factor: State of that of the output gradients.
-        damping: 0-d, the damping given to the last `update_inverses`.
+        weights: Moving average of the weight of a row, one without weights.
+        scale: 0-d, ``c`` as of the last `update_inverses`.
+        damping: 0-d, the damping given to it.
         made_by: What kind of block the state belongs to, and what it serves.
     """
 
     first_factor: FactorState
     second_factor: FactorState
     output_factor: FactorState
+    weights: MovingAverage
+    scale: Array
     damping: Array
     made_by: Signature = UNSIGNED
 
@@ -68,9 +74,11 @@ class ThreeFactorsState(NamedTuple):
 
 @dataclass(frozen=True)
 class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
-    """``F = kron(A1, A2, G)``: two inputs and the output gradients, all independent.
+    """``F = c kron(A1, A2, G)``: two inputs and output gradients, all independent.
 
-    Damped, each factor ``M`` becomes ``M + m I``; see `split_in_three`.
+    ``c`` is one. Where rows have weights, all three statistics have their mean as a
+    factor, and ``c`` is one over its square. Damped, each factor ``M`` becomes ``M + m
+    I``; see `split_in_three`.
 
     Attributes:
         first_size: Length of a row of the first input.
@@ -112,15 +120,28 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
     def init(self, like: Array) -> ThreeFactorsState:
         """Return the state before any data; see `FisherBlock.init`."""
         first, second, third = (factor.init(like) for factor in self._all)
-        zero = first.cov.weight * 0
-        return ThreeFactorsState(first, second, third, zero, self._made_by)
+        weight = first.cov.weight
+        return ThreeFactorsState(
+            first,
+            second,
+            third,
+            MovingAverage(weight + 0, weight + 0),
+            scale=weight * 0 + 1,
+            damping=weight * 0,
+            made_by=self._made_by,
+        )
 
     def init_inverses(self, state: ThreeFactorsState) -> ThreeFactorsState:
         """Return `state` with its statistics, and nothing computed from them yet."""
         check_kind(state, self._made_by, self.label)
         pairs = zip(self._all, state[:3], strict=True)
         first, second, third = (factor.init_inverses(own) for factor, own in pairs)
-        return ThreeFactorsState(first, second, third, state.damping, self._made_by)
+        return state._replace(
+            first_factor=first,
+            second_factor=second,
+            output_factor=third,
+            made_by=self._made_by,
+        )
 
     def update_covs(
         self,
@@ -130,36 +151,68 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> ThreeFactorsState:
         """Fold a batch into the statistics, its rows being checked against another."""
-        self._own(state)
-        ema = (ema_decay, ema_weight)
-        data = (first, second, outputs_grads)
+        towers = as_towers(first)
+        backend = backend_for(self.label, self._own(state).scale, *towers)
+        ema, like = (ema_decay, ema_weight), state.scale
+        shapes = [(x.shape[0],) for x in towers]
+        rows = RowWeights(
+            *(
+                weights_for(backend, w, shapes, like.dtype, self.label)
+                for w in sides(weights)
+            )
+        )
+        counts = counted(backend, rows, shapes, 1.0, num_cases, like, self.label)
+        data = (
+            (first, counts.of_inputs),
+            (second, counts.of_inputs),
+            (outputs_grads, counts.of_outputs),
+        )
         a, b, g = (
-            factor.update_cov(own, rows, *ema)
-            for factor, own, rows in zip(self._all, state[:3], data, strict=True)
+            factor.update_cov(own, arrays, *ema, **options)
+            for factor, own, (arrays, options) in zip(
+                self._all, state[:3], data, strict=True
+            )
         )
-        return self._whole(
-            ThreeFactorsState(a, b, g, state.damping, self._made_by), state, "cov_ok"
+        (average,) = moving_average.fold_numbers(
+            backend,
+            [state.weights],
+            [counts.mean_weight],
+            *ema,
+            self.label,
+            zero_debias=self.zero_debias,
         )
+        new = state._replace(
+            first_factor=a, second_factor=b, output_factor=g, weights=average
+        )
+        return self._whole(new, state, "cov_ok")
 
     def update_inverses(
         self, state: ThreeFactorsState, damping: Scalar
     ) -> ThreeFactorsState:
         """Compute all that is registered; see `FisherBlock.update_inverses`."""
-        given, split = self._split(state, damping)
+        scale, given, split = self._split(state, damping)
         a, b, g = (
             factor.update_inverses(own, part)
             for factor, own, part in zip(self._all, state[:3], split, strict=True)
         )
-        return self._whole(
-            ThreeFactorsState(a, b, g, given, self._made_by), state, "derived_ok"
+        new = state._replace(
+            first_factor=a,
+            second_factor=b,
+            output_factor=g,
+            scale=scale,
+            damping=given,
         )
+        return self._whole(new, state, "derived_ok")
 
     def inverse_error(self, state: ThreeFactorsState, damping: Scalar) -> Array:
         """Return that of all factors; see `KroneckerProductFB.inverse_error`."""
-        _, split = self._split(state, damping)
-        backend = backend_of(state.damping)
+        scale, _, split = self._split(state, damping)
+        backend, ratio = backend_of(state.damping), scale / state.scale
         ranges = [
             factor.inverse_residual(own, part)
             for factor, own, part in zip(self._all, state[:3], split, strict=True)
@@ -167,7 +220,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         first, second, third = ranges
         # Linear in each eigenvalue, and so extreme where all three are.
         corners = [
-            backend.xp.abs(1 - (1 - a) * (1 - b) * (1 - c))
+            backend.xp.abs(1 - ratio * (1 - a) * (1 - b) * (1 - c))
             for a in first
             for b in second
             for c in third
@@ -182,7 +235,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
     ) -> Params:
         """Return the powers of all three factors, times `vector`; see `FisherBlock`."""
         return self._multiply(
-            state, vector, lambda factor, own: factor.get_matpower(own, exp)
+            state, vector, exp, lambda factor, own: factor.get_matpower(own, exp)
         )
 
     def multiply_cholesky(
@@ -192,6 +245,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         return self._multiply(
             state,
             vector,
+            0.5,
             lambda factor, own: factor.get_cholesky(own),
             adjoint=transpose,
         )
@@ -203,34 +257,43 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         return self._multiply(
             state,
             vector,
+            -0.5,
             lambda factor, own: factor.get_cholesky_inverse(own),
             adjoint=transpose,
         )
 
     def full_fisher_block(self, state: ThreeFactorsState) -> Array:
-        """Return ``kron(A1, A2, G)`` of the current statistics, dense and undamped."""
+        """Return ``c kron(A1, A2, G)`` of the current statistics, undamped."""
         backend = backend_of(self._own(state).damping)
         first, second, third = (
             factor.get_cov(own)
             for factor, own in zip(self._all, state[:3], strict=True)
         )
-        return kron(backend, kron(backend, first, second), third)
+        product = kron(backend, kron(backend, first, second), third)
+        return product * self._scale(backend, state)
 
     @property
     def _all(self) -> tuple[FisherFactor, FisherFactor, FisherFactor]:
         return self.first_factor, self.second_factor, self.output_factor
 
+    def _scale(self, backend: Backend, state: ThreeFactorsState) -> Array:
+        """Return ``c`` as it is now."""
+        mean = mean_weight(backend, state.weights)
+        return 1 / (mean * mean)
+
     def _split(
         self, state: ThreeFactorsState, damping: Scalar
-    ) -> tuple[Array, tuple[Array, ...]]:
-        """Return a damping as given, checked, and those of the factors."""
+    ) -> tuple[Array, Array, tuple[Array, ...]]:
+        """Return ``c``, a damping as given, checked, and those of the factors."""
         backend = backend_for(self.label, self._own(state).damping)
         given = as_scalar(backend, damping, state.damping, "damping", self.label)
         means = [
             factor.trace(own) / factor.dimension
             for factor, own in zip(self._all, state[:3], strict=True)
         ]
-        return given, split_in_three(backend, self.damping_type, given, means)
+        scale = self._scale(backend, state)
+        split = split_in_three(backend, self.damping_type, given / scale, means)
+        return scale, given, split
 
     def _whole(
         self, new: ThreeFactorsState, old: ThreeFactorsState, flag: str
@@ -246,6 +309,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         self,
         state: ThreeFactorsState,
         vector: Params,
+        exp: float,
         get: Callable[[FisherFactor, FactorState], LinearOperator],
         *,
         adjoint: bool = False,
@@ -261,57 +325,6 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
             flat = xp.reshape(x, (x.shape[0], -1))
             flat = operator.matmul(flat, adjoint=adjoint)
             x = xp.permute_dims(xp.reshape(flat, x.shape), (1, 2, 0))
-        params = as_params(backend, xp.reshape(x, (-1,)), vector)
+        flat = xp.reshape(x, (-1,)) * state.scale**exp
+        params = as_params(backend, flat, vector)
         return self._in_dtypes_of(backend, params, vector)
-
-
-def split_in_three(
-    backend: Backend, kind: SplitDamping, damping: Array, means: Sequence[Array]
-) -> tuple[Array, ...]:
-    """Return the dampings of the three factors of a product.
-
-    With ``t`` the mean eigenvalues of the factors, ``"pi"`` damps each by
-    ``t_i (damping / (t_1 t_2 t_3))^(1/3)``. Of all dampings whose product is
-    `damping`, the error ``kron(M_i + m_i I) - kron(M_i) - damping I`` has the least
-    trace for these: relative to the product's, it is ``sum x_i + sum x_i x_j`` with
-    ``x_i = m_i / t_i``, whose product is given, and so least where all are equal. For
-    two factors that is the ``pi`` of Martens & Grosse (2015), section 6.3. ``"off"``
-    damps each by ``damping^(1/3)``, ``"constant"`` by `damping`.
-
-    Args:
-        backend: Backend of the arrays.
-        kind: Name of the split.
-        damping: 0-d.
-        means: 0-d each; where one is zero, ``"pi"`` is ``"off"``.
-
-    Returns:
-        Three 0-d arrays.
-
-    Example:
-        >>> import numpy as np
-        >>> from kfac_core.registry import backend_of
-        >>> damping = np.asarray(8.0)
-        >>> means = [np.asarray(x) for x in (4.0, 2.0, 1.0)]
-        >>> split = split_in_three(backend_of(damping), "pi", damping, means)
-        >>> [round(float(x), 12) for x in split]
-        [4.0, 2.0, 1.0]
-    """
-    if kind == "constant":
-        return (damping, damping, damping)
-    xp, third = backend.xp, 1.0 / 3.0
-    root, one = damping**third, xp.ones_like(damping)
-    if kind == "off":
-        return (root, root, root)
-    positive = (means[0] > 0) & (means[1] > 0) & (means[2] > 0)
-    roots = [xp.where(positive, mean, one) ** third for mean in means]
-
-    # Traces whose ratios leave the range of float32 are as far apart as can be told.
-    def ratio(x: Array, y: Array) -> Array:
-        return xp.minimum(xp.maximum(x / y, one * 1e-18), one * 1e18)
-
-    a, b, c = roots
-    return (
-        root * ratio(a, b) * ratio(a, c),
-        root * ratio(b, a) * ratio(b, c),
-        root * ratio(c, a) * ratio(c, b),
-    )

@@ -3,16 +3,21 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from kfac_core.arguments import as_sources
+from kfac_core.arguments import as_sources, backend_for
 from kfac_core.backend import Backend
 from kfac_core.damping import DampingType
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.fisher_blocks.base import FisherBlock
 from kfac_core.fisher_blocks.bias import BiasDiagonalFB, BiasFullFB
 from kfac_core.fisher_blocks.parts import PartsFB, PartsState
+from kfac_core.fisher_blocks.tied_rows import (
+    weighed_gradients,
+    weights_by_place,
+)
 from kfac_core.fisher_blocks.tied_weights import TiedMatrixFB, UseKind
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linalg.pooling import Pooling
+from kfac_core.row_weights import sides
 from kfac_core.statistics.embedding import RepeatedIds
 from kfac_core.typing import Array, Params, Scalar, Uses, Weights
 from kfac_core.uses import MultiSources, MultiTowers, arrays_of
@@ -146,8 +151,14 @@ class TiedWeightsKFACFB(PartsFB):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
-            weights: None; rows of this layer have no weights yet.
-            num_cases: None, likewise.
+            weights: How much each case counts, ``[batch]``, at all its uses and
+                positions; or `Uses` of these, or of ``[batch, ...]`` with the axes of
+                positions, one for each use; or a tuple of such (towers). Zero for what
+                does not count; None: one each. A position of weight ``w`` adds ``w``
+                times to a case's gradient for the bias. Those of inputs and gradients
+                may differ: see `kfac_core.typing.RowWeights`.
+            num_cases: Number of cases that the mean loss divides by, whether or not
+                they reach the layer; None: those given.
 
         Returns:
             The new state.
@@ -158,28 +169,60 @@ class TiedWeightsKFACFB(PartsFB):
             DTypeError: If ids are not integers, or other data not real.
             NotFiniteError: If data hold NaN or infinity. Under a trace the state is
                 kept, with ``ok`` False.
-            ArgumentError: If an id, the decay or the weight is out of range.
-            UnsupportedError: If there are weights, or a number of cases.
+            ArgumentError: If an id, the decay, a weight or `num_cases` is out of range.
         """
-        self._refuse_weights(
-            weights,
-            num_cases,
-            "leave out the cases that do not count, or register the layer as generic",
-        )
         ema = (ema_decay, ema_weight)
         (_, matrix), *others = self.parts
         first, *rest = self._own(state).parts
-        new = [matrix.update_covs(first, inputs, outputs_grads, *ema)]
+        new = [
+            matrix.update_covs(
+                first,
+                inputs,
+                outputs_grads,
+                *ema,
+                weights=weights,
+                num_cases=num_cases,
+            )
+        ]
         for (_, bias), part in zip(others, rest, strict=True):
-            new.append(bias.update_covs(part, self._of_bias(outputs_grads), *ema))
+            own = self._of_bias(outputs_grads, weights, first.scale)
+            new.append(bias.update_covs(part, own, *ema, num_cases=num_cases))
         return self._all_or_none(state._replace(parts=tuple(new)), state, "cov_ok")
 
-    def _of_bias(self, outputs_grads: MultiSources) -> Any:
-        """Return the gradients of the uses that add the bias."""
+    def _of_bias(
+        self, outputs_grads: MultiSources, weights: Weights | None, like: Array
+    ) -> Any:
+        """Return the gradients of the uses that add the bias, times their weights."""
         places = [k for k, use in enumerate(self.uses) if use == "transposed"]
+        sources = as_sources(outputs_grads)
+        _, weights = sides(weights)
+        if weights is None:
+            return tuple(
+                tuple(
+                    Uses(tuple(arrays_of(tower)[k] for k in places)) for tower in source
+                )
+                for source in sources
+            )
+        backend = backend_for(self.label, like, *arrays_of(sources[0][0]))
+        shapes = [
+            [tuple(g.shape[:-1]) for g in arrays_of(tower)] for tower in sources[0]
+        ]
+        known = weights_by_place(backend, weights, shapes, like.dtype, self.label)
+
+        def weighed(tower: Any, place: int) -> Uses:
+            uses = arrays_of(tower)
+            return Uses(
+                tuple(
+                    weighed_gradients(
+                        backend, uses[k], known[k].gradients[place], like.dtype
+                    )
+                    for k in places
+                )
+            )
+
         return tuple(
-            tuple(Uses(tuple(arrays_of(tower)[k] for k in places)) for tower in source)
-            for source in as_sources(outputs_grads)
+            tuple(weighed(tower, place) for place, tower in enumerate(source))
+            for source in sources
         )
 
     def _split(self, backend: Backend, vector: Params) -> tuple[Params, ...]:

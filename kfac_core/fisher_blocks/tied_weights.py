@@ -1,7 +1,8 @@
 """The Kronecker product of a matrix that unlike layers share."""
 
+import math
 from dataclasses import dataclass, field
-from typing import Any, ClassVar, Literal, NamedTuple, Self, get_args
+from typing import Any, ClassVar, Literal, get_args
 
 from kfac_core import moving_average
 from kfac_core.arguments import as_sources, as_towers, backend_for
@@ -10,92 +11,24 @@ from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.fisher_blocks.base import check_option
 from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker_state import whole
+from kfac_core.fisher_blocks.tied_rows import weights_by_place
+from kfac_core.fisher_blocks.tied_state import TiedState, UseState
 from kfac_core.fisher_factors import (
     DiagonalKroneckerFactor,
     EmbeddingInputKroneckerFactor,
-    FactorState,
     FisherFactor,
     FullyConnectedKroneckerFactor,
 )
 from kfac_core.linalg.pooling import POOLINGS, Pooling, Term, pooled
 from kfac_core.moving_average import MovingAverage
-from kfac_core.signature import UNSIGNED, Signature
+from kfac_core.row_counts import counted
 from kfac_core.statistics.embedding import RepeatedIds
-from kfac_core.typing import Array, Scalar
+from kfac_core.statistics.weighted_rows import as_rows
+from kfac_core.typing import Array, Scalar, Weights
 from kfac_core.uses import MultiSources, MultiTowers, arrays_of
 
 UseKind = Literal["embedding", "fully_connected", "transposed"]
 """What a layer does with a matrix ``V``: look rows up, ``x V``, or ``x V'``."""
-
-
-class UseState(NamedTuple):
-    """Statistics of one use.
-
-    Attributes:
-        rows: Of the side of the matrix's rows.
-        columns: Of that of its columns.
-        positions: Moving average of the number of positions of a case.
-    """
-
-    rows: FactorState
-    columns: FactorState
-    positions: MovingAverage
-
-
-class TiedState(NamedTuple):
-    """State of a `TiedMatrixFB`.
-
-    Attributes:
-        input_factor: State of the factor on the side of the rows, of all uses.
-        output_factor: State of that on the side of the columns.
-        uses: Moving average of ``c``, the number of positions of all uses of a case.
-        weights: Moving average of the weight of a position, one without weights.
-        scale: 0-d, ``c`` as of the last `update_inverses`.
-        mean_weight: 0-d, the mean weight as of then.
-        damping: 0-d, the damping given to it.
-        by_use: The statistics of each use, from which the factors are made.
-    """
-
-    input_factor: FactorState
-    output_factor: FactorState
-    uses: MovingAverage
-    weights: MovingAverage
-    scale: Array
-    mean_weight: Array
-    damping: Array
-    by_use: tuple[UseState, ...]
-    made_by: Signature = UNSIGNED
-
-    @property
-    def ok(self) -> Array:
-        """0-d boolean: whether, under a trace, no last update was refused."""
-        return self.input_factor.ok & self.output_factor.ok
-
-    def flag(self, name: str) -> Array:
-        """Return whether a flag of `FactorState` holds for all factors."""
-        states = [*self[:2], *(side for use in self.by_use for side in use[:2])]
-        flags: list[Array] = [getattr(state, name) for state in states]
-        first, *others = flags
-        for flag in others:
-            first = first & flag
-        return first
-
-    def with_flag(self, name: str, ok: Array) -> Self:
-        """Return the state with a flag of both factors set, and of none of its uses."""
-        first: dict[str, Any] = {name: ok}
-        second: dict[str, Any] = {name: ok & ok}
-        fine: dict[str, Any] = {name: ok | ~ok}
-        return self._replace(
-            input_factor=self.input_factor._replace(**first),
-            output_factor=self.output_factor._replace(**second),
-            by_use=tuple(
-                use._replace(
-                    rows=use.rows._replace(**fine),
-                    columns=use.columns._replace(**fine),
-                )
-                for use in self.by_use
-            ),
-        )
 
 
 @dataclass(frozen=True)
@@ -151,7 +84,12 @@ class TiedMatrixFB(KroneckerProductFB):
         state = super().init(like)
         zero = state.uses.total
         by_use = tuple(
-            UseState(rows.init(like), columns.init(like), self._init_uses(zero))
+            UseState(
+                rows.init(like),
+                columns.init(like),
+                self._init_uses(zero),
+                MovingAverage(*(x + 0 for x in state.weights)),
+            )
             for rows, columns in self._of_uses
         )
         return TiedState(**state._asdict(), by_use=by_use)
@@ -163,41 +101,67 @@ class TiedMatrixFB(KroneckerProductFB):
         outputs_grads: MultiSources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> Any:
         """Fold a batch into the statistics; see `TiedWeightsKFACFB.update_covs`."""
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         arrays = [
             x for data in (towers, *sources) for tower in data for x in arrays_of(tower)
         ]
-        backend, ema = (
-            backend_for(self.label, self._own(state).scale, *arrays),
-            (
-                ema_decay,
-                ema_weight,
-            ),
-        )
+        backend = backend_for(self.label, self._own(state).scale, *arrays)
+        ema, like = (ema_decay, ema_weight), state.scale
         by_place = self._by_use(towers, sources)
+        inputs_of = [
+            tuple(
+                self._rows_of(backend, kind, x, g)
+                for x, g in zip(given, gradients[0], strict=True)
+            )
+            for kind, (given, gradients) in zip(self.uses, by_place, strict=True)
+        ]
+        shapes = [
+            [tuple(g.shape[:-1]) for g in gradients[0]] for _, gradients in by_place
+        ]
+        known = weights_by_place(
+            backend, weights, [*zip(*shapes, strict=True)], like.dtype, self.label
+        )
         by_use = []
-        for kind, specs, old, (given, gradients) in zip(
-            self.uses, self._of_uses, state.by_use, by_place, strict=True
+        for place, (kind, specs, old) in enumerate(
+            zip(self.uses, self._of_uses, state.by_use, strict=True)
         ):
-            own, counts = [], 0.0
-            for x, g in zip(given, gradients[0], strict=True):
-                own.append(self._rows_of(backend, kind, x, g))
-                counts += _positions(g) * g.shape[0]
+            _, gradients = by_place[place]
             folded = tuple(
                 tuple(_flat(backend, g) for g in source) for source in gradients
             )
-            cases = max(sum(g.shape[0] for g in gradients[0]), 1)
-            a, b = (folded, own) if kind == "transposed" else (own, folded)
+            cases = max(sum(batch for batch, *_ in shapes[place]), 1)
+            positions = sum(map(math.prod, shapes[place])) / cases
+            counts = counted(
+                backend,
+                known[place],
+                shapes[place],
+                positions,
+                num_cases,
+                like,
+                self.label,
+            )
+            data = [
+                (arrays, as_rows(backend, own, shapes[place], positions, num_cases))
+                for arrays, own in zip(
+                    (inputs_of[place], folded), known[place], strict=True
+                )
+            ]
+            if kind == "transposed":
+                data.reverse()
+            (a, of_a), (b, of_b) = data
             by_use.append(
                 UseState(
-                    specs[0].update_cov(old.rows, tuple(a), *ema),
-                    specs[1].update_cov(old.columns, tuple(b), *ema),
+                    specs[0].update_cov(old.rows, a, *ema, **of_a),
+                    specs[1].update_cov(old.columns, b, *ema, **of_b),
                     *moving_average.fold_numbers(
                         backend,
-                        [old.positions],
-                        [counts / cases],
+                        [old.positions, old.weights],
+                        [positions, counts.mean_weight],
                         *ema,
                         self.label,
                         zero_debias=self.zero_debias,
@@ -218,9 +182,10 @@ class TiedMatrixFB(KroneckerProductFB):
                 eye = backend.xp.eye(a.shape[0], dtype=a.dtype, device=device)
                 a = eye * a
             count = _mean(backend, use.positions)
-            terms.append(Term(count, a, g))
+            terms.append(Term(count, a, g, _mean(backend, use.weights)))
         term = pooled(backend, terms, self.pooling)
-        weight = state.by_use[0].rows.cov.weight
+        mean, weight = term.weight, state.by_use[0].rows.cov.weight
+        assert mean is not None, "all terms have one"
 
         def average(value: Array) -> MovingAverage:
             return MovingAverage(value * weight, weight * 1)
@@ -234,6 +199,7 @@ class TiedMatrixFB(KroneckerProductFB):
             ),
             output_factor=state.output_factor._replace(cov=average(term.g), cov_ok=ok),
             uses=average(term.uses),
+            weights=average(mean),
         )
 
     def _by_use(
@@ -322,14 +288,6 @@ class TiedMatrixFB(KroneckerProductFB):
             self.input_size, repeated_ids=self.repeated_ids, **options("inputs")
         )
         return ids, of_columns
-
-
-def _positions(g: Array) -> int:
-    """Return the number of positions of a case."""
-    count = 1
-    for size in g.shape[1:-1]:
-        count *= size
-    return count
 
 
 def _flat(backend: Backend, g: Array) -> Array:

@@ -19,14 +19,13 @@ from kfac_core.fisher_blocks.transposed_parts import (
     TransposedGroupsFB,
     TransposedWeightsFB,
     check_data,
+    known_weights,
+    spread_data,
 )
 from kfac_core.linalg.layouts import KernelLayout
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.statistics.convolution_geometry import Padding
-from kfac_core.statistics.transposed_convolution import (
-    TransposedGeometry,
-    spread_inputs_image,
-)
+from kfac_core.statistics.transposed_convolution import TransposedGeometry
 from kfac_core.typing import Array, Params, Scalar, Sources, Towers, Weights
 
 Locations = Literal["input", "output"]
@@ -181,26 +180,28 @@ class TransposedConvKFCBasicFB(PartsFB):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
-            weights: None; rows of this layer have no weights yet.
-            num_cases: None, likewise.
+            weights: How much each case counts, ``[batch]``, or each location that the
+                gradient is a sum over, ``[batch, ..locations..]``: of the inputs, or of
+                the outputs with ``locations="output"``; or a tuple of these (towers).
+                Zero for one that does not; None: one each. A bias with a
+                block of its own sees no input locations: give ``[batch]``. Those of
+                inputs and gradients may differ: see `kfac_core.typing.RowWeights`.
+            num_cases: Number of cases that the mean loss divides by, whether or not
+                they reach the layer; None: those given.
 
         Returns:
             The new state.
 
         Raises:
             ShapeError: If an array has another shape, towers do not match, there is
-                no case, or there are other outputs than the inputs have.
+                no case, or there are other outputs than the inputs have; or if there
+                are weights of input locations, and a bias.
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range.
-            UnsupportedError: If there are weights, or a number of cases.
+            ArgumentError: If the decay or a weight is out of range, or `num_cases` is
+                not positive.
         """
-        self._refuse_weights(
-            weights,
-            num_cases,
-            "leave out the cases that do not count, or register the layer as generic",
-        )
         geometry, ema = self.geometry, (ema_decay, ema_weight)
         towers, sources = check_data(
             geometry,
@@ -211,22 +212,25 @@ class TransposedConvKFCBasicFB(PartsFB):
             self.label,
         )
         gradients = (g for source in sources for g in source)
-        backend = backend_for(self.label, state.ok, *towers, *gradients)
+        backend = backend_for(self.label, self._own(state).ok, *towers, *gradients)
+        known = known_weights(
+            backend,
+            geometry,
+            weights,
+            (towers, sources[0]),
+            state.parts[0].scale,
+            self.label,
+            of_inputs=self.locations == "input",
+            has_bias=self.has_bias,
+        )
+        counting = {"weights": known, "num_cases": num_cases}
+        data: tuple[Any, ...] = (towers, sources)
         if self.locations == "output":
-            # Whatever the source, the outputs of a tower have one shape.
-            sizes = [geometry.adjoint.spatial_of(g) for g in sources[0]]
-            towers = tuple(
-                spread_inputs_image(backend, x, geometry, size)[0]
-                for x, size in zip(towers, sizes, strict=True)
-            )
-            to_last = geometry.adjoint.to_channels_last
-            sources = tuple(
-                tuple(to_last(backend, g) for g in source) for source in sources
-            )
+            data = spread_data(backend, geometry, towers, sources)
         new = []
-        for (name, block), part in zip(self.parts, self._own(state).parts, strict=True):
-            data: tuple[Any, ...] = (towers, sources)
-            new.append(block.update_covs(part, *data[name == "bias" :], *ema))
+        for (name, block), part in zip(self.parts, state.parts, strict=True):
+            own = data[name == "bias" :]
+            new.append(block.update_covs(part, *own, *ema, **counting))
         return self._all_or_none(state._replace(parts=tuple(new)), state, "cov_ok")
 
     def _split(self, backend: Backend, vector: Params) -> tuple[Params, ...]:

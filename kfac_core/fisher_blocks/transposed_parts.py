@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kfac_core.arguments import as_sources, as_towers, backend_for, check_paired
+from kfac_core.backend import Backend
+from kfac_core.errors import ShapeError
 from kfac_core.fisher_blocks.grouped_convolution import GroupedKroneckerFB
 from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState
@@ -13,7 +15,8 @@ from kfac_core.fisher_factors.grouped import GroupedKroneckerFactor
 from kfac_core.fisher_factors.transposed_convolution import (
     OutputPatchesKroneckerFactor,
 )
-from kfac_core.row_counts import Counts, counted
+from kfac_core.row_counts import counted
+from kfac_core.row_weights import sides, weights_for
 from kfac_core.statistics.grouped_convolution import (
     grouped_gradients,
     grouped_patches,
@@ -21,8 +24,10 @@ from kfac_core.statistics.grouped_convolution import (
 from kfac_core.statistics.transposed_convolution import (
     TransposedGeometry,
     output_patches_image,
+    spread_inputs_image,
 )
-from kfac_core.typing import Array, Scalar, Sources, Towers, Weights
+from kfac_core.statistics.weighted_rows import as_rows
+from kfac_core.typing import Array, RowWeights, Scalar, Sources, Towers, Weights
 
 
 @dataclass(frozen=True)
@@ -63,6 +68,9 @@ class TransposedWeightsFB(KroneckerProductFB):
         outputs_grads: Sources,
         ema_decay: Scalar,
         ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> KroneckerState:
         """Fold a batch, its shapes being checked; see `TransposedConvKFCBasicFB`."""
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
@@ -76,8 +84,17 @@ class TransposedWeightsFB(KroneckerProductFB):
             for x in towers
         )
         spatial = [adjoint.spatial_of(x) for x in towers]
-        uses = mean_locations(self.transposed, towers)
-        counts = Counts({}, {"spatial": spatial}, 1.0, uses)
+        shapes = [
+            (x.shape[0], *sizes) for x, sizes in zip(towers, spatial, strict=True)
+        ]
+        uses, like = mean_locations(self.transposed, towers), state.scale
+        known = self._row_weights(backend, towers, shapes, weights, like)
+        counts = counted(backend, known, shapes, uses, num_cases, like, self.label)
+        # To the factor of the inputs each location is a case.
+        of_inputs = as_rows(backend, known.inputs, shapes, uses, num_cases)
+        counts = counts._replace(
+            of_inputs=of_inputs, of_outputs={"spatial": spatial, **counts.of_outputs}
+        )
         return self._fold(backend, state, (rows, sources), counts, *ema)
 
 
@@ -175,3 +192,76 @@ def check_data(
         for x, g in zip(towers, source, strict=True):
             transposed.check(x, g, in_channels, out_channels, label)
     return towers, sources
+
+
+def known_weights(
+    backend: Backend,
+    transposed: TransposedGeometry,
+    weights: Weights | None,
+    data: tuple[tuple[Array, ...], tuple[Array, ...]],
+    like: Array,
+    label: str,
+    *,
+    of_inputs: bool,
+    has_bias: bool,
+) -> RowWeights | None:
+    """Return the weights of inputs and of gradients, checked; None for None.
+
+    Args:
+        backend: Backend of the data.
+        transposed: Where the transposed convolution looks.
+        weights: As in `TransposedConvKFCBasicFB.update_covs`.
+        data: The inputs and the gradients of all towers.
+        like: Array that gives the dtype.
+        label: Name of the layer, for the message.
+        of_inputs: Whether the gradient is a sum over input locations.
+        has_bias: Whether there is a bias.
+
+    Raises:
+        ShapeError: If a shape is another one, or there are weights of input locations
+            and a bias.
+        KfacError: As `kfac_core.row_weights.weights_for`.
+    """
+    if weights is None:
+        return None
+    adjoint = transposed.adjoint
+    shapes = [(x.shape[0], *adjoint.spatial_of(x)) for x in data[not of_inputs]]
+    inputs, gradients = (
+        weights_for(backend, w, shapes, like.dtype, label) for w in sides(weights)
+    )
+    both = (*(inputs or ()), *(gradients or ()))
+    if of_inputs and has_bias and any(w.ndim > 1 for w in both):
+        msg = (
+            f"{label}: weights are of input locations, and the bias sees those of the"
+            f" outputs, expected [batch]: a weight for each case; or use"
+            ' locations="output", and give [batch, ..output locations..]'
+        )
+        raise ShapeError(msg)
+    if not of_inputs and not transposed.mirrored and inputs is not None:
+        # The patches of spread inputs come backwards; see `spread_inputs_image`.
+        inputs = tuple(backend.xp.flip(w, axis=1) if w.ndim > 1 else w for w in inputs)
+    return RowWeights(inputs, gradients)
+
+
+def spread_data(
+    backend: Backend,
+    transposed: TransposedGeometry,
+    towers: tuple[Array, ...],
+    sources: tuple[tuple[Array, ...], ...],
+) -> tuple[tuple[Array, ...], tuple[tuple[Array, ...], ...]]:
+    """Return images whose patches are those of the outputs, and gradients beside them.
+
+    Both have their channels last; see `spread_inputs_image` for the order of patches.
+    """
+    adjoint = transposed.adjoint
+    # Whatever the source, the outputs of a tower have one shape.
+    sizes = [adjoint.spatial_of(g) for g in sources[0]]
+    images = tuple(
+        spread_inputs_image(backend, x, transposed, size)[0]
+        for x, size in zip(towers, sizes, strict=True)
+    )
+    last = tuple(
+        tuple(adjoint.to_channels_last(backend, g) for g in source)
+        for source in sources
+    )
+    return images, last

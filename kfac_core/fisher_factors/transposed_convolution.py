@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from kfac_core.arguments import as_batch, as_sources
 from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
 from kfac_core.fisher_factors.state import FactorState
+from kfac_core.row_counts import count_of
+from kfac_core.row_weights import roots_of, sides, weights_for
 from kfac_core.statistics.convolution import patch_second_moment
+from kfac_core.statistics.convolution_weights import weighted_patch_moment
 from kfac_core.statistics.transposed_convolution import (
     TransposedGeometry,
     output_patches_image,
 )
-from kfac_core.typing import Scalar, Sources
+from kfac_core.typing import Scalar, Sources, Weights
 
 
 @dataclass(frozen=True)
@@ -54,6 +57,8 @@ class OutputPatchesKroneckerFactor(DenseSquareMatrixFactor):
         ema_weight: Scalar | None = None,
         *,
         spatial: Sequence[tuple[int, ...]],
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
     ) -> FactorState:
         """Fold the second moment of a batch's patches into the average.
 
@@ -67,6 +72,10 @@ class OutputPatchesKroneckerFactor(DenseSquareMatrixFactor):
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
             spatial: For each tower the spatial sizes of its inputs.
+            weights: How much each case counts, ``[batch]``, or each input location,
+                ``[batch, ..locations..]`` or ``[batch, locations]``; or a tuple of
+                these (towers). Zero for one that does not; None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: those given.
 
         Returns:
             The new state.
@@ -76,18 +85,33 @@ class OutputPatchesKroneckerFactor(DenseSquareMatrixFactor):
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.
-            ArgumentError: If the decay or the weight is out of range.
+            ArgumentError: If the decay or a weight is out of range, or `num_cases` is
+                not positive.
         """
         sources = as_sources(outputs_grads)
         backend = self._backend(state, *(g for source in sources for g in source))
-        dtype, moments = state.cov.total.dtype, []
+        like, moments = state.cov.total, []
+        dtype, label = like.dtype, self.label
+        shapes = [
+            (g.shape[0], *sizes) for g, sizes in zip(sources[0], spatial, strict=True)
+        ]
+        own = weights_for(backend, sides(weights)[1], shapes, dtype, label)
+        roots = roots_of(backend, own)
+        cases = sum(batch for batch, *_ in shapes)
+        locations = sum(map(math.prod, shapes)) / max(cases, 1)
+        count = count_of(backend, num_cases, locations, like, label)
         for source in sources:
-            checked = as_batch(backend, source, dtype, "outputs_grads", self.label)
+            checked = as_batch(backend, source, dtype, "outputs_grads", label)
             seen = [
                 output_patches_image(backend, g, self.geometry, sizes)
                 for g, sizes in zip(checked, spatial, strict=True)
             ]
             images, (convolution, *_) = zip(*seen, strict=True)
-            moments.append(patch_second_moment(backend, images, convolution))
-        data = {"outputs_grads": sources}
-        return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
+            data = (backend, images, convolution)
+            moments.append(
+                patch_second_moment(*data, count=count)
+                if roots is None
+                else weighted_patch_moment(*data, roots, count)
+            )
+        given = {"outputs_grads": sources}
+        return self._accumulate(backend, state, moments, ema_decay, ema_weight, given)

@@ -35,17 +35,20 @@ STEPS = 24
 
 
 class Term(NamedTuple):
-    """A term ``c kron(A, G)``.
+    """A term ``c kron(A, G) / w``.
 
     Attributes:
         uses: 0-d, ``c``.
         a: ``[n, n]``, or its diagonal ``[n]``.
         g: ``[m, m]``, or its diagonal ``[m]``.
+        weight: 0-d, ``w``: the mean weight of rows, which both matrices have as a
+            factor. None: one; zero, where both are: one, too.
     """
 
     uses: Array
     a: Array
     g: Array
+    weight: Array | None = None
 
 
 def pooled(backend: Backend, terms: Sequence[Term], kind: Pooling) -> Term:
@@ -57,7 +60,7 @@ def pooled(backend: Backend, terms: Sequence[Term], kind: Pooling) -> Term:
         kind: Name of the way.
 
     Returns:
-        The term, its ``c`` the sum of all.
+        The term, its ``c`` the sum of all, with a weight if the terms have one.
 
     Example:
         >>> import numpy as np
@@ -72,7 +75,19 @@ def pooled(backend: Backend, terms: Sequence[Term], kind: Pooling) -> Term:
     if kind == "mean":
         shares = [term.uses / total for term in terms]
         a = _mixed([term.a for term in terms], shares)
-        return Term(total, a, _mixed([term.g for term in terms], shares))
+        g = _mixed([term.g for term in terms], shares)
+        # The means of all rows that count, whatever term they are of.
+        own = [term.weight for term in terms if term.weight is not None]
+        mean = _or_one(backend, _mixed(own, shares)) if own else None
+        return Term(total, a, g, mean)
+    if terms[0].weight is not None:
+        bare = [
+            Term(term.uses / _or_one(backend, term.weight), term.a, term.g)
+            for term in terms
+            if term.weight is not None
+        ]
+        term = pooled(backend, bare, kind)
+        return term._replace(uses=total, weight=total / term.uses)
     xp = backend.xp
     traces = [(_trace(backend, term.a), _trace(backend, term.g)) for term in terms]
     shares = _shares(backend, terms, traces)
@@ -158,6 +173,13 @@ def _nearest(
     square = _summed([of_a[k] * _mixed(a[k], of_a) for k in places])
     square = xp.where(square > 0, square, xp.ones_like(square))
     return of_a, [shares[k] * _mixed(a[k], of_a) / square for k in places]
+
+
+def _or_one(backend: Backend, x: Array) -> Array:
+    """Return `x`, or one where it is zero."""
+    xp = backend.xp
+    positive: Array = xp.where(x > 0, x, xp.ones_like(x))
+    return positive
 
 
 def _trace(backend: Backend, x: Array) -> Array:

@@ -3,8 +3,9 @@
 A row of weight ``w`` then counts in sums of squares and products like ``w`` equal rows.
 """
 
+import math
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kfac_core.backend import Backend
 from kfac_core.typing import Array, Scalar
@@ -74,6 +75,33 @@ def by_row(backend: Backend, weights: Array, positions: int) -> Array:
             (1, positions), dtype=weights.dtype, device=backend.creation_device(weights)
         )
     return xp.reshape(weights, (-1,))
+
+
+def as_rows(
+    backend: Backend,
+    weights: Sequence[Array] | None,
+    shapes: Sequence[tuple[int, ...]],
+    positions: float,
+    num_cases: Scalar | None,
+) -> dict[str, Any]:
+    """Return the options of a factor to which each position is a case of its own.
+
+    Args:
+        backend: Backend of the weights.
+        weights: None, or for each tower ``[batch]`` or ``[batch, positions]``.
+        shapes: For each tower ``(batch, ..positions..)``.
+        positions: Positions of a case, the mean over all towers.
+        num_cases: As in `kfac_core.row_counts.count_of`.
+    """
+    options: dict[str, Any] = {}
+    if weights is not None:
+        options["weights"] = tuple(
+            by_row(backend, w, math.prod(shape[1:]))
+            for w, shape in zip(weights, shapes, strict=True)
+        )
+    if num_cases is not None:
+        options["num_cases"] = num_cases * positions
+    return options
 
 
 class Rows(NamedTuple):

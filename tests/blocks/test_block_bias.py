@@ -143,6 +143,7 @@ def test_the_estimator_asks_for_no_inputs_of_it(rng):
         loss_inputs: dict
         layer_inputs: dict = {}  # noqa: RUF012
         masks: dict = {}  # noqa: RUF012
+        targets: dict = {}  # noqa: RUF012
         batch_size = 6
 
         def __init__(self, logits):

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kfac_core as kc
-from kfac_core.fisher_blocks.three_factors import split_in_three
+from kfac_core.fisher_blocks.three_dampings import split_in_three
 from kfac_core.reference import (
     Bilinear,
     Dense,
@@ -303,11 +303,6 @@ def test_cases_of_weight_zero_change_nothing(rng):
     assert_close(block.full_fisher_block(state), expected)
     state = block.update_covs(block.init(g), few, g[:4], 0.0, num_cases=6)
     assert_close(block.full_fisher_block(state), expected)
-    # A factor for each input would count them more than once.
-    apart = kc.BilinearKFACFB(2, 3, 2, True, True, name="layer7")
-    for option in ({"weights": weights}, {"num_cases": 6}):
-        with pytest.raises(kc.UnsupportedError, match="layer7"):
-            apart.update_covs(apart.init(g), pair, g, 0.0, **option)
 
 
 def test_what_does_not_fit_is_refused_by_name(rng):

@@ -301,15 +301,6 @@ def test_specs_that_make_no_sense_are_refused(name):
         )
 
 
-def test_weights_of_rows_are_refused_by_name(rng):
-    params, ids = drawn(rng)
-    block = kc.TiedWeightsKFACFB(5, 3, BOTH, name="layer7")
-    data = MODEL.data(params, ids, rng.normal(size=(4, 3, 5)))
-    for option in ({"weights": np.ones(4)}, {"num_cases": 4}):
-        with pytest.raises(kc.UnsupportedError, match=r"layer7.*(weights|num_cases)"):
-            block.update_covs(block.init(params[0]), *data, 0.0, **option)
-
-
 def test_data_that_do_not_fit_are_refused(rng):
     params, ids = drawn(rng)
     block = kc.TiedWeightsKFACFB(5, 3, BOTH, has_bias=True, name="layer7")

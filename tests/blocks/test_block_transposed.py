@@ -288,14 +288,6 @@ def test_outputs_of_another_size_are_refused(locations, rng):
             block.multiply(state, wrong)
 
 
-def test_weights_of_rows_are_refused_by_name(rng):
-    case = CASES["strided"]
-    block, data = case.block(name="layer7"), case.draw(rng, 4)
-    for option in ({"weights": np.ones(4)}, {"num_cases": 4}):
-        with pytest.raises(kc.UnsupportedError, match=r"layer7.*(weights|num_cases)"):
-            block.update_covs(block.init(data[0]), *data, 0.0, **option)
-
-
 def test_a_failure_in_one_part_leaves_all_as_it_was(jax, rng):
     block = CASES["strided"].block(name="layer7")
     x, g = map(jax.numpy.asarray, CASES["strided"].draw(rng, 4))

@@ -7,11 +7,7 @@ from block_cases import BLOCKS
 
 import kfac_core as kc
 
-BATCHED = {
-    name: case
-    for name, case in BLOCKS.items()
-    if case.axis is not None and not name.startswith("transposed")
-}
+BATCHED = {name: case for name, case in BLOCKS.items() if case.axis is not None}
 MASK = np.asarray([1.0, 0.0, 1.0, 1.0, 0.0, 1.0])
 TIMES = np.asarray([2.0, 0.0, 1.0, 3.0])
 SOME = ["dense-bias", "dense-wide", "series-1", "conv-bias", "embedding-uses", "bias"]

@@ -115,6 +115,13 @@ class Kind:
     params: tuple[str, ...]
     blocks: dict[str, Any]
     towers: tuple[tuple[str, ...], ...] = (("here",),)
+    kinds_of_uses: tuple[str, ...] = ()
+
+    def at(self, tower):
+        """Return the argument that registers the layer at another tower."""
+        if self.kinds_of_uses:
+            return {"uses": [*zip(self.kinds_of_uses, tower, strict=True)]}
+        return {"site": tower if len(tower) > 1 else tower[0]}
 
 
 def register(function, *args, **fixed):
@@ -284,6 +291,7 @@ KINDS = {
             "kron_mean": tied(pooling="mean"),
         },
         TWO,
+        ("embedding", "transposed"),
     ),
     "bilinear": Kind(
         register("bilinear", ("pairs", "b"), site="here", layout="out_in"),

@@ -39,8 +39,8 @@ def test_one_more_tower(kind, reuse):
         return
     (tower,) = case.towers
     another = tuple(f"{site}_2" for site in tower)
-    site = another if len(another) > 1 else another[0]
-    grown = case.register(collection, reuse=reuse, site=site)
+    at = case.at(another)
+    grown = case.register(collection, reuse=reuse, **at)
     (layer,) = grown.layers
     assert layer.towers == (tower, another)
     assert layer.sites == (*tower, *another)
@@ -49,7 +49,7 @@ def test_one_more_tower(kind, reuse):
     assert (repr(collection), hash(collection)) == kept
     assert grown != collection
     # The other way round it is the same layer, its towers in the other order.
-    swapped = case.register(case.register(empty(), site=site), reuse=reuse)
+    swapped = case.register(case.register(empty(), **at), reuse=reuse)
     assert swapped.layers[0].towers == (another, tower)
 
 
