@@ -3,8 +3,15 @@
 from abc import abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
-from kfac_core.arguments import as_batch, as_sources, check_not_empty, check_shape
+from kfac_core.arguments import (
+    as_batch,
+    as_sources,
+    as_towers,
+    check_not_empty,
+    check_shape,
+)
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
 from kfac_core.fisher_factors.base import FisherFactor
@@ -12,11 +19,11 @@ from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
 from kfac_core.fisher_factors.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.state import FactorState
 from kfac_core.row_counts import count_of
-from kfac_core.row_weights import roots_of, sides, weights_for
+from kfac_core.row_weights import check_same_towers, roots_of, sides, weights_for
 from kfac_core.statistics.bias import bias_gradients
 from kfac_core.statistics.covariance import mean_over, second_moment
-from kfac_core.statistics.weighted_rows import weighed
-from kfac_core.typing import Array, Scalar, Weights
+from kfac_core.statistics.weighted_rows import weigh, weighed
+from kfac_core.typing import Array, Scalar, Uses, Weights
 from kfac_core.uses import MultiSources, arrays_of
 
 
@@ -66,8 +73,9 @@ class BiasFactor(FisherFactor):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
-            weights: How much each case counts, ``[batch]``, or a tuple of these
-                (towers): zero for one that does not; None: one each.
+            weights: How much each case counts, ``[batch]``, or `Uses` of one array for
+                each use of the bias, or a tuple of these (towers): zero for one that
+                does not; None: one each.
             num_cases: Number of cases that the mean loss divides by, whether or not
                 they reach the layer; None: those given.
 
@@ -88,6 +96,9 @@ class BiasFactor(FisherFactor):
         arrays = [g for source in by_source for uses in source for g in uses]
         backend = self._backend(state, *arrays)
         like, label = state.cov.total, self.label
+        by_source, given = self._weighed_uses(
+            backend, by_source, sides(weights)[1], like
+        )
         rows = [
             [self._case_gradients(backend, state, uses) for uses in source]
             for source in by_source
@@ -95,7 +106,7 @@ class BiasFactor(FisherFactor):
         for each in rows:
             check_not_empty(tuple(each), name, label)
         shapes = [(x.shape[0],) for x in rows[0]]
-        own = weights_for(backend, sides(weights)[1], shapes, like.dtype, label)
+        own = weights_for(backend, given, shapes, like.dtype, label)
         roots, count = (
             roots_of(backend, own),
             count_of(backend, num_cases, 1, like, label),
@@ -106,6 +117,28 @@ class BiasFactor(FisherFactor):
         ]
         data = {name: (tuple(arrays),)}
         return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
+
+    def _weighed_uses(
+        self, backend: Backend, by_source: list[Any], weights: Any, like: Array
+    ) -> tuple[list[Any], Any]:
+        """Return gradients times the roots of weights by use, and all other weights."""
+        towers = () if weights is None else as_towers(weights)
+        if not towers or not all(isinstance(w, Uses) for w in towers):
+            return by_source, weights
+        check_same_towers(towers, by_source[0], self.label)
+        roots: list[Any] = []
+        for w, uses in zip(towers, by_source[0], strict=True):
+            shapes = [tuple(g.shape[:1]) for g in uses]
+            own = weights_for(backend, tuple(w.arrays), shapes, like.dtype, self.label)
+            roots.append(roots_of(backend, own))
+        weighed_by_source = []
+        for source in by_source:
+            each = []
+            for uses, own in zip(source, roots, strict=True):
+                pairs = zip(uses, own, strict=True)
+                each.append(tuple(weigh(backend, g, r) for g, r in pairs))
+            weighed_by_source.append(each)
+        return weighed_by_source, None
 
     def _case_gradients(
         self, backend: Backend, state: FactorState, uses: tuple[Array, ...]

@@ -286,3 +286,18 @@ def test_the_bias_sees_no_input_locations(rng):
     x, g = rng.normal(size=(4, 3, 1)), rng.normal(size=(4, 6, 1))
     with pytest.raises(kc.ShapeError, match=r"layer7.*bias.*\[batch\]"):
         block.update_covs(block.init(x), x, g, 0.0, weights=np.ones((4, 3)))
+
+
+def test_each_use_of_a_bias_can_have_weights(library, rng):
+    first, second = rng.normal(size=(2, 4, 3, 2))
+    w, v = np.asarray([1.0, 0, 1, 2]), np.asarray([0.0, 0, 1, 2])
+    hidden = np.where(beside(v, second) > 0, second, np.nan)
+    block = kc.BiasFullFB((2,))
+    g = kc.Uses((library.asarray(first), library.asarray(hidden)))
+    weights = kc.Uses((library.asarray(w), library.asarray(v)))
+    state = block.init(library.asarray(first))
+    state = block.update_covs(state, g, 0.0, weights=weights)
+    roots = (beside(np.sqrt(x), first) for x in (w, v))
+    summed = sum(r * x for r, x in zip(roots, (first, second), strict=True)).sum(1)
+    found = library.to_numpy(block.full_fisher_block(state))
+    np.testing.assert_allclose(found, summed.T @ summed / 4, **CLOSE)
