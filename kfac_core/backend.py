@@ -9,6 +9,7 @@ checks it. ``docs/writing_a_backend.md`` is the guide.
 """
 
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Protocol, Self, TypeVar, runtime_checkable
 
 from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
@@ -113,6 +114,12 @@ class Backend(Protocol):
             a: ``[rows, n]``, at least float32.
             beta: 0-d.
             c: ``[n, n]``, symmetric bit for bit; all of the same dtype.
+        """
+
+    def quiet(self) -> AbstractContextManager[object]:
+        """Return a context in which the library does not warn of what overflows.
+
+        Every verb enters one; where it is within another, that is cheap.
         """
 
     def eigh(self, a: Array) -> tuple[Array, Array]:

@@ -4,13 +4,14 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, ClassVar, TypeVar
 
+from kfac_core.quiet import Quiet
 from kfac_core.signature import Signature, check_made_by, options_of, signature_for
 
 S = TypeVar("S")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Signed:
+class Signed(Quiet):
     """Base of the specs: factors and blocks.
 
     A state is read by the specs of its signature alone: those of one class whose

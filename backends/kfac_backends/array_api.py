@@ -3,6 +3,7 @@
 import functools
 import itertools
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager
 from typing import Any, Self, TypeVar
 
 import numpy as np
@@ -14,6 +15,7 @@ from kfac_backends.runs import (
     run_length,
     sum_of_stack,
 )
+from kfac_backends.silence import silence
 from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -125,6 +127,10 @@ class ArrayAPIBackend:
     def syrk(self, alpha: Array, a: Array, beta: Array, c: Array) -> Array:
         """Return the sum of the Gram matrix and `c`."""
         return self.axpby(beta, c, alpha, self.gram(a))
+
+    def quiet(self) -> AbstractContextManager[object]:
+        """Silence NumPy, which a library of the standard may be made of."""
+        return silence
 
     def eigh(self, a: Array) -> tuple[Array, Array]:
         """Return eigenvalues and eigenvectors; NaN for what is not finite."""

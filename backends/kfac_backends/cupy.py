@@ -4,6 +4,7 @@ As everywhere in CuPy, results lie on the current device: with several GPUs, wor
 ``with x.device:``. Importing this module needs no GPU.
 """
 
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import array_api_compat.cupy
@@ -12,6 +13,8 @@ import numpy as np
 
 from kfac_backends.array_api import ArrayAPIBackend
 from kfac_core.typing import Array, Device, DType, Key
+
+_NOTHING: AbstractContextManager[object] = nullcontext()
 
 
 class CuPyBackend(ArrayAPIBackend):
@@ -43,6 +46,10 @@ class CuPyBackend(ArrayAPIBackend):
         cublas.syrk("T", a, out=lower, lower=True)
         whole: Array = cupy.tril(lower) + cupy.tril(lower, -1).T
         return whole
+
+    def quiet(self) -> AbstractContextManager[object]:
+        """Do nothing: the library does not warn."""
+        return _NOTHING
 
     def eigh(self, a: Any) -> tuple[Array, Array]:
         """Return the eigendecomposition; NaN for what is not finite."""

@@ -11,6 +11,7 @@ own memory.
 
 import contextlib
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self, TypeVar
 
 import array_api_compat.torch
@@ -33,6 +34,9 @@ PART = 2**16
 
 BATCHED = 64
 """Largest matrices that the CPU factorises faster as a stack: small overheads count."""
+
+
+_NOTHING: AbstractContextManager[object] = nullcontext()
 
 
 class TorchBackend(ArrayAPIBackend):
@@ -132,6 +136,10 @@ class TorchBackend(ArrayAPIBackend):
         if _is_for_numpy(a) and self._is_large(a) and _are_plain(alpha, beta, c):
             return _by_numpy(on_host.syrk, alpha, a, beta, c)
         return super().syrk(alpha, a, beta, c)
+
+    def quiet(self) -> AbstractContextManager[object]:
+        """Do nothing: the library does not warn."""
+        return _NOTHING
 
     def eigh(self, a: Any) -> tuple[Array, Array]:
         """Return the eigendecomposition; NaN for what is not finite."""

@@ -22,6 +22,7 @@ from kfac_core.loss_functions.positions import (
     shape_of,
 )
 from kfac_core.loss_functions.validity import checked_inputs, checked_targets
+from kfac_core.quiet import Quiet
 from kfac_core.state import is_known_false
 from kfac_core.typing import Array, LossInputs
 
@@ -32,7 +33,7 @@ Index = tuple[int, ...]
 
 
 @dataclass(frozen=True)
-class LossMembers(ABC):
+class LossMembers(Quiet, ABC):
     """The members of a loss; `LossFunction` says what they get and return."""
 
     input_names: ClassVar[tuple[str, ...]] = ("inputs",)

@@ -1,0 +1,67 @@
+"""Data that overflow end in the error that names the factor: no warning comes before.
+
+Every warning is an error in these tests.
+"""
+
+import contextlib
+import warnings
+
+import numpy as np
+import pytest
+from factor_case import tree
+from factor_cases import FACTORS
+from refusals import NAME
+
+import kfac_core as kc
+
+LARGE = {"float32": 1e30, "float64": 1e300}
+REAL = [name for name, case in FACTORS.items() if not case.ids]
+
+
+@pytest.fixture
+def library(plain_library):
+    return plain_library
+
+
+def in_dtype(data, dtype, scale=1.0):
+    return tree(lambda x: x.astype(dtype) * np.asarray(scale, dtype), data)
+
+
+@pytest.mark.parametrize("dtype", LARGE)
+@pytest.mark.parametrize("name", REAL)
+def test_statistics(library, name, dtype, rng):
+    case = FACTORS[name]
+    spec = case.make(name=NAME, matpowers=(-1,))
+    data = case.draw(rng, 6)
+    state = case.updated(library, spec, in_dtype(data, dtype), dtype)
+    with pytest.raises(kc.NotFiniteError, match=f"{NAME}.*overflowed"):
+        case.fold(library, spec, state, in_dtype(data, dtype, LARGE[dtype]))
+
+
+@pytest.mark.parametrize("name", REAL)
+def test_powers_and_products(library, name, rng):
+    """Statistics near the largest number have no square, and small inverses."""
+    case = FACTORS[name]
+    powers = (-2, 2) if name != "groups" else (-2,)
+    spec = case.make(name=NAME, matpowers=powers)
+    data = case.draw(rng, 6)
+    state = case.updated(library, spec, in_dtype(data, "float32"), "float32")
+    total = state.cov.total * library.asarray(np.asarray(1e36, np.float32))
+    state = state._replace(cov=state.cov._replace(total=total))
+    for damping in (1e-38, 0.0):
+        with contextlib.suppress(kc.KfacError):
+            spec.update_inverses(state, damping)
+
+
+def test_a_warning_of_the_caller_stays(library):
+    """What is silenced within a verb is so no longer after it, nor after its error."""
+    spec = kc.FullyConnectedKroneckerFactor(2)
+    x = library.asarray(np.full((3, 2), 1e200))
+    before = np.geterr()
+    with pytest.raises(kc.NotFiniteError):
+        spec.update_cov(spec.init(x), x, 0.0)
+    assert np.geterr() == before
+    with warnings.catch_warnings(record=True) as caught:
+        warnings.simplefilter("always")
+        np.asarray([1e300]) * 1e300
+    assert [w.category for w in caught] == [RuntimeWarning]
