@@ -66,16 +66,20 @@ def statistics_dtype(backend: Backend, x: Array, argument: str, layer: str) -> D
     """Return the dtype for statistics of `x`: its own, at least float32.
 
     Raises:
-        DTypeError: If `x` holds no real floating-point numbers.
+        DTypeError: If `x` holds no real numbers of half, single or double precision,
+            in the order of bytes of the machine.
     """
-    xp = backend.xp
-    if not xp.isdtype(x.dtype, "real floating"):
-        msg = (
-            f"{layer}: {argument} has dtype {x.dtype}, expected a real floating-point"
-            " dtype; convert it first"
-        )
-        raise DTypeError(msg)
-    return x.dtype if xp.finfo(x.dtype).bits >= 32 else xp.float32
+    xp, dtype = backend.xp, x.dtype
+    if dtype == xp.float32 or dtype == xp.float64:
+        return dtype
+    # Not the dtypes of eight bits, and neither longer ones nor those of other bytes.
+    if xp.isdtype(dtype, "real floating") and xp.finfo(dtype).bits == 16:
+        return xp.float32
+    msg = (
+        f"{layer}: {argument} has dtype {dtype}, expected a real floating-point dtype,"
+        " float32 or float64, or a half precision; convert it first"
+    )
+    raise DTypeError(msg)
 
 
 def check_shape(
@@ -175,16 +179,25 @@ def check_not_empty(towers: tuple[Array, ...], argument: str, layer: str) -> Non
         ShapeError: If there is none.
     """
     for x in towers:
-        if not x.shape:
-            msg = (
-                f"{layer}: {argument} has shape (), expected an axis of cases first;"
-                " reshape it"
-            )
-            raise ShapeError(msg)
+        check_has_cases(x, argument, layer)
     if not any(x.shape[0] for x in towers):
         msg = (
             f"{layer}: {argument} has no rows: an empty batch has no mean; skip the"
             " update"
+        )
+        raise ShapeError(msg)
+
+
+def check_has_cases(x: Array, argument: str, layer: str) -> None:
+    """Check that an array has an axis for cases.
+
+    Raises:
+        ShapeError: If it is 0-d.
+    """
+    if not x.shape:
+        msg = (
+            f"{layer}: {argument} has shape (), expected an axis of cases first;"
+            " reshape it"
         )
         raise ShapeError(msg)
 
@@ -197,6 +210,9 @@ def check_paired(
     Raises:
         ShapeError: If the number of towers, or of rows in one, differs.
     """
+    for name, towers in (("inputs", inputs), ("outputs_grads", gradients)):
+        for x in towers:
+            check_has_cases(x, name, layer)
     rows = [x.shape[0] for x in inputs]
     others = [g.shape[0] for g in gradients]
     if rows != others:

@@ -95,13 +95,14 @@ def weights_of(
     Args:
         backend: Backend of `like`.
         ema_decay: In [0, 1].
-        ema_weight: Not negative; None: 1, or ``1 - ema_decay`` without debiasing.
+        ema_weight: Not negative, and at most the root of the largest number of the
+            dtype; None: 1, or ``1 - ema_decay`` without debiasing.
         like: Array that gives dtype and device.
         layer: Name of the layer or factor, for the message.
         zero_debias: Whether the average is debiased.
 
     Returns:
-        Two 0-d arrays.
+        Two 0-d arrays; under a trace, NaN for a weight above that.
 
     Raises:
         ArgumentError: If a value is known and out of range.
@@ -111,7 +112,12 @@ def weights_of(
         decay = backend.stop_gradient(decay)
     if ema_weight is None:
         return decay, backend.xp.ones_like(decay) if zero_debias else 1.0 - decay
-    weight = as_scalar(backend, ema_weight, like, "ema_weight", layer)
+    # Sums of so many samples, of so many uses each, stay in the range.
+    largest = float(backend.xp.finfo(like.dtype).max) ** 0.5
+    weight = as_scalar(backend, ema_weight, like, "ema_weight", layer, upper=largest)
+    if backend.is_traced(weight):
+        nan = backend.xp.full_like(weight, float("nan"))
+        weight = backend.xp.where(weight <= largest, weight, nan)
     return decay, backend.stop_gradient(weight) if backend.has_graph(weight) else weight
 
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 from typing import Any, TypeVar
 
 from kfac_core.backend import Backend
+from kfac_core.errors import NotFiniteError
 from kfac_core.typing import Array, DType
 
 T = TypeVar("T")
@@ -154,3 +155,20 @@ def commit(
     if is_known_false(backend, ok):
         raise error()
     return select(backend, ok, new, old) if backend.is_traced(ok) else new
+
+
+def check_finite(backend: Backend, x: Array, argument: str, layer: str) -> None:
+    """Check that an array holds no NaN and no infinity, where it has values.
+
+    Args:
+        backend: Backend of the array.
+        x: Of any shape.
+        argument: Its name, for the message.
+        layer: Name of the layer or factor, for the message.
+
+    Raises:
+        NotFiniteError: If it holds one.
+    """
+    if is_known_false(backend, backend.is_finite(x)):
+        msg = f"{layer}: {argument} holds NaN or infinity, expected finite numbers"
+        raise NotFiniteError(msg)

@@ -14,6 +14,7 @@ from kfac_core.linalg.parameters import tensors_of
 from kfac_core.moving_average import MovingAverage
 from kfac_core.signed import Signed
 from kfac_core.sizes import check_sizes
+from kfac_core.state import check_finite
 from kfac_core.typing import Array, Params, Precision, Scalar
 
 
@@ -303,6 +304,7 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
         backend = backend_for(self.label, state.ok, *tensors)
         for tensor in tensors:
             statistics_dtype(backend, tensor, "vector", self.label)
+            check_finite(backend, tensor, "vector", self.label)
         return backend
 
     def _in_dtypes_of(

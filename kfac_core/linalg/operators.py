@@ -10,6 +10,7 @@ from kfac_core.arguments import statistics_dtype
 from kfac_core.errors import ShapeError
 from kfac_core.linalg import psd
 from kfac_core.registry import backend_of
+from kfac_core.state import check_finite
 from kfac_core.typing import Array
 
 
@@ -152,6 +153,7 @@ def multiply(
 
     Raises:
         ShapeError: If the shape of `x` is another one.
+        NotFiniteError: If `x` holds NaN or infinity. Under a trace the product does.
     """
     n = operator.domain_dimension
     backend = backend_of(x)
@@ -166,6 +168,7 @@ def multiply(
             f" of {n}"
         )
         raise ShapeError(msg)
+    check_finite(backend, x, "x", layer)
     product = operator.matmul_right(operand) if right else operator.matmul(operand)
     return backend.xp.astype(backend.xp.reshape(product, x.shape), x.dtype)
 
