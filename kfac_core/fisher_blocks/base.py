@@ -7,6 +7,7 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 from kfac_core.arguments import as_scalar, backend_for, statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
+from kfac_core.exponents import as_exponents
 from kfac_core.fisher_blocks.laid_out import LaidOut
 from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FactorState, FisherFactor
 from kfac_core.fisher_factors.registration import InverseDType
@@ -74,10 +75,11 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
         """Write every size as an integer and every power as a float, once.
 
         Raises:
-            ArgumentError: If a size is no positive integer.
+            ArgumentError: If a size is no positive integer, or a power no finite
+                number.
         """
         check_sizes(self)
-        powers = tuple(dict.fromkeys(float(exp) for exp in self.matpowers))
+        powers = as_exponents(self.matpowers, self.label)
         object.__setattr__(self, "matpowers", powers)
         self.sign()
 
@@ -91,7 +93,7 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
 
         Bring a state along with `init_inverses`.
         """
-        return replace(self, matpowers=(*self.matpowers, float(exp)))
+        return replace(self, matpowers=(*self.matpowers, exp))
 
     def register_inverse(self) -> Self:
         """Return a spec that serves the inverse too."""

@@ -5,6 +5,7 @@ from numbers import Integral
 from typing import Any, Literal, NamedTuple, Self, get_args
 
 from kfac_core.errors import ArgumentError
+from kfac_core.exponents import as_damping_ids, as_powers
 from kfac_core.signed import Signed
 from kfac_core.sizes import check_sizes
 from kfac_core.typing import DampingId, Precision
@@ -81,16 +82,16 @@ class Registration(Signed):
                 served.
         """
         check_sizes(self)
-        pairs = (
-            (float(power[0]), power[1])
-            if isinstance(power, tuple | list)
-            else (float(power), DEFAULT_DAMPING_ID)
-            for power in self.matpowers
-        )
-        object.__setattr__(self, "matpowers", tuple(dict.fromkeys(pairs)))
+        powers = as_powers(self.matpowers, DEFAULT_DAMPING_ID, self.label)
+        object.__setattr__(self, "matpowers", powers)
+        for option in ("cholesky", "cholesky_inverse"):
+            ids = as_damping_ids(getattr(self, option), option, self.label)
+            object.__setattr__(self, option, ids)
         object.__setattr__(self, "_found", self._find())
         self.sign()
-        if self.precision not in get_args(Precision):
+        # An array or a list is no key to look for.
+        named = isinstance(self.precision, str)
+        if not named or self.precision not in get_args(Precision):
             msg = (
                 f"{self.label}: precision is {self.precision!r}, expected one of"
                 f" {', '.join(get_args(Precision))}"
@@ -99,14 +100,15 @@ class Registration(Signed):
         self._check_inverting()
 
     def _check_inverting(self) -> None:
-        if self.inverse_dtype not in {None, "float64"}:
+        width: object = self.inverse_dtype
+        if width is not None and not (isinstance(width, str) and width == "float64"):
             msg = (
                 f"{self.label}: inverse_dtype is {self.inverse_dtype!r}, expected"
                 " 'float64' or None"
             )
             raise ArgumentError(msg)
         steps: object = self.newton_steps
-        if not isinstance(steps, Integral) or int(steps) < 0:
+        if isinstance(steps, bool) or not isinstance(steps, Integral) or int(steps) < 0:
             msg = (
                 f"{self.label}: newton_steps is {steps!r}, expected an integer, not"
                 " negative"

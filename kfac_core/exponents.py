@@ -1,0 +1,123 @@
+"""Powers and damping ids that a spec is asked to serve, checked where they are given.
+
+A number alone is one power. What has no finite value, or is no number, is refused with
+the name of the layer: a power that is infinite or NaN serves nothing.
+"""
+
+import math
+from collections.abc import Hashable, Sequence
+from numbers import Real
+from typing import Any
+
+from kfac_core.errors import ArgumentError
+
+
+def as_exponents(value: object, layer: str) -> tuple[float, ...]:
+    """Return distinct exponents, in order.
+
+    Args:
+        value: A number, or a sequence of numbers.
+        layer: Name of the layer or factor, for the message.
+
+    Returns:
+        The exponents as Python's floats.
+
+    Raises:
+        ArgumentError: If one is no finite number.
+
+    Example:
+        >>> as_exponents(-1, "layer"), as_exponents([-0.5, -1, -1], "layer")
+        ((-1.0,), (-0.5, -1.0))
+    """
+    return tuple(dict.fromkeys(as_exponent(exp, layer) for exp in _listed(value)))
+
+
+def as_powers(
+    value: object, default: Hashable, layer: str
+) -> tuple[tuple[float, Any], ...]:
+    """Return distinct pairs of an exponent and a damping id, in order.
+
+    Args:
+        value: A number, or a sequence of numbers and pairs.
+        default: The damping id of an exponent alone.
+        layer: Name of the layer or factor, for the message.
+
+    Raises:
+        ArgumentError: If an exponent is no finite number, or an id not hashable.
+
+    Example:
+        >>> as_powers([-1, (-0.5, "mine")], "damping", "layer")
+        ((-1.0, 'damping'), (-0.5, 'mine'))
+    """
+    pairs = []
+    for power in _listed(value):
+        if not isinstance(power, tuple | list):
+            pairs.append((as_exponent(power, layer), default))
+        elif len(power) == 2:
+            _check_hashable(power[1], "matpowers", layer)
+            pairs.append((as_exponent(power[0], layer), power[1]))
+        else:
+            error = _no_exponent(power, layer)
+            raise error
+    return tuple(dict.fromkeys(pairs))
+
+
+def as_damping_ids(value: object, argument: str, layer: str) -> tuple[Any, ...]:
+    """Return damping ids as a tuple.
+
+    Raises:
+        ArgumentError: If it is no sequence of hashable ids; a string is one id, and
+            not a sequence of letters.
+    """
+    if not isinstance(value, Sequence) or isinstance(value, str | bytes):
+        msg = (
+            f"{layer}: {argument} is {value!r}, expected a tuple of damping ids, such"
+            " as ('damping',)"
+        )
+        raise ArgumentError(msg)
+    for each in value:
+        _check_hashable(each, argument, layer)
+    return tuple(value)
+
+
+def as_exponent(value: object, layer: str) -> float:
+    """Return an exponent as Python's float.
+
+    Raises:
+        ArgumentError: If it is no finite number.
+    """
+    # A boolean is an integer in Python, and means a flag.
+    if isinstance(value, bool) or not isinstance(value, Real):
+        error = _no_exponent(value, layer)
+        raise error
+    try:
+        exponent = float(value)
+    except OverflowError:
+        exponent = math.inf
+    if not math.isfinite(exponent):
+        error = _no_exponent(value, layer)
+        raise error
+    return exponent
+
+
+def _listed(value: object) -> Sequence[object]:
+    if isinstance(value, tuple | list):
+        return value
+    return (value,)
+
+
+def _check_hashable(value: object, argument: str, layer: str) -> None:
+    try:
+        hash(value)
+    except TypeError:
+        msg = f"{layer}: {argument} has the damping id {value!r}, which has no hash"
+        raise ArgumentError(msg) from None
+
+
+def _no_exponent(value: object, layer: str) -> ArgumentError:
+    # Python writes no integer of more than some thousand digits.
+    huge = isinstance(value, int) and value.bit_length() > 1024
+    got = "an integer beyond 2**1024" if huge else repr(value)
+    return ArgumentError(
+        f"{layer}: matpowers has {got}, expected finite numbers, such as (-1, -0.5)"
+    )
