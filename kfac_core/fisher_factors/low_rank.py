@@ -1,6 +1,6 @@
 """The factor for fewer rows than columns: it keeps rows, and never their matrix."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
@@ -212,15 +212,20 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
         rows = stored[:, :-1] / xp.where(norm > 0, norm, xp.ones_like(norm))
         return LowRankOperator(xp.zeros_like(norm), rows)
 
-    def _scaled(self, backend: Backend, cov: Array) -> tuple[Array, Array]:
+    def _scaled(
+        self, backend: Backend, cov: Array, dampings: Iterable[Array]
+    ) -> tuple[Array, Array]:
         """Return rows of a matrix of trace one, and what it is to be multiplied by.
 
-        Powers of numbers near one stay in range, where those of the rows may not. Of
-        no rows but zeros the trace is zero, and the multiple one.
+        Powers of numbers near one stay in range, where those of the rows may not. A
+        trace below the rounding of a damping counts as that, so that the damping
+        divided by the multiple does too. Of zeros, undamped, the multiple is one.
         """
         xp, rows = backend.xp, self._operator(backend, cov).rows
-        trace = xp.sum(rows * rows)
-        scale = xp.where(trace > 0, trace, xp.ones_like(trace))
+        scale = xp.sum(rows * rows)
+        for damping in dampings:
+            scale = xp.maximum(scale, damping * float(xp.finfo(scale.dtype).eps))
+        scale = xp.where(scale > 0, scale, xp.ones_like(scale))
         return rows / xp.sqrt(scale), scale
 
     def _power(self, backend: Backend, cov: Array, damping: Array, exp: float) -> Array:
@@ -232,7 +237,7 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
     ) -> tuple[Array, ...]:
         """Return the cores of powers, for the rows of a matrix of trace one."""
         xp = backend.xp
-        rows, scale = self._scaled(backend, cov)
+        rows, scale = self._scaled(backend, cov, [damping for _, damping in wanted])
         gram = backend.gram(rows.mT)
         # Along the rows a negative power is a small difference of terms as large as
         # that of the damping: where rounding outweighs it, it may be negative.
@@ -254,7 +259,8 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
         dampings: Mapping[DampingId, Array],
     ) -> tuple[Array, ...]:
         """Return the rows of now, scaled as those are that all cores belong to."""
-        rows, _ = self._scaled(backend, self.get_cov_var(state))
+        served = [dampings[key] for _, key in self.stored_matpowers]
+        rows, _ = self._scaled(backend, self.get_cov_var(state), served)
         return (rows,)
 
     def _empty(self, backend: Backend, cov: MovingAverage) -> FactorState:

@@ -314,3 +314,20 @@ def test_a_batch_without_weight_takes_the_place_of_none(plain_library, rng):
     cov = plain_library.to_numpy(spec.get_cov(state))
     later = spec.update_cov(state, x * 5, 0.9, 0.0)
     np.testing.assert_allclose(plain_library.to_numpy(spec.get_cov(later)), cov)
+
+
+@pytest.mark.parametrize("size", [0.0, 1e-23, 1e-20, 1e-15, 1e-8, 1e-3])
+def test_rows_far_below_the_damping_leave_the_damping(plain_library, size):
+    """Whatever the trace, ``inv(C + damping I) v`` is ``v / damping`` to rounding."""
+    library = plain_library
+    factor = kc.FullyConnectedLowRankFactor(6, max_rows=3, matpowers=(-1, -2, -0.5))
+    x = library.asarray(np.full((3, 6), size, np.float32))
+    state = factor.update_cov(factor.init(x), x, ema_decay=0.0)
+    damping, v = np.float32(1e-3), np.ones((6, 1), np.float32)
+    state = factor.update_inverses(state, damping)
+    for exp in (-1, -2, -0.5):
+        got = factor.left_multiply_matpower(state, library.asarray(v), exp)
+        # All of ``v`` lies along the rows, whose eigenvalue is six squares.
+        expected = (np.float64(damping) + 6 * np.float64(np.float32(size)) ** 2) ** exp
+        error = np.abs(library.to_numpy(got) / expected - 1).max()
+        assert error <= 32 * np.finfo(np.float32).eps
