@@ -82,6 +82,16 @@ class Signed(Quiet):
         made_by = signature_for(kind, options_of(spec, self.served_fields))
         object.__setattr__(self, "_made_by", made_by)
 
+    def _signed(self) -> Signature:
+        """Return a signature of its own for a state.
+
+        Were it the spec's, a compiler would see one object in two places of its
+        arguments, and compile again where a state has come out of what is compiled.
+        """
+        make: Any = type(self._made_by)
+        own: Signature = make()
+        return own
+
     def _own(self, state: S) -> S:
         """Return a state that was made by a spec of the same signature.
 

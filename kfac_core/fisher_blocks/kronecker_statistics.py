@@ -45,7 +45,7 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
             scale=zero + 1,
             mean_weight=zero + 1,
             damping=zero,
-            made_by=self._made_by,
+            made_by=self._signed(),
         )
 
     def init_inverses(self, state: KroneckerState) -> KroneckerState:
@@ -54,7 +54,7 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         return state._replace(
             input_factor=self.input_factor.init_inverses(state.input_factor),
             output_factor=self.output_factor.init_inverses(state.output_factor),
-            made_by=self._made_by,
+            made_by=self._signed(),
         )
 
     def _scale(self, backend: Backend, state: KroneckerState) -> tuple[Array, Array]:

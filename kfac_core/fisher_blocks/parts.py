@@ -61,13 +61,13 @@ class PartsFB(FisherBlock[PartsState]):
     def init(self, like: Array) -> PartsState:
         """Return the state before any data; see `FisherBlock.init`."""
         parts = tuple(block.init(like) for _, block in self.parts)
-        return PartsState(parts, self._made_by)
+        return PartsState(parts, self._signed())
 
     def init_inverses(self, state: PartsState) -> PartsState:
         """Return `state` with its statistics, and nothing computed from them yet."""
         check_kind(state, self._made_by, self.label)
         parts = (block.init_inverses(part) for block, part in self._paired(state))
-        return PartsState(tuple(parts), self._made_by)
+        return PartsState(tuple(parts), self._signed())
 
     def update_inverses(self, state: PartsState, damping: Scalar) -> PartsState:
         """Compute all that is registered; see `FisherBlock.update_inverses`."""

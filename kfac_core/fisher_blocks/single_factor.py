@@ -60,13 +60,13 @@ class SingleFactorFB(FisherBlock[SingleFactorState]):
         """Return the state before any data; see `FisherBlock.init`."""
         factor = self.factor.init(like)
         uses = self._init_uses(factor.cov.weight)
-        return SingleFactorState(factor, uses, self._made_by)
+        return SingleFactorState(factor, uses, self._signed())
 
     def init_inverses(self, state: SingleFactorState) -> SingleFactorState:
         """Return `state` with its statistics, and nothing computed from them yet."""
         check_kind(state, self._made_by, self.label)
         factor = self.factor.init_inverses(state.factor)
-        return state._replace(factor=factor, made_by=self._made_by)
+        return state._replace(factor=factor, made_by=self._signed())
 
     def update_inverses(
         self, state: SingleFactorState, damping: Scalar

@@ -128,7 +128,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
             MovingAverage(weight + 0, weight + 0),
             scale=weight * 0 + 1,
             damping=weight * 0,
-            made_by=self._made_by,
+            made_by=self._signed(),
         )
 
     def init_inverses(self, state: ThreeFactorsState) -> ThreeFactorsState:
@@ -140,7 +140,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
             first_factor=first,
             second_factor=second,
             output_factor=third,
-            made_by=self._made_by,
+            made_by=self._signed(),
         )
 
     def update_covs(

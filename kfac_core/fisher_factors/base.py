@@ -185,7 +185,7 @@ class FisherFactor(ServingFactor, ABC):
         eigen: tuple[Eigendecomposition, ...] = ()
         if self.eigendecomposition:
             eigen = (self._empty_eigendecomposition(backend, cov.total),)
-        return empty_state(backend, cov, self.places, eigen, self._made_by)
+        return empty_state(backend, cov, self.places, eigen, self._signed())
 
     def _accumulate(
         self,
