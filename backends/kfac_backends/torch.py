@@ -232,7 +232,8 @@ class TorchBackend(ArrayAPIBackend):
 
     def has_graph(self, x: Any) -> bool:
         """Say whether autograd tracks `x`; not what `torch.func` differentiates."""
-        if not x.requires_grad:
+        # What is none of PyTorch's is refused where it is used, by name.
+        if not getattr(x, "requires_grad", False):
             return False
         if torch.compiler.is_compiling():
             return True

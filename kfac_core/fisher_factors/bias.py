@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from kfac_core.arguments import (
-    as_batch,
     as_sources,
+    as_statistics,
     as_towers,
     check_not_empty,
     check_shape,
@@ -149,7 +149,8 @@ class BiasFactor(FisherFactor):
         for g in uses:
             if g.ndim == 0:
                 check_shape(g, ("batch", "..."), "outputs_grads", label)
-        for g in as_batch(backend, uses, dtype, "outputs_grads", label):
+        for array in uses:
+            g = as_statistics(backend, array, dtype, "outputs_grads", label)
             rows = bias_gradients(backend, g, self.shape, label)
             if total is not None and total.shape != rows.shape:
                 msg = (

@@ -45,6 +45,8 @@ class LayerCollection(
     - ``fully_connected``: kron, diagonal, kron_in_diag, kron_out_diag, kron_both_diag
     - ``fully_connected_multi``: kron_indep, kron_indep_in_diag, kron_indep_out_diag,
       kron_indep_both_diag, kron_series_1, kron_series_2
+    - ``fully_connected_partial_bias``: kron_indep, kron_indep_in_diag,
+      kron_indep_out_diag, kron_indep_both_diag
     - ``embedding``: kron, kron_in_diag, kron_out_diag, kron_both_diag
     - ``embedding_multi``: kron_indep, kron_indep_in_diag, kron_indep_out_diag,
       kron_indep_both_diag

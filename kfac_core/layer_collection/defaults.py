@@ -29,6 +29,12 @@ class DefaultApproximations(Registrations):
         """Set the default for shared fully connected layers."""
         return self._set_default("fully_connected_multi", value)
 
+    def set_default_fully_connected_partial_bias_approximation(
+        self, value: str
+    ) -> Self:
+        """Set the default for shared layers of which some uses add no bias."""
+        return self._set_default("fully_connected_partial_bias", value)
+
     def set_default_embedding_approximation(self, value: str) -> Self:
         """Set the default for embeddings."""
         return self._set_default("embedding", value)

@@ -58,6 +58,10 @@ def fully_connected_multi(**options):
     return kc.FullyConnectedMultiIndepFB(4, 3, has_bias=True, num_uses=2, **options)
 
 
+def partial_bias(**options):
+    return kc.FullyConnectedMultiPartialBiasFB(4, 3, (True, False), **options)
+
+
 def embedding(**options):
     return kc.EmbeddingKFACFB(7, 5, **options)
 
@@ -160,6 +164,22 @@ KINDS = {
             "kron_indep_both_diag": fully_connected_multi(**IN, **OUT),
             "kron_series_1": kc.FullyConnectedSeriesFB(4, 3, True, 2, option=1),
             "kron_series_2": kc.FullyConnectedSeriesFB(4, 3, True, 2, option=2),
+        },
+        TWO,
+    ),
+    "fully_connected_partial_bias": Kind(
+        register(
+            "fully_connected_multi",
+            ("w", "b"),
+            site=("t1", "t2"),
+            uses_with_bias=(True, False),
+        ),
+        ("w", "b"),
+        {
+            "kron_indep": partial_bias(),
+            "kron_indep_in_diag": partial_bias(**IN),
+            "kron_indep_out_diag": partial_bias(**OUT),
+            "kron_indep_both_diag": partial_bias(**IN, **OUT),
         },
         TWO,
     ),

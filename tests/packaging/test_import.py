@@ -3,13 +3,15 @@
 import subprocess
 import sys
 
-BUDGET = 0.2  # seconds of processor time, NumPy's own import among them
+BUDGET = 5  # of the processor time of NumPy's own import, which is in it
 
 SCRIPT = """
 import sys, time
 start = time.process_time()
+import numpy
+floor = time.process_time() - start
 import kfac_core
-used = time.process_time() - start
+used = (time.process_time() - start) / floor
 heavy = {"torch", "jax", "cupy", "scipy", "sklearn", "matplotlib"}
 print(used, *sorted(heavy & sys.modules.keys()))
 """
