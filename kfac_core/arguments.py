@@ -4,16 +4,12 @@ Shapes, dtypes and devices are checked always; values only where they exist, tha
 not under a trace.
 """
 
-import math
-from collections.abc import Mapping
 from typing import Any
-
-import numpy as np
 
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, BackendError, DTypeError, ShapeError
 from kfac_core.registry import backend_of
-from kfac_core.typing import Array, DampingId, Dampings, DType, Pair, Scalar, Uses
+from kfac_core.typing import Array, DType, Pair, Uses
 
 
 def backend_for(layer: str, *arrays: Any) -> Backend:
@@ -264,121 +260,6 @@ def check_indices(
         raise ArgumentError(msg)
 
 
-def as_scalar(
-    backend: Backend,
-    value: Scalar,
-    like: Array,
-    argument: str,
-    layer: str,
-    upper: float = math.inf,
-) -> Array:
-    """Return a 0-d array beside `like`, of its dtype, in ``[0, upper]``.
-
-    Args:
-        backend: Backend of `like`.
-        value: A Python number or a 0-d array.
-        like: Array that gives dtype and device.
-        argument: Name of the value, for the message.
-        layer: Name of the layer or factor, for the message.
-        upper: The largest value allowed; what the dtype cannot hold never is.
-
-    Returns:
-        The 0-d array.
-
-    Raises:
-        ArgumentError: If the value is known, and negative, too large or NaN.
-        BackendError: If it is neither a number nor a 0-d array of this library.
-        DTypeError: If it is an array of no real number.
-        ShapeError: If it is an array, and not 0-d.
-    """
-    xp = backend.xp
-    # A number that the dtype cannot hold would become infinite.
-    largest = min(upper, float(xp.finfo(like.dtype).max))
-    if _is_number(value):
-        number = _as_python(value)
-        _check_range(number, largest, argument, layer)
-        device = backend.creation_device(like)
-        # Libraries take integers of 64 bits alone; floats are what is asked for.
-        number = float(number) if isinstance(number, int) else number
-        # Not `full`: to torch.compile its argument is a constant, one for each value.
-        return xp.ones((), dtype=like.dtype, device=device) * number
-    array: Any = value
-    if not hasattr(array, "shape"):
-        msg = (
-            f"{layer}: {argument} is a {type(array).__name__}, expected a number or a"
-            " 0-d array"
-        )
-        raise BackendError(msg)
-    backend_for(layer, like, array)
-    check_shape(array, (), argument, layer)
-    if not xp.isdtype(array.dtype, ("real floating", "integral")):
-        msg = f"{layer}: {argument} has dtype {array.dtype}, expected a real number"
-        raise DTypeError(msg)
-    if not backend.is_traced(array):
-        # PyTorch warns of a number taken from what autograd tracks.
-        known = backend.stop_gradient(array) if backend.has_graph(array) else array
-        _check_range(float(known), largest, argument, layer)
-    # A copy even of the same dtype: no array stands in two places of a state.
-    return xp.astype(array, like.dtype, copy=True)
-
-
-def as_dampings(
-    backend: Backend,
-    damping: Dampings,
-    ids: tuple[DampingId, ...],
-    like: Array,
-    layer: str,
-) -> dict[DampingId, Array]:
-    """Return one 0-d damping for each damping id.
-
-    Args:
-        backend: Backend of `like`.
-        damping: One for all, or a mapping from damping id.
-        ids: The ids that need one.
-        like: Array that gives dtype and device.
-        layer: Name of the layer or factor, for the message.
-
-    Returns:
-        The dampings, in the order of `ids`.
-
-    Raises:
-        ArgumentError: If one is missing, negative or not finite.
-    """
-    if not isinstance(damping, Mapping):
-        if not ids:  # checked all the same
-            as_scalar(backend, damping, like, "damping", layer)
-        return {key: as_scalar(backend, damping, like, "damping", layer) for key in ids}
-    missing = [key for key in ids if key not in damping]
-    if missing:
-        msg = f"{layer}: no damping for the ids {missing}, got {list(damping)}"
-        raise ArgumentError(msg)
-    return {
-        key: as_scalar(backend, damping[key], like, f"damping[{key!r}]", layer)
-        for key in ids
-    }
-
-
 def _is_sequence(data: Any) -> bool:
     # The uses, or the inputs, of one tower are no towers.
     return isinstance(data, tuple | list) and not isinstance(data, Uses | Pair)
-
-
-def _is_number(value: Any) -> bool:
-    # NumPy's scalars are numbers beside arrays of any library; its 0-d arrays are not.
-    return isinstance(value, float | int | np.floating | np.integer)
-
-
-def _as_python(value: Any) -> float | int:
-    """Return a number of Python's: NumPy's compare in their own precision."""
-    if isinstance(value, np.floating):
-        return float(value)
-    return int(value) if isinstance(value, np.integer) else value
-
-
-def _check_range(value: Any, upper: float, argument: str, layer: str) -> None:
-    if not 0 <= value <= upper:
-        # Python writes no integer of more than some thousand digits.
-        huge = isinstance(value, int) and value.bit_length() > 1024
-        got = "an integer beyond 2**1024" if huge else value
-        msg = f"{layer}: {argument} is {got}, expected a number in [0, {upper:g}]"
-        raise ArgumentError(msg)

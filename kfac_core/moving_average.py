@@ -15,9 +15,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from kfac_core.arguments import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.errors import NotComputedError
+from kfac_core.scalars import as_scalar
 from kfac_core.state import is_known_false
 from kfac_core.typing import Array, Scalar
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
-from kfac_core.arguments import as_scalar, backend_for, statistics_dtype
+from kfac_core.arguments import backend_for, statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.exponents import as_exponents
@@ -13,6 +13,7 @@ from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FactorState, FisherFact
 from kfac_core.fisher_factors.registration import InverseDType
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.moving_average import MovingAverage
+from kfac_core.scalars import as_scalar
 from kfac_core.signed import Signed
 from kfac_core.sizes import check_sizes
 from kfac_core.state import check_finite

@@ -4,11 +4,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from kfac_core import moving_average
-from kfac_core.arguments import as_scalar, as_towers, backend_for
+from kfac_core.arguments import as_towers, backend_for
 from kfac_core.damping import normalize_damping
 from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
 from kfac_core.fisher_factors import ConvDiagonalFactor
 from kfac_core.linalg.layouts import KernelLayout
+from kfac_core.scalars import as_scalar
 from kfac_core.state import select
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
 from kfac_core.statistics.convolution_mask import PatchMask

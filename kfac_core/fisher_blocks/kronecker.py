@@ -4,7 +4,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from kfac_core import moving_average
-from kfac_core.arguments import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.damping import (
     DAMPING_TYPES,
@@ -28,6 +27,7 @@ from kfac_core.linalg.parameters import (
 )
 from kfac_core.linalg.residual import product_rho
 from kfac_core.registry import backend_of
+from kfac_core.scalars import as_scalar
 from kfac_core.state import commit, without_graph
 from kfac_core.typing import Array, Params, Scalar
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self, get_args
 
 from kfac_core import moving_average
-from kfac_core.arguments import as_scalar, as_towers, backend_for
+from kfac_core.arguments import as_towers, backend_for
 from kfac_core.backend import Backend
 from kfac_core.fisher_blocks.base import FisherBlock, check_option
 from kfac_core.fisher_blocks.three_dampings import SplitDamping, split_in_three
@@ -22,6 +22,7 @@ from kfac_core.moving_average import MovingAverage
 from kfac_core.registry import backend_of
 from kfac_core.row_counts import counted, mean_weight
 from kfac_core.row_weights import sides, weights_for
+from kfac_core.scalars import as_scalar
 from kfac_core.signature import UNSIGNED, Signature, check_kind
 from kfac_core.state import select
 from kfac_core.typing import Array, Params, RowWeights, Scalar, Sources, Towers, Weights

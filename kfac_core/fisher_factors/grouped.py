@@ -6,8 +6,6 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from kfac_core.arguments import (
-    as_dampings,
-    as_scalar,
     as_sources,
     backend_for,
     check_shape,
@@ -26,6 +24,7 @@ from kfac_core.linalg.stacks import MatrixStackOperator, diagonals, unstacked
 from kfac_core.moving_average import MovingAverage
 from kfac_core.row_counts import count_of
 from kfac_core.row_weights import weights_for
+from kfac_core.scalars import as_dampings, as_scalar
 from kfac_core.state import all_finite
 from kfac_core.statistics.covariance import second_moment
 from kfac_core.statistics.weighted_rows import by_row, weigh

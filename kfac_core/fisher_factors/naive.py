@@ -8,13 +8,14 @@ the data, nor where one label is enumerated for a whole batch at once.
 
 from dataclasses import dataclass
 
-from kfac_core.arguments import as_scalar, as_sources, as_statistics
+from kfac_core.arguments import as_sources, as_statistics
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
 from kfac_core.fisher_factors.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.state import FactorState
 from kfac_core.linalg.parameters import num_entries, params_to_vector
+from kfac_core.scalars import as_scalar
 from kfac_core.state import is_known_false
 from kfac_core.typing import Array, DType, Scalar, Sources
 

@@ -4,7 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 
 from kfac_core import moving_average
-from kfac_core.arguments import as_dampings, backend_for
+from kfac_core.arguments import backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import NotRegisteredError
 from kfac_core.fisher_factors import messages
@@ -18,6 +18,7 @@ from kfac_core.linalg.operators import LinearOperator, multiply
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.linalg.residual import ResidualRange, krylov_range, rho
 from kfac_core.linalg.retry import eigendecomposition
+from kfac_core.scalars import as_dampings
 from kfac_core.signature import check_made_by
 from kfac_core.state import is_known_false, without_graph
 from kfac_core.typing import Array, DampingId, Dampings

@@ -3,13 +3,13 @@
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
-from kfac_core.arguments import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator import FisherEstimator
 from kfac_core.linalg.named import Named, inner, map_named
 from kfac_core.optimizer.hyper_parameters import in_range
 from kfac_core.optimizer.options import KfacOptions
+from kfac_core.scalars import as_scalar
 from kfac_core.state import mapped, without_graph
 from kfac_core.typing import Array, LayerDampings, Scalar
 
