@@ -34,7 +34,7 @@ from kfac_core.optimizer.update_rules import Situation
 from kfac_core.optimizer.upkeep import batch_weights, with_inverses, with_statistics
 from kfac_core.products import CurvatureMatrixVectorProductComputer
 from kfac_core.registered_losses import mean_gradient, mean_loss
-from kfac_core.state import commit, without_graph
+from kfac_core.state import all_finite, commit, is_known_false, without_graph
 from kfac_core.typing import Array, Key, LayerDampings, Scalar
 
 B = TypeVar("B")
@@ -271,6 +271,9 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         self.estimator.check_vector(gradient, "gradient")
         gradient = without_graph(backend, dict(gradient))
         of_mean = cast_like(backend, gradient, state.velocity)
+        # Before the blocks refuse it as a vector: here its parameter is known.
+        if is_known_false(backend, all_finite(backend, of_mean, state.estimator.ok)):
+            raise not_finite(state.loss, of_mean, state.predicted_change)
         damping = by_parameter(self.estimator, state.damping)
         return Situation(
             backend=backend,
