@@ -62,14 +62,16 @@ def statistics_dtype(backend: Backend, x: Array, argument: str, layer: str) -> D
     """Return the dtype for statistics of `x`: its own, at least float32.
 
     Raises:
-        DTypeError: If `x` holds no real numbers of half, single or double precision,
-            in the order of bytes of the machine.
+        DTypeError: If `x` holds no real numbers of half, single or double precision.
     """
     xp, dtype = backend.xp, x.dtype
     if dtype == xp.float32 or dtype == xp.float64:
         return dtype
-    # Not the dtypes of eight bits, and neither longer ones nor those of other bytes.
-    if xp.isdtype(dtype, "real floating") and xp.finfo(dtype).bits == 16:
+    # In the order of bytes of the machine; not eight bits, and no longer ones.
+    bits = xp.finfo(dtype).bits if xp.isdtype(dtype, "real floating") else 0
+    if bits == 64:
+        return xp.float64
+    if bits in {16, 32}:
         return xp.float32
     msg = (
         f"{layer}: {argument} has dtype {dtype}, expected a real floating-point dtype,"
