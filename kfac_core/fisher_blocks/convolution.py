@@ -11,6 +11,7 @@ from kfac_core.fisher_factors import (
     ConvInputSUAKroneckerFactor,
     ConvOutputKroneckerFactor,
 )
+from kfac_core.fisher_factors.convolution_spec import weighted_shape
 from kfac_core.linalg.layouts import KernelLayout
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
 from kfac_core.statistics.convolution_mask import PatchMask
@@ -192,8 +193,7 @@ class ConvKFCBasicFB(KroneckerProductFB):
         )
 
     def _weighted_shape(self, inputs: Array) -> tuple[int, ...]:
-        spatial = self.geometry.spatial_of(inputs)
-        return (inputs.shape[0], *self.geometry.output_spatial(spatial))
+        return weighted_shape(self.geometry, inputs)
 
     def _check_pair(self, inputs: Array, gradients: Array) -> None:
         *_, channels, outputs = self.input_factor.filter_shape

@@ -9,7 +9,7 @@ from kfac_core.backend import Backend
 from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.fisher_factors import EmbeddingInputKroneckerFactor, FactorState
-from kfac_core.row_weights import both_known, sides, weights_for
+from kfac_core.row_weights import both_known
 from kfac_core.typing import Array, RowWeights, Weights
 
 
@@ -74,15 +74,9 @@ class EmbeddingRowsFB(KroneckerProductFB):
         like: Array,
     ) -> RowWeights:
         """Return the weights, zero for the cases without an id that counts."""
-        inputs, gradients = sides(weights)
+        own = super()._row_weights(backend, towers, shapes, weights, like)
         known = self.input_factor.known_cases(backend, towers, like.dtype)
-        own = [
-            weights_for(backend, side, shapes, like.dtype, self.label)
-            for side in (inputs, gradients)
-        ]
-        if known is None:
-            return RowWeights(*own)
-        return both_known(RowWeights(*own), known)
+        return own if known is None else both_known(own, known)
 
 
 def _rows_of(backend: Backend, state: FactorState, ids: Array) -> FactorState:

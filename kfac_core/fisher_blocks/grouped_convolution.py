@@ -9,7 +9,7 @@ from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState
-from kfac_core.fisher_factors.convolution_spec import prepare
+from kfac_core.fisher_factors.convolution_spec import prepare, weighted_shape
 from kfac_core.fisher_factors.grouped import GroupedKroneckerFactor
 from kfac_core.linalg.layouts import KernelLayout
 from kfac_core.linalg.parameters import (
@@ -79,10 +79,7 @@ class GroupedKroneckerFB(KroneckerProductFB):
             tuple(grouped_gradients(backend, g, geometry, groups) for g in source)
             for source in sources
         )
-        shapes = [
-            (x.shape[0], *geometry.output_spatial(geometry.spatial_of(x)))
-            for x in towers
-        ]
+        shapes = [weighted_shape(geometry, x) for x in towers]
         rows = self._row_weights(backend, towers, shapes, weights, state.scale)
         uses = geometry.mean_locations(towers)
         counts = counted(

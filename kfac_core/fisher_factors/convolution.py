@@ -1,12 +1,10 @@
 """The Kronecker factors of convolutions in 1, 2 and 3 spatial dimensions."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from kfac_core.arguments import as_batch, as_sources, as_towers, check_shape
-from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.fisher_factors.convolution_spec import (
     check_sampling,
@@ -15,6 +13,7 @@ from kfac_core.fisher_factors.convolution_spec import (
     weighted_shape,
 )
 from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
+from kfac_core.fisher_factors.located_rows import counted_rows
 from kfac_core.fisher_factors.state import FactorState
 from kfac_core.row_counts import count_of
 from kfac_core.row_weights import roots_of, sides, weights_for
@@ -29,7 +28,7 @@ from kfac_core.statistics.convolution_mask import PatchMask, masked_moment
 from kfac_core.statistics.convolution_sampling import sampled_second_moment
 from kfac_core.statistics.convolution_weights import weighted_patch_moment
 from kfac_core.statistics.covariance import SecondMoment
-from kfac_core.statistics.weighted_rows import by_row, weighed
+from kfac_core.statistics.weighted_rows import weighed
 from kfac_core.typing import Array, Key, Scalar, Sources, Towers, Weights
 
 
@@ -272,7 +271,9 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
             checked.append(
                 as_batch(backend, tuple(rows), dtype, "outputs_grads", label)
             )
-        roots, count = self._counted(backend, shapes, weights, num_cases, state)
+        roots, count = counted_rows(
+            backend, sides(weights)[1], shapes, num_cases, state.cov.total, label
+        )
         moments = []
         for arrays_of_source in checked:
             arrays, _, number = weighed(backend, arrays_of_source, roots, count)
@@ -284,24 +285,3 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
         """Return the shape of what can have weights: ``(batch, ..locations..)``."""
         last = is_channels_last(self.data_format, g.ndim - 2, self.label)
         return tuple(g.shape[:-1] if last else (g.shape[0], *g.shape[2:]))
-
-    def _counted(
-        self,
-        backend: Backend,
-        shapes: Sequence[tuple[int, ...]],
-        weights: Weights | None,
-        num_cases: Scalar | None,
-        state: FactorState,
-    ) -> tuple[list[Array] | None, Array | None]:
-        """Return the roots of the weights of all rows, and what to divide by."""
-        like, label = state.cov.total, self.label
-        locations = [math.prod(shape[1:]) for shape in shapes]
-        cases = sum(shape[0] for shape in shapes)
-        rows = sum(map(math.prod, shapes))
-        count = count_of(backend, num_cases, rows / max(cases, 1), like, label)
-        own = weights_for(backend, sides(weights)[1], shapes, like.dtype, label)
-        if own is None:
-            return None, count
-        pairs = zip(own, locations, strict=True)
-        roots = [backend.xp.sqrt(by_row(backend, w, n)) for w, n in pairs]
-        return roots, count

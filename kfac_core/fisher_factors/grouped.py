@@ -1,6 +1,5 @@
 """The factor of a grouped layer: one second moment for each group."""
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
@@ -15,6 +14,7 @@ from kfac_core.arguments import (
 from kfac_core.backend import Backend
 from kfac_core.fisher_factors import messages
 from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
+from kfac_core.fisher_factors.located_rows import counted_rows
 from kfac_core.fisher_factors.registration import DEFAULT_DAMPING_ID
 from kfac_core.fisher_factors.state import Derived, FactorState
 from kfac_core.linalg import psd
@@ -22,12 +22,10 @@ from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.linalg.residual import ResidualRange
 from kfac_core.linalg.stacks import MatrixStackOperator, diagonals, unstacked
 from kfac_core.moving_average import MovingAverage
-from kfac_core.row_counts import count_of
-from kfac_core.row_weights import weights_for
 from kfac_core.scalars import as_dampings, as_scalar
 from kfac_core.state import all_finite
 from kfac_core.statistics.covariance import second_moment
-from kfac_core.statistics.weighted_rows import by_row, weigh
+from kfac_core.statistics.weighted_rows import weigh
 from kfac_core.typing import Array, DampingId, Dampings, Scalar, Sources, Weights
 
 
@@ -116,14 +114,17 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
             check_towers(backend, towers, dtype, shape, name, self.label)
             for towers in sources
         ]
-        roots, count = self._counted(
-            backend, checked[0], weights, num_cases, state.cov.total
+        shapes = [tuple(x.shape[:2]) for x in checked[0]]
+        roots, count = counted_rows(
+            backend, weights, shapes, num_cases, state.cov.total, self.label
         )
         moments = []
         for rows in checked:
             if roots is not None:
-                pairs = zip(rows, roots, strict=True)
-                rows = tuple(weigh(backend, x, r) for x, r in pairs)
+                rows = tuple(
+                    weigh(backend, x, backend.xp.reshape(r, shape))
+                    for x, r, shape in zip(rows, roots, shapes, strict=True)
+                )
             by_group = [backend.xp.permute_dims(x, (2, 0, 1, 3)) for x in rows]
             moment = partial(self._moment, backend, roots, count)
             moments.append(backend.vmap(moment, *by_group))
@@ -184,27 +185,6 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
         power = self.get_matpower(state, exp, damping_id)
         return backend.xp.astype(power.matmul_right(x), x.dtype)
 
-    def _counted(
-        self,
-        backend: Backend,
-        towers: Sequence[Array],
-        weights: Weights | None,
-        num_cases: Scalar | None,
-        like: Array,
-    ) -> tuple[list[Array] | None, Array | None]:
-        """Return the roots of the weights of all rows, and what to divide by."""
-        shapes = [tuple(x.shape[:2]) for x in towers]
-        cases, rows = sum(n for n, _ in shapes), sum(map(math.prod, shapes))
-        count = count_of(backend, num_cases, rows / max(cases, 1), like, self.label)
-        own = weights_for(backend, weights, shapes, like.dtype, self.label)
-        if own is None:
-            return None, count
-        roots = []
-        for w, shape in zip(own, shapes, strict=True):
-            rows_of = by_row(backend, backend.xp.sqrt(w), shape[1])
-            roots.append(backend.xp.reshape(rows_of, shape))
-        return roots, count
-
     def _moment(
         self,
         backend: Backend,
@@ -215,9 +195,8 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
         """Return the second moment of one group, of rows ``[batch, locations, n]``."""
         xp = backend.xp
         rows = [xp.reshape(x, (-1, self.size)) for x in towers]
-        flat = None if roots is None else [xp.reshape(r, (-1,)) for r in roots]
         return second_moment(
-            backend, rows, has_bias=self.has_bias, roots=flat, count=count
+            backend, rows, has_bias=self.has_bias, roots=roots, count=count
         )
 
     def _identity(self, backend: Backend, like: Array) -> Array:
