@@ -38,7 +38,7 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
         data_format: As there, of one use.
         extract_patches_fn: As there.
         has_bias: Whether the layer has a bias.
-        layout: As there.
+        layout: As in `ConvKFCBasicFB`.
         num_uses: ``T``; None where the data say it. See `kfac_core.uses`.
         batch_first: Whether the cases of an array come before their uses; see there.
 

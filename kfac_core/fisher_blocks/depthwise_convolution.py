@@ -85,7 +85,7 @@ class DepthwiseConvDiagonalFB(SingleFactorFB):
         has_bias: Whether the layer has a bias, ``[in_channels * multiplier]``; the
             original has none.
         layout: As in `DepthwiseConvKFCBasicFB`.
-        multiplier: As there.
+        multiplier: As in `DepthwiseConvKFCBasicFB`.
 
     Example:
         >>> import numpy as np

@@ -26,7 +26,7 @@ class EmbeddingKFACFB(EmbeddingRowsFB):
             `kfac_core.fisher_factors.EmbeddingInputKroneckerFactor`.
         diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.
         output_max_rows: As in `FullyConnectedKFACBasicFB`.
-        output_blocks: As there.
+        output_blocks: As in `FullyConnectedKFACBasicFB`.
         layout: How the weights lie: ``"in_out"``, ``[vocab_size, output_size]``, as in
             every framework; or ``"out_in"``, the transpose.
         padding_id: Id that stands for no id; see

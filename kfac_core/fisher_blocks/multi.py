@@ -282,10 +282,10 @@ class FullyConnectedMultiIndepFB(MultiUseFB):
         diagonal_approx_for_input: Whether to keep the diagonal of ``A`` alone.
         diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.
         input_max_rows: As in `FullyConnectedKFACBasicFB`, the rows those of all uses.
-        output_max_rows: Likewise.
-        input_blocks: As there.
-        output_blocks: As there.
-        layout: As there.
+        output_max_rows: As `input_max_rows`, for the outputs.
+        input_blocks: As in `FullyConnectedKFACBasicFB`.
+        output_blocks: As in `FullyConnectedKFACBasicFB`.
+        layout: As in `FullyConnectedKFACBasicFB`.
 
     Example:
         >>> import numpy as np

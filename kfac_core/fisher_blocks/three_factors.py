@@ -87,8 +87,8 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         output_size: Length of a row of outputs.
         damping_type: ``"pi"``, ``"off"`` or ``"constant"``; see `split_in_three`.
         first_factor: The factor ``A1``, made from the block's fields.
-        second_factor: The factor ``A2``, likewise.
-        output_factor: The factor ``G``, likewise.
+        second_factor: The factor ``A2``, made from the block's fields.
+        output_factor: The factor ``G``, made from the block's fields.
     """
 
     first_size: int

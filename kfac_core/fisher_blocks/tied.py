@@ -53,7 +53,7 @@ class TiedWeightsKFACFB(PartsFB):
         repeated_ids: How an id that is repeated within a position counts; see
             `kfac_core.fisher_factors.EmbeddingInputKroneckerFactor`.
         damping_type: As in `KroneckerProductFB`, of the matrix.
-        normalize_damping_power: As there.
+        normalize_damping_power: As in `KroneckerProductFB`.
 
     Example:
         >>> import numpy as np

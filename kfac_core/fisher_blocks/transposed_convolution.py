@@ -77,7 +77,7 @@ class TransposedConvKFCBasicFB(PartsFB):
             ``transpose_kernel=False``, and in Flax.
         damping_type: As in `KroneckerProductFB`, of the Kronecker products; a bias with
             a block of its own is damped by the damping itself.
-        normalize_damping_power: As there.
+        normalize_damping_power: As in `KroneckerProductFB`.
         geometry: Where the layer looks.
 
     Example:
@@ -174,8 +174,8 @@ class TransposedConvKFCBasicFB(PartsFB):
             inputs: ``[batch, ..spatial.., in_channels]``, or channels first; or a
                 tuple of these (towers, weighted by their rows).
             outputs_grads: Gradients of the summed loss for the layer's outputs,
-                ``[batch, ..locations.., out_channels]``, likewise; or a tuple of these
-                (towers); or a tuple of such tuples (sources, summed).
+                ``[batch, ..locations.., out_channels]``, or channels first; or a tuple
+                of these (towers); or a tuple of such tuples (sources, summed).
             ema_decay: What the weights of earlier batches are multiplied by, in
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``

@@ -14,7 +14,7 @@ class LaggedExtra(NamedTuple):
         cov_dt1: Weighted sum of the lag-one statistics ``[n, n]``, one or none; the
             sum of the weights is that of ``cov``.
         option1: One for each of ``option1quants``, as of the last `update_inverses`.
-        option2: One for each of ``option2quants``, likewise.
+        option2: One for each of ``option2quants``, of the same time.
     """
 
     cov_dt1: tuple[Array, ...]

@@ -212,7 +212,7 @@ class DenseRegistrations(Registrations):
             params: Name of the weights ``[vocab_size, output_size]``.
             site: As in `register_fully_connected_multi`.
             num_uses: As there.
-            batch_first: As there.
+            batch_first: As in `register_fully_connected_multi`.
             layout: As in `register_embedding`.
             approx: ``"kron_indep"``, or that followed by ``"_in_diag"`` (the same),
                 ``"_out_diag"`` or ``"_both_diag"``; see `LayerCollection`.

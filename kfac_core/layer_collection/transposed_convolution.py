@@ -43,8 +43,8 @@ class TransposedRegistrations(Registrations):
                 takes them.
             padding: As that takes it, of the convolution whose adjoint this is.
             strides: One for each spatial axis, or one for all; None: 1.
-            output_padding: Outputs added after the last one, likewise; None: what the
-                data say.
+            output_padding: Outputs added after the last one, for each spatial axis, or
+                one number for all; None: what the data say.
             dilation_rate: As `strides`.
             num_groups: Number of groups; divides the input channels.
             data_format: None or such as ``"NHWC"``: channels last; such as ``"NCHW"``:

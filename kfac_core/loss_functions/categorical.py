@@ -196,7 +196,7 @@ class CategoricalLogitsNegativeLogProbLoss(OnehotCategoricalLogitsNegativeLogPro
 
         Raises:
             DTypeError: If the labels are no integers, and one is to be ignored.
-            ShapeError: If the mask has another shape, likewise.
+            ShapeError: If the mask has another shape, and a label is to be ignored.
         """
         if self.ignore_index is None:
             return mask

@@ -26,8 +26,8 @@ class Moved(NamedTuple):
         params: The new parameters.
         fine: 0-d: whether all that was computed is finite.
         gradient_norm: As in `StepStatistics`.
-        update_norm: Likewise.
-        norm_coefficient: Likewise.
+        update_norm: As in `StepStatistics`.
+        norm_coefficient: As in `StepStatistics`.
     """
 
     state: KfacState

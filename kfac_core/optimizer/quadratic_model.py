@@ -30,7 +30,7 @@ class QuadraticModel(NamedTuple):
         slopes: ``g'd_i``.
         curvature: ``d_i' F d_j``, as a tuple of rows.
         products: ``d_i' d_j``, likewise.
-        penalties: ``d_i' L d_j``, likewise.
+        penalties: ``d_i' L d_j``, as a tuple of rows.
     """
 
     slopes: tuple[Array, ...]

@@ -60,7 +60,7 @@ class TransposedGeometry:
             dilation: Steps between taps, in its forms.
             padding: Of the adjoint: outputs that are cut off, in its forms.
             output_padding: One for each spatial axis, one for all, or None.
-            data_format: As there.
+            data_format: As `TransposedConvKFCBasicFB` takes it.
             layer: Name of the layer, for the messages.
             mirrored: Whether the kernel runs backwards.
 
@@ -101,7 +101,7 @@ class TransposedGeometry:
 
         Args:
             x: ``[batch, ..spatial.., in_channels]``, or channels first.
-            g: ``[batch, ..locations.., out_channels]``, likewise.
+            g: ``[batch, ..locations.., out_channels]``, or channels first.
             in_channels: Number of input channels.
             out_channels: Number of output channels.
             layer: Name of the layer, for the message.

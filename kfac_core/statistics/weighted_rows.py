@@ -57,7 +57,7 @@ def weighed_pair(
     Args:
         backend: Backend of all.
         x: ``[batch, positions, ...]``, or ``[batch, ...]`` for weights of cases.
-        g: ``[batch, positions, ...]``, likewise.
+        g: ``[batch, positions, ...]``, or ``[batch, ...]`` for weights of cases.
         weights: ``[batch]`` or ``[batch, positions]``.
 
     Returns:
