@@ -31,7 +31,7 @@ def check_cases(
     layers: Sequence[LayerRegistration],
     data: Mapping[str, tuple[Any, ...]],
     linearization: Linearization,
-) -> None:
+) -> dict[str, int]:
     """Check the rows of losses and layers against the number of cases.
 
     Args:
@@ -40,6 +40,9 @@ def check_cases(
         data: For each what `kfac_core.estimator.layer_data` returns, by its name.
         linearization: The model at its parameters and a batch.
 
+    Returns:
+        For each layer with sites, by its name, how many cases reach it.
+
     Raises:
         ArgumentError: If the number of cases is no positive integer, or larger than
             all that there are rows for.
@@ -47,14 +50,16 @@ def check_cases(
     """
     size = batch_size_of(linearization)
     most = loss_rows(collection, linearization)
+    reached: dict[str, int] = {}
     for layer in layers:
         if not layer.towers:
             continue  # the gradients for its parameters have no rows
         first, *_ = data[layer.name]
-        cases = cases_of(layer, first if layer.block.takes_inputs else first[0])
+        cases = _cases(layer, first if layer.block.takes_inputs else first[0])
         if cases > size:
             raise ShapeError(_too_many(layer, cases, size))
         most = max(most, cases)
+        reached[layer.name] = cases
     # Of some layers alone, the others may be those that all cases reach.
     if most < size and len(layers) == len(collection.layers):
         msg = (
@@ -63,9 +68,10 @@ def check_cases(
             " cases that its arrays hold"
         )
         raise ArgumentError(msg)
+    return reached
 
 
-def cases_of(layer: LayerRegistration, towers: tuple[Any, ...]) -> int:
+def _cases(layer: LayerRegistration, towers: tuple[Any, ...]) -> int:
     """Return of how many cases the data of a layer are, over all its towers."""
     count = getattr(layer.block, "count_cases", None)
     return sum(map(_rows, towers)) if count is None else int(count(towers))

@@ -13,7 +13,6 @@ from collections.abc import Sequence
 from typing import Any
 
 from kfac_core.backend import Backend
-from kfac_core.estimator.cases import cases_of
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
 from kfac_core.linearization import Linearization
 from kfac_core.loss_functions.positions import arrays_of as inputs_of
@@ -60,6 +59,7 @@ def counting(
     data: tuple[Any, ...],
     linearization: Linearization,
     cases: Sequence[Array] | None,
+    reached: int,
 ) -> dict[str, Any]:
     """Return the options that tell a block what its rows count.
 
@@ -68,6 +68,7 @@ def counting(
         data: What `kfac_core.estimator.layer_data` returns.
         linearization: The model at its parameters and a batch.
         cases: Of `case_weights`.
+        reached: How many cases reach the layer.
 
     Returns:
         ``weights`` and ``num_cases`` of `FisherBlock.update_covs`; what is as by
@@ -76,7 +77,7 @@ def counting(
     options: dict[str, Any] = {}
     inputs = data[0] if layer.block.takes_inputs else data[0][0]
     arrays = [tuple(map(_rows, arrays_of(tower))) for tower in inputs]
-    if cases_of(layer, inputs) != linearization.batch_size:
+    if reached != linearization.batch_size:
         options["num_cases"] = linearization.batch_size
     of_cases = [None] * len(inputs) if cases is None else [*cases]
     if len(of_cases) != len(inputs):

@@ -184,13 +184,16 @@ class FisherEstimator(BlockDiagonalMatrix):
             )
             for layer in chosen
         }
-        check_cases(self.layer_collection, chosen, data, linearization)
+        reached = check_cases(self.layer_collection, chosen, data, linearization)
         cases = case_weights(self.layer_collection, linearization)
         blocks = dict(state.blocks)
         for layer in chosen:
             options: dict[str, Any] = {}
             if layer.towers:
-                options = counting(layer, data[layer.name], linearization, cases)
+                own = data[layer.name]
+                options = counting(
+                    layer, own, linearization, cases, reached[layer.name]
+                )
             if layer in drawing:
                 options["key"] = keys[drawing.index(layer)]
             blocks[layer.name] = layer.block.update_covs(
