@@ -9,6 +9,7 @@ import contextlib
 import importlib
 import os
 import warnings
+from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -170,3 +171,26 @@ def torch() -> Any:
 @pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
+
+
+def pytest_terminal_summary(terminalreporter: Any) -> None:
+    """Print what the walks of `tests/misuse` tried, and how it ended."""
+    tried: Counter[tuple[str, str]] = Counter()
+    verbs = set()
+    for report in terminalreporter.getreports("passed"):
+        for name, rows in report.user_properties:
+            if name == "walked" and report.when == "call":
+                for verb, _, fault, outcome, number in rows:
+                    tried[fault, outcome] += number
+                    verbs.add(verb)
+    if not tried:
+        return
+    outcomes = sorted({outcome for _, outcome in tried})
+    terminalreporter.section(
+        f"{tried.total()} bad calls of {len(verbs)} public callables"
+    )
+    width = max(len(fault) for fault, _ in tried)
+    terminalreporter.line(" " * width + "".join(f"  {name}" for name in outcomes))
+    for fault in sorted({fault for fault, _ in tried}):
+        counts = "".join(f"  {tried[fault, o]:>{len(o)}}" for o in outcomes)
+        terminalreporter.line(f"{fault:<{width}}{counts}")

@@ -1,7 +1,35 @@
-"""The walks use the cases of all factors and blocks."""
+"""What the walks share: the cases of all factors and blocks, libraries, a record."""
 
 import sys
+from collections import Counter
 from pathlib import Path
 
-for _folder in ("factors", "blocks"):
+import numpy as np
+import pytest
+from bad_values import Kinds
+from walk import walk
+
+for _folder in ("factors", "blocks", "losses", "collection", "estimator", "optimizer"):
     sys.path.append(str(Path(__file__).parents[1] / _folder))
+
+
+@pytest.fixture(scope="session")
+def kinds():
+    """The kinds of arguments that are arrays of NumPy."""
+    try:
+        import array_api_strict as strict
+    except ImportError:
+        return Kinds(np.array)
+    return Kinds(np.array, other=strict.asarray)
+
+
+@pytest.fixture
+def walked(record_property):
+    """Walk some calls; what was tried is in the table at the end of the run."""
+
+    def walked(*calls):
+        rows = [row for call in calls for row in walk(call)]
+        assert rows
+        record_property("walked", [[*row, n] for row, n in Counter(rows).items()])
+
+    return walked
