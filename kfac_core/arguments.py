@@ -12,11 +12,12 @@ from kfac_core.registry import backend_of
 from kfac_core.typing import Array, DType, Pair, Uses
 
 
-def backend_for(layer: str, *arrays: Any) -> Backend:
-    """Return the backend of all arrays; an error names the layer.
+def backend_for(layer: str, arguments: str, *arrays: Any) -> Backend:
+    """Return the backend of all arrays; an error names the layer and the arguments.
 
     Args:
         layer: Name of the layer or factor, for the message.
+        arguments: Names of the arguments that the arrays are of, for the message.
         *arrays: Arrays of one library on one device, at least one.
 
     Returns:
@@ -28,7 +29,7 @@ def backend_for(layer: str, *arrays: Any) -> Backend:
     try:
         return backend_of(*arrays)
     except BackendError as error:
-        msg = f"{layer}: {error}"
+        msg = f"{layer}: {arguments}: {error}"
         raise BackendError(msg) from None
 
 

@@ -147,7 +147,7 @@ def use_weights(
         each = weights_for(backend, tuple(weights.arrays), shapes, dtype, layer)
         return UseWeights(xp.stack(each))
     _check_array(weights, layer)
-    backend_for(layer, weights)
+    backend_for(layer, "weights", weights)
     found = tuple(weights.shape)
     axes = (cases, num_uses) if batch_first else (num_uses, cases)
     if found == (cases,):
@@ -258,7 +258,7 @@ def _tower(
     """Return the weights of one tower, ``[batch]`` or ``[batch, positions]``."""
     xp = backend.xp
     _check_array(w, layer)
-    backend_for(layer, w)
+    backend_for(layer, "weights", w)
     batch, *positions = shape
     flat = (batch, math.prod(positions))
     if tuple(w.shape) not in {(batch,), shape, flat}:

@@ -57,7 +57,7 @@ def as_scalar(
             " 0-d array"
         )
         raise BackendError(msg)
-    backend_for(layer, like, array)
+    backend_for(layer, argument, like, array)
     check_shape(array, (), argument, layer)
     if not xp.isdtype(array.dtype, ("real floating", "integral")):
         msg = f"{layer}: {argument} has dtype {array.dtype}, expected a real number"

@@ -187,7 +187,7 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
             KfacError: What `inverse_error` and `update_inverses` raise.
         """
         error = self.inverse_error(state, damping)
-        backend = backend_for(self.label, error)
+        backend = backend_for(self.label, "state", error)
         limit = as_scalar(backend, tolerance, error, "tolerance", self.label)
         return backend.cond(
             error <= limit,
@@ -304,7 +304,7 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
     def _vector_backend(self, state: S, vector: Params) -> Backend:
         """Return the backend of a state and a vector of real numbers."""
         tensors = tensors_of(vector)
-        backend = backend_for(self.label, state.ok, *tensors)
+        backend = backend_for(self.label, "state, vector", state.ok, *tensors)
         for tensor in tensors:
             statistics_dtype(backend, tensor, "vector", self.label)
             check_finite(backend, tensor, "vector", self.label)

@@ -138,7 +138,8 @@ class BilinearKFACFB(PartsFB):
         self._check(towers, sources)
         gradients = (g for source in sources for g in source)
         arrays = (x for pair in towers for x in pair)
-        backend = backend_for(self.label, self._own(state).ok, *arrays, *gradients)
+        given = (self._own(state).ok, *arrays, *gradients)
+        backend = backend_for(self.label, "state, inputs, outputs_grads", *given)
         ema = (ema_decay, ema_weight)
         (_, part), *_ = self.parts
         if self.factored_inputs:

@@ -103,7 +103,7 @@ class ConvDiagonalFB(SingleFactorFB):
             weights=weights,
             num_cases=num_cases,
         )
-        backend = backend_for(self.label, state.uses.total)
+        backend = backend_for(self.label, "state", state.uses.total)
         locations = self.geometry.mean_locations(towers)
         (uses,) = moving_average.fold_numbers(
             backend,
@@ -123,7 +123,7 @@ class ConvDiagonalFB(SingleFactorFB):
     ) -> SingleFactorState:
         """Compute all that is registered; see `FisherBlock.update_inverses`."""
         if self.normalize_damping_power != 1:
-            backend = backend_for(self.label, self._own(state).uses.total)
+            backend = backend_for(self.label, "state", self._own(state).uses.total)
             like = state.uses.total
             given = as_scalar(backend, damping, like, "damping", self.label)
             uses = moving_average.value(backend, state.uses, self.label)

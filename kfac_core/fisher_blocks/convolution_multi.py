@@ -96,7 +96,9 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         all_data = (towers, *sources)
         arrays = (x for data in all_data for tower in data for x in arrays_of(tower))
-        backend = backend_for(self.label, self._own(state).scale, *arrays)
+        backend = backend_for(
+            self.label, "state, inputs, outputs_grads", self._own(state).scale, *arrays
+        )
         x, uses = self._folded(backend, towers, "inputs")
         gradients = []
         for source in sources:
@@ -138,7 +140,7 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
         """Return of how many cases the inputs of all towers are, each counted once."""
         towers = as_towers(inputs)
         arrays = (x for tower in towers for x in arrays_of(tower))
-        backend = backend_for(self.label, *arrays)
+        backend = backend_for(self.label, "inputs", *arrays)
         rank, cases = self.geometry.spatial_rank + 2, 0
         for tower in towers:
             parts, uses = in_parts(

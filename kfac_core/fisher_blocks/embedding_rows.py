@@ -56,7 +56,7 @@ class EmbeddingRowsFB(KroneckerProductFB):
             array([[0.092],
                    [0.182]])
         """
-        backend = backend_for(self.label, self._own(state).scale, ids)
+        backend = backend_for(self.label, "state, ids", self._own(state).scale, ids)
         check_shape(ids, ("ids",), "ids", self.label)
         size = self.input_factor.vocab_size
         check_indices(backend, ids, size, "ids", self.label)

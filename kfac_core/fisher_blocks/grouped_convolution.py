@@ -65,7 +65,8 @@ class GroupedKroneckerFB(KroneckerProductFB):
         """
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = (g for source in sources for g in source)
-        backend = backend_for(self.label, self._own(state).scale, *towers, *gradients)
+        given = (self._own(state).scale, *towers, *gradients)
+        backend = backend_for(self.label, "state, inputs, outputs_grads", *given)
         geometry, groups = self.geometry, self.input_factor.num_groups
         channels = self.input_factor.size // math.prod(geometry.kernel) * groups
         outputs = self.output_factor.size * groups

@@ -31,7 +31,7 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
 
     def init(self, like: Array) -> KroneckerState:
         """Return the state before any data; see `FisherBlock.init`."""
-        backend = backend_for(self.label, like)
+        backend = backend_for(self.label, "like", like)
         output = self.output_factor.init(like)
         zero = backend.xp.zeros_like(output.cov.weight)
         inputs = self.input_factor.init(like)
@@ -84,7 +84,8 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         """Fold data of the same cases, `of_inputs` into the input factor too."""
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = (g for source in sources for g in source)
-        backend = backend_for(self.label, self._own(state).scale, *towers, *gradients)
+        given = (self._own(state).scale, *towers, *gradients)
+        backend = backend_for(self.label, "state, inputs, outputs_grads", *given)
         for source in sources:
             check_paired(towers, source, self.label)
             for x, g in zip(towers, source, strict=True):

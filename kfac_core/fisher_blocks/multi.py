@@ -104,7 +104,9 @@ class MultiUseFB(KroneckerProductFB):
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         all_data = (towers, *sources)
         arrays = (x for data in all_data for tower in data for x in arrays_of(tower))
-        backend = backend_for(self.label, self._own(state).scale, *arrays)
+        backend = backend_for(
+            self.label, "state, inputs, outputs_grads", self._own(state).scale, *arrays
+        )
         parts, rows, uses = self._in_time(backend, towers, "inputs")
         of_sources = []
         for source in sources:
@@ -164,7 +166,7 @@ class MultiUseFB(KroneckerProductFB):
         """Return of how many cases the inputs of all towers are, each counted once."""
         towers = as_towers(inputs)
         arrays = (x for tower in towers for x in arrays_of(tower))
-        backend = backend_for(self.label, *arrays)
+        backend = backend_for(self.label, "inputs", *arrays)
         _, rows, uses = self._in_time(backend, towers, "inputs")
         return sum(rows) // uses
 

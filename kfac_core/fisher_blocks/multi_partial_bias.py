@@ -128,7 +128,9 @@ class FullyConnectedMultiPartialBiasFB(PartsFB):
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         all_data = (towers, *sources)
         arrays = (x for data in all_data for tower in data for x in arrays_of(tower))
-        backend = backend_for(self.label, self._own(state).ok, *arrays)
+        backend = backend_for(
+            self.label, "state, inputs, outputs_grads", self._own(state).ok, *arrays
+        )
         (_, of_weights), (_, of_bias) = self.parts
         ema, given = (ema_decay, ema_weight), {"num_cases": num_cases}
         first = of_weights.update_covs(

@@ -154,7 +154,7 @@ class PartsFB(FisherBlock[PartsState]):
     def _all_or_none(self, new: PartsState, old: PartsState, flag: str) -> PartsState:
         """Return `new`, or under a trace `old` if a part refused its update."""
         ok = new.flag(flag)
-        backend = backend_for(self.label, ok)
+        backend = backend_for(self.label, "state", ok)
         if not backend.is_traced(ok):
             return new
         return select(backend, ok, new, old).with_flag(flag, ok)

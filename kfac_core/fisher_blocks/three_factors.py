@@ -158,7 +158,9 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
     ) -> ThreeFactorsState:
         """Fold a batch into the statistics, its rows being checked against another."""
         towers = as_towers(first)
-        backend = backend_for(self.label, self._own(state).scale, *towers)
+        backend = backend_for(
+            self.label, "state, inputs", self._own(state).scale, *towers
+        )
         ema, like = (ema_decay, ema_weight), state.scale
         shapes = [(x.shape[0],) for x in towers]
         rows = RowWeights(
@@ -286,7 +288,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         self, state: ThreeFactorsState, damping: Scalar
     ) -> tuple[Array, Array, tuple[Array, ...]]:
         """Return ``c``, a damping as given, checked, and those of the factors."""
-        backend = backend_for(self.label, self._own(state).damping)
+        backend = backend_for(self.label, "state", self._own(state).damping)
         given = as_scalar(backend, damping, state.damping, "damping", self.label)
         means = [
             factor.trace(own) / factor.dimension
@@ -301,7 +303,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
     ) -> ThreeFactorsState:
         """Return `new`, or under a trace `old` if a factor refused its update."""
         ok = new.flag(flag)
-        backend = backend_for(self.label, ok)
+        backend = backend_for(self.label, "state", ok)
         if not backend.is_traced(ok):
             return new
         return select(backend, ok, new, old).with_flag(flag, ok)

@@ -203,7 +203,9 @@ class TiedWeightsKFACFB(PartsFB):
                 )
                 for source in sources
             )
-        backend = backend_for(self.label, like, *arrays_of(sources[0][0]))
+        backend = backend_for(
+            self.label, "outputs_grads", like, *arrays_of(sources[0][0])
+        )
         shapes = [
             [tuple(g.shape[:-1]) for g in arrays_of(tower)] for tower in sources[0]
         ]

@@ -110,7 +110,9 @@ class TiedMatrixFB(KroneckerProductFB):
         arrays = [
             x for data in (towers, *sources) for tower in data for x in arrays_of(tower)
         ]
-        backend = backend_for(self.label, self._own(state).scale, *arrays)
+        backend = backend_for(
+            self.label, "state, inputs, outputs_grads", self._own(state).scale, *arrays
+        )
         ema, like = (ema_decay, ema_weight), state.scale
         by_place = self._by_use(towers, sources)
         inputs_of = [

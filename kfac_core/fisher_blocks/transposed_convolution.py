@@ -212,7 +212,8 @@ class TransposedConvKFCBasicFB(PartsFB):
             self.label,
         )
         gradients = (g for source in sources for g in source)
-        backend = backend_for(self.label, self._own(state).ok, *towers, *gradients)
+        given = (self._own(state).ok, *towers, *gradients)
+        backend = backend_for(self.label, "state, inputs, outputs_grads", *given)
         known = known_weights(
             backend,
             geometry,

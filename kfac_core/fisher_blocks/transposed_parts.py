@@ -75,7 +75,8 @@ class TransposedWeightsFB(KroneckerProductFB):
         """Fold a batch, its shapes being checked; see `TransposedConvKFCBasicFB`."""
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = (g for source in sources for g in source)
-        backend = backend_for(self.label, self._own(state).scale, *towers, *gradients)
+        given = (self._own(state).scale, *towers, *gradients)
+        backend = backend_for(self.label, "state, inputs, outputs_grads", *given)
         adjoint, ema = self.transposed.adjoint, (ema_decay, ema_weight)
         rows = tuple(
             backend.xp.reshape(
@@ -146,7 +147,8 @@ class TransposedGroupsFB(GroupedKroneckerFB):
         """Fold a batch, its shapes being checked; see `TransposedConvKFCBasicFB`."""
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = (g for source in sources for g in source)
-        backend = backend_for(self.label, self._own(state).scale, *towers, *gradients)
+        given = (self._own(state).scale, *towers, *gradients)
+        backend = backend_for(self.label, "state, inputs, outputs_grads", *given)
         transposed, groups = self.transposed, self.num_groups
         adjoint = transposed.adjoint
         rows = tuple(grouped_gradients(backend, x, adjoint, groups) for x in towers)

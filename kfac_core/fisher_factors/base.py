@@ -47,7 +47,7 @@ class FisherFactor(ServingFactor, ABC):
         Raises:
             DTypeError: If `like` holds no real floating-point numbers.
         """
-        backend = backend_for(self.label, like)
+        backend = backend_for(self.label, "like", like)
         dtype = self._state_dtype(backend, like)
         device = backend.creation_device(like)
         total = backend.xp.zeros(self.cov_shape, dtype=dtype, device=device)
@@ -71,7 +71,7 @@ class FisherFactor(ServingFactor, ABC):
         """
         if type(state) is not FactorState:
             check_kind(state, self._made_by, self.label)
-        backend = backend_for(self.label, state.cov.total)
+        backend = backend_for(self.label, "state", state.cov.total)
         check_statistics(backend, state, self.cov_shape, self.label)
         check_kind(state, self._made_by, self.label)
         return self._empty(backend, state.cov)

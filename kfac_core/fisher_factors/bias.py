@@ -94,7 +94,7 @@ class BiasFactor(FisherFactor):
         sources, name = as_sources(outputs_grads), "outputs_grads"
         by_source = [[arrays_of(tower) for tower in source] for source in sources]
         arrays = [g for source in by_source for uses in source for g in uses]
-        backend = self._backend(state, *arrays)
+        backend = self._backend(state, "state, outputs_grads", *arrays)
         like, label = state.cov.total, self.label
         by_source, given = self._weighed_uses(
             backend, by_source, sides(weights)[1], like

@@ -145,7 +145,7 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
                 there is no key and one is needed.
         """
         towers = as_towers(inputs)
-        backend = self._backend(state, *towers)
+        backend = self._backend(state, "state, inputs", *towers)
         for x in towers:
             self.geometry.check_inputs(x, self.filter_shape[-2], self.label)
         dtype = state.cov.total.dtype
@@ -248,7 +248,9 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
                 not positive.
         """
         sources = as_sources(outputs_grads)
-        backend = self._backend(state, *(g for source in sources for g in source))
+        backend = self._backend(
+            state, "state, outputs_grads", *(g for source in sources for g in source)
+        )
         dtype, label = state.cov.total.dtype, self.label
         checked = []
         shapes: list[tuple[int, ...]] = []

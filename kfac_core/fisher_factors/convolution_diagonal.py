@@ -104,7 +104,9 @@ class ConvDiagonalFactor(DiagonalFactor):
         """
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = tuple(g for source in sources for g in source)
-        backend = self._backend(state, *towers, *gradients)
+        backend = self._backend(
+            state, "state, inputs, outputs_grads", *towers, *gradients
+        )
         geometry, label = self.geometry, self.label
         dtype = state.cov.total.dtype
         for x in towers:

@@ -72,7 +72,9 @@ class ConvInputMultiKF(ConvInputKroneckerFactor):
             ArgumentError: Also if ``T`` is not known, or not `num_uses`.
         """
         towers = as_towers(inputs)
-        backend = self._backend(state, *(x for t in towers for x in arrays_of(t)))
+        backend = self._backend(
+            state, "state, inputs", *(x for t in towers for x in arrays_of(t))
+        )
         rank = self.geometry.spatial_rank + 2
         found = [
             folded(
@@ -160,7 +162,7 @@ class ConvOutputMultiKF(ConvOutputKroneckerFactor):
         """
         sources = as_sources(outputs_grads)
         arrays = [x for towers in sources for t in towers for x in arrays_of(t)]
-        backend = self._backend(state, *arrays)
+        backend = self._backend(state, "state, outputs_grads", *arrays)
         found = [
             [
                 folded(

@@ -161,7 +161,7 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
                 not positive.
         """
         towers = as_towers(inputs)
-        backend = self._backend(state, *towers)
+        backend = self._backend(state, "state, inputs", *towers)
         for x in towers:
             self.geometry.check_inputs(x, self.filter_shape[-2], self.label)
         dtype = state.cov.total.dtype

@@ -107,7 +107,9 @@ class DepthwiseConvDiagonalFactor(DiagonalFactor):
         """
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = tuple(g for source in sources for g in source)
-        backend = self._backend(state, *towers, *gradients)
+        backend = self._backend(
+            state, "state, inputs, outputs_grads", *towers, *gradients
+        )
         geometry, label = self.geometry, self.label
         dtype = state.cov.total.dtype
         channels, multiplier = self.filter_shape[-2:]

@@ -114,7 +114,7 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
                 or the decay, a weight or `num_cases` is.
         """
         towers = as_towers(input_ids)
-        backend = self._backend(state, *towers)
+        backend = self._backend(state, "state, input_ids", *towers)
         for ids in towers:
             self._check_ids(backend, ids)
         check_not_empty(towers, "input_ids", self.label)

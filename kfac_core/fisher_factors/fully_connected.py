@@ -128,7 +128,9 @@ class FullyConnectedDiagonalFactor(DiagonalFactor):
         """
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = tuple(g for source in sources for g in source)
-        backend = self._backend(state, *towers, *gradients)
+        backend = self._backend(
+            state, "state, inputs, outputs_grads", *towers, *gradients
+        )
         dtype, label = state.cov.total.dtype, self.label
         x = check_towers(
             backend, towers, dtype, ("batch", self.input_size), "inputs", label

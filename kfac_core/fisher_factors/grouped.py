@@ -107,7 +107,9 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
                 not positive.
         """
         sources = as_sources(tensors)
-        backend = self._backend(state, *(x for towers in sources for x in towers))
+        backend = self._backend(
+            state, "state, tensors", *(x for towers in sources for x in towers)
+        )
         dtype, name = state.cov.total.dtype, self.data_name
         shape = ("batch", "locations", self.num_groups, self.size)
         checked = [
@@ -288,7 +290,7 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
 
     def _stack_backend(self, x: Array, shape: tuple[int | str, ...]) -> Backend:
         """Return the backend of a stack of real numbers, its shape checked."""
-        backend = backend_for(self.label, x)
+        backend = backend_for(self.label, "x", x)
         statistics_dtype(backend, x, "x", self.label)
         check_shape(x, shape, "x", self.label)
         return backend

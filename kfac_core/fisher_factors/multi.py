@@ -205,7 +205,7 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
         if not self.cov_dt1:
             return new
         arrays = (x for towers in sources for tower in towers for x in arrays_of(tower))
-        backend = self._backend(state, *arrays)
+        backend = self._backend(state, "state, tensors", *arrays)
         like = state.cov.total
         by_source = [self._in_parts(backend, towers) for towers in sources]
         count = count_of(backend, num_cases, by_source[0][0].uses, like, self.label)
@@ -334,9 +334,11 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
             ),
         )
 
-    def _backend(self, state: FactorState, *data: Array) -> Backend:
+    def _backend(
+        self, state: FactorState, arguments: str = "state", *data: Array
+    ) -> Backend:
         self._check_lagged(state)
-        return super()._backend(state, *data)
+        return super()._backend(state, arguments, *data)
 
     def _check_lagged(self, state: FactorState) -> None:
         if len(extra_of(state).cov_dt1) != int(self.cov_dt1):

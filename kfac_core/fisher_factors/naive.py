@@ -77,7 +77,9 @@ class NaiveFullFactor(DenseSquareMatrixFactor):
             ArgumentError: If the batch size, the decay or the weight is out of range.
         """
         sources = as_sources(params_grads)
-        backend = self._backend(state, *(g for source in sources for g in source))
+        backend = self._backend(
+            state, "state, params_grads", *(g for source in sources for g in source)
+        )
         count = _count(backend, batch_size, state, self.label)
         moments = []
         for source in sources:
@@ -122,7 +124,9 @@ class NaiveDiagonalFactor(DiagonalFactor):
             The new state.
         """
         sources = as_sources(params_grads)
-        backend = self._backend(state, *(g for source in sources for g in source))
+        backend = self._backend(
+            state, "state, params_grads", *(g for source in sources for g in source)
+        )
         count = _count(backend, batch_size, state, self.label)
         moments = []
         for source in sources:

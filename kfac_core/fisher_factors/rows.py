@@ -79,7 +79,7 @@ class RowsFactor(FisherFactor):
         """
         sources = as_sources(tensors)
         arrays = (x for towers in sources for tower in towers for x in arrays_of(tower))
-        backend = self._backend(state, *arrays)
+        backend = self._backend(state, "state, tensors", *arrays)
         found = [self._in_parts(backend, towers) for towers in sources]
         by_source = [tuple(x for own in parts for x in own.arrays) for parts in found]
         like, shape = state.cov.total, ("rows", self.size)

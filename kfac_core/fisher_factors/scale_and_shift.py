@@ -179,7 +179,9 @@ class ScaleAndShiftFactor(FisherFactor):
         """
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = tuple(g for source in sources for g in source)
-        backend = self._backend(state, *towers, *gradients)
+        backend = self._backend(
+            state, "state, inputs, outputs_grads", *towers, *gradients
+        )
         dtype, label = state.cov.total.dtype, self.label
         x_shape = ("batch", *named(self.input_shape))
         g_shape = ("batch", *named(self._outputs))

@@ -257,14 +257,16 @@ class ServingFactor(Registration, ABC):
         error = messages.not_decomposed(backend, self.label, matrix, told)
         raise error
 
-    def _backend(self, state: FactorState, *data: Array) -> Backend:
+    def _backend(
+        self, state: FactorState, arguments: str = "state", *data: Array
+    ) -> Backend:
         """Return the backend of a state and of data, the state's form checked.
 
         With data it is for their statistics, of the precision that these shall have.
         """
         if type(state) is not FactorState:
             check_made_by(state, self._made_by, self.label)
-        backend = backend_for(self.label, state.cov.total, *data)
+        backend = backend_for(self.label, arguments, state.cov.total, *data)
         check_statistics(backend, state, self.cov_shape, self.label)
         check_made_by(state, self._made_by, self.label)
         return backend.in_precision(self.precision) if data else backend

@@ -89,7 +89,9 @@ class OutputPatchesKroneckerFactor(DenseSquareMatrixFactor):
                 not positive.
         """
         sources = as_sources(outputs_grads)
-        backend = self._backend(state, *(g for source in sources for g in source))
+        backend = self._backend(
+            state, "state, outputs_grads", *(g for source in sources for g in source)
+        )
         like, moments = state.cov.total, []
         dtype, label = like.dtype, self.label
         shapes = [

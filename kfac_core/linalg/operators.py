@@ -6,8 +6,8 @@ The interface of the original's ``LinearOperatorFullMatrix`` and
 
 from typing import NamedTuple, Protocol
 
-from kfac_core.arguments import statistics_dtype
-from kfac_core.errors import ShapeError
+from kfac_core.arguments import backend_for, statistics_dtype
+from kfac_core.errors import BackendError, ShapeError
 from kfac_core.linalg import psd
 from kfac_core.registry import backend_of
 from kfac_core.state import check_finite
@@ -154,9 +154,10 @@ def multiply(
     Raises:
         ShapeError: If the shape of `x` is another one.
         NotFiniteError: If `x` holds NaN or infinity. Under a trace the product does.
+        BackendError: If `x` is no array, or of another library or device.
     """
     n = operator.domain_dimension
-    backend = backend_of(x)
+    backend = backend_for(layer, "x", x)
     statistics_dtype(backend, x, "x", layer)
     operand = x
     if tuple(x.shape) in {(n,), vector_shape}:
@@ -169,7 +170,11 @@ def multiply(
         )
         raise ShapeError(msg)
     check_finite(backend, x, "x", layer)
-    product = operator.matmul_right(operand) if right else operator.matmul(operand)
+    try:
+        product = operator.matmul_right(operand) if right else operator.matmul(operand)
+    except BackendError as error:
+        msg = f"{layer}: x: {error}"
+        raise BackendError(msg) from None
     return backend.xp.astype(backend.xp.reshape(product, x.shape), x.dtype)
 
 

@@ -166,7 +166,7 @@ class LossFunction(LossMembers):
             NotFiniteError: If an input is known, and NaN.
         """
         at = self._checked(inputs, mask)
-        backend_for(self.label, noise, *arrays_of(inputs))
+        backend_for(self.label, "noise, inputs", noise, *arrays_of(inputs))
         wanted = self.noise_shape(inputs)
         extra = ("num_samples",) if len(noise.shape) > len(wanted) else ()
         check_shape(noise, (*extra, *wanted), "noise", self.label)

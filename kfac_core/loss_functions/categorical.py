@@ -201,7 +201,7 @@ class CategoricalLogitsNegativeLogProbLoss(OnehotCategoricalLogitsNegativeLogPro
         if self.ignore_index is None:
             return mask
         given = [] if mask is None else [mask]
-        xp = backend_for(self.label, targets, *given).xp
+        xp = backend_for(self.label, "targets, mask", targets, *given).xp
         if not xp.isdtype(targets.dtype, "integral"):
             msg = f"{self.label}: targets has dtype {targets.dtype}, expected integers"
             raise DTypeError(msg)

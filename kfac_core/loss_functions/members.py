@@ -178,7 +178,9 @@ class LossMembers(Quiet, ABC):
         self, inputs: LossInputs, targets: Array, mask: Array | None
     ) -> tuple[Positions, Array]:
         """Return inputs and targets, checked and masked."""
-        backend = backend_for(self.label, targets, *arrays_of(inputs))
+        backend = backend_for(
+            self.label, "targets, inputs", targets, *arrays_of(inputs)
+        )
         shape = self.targets_shape(inputs)
         check_shape(targets, shape, "targets", self.label)
         at = self._checked(inputs, self.mask_for(targets, mask))
@@ -241,7 +243,7 @@ class LossMembers(Quiet, ABC):
         argument: str,
         inputs: LossInputs,
     ) -> Array:
-        backend_for(self.label, x, *arrays_of(inputs))
+        backend_for(self.label, f"{argument}, inputs", x, *arrays_of(inputs))
         if not at.backend.xp.isdtype(x.dtype, _REALS):
             msg = f"{self.label}: {argument} has dtype {x.dtype}, expected real numbers"
             raise DTypeError(msg)

@@ -114,7 +114,9 @@ def positions_of(
         got = f"a tuple of {len(arrays)}" if isinstance(inputs, tuple) else "one array"
         msg = f"{loss}: inputs are {got}, expected {wanted}: {', '.join(names)}"
         raise ShapeError(msg)
-    backend = backend_for(loss, *arrays, *([] if mask is None else [mask]))
+    backend = backend_for(
+        loss, "inputs, mask", *arrays, *([] if mask is None else [mask])
+    )
     xp = backend.xp
     for x, name in zip(arrays, names, strict=True):
         if len(x.shape) < least_axes:

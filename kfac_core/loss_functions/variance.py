@@ -100,7 +100,7 @@ def _in_numpy(var: Any, loss: str) -> np.ndarray[Any, Any]:
         raise TypeError
     if isinstance(var, int | float | tuple | list | np.generic):
         return np.asarray(var)
-    backend = backend_for(loss, var)
+    backend = backend_for(loss, "var", var)
     if backend.is_traced(var):
         raise TypeError
     values: np.ndarray[Any, Any] = backend.to_numpy(var)

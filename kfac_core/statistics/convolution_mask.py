@@ -48,7 +48,7 @@ def as_patch_mask(
         array = (
             np.asarray(mask)
             if isinstance(mask, tuple | list)
-            else backend_for(layer, mask).to_numpy(mask)
+            else backend_for(layer, "patch_mask", mask).to_numpy(mask)
         )
         shape = str(array.shape)
     except ValueError:  # of NumPy

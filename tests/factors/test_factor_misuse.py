@@ -139,14 +139,14 @@ def test_arrays_of_two_libraries(library, rng):
     state = ROWS.updated(library, spec, (rows,))
     both = [library.asarray(rows), other(rows)]
     served = spec.update_inverses(state, 0.1)
-    for call in (
-        lambda: spec.update_cov(state, both[1], ema_decay=0.5),
-        lambda: spec.update_cov(state, tuple(both), ema_decay=0.5),
-        lambda: spec.update_cov(state, both[0], ema_decay=other(0.5)),
-        lambda: spec.update_inverses(state, other(0.5)),
-        lambda: spec.left_multiply_matpower(served, other(np.eye(3)), -1),
-    ):
-        words = (library.package, "numpy", "two libraries")
+    for argument, call in {
+        "tensors": lambda: spec.update_cov(state, both[1], ema_decay=0.5),
+        "state, tensors": lambda: spec.update_cov(state, tuple(both), ema_decay=0.5),
+        "ema_decay": lambda: spec.update_cov(state, both[0], ema_decay=other(0.5)),
+        "damping": lambda: spec.update_inverses(state, other(0.5)),
+        "x": lambda: spec.left_multiply_matpower(served, other(np.eye(3)), -1),
+    }.items():
+        words = (f"{argument}: ", library.package, "numpy", "two libraries")
         assert_refused(call, kc.BackendError, TypeError, *words)
 
 
