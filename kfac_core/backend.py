@@ -116,10 +116,11 @@ class Backend(Protocol):
             c: ``[n, n]``, symmetric bit for bit; all of the same dtype.
         """
 
-    def quiet(self) -> AbstractContextManager[object]:
+    def quiet(self) -> AbstractContextManager[object] | None:
         """Return a context in which the library does not warn of what overflows.
 
-        Every verb enters one; where it is within another, that is cheap.
+        None where it does not warn, as within such a context: every verb asks, and most
+        are within another.
         """
 
     def eigh(self, a: Array) -> tuple[Array, Array]:

@@ -1,19 +1,17 @@
 """Verbs under which a library does not warn of what overflows: an error tells of it."""
 
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from functools import wraps
 from types import FunctionType
 from typing import Any
 
+from kfac_core.backend import Backend
 from kfac_core.errors import BackendError
-from kfac_core.registry import backend_of
-
-_NOTHING: AbstractContextManager[object] = nullcontext()
+from kfac_core.registry import backend_of, remembered
 
 
 class Quiet:
-    """Base of the specs: their public verbs do not let their library warn.
+    """Base of what has public verbs: these do not let their library warn.
 
     NumPy warns of every overflow, which is an exception where warnings are errors, and
     then comes before the error that names the layer. What a verb computes it checks
@@ -34,21 +32,30 @@ def _quietly(verb: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(verb)
     def quiet_verb(self: Any, *args: Any, **kwargs: Any) -> Any:
-        with _quiet_for(args or tuple(kwargs.values())):
+        backend = _backend_of(args, kwargs)
+        context = None if backend is None else backend.quiet()
+        # Of most libraries, and within another verb, there is nothing to enter.
+        if context is None:
+            return verb(self, *args, **kwargs)
+        with context:
             return verb(self, *args, **kwargs)
 
     return quiet_verb
 
 
-def _quiet_for(arguments: tuple[Any, ...]) -> AbstractContextManager[object]:
-    """Return a context of the library of the first array; of none, nothing."""
-    array = _first_array(arguments)
-    if array is None:
-        return _NOTHING
+def _backend_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Backend | None:
+    """Return the backend of the arguments' first array; None if there is none."""
+    first: Any = args
+    while isinstance(first, tuple) and first:  # states and data start with an array
+        first = first[0]
+    found = remembered(first)
+    if found is not None:
+        return found
+    array = _first_array((args, kwargs))
     try:
-        return backend_of(array).quiet()
+        return None if array is None else backend_of(array)
     except BackendError:  # the verb says more of it
-        return _NOTHING
+        return None
 
 
 def _first_array(tree: Any) -> Any:

@@ -79,6 +79,11 @@ def backend_of(*arrays: Any) -> Backend:
     return backend
 
 
+def remembered(x: Any) -> Backend | None:
+    """Return the backend of arrays like `x`; None if none of its type was seen yet."""
+    return _BY_TYPE.get(type(x))
+
+
 def available_backends() -> tuple[str, ...]:
     """Return the top-level packages whose arrays have a backend of their own.
 

@@ -128,9 +128,9 @@ class ArrayAPIBackend:
         """Return the sum of the Gram matrix and `c`."""
         return self.axpby(beta, c, alpha, self.gram(a))
 
-    def quiet(self) -> AbstractContextManager[object]:
+    def quiet(self) -> AbstractContextManager[object] | None:
         """Silence NumPy, which a library of the standard may be made of."""
-        return silence
+        return silence()
 
     def eigh(self, a: Array) -> tuple[Array, Array]:
         """Return eigenvalues and eigenvectors; NaN for what is not finite."""

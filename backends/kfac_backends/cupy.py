@@ -4,7 +4,6 @@ As everywhere in CuPy, results lie on the current device: with several GPUs, wor
 ``with x.device:``. Importing this module needs no GPU.
 """
 
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
 import array_api_compat.cupy
@@ -13,8 +12,6 @@ import numpy as np
 
 from kfac_backends.array_api import ArrayAPIBackend
 from kfac_core.typing import Array, Device, DType, Key
-
-_NOTHING: AbstractContextManager[object] = nullcontext()
 
 
 class CuPyBackend(ArrayAPIBackend):
@@ -47,9 +44,8 @@ class CuPyBackend(ArrayAPIBackend):
         whole: Array = cupy.tril(lower) + cupy.tril(lower, -1).T
         return whole
 
-    def quiet(self) -> AbstractContextManager[object]:
-        """Do nothing: the library does not warn."""
-        return _NOTHING
+    def quiet(self) -> None:
+        """Return nothing to enter: the library does not warn."""
 
     def eigh(self, a: Any) -> tuple[Array, Array]:
         """Return the eigendecomposition; NaN for what is not finite."""

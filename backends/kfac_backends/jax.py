@@ -6,7 +6,6 @@ enabled, it says so rather than return float32.
 """
 
 from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self, TypeVar
 
 import jax
@@ -40,9 +39,6 @@ WIDE, FEW = 2048, 8
 """Columns, and columns for each row, from which a Gram matrix is added in tiles."""
 SOME_BYTES, MANY_BYTES = 2**24, 2**28
 """Bytes of all copies of a chunk, on the CPU and on accelerators."""
-
-
-_NOTHING: AbstractContextManager[object] = nullcontext()
 
 
 class JAXBackend(ArrayAPIBackend):
@@ -138,9 +134,8 @@ class JAXBackend(ArrayAPIBackend):
             return syrk_in_tiles(alpha, a, beta, c)
         return super().syrk(alpha, a, beta, c)
 
-    def quiet(self) -> AbstractContextManager[object]:
-        """Do nothing: the library does not warn."""
-        return _NOTHING
+    def quiet(self) -> None:
+        """Return nothing to enter: the library does not warn."""
 
     def eigh(self, a: Any) -> tuple[Array, Array]:
         """Return the eigendecomposition; NaN for what is not finite."""

@@ -1,28 +1,27 @@
-"""A context in which NumPy does not warn, and which is cheap to enter again."""
+"""A context in which NumPy does not warn, and which is entered once."""
 
 from contextvars import ContextVar
 
 import numpy as np
 
-_depth = ContextVar("_depth", default=0)
-_saved: ContextVar[object] = ContextVar("_saved")
+_is_silent = ContextVar("_is_silent", default=False)
 
 
-class _Silence:
-    """As ``np.errstate(all="ignore")``, which costs as much within itself."""
+class Silence:
+    """As ``np.errstate(all="ignore")``; what is within another need not enter it."""
+
+    __slots__ = ("_errors", "_token")
 
     def __enter__(self) -> None:
-        depth = _depth.get()
-        _depth.set(depth + 1)
-        if not depth:
-            # Not by seterr alone: what it says is put back at the outermost exit.
-            _saved.set(np.seterr(all="ignore"))
+        self._token = _is_silent.set(True)
+        self._errors = np.errstate(all="ignore")
+        self._errors.__enter__()
 
     def __exit__(self, *_: object) -> None:
-        depth = _depth.get() - 1
-        _depth.set(depth)
-        if not depth:
-            np.seterr(**_saved.get())  # type: ignore[arg-type]
+        self._errors.__exit__(None, None, None)
+        _is_silent.reset(self._token)
 
 
-silence = _Silence()
+def silence() -> Silence | None:
+    """Return the context; None within another."""
+    return None if _is_silent.get() else Silence()

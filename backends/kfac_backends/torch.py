@@ -11,7 +11,6 @@ own memory.
 
 import contextlib
 from collections.abc import Callable
-from contextlib import AbstractContextManager, nullcontext
 from typing import Any, Self, TypeVar
 
 import array_api_compat.torch
@@ -34,9 +33,6 @@ PART = 2**16
 
 BATCHED = 64
 """Largest matrices that the CPU factorises faster as a stack: small overheads count."""
-
-
-_NOTHING: AbstractContextManager[object] = nullcontext()
 
 
 class TorchBackend(ArrayAPIBackend):
@@ -137,9 +133,8 @@ class TorchBackend(ArrayAPIBackend):
             return _by_numpy(on_host.syrk, alpha, a, beta, c)
         return super().syrk(alpha, a, beta, c)
 
-    def quiet(self) -> AbstractContextManager[object]:
-        """Do nothing: the library does not warn."""
-        return _NOTHING
+    def quiet(self) -> None:
+        """Return nothing to enter: the library does not warn."""
 
     def eigh(self, a: Any) -> tuple[Array, Array]:
         """Return the eigendecomposition; NaN for what is not finite."""

@@ -65,3 +65,12 @@ def test_a_warning_of_the_caller_stays(library):
         warnings.simplefilter("always")
         np.asarray([1e300]) * 1e300
     assert [w.category for w in caught] == [RuntimeWarning]
+
+
+def test_a_verb_enters_a_context_once_and_only_of_what_warns(library):
+    quiet = kc.backend_of(library.asarray(np.ones(1))).quiet
+    context = quiet()
+    assert (context is None) == (library.name in {"torch", "jax"})
+    with context or contextlib.nullcontext():
+        assert quiet() is None
+    assert (quiet() is None) == (context is None)
