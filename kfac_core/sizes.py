@@ -118,13 +118,18 @@ def check_sizes(spec: Any) -> None:
             if name != "size" or value != 0 or not getattr(spec, "has_bias", False):
                 value = as_size(value, name, spec.label, optional=optional)
         elif each.type is bool:
-            value = _as_flag(getattr(spec, name), name, spec.label)
+            value = as_flag(getattr(spec, name), name, spec.label)
         else:
             continue
         object.__setattr__(spec, name, value)
 
 
-def _as_flag(value: object, argument: str, layer: str) -> bool:
+def as_flag(value: object, argument: str, layer: str) -> bool:
+    """Return a flag.
+
+    Raises:
+        ArgumentError: If it is neither True nor False.
+    """
     if not isinstance(value, bool | np.bool_):
         msg = f"{layer}: {argument} is {value!r}, expected True or False"
         raise ArgumentError(msg)

@@ -191,6 +191,6 @@ def check_approximation(value: object, allowed: Collection[str], what: str) -> N
     Raises:
         ArgumentError: If it is not one of those allowed.
     """
-    if value not in allowed:
+    if not isinstance(value, str) or value not in allowed:
         msg = f"{what} is {value!r}, expected one of {', '.join(allowed)}"
         raise ArgumentError(msg)

@@ -1,7 +1,7 @@
 """What a `LayerCollection` holds, and how a layer gets into it."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, fields, replace
 from typing import Any, Self
 
@@ -12,14 +12,21 @@ from kfac_core.layer_collection.approximations import (
     APPROXIMATIONS,
     check_approximation,
 )
-from kfac_core.layer_collection.records import Key, LayerRegistration, LossRegistration
+from kfac_core.layer_collection.records import (
+    Key,
+    LayerRegistration,
+    LossRegistration,
+    check_collection,
+)
 from kfac_core.layer_collection.shapes import Shape, check_bias, check_weights
 from kfac_core.layer_collection.sites import (
     Names,
     Reuse,
     Sites,
     Tower,
+    as_names,
     as_sites,
+    check_name,
     check_reuse,
     listed,
 )
@@ -34,6 +41,10 @@ class Registrations:
     losses: tuple[LossRegistration, ...] = ()
     links: tuple[tuple[frozenset[str], str | None], ...] = ()
     defaults: tuple[tuple[str, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the form of the fields, which functions make."""
+        check_collection(self)
 
     @property
     def shapes(self) -> dict[str, Shape]:
@@ -85,9 +96,8 @@ class Registrations:
             RegistrationError: If the parameters overlap with those of another layer or
                 linked group, if a site is taken, or if `reuse` does not hold.
         """
-        key = self._key(params)
-        _check_block(block, key)
-        label = block.name or joined(key)
+        key, label = self._named(params, getattr(block, "name", None))
+        _check_block(block, label)
         tower = as_sites(site, label)
         check_reuse(reuse, label)
         layer = next((layer for layer in self.layers if layer.params == key), None)
@@ -141,9 +151,8 @@ class Registrations:
             RegistrationError: If a parameter is linked already, or registered with
                 others than these.
         """
-        key = self._key(params)
+        key, label = self._named(params)
         group = frozenset(key)
-        label = joined(key)
         if approximation is not None:
             what = f"{label}: approximation"
             check_approximation(approximation, APPROXIMATION_NAMES, what)
@@ -173,7 +182,7 @@ class Registrations:
         made: Mapping[str, Any],
         approx: str | None,
         reuse: Reuse,
-        name: str,
+        label: str,
         options: Mapping[str, Any],
     ) -> Self:
         """Register a layer of some kind.
@@ -185,13 +194,12 @@ class Registrations:
             made: Fields of its block that the registration makes.
             approx: As users give it.
             reuse: As in `register_block`.
-            name: As users give it.
+            label: Name of the layer.
             options: Further fields of its block, from the user.
 
         Returns:
             The new collection.
         """
-        label = name or joined(key)
         approximations = APPROXIMATIONS[kind]
         what = "approx"
         if approx is None:
@@ -232,7 +240,7 @@ class Registrations:
         """
         if len(key) > (2 if output_axes else 1):
             wanted = "weights, or weights and a bias" if output_axes else "weights"
-            msg = f"{label}: the parameters are {listed(key)}, expected {wanted} alone"
+            msg = f"{label}: params are {listed(key)}, expected {wanted} alone"
             raise ArgumentError(msg)
         shapes = [self.shapes[name] for name in key]
         as_laid = tuple(axes[places.index(i)] for i in range(len(axes)))
@@ -243,25 +251,26 @@ class Registrations:
             check_bias(key[1], shapes[1], outputs, label)
         return shape, len(key) == 2
 
-    def _named(self, params: Names, name: str) -> tuple[Key, str]:
-        """Return the names of known parameters, and the name of their layer."""
-        key = self._key(params)
-        return key, name or joined(key)
-
-    def _key(self, params: Names) -> Key:
-        """Return the names of known parameters, each once."""
-        key = (params,) if isinstance(params, str) else tuple(params)
-        known = self.shapes
-        if unknown := [name for name in key if name not in known]:
+    def _named(self, params: Names, name: str | None = None) -> tuple[Key, str]:
+        """Return the names of known parameters, each once, and that of their layer."""
+        check_name(name, "the layer")
+        label = name or "the layer"
+        key, known = as_names(params), self.shapes
+        if not key:
+            given: object = params
+            got = listed(()) if isinstance(given, Sequence) else repr(given)
+            msg = f"{label}: params is {got}, expected a name, or a tuple of names"
+            raise ArgumentError(msg)
+        if unknown := [x for x in key if not isinstance(x, str) or x not in known]:
             msg = (
-                f"the collection has no parameters {listed(unknown)}, expected some of"
-                f" {listed(known)}"
+                f"{label}: params has {listed(unknown)}, which the collection has not,"
+                f" expected some of {listed(known)}"
             )
             raise ArgumentError(msg)
-        if not key or len(set(key)) != len(key):
-            msg = f"the parameters are {listed(key)}, expected names, each once"
+        if len(set(key)) != len(key):
+            msg = f"{label}: params are {listed(key)}, expected names, each once"
             raise ArgumentError(msg)
-        return key
+        return key, name or joined(key)
 
     def _check_free(self, key: Key, label: str) -> None:
         """Check that no name or parameter is another layer's, or linked to others."""
@@ -282,7 +291,7 @@ class Registrations:
         for group, _ in self.links:
             if group.intersection(key) and group != set(key):
                 msg = (
-                    f"{label}: the parameters are {listed(key)}, but"
+                    f"{label}: params are {listed(key)}, but"
                     f" {listed(sorted(group))} are linked; register these as one layer"
                 )
                 raise RegistrationError(msg)
@@ -303,9 +312,9 @@ def joined(key: Key) -> str:
     return "+".join(key)
 
 
-def _check_block(block: object, key: Key) -> None:
+def _check_block(block: object, label: str) -> None:
     if not isinstance(block, FisherBlock):
-        msg = f"{joined(key)}: block is {block!r}, expected the spec of a FisherBlock"
+        msg = f"{label}: block is {block!r}, expected the spec of a FisherBlock"
         raise ArgumentError(msg)
 
 

@@ -45,11 +45,11 @@ class BiasRegistrations(Registrations):
         """
         key, label = self._named(param, name)
         if len(key) > 1:
-            msg = f"{label}: the parameters are {listed(key)}, expected one bias"
+            msg = f"{label}: params are {listed(key)}, expected one bias"
             raise ArgumentError(msg)
         tower = as_sites(site, label)
         if not tower:
             msg = f"{label}: site is None, expected the name of a site"
             raise ArgumentError(msg)
         made = {"shape": self.shapes[key[0]]}
-        return self._register("bias", key, tower, made, approx, reuse, name, options)
+        return self._register("bias", key, tower, made, approx, reuse, label, options)

@@ -55,5 +55,5 @@ class BilinearRegistrations(Registrations):
         made = {**sizes, "has_bias": has_bias, "layout": layout}
         tower = as_use(site, label)
         return self._register(
-            "bilinear", key, tower, made, approx, reuse, name, options
+            "bilinear", key, tower, made, approx, reuse, label, options
         )

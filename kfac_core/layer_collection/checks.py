@@ -4,9 +4,9 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from kfac_core.errors import RegistrationError
+from kfac_core.errors import ArgumentError, RegistrationError
 from kfac_core.layer_collection.base import Registrations
-from kfac_core.layer_collection.shapes import Shape, shapes_of
+from kfac_core.layer_collection.shapes import Shape, is_length, shapes_of
 
 
 class RegistrationChecks(Registrations):
@@ -28,12 +28,15 @@ class RegistrationChecks(Registrations):
                 `total_num_uses`.
 
         Raises:
+            ArgumentError: If what is given is no mapping of the kind.
             RegistrationError: If something is wrong: it names all that is.
         """
-        shapes = self.shapes if variables is None else dict(shapes_of(variables))
+        shapes = self.shapes
+        if variables is not None:
+            shapes = dict(shapes_of(variables, "variables"))
         problems = [
             *self._coverage_problems(shapes),
-            *self._use_problems(uses or {}),
+            *self._use_problems({} if uses is None else _numbers(uses)),
         ]
         if not self.losses:
             problems.append("no loss is registered; call a register_..._loss function")
@@ -76,3 +79,12 @@ class RegistrationChecks(Registrations):
                     f"the model uses the parameter {name!r} {number} times, but it is"
                     f" registered for {given}: one for each site of each tower"
                 )
+
+
+def _numbers(uses: object) -> Mapping[str, int]:
+    """Return numbers of uses, checked: none of them below zero."""
+    numbers = uses.values() if isinstance(uses, Mapping) else [None]
+    if not all(map(is_length, numbers)):
+        msg = f"uses is {uses!r}, expected a mapping from name to a number of uses"
+        raise ArgumentError(msg)
+    return uses  # type: ignore[return-value]

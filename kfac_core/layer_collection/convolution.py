@@ -73,7 +73,7 @@ class ConvolutionRegistrations(Registrations):
             key, label, padding, strides, dilations, data_format, layout, rank=2
         )
         tower = as_use(site, label)
-        return self._register("conv2d", key, tower, made, approx, reuse, name, options)
+        return self._register("conv2d", key, tower, made, approx, reuse, label, options)
 
     def register_conv2d_multi(
         self,
@@ -108,7 +108,7 @@ class ConvolutionRegistrations(Registrations):
         tower, made["num_uses"] = as_uses(site, num_uses, label)
         made["batch_first"] = batch_first
         return self._register(
-            "conv2d_multi", key, tower, made, approx, reuse, name, options
+            "conv2d_multi", key, tower, made, approx, reuse, label, options
         )
 
     def register_conv1d(
@@ -140,7 +140,7 @@ class ConvolutionRegistrations(Registrations):
             key, label, padding, strides, dilations, data_format, layout, rank=1
         )
         tower = as_use(site, label)
-        return self._register("conv1d", key, tower, made, approx, reuse, name, options)
+        return self._register("conv1d", key, tower, made, approx, reuse, label, options)
 
     def register_convolution(
         self,
@@ -172,7 +172,7 @@ class ConvolutionRegistrations(Registrations):
         )
         tower = as_use(site, label)
         return self._register(
-            "convolution", key, tower, made, approx, reuse, name, options
+            "convolution", key, tower, made, approx, reuse, label, options
         )
 
     def _convolution(

@@ -9,6 +9,7 @@ from kfac_core.layer_collection.base import Registrations
 from kfac_core.layer_collection.records import Key
 from kfac_core.layer_collection.sites import Names, Reuse, as_use, as_uses, listed
 from kfac_core.linalg.layouts import DenseLayout, dense_axes
+from kfac_core.sizes import as_flag
 
 
 class DenseRegistrations(Registrations):
@@ -43,9 +44,9 @@ class DenseRegistrations(Registrations):
             ArgumentError: If a name or an option is unknown.
             RegistrationError: As `register_block`.
         """
-        key = self._key(params)
+        key, label = self._named(params, name)
         made = {"size": sum(math.prod(self.shapes[param]) for param in key)}
-        return self._register("generic", key, None, made, approx, reuse, name, options)
+        return self._register("generic", key, None, made, approx, reuse, label, options)
 
     def register_fully_connected(
         self,
@@ -85,9 +86,9 @@ class DenseRegistrations(Registrations):
         """
         key, label = self._named(params, name)
         tower = as_use(site, label)
-        kind = "fully_connected" if dense_inputs else "embedding"
+        kind = _kind(dense_inputs, label)
         made = self._sizes(kind, key, label, layout)
-        return self._register(kind, key, tower, made, approx, reuse, name, options)
+        return self._register(kind, key, tower, made, approx, reuse, label, options)
 
     def register_fully_connected_multi(
         self,
@@ -137,15 +138,15 @@ class DenseRegistrations(Registrations):
         """
         key, label = self._named(params, name)
         tower, number = as_uses(site, num_uses, label)
-        kind = "fully_connected" if dense_inputs else "embedding"
+        kind = _kind(dense_inputs, label)
         made = self._sizes(kind, key, label, layout)
         made |= {"num_uses": number, "batch_first": batch_first}
         if uses_with_bias is not None:
-            kind = "fully_connected_partial_bias" if dense_inputs else kind
+            kind = f"{kind}_partial_bias"
             made = _with_partial_bias(made, uses_with_bias, number, label)
-            return self._register(kind, key, tower, made, approx, reuse, name, options)
+            return self._register(kind, key, tower, made, approx, reuse, label, options)
         return self._register(
-            f"{kind}_multi", key, tower, made, approx, reuse, name, options
+            f"{kind}_multi", key, tower, made, approx, reuse, label, options
         )
 
     def register_embedding(
@@ -283,7 +284,7 @@ class DenseRegistrations(Registrations):
         key, label = self._named(params, name)
         if len(key) > 2:
             msg = (
-                f"{label}: the parameters are {listed(key)}, expected a scale, or a"
+                f"{label}: params are {listed(key)}, expected a scale, or a"
                 " scale and a shift"
             )
             raise ArgumentError(msg)
@@ -297,7 +298,7 @@ class DenseRegistrations(Registrations):
         )
         tower = as_use(site, label)
         return self._register(
-            "scale_and_shift", key, tower, made, approx, reuse, name, options
+            "scale_and_shift", key, tower, made, approx, reuse, label, options
         )
 
     def _sizes(
@@ -313,6 +314,11 @@ class DenseRegistrations(Registrations):
         axes = ("input_size", "output_size")
         weights, has_bias = self._weights(key, axes, label, layout, places)
         return made | dict(zip(axes, weights, strict=True)) | {"has_bias": has_bias}
+
+
+def _kind(dense_inputs: object, label: str) -> str:
+    dense = as_flag(dense_inputs, "dense_inputs", label)
+    return "fully_connected" if dense else "embedding"
 
 
 def _with_partial_bias(

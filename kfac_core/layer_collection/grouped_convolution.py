@@ -46,7 +46,7 @@ class GroupedRegistrations(ConvolutionRegistrations):
         made["num_groups"] = num_groups
         tower = as_use(site, label)
         return self._register(
-            "grouped_convolution", key, tower, made, approx, reuse, name, options
+            "grouped_convolution", key, tower, made, approx, reuse, label, options
         )
 
     def register_depthwise_conv2d(
@@ -89,7 +89,7 @@ class GroupedRegistrations(ConvolutionRegistrations):
         )
         tower = as_use(site, label)
         return self._register(
-            "depthwise_conv2d", key, tower, made, approx, reuse, name, options
+            "depthwise_conv2d", key, tower, made, approx, reuse, label, options
         )
 
     def register_separable_conv2d(

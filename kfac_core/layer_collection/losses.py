@@ -1,15 +1,13 @@
 """Registration of losses."""
 
-import math
 from dataclasses import replace
 from itertools import count
-from numbers import Real
 from typing import Any, Self
 
 from kfac_core.errors import ArgumentError, RegistrationError
 from kfac_core.layer_collection.base import Registrations
-from kfac_core.layer_collection.records import LossRegistration
-from kfac_core.layer_collection.sites import Reuse, check_reuse
+from kfac_core.layer_collection.records import LossRegistration, is_coefficient
+from kfac_core.layer_collection.sites import Reuse, check_name, check_reuse
 from kfac_core.loss_functions import (
     CategoricalLogitsNegativeLogProbLoss,
     LossFunction,
@@ -50,6 +48,7 @@ class LossRegistrations(Registrations):
             ArgumentError: If an argument is of no known form, or True has no name.
             RegistrationError: If `reuse` does not hold, or a loss has the site.
         """
+        check_name(name, type(loss).__name__)
         label = name or type(loss).__name__
         check_reuse(reuse, label)
         _check_loss(loss, site, coeff, label)
@@ -220,12 +219,12 @@ class LossRegistrations(Registrations):
 
 def _check_loss(loss: object, site: object, coeff: Any, label: str) -> None:
     if not isinstance(loss, LossFunction):
-        msg = f"{label}: the loss is a {type(loss).__name__}, expected a LossFunction"
+        msg = f"{label}: loss is a {type(loss).__name__}, expected a LossFunction"
         raise ArgumentError(msg)
     if not isinstance(site, str) or not site:
         msg = f"{label}: site is {site!r}, expected the name of what goes into the loss"
         raise ArgumentError(msg)
-    if not isinstance(coeff, Real) or not 0 <= float(coeff) < math.inf:
+    if not is_coefficient(coeff):
         msg = (
             f"{label}: coeff is {coeff!r}, expected a finite number that is not"
             " negative"

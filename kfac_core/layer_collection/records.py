@@ -1,9 +1,13 @@
 """What a `LayerCollection` holds: a layer, and a loss."""
 
 import math
+import sys
+from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from typing import Any
 
+from kfac_core.errors import ArgumentError
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.loss_functions import LossFunction
 
@@ -29,6 +33,21 @@ class LayerRegistration:
     params: Key
     block: FisherBlock[Any]
     towers: tuple[tuple[str, ...], ...] = ()
+
+    def __post_init__(self) -> None:
+        """Check the fields, which registrations make.
+
+        Raises:
+            ArgumentError: If one is of another form.
+        """
+        params: object = self.params
+        check_field(
+            self, "params", "a tuple of names", ok=_texts(params) and params != ()
+        )
+        ok = isinstance(self.block, FisherBlock)
+        check_field(self, "block", "the spec of a FisherBlock", ok=ok)
+        ok = is_tuple_of(self.towers, lambda tower: _texts(tower) and tower != ())
+        check_field(self, "towers", "a tuple of tuples of sites", ok=ok)
 
     @property
     def name(self) -> str:
@@ -61,3 +80,69 @@ class LossRegistration:
     loss: LossFunction
     coeff: float
     towers: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Check the fields, which registrations make.
+
+        Raises:
+            ArgumentError: If one is of another form.
+        """
+        check_field(self, "name", "a name", ok=_texts((self.name,)))
+        ok = isinstance(self.loss, LossFunction)
+        check_field(self, "loss", "a LossFunction", ok=ok)
+        ok = is_coefficient(self.coeff)
+        check_field(self, "coeff", "a finite number that is not negative", ok=ok)
+        check_field(self, "towers", "a tuple of sites", ok=_texts(self.towers))
+
+
+def check_collection(collection: Any) -> None:
+    """Check the fields of a collection, which functions make.
+
+    Raises:
+        ArgumentError: If one is of another form.
+    """
+
+    def is_pair(value: Any, first: Any, second: Any) -> bool:
+        is_two = isinstance(value, tuple) and len(value) == 2
+        return is_two and isinstance(value[0], first) and isinstance(value[1], second)
+
+    forms: dict[str, tuple[str, Callable[[Any], bool]]] = {
+        "variables": ("names and shapes", lambda x: is_pair(x, str, tuple)),
+        "layers": ("LayerRegistration", lambda x: isinstance(x, LayerRegistration)),
+        "losses": ("LossRegistration", lambda x: isinstance(x, LossRegistration)),
+        "links": ("linked sets", lambda x: is_pair(x, frozenset, str | None)),
+        "defaults": ("kinds and approximations", lambda x: is_pair(x, str, str)),
+    }
+    for field, (what, is_entry) in forms.items():
+        ok = is_tuple_of(getattr(collection, field), is_entry)
+        check_field(collection, field, f"a tuple of {what}; make it by `of`", ok=ok)
+
+
+def check_field(record: object, field: str, expected: str, *, ok: bool) -> None:
+    """Check a field of a record.
+
+    Raises:
+        ArgumentError: If it is not `ok`.
+    """
+    if not ok:
+        msg = (
+            f"{type(record).__name__}: {field} is {getattr(record, field)!r}, expected"
+            f" {expected}"
+        )
+        raise ArgumentError(msg)
+
+
+def is_tuple_of(value: object, is_entry: Callable[[Any], bool]) -> bool:
+    """Say whether something is a tuple of such entries."""
+    return isinstance(value, tuple) and all(map(is_entry, value))
+
+
+def is_coefficient(value: object) -> bool:
+    """Say whether a loss can be multiplied by this."""
+    if isinstance(value, bool) or not isinstance(value, Real):
+        return False
+    return 0 <= value <= sys.float_info.max  # type: ignore[operator]
+
+
+def _texts(value: object) -> bool:
+    return is_tuple_of(value, lambda text: isinstance(text, str) and text != "")

@@ -11,31 +11,33 @@ Shape = tuple[int, ...]
 """The shape of a parameter."""
 
 
-def shapes_of(params: Any) -> tuple[tuple[str, Shape], ...]:
+def shapes_of(params: Any, argument: str = "params") -> tuple[tuple[str, Shape], ...]:
     """Return name and shape of every parameter.
 
     Args:
         params: By name an array, or its shape.
+        argument: What they are called, for the message.
 
     Returns:
         The pairs, in the order of the mapping.
 
     Raises:
-        ArgumentError: If a name is no text, or a value neither an array nor a shape.
+        ArgumentError: If a name is no text, or empty, or a value neither an array nor
+            a shape.
     """
     if not isinstance(params, Mapping):
-        msg = f"params is a {type(params).__name__}, expected a mapping from name"
+        msg = f"{argument} is a {type(params).__name__}, expected a mapping from name"
         raise ArgumentError(msg)
     return tuple((name, _shape(name, value)) for name, value in params.items())
 
 
 def _shape(name: object, value: Any) -> Shape:
-    if not isinstance(name, str):
+    if not isinstance(name, str) or not name:
         msg = f"the name {name!r} of a parameter is no text; name it by a string"
         raise ArgumentError(msg)
     shape = getattr(value, "shape", value)
     sizes = shape if isinstance(shape, tuple | list) else (None,)
-    if not all(map(_is_length, sizes)):
+    if not all(map(is_length, sizes)):
         msg = (
             f"the parameter {name!r} is {_described(value)}, expected an array or a"
             " shape; flatten nested parameters into one mapping"
@@ -44,7 +46,8 @@ def _shape(name: object, value: Any) -> Shape:
     return tuple(map(int, sizes))
 
 
-def _is_length(value: object) -> bool:
+def is_length(value: object) -> bool:
+    """Say whether something is an integer that is not negative."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         return False
     return int(value) >= 0

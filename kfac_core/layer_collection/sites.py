@@ -25,8 +25,28 @@ def check_reuse(reuse: object, label: str) -> None:
     Raises:
         ArgumentError: If it is not one of those allowed.
     """
-    if not isinstance(reuse, bool) and reuse != "auto":
+    text = reuse if isinstance(reuse, str) else ""
+    if not isinstance(reuse, bool) and text != "auto":
         msg = f"{label}: reuse is {reuse!r}, expected False, True or 'auto'"
+        raise ArgumentError(msg)
+
+
+def as_names(given: object) -> tuple[Any, ...]:
+    """Return one name or several as a tuple; of what is no list, an empty one."""
+    if isinstance(given, str):
+        return (given,)
+    is_list = isinstance(given, Sequence) and not isinstance(given, bytes | bytearray)
+    return tuple(given) if is_list else ()  # type: ignore[arg-type]
+
+
+def check_name(name: object, what: str) -> None:
+    """Check the name that a user gives to a layer or a loss.
+
+    Raises:
+        ArgumentError: If it is neither None nor text.
+    """
+    if name is not None and not isinstance(name, str):
+        msg = f"{what}: name is {name!r}, expected a string, or None"
         raise ArgumentError(msg)
 
 
@@ -38,7 +58,7 @@ def as_sites(site: Any, label: str) -> Tower:
     """
     if site is None:
         return ()
-    sites = (site,) if isinstance(site, str) else tuple(site)
+    sites = as_names(site)
     texts = all(isinstance(name, str) and name for name in sites)
     if not sites or not texts or len(set(sites)) != len(sites):
         msg = (
@@ -90,6 +110,6 @@ def as_uses(site: Names, num_uses: int | None, label: str) -> tuple[Tower, int]:
     return tower, len(tower)
 
 
-def listed(names: Iterable[str]) -> str:
+def listed(names: Iterable[object]) -> str:
     """Return names for a message."""
     return ", ".join(map(repr, names)) or "(none)"

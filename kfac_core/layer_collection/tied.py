@@ -60,7 +60,7 @@ class TiedRegistrations(Registrations):
         key, label = self._named(params, name)
         if len(key) > 2:
             msg = (
-                f"{label}: the parameters are {listed(key)}, expected a matrix, or a"
+                f"{label}: params are {listed(key)}, expected a matrix, or a"
                 " matrix and a bias"
             )
             raise ArgumentError(msg)
@@ -87,5 +87,5 @@ class TiedRegistrations(Registrations):
             "has_bias": len(key) == 2,
         }
         return self._register(
-            "tied_weights", key, tower, made, approx, reuse, name, options
+            "tied_weights", key, tower, made, approx, reuse, label, options
         )

@@ -68,7 +68,7 @@ class TransposedRegistrations(Registrations):
         key, label = self._named(params, name)
         if len(key) > 2:
             msg = (
-                f"{label}: the parameters are {listed(key)}, expected weights, or"
+                f"{label}: params are {listed(key)}, expected weights, or"
                 " weights and a bias alone"
             )
             raise ArgumentError(msg)
@@ -78,24 +78,26 @@ class TransposedRegistrations(Registrations):
         places = kernel_axes(layout, rank + 2, label)
         shape, _ = self._weights(key[:1], axes, label, layout, places)
         groups = as_size(num_groups, "num_groups", label)
+        if shape[-2] % groups:
+            msg = (
+                f"{label}: num_groups is {groups}, expected a divisor of the"
+                f" {shape[-2]} input channels of the parameter {key[0]!r}"
+            )
+            raise ArgumentError(msg)
         if bias:
             check_bias(key[1], bias[0], shape[-1] * groups, label)
         made = {
             "filter_shape": lies,
             "layout": layout,
             "padding": padding,
-            "strides": _hashable(strides),
-            "output_padding": _hashable(output_padding),
-            "dilation_rate": _hashable(dilation_rate),
+            "strides": strides,
+            "output_padding": output_padding,
+            "dilation_rate": dilation_rate,
             "num_groups": num_groups,
             "data_format": data_format,
             "has_bias": bool(bias),
         }
         tower = as_use(site, label)
         return self._register(
-            "transposed_convolution", key, tower, made, approx, reuse, name, options
+            "transposed_convolution", key, tower, made, approx, reuse, label, options
         )
-
-
-def _hashable(steps: Steps) -> Any:
-    return steps if steps is None or isinstance(steps, int) else tuple(steps)

@@ -199,7 +199,7 @@ def _padding(
         for width in widths
     )
     if len(pairs) == rank and all(
-        len(pair) == 2 and all(map(_is_width, pair)) for pair in pairs
+        len(pair) == 2 and all(map(is_width, pair)) for pair in pairs
     ):
         return tuple((int(before), int(after)) for before, after in pairs)
     msg = (
@@ -209,7 +209,8 @@ def _padding(
     raise ArgumentError(msg)
 
 
-def _is_width(value: object) -> bool:
+def is_width(value: object) -> bool:
+    """Say whether a number of zeros beside an axis can be this."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         return False
     return int(value) >= 0
@@ -235,10 +236,11 @@ def is_channels_last(data_format: str | None, rank: int, layer: str) -> bool:
         ArgumentError: If the name is not one for this number of axes.
     """
     spatial = {1: "W", 2: "HW", 3: "DHW"}.get(rank, "..")
-    if data_format in (None, f"N{spatial}C"):
+    given: object = data_format
+    if given is None:
         return True
-    if data_format == f"NC{spatial}":
-        return False
+    if isinstance(given, str) and given in {f"N{spatial}C", f"NC{spatial}"}:
+        return given.endswith("C")
     msg = (
         f"{layer}: data_format is {data_format!r}, expected None, 'N{spatial}C' or"
         f" 'NC{spatial}'"

@@ -8,10 +8,16 @@
 """
 
 from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
 
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.sizes import as_shape
-from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
+from kfac_core.statistics.convolution_geometry import (
+    ConvolutionGeometry,
+    Padding,
+    is_channels_last,
+)
 
 PATCH_FUNCTIONS = (
     "extract_convolution_patches",
@@ -49,19 +55,18 @@ def geometry_for(
     """
     kernel = tuple(filter_shape[:-2])
     rank = len(kernel)
-    if extract_patches_fn not in (None, *PATCH_FUNCTIONS):
+    extractor: object = extract_patches_fn
+    known = isinstance(extractor, str) and extractor in PATCH_FUNCTIONS
+    if extractor is not None and not known:
         msg = (
             f"{layer}: extract_patches_fn is {extract_patches_fn!r}, expected None or"
             f" one of {', '.join(PATCH_FUNCTIONS)}"
         )
         raise ArgumentError(msg)
     if extract_patches_fn == "extract_pointwise_conv2d_patches":
-        ones = (
-            strides in {None, 1}
-            if not isinstance(strides, Sequence)
-            else (set(strides) == {1})
-        )
-        if kernel != (1, 1) or not ones:
+        given: Any = strides if isinstance(strides, Sequence) else (strides,)
+        ones = given and all(isinstance(s, Integral) and s == 1 for s in given)
+        if kernel != (1, 1) or not (ones or strides is None):
             msg = (
                 f"{layer}: pointwise patches have kernel {kernel} and strides"
                 f" {strides}, expected (1, 1) and none or ones"
@@ -101,13 +106,13 @@ def _spatial(
     """Drop the entries for batch and channels from a list of full rank."""
     if not isinstance(values, Sequence) or len(values) != rank + 2:
         return values
-    first = 2 if str(data_format).startswith("NC") else 1
+    first = 1 if is_channels_last(data_format, rank, layer) else 2
     values = as_shape(values, argument, layer)
     spatial = values[first : first + rank]
     if sum(values) - sum(spatial) != 2:
         msg = (
             f"{layer}: {argument} is {tuple(values)}, expected ones for the batch and"
-            " the channels"
+            f" the channels, in the data format {data_format or 'with channels last'}"
         )
         raise ArgumentError(msg)
     return spatial

@@ -14,11 +14,16 @@ of stride 1 of the *spread* inputs, which have ``s - 1`` zeros between neighbour
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from kfac_core.arguments import check_shape
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
-from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
+from kfac_core.statistics.convolution_geometry import (
+    ConvolutionGeometry,
+    Padding,
+    is_width,
+)
 from kfac_core.statistics.convolution_padding import padded
 from kfac_core.typing import Array
 
@@ -75,15 +80,15 @@ class TransposedGeometry:
         adjoint = ConvolutionGeometry.of(
             kernel, strides, dilation, padding, data_format, layer
         )
-        extra = output_padding
-        if isinstance(extra, int):
-            extra = (extra,) * adjoint.spatial_rank
-        if extra is not None:
+        extra: tuple[int, ...] | None = None
+        if output_padding is not None:
             steps = zip(adjoint.strides, adjoint.dilation, strict=True)
             limits = tuple(map(max, steps))
-            extra = tuple(extra)
-            fits = len(extra) == len(limits) and all(
-                e in range(limit) for e, limit in zip(extra, limits, strict=True)
+            is_list = isinstance(output_padding, tuple | list)
+            widths: Any = output_padding if is_list else (output_padding,) * len(limits)
+            fits = len(widths) == len(limits) and all(
+                is_width(width) and int(width) < limit
+                for width, limit in zip(widths, limits, strict=True)
             )
             if not fits or adjoint.padding == "SAME":
                 msg = (
@@ -92,6 +97,7 @@ class TransposedGeometry:
                     " dilation), and none with padding 'SAME'"
                 )
                 raise ArgumentError(msg)
+            extra = tuple(map(int, widths))
         return cls(adjoint, extra, mirrored)
 
     def check(
