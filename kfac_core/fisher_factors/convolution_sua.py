@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
+from kfac_core import moving_average
 from kfac_core.arguments import as_batch, as_towers
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
@@ -12,13 +13,23 @@ from kfac_core.fisher_factors.convolution_spec import prepare
 from kfac_core.fisher_factors.powers import PowersFactor
 from kfac_core.fisher_factors.state import FactorState
 from kfac_core.linalg import psd
+from kfac_core.linalg.mean_inverse import (
+    inverse_of_bordered_moment,
+    inverse_of_second_moment,
+)
 from kfac_core.linalg.offset_operator import OffsetOperator, equal_copies
 from kfac_core.moving_average import MovingAverage
 from kfac_core.row_counts import count_of
 from kfac_core.row_weights import roots_of, sides, weights_for
+from kfac_core.statistics.centred_moments import (
+    CentredMoments,
+    about_zero,
+    mean_square,
+    parts,
+    witness,
+)
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
 from kfac_core.statistics.convolution_sua import PixelWeights, pixel_moments
-from kfac_core.statistics.covariance import framed
 from kfac_core.typing import Array, Scalar, Towers, Weights
 
 Averaged: TypeAlias = Literal["moments", "covariances"]
@@ -35,6 +46,12 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
     uncorrelated activations (Grosse & Martens, 2016, section 3.1 and theorem 4). Costs
     by the channels alone: it treats all offsets alike, so that every power is that of
     two matrices of the order of the channels (see `kfac_core.linalg.offset_operator`).
+
+    ``S`` is computed and kept about the mean. Of ``T`` batches of ``N`` pixels, with
+    the roundoff ``u``, it errs by ``(N + 3 T + 8) u`` of the variances, ``N`` no more
+    than the roundings of a sum (`kfac_backends.runs`), and by what the means are
+    rounded by, times their differences; not by ``u |mu|^2``. So do the powers -1 and
+    -2. For others take ``inverse_dtype="float64"`` where the mean is many deviations.
 
     The rows are those of the parameters' matrix, offsets first, where the original's
     are channels first, which no product of its block expects; and the bias has the
@@ -174,31 +191,39 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
             checked,
             self.geometry,
             self.pixel_weights,
+            about_mean=self._centred,
             roots=roots_of(backend, own),
             cases=count,
         )
-        if self.averaged == "covariances" and self._centred:
-            moment, mean, one = _parts(moments)
-            squared = mean[:, None] * (mean / _positive(backend, one))[None, :]
-            squared = (squared + squared.mT) / 2
-            moments = framed(backend, moment - squared, mean, mean, one)
+        sample = CentredMoments(moments) if self._merges else moments
         data = {"inputs": (towers,)}
-        return self._accumulate(backend, state, [moments], ema_decay, ema_weight, data)
+        return self._accumulate(backend, state, [sample], ema_decay, ema_weight, data)
+
+    def get_cov_var(self, state: FactorState) -> Array:
+        """Return the moments of a pixel, of shape `cov_shape`.
+
+        The second is about zero, but for ``averaged="covariances"``.
+        """
+        backend = self._backend(state)
+        stored = moving_average.value(backend, state.cov, self.label)
+        return about_zero(backend, stored) if self._merges else stored
 
     @property
     def _centred(self) -> bool:
         """Whether ``S`` is a covariance, and no second moment."""
         return self.subtract_mean or not self.assume_zero_mean
 
+    @property
+    def _merges(self) -> bool:
+        """Whether the covariance is that of all batches, about their common mean."""
+        return self._centred and self.averaged == "moments"
+
     def _blocks(self, backend: Backend, moments: Array) -> tuple[Array, Array]:
         """Return the matrices of an `OffsetOperator`: ``S``, and that of the mean."""
         xp = backend.xp
-        covariance, mean, one = _parts(moments)
         # With weights, or without debiasing, the one is the weight of all samples.
-        squared = mean[:, None] * (mean / _positive(backend, one))[None, :]
-        squared = (squared + squared.mT) / 2
-        if self.averaged == "moments" and self._centred:
-            covariance = covariance - squared
+        covariance, mean, one = parts(moments)
+        squared = mean_square(backend, moments)
         if self.assume_zero_mean:
             common, mean = covariance, xp.zeros_like(mean)
         else:
@@ -228,11 +253,29 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
 
     def _power(self, backend: Backend, cov: Array, damping: Array, exp: float) -> Array:
         """Return both matrices of a power, one after the other, as one vector."""
-        powers = (
-            psd.power(backend, block, damping, exp)
-            for block in self._blocks(backend, cov)
-        )
+        if exp in {-1, -2} and not self.assume_zero_mean:
+            powers = self._inverses(backend, cov, damping)
+            if exp == -2:
+                powers = [backend.gram(inverse) for inverse in powers]
+        else:
+            powers = [
+                psd.power(backend, block, damping, exp)
+                for block in self._blocks(backend, cov)
+            ]
         return backend.xp.concat([backend.xp.reshape(p, (-1,)) for p in powers])
+
+    def _inverses(self, backend: Backend, cov: Array, damping: Array) -> list[Array]:
+        """Return the inverses of both, as accurate as that of the covariance."""
+        xp = backend.xp
+        covariance, first, one = parts(cov)
+        factor = psd.cholesky(backend, covariance, damping)
+        scale = xp.sqrt(self.num_offsets / xp.where(one > 0, one, xp.ones_like(one)))
+        mean = first * scale
+        if self.has_bias:
+            common = inverse_of_bordered_moment(backend, factor, mean, one, damping)
+        else:
+            common = inverse_of_second_moment(backend, factor, mean)
+        return [backend.cholesky_inverse(factor), common]
 
     def _powers(
         self, backend: Backend, cov: Array, wanted: Sequence[tuple[float, Array]]
@@ -251,14 +294,6 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
 
     def _witness(self, backend: Backend, statistic: Array) -> Array:
         # The diagonal sums squares: NaN and infinity anywhere in a row show there.
+        if self._centred:
+            return witness(backend, statistic)
         return psd.diagonal(backend, statistic)
-
-
-def _positive(backend: Backend, one: Array) -> Array:
-    """Return the weight of all samples, or one where that is zero."""
-    return backend.xp.where(one > 0, one, backend.xp.ones_like(one))
-
-
-def _parts(moments: Array) -> tuple[Array, Array, Array]:
-    """Return second moment or covariance, mean, and the corner, 0-d."""
-    return moments[:-1, :-1], moments[:-1, -1], moments[-1, -1]

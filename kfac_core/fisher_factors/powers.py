@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from kfac_core import moving_average
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, NotRegisteredError
 from kfac_core.fisher_factors.base import FisherFactor
@@ -42,7 +43,9 @@ class PowersFactor(FisherFactor):
 
     def get_cov_as_linear_operator(self, state: FactorState) -> LinearOperator:
         """Return the estimated matrix as an operator."""
-        return self._operator(self._backend(state), self.get_cov_var(state))
+        backend = self._backend(state)
+        stored = moving_average.value(backend, state.cov, self.label)
+        return self._operator(backend, stored)
 
     def get_eigendecomp(self, state: FactorState) -> Eigendecomposition:
         """Return the eigendecomposition of the current estimate, dense.

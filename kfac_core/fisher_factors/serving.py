@@ -81,9 +81,8 @@ class ServingFactor(Registration, ABC):
         key = (float(exp), damping_id)
         if exp == 1 and damping_id in self.damping_ids:
             damping = state.derived.dampings[self.damping_ids.index(damping_id)]
-            return self._operator(
-                backend, self._power(backend, self.get_cov_var(state), damping, 1.0)
-            )
+            stored = moving_average.value(backend, state.cov, self.label)
+            return self._operator(backend, self._power(backend, stored, damping, 1.0))
         if key not in self.stored_matpowers:
             raise self._not_registered(damping_id, "matpower", exp)
         place = self.stored_matpowers.index(key)

@@ -35,14 +35,21 @@ def weigh(backend: Backend, rows: Array, roots: Array) -> Array:
         array([[2., 4.],
                [0., 0.]])
     """
-    xp = backend.xp
-    roots = xp.reshape(roots, (*roots.shape, *((1,) * (rows.ndim - roots.ndim))))
-    return xp.where(roots > 0, rows, xp.zeros_like(rows)) * roots
+    counted = masked(backend, rows, roots)
+    return counted * _over(backend, rows, roots)
 
 
 def masked(backend: Backend, rows: Array, roots: Array) -> Array:
-    """Return rows, zeros in place of those of weight zero, whatever these hold."""
-    return weigh(backend, rows, backend.xp.astype(roots > 0, rows.dtype))
+    """Return rows, and zeros in place of those of weight zero, whatever these hold."""
+    xp = backend.xp
+    return xp.where(_over(backend, rows, roots) > 0, rows, xp.zeros_like(rows))
+
+
+def _over(backend: Backend, rows: Array, roots: Array) -> Array:
+    """Return roots with an axis for each of the rows."""
+    axes = (*roots.shape, *((1,) * (rows.ndim - roots.ndim)))
+    shaped: Array = backend.xp.reshape(roots, axes)
+    return shaped
 
 
 def weighed_pair(
