@@ -216,8 +216,8 @@ def check_paired(
     others = [g.shape[0] for g in gradients]
     if rows != others:
         msg = (
-            f"{layer}: the inputs have {rows} rows (one number a tower) and the"
-            f" gradients {others}; give both for the same cases"
+            f"{layer}: inputs have {rows} rows (one number a tower) and outputs_grads"
+            f" {others}; give both for the same cases"
         )
         raise ShapeError(msg)
 

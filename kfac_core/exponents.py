@@ -12,6 +12,19 @@ from typing import Any
 from kfac_core.errors import ArgumentError
 
 
+def check_damping_id(value: object, argument: str, layer: str) -> None:
+    """Check that a damping id can be looked up.
+
+    Raises:
+        ArgumentError: If it has no hash.
+    """
+    try:
+        hash(value)
+    except TypeError:
+        msg = f"{layer}: {argument} has the damping id {value!r}, which has no hash"
+        raise ArgumentError(msg) from None
+
+
 def as_exponents(value: object, layer: str) -> tuple[float, ...]:
     """Return distinct exponents, in order.
 
@@ -54,7 +67,7 @@ def as_powers(
         if not isinstance(power, tuple | list):
             pairs.append((as_exponent(power, layer), default))
         elif len(power) == 2:
-            _check_hashable(power[1], "matpowers", layer)
+            check_damping_id(power[1], "matpowers", layer)
             pairs.append((as_exponent(power[0], layer), power[1]))
         else:
             error = _no_exponent(power, layer)
@@ -76,26 +89,31 @@ def as_damping_ids(value: object, argument: str, layer: str) -> tuple[Any, ...]:
         )
         raise ArgumentError(msg)
     for each in value:
-        _check_hashable(each, argument, layer)
+        check_damping_id(each, argument, layer)
     return tuple(value)
 
 
-def as_exponent(value: object, layer: str) -> float:
+def as_exponent(value: object, layer: str, argument: str = "matpowers") -> float:
     """Return an exponent as Python's float.
+
+    Args:
+        value: What the user gave.
+        layer: Name of the layer or factor, for the message.
+        argument: Name of the value, for the message.
 
     Raises:
         ArgumentError: If it is no finite number.
     """
     # A boolean is an integer in Python, and means a flag.
     if isinstance(value, bool) or not isinstance(value, Real):
-        error = _no_exponent(value, layer)
+        error = _no_exponent(value, layer, argument)
         raise error
     try:
         exponent = float(value)
     except OverflowError:
         exponent = math.inf
     if not math.isfinite(exponent):
-        error = _no_exponent(value, layer)
+        error = _no_exponent(value, layer, argument)
         raise error
     return exponent
 
@@ -106,18 +124,12 @@ def _listed(value: object) -> Sequence[object]:
     return (value,)
 
 
-def _check_hashable(value: object, argument: str, layer: str) -> None:
-    try:
-        hash(value)
-    except TypeError:
-        msg = f"{layer}: {argument} has the damping id {value!r}, which has no hash"
-        raise ArgumentError(msg) from None
-
-
-def _no_exponent(value: object, layer: str) -> ArgumentError:
+def _no_exponent(
+    value: object, layer: str, argument: str = "matpowers"
+) -> ArgumentError:
     # Python writes no integer of more than some thousand digits.
     huge = isinstance(value, int) and value.bit_length() > 1024
     got = "an integer beyond 2**1024" if huge else repr(value)
     return ArgumentError(
-        f"{layer}: matpowers has {got}, expected finite numbers, such as (-1, -0.5)"
+        f"{layer}: {argument} has {got}, expected finite numbers, such as -1 or -0.5"
     )

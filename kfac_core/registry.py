@@ -144,7 +144,10 @@ def _check(backend: Backend, x: Any) -> None:
 def _packages_of(cls: type) -> Iterator[str]:
     """Yield the top-level packages of a type and its bases, nearest first."""
     for base in cls.__mro__:
-        yield base.__module__.partition(".")[0]
+        package = base.__module__.partition(".")[0]
+        # Python's types and ours have no backend: nothing is searched for them.
+        if package not in {"builtins", "kfac_core"}:
+            yield package
 
 
 def _resolve(x: Any) -> Backend:

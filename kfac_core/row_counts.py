@@ -16,7 +16,7 @@ from kfac_core.row_weights import (
 )
 from kfac_core.scalars import as_scalar
 from kfac_core.state import is_known_false
-from kfac_core.typing import Array, DType, RowWeights, Scalar
+from kfac_core.typing import Array, RowWeights, Scalar
 
 
 def count_of(
@@ -79,7 +79,7 @@ def counted_uses(
     """
     count = count_of(backend, num_cases, num_uses, like, layer)
     own = weights_by_use(
-        backend, weights, shapes, num_uses, like.dtype, layer, batch_first=batch_first
+        backend, weights, shapes, num_uses, like, layer, batch_first=batch_first
     )
     if own is None:
         return None, count
@@ -91,7 +91,7 @@ def weights_by_use(
     weights: Any,
     shapes: Sequence[tuple[int, ...]],
     num_uses: int,
-    dtype: DType,
+    like: Array,
     layer: str,
     *,
     batch_first: bool,
@@ -105,7 +105,7 @@ def weights_by_use(
     towers = as_towers(weights)
     check_same_towers(towers, shapes, layer)
     return tuple(
-        use_weights(backend, w, shape, num_uses, dtype, layer, batch_first=batch_first)
+        use_weights(backend, w, shape, num_uses, like, layer, batch_first=batch_first)
         for w, shape in zip(towers, shapes, strict=True)
     )
 

@@ -18,7 +18,8 @@ from kfac_core.arguments import as_towers, backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, DTypeError, ShapeError
 from kfac_core.state import is_known_false
-from kfac_core.typing import Array, DType, RowWeights, Uses, Weights
+from kfac_core.typing import Array, RowWeights, Uses, Weights
+from kfac_core.uses import arrays_of
 
 
 def sides(weights: Weights | None) -> tuple[Any, Any]:
@@ -53,7 +54,7 @@ def weights_for(
     backend: Backend,
     weights: Any,
     shapes: Sequence[tuple[int, ...]],
-    dtype: DType,
+    like: Array,
     layer: str,
 ) -> tuple[Array, ...] | None:
     """Return the weights of all towers, checked.
@@ -63,7 +64,7 @@ def weights_for(
         weights: None, an array, or a tuple of arrays over towers: of real numbers,
             integers or booleans.
         shapes: For each tower ``(batch, ..positions..)``.
-        dtype: Dtype of the result.
+        like: Array that gives dtype and device of the result.
         layer: Name of the layer or factor, for the message.
 
     Returns:
@@ -81,7 +82,7 @@ def weights_for(
     towers = as_towers(weights)
     check_same_towers(towers, shapes, layer)
     pairs = zip(towers, shapes, strict=True)
-    return tuple(_tower(backend, w, shape, dtype, layer) for w, shape in pairs)
+    return tuple(_tower(backend, w, shape, like, layer) for w, shape in pairs)
 
 
 def check_same_towers(weights: Sequence[Any], data: Sequence[Any], layer: str) -> None:
@@ -113,7 +114,7 @@ def use_weights(
     weights: Any,
     shape: tuple[int, ...],
     num_uses: int,
-    dtype: DType,
+    like: Array,
     layer: str,
     *,
     batch_first: bool = False,
@@ -127,7 +128,7 @@ def use_weights(
             ``[N]``; but for the first, perhaps with axes for locations.
         shape: ``(T * N, ..locations..)``.
         num_uses: ``T``.
-        dtype: Dtype of the result.
+        like: Array that gives dtype and device of the result.
         layer: Name of the layer or factor, for the message.
         batch_first: Whether cases come before their uses.
 
@@ -144,14 +145,14 @@ def use_weights(
     locations = shape[1:]
     if isinstance(weights, Uses):
         shapes = [(cases, *locations)] * num_uses
-        each = weights_for(backend, tuple(weights.arrays), shapes, dtype, layer)
+        each = weights_for(backend, arrays_of(weights), shapes, like, layer)
         return UseWeights(xp.stack(each))
     _check_array(weights, layer)
-    backend_for(layer, "weights", weights)
+    backend_for(layer, "weights", like, weights)
     found = tuple(weights.shape)
     axes = (cases, num_uses) if batch_first else (num_uses, cases)
     if found == (cases,):
-        checked = _tower(backend, weights, (cases,), dtype, layer)
+        checked = _tower(backend, weights, (cases,), like, layer)
         return UseWeights(xp.stack([checked] * num_uses))
     if found[:2] == axes:
         weights = xp.reshape(weights, (shape[0], *found[2:]))
@@ -161,7 +162,7 @@ def use_weights(
             f" or [{shape[0]}] (uses of cases)"
         )
         raise ShapeError(msg)
-    flat = _tower(backend, weights, shape, dtype, layer)
+    flat = _tower(backend, weights, shape, like, layer)
     return in_uses(backend, flat, num_uses, case_slow=batch_first)
 
 
@@ -202,7 +203,7 @@ def weights_of_parts(
     weights: Any,
     parts: Sequence[Array],
     num_uses: int,
-    dtype: DType,
+    like: Array,
     layer: str,
     *,
     batch_first: bool = False,
@@ -215,7 +216,7 @@ def weights_of_parts(
         weights: As in `use_weights`.
         parts: ``T`` arrays ``[N, ...]``, or one array ``[T * N, ...]``.
         num_uses: ``T``.
-        dtype: Dtype of the result.
+        like: Array that gives dtype and device of the result.
         layer: Name of the layer or factor, for the message.
         batch_first: As in `use_weights`.
         case_slow: Whether all rows of a case follow one another in the data.
@@ -232,7 +233,7 @@ def weights_of_parts(
         weights,
         (sum(sizes),),
         num_uses,
-        dtype,
+        like,
         layer,
         batch_first=batch_first,
     )
@@ -253,12 +254,12 @@ def roots_of(
 
 
 def _tower(
-    backend: Backend, w: Any, shape: tuple[int, ...], dtype: DType, layer: str
+    backend: Backend, w: Any, shape: tuple[int, ...], like: Array, layer: str
 ) -> Array:
     """Return the weights of one tower, ``[batch]`` or ``[batch, positions]``."""
     xp = backend.xp
     _check_array(w, layer)
-    backend_for(layer, "weights", w)
+    backend_for(layer, "weights", like, w)
     batch, *positions = shape
     flat = (batch, math.prod(positions))
     if tuple(w.shape) not in {(batch,), shape, flat}:
@@ -271,7 +272,7 @@ def _tower(
     if not xp.isdtype(w.dtype, ("bool", "integral", "real floating")):
         msg = f"{layer}: weights has dtype {w.dtype}, expected real numbers or booleans"
         raise DTypeError(msg)
-    w = xp.astype(backend.stop_gradient(w), dtype)
+    w = xp.astype(backend.stop_gradient(w), like.dtype)
     valid = xp.isfinite(w) & (w >= 0)
     if is_known_false(backend, xp.all(valid)):
         msg = (

@@ -51,7 +51,7 @@ def as_scalar(
         # Not `full`: to torch.compile its argument is a constant, one for each value.
         return xp.ones((), dtype=like.dtype, device=device) * number
     array: Any = value
-    if not hasattr(array, "shape"):
+    if not hasattr(array, "shape") or isinstance(array, np.generic):
         msg = (
             f"{layer}: {argument} is a {type(array).__name__}, expected a number or a"
             " 0-d array"
@@ -59,15 +59,38 @@ def as_scalar(
         raise BackendError(msg)
     backend_for(layer, argument, like, array)
     check_shape(array, (), argument, layer)
-    if not xp.isdtype(array.dtype, ("real floating", "integral")):
-        msg = f"{layer}: {argument} has dtype {array.dtype}, expected a real number"
-        raise DTypeError(msg)
+    _check_real(backend, array, argument, layer)
     if not backend.is_traced(array):
         # PyTorch warns of a number taken from what autograd tracks.
         known = backend.stop_gradient(array) if backend.has_graph(array) else array
         _check_range(float(known), largest, argument, layer)
     # A copy even of the same dtype: no array stands in two places of a state.
     return xp.astype(array, like.dtype, copy=True)
+
+
+def as_vector(
+    backend: Backend, value: Array, size: int, like: Array, argument: str, layer: str
+) -> Array:
+    """Return ``[size]`` numbers beside `like`, of its dtype, none of them negative.
+
+    Args:
+        backend: Backend of `like`.
+        value: ``[size]``, real.
+        size: How many there are.
+        like: Array that gives dtype and device.
+        argument: Name of the value, for the message.
+        layer: Name of the layer or factor, for the message.
+
+    Raises:
+        KfacError: As `as_scalar`, for the least and the largest.
+    """
+    xp = backend.xp
+    backend_for(layer, argument, like, value)
+    check_shape(value, (size,), argument, layer)
+    _check_real(backend, value, argument, layer)
+    for extreme in (xp.min, xp.max):
+        as_scalar(backend, extreme(value), like, argument, layer)
+    return xp.astype(value, like.dtype)
 
 
 def as_dampings(
@@ -106,9 +129,18 @@ def as_dampings(
     }
 
 
+def _check_real(backend: Backend, array: Array, argument: str, layer: str) -> None:
+    if not backend.xp.isdtype(array.dtype, ("real floating", "integral")):
+        msg = f"{layer}: {argument} has dtype {array.dtype}, expected a real number"
+        raise DTypeError(msg)
+
+
 def _is_number(value: Any) -> bool:
     # NumPy's scalars are numbers beside arrays of any library; its 0-d arrays are not.
-    return isinstance(value, float | int | np.floating | np.integer)
+    # A boolean is an integer in Python, and means a flag.
+    return isinstance(value, float | int | np.floating | np.integer) and (
+        value is not True and value is not False
+    )
 
 
 def _as_python(value: Any) -> float | int:

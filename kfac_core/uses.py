@@ -31,7 +31,10 @@ MultiSources: TypeAlias = MultiTowers | tuple[MultiTowers, ...] | list[MultiTowe
 
 def arrays_of(data: Any) -> tuple[Any, ...]:
     """Return the arrays of one tower, whatever its form."""
-    return tuple(data.arrays) if isinstance(data, Uses) else (data,)
+    # Uses of what is no list are no array, which is what errors then say.
+    if isinstance(data, Uses) and isinstance(data.arrays, tuple | list):
+        return tuple(data.arrays)
+    return (data,)
 
 
 def in_parts(

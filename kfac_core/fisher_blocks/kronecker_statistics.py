@@ -145,10 +145,10 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
     ) -> RowWeights:
         """Return the weights of inputs and of gradients, checked; None: one each."""
         inputs, gradients = sides(weights)
-        known = weights_for(backend, inputs, shapes, like.dtype, self.label)
+        known = weights_for(backend, inputs, shapes, like, self.label)
         if gradients is inputs:
             return RowWeights(known, known)
-        others = weights_for(backend, gradients, shapes, like.dtype, self.label)
+        others = weights_for(backend, gradients, shapes, like, self.label)
         return RowWeights(known, others)
 
     def _weighted_shape(self, inputs: Array) -> tuple[int, ...]:

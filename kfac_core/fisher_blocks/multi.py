@@ -135,7 +135,7 @@ class MultiUseFB(KroneckerProductFB):
                     own,
                     shapes,
                     uses,
-                    like.dtype,
+                    like,
                     self.label,
                     batch_first=self.batch_first,
                 )

@@ -164,10 +164,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         ema, like = (ema_decay, ema_weight), state.scale
         shapes = [(x.shape[0],) for x in towers]
         rows = RowWeights(
-            *(
-                weights_for(backend, w, shapes, like.dtype, self.label)
-                for w in sides(weights)
-            )
+            *(weights_for(backend, w, shapes, like, self.label) for w in sides(weights))
         )
         counts = counted(backend, rows, shapes, 1.0, num_cases, like, self.label)
         data = (

@@ -209,7 +209,7 @@ class TiedWeightsKFACFB(PartsFB):
         shapes = [
             [tuple(g.shape[:-1]) for g in arrays_of(tower)] for tower in sources[0]
         ]
-        known = weights_by_place(backend, weights, shapes, like.dtype, self.label)
+        known = weights_by_place(backend, weights, shapes, like, self.label)
 
         def weighed(tower: Any, place: int) -> Uses:
             uses = arrays_of(tower)

@@ -9,13 +9,14 @@ from kfac_core.errors import ShapeError
 from kfac_core.row_weights import check_same_towers, sides, weights_for
 from kfac_core.statistics.weighted_rows import weigh
 from kfac_core.typing import Array, DType, RowWeights, Uses, Weights
+from kfac_core.uses import arrays_of
 
 
 def weights_by_place(
     backend: Backend,
     weights: Weights | None,
     shapes: Sequence[Sequence[tuple[int, ...]]],
-    dtype: DType,
+    like: Array,
     layer: str,
 ) -> list[RowWeights]:
     """Return the weights of each use, checked.
@@ -25,7 +26,7 @@ def weights_by_place(
         weights: None; or for each tower ``[batch]``, which holds for all uses, or
             `Uses` of an array for each, ``[batch]`` or ``[batch, ..positions..]``.
         shapes: For each tower ``(batch, ..positions..)`` of each use.
-        dtype: Dtype of the result.
+        like: Array that gives dtype and device of the result.
         layer: Name of the layer, for the message.
 
     Returns:
@@ -45,7 +46,7 @@ def weights_by_place(
         towers = as_towers(side)
         check_same_towers(towers, shapes, layer)
         own = [
-            _of_tower(backend, w, each, dtype, layer)
+            _of_tower(backend, w, each, like, layer)
             for w, each in zip(towers, shapes, strict=True)
         ]
         by_side.append([*zip(*own, strict=True)])
@@ -78,25 +79,25 @@ def _of_tower(
     backend: Backend,
     weights: Any,
     shapes: Sequence[tuple[int, ...]],
-    dtype: DType,
+    like: Array,
     layer: str,
 ) -> tuple[Array, ...]:
     """Return the weights of each use of one tower."""
     number = len(shapes)
     if isinstance(weights, Uses):
-        given = tuple(weights.arrays)
+        given = arrays_of(weights)
         if len(given) != number:
             msg = (
                 f"{layer}: weights has {len(given)} uses, expected [batch], or Uses of"
                 f" {number} arrays, in the order of the uses"
             )
             raise ShapeError(msg)
-        found = weights_for(backend, given, shapes, dtype, layer)
+        found = weights_for(backend, given, shapes, like, layer)
     elif number == 1:
-        found = weights_for(backend, weights, shapes, dtype, layer)
+        found = weights_for(backend, (weights,), shapes, like, layer)
     else:
         cases = [shapes[0][:1]]
-        found = weights_for(backend, weights, cases, dtype, layer)
+        found = weights_for(backend, (weights,), cases, like, layer)
         found = None if found is None else found * number
-    assert found is not None, "None is handled by side"
+    assert found is not None, "a tower, which is no None"
     return found

@@ -126,7 +126,7 @@ class TiedMatrixFB(KroneckerProductFB):
             [tuple(g.shape[:-1]) for g in gradients[0]] for _, gradients in by_place
         ]
         known = weights_by_place(
-            backend, weights, [*zip(*shapes, strict=True)], like.dtype, self.label
+            backend, weights, [*zip(*shapes, strict=True)], like, self.label
         )
         by_use = []
         for place, (kind, specs, old) in enumerate(

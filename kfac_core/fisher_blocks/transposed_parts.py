@@ -229,7 +229,7 @@ def known_weights(
     adjoint = transposed.adjoint
     shapes = [(x.shape[0], *adjoint.spatial_of(x)) for x in data[not of_inputs]]
     inputs, gradients = (
-        weights_for(backend, w, shapes, like.dtype, label) for w in sides(weights)
+        weights_for(backend, w, shapes, like, label) for w in sides(weights)
     )
     both = (*(inputs or ()), *(gradients or ()))
     if of_inputs and has_bias and any(w.ndim > 1 for w in both):

@@ -106,7 +106,7 @@ class BiasFactor(FisherFactor):
         for each in rows:
             check_not_empty(tuple(each), name, label)
         shapes = [(x.shape[0],) for x in rows[0]]
-        own = weights_for(backend, given, shapes, like.dtype, label)
+        own = weights_for(backend, given, shapes, like, label)
         roots, count = (
             roots_of(backend, own),
             count_of(backend, num_cases, 1, like, label),
@@ -129,7 +129,7 @@ class BiasFactor(FisherFactor):
         roots: list[Any] = []
         for w, uses in zip(towers, by_source[0], strict=True):
             shapes = [tuple(g.shape[:1]) for g in uses]
-            own = weights_for(backend, tuple(w.arrays), shapes, like.dtype, self.label)
+            own = weights_for(backend, arrays_of(w), shapes, like, self.label)
             roots.append(roots_of(backend, own))
         weighed_by_source = []
         for source in by_source:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kfac_core.arguments import as_batch, as_sources, as_towers, check_shape
-from kfac_core.errors import ArgumentError
+from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.fisher_factors.convolution_spec import (
     check_sampling,
     prepare,
@@ -151,7 +151,9 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
         dtype = state.cov.total.dtype
         checked = as_batch(backend, towers, dtype, "inputs", self.label)
         shapes = [weighted_shape(self.geometry, x) for x in checked]
-        own = weights_for(backend, sides(weights)[0], shapes, dtype, self.label)
+        own = weights_for(
+            backend, sides(weights)[0], shapes, state.cov.total, self.label
+        )
         roots = roots_of(backend, own)
         locations = self.geometry.mean_locations(checked)
         count = count_of(backend, num_cases, locations, state.cov.total, self.label)
@@ -173,7 +175,14 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
         else:
             sizes = [sample_sizes(self, self.geometry, x) for x in checked]
             moment = sampled_second_moment(
-                backend, checked, self.geometry, sizes, key, roots=roots, **options
+                backend,
+                checked,
+                self.geometry,
+                sizes,
+                key,
+                self.label,
+                roots=roots,
+                **options,
             )
         moment = masked_moment(backend, moment, self.patch_mask, has_bias=self.has_bias)
         data = {"inputs": (towers,)}
@@ -262,7 +271,11 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
                 if not 1 <= g.ndim - 2 <= 3:
                     wanted = ("batch", "1 to 3 spatial axes", self.output_size)
                     check_shape(g, wanted, "outputs_grads", label)
-                last = is_channels_last(self.data_format, len(spatial), label)
+                try:
+                    last = is_channels_last(self.data_format, len(spatial), label)
+                except ArgumentError as error:
+                    msg = f"{error}, as outputs_grads has shape {tuple(g.shape)}"
+                    raise ShapeError(msg) from None
                 shape = ("batch", *spatial, self.output_size)
                 if not last:
                     shape = ("batch", self.output_size, *spatial)

@@ -113,7 +113,7 @@ class ConvDiagonalFactor(DiagonalFactor):
             geometry.check_inputs(x, self.filter_shape[-2], label)
         inputs_checked = as_batch(backend, towers, dtype, "inputs", label)
         shapes = [weighted_shape(geometry, x) for x in inputs_checked]
-        own = weights_for(backend, sides(weights)[1], shapes, dtype, label)
+        own = weights_for(backend, sides(weights)[1], shapes, state.cov.total, label)
         count = count_of(backend, num_cases, 1, state.cov.total, label)
         moments = []
         for source in sources:

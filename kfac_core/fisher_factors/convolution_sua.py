@@ -184,7 +184,9 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
         dtype = state.cov.total.dtype
         checked = as_batch(backend, towers, dtype, "inputs", self.label)
         shapes = [(x.shape[0],) for x in checked]
-        own = weights_for(backend, sides(weights)[0], shapes, dtype, self.label)
+        own = weights_for(
+            backend, sides(weights)[0], shapes, state.cov.total, self.label
+        )
         count = count_of(backend, num_cases, 1, state.cov.total, self.label)
         moments = pixel_moments(
             backend,

@@ -120,7 +120,7 @@ class DepthwiseConvDiagonalFactor(DiagonalFactor):
             grouped_patches(backend, x, geometry, channels) for x in inputs_checked
         ]
         shapes = [weighted_shape(geometry, x) for x in inputs_checked]
-        own = weights_for(backend, sides(weights)[1], shapes, dtype, label)
+        own = weights_for(backend, sides(weights)[1], shapes, state.cov.total, label)
         count = count_of(backend, num_cases, 1, state.cov.total, label)
         moments = []
         for source in sources:

@@ -119,7 +119,7 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
             self._check_ids(backend, ids)
         check_not_empty(towers, "input_ids", self.label)
         like, shapes = state.cov.total, [(ids.shape[0],) for ids in towers]
-        own = weights_for(backend, sides(weights)[0], shapes, like.dtype, self.label)
+        own = weights_for(backend, sides(weights)[0], shapes, like, self.label)
         count = count_of(backend, num_cases, 1, like, self.label)
         moment = id_second_moment(
             backend,

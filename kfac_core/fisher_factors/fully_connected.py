@@ -138,7 +138,9 @@ class FullyConnectedDiagonalFactor(DiagonalFactor):
         shape = ("batch", self.output_size)
         _, w = sides(weights)
         cases = [(rows.shape[0],) for rows in x]
-        roots = roots_of(backend, weights_for(backend, w, cases, dtype, label))
+        roots = roots_of(
+            backend, weights_for(backend, w, cases, state.cov.total, label)
+        )
         count = count_of(backend, num_cases, 1, state.cov.total, label)
         if roots is not None:
             x = tuple(masked(backend, *pair) for pair in zip(x, roots, strict=True))

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Any
 
 from kfac_core.arguments import (
     as_sources,
@@ -22,8 +23,8 @@ from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.linalg.residual import ResidualRange
 from kfac_core.linalg.stacks import MatrixStackOperator, diagonals, unstacked
 from kfac_core.moving_average import MovingAverage
-from kfac_core.scalars import as_dampings, as_scalar
-from kfac_core.state import all_finite
+from kfac_core.scalars import as_dampings, as_vector
+from kfac_core.state import all_finite, check_finite
 from kfac_core.statistics.covariance import second_moment
 from kfac_core.statistics.weighted_rows import weigh
 from kfac_core.typing import Array, DampingId, Dampings, Scalar, Sources, Weights
@@ -170,8 +171,10 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
 
         Raises:
             ShapeError: If the shape of `x` is another one.
+            NotFiniteError: If `x` holds NaN or infinity. Under a trace the product
+                does.
         """
-        backend = self._stack_backend(x, (self.num_groups, self.dimension, "k"))
+        backend = self._stack_backend(state, x, (self.num_groups, self.dimension, "k"))
         power = self.get_matpower(state, exp, damping_id)
         return backend.xp.astype(power.matmul(x), x.dtype)
 
@@ -183,7 +186,7 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
         damping_id: DampingId = DEFAULT_DAMPING_ID,
     ) -> Array:
         """Return ``x_i @ (C_i + damping_i I)^exp``, with `x` ``[num_groups, k, n]``."""
-        backend = self._stack_backend(x, (self.num_groups, "k", self.dimension))
+        backend = self._stack_backend(state, x, (self.num_groups, "k", self.dimension))
         power = self.get_matpower(state, exp, damping_id)
         return backend.xp.astype(power.matmul_right(x), x.dtype)
 
@@ -279,18 +282,21 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
         if isinstance(damping, Mapping) or not getattr(damping, "shape", ()):
             same = as_dampings(backend, damping, ids, like, label)
             return {key: zeros + value for key, value in same.items()}
-        check_shape(damping, (self.num_groups,), "damping", label)  # type: ignore[arg-type]
-        for extreme in (backend.xp.min, backend.xp.max):
-            as_scalar(backend, extreme(damping), like, "damping", label)
-        return dict.fromkeys(ids, zeros + damping)
+        given: Any = damping
+        by_group = as_vector(backend, given, self.num_groups, like, "damping", label)
+        return dict(zip(ids, [zeros + by_group for _ in ids], strict=True))
 
     def _zeros(self, backend: Backend, like: Array) -> Array:
         device = backend.creation_device(like)
         return backend.xp.zeros((self.num_groups,), dtype=like.dtype, device=device)
 
-    def _stack_backend(self, x: Array, shape: tuple[int | str, ...]) -> Backend:
-        """Return the backend of a stack of real numbers, its shape checked."""
-        backend = backend_for(self.label, "x", x)
+    def _stack_backend(
+        self, state: FactorState, x: Array, shape: tuple[int | str, ...]
+    ) -> Backend:
+        """Return the backend of a stack of finite numbers, its shape checked."""
+        backend = self._backend(state)
+        backend_for(self.label, "state, x", state.cov.total, x)
         statistics_dtype(backend, x, "x", self.label)
         check_shape(x, shape, "x", self.label)
+        check_finite(backend, x, "x", self.label)
         return backend

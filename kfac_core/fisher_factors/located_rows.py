@@ -39,7 +39,7 @@ def counted_rows(
     cases = sum(shape[0] for shape in shapes)
     rows = sum(map(math.prod, shapes))
     count = count_of(backend, num_cases, rows / max(cases, 1), like, label)
-    own = weights_for(backend, weights, shapes, like.dtype, label)
+    own = weights_for(backend, weights, shapes, like, label)
     if own is None:
         return None, count
     pairs = zip(own, shapes, strict=True)

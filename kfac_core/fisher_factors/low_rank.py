@@ -149,10 +149,10 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
             NotComputedError: If `update_inverses` has not run yet.
         """
         backend = self._computed(state)
-        key = (float(exp), damping_id)
-        is_fresh = exp == 1 and damping_id in self.damping_ids
+        key = self._key(exp, damping_id)
+        is_fresh = key[0] == 1 and damping_id in self.damping_ids
         if not is_fresh and key not in self.stored_matpowers:
-            raise self._not_registered(damping_id, "matpower", exp)
+            raise self._not_registered(damping_id, "matpower", key[0])
         damping = state.derived.dampings[self.damping_ids.index(damping_id)]
         if is_fresh:
             return self._operator(backend, self.get_cov_var(state))._replace(
@@ -160,7 +160,7 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
             )
         place = self.stored_matpowers.index(key)
         return LowRankOperator(
-            psd.positive_power(backend, damping, exp),
+            psd.positive_power(backend, damping, key[0]),
             state.extra[0],
             state.derived.matpowers[place],
         )

@@ -9,6 +9,7 @@ from kfac_core import moving_average
 from kfac_core.arguments import as_sources, as_statistics
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
+from kfac_core.exponents import check_damping_id
 from kfac_core.fisher_factors.fully_connected import FullyConnectedKroneckerFactor
 from kfac_core.fisher_factors.lagged_state import LaggedExtra, extra_of
 from kfac_core.fisher_factors.registration import DEFAULT_DAMPING_ID
@@ -103,15 +104,13 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
         self, damping_id: DampingId = DEFAULT_DAMPING_ID
     ) -> Self:
         """Return a spec that keeps what option 1 needs, and ``C1``."""
-        ids = dict.fromkeys([*self.option1quants, damping_id])
-        return replace(self, option1quants=tuple(ids))
+        return replace(self, option1quants=self._with(self.option1quants, damping_id))
 
     def register_option2quants(
         self, damping_id: DampingId = DEFAULT_DAMPING_ID
     ) -> Self:
         """Return a spec that keeps what option 2 needs, and ``C1``."""
-        ids = dict.fromkeys([*self.option2quants, damping_id])
-        return replace(self, option2quants=tuple(ids))
+        return replace(self, option2quants=self._with(self.option2quants, damping_id))
 
     def get_cov_dt1(self, state: FactorState) -> Array:
         """Return ``C1``, the later use on the left, ``[n, n]``.
@@ -130,6 +129,7 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
     ) -> Option1Quants:
         """Return ``(lmat, psi)`` as stored; errors as in `get_matpower`."""
         self._computed(state)
+        check_damping_id(damping_id, "damping_id", self.label)
         if damping_id not in self.option1quants:
             raise self._not_registered(damping_id, "option1quants")
         return extra_of(state).option1[self.option1quants.index(damping_id)]
@@ -139,6 +139,7 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
     ) -> Option2Quants:
         """Return ``(pmat, kmat, mu)`` as stored; errors as in `get_matpower`."""
         self._computed(state)
+        check_damping_id(damping_id, "damping_id", self.label)
         if damping_id not in self.option2quants:
             raise self._not_registered(damping_id, "option2quants")
         return extra_of(state).option2[self.option2quants.index(damping_id)]

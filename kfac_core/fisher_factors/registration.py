@@ -5,7 +5,12 @@ from numbers import Integral
 from typing import Any, Literal, NamedTuple, Self, get_args
 
 from kfac_core.errors import ArgumentError
-from kfac_core.exponents import as_damping_ids, as_powers
+from kfac_core.exponents import (
+    as_damping_ids,
+    as_exponent,
+    as_powers,
+    check_damping_id,
+)
 from kfac_core.signed import Signed
 from kfac_core.sizes import check_sizes
 from kfac_core.typing import DampingId, Precision
@@ -174,7 +179,9 @@ class Registration(Signed):
 
         Bring a state along with `init_inverses`.
         """
-        return replace(self, matpowers=(*self.matpowers, (exp, damping_id)))
+        check_damping_id(damping_id, "damping_id", self.label)
+        power = (as_exponent(exp, self.label, "exp"), damping_id)
+        return replace(self, matpowers=(*self.matpowers, power))
 
     def register_inverse(self, damping_id: DampingId = DEFAULT_DAMPING_ID) -> Self:
         """Return a spec that serves the damped inverse too."""
@@ -182,12 +189,18 @@ class Registration(Signed):
 
     def register_cholesky(self, damping_id: DampingId = DEFAULT_DAMPING_ID) -> Self:
         """Return a spec that serves the damped lower Cholesky factor too."""
-        ids = dict.fromkeys([*self.cholesky, damping_id])
-        return replace(self, cholesky=tuple(ids))
+        return replace(self, cholesky=self._with(self.cholesky, damping_id))
 
     def register_cholesky_inverse(
         self, damping_id: DampingId = DEFAULT_DAMPING_ID
     ) -> Self:
         """Return a spec that serves the inverse of the Cholesky factor too."""
-        ids = dict.fromkeys([*self.cholesky_inverse, damping_id])
-        return replace(self, cholesky_inverse=tuple(ids))
+        ids = self._with(self.cholesky_inverse, damping_id)
+        return replace(self, cholesky_inverse=ids)
+
+    def _with(
+        self, ids: tuple[DampingId, ...], damping_id: DampingId
+    ) -> tuple[DampingId, ...]:
+        """Return distinct ids, with one more."""
+        check_damping_id(damping_id, "damping_id", self.label)
+        return tuple(dict.fromkeys([*ids, damping_id]))

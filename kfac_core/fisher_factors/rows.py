@@ -117,7 +117,7 @@ class RowsFactor(FisherFactor):
                 w,
                 own.arrays,
                 own.uses,
-                like.dtype,
+                like,
                 self.label,
                 batch_first=self._is_batch_first,
                 case_slow=own.case_slow,

@@ -18,7 +18,7 @@ from kfac_core.fisher_factors.scale_and_shift_axes import (
 )
 from kfac_core.fisher_factors.state import FactorState
 from kfac_core.row_counts import count_of
-from kfac_core.row_weights import sides, weights_for
+from kfac_core.row_weights import check_same_towers, sides, weights_for
 from kfac_core.sizes import as_free_shape
 from kfac_core.statistics.covariance import mean_over, second_moment
 from kfac_core.statistics.scale_and_shift import (
@@ -28,7 +28,7 @@ from kfac_core.statistics.scale_and_shift import (
     kept_size,
 )
 from kfac_core.statistics.weighted_rows import masked, weigh, weighed_pair
-from kfac_core.typing import Array, DType, Scalar, Sources, Towers, Weights
+from kfac_core.typing import Array, Scalar, Sources, Towers, Weights
 
 
 @dataclass(frozen=True)
@@ -196,7 +196,7 @@ class ScaleAndShiftFactor(FisherFactor):
             pairs = list(zip(x_checked, checked, strict=True))
             if weights is not None:
                 own = sides(weights)[1]
-                pairs = list(self._weighed(backend, pairs, own, dtype))
+                pairs = list(self._weighed(backend, pairs, own, state.cov.total))
             for x, g in zip(x_checked, checked, strict=True):
                 self._check_free(x, g)
             rows = [
@@ -214,20 +214,21 @@ class ScaleAndShiftFactor(FisherFactor):
         backend: Backend,
         pairs: Sequence[tuple[Array, Array]],
         weights: Any,
-        dtype: DType,
+        like: Array,
     ) -> Iterator[tuple[Array, Array]]:
         """Yield inputs, of the shape of the gradients, and weighted gradients."""
         if weights is None:
             yield from pairs
             return
         towers = as_towers(weights)
+        check_same_towers(towers, pairs, self.label)
         # The weights say which axes are positions: those after the batch.
         ranks = [max(len(getattr(w, "shape", ())), 1) for w in towers]
         gradients = [g for _, g in pairs]
         shapes = [
-            tuple(g.shape[:rank]) for g, rank in zip(gradients, ranks, strict=False)
+            tuple(g.shape[:rank]) for g, rank in zip(gradients, ranks, strict=True)
         ]
-        checked = weights_for(backend, towers, shapes, dtype, self.label)
+        checked = weights_for(backend, towers, shapes, like, self.label)
         for (x, g), w, shape in zip(pairs, checked or (), shapes, strict=True):
             wide = x + backend.xp.zeros_like(g)
             if w.ndim == 1:

@@ -7,6 +7,7 @@ from kfac_core import moving_average
 from kfac_core.arguments import backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import NotRegisteredError
+from kfac_core.exponents import as_exponent, check_damping_id
 from kfac_core.fisher_factors import messages
 from kfac_core.fisher_factors.registration import DEFAULT_DAMPING_ID, Registration
 from kfac_core.fisher_factors.state import (
@@ -78,13 +79,13 @@ class ServingFactor(Registration, ABC):
             NotComputedError: If `update_inverses` has not run yet.
         """
         backend = self._computed(state)
-        key = (float(exp), damping_id)
-        if exp == 1 and damping_id in self.damping_ids:
+        key = self._key(exp, damping_id)
+        if key[0] == 1 and damping_id in self.damping_ids:
             damping = state.derived.dampings[self.damping_ids.index(damping_id)]
             stored = moving_average.value(backend, state.cov, self.label)
             return self._operator(backend, self._power(backend, stored, damping, 1.0))
         if key not in self.stored_matpowers:
-            raise self._not_registered(damping_id, "matpower", exp)
+            raise self._not_registered(damping_id, "matpower", key[0])
         place = self.stored_matpowers.index(key)
         return self._operator(backend, state.derived.matpowers[place])
 
@@ -203,6 +204,11 @@ class ServingFactor(Registration, ABC):
         power = self.get_matpower(state, exp, damping_id)
         return multiply(power, x, self._vector_shape, self.label, right=True)
 
+    def _key(self, exp: float, damping_id: DampingId) -> tuple[float, DampingId]:
+        """Return what a power is stored under."""
+        check_damping_id(damping_id, "damping_id", self.label)
+        return as_exponent(exp, self.label, "exp"), damping_id
+
     @abstractmethod
     def _operator(self, backend: Backend, stored: Array) -> LinearOperator:
         """Return the operator of something stored."""
@@ -281,6 +287,7 @@ class ServingFactor(Registration, ABC):
     ) -> LinearOperator:
         """Return what is stored for a damping id, of a field of that order."""
         backend, ids = self._computed(state), getattr(self, what)
+        check_damping_id(damping_id, "damping_id", self.label)
         if damping_id not in ids:
             raise self._not_registered(damping_id, what)
         stored: tuple[Array, ...] = getattr(state.derived, f"{what}s")

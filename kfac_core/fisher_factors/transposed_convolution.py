@@ -97,7 +97,7 @@ class OutputPatchesKroneckerFactor(DenseSquareMatrixFactor):
         shapes = [
             (g.shape[0], *sizes) for g, sizes in zip(sources[0], spatial, strict=True)
         ]
-        own = weights_for(backend, sides(weights)[1], shapes, dtype, label)
+        own = weights_for(backend, sides(weights)[1], shapes, like, label)
         roots = roots_of(backend, own)
         cases = sum(batch for batch, *_ in shapes)
         locations = sum(map(math.prod, shapes)) / max(cases, 1)

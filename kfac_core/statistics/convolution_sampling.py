@@ -7,6 +7,7 @@ all samples is the second moment of all patches.
 from collections.abc import Sequence
 
 from kfac_core.backend import Backend
+from kfac_core.random_keys import drawn
 from kfac_core.statistics.convolution import patch_rows
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
 from kfac_core.statistics.covariance import second_moment
@@ -42,6 +43,7 @@ def sampled_second_moment(
     geometry: ConvolutionGeometry,
     sizes: Sequence[tuple[int, int]],
     key: Key,
+    label: str,
     *,
     has_bias: bool = False,
     roots: Sequence[Array] | None = None,
@@ -58,6 +60,7 @@ def sampled_second_moment(
         sizes: For each tower, how many of its cases to draw, and how many of these
             cases' patches.
         key: What to draw from: all that is drawn here is one array.
+        label: Name of the layer, for the message.
         has_bias: Whether each patch ends in a one.
         roots: For each tower the roots of the weights, ``[batch]`` or ``[batch,
             locations]``; None: all patches count alike.
@@ -79,11 +82,10 @@ def sampled_second_moment(
         for pool in ((x.shape[0], cases), (cases * locations, patches))
     ]
     like = towers[0]
-    uniforms = backend.uniform(
-        key,
-        (sum(size for size, count in pools if count < size),),
-        like.dtype,
-        backend.creation_device(like),
+    number = sum(size for size, count in pools if count < size)
+    device = backend.creation_device(like)
+    uniforms = drawn(
+        backend, key, label, lambda k: backend.uniform(k, (number,), like.dtype, device)
     )
     start = 0
 
@@ -100,11 +102,11 @@ def sampled_second_moment(
     total: Array | float = 0.0
     for x, locations, cases, patches, root in parts:
         weighted = root is not None
-        drawn = sample([x] if root is None else [x, root], cases)
-        of_cases = patch_rows(backend, drawn[0], geometry)
+        chosen = sample([x] if root is None else [x, root], cases)
+        of_cases = patch_rows(backend, chosen[0], geometry)
         rows = [xp.reshape(of_cases, (cases * locations, of_cases.shape[2]))]
         if weighted:
-            rows.append(by_row(backend, drawn[1], locations))
+            rows.append(by_row(backend, chosen[1], locations))
         rows = sample(rows, patches)
         if weighted:
             rows[0] = weigh(backend, *rows)

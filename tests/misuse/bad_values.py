@@ -9,6 +9,8 @@ from typing import Any
 
 import numpy as np
 
+import kfac_core as kc
+
 Faults = dict[str, Any]
 
 HUGE = 10**400  # no float holds it
@@ -80,6 +82,30 @@ class Kinds:
         lists = {"number": 1, "list": x.tolist(), "an empty tuple": ()}
         return NOTHINGS | lists | arrays | self._elsewhere(x)
 
+    def weights(self, cases: int) -> Faults:
+        """Weights of rows, ``[cases]``."""
+        ones = np.ones(cases)
+        arrays = {
+            "no axes": np.asarray(1.0),
+            "a case less": ones[1:],
+            "a case more": np.ones(cases + 1),
+            "an axis more": ones[None],
+            "below zero": -ones,
+            "NaN": _with_first(ones, np.nan),
+            "infinity": _with_first(ones, np.inf),
+            "complex": ones.astype(np.complex128),
+        }
+        arrays = {name: self.asarray(value) for name, value in arrays.items()}
+        lists = {"number": 1.0, "list": ones.tolist(), "an empty tuple": ()}
+        lists |= {
+            "no uses": kc.Uses(()),
+            "uses None": kc.Uses(None),
+            "uses of None": kc.Uses((None,)),
+            "sides of strings": kc.RowWeights("a", "b"),
+            "a tower more": (self.asarray(ones), self.asarray(ones)),
+        }
+        return NOTHINGS | lists | arrays | self._elsewhere(ones)
+
     def vector(self, x: Any) -> Faults:
         """Arrays in the shapes of a layer's parameters: one, or a tuple of them."""
         parts = x if isinstance(x, tuple) else (x,)
@@ -115,6 +141,8 @@ class Kinds:
             }.items()
         }
         numbers = {
+            "flag": True,
+            "flag of NumPy": np.bool_(True),
             "NaN": np.nan,
             "infinity": np.inf,
             "minus infinity": -np.inf,

@@ -1,57 +1,164 @@
 """Every verb of every factor, with each argument as it cannot be."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
+from bad_values import name
 from factor_case import NumPy
-from factor_cases import FACTORS
-from walk import Call
+from factor_cases import FACTORS, FactorCase, in_uses, mean_square, normal
+from spec_calls import LABEL, Spec, towers, verbs_of
 
 import kfac_core as kc
 
-LABEL = "some/layer"
+# Factors that are in no other table, and others with further arguments.
+MORE = {
+    "low-rank": FactorCase(
+        lambda **options: kc.FullyConnectedLowRankFactor(3, max_rows=12, **options),
+        normal((3,)),
+        mean_square,
+        argument="tensors",
+        sources=0,
+        powers_alone=True,
+    ),
+    "sampled": FactorCase(
+        lambda **options: kc.ConvInputKroneckerFactor(
+            (2, 2, 3), "VALID", sub_sample_inputs=True, inputs_fraction=0.5, **options
+        ),
+        normal((4, 2)),
+        mean_square,
+        extra={"key": np.random.default_rng(0)},
+    ),
+    "series": FactorCase(
+        lambda **options: kc.FullyConnectedMultiKF(
+            2, option1quants=("damping",), option2quants=("damping",), **options
+        ),
+        in_uses((2,)),
+        mean_square,
+        axis=1,
+        argument="tensors",
+    ),
+}
+CASES = FACTORS | MORE
+
+NOT_OF_POWERS = {
+    "get_cholesky",
+    "get_cholesky_inverse",
+    "get_eigenvalues",
+    "get_eigenvectors",
+    "register_cholesky",
+    "register_cholesky_inverse",
+}
+"""What factors that serve powers alone do not serve."""
+
+OPTION_VERBS = {f"get_option{number}quants" for number in (1, 2)}
 
 
-@pytest.fixture(params=FACTORS)
-def case(request):
-    return FACTORS[request.param]
+def served(case, spec, verb):
+    """Say whether a case serves a verb, so that there is a right call."""
+    if case.powers_alone and verb in NOT_OF_POWERS:
+        return False
+    return verb not in OPTION_VERBS or bool(getattr(spec, verb[4:]))
 
 
-@pytest.fixture
-def spec(case):
-    return case.make(name=LABEL, **case.all_served(-1))
+def walks():
+    """Yield all cases with the verbs that are new in them."""
+    seen = set()
+    for case_name, case in CASES.items():
+        spec = case.make(**case.all_served(-1))
+        for verb in verbs_of(spec):
+            key = (getattr(type(spec), verb), len(spec.cov_shape))
+            if not served(case, spec, verb) or (verb != "update_cov" and key in seen):
+                continue
+            seen.add(key)
+            yield case_name, verb
 
 
-@pytest.fixture
-def data(case, rng):
-    return case.draw(rng, 6)
+WALKS = list(walks())
+WALKED = {f"FisherFactor.{verb}" for _, verb in WALKS}
 
 
-@pytest.fixture
-def state(case, spec, data):
-    return spec.update_inverses(case.updated(NumPy(), spec, data), 0.1)
+class Factor(Spec):
+    """A factor after an update, and what the arguments of its verbs cannot be."""
+
+    def __init__(self, case, kinds, library, rng):
+        self.case, self.kinds, self.library = case, kinds, library
+        self.spec = case.make(name=LABEL, **case.all_served(-1))
+        self.data = case.draw(rng, 6)
+        state = case.updated(library, self.spec, self.data)
+        self.state = self.spec.update_inverses(state, 0.1)
+        like = library.asarray(np.zeros(1))
+        self.states = kinds.state(
+            other=kc.FullyConnectedKroneckerFactor(11).init(like),
+            served=replace(self.spec, matpowers=(-0.5,)).init(like),
+            block=kc.FullyConnectedKFACBasicFB(3, 2).init(like),
+        )
+
+    def _damping(self, verb):
+        mapped = {"no id": {}, "below of an id": {"damping": -1.0}}
+        mapped |= {"None of an id": {"damping": None}}
+        # Of a factor of two groups, a damping for each.
+        allowed = ("two numbers",) if self.case.stacked else ()
+        return 0.1, self.kinds.scalar() | mapped, *allowed
+
+    def _damping_id(self, verb):
+        allowed = ("not served", "None") if verb.startswith("register") else ()
+        faults = name() | {"not served": "other", "None": None}
+        return "damping", faults, *allowed
+
+    def _x(self, verb):
+        right = verb.startswith("right")
+        n = self.spec.dimension
+        shape = (3, n) if right else (n, 3)
+        x = np.ones((2, *shape) if self.case.stacked else shape)
+        faults = self.kinds.data(x, channels=-1 if right else -2, cases=0)
+        # There may be any number of rows, and none.
+        allowed = ("a case less", "empty") if right and not self.case.stacked else ()
+        return self.library.asarray(x), faults, *allowed
+
+    def _of_update(self, names):
+        case, kinds = self.case, self.kinds
+        found = {}
+        for place, x in enumerate(self.data):
+            found[names[1 + place]] = self._data(x, place)
+        if "batch_size" in names:
+            # A mean may be over a number of cases by weight.
+            faults = kinds.scalar() | {"zero": 0, "fraction": 2.5}
+            found["batch_size"] = (4, faults, "fraction")
+        found["ema_decay"] = (0.5, kinds.scalar(upper=1.0))
+        found["ema_weight"] = (None, kinds.scalar() | {"too large": 1e300}, "None")
+        if "key" in case.extra:
+            faults = {"None": None, "number": 0, "string": "key", "list": []}
+            found["key"] = (case.extra["key"], faults)
+        if "weights" in names:
+            # Rows may have axes of uses: of one, it may be there or not.
+            one_use = case.argument == "tensors" and case.axis == 0
+            allowed = ("an axis more",) if one_use and not case.stacked else ()
+            found["weights"] = (None, kinds.weights(6), "None", *allowed)
+            found["num_cases"] = (None, kinds.scalar() | {"zero": 0}, "None")
+        return found
+
+    def _data(self, x, place):
+        case, kinds = self.case, self.kinds
+        if case.axis is None:
+            # Whatever their shapes, the entries of all arrays are one vector.
+            right = tuple(map(self.library.asarray, x))
+            return right, kinds.vector(x), "an axis less", "an axis more"
+        alone = () if case.paired else ("a case less",)
+        if case.ids:
+            return self.library.asarray(x), kinds.ids(x, 5, case.axis), *alone
+        free = case.any_rank and not getattr(self.spec, "data_format", None)
+        allowed = (*alone, "an axis more") if free else alone
+        faults = kinds.data(x, case.channels if place == 0 else -1, case.axis)
+        if "key" in case.extra:  # what is not drawn may be anything
+            del faults["NaN"], faults["infinity"], faults["minus infinity"]
+        if case.argument == "tensors" and case.axis == 0 and not case.stacked:
+            allowed = (*allowed, "unlike uses")  # rows, whatever they are of
+        right = self.library.asarray(x)
+        return right, faults | towers(right), *allowed
 
 
-def call(spec, verb, arguments, faults, **options):
-    name = f"{type(spec).__name__}.{verb}"
-    return Call(name, getattr(spec, verb), arguments, faults, label=LABEL, **options)
-
-
-@pytest.fixture
-def states(kinds, spec, state):
-    other = kc.FullyConnectedKroneckerFactor(11)
-    return kinds.state(other=other.init(np.zeros(1)))
-
-
-READERS = (
-    "trace",
-    "get_cov",
-    "get_cov_var",
-    "get_cov_as_linear_operator",
-    "init_inverses",
-    "get_eigendecomp",
-)
-
-
-@pytest.mark.parametrize("verb", READERS)
-def test_readers(walked, spec, state, states, verb):
-    walked(call(spec, verb, {"state": state}, {"state": states}))
+@pytest.mark.parametrize("case_name", CASES)
+def test_verbs_of_factors(walked, kinds, rng, case_name):
+    factor = Factor(CASES[case_name], kinds, NumPy(), rng)
+    walked(*(factor.call(verb) for own, verb in WALKS if own == case_name))

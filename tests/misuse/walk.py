@@ -98,7 +98,7 @@ def _snapshot(tree: Any) -> Any:
 
 
 def _bytes(leaf: Any) -> Any:
-    if not hasattr(leaf, "dtype") or isinstance(leaf, type):
+    if not hasattr(leaf, "dtype") or not hasattr(leaf, "ndim"):
         return id(leaf)
     try:
         return np.asarray(kc.backend_of(leaf).to_numpy(leaf)).tobytes()
@@ -108,7 +108,8 @@ def _bytes(leaf: Any) -> Any:
 
 def _is_finite(tree: Any) -> bool:
     for leaf in leaves(tree):
-        if hasattr(leaf, "dtype") and not isinstance(leaf, type):
+        # A spec may have a dtype, and is no array.
+        if hasattr(leaf, "dtype") and hasattr(leaf, "ndim"):
             array = np.asarray(kc.backend_of(leaf).to_numpy(leaf))
             if not np.isfinite(array).all():
                 return False

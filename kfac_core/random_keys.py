@@ -1,0 +1,36 @@
+"""Random numbers from what a user gives to draw from, refused by its name."""
+
+from collections.abc import Callable
+from typing import Any, TypeVar
+
+from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError
+
+T = TypeVar("T")
+
+
+def drawn(backend: Backend, key: Any, layer: str, draw: Callable[[Any], T]) -> T:
+    """Return what `draw` draws from a key.
+
+    Args:
+        backend: Backend that draws.
+        key: What the user gave: a generator of NumPy or PyTorch, a key of JAX.
+        layer: Name of the layer or the whole, for the message.
+        draw: Takes the key.
+
+    Returns:
+        What it returns.
+
+    Raises:
+        ArgumentError: If the key is none of this library. Each has errors of its own
+            for that, which become the cause of this one.
+    """
+    try:
+        return draw(key)
+    except (TypeError, ValueError, AttributeError, RuntimeError) as error:
+        msg = (
+            f"{layer}: key is a {type(key).__name__} that {backend.name} draws nothing"
+            f" from ({error}); expected a numpy.random.Generator, a torch.Generator of"
+            " the device, or a key of jax.random.key"
+        )
+        raise ArgumentError(msg) from error
