@@ -202,22 +202,31 @@ def check_has_cases(x: Array, argument: str, layer: str) -> None:
 
 
 def check_paired(
-    inputs: tuple[Array, ...], gradients: tuple[Array, ...], layer: str
+    inputs: tuple[Array, ...],
+    gradients: tuple[Array, ...],
+    layer: str,
+    argument: str = "inputs",
 ) -> None:
     """Check that inputs and gradients have the same towers of the same batch sizes.
+
+    Args:
+        inputs: Arrays of the inputs.
+        gradients: Arrays of the gradients.
+        layer: Name of the layer or factor, for the message.
+        argument: Name of the inputs, for the message.
 
     Raises:
         ShapeError: If the number of towers, or of rows in one, differs.
     """
-    for name, towers in (("inputs", inputs), ("outputs_grads", gradients)):
+    for name, towers in ((argument, inputs), ("outputs_grads", gradients)):
         for x in towers:
             check_has_cases(x, name, layer)
     rows = [x.shape[0] for x in inputs]
     others = [g.shape[0] for g in gradients]
     if rows != others:
         msg = (
-            f"{layer}: inputs have {rows} rows (one number a tower) and outputs_grads"
-            f" {others}; give both for the same cases"
+            f"{layer}: {argument} have {rows} rows (one number a tower) and"
+            f" outputs_grads {others}; give both for the same cases"
         )
         raise ShapeError(msg)
 

@@ -264,7 +264,7 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
         By the name that both have as fields of spec and state: ``input_factor`` and
         ``output_factor``, or ``factor``. A block without such fields has none.
         """
-        fields: dict[str, Any] = getattr(state, "_asdict", dict)()
+        fields: dict[str, Any] = getattr(self._own(state), "_asdict", dict)()
         return {
             name: (getattr(self, name), part)
             for name, part in fields.items()

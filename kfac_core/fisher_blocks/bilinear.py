@@ -3,7 +3,13 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from kfac_core.arguments import as_sources, as_towers, backend_for, check_shape
+from kfac_core.arguments import (
+    as_sources,
+    as_towers,
+    backend_for,
+    check_shape,
+    statistics_dtype,
+)
 from kfac_core.backend import Backend
 from kfac_core.damping import DampingType
 from kfac_core.errors import ShapeError
@@ -15,6 +21,8 @@ from kfac_core.fisher_blocks.three_factors import ThreeFactorsFB
 from kfac_core.linalg.layouts import DenseLayout, Layout, dense_axes
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.typing import Array, Pair, Params, Scalar, Sources, Weights
+
+_NAMES = ("inputs (first)", "inputs (second)")
 
 
 @dataclass(frozen=True)
@@ -134,12 +142,12 @@ class BilinearKFACFB(PartsFB):
                 not positive.
         """
         counting: dict[str, Any] = {"weights": weights, "num_cases": num_cases}
-        towers, sources = as_towers(inputs), as_sources(outputs_grads)
-        self._check(towers, sources)
+        towers, sources = self._pairs(inputs), as_sources(outputs_grads)
         gradients = (g for source in sources for g in source)
         arrays = (x for pair in towers for x in pair)
         given = (self._own(state).ok, *arrays, *gradients)
         backend = backend_for(self.label, "state, inputs, outputs_grads", *given)
+        self._check(backend, towers, sources)
         ema = (ema_decay, ema_weight)
         (_, part), *_ = self.parts
         if self.factored_inputs:
@@ -154,13 +162,15 @@ class BilinearKFACFB(PartsFB):
 
     def count_cases(self, inputs: Any) -> int:
         """Return of how many cases the inputs of all towers are, each counted once."""
-        return sum(pair[0].shape[0] for pair in as_towers(inputs))
+        towers = self._pairs(inputs)
+        backend_for(self.label, "inputs", *(x for pair in towers for x in pair))
+        for pair in towers:
+            self._check_pair(pair)
+        return sum(pair.first.shape[0] for pair in towers)
 
-    def _check(
-        self, towers: tuple[Any, ...], sources: tuple[tuple[Any, ...], ...]
-    ) -> None:
-        """Check that inputs are pairs, and of the same cases as the gradients."""
-        sizes = (self.first_size, self.second_size)
+    def _pairs(self, inputs: Any) -> tuple[Pair, ...]:
+        """Return the towers of inputs, each of them a pair."""
+        towers = as_towers(inputs)
         for pair in towers:
             if not isinstance(pair, Pair):
                 msg = (
@@ -168,8 +178,25 @@ class BilinearKFACFB(PartsFB):
                     " of the first and the second input (kfac_core.typing.Pair)"
                 )
                 raise ShapeError(msg)
-            for x, size, name in zip(pair, sizes, ("first", "second"), strict=True):
-                check_shape(x, ("batch", size), f"inputs ({name})", self.label)
+        return towers
+
+    def _check_pair(self, pair: Pair) -> None:
+        """Check the shapes of two inputs."""
+        sizes = (self.first_size, self.second_size)
+        for x, size, name in zip(pair, sizes, _NAMES, strict=True):
+            check_shape(x, ("batch", size), name, self.label)
+
+    def _check(
+        self,
+        backend: Backend,
+        towers: tuple[Pair, ...],
+        sources: tuple[tuple[Any, ...], ...],
+    ) -> None:
+        """Check that inputs are real, and of the same cases as the gradients."""
+        for pair in towers:
+            self._check_pair(pair)
+            for x, name in zip(pair, _NAMES, strict=True):
+                statistics_dtype(backend, x, name, self.label)
         rows = [(pair.first.shape[0], pair.second.shape[0]) for pair in towers]
         for source in sources:
             for g in source:
@@ -178,8 +205,8 @@ class BilinearKFACFB(PartsFB):
             others = [g.shape[0] for g in source]
             if [(n, n) for n in others] != rows:
                 msg = (
-                    f"{self.label}: the inputs have {rows} rows (a pair a tower) and"
-                    f" the gradients {others}; give all for the same cases"
+                    f"{self.label}: inputs have {rows} rows (a pair a tower) and"
+                    f" outputs_grads {others}; give all for the same cases"
                 )
                 raise ShapeError(msg)
 

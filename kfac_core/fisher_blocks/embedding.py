@@ -1,6 +1,7 @@
 """The block of an embedding."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from kfac_core.fisher_blocks.embedding_rows import EmbeddingRowsFB
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState
@@ -45,6 +46,9 @@ class EmbeddingKFACFB(EmbeddingRowsFB):
         >>> block.multiply_inverse(state, gradient)[0].round(6)
         array([-0.150659,  1.506591])
     """
+
+    inputs_name: ClassVar[str] = "input_ids"
+    data_names: ClassVar[str] = "state, input_ids, outputs_grads"
 
     vocab_size: int
     output_size: int

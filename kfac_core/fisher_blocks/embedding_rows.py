@@ -4,7 +4,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
-from kfac_core.arguments import backend_for, check_indices, check_shape
+from kfac_core.arguments import (
+    backend_for,
+    check_indices,
+    check_not_empty,
+    check_shape,
+)
 from kfac_core.backend import Backend
 from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState
@@ -58,6 +63,7 @@ class EmbeddingRowsFB(KroneckerProductFB):
         """
         backend = backend_for(self.label, "state, ids", self._own(state).scale, ids)
         check_shape(ids, ("ids",), "ids", self.label)
+        check_not_empty((ids,), "ids", self.label)
         size = self.input_factor.vocab_size
         check_indices(backend, ids, size, "ids", self.label)
         block = replace(self, vocab_size=ids.shape[0])  # type: ignore[call-arg]

@@ -13,6 +13,7 @@ from kfac_core.damping import (
     split_damping,
 )
 from kfac_core.errors import NotRegisteredError, UnsupportedError
+from kfac_core.exponents import as_exponent
 from kfac_core.fisher_blocks.base import check_option
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState, whole
 from kfac_core.fisher_blocks.kronecker_statistics import KroneckerStatisticsFB
@@ -28,6 +29,7 @@ from kfac_core.linalg.parameters import (
 from kfac_core.linalg.residual import product_rho
 from kfac_core.registry import backend_of
 from kfac_core.scalars import as_scalar
+from kfac_core.sizes import as_flag
 from kfac_core.state import commit, without_graph
 from kfac_core.typing import Array, Params, Scalar
 
@@ -111,7 +113,8 @@ class KroneckerProductFB(KroneckerStatisticsFB):
     ) -> Params:
         """Return ``c^p (A + a I)^p V (G + g I)^p``; see `FisherBlock`."""
         if self.damping_type == "exact":
-            if float(exp) not in {1.0, *self.matpowers}:
+            exp = as_exponent(exp, self.label, "exp")
+            if exp not in {1.0, *self.matpowers}:
                 raise self._not_registered(exp, "matpower")
             return self._multiply_exact(self._own(state), vector, exp)
         a = self.input_factor.get_matpower(self._own(state).input_factor, exp)
@@ -123,6 +126,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
     ) -> Params:
         """Return ``sqrt(c) L_A V L_G'``, or the transposes; see `FisherBlock`."""
         if self.damping_type == "exact":
+            as_flag(transpose, "transpose", self.label)
             if not self.cholesky:
                 raise self._not_registered(None, "cholesky")
             return self._multiply_exact(self._own(state), vector, 0.5)
@@ -135,6 +139,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
     ) -> Params:
         """Return ``inv(L_A) V inv(L_G)' / sqrt(c)``, or the transposes."""
         if self.damping_type == "exact":
+            as_flag(transpose, "transpose", self.label)
             if not self.cholesky_inverse:
                 raise self._not_registered(None, "cholesky_inverse")
             return self._multiply_exact(self._own(state), vector, -0.5)
@@ -185,13 +190,12 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         *,
         transpose: bool = False,
     ) -> Params:
+        adjoint = as_flag(transpose, "transpose", self.label)
         backend = self._vector_backend(state, vector)
         matrix = self._matrix(backend, vector)
         # Symmetric powers are their own transposes; for Cholesky factors the product
         # with kron(L_A, L_G) is L_A V L_G', and with its transpose L_A' V L_G.
-        product = kron_matmul(
-            a, g, matrix, adjoint_a=transpose, adjoint_g=not transpose
-        )
+        product = kron_matmul(a, g, matrix, adjoint_a=adjoint, adjoint_g=not adjoint)
         return self._params(backend, product * state.scale**exp, vector)
 
     def _multiply_exact(

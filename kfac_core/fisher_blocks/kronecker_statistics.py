@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, ClassVar
 
 from kfac_core import moving_average
 from kfac_core.arguments import as_sources, as_towers, backend_for, check_paired
@@ -25,6 +25,12 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         input_factor: The factor ``A``, made from the block's fields.
         output_factor: The factor ``G``, made from the block's fields.
     """
+
+    inputs_name: ClassVar[str] = "inputs"
+    """What the inputs are called in messages."""
+
+    data_names: ClassVar[str] = "state, inputs, outputs_grads"
+    """The arguments of `update_covs` that hold arrays, for messages."""
 
     input_factor: FisherFactor = field(init=False, repr=False, compare=False)
     output_factor: FisherFactor = field(init=False, repr=False, compare=False)
@@ -85,9 +91,9 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = (g for source in sources for g in source)
         given = (self._own(state).scale, *towers, *gradients)
-        backend = backend_for(self.label, "state, inputs, outputs_grads", *given)
+        backend = backend_for(self.label, self.data_names, *given)
         for source in sources:
-            check_paired(towers, source, self.label)
+            check_paired(towers, source, self.label, self.inputs_name)
             for x, g in zip(towers, source, strict=True):
                 self._check_pair(x, g)
         shapes = [self._weighted_shape(x) for x in towers]

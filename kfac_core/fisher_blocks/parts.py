@@ -11,6 +11,7 @@ from kfac_core.fisher_blocks.base import FisherBlock
 from kfac_core.fisher_factors import FactorState, FisherFactor
 from kfac_core.registry import backend_of
 from kfac_core.signature import UNSIGNED, Signature, check_kind
+from kfac_core.sizes import as_flag
 from kfac_core.state import select
 from kfac_core.typing import Array, Params, Scalar
 
@@ -101,20 +102,22 @@ class PartsFB(FisherBlock[PartsState]):
         self, state: PartsState, vector: Params, transpose: bool = False
     ) -> Params:
         """Return ``L`` times `vector`; see `FisherBlock.multiply_cholesky`."""
+        flag = as_flag(transpose, "transpose", self.label)
         return self._multiply(
             state,
             vector,
-            lambda block, part, v: block.multiply_cholesky(part, v, transpose),
+            lambda block, part, v: block.multiply_cholesky(part, v, flag),
         )
 
     def multiply_cholesky_inverse(
         self, state: PartsState, vector: Params, transpose: bool = False
     ) -> Params:
         """Return ``inv(L)`` times `vector`; see `FisherBlock.multiply_cholesky`."""
+        flag = as_flag(transpose, "transpose", self.label)
         return self._multiply(
             state,
             vector,
-            lambda block, part, v: block.multiply_cholesky_inverse(part, v, transpose),
+            lambda block, part, v: block.multiply_cholesky_inverse(part, v, flag),
         )
 
     def full_fisher_block(self, state: PartsState) -> Array:
@@ -127,7 +130,9 @@ class PartsFB(FisherBlock[PartsState]):
         """Return the factors of all parts, each by the names of part and factor."""
         return {
             f"{name}_{factor}": pair
-            for (name, block), part in zip(self.parts, state.parts, strict=True)
+            for (name, block), part in zip(
+                self.parts, self._own(state).parts, strict=True
+            )
             for factor, pair in block.factors(part).items()
         }
 

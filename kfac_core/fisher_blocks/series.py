@@ -6,6 +6,7 @@ from typing import Any
 
 from kfac_core import moving_average
 from kfac_core.errors import ArgumentError, UnsupportedError
+from kfac_core.exponents import as_exponent
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.fisher_blocks.multi import MultiUseFB
 from kfac_core.fisher_factors import (
@@ -99,7 +100,7 @@ class FullyConnectedSeriesFB(MultiUseFB):
             self.layout, self.input_size, self.output_size, self.label
         )
         if set(self.matpowers) - {-1.0} or self.cholesky or self.cholesky_inverse:
-            raise self._unsupported(what="powers but -1, nor Cholesky factors")
+            raise self._unsupported(what="matpowers but -1, nor Cholesky factors")
         if self.damping_type == "exact":
             raise self._unsupported(what="exact damping (but pi, off, constant)")
         self._set_factors(
@@ -129,8 +130,9 @@ class FullyConnectedSeriesFB(MultiUseFB):
             ShapeError: If the vector has another size.
             NotComputedError: If `update_inverses` has not run yet.
         """
-        if exp != -1:
-            raise self._unsupported(what=f"the power {exp:g}")
+        wanted = as_exponent(exp, self.label, "exp")
+        if wanted != -1:
+            raise self._unsupported(what=f"the matpower {wanted:g}")
         backend = self._vector_backend(self._own(state), vector)
         matrix = self._matrix(backend, vector)
         if self.option == SeriesFBApproximation.option1:

@@ -14,6 +14,7 @@ from kfac_core.linalg.parameters import (
 from kfac_core.moving_average import MovingAverage
 from kfac_core.registry import backend_of
 from kfac_core.signature import UNSIGNED, Signature, check_kind
+from kfac_core.sizes import as_flag
 from kfac_core.typing import Array, Params, Scalar
 
 
@@ -116,11 +117,12 @@ class SingleFactorFB(FisherBlock[SingleFactorState]):
         *,
         transpose: bool,
     ) -> Params:
+        adjoint = as_flag(transpose, "transpose", self.label)
         backend = self._vector_backend(state, vector)
         layout = self.weight_layout
         check_entries(vector, self.factor.dimension, self.label, layout)
         flat = params_to_vector(backend, vector, layout)
-        product = operator.matmul(flat[:, None], adjoint=transpose)[:, 0]
+        product = operator.matmul(flat[:, None], adjoint=adjoint)[:, 0]
         params = vector_to_params(backend, product, vector, layout)
         return self._in_dtypes_of(backend, params, vector)
 

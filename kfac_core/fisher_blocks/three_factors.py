@@ -7,6 +7,7 @@ from typing import Any, NamedTuple, Self, get_args
 from kfac_core import moving_average
 from kfac_core.arguments import as_towers, backend_for
 from kfac_core.backend import Backend
+from kfac_core.exponents import as_exponent
 from kfac_core.fisher_blocks.base import FisherBlock, check_option
 from kfac_core.fisher_blocks.three_dampings import SplitDamping, split_in_three
 from kfac_core.fisher_factors import (
@@ -24,6 +25,7 @@ from kfac_core.row_counts import counted, mean_weight
 from kfac_core.row_weights import sides, weights_for
 from kfac_core.scalars import as_scalar
 from kfac_core.signature import UNSIGNED, Signature, check_kind
+from kfac_core.sizes import as_flag
 from kfac_core.state import select
 from kfac_core.typing import Array, Params, RowWeights, Scalar, Sources, Towers, Weights
 
@@ -314,6 +316,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         *,
         adjoint: bool = False,
     ) -> Params:
+        transpose = as_flag(adjoint, "transpose", self.label)
         backend = self._vector_backend(self._own(state), vector)
         sizes = (self.first_size, self.second_size, self.output_size)
         check_entries(vector, sizes[0] * sizes[1] * sizes[2], self.label)
@@ -323,8 +326,8 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         for operator in [get(factor, own) for factor, own in pairs]:
             # Each factor meets the axis in front, which then goes to the end.
             flat = xp.reshape(x, (x.shape[0], -1))
-            flat = operator.matmul(flat, adjoint=adjoint)
+            flat = operator.matmul(flat, adjoint=transpose)
             x = xp.permute_dims(xp.reshape(flat, x.shape), (1, 2, 0))
-        flat = xp.reshape(x, (-1,)) * state.scale**exp
+        flat = xp.reshape(x, (-1,)) * state.scale ** as_exponent(exp, self.label, "exp")
         params = as_params(backend, flat, vector)
         return self._in_dtypes_of(backend, params, vector)

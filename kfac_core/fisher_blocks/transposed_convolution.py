@@ -6,7 +6,7 @@ from typing import Any, Literal, get_args
 
 import numpy as np
 
-from kfac_core.arguments import backend_for
+from kfac_core.arguments import as_sources, as_towers, backend_for
 from kfac_core.backend import Backend
 from kfac_core.damping import DampingType
 from kfac_core.errors import ArgumentError, ShapeError
@@ -203,17 +203,12 @@ class TransposedConvKFCBasicFB(PartsFB):
                 not positive.
         """
         geometry, ema = self.geometry, (ema_decay, ema_weight)
-        towers, sources = check_data(
-            geometry,
-            inputs,
-            outputs_grads,
-            self._shape[-2],
-            self.out_channels,
-            self.label,
-        )
+        towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = (g for source in sources for g in source)
         given = (self._own(state).ok, *towers, *gradients)
         backend = backend_for(self.label, "state, inputs, outputs_grads", *given)
+        sizes = (self._shape[-2], self.out_channels)
+        check_data(geometry, towers, sources, *sizes, self.label)
         known = known_weights(
             backend,
             geometry,

@@ -181,19 +181,17 @@ def mean_locations(transposed: TransposedGeometry, towers: tuple[Array, ...]) ->
 
 def check_data(
     transposed: TransposedGeometry,
-    inputs: Towers,
-    outputs_grads: Sources,
+    towers: tuple[Array, ...],
+    sources: tuple[tuple[Array, ...], ...],
     in_channels: int,
     out_channels: int,
     label: str,
-) -> tuple[tuple[Array, ...], tuple[tuple[Array, ...], ...]]:
-    """Return towers and sources, their shapes checked against each other."""
-    towers, sources = as_towers(inputs), as_sources(outputs_grads)
+) -> None:
+    """Check the shapes of towers and sources against each other."""
     for source in sources:
         check_paired(towers, source, label)
         for x, g in zip(towers, source, strict=True):
             transposed.check(x, g, in_channels, out_channels, label)
-    return towers, sources
 
 
 def known_weights(

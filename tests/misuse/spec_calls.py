@@ -75,7 +75,11 @@ class Spec:
             {argument: faults for argument, (_, faults, *_) in found.items()},
             {argument: allowed for argument, (_, _, *allowed) in found.items()},
             label=LABEL,
-            words={"exp": ("matpower",), "damping_id": ("damping id",)},
+            words={
+                "exp": ("matpower",),
+                "damping_id": ("damping id",),
+                "inputs": ("input_ids",),  # of an embedding with several uses
+            },
         )
 
     def _state(self, verb):
