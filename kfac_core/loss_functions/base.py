@@ -12,10 +12,10 @@ The matrices are block-diagonal: one block for each position of each case.
 from dataclasses import dataclass
 from typing import Any
 
-from kfac_core.arguments import backend_for, check_shape
-from kfac_core.errors import ArgumentError, KfacError
+from kfac_core.arguments import backend_for
 from kfac_core.loss_functions.members import Index, LossMembers
-from kfac_core.loss_functions.positions import arrays_of
+from kfac_core.loss_functions.positions import arrays_of, check_beside
+from kfac_core.random_keys import drawn
 from kfac_core.sizes import as_size
 from kfac_core.typing import Array, Key, LossInputs
 
@@ -48,7 +48,8 @@ class LossFunction(LossMembers):
 
     `NaturalParamsNegativeLogProbLoss` and `IndependentNaturalParamsNegativeLogProbLoss`
     ask for less. Where they are not as in this class, a loss also sets ``input_names``
-    and overrides ``targets_shape``, ``_as_targets``, ``noise_shape``,
+    and overrides ``targets_shape``, ``_as_targets``, ``_valid_inputs`` and
+    ``_valid_targets`` (what is finite is valid), ``noise_shape``,
     ``fisher_factor_inner_shape``, ``_fisher``, and the members of the Gauss-Newton
     matrix.
 
@@ -133,16 +134,12 @@ class LossFunction(LossMembers):
                 *shape,
             )
         device = at.backend.creation_device(arrays_of(inputs)[0])
-        try:
-            noise = at.backend.uniform(key, shape, at.dtype, device)
-        except KfacError:
-            raise
-        except (AttributeError, TypeError, ValueError) as error:
-            msg = (
-                f"{self.label}: key is a {type(key).__name__}, from which"
-                f" {at.backend.name} cannot draw {at.dtype}: {error}"
-            )
-            raise ArgumentError(msg) from error
+        noise = drawn(
+            at.backend,
+            key,
+            self.label,
+            lambda own: at.backend.uniform(own, shape, at.dtype, device),
+        )
         return self.sample_from(noise, inputs, mask)
 
     def sample_from(
@@ -169,7 +166,8 @@ class LossFunction(LossMembers):
         backend_for(self.label, "noise, inputs", noise, *arrays_of(inputs))
         wanted = self.noise_shape(inputs)
         extra = ("num_samples",) if len(noise.shape) > len(wanted) else ()
-        check_shape(noise, (*extra, *wanted), "noise", self.label)
+        names = self.input_names
+        check_beside(noise, (*extra, *wanted), "noise", names, self.label)
         uniforms = self._as_uniforms(at, noise)
         targets = self._sample_from(at.backend, uniforms, at.inputs)
         return at.backend.stop_gradient(targets)

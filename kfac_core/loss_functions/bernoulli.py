@@ -43,6 +43,10 @@ class MultiBernoulliNegativeLogProbLoss(IndependentNaturalParamsNegativeLogProbL
         if_so = xp.where(xp.equal(targets, zero), zero, if_so)
         return xp.sum(others * if_not + targets * if_so, axis=-1)
 
+    def _valid_inputs(self, backend: Backend, inputs: Array) -> Array:
+        # What is certain has an infinite logit.
+        return backend.xp.equal(inputs, inputs)
+
     def _valid_targets(
         self, backend: Backend, given: Array, targets: Array, inputs: Array
     ) -> Array:

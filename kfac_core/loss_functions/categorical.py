@@ -199,7 +199,7 @@ class CategoricalLogitsNegativeLogProbLoss(OnehotCategoricalLogitsNegativeLogPro
             ShapeError: If the mask has another shape, and a label is to be ignored.
         """
         if self.ignore_index is None:
-            return mask
+            return super().mask_for(targets, mask)
         given = [] if mask is None else [mask]
         xp = backend_for(self.label, "targets, mask", targets, *given).xp
         if not xp.isdtype(targets.dtype, "integral"):

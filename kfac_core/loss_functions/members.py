@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, ClassVar, NoReturn, Self, cast
 
-from kfac_core.arguments import backend_for, check_shape
+from kfac_core.arguments import backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import (
     ArgumentError,
@@ -17,6 +17,7 @@ from kfac_core.errors import (
 from kfac_core.loss_functions.positions import (
     Positions,
     arrays_of,
+    check_beside,
     like_inputs,
     positions_of,
     shape_of,
@@ -38,7 +39,7 @@ class LossMembers(Quiet, ABC):
 
     input_names: ClassVar[tuple[str, ...]] = ("inputs",)
     has_range: ClassVar[bool] = False
-    expected_targets: ClassVar[str] = "numbers, and no NaN"
+    expected_targets: ClassVar[str] = "finite numbers"
 
     @property
     def label(self) -> str:
@@ -47,7 +48,7 @@ class LossMembers(Quiet, ABC):
 
     def targets_shape(self, inputs: LossInputs) -> tuple[int, ...]:
         """Return the shape of the targets: by default that of the inputs."""
-        return shape_of(inputs, self.label)
+        return shape_of(inputs, self.input_names, self.label)
 
     def noise_shape(self, inputs: LossInputs) -> tuple[int, ...]:
         """Return the shape of the uniform noise that one set of targets is made of.
@@ -58,7 +59,7 @@ class LossMembers(Quiet, ABC):
 
     def fisher_factor_inner_shape(self, inputs: LossInputs) -> tuple[int, ...]:
         """Return the shape of what ``B`` multiplies: by default that of the inputs."""
-        return shape_of(inputs, self.label)
+        return shape_of(inputs, self.input_names, self.label)
 
     def ggn_factor_inner_shape(self, inputs: LossInputs) -> tuple[int, ...]:
         """Return the shape of what the factor of `multiply_ggn_factor` multiplies.
@@ -79,7 +80,8 @@ class LossMembers(Quiet, ABC):
         Returns:
             Weights of the positions, or None.
         """
-        del targets
+        given = [] if mask is None else [mask]
+        backend_for(self.label, "targets, mask", targets, *given)
         return mask
 
     def counting_all(self) -> Self:
@@ -87,11 +89,14 @@ class LossMembers(Quiet, ABC):
         return self
 
     def _valid_inputs(self, backend: Backend, inputs: Any) -> Array:
-        """Return whether inputs can be such: of the shape of each, or broadcasting."""
+        """Return whether inputs can be such: of the shape of each, or broadcasting.
+
+        By default where they are finite.
+        """
         first, *others = arrays_of(inputs)
-        valid = backend.xp.equal(first, first)
+        valid = backend.xp.isfinite(first)
         for x in others:
-            valid = valid & backend.xp.equal(x, x)
+            valid = valid & backend.xp.isfinite(x)
         return valid
 
     def _valid_targets(
@@ -99,10 +104,11 @@ class LossMembers(Quiet, ABC):
     ) -> Array:
         """Return whether targets can be such, broadcasting to `_as_targets`'s.
 
-        `given` are those of the user, zero where the mask is.
+        By default where they are finite. `given` are those of the user, zero where the
+        mask is.
         """
         del given, inputs
-        return backend.xp.equal(targets, targets)
+        return backend.xp.isfinite(targets)
 
     def _as_targets(self, backend: Backend, targets: Array, inputs: Any) -> Array:
         """Return targets of the right shape as the other members get them."""
@@ -182,7 +188,7 @@ class LossMembers(Quiet, ABC):
             self.label, "targets, inputs", targets, *arrays_of(inputs)
         )
         shape = self.targets_shape(inputs)
-        check_shape(targets, shape, "targets", self.label)
+        check_beside(targets, shape, "targets", self.input_names, self.label)
         at = self._checked(inputs, self.mask_for(targets, mask))
         by_position = shape == tuple(arrays_of(inputs)[0].shape[:-1])
         known = at.filled(backend.stop_gradient(targets), by_position=by_position)
@@ -221,6 +227,11 @@ class LossMembers(Quiet, ABC):
             self._vector(at, part, tuple(x.shape), "vector", inputs)
             for part, x in zip(parts, given, strict=True)
         ]
+        shapes = [tuple(part.shape) for part in vectors]
+        if shapes != shapes[:1] * len(shapes):
+            msg = f"{self.label}: vector has arrays of shapes {shapes}, expected the"
+            msg = f"{msg} same of all"
+            raise ShapeError(msg)
         return like_inputs(inputs, vectors)
 
     def _with_inner(
@@ -248,7 +259,8 @@ class LossMembers(Quiet, ABC):
             msg = f"{self.label}: {argument} has dtype {x.dtype}, expected real numbers"
             raise DTypeError(msg)
         leading = max(0, len(x.shape) - len(shape))
-        check_shape(x, (*["..."] * leading, *shape), argument, self.label)
+        wanted: tuple[int | str, ...] = (*["..."] * leading, *shape)
+        check_beside(x, wanted, argument, self.input_names, self.label)
         vector = at.filled(at.backend.xp.astype(x, at.dtype))
         if is_known_false(at.backend, at.backend.is_finite(vector)):
             msg = f"{self.label}: {argument} holds NaN or infinity"
@@ -295,7 +307,9 @@ class LossMembers(Quiet, ABC):
             not isinstance(given, tuple | list)
             or len(given) != len(sizes)
             or not all(
-                isinstance(place, int | Integral) and 0 <= int(place) < size
+                isinstance(place, int | Integral)
+                and not isinstance(place, bool)
+                and 0 <= int(place) < size
                 for place, size in zip(given, sizes, strict=True)
             )
         ):

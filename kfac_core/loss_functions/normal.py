@@ -48,7 +48,6 @@ class NormalMeanNegativeLogProbLoss(IndependentNaturalParamsNegativeLogProbLoss)
     var: Variance = 0.5
 
     input_names = ("mean",)
-    expected_targets = "finite numbers"
 
     def __post_init__(self) -> None:
         """Check the variance, and keep what is an array as nested tuples.
@@ -86,14 +85,6 @@ class NormalMeanNegativeLogProbLoss(IndependentNaturalParamsNegativeLogProbLoss)
     def _var(self, backend: Backend, inputs: Array) -> float | Array:
         return variance_beside(backend, self.var, inputs, self.label)
 
-    def _valid_inputs(self, backend: Backend, inputs: Array) -> Array:
-        return backend.xp.isfinite(inputs)
-
-    def _valid_targets(
-        self, backend: Backend, given: Array, targets: Array, inputs: Array
-    ) -> Array:
-        return backend.xp.isfinite(targets)
-
 
 @dataclass(frozen=True)
 class NormalMeanVarianceNegativeLogProbLoss(LossFunction):
@@ -119,7 +110,6 @@ class NormalMeanVarianceNegativeLogProbLoss(LossFunction):
 
     input_names = ("mean", "variance")
     has_range = True
-    expected_targets = "finite numbers"
 
     def noise_shape(self, inputs: LossInputs) -> tuple[int, ...]:
         """Return the shape of the mean, with an axis of two in front."""
@@ -134,11 +124,6 @@ class NormalMeanVarianceNegativeLogProbLoss(LossFunction):
         mean, variance = inputs
         isfinite = backend.xp.isfinite
         return isfinite(mean) & isfinite(variance) & (variance > 0)
-
-    def _valid_targets(
-        self, backend: Backend, given: Array, targets: Array, inputs: Pair
-    ) -> Array:
-        return backend.xp.isfinite(targets)
 
     def _losses(self, backend: Backend, inputs: Pair, targets: Array) -> Array:
         xp = backend.xp

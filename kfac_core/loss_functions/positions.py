@@ -59,23 +59,76 @@ def arrays_of(data: LossInputs) -> tuple[Array, ...]:
     return data if isinstance(data, tuple) else (data,)
 
 
-def shape_of(inputs: LossInputs, loss: str) -> tuple[int, ...]:
+def shape_of(inputs: LossInputs, names: tuple[str, ...], loss: str) -> tuple[int, ...]:
     """Return the shape of a loss's inputs, of the first of them if they are several.
 
+    Args:
+        inputs: An array for each name.
+        names: Names of the inputs, for messages.
+        loss: Name of the loss, for messages.
+
+    Returns:
+        The shape.
+
     Raises:
-        BackendError: If they are no array.
-        ShapeError: If there is none, or it has no axis.
+        BackendError: If they are no arrays.
+        ShapeError: If there are not as many as names, or one has no axis.
+    """
+    shape: tuple[int, ...] = ()
+    for x, name in zip(checked_parts(inputs, names, loss), names, strict=True):
+        own = getattr(x, "shape", None)
+        if not isinstance(own, tuple):
+            msg = f"{loss}: inputs: {name} is a {type(x).__name__}, expected an array"
+            raise BackendError(msg)
+        if not own:
+            msg = f"{loss}: inputs: {name} has shape (), expected [batch, ..., n]"
+            raise ShapeError(msg)
+        shape = shape or tuple(own)
+    return shape
+
+
+def checked_parts(
+    inputs: LossInputs, names: tuple[str, ...], loss: str
+) -> tuple[Array, ...]:
+    """Return the arrays of inputs, one for each name; see `shape_of`.
+
+    Raises:
+        ShapeError: If there are not as many as names.
     """
     arrays = arrays_of(inputs)
-    shape = getattr(arrays[0], "shape", None) if arrays else ()
-    if not isinstance(shape, tuple):
-        msg = f"{loss}: inputs are a {type(inputs).__name__}, expected an array"
-        raise BackendError(msg)
-    if not shape:
-        got = "have shape ()" if arrays else "are an empty tuple"
-        msg = f"{loss}: inputs {got}, expected [batch, ..., n]"
+    if len(arrays) != len(names) or isinstance(inputs, tuple) != (len(names) > 1):
+        wanted = "one array" if len(names) == 1 else "a tuple of arrays"
+        got = f"a tuple of {len(arrays)}" if isinstance(inputs, tuple) else "one array"
+        msg = f"{loss}: inputs are {got}, expected {wanted}: {', '.join(names)}"
         raise ShapeError(msg)
-    return tuple(shape)
+    return arrays
+
+
+def check_beside(
+    x: Array,
+    expected: tuple[int | str, ...],
+    argument: str,
+    names: tuple[str, ...],
+    loss: str,
+) -> None:
+    """Check the shape of what is given beside inputs.
+
+    Args:
+        x: The array.
+        expected: As in `kfac_core.arguments.check_shape`.
+        argument: Its name, for the message.
+        names: Names of the inputs, for messages.
+        loss: Name of the loss, for messages.
+
+    Raises:
+        ShapeError: If the shape is another one.
+    """
+    try:
+        check_shape(x, expected, argument, loss)
+    except ShapeError as error:
+        got, _, _ = str(error).partition(";")
+        msg = f"{got} beside the inputs ({', '.join(names)}); reshape one of them"
+        raise ShapeError(msg) from None
 
 
 def like_inputs(inputs: LossInputs, arrays: list[Array]) -> Any:
@@ -108,21 +161,17 @@ def positions_of(
         DTypeError: If an input holds no real floating-point numbers.
         ShapeError: If there are not as many inputs as names, or a shape is wrong.
     """
-    arrays = arrays_of(inputs)
-    if len(arrays) != len(names) or isinstance(inputs, tuple) != (len(names) > 1):
-        wanted = "one array" if len(names) == 1 else "a tuple of arrays"
-        got = f"a tuple of {len(arrays)}" if isinstance(inputs, tuple) else "one array"
-        msg = f"{loss}: inputs are {got}, expected {wanted}: {', '.join(names)}"
-        raise ShapeError(msg)
+    arrays = checked_parts(inputs, names, loss)
     backend = backend_for(
         loss, "inputs, mask", *arrays, *([] if mask is None else [mask])
     )
     xp = backend.xp
     for x, name in zip(arrays, names, strict=True):
-        if len(x.shape) < least_axes:
-            msg = f"{loss}: {name} has shape {tuple(x.shape)}, expected [batch, ..., n]"
+        if len(x.shape) < least_axes or not x.shape[-1]:
+            wanted = "[batch, ..., n], with n of at least one"
+            msg = f"{loss}: {name} has shape {tuple(x.shape)}, expected {wanted}"
             raise ShapeError(msg)
-        check_shape(x, tuple(arrays[0].shape), name, loss)
+        check_beside(x, tuple(arrays[0].shape), name, names, loss)
     dtype = xp.result_type(
         *(
             statistics_dtype(backend, x, name, loss)
@@ -132,6 +181,7 @@ def positions_of(
     cast = [xp.astype(x, dtype) for x in arrays]
     if mask is None:
         return Positions(backend, like_inputs(inputs, cast), None)
+    check_beside(mask, tuple(cast[0].shape[:-1]), "mask", names, loss)
     weights = _weights(backend, mask, cast[0], loss)
     cast = [xp.where(weights > 0, x, xp.ones_like(x)) for x in cast]
     return Positions(backend, like_inputs(inputs, cast), weights)
@@ -140,7 +190,6 @@ def positions_of(
 def _weights(backend: Backend, mask: Array, like: Array, loss: str) -> Array:
     """Return a mask as weights ``[batch, ..., 1]``."""
     xp = backend.xp
-    check_shape(mask, tuple(like.shape[:-1]), "mask", loss)
     if not xp.isdtype(mask.dtype, ("bool", "integral", "real floating")):
         msg = f"{loss}: mask has dtype {mask.dtype}, expected real numbers or booleans"
         raise DTypeError(msg)

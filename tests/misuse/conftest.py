@@ -16,11 +16,32 @@ for _folder in ("factors", "blocks", "losses", "collection", "estimator", "optim
 @pytest.fixture(scope="session")
 def kinds():
     """The kinds of arguments that are arrays of NumPy."""
+    return Kinds(np.array, other=_another("numpy"))
+
+
+@pytest.fixture
+def library_kinds(plain_library):
+    """The kinds of arguments that are arrays of each library."""
+    if plain_library.name != "strict":
+        return Kinds(plain_library.asarray, other=_another(plain_library.name))
+    import array_api_strict as strict
+
+    device = strict.Device("device1")
+    return Kinds(
+        plain_library.asarray,
+        other=np.array,
+        there=lambda x: strict.asarray(np.array(x), device=device),
+    )
+
+
+def _another(library):
+    if library != "numpy":
+        return np.array
     try:
         import array_api_strict as strict
     except ImportError:
-        return Kinds(np.array)
-    return Kinds(np.array, other=strict.asarray)
+        return None
+    return strict.asarray
 
 
 @pytest.fixture
