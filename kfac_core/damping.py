@@ -19,6 +19,7 @@ import math
 from typing import Any, Literal
 
 from kfac_core.backend import Backend
+from kfac_core.linalg.in_range import times_power
 from kfac_core.typing import Array
 
 DampingType = Literal["pi", "off", "constant", "exact"]
@@ -41,7 +42,7 @@ def normalize_damping(damping: Array, uses: Array, power: float) -> Array:
     Returns:
         The normalised damping.
     """
-    return damping if power == 0 else damping / uses**power
+    return damping / uses if power == 1 else times_power(damping, uses, -power)
 
 
 def compute_pi(
@@ -78,6 +79,7 @@ def split_by_traces(
     damping: Array,
     traces: tuple[Array, Array],
     sizes: tuple[int, int],
+    rows: int | None = None,
 ) -> tuple[Array, Array]:
     """Return the dampings ``a`` of ``A`` and ``g`` of ``G`` by `pi`, in the range.
 
@@ -99,6 +101,7 @@ def split_by_traces(
         damping: ``l``, 0-d, normalised.
         traces: Of ``A`` and ``G``, 0-d.
         sizes: Their numbers of rows.
+        rows: ``n + m``; None: the sum of the sizes.
 
     Returns:
         Two 0-d arrays.
@@ -125,7 +128,7 @@ def split_by_traces(
     smaller = xp.where(of_a_is_larger, means[1], means[0])
     pi = larger / smaller
     # All in roots, whose squares are in the range where they are used.
-    most = larger * math.sqrt(sum(sizes) / float(info.eps)) / xp.sqrt(safe)
+    most = larger * math.sqrt((rows or sum(sizes)) / float(info.eps)) / xp.sqrt(safe)
     most = xp.maximum(most, xp.ones_like(most))
     enough = xp.minimum(most, xp.sqrt(pi))
     pi = xp.where(enough < xp.sqrt(pi), enough * enough, pi)

@@ -11,6 +11,7 @@ from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.fisher_factors.convolution_spec import prepare, weighted_shape
 from kfac_core.fisher_factors.grouped import GroupedKroneckerFactor
+from kfac_core.linalg.in_range import scaled_product
 from kfac_core.linalg.layouts import KernelLayout
 from kfac_core.linalg.parameters import (
     check_entries,
@@ -115,7 +116,9 @@ class GroupedKroneckerFB(KroneckerProductFB):
     def _exact_eigenvalues(self, state: KroneckerState) -> Array:
         a = self.input_factor.get_eigenvalues(state.input_factor)
         g = self.output_factor.get_eigenvalues(state.output_factor)
-        return state.scale * a[:, :, None] * g[:, None, :] + state.damping
+        backend = backend_of(state.scale)
+        product = scaled_product(backend, state.scale, a[:, :, None], g[:, None, :])
+        return product + state.damping
 
     def _matrix(self, backend: Backend, vector: Params) -> Array:
         """Return the parameters of each group, ``[groups, rows, columns]``."""

@@ -12,13 +12,14 @@ from kfac_core.damping import (
     split_by_traces,
     split_damping,
 )
-from kfac_core.errors import NotRegisteredError, UnsupportedError
+from kfac_core.errors import NotFiniteError, NotRegisteredError, UnsupportedError
 from kfac_core.exponents import as_exponent
 from kfac_core.fisher_blocks.base import check_option
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState, whole
 from kfac_core.fisher_blocks.kronecker_statistics import KroneckerStatisticsFB
 from kfac_core.fisher_factors import DEFAULT_DAMPING_ID
 from kfac_core.fisher_factors.messages import not_positive_definite, not_registered
+from kfac_core.linalg.in_range import scaled_product, times_power
 from kfac_core.linalg.kronecker import kron, kron_matmul
 from kfac_core.linalg.operators import LinearOperator
 from kfac_core.linalg.parameters import (
@@ -196,7 +197,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         # Symmetric powers are their own transposes; for Cholesky factors the product
         # with kron(L_A, L_G) is L_A V L_G', and with its transpose L_A' V L_G.
         product = kron_matmul(a, g, matrix, adjoint_a=adjoint, adjoint_g=not adjoint)
-        return self._params(backend, product * state.scale**exp, vector)
+        return self._params(backend, times_power(product, state.scale, exp), vector)
 
     def _multiply_exact(
         self, state: KroneckerState, vector: Params, exp: float
@@ -207,7 +208,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         a = self.input_factor.get_eigenvectors(state.input_factor)
         g = self.output_factor.get_eigenvectors(state.output_factor)
         rotated = kron_matmul(a, g, matrix, adjoint_a=True)
-        scaled = rotated * self._exact_eigenvalues(state) ** exp
+        scaled = times_power(rotated, self._exact_eigenvalues(state), exp)
         product = kron_matmul(a, g, scaled, adjoint_g=True)
         return self._params(backend, product, vector)
 
@@ -223,28 +224,35 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         """Return the eigenvalues of ``c kron(A, G) + damping I``, as a matrix."""
         a = self.input_factor.get_eigenvalues(state.input_factor)
         g = self.output_factor.get_eigenvalues(state.output_factor)
-        return state.scale * a[:, None] * g[None, :] + state.damping
+        backend = backend_of(state.scale)
+        product = scaled_product(backend, state.scale, a[:, None], g[None, :])
+        return product + state.damping
 
     def _check_exact(self, backend: Backend, new: KroneckerState) -> KroneckerState:
-        """Check that no eigenvalue is zero where a negative power is served."""
-        if min(self.matpowers, default=0) >= 0 and not self.cholesky_inverse:
-            return new
+        """Check that eigenvalues are finite, and none zero that is to be divided by."""
         eigenvalues = self._exact_eigenvalues(new)
-        ok = backend.xp.min(eigenvalues) > 0
-        refused = new.with_flag("derived_ok", ok)
-        return commit(
-            backend,
-            ok,
-            new,
-            refused,
-            lambda: not_positive_definite(
+        ok = backend.is_finite(eigenvalues)
+        if min(self.matpowers, default=0) < 0 or self.cholesky_inverse:
+            ok = ok & (backend.xp.min(eigenvalues) > 0)
+
+        def error() -> Exception:
+            if not bool(backend.is_finite(eigenvalues)):
+                msg = (
+                    f"{self.label}: eigenvalues of the block overflow"
+                    f" {eigenvalues.dtype}; scale the loss, or use a float64 state. The"
+                    " state is unchanged"
+                )
+                return NotFiniteError(msg)
+            sizes = self.input_factor.dimension, self.output_factor.dimension
+            return not_positive_definite(
                 backend,
                 self.label,
                 backend.xp.sum(eigenvalues),
-                self.input_factor.dimension * self.output_factor.dimension,
+                sizes[0] * sizes[1],
                 float(new.damping),
-            ),
-        )
+            )
+
+        return commit(backend, ok, new, new.with_flag("derived_ok", ok), error)
 
     def _matrix(self, backend: Backend, vector: Params) -> Array:
         rows, columns = self.input_factor.dimension, self.output_factor.dimension

@@ -1,9 +1,10 @@
 """How a product of three factors is damped in each."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Any, Literal
 
 from kfac_core.backend import Backend
+from kfac_core.damping import split_by_traces
 from kfac_core.typing import Array
 
 SplitDamping = Literal["pi", "off", "constant"]
@@ -11,7 +12,11 @@ SplitDamping = Literal["pi", "off", "constant"]
 
 
 def split_in_three(
-    backend: Backend, kind: SplitDamping, damping: Array, means: Sequence[Array]
+    backend: Backend,
+    kind: SplitDamping,
+    damping: Array,
+    means: Sequence[Array],
+    rows: int = 3,
 ) -> tuple[Array, ...]:
     """Return the dampings of the three factors of a product.
 
@@ -23,11 +28,17 @@ def split_in_three(
     two factors that is the ``pi`` of Martens & Grosse (2015), section 6.3. ``"off"``
     damps each by ``damping^(1/3)``, ``"constant"`` by `damping`.
 
+    Where a mean is zero or far below the others, the dampings of these would grow
+    without bound. As in `kfac_core.damping.split_by_traces` the largest stops at ``N``
+    times its mean, ``N = rows / eps``, and what is left of the damping is split between
+    the other two as there.
+
     Args:
         backend: Backend of the arrays.
         kind: Name of the split.
         damping: 0-d.
-        means: 0-d each; where one is zero, ``"pi"`` is ``"off"``.
+        means: 0-d each.
+        rows: Those of all three factors.
 
     Returns:
         Three 0-d arrays.
@@ -44,19 +55,33 @@ def split_in_three(
     if kind == "constant":
         return (damping, damping, damping)
     xp, third = backend.xp, 1.0 / 3.0
-    root, one = damping**third, xp.ones_like(damping)
+    root = damping**third
     if kind == "off":
         return (root, root, root)
-    positive = (means[0] > 0) & (means[1] > 0) & (means[2] > 0)
-    roots = [xp.where(positive, mean, one) ** third for mean in means]
-
-    # Traces whose ratios leave the range of float32 are as far apart as can be told.
-    def ratio(x: Array, y: Array) -> Array:
-        return xp.minimum(xp.maximum(x / y, one * 1e-18), one * 1e18)
-
-    a, b, c = roots
+    info: Any = xp.finfo(damping.dtype)
+    tiny = float(info.smallest_normal)
+    means = [xp.clip(mean, min=tiny) for mean in means]
+    is_first = (means[0] >= means[1]) & (means[0] >= means[2])
+    is_second = ~is_first & (means[1] >= means[2])
+    largest = xp.maximum(xp.maximum(means[0], means[1]), means[2])
+    others = (
+        xp.where(is_first, means[1], means[0]),
+        xp.where(is_first | is_second, means[2], means[1]),
+    )
+    # (damping / (t_1 t_2 t_3))^(1/3), at most N: each part is in the range.
+    most = rows / float(info.eps)
+    inverse = 1 / (others[0] ** third * others[1] ** third)
+    times = xp.minimum(root / largest**third, most / inverse) * inverse
+    # So that it, and what is left of the damping, are in the range.
+    one = xp.ones_like(damping)
+    highest = 1 / (4 * tiny)
+    times = xp.minimum(times, highest / xp.maximum(largest, one))
+    of_largest = xp.minimum(largest * times, highest * xp.minimum(damping, one))
+    of_largest = xp.maximum(root, of_largest)
+    left = damping / of_largest
+    x, y = split_by_traces(backend, left, others, (1, 1), rows)
     return (
-        root * ratio(a, b) * ratio(a, c),
-        root * ratio(b, a) * ratio(b, c),
-        root * ratio(c, a) * ratio(c, b),
+        xp.where(is_first, of_largest, x),
+        xp.where(is_first, x, xp.where(is_second, of_largest, y)),
+        xp.where(is_first | is_second, y, of_largest),
     )

@@ -15,6 +15,7 @@ from kfac_core.fisher_factors import (
     FisherFactor,
     FullyConnectedKroneckerFactor,
 )
+from kfac_core.linalg.in_range import times_power
 from kfac_core.linalg.kronecker import kron
 from kfac_core.linalg.operators import LinearOperator
 from kfac_core.linalg.parameters import check_entries, params_to_vector
@@ -294,7 +295,9 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
             for factor, own in zip(self._all, state[:3], strict=True)
         ]
         scale = self._scale(backend, state)
-        split = split_in_three(backend, self.damping_type, given / scale, means)
+        rows = sum(factor.dimension for factor in self._all)
+        kind, normal = self.damping_type, given / scale
+        split = split_in_three(backend, kind, normal, means, rows)
         return scale, given, split
 
     def _whole(
@@ -328,6 +331,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
             flat = xp.reshape(x, (x.shape[0], -1))
             flat = operator.matmul(flat, adjoint=transpose)
             x = xp.permute_dims(xp.reshape(flat, x.shape), (1, 2, 0))
-        flat = xp.reshape(x, (-1,)) * state.scale ** as_exponent(exp, self.label, "exp")
+        flat = xp.reshape(x, (-1,))
+        flat = times_power(flat, state.scale, as_exponent(exp, self.label, "exp"))
         params = as_params(backend, flat, vector)
         return self._in_dtypes_of(backend, params, vector)
