@@ -12,6 +12,23 @@ from typing import Any
 from kfac_core.errors import ArgumentError
 
 
+def shown(value: object) -> str:
+    """Return a value as a message shows it.
+
+    Python writes no integer of more than some thousand digits.
+
+    Example:
+        >>> shown(3), shown((1.5, "a")), shown(10**5000)
+        ('3', "(1.5, 'a')", 'an integer beyond 2**1024')
+    """
+    if isinstance(value, int) and value.bit_length() > 1024:
+        return "an integer beyond 2**1024"
+    try:
+        return repr(value)
+    except ValueError:
+        return f"a {type(value).__name__} of integers beyond 2**1024"
+
+
 def check_damping_id(value: object, argument: str, layer: str) -> None:
     """Check that a damping id can be looked up.
 
@@ -21,7 +38,9 @@ def check_damping_id(value: object, argument: str, layer: str) -> None:
     try:
         hash(value)
     except TypeError:
-        msg = f"{layer}: {argument} has the damping id {value!r}, which has no hash"
+        msg = (
+            f"{layer}: {argument} has the damping id {shown(value)}, which has no hash"
+        )
         raise ArgumentError(msg) from None
 
 
@@ -84,8 +103,8 @@ def as_damping_ids(value: object, argument: str, layer: str) -> tuple[Any, ...]:
     """
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         msg = (
-            f"{layer}: {argument} is {value!r}, expected a tuple of damping ids, such"
-            " as ('damping',)"
+            f"{layer}: {argument} is {shown(value)}, expected a tuple of damping ids,"
+            " such as ('damping',)"
         )
         raise ArgumentError(msg)
     for each in value:
@@ -127,9 +146,7 @@ def _listed(value: object) -> Sequence[object]:
 def _no_exponent(
     value: object, layer: str, argument: str = "matpowers"
 ) -> ArgumentError:
-    # Python writes no integer of more than some thousand digits.
-    huge = isinstance(value, int) and value.bit_length() > 1024
-    got = "an integer beyond 2**1024" if huge else repr(value)
     return ArgumentError(
-        f"{layer}: {argument} has {got}, expected finite numbers, such as -1 or -0.5"
+        f"{layer}: {argument} has {shown(value)}, expected finite numbers, such as -1"
+        " or -0.5"
     )

@@ -9,6 +9,7 @@ import numpy as np
 from kfac_core.arguments import backend_for, check_shape
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, BackendError, DTypeError
+from kfac_core.exponents import shown
 from kfac_core.typing import Array, DampingId, Dampings, Scalar
 
 
@@ -124,7 +125,7 @@ def as_dampings(
         msg = f"{layer}: no damping for the ids {missing}, got {list(damping)}"
         raise ArgumentError(msg)
     return {
-        key: as_scalar(backend, damping[key], like, f"damping[{key!r}]", layer)
+        key: as_scalar(backend, damping[key], like, f"damping[{shown(key)}]", layer)
         for key in ids
     }
 
@@ -152,8 +153,6 @@ def _as_python(value: Any) -> float | int:
 
 def _check_range(value: Any, upper: float, argument: str, layer: str) -> None:
     if not 0 <= value <= upper:
-        # Python writes no integer of more than some thousand digits.
-        huge = isinstance(value, int) and value.bit_length() > 1024
-        got = "an integer beyond 2**1024" if huge else value
+        got = shown(value) if isinstance(value, int) else value
         msg = f"{layer}: {argument} is {got}, expected a number in [0, {upper:g}]"
         raise ArgumentError(msg)

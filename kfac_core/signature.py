@@ -149,10 +149,13 @@ def _canonical(value: Any) -> str:
         return f"({', '.join(map(_canonical, value))})"
     if isinstance(value, bool) or not isinstance(value, Real):
         return repr(value)
-    if isinstance(value, Integral):
-        return repr(int(value))
-    number = float(value)
-    return repr(int(number) if number.is_integer() else number)
+    if not isinstance(value, Integral):
+        number = float(value)
+        if not number.is_integer():
+            return repr(number)
+    whole = int(value)  # type: ignore[call-overload]
+    # Python writes no integer of more than some thousand digits in decimals.
+    return repr(whole) if whole.bit_length() <= 64 else hex(whole)
 
 
 def _escaped(part: str) -> str:

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from kfac_core.errors import ArgumentError
+from kfac_core.exponents import shown
 
 SIZES = (
     "size",
@@ -62,7 +63,7 @@ def as_size(value: object, argument: str, layer: str, *, optional: bool = False)
     """
     if not _is_size(value):
         wanted = "None or a positive integer" if optional else "a positive integer"
-        msg = f"{layer}: {argument} is {value!r}, expected {wanted}"
+        msg = f"{layer}: {argument} is {shown(value)}, expected {wanted}"
         raise ArgumentError(msg)
     return int(value)  # type: ignore[call-overload, no-any-return]
 
@@ -74,7 +75,10 @@ def as_shape(value: object, argument: str, layer: str) -> tuple[int, ...]:
         ArgumentError: If it is no sequence of positive integers.
     """
     if not _is_list(value) or not all(map(_is_size, value)):  # type: ignore[call-overload]
-        msg = f"{layer}: {argument} is {value!r}, expected a tuple of positive integers"
+        msg = (
+            f"{layer}: {argument} is {shown(value)}, expected a tuple of positive"
+            " integers"
+        )
         raise ArgumentError(msg)
     return tuple(map(int, value))  # type: ignore[call-overload]
 
@@ -90,8 +94,8 @@ def as_free_shape(value: object, argument: str, layer: str) -> tuple[int | None,
         for size in value  # type: ignore[attr-defined]
     ):
         msg = (
-            f"{layer}: {argument} is {value!r}, expected a tuple of positive integers,"
-            " or None for an axis of any size"
+            f"{layer}: {argument} is {shown(value)}, expected a tuple of positive"
+            " integers, or None for an axis of any size"
         )
         raise ArgumentError(msg)
     return tuple(None if size is None else int(size) for size in value)  # type: ignore[attr-defined]
@@ -115,7 +119,10 @@ def check_sizes(spec: Any) -> None:
             optional = each.type is not int
             if value is None and optional:
                 continue
-            if name != "size" or value != 0 or not getattr(spec, "has_bias", False):
+            # A row of the one for the bias alone.
+            is_empty = isinstance(value, Integral) and int(value) == 0
+            alone = name == "size" and getattr(spec, "has_bias", False) is True
+            if not (is_empty and alone) or isinstance(value, bool):
                 value = as_size(value, name, spec.label, optional=optional)
         elif each.type is bool:
             value = as_flag(getattr(spec, name), name, spec.label)
@@ -131,7 +138,7 @@ def as_flag(value: object, argument: str, layer: str) -> bool:
         ArgumentError: If it is neither True nor False.
     """
     if not isinstance(value, bool | np.bool_):
-        msg = f"{layer}: {argument} is {value!r}, expected True or False"
+        msg = f"{layer}: {argument} is {shown(value)}, expected True or False"
         raise ArgumentError(msg)
     return bool(value)
 
@@ -140,7 +147,7 @@ def _is_size(value: object) -> bool:
     # A boolean is an integer in Python, and means a flag.
     if isinstance(value, bool) or not isinstance(value, Integral):
         return False
-    return int(value) >= 1
+    return 1 <= int(value) < 2**63
 
 
 def _is_list(value: object) -> bool:

@@ -6,16 +6,15 @@ from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
 
 from kfac_core.arguments import backend_for, statistics_dtype
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError
 from kfac_core.exponents import as_exponents
 from kfac_core.fisher_blocks.laid_out import LaidOut
 from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FactorState, FisherFactor
 from kfac_core.fisher_factors.registration import InverseDType
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.moving_average import MovingAverage
+from kfac_core.options import check_options
 from kfac_core.scalars import as_scalar
 from kfac_core.signed import Signed
-from kfac_core.sizes import check_sizes
 from kfac_core.state import check_finite
 from kfac_core.typing import Array, Params, Precision, Scalar
 
@@ -79,7 +78,7 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
             ArgumentError: If a size is no positive integer, or a power no finite
                 number.
         """
-        check_sizes(self)
+        check_options(self)
         powers = as_exponents(self.matpowers, self.label)
         object.__setattr__(self, "matpowers", powers)
         self.sign()
@@ -317,16 +316,3 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
         pairs = zip(tensors_of(product), tensors_of(vector), strict=True)
         cast = tuple(backend.xp.astype(p, v.dtype) for p, v in pairs)
         return cast if isinstance(vector, tuple | list) else cast[0]
-
-
-def check_option(
-    value: object, allowed: tuple[str, ...], option: str, label: str
-) -> None:
-    """Check the name of an option.
-
-    Raises:
-        ArgumentError: If it is not one of those allowed.
-    """
-    if value not in allowed:
-        msg = f"{label}: {option} is {value!r}, expected one of {', '.join(allowed)}"
-        raise ArgumentError(msg)

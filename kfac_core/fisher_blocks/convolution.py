@@ -11,7 +11,7 @@ from kfac_core.fisher_factors import (
     ConvInputSUAKroneckerFactor,
     ConvOutputKroneckerFactor,
 )
-from kfac_core.fisher_factors.convolution_spec import weighted_shape
+from kfac_core.fisher_factors.convolution_spec import check_sampling, weighted_shape
 from kfac_core.linalg.layouts import KernelLayout
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
 from kfac_core.statistics.convolution_mask import PatchMask
@@ -99,6 +99,7 @@ class ConvKFCBasicFB(KroneckerProductFB):
             ArgumentError: If an option is unknown, or two do not go together.
         """
         super().__post_init__()
+        check_sampling(self)
         shape = self._set_kernel_layout(self.layout, self.filter_shape, self.label)
         inputs = (
             self._sua_factor(shape)

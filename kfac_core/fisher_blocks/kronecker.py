@@ -6,7 +6,6 @@ from typing import Any
 from kfac_core import moving_average
 from kfac_core.backend import Backend
 from kfac_core.damping import (
-    DAMPING_TYPES,
     DampingType,
     normalize_damping,
     split_by_traces,
@@ -14,7 +13,6 @@ from kfac_core.damping import (
 )
 from kfac_core.errors import NotFiniteError, NotRegisteredError, UnsupportedError
 from kfac_core.exponents import as_exponent
-from kfac_core.fisher_blocks.base import check_option
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState, whole
 from kfac_core.fisher_blocks.kronecker_statistics import KroneckerStatisticsFB
 from kfac_core.fisher_factors import DEFAULT_DAMPING_ID
@@ -265,7 +263,6 @@ class KroneckerProductFB(KroneckerStatisticsFB):
 
     def _factor_options(self, side: str) -> dict[str, Any]:
         """Return the fields that both factors have, for the factor of one side."""
-        check_option(self.damping_type, DAMPING_TYPES, "damping_type", self.label)
         served = (
             {"eigendecomposition": True, **self._averaging(), **self._inverting()}
             if self.damping_type == "exact"

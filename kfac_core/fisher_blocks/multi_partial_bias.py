@@ -7,6 +7,7 @@ from kfac_core.arguments import as_sources, as_towers, backend_for
 from kfac_core.backend import Backend
 from kfac_core.damping import DampingType
 from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.exponents import shown
 from kfac_core.fisher_blocks.bias import BiasFullFB
 from kfac_core.fisher_blocks.multi import FullyConnectedMultiIndepFB
 from kfac_core.fisher_blocks.parts import PartsFB, PartsState
@@ -73,8 +74,8 @@ class FullyConnectedMultiPartialBiasFB(PartsFB):
         listed = tuple(flags) if isinstance(flags, tuple | list) else ()
         if not any(listed) or not all(isinstance(flag, bool) for flag in listed):
             msg = (
-                f"{self.label}: uses_with_bias is {flags!r}, expected a boolean for"
-                " each use, at least one of them True; without any, give no bias"
+                f"{self.label}: uses_with_bias is {shown(flags)}, expected a boolean"
+                " for each use, at least one of them True; without any, give no bias"
             )
             raise ArgumentError(msg)
         object.__setattr__(self, "uses_with_bias", listed)

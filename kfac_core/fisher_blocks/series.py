@@ -6,7 +6,7 @@ from typing import Any
 
 from kfac_core import moving_average
 from kfac_core.errors import ArgumentError, UnsupportedError
-from kfac_core.exponents import as_exponent
+from kfac_core.exponents import as_exponent, shown
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState
 from kfac_core.fisher_blocks.multi import MultiUseFB
 from kfac_core.fisher_factors import (
@@ -92,8 +92,10 @@ class FullyConnectedSeriesFB(MultiUseFB):
                 is to be exact.
         """
         super().__post_init__()
-        if self.option not in tuple(SeriesFBApproximation):
-            msg = f"{self.label}: option is {self.option!r}, expected 1 or 2"
+        option: object = self.option
+        is_number = isinstance(option, int) and not isinstance(option, bool)
+        if not is_number or self.option not in tuple(SeriesFBApproximation):
+            msg = f"{self.label}: option is {shown(self.option)}, expected 1 or 2"
             raise ArgumentError(msg)
         object.__setattr__(self, "option", SeriesFBApproximation(self.option))
         self._set_dense_layout(

@@ -2,13 +2,13 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, Self, get_args
+from typing import Any, NamedTuple, Self
 
 from kfac_core import moving_average
 from kfac_core.arguments import as_towers, backend_for
 from kfac_core.backend import Backend
 from kfac_core.exponents import as_exponent
-from kfac_core.fisher_blocks.base import FisherBlock, check_option
+from kfac_core.fisher_blocks.base import FisherBlock
 from kfac_core.fisher_blocks.three_dampings import SplitDamping, split_in_three
 from kfac_core.fisher_factors import (
     FactorState,
@@ -109,8 +109,6 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
             ArgumentError: If the way to damp is unknown.
         """
         super().__post_init__()
-        allowed = get_args(SplitDamping)
-        check_option(self.damping_type, allowed, "damping_type", self.label)
         for name, size, data in (
             ("first_factor", self.first_size, "the first inputs"),
             ("second_factor", self.second_size, "the second inputs"),

@@ -14,7 +14,7 @@ from kfac_core.fisher_blocks.tied_rows import (
     weighed_gradients,
     weights_by_place,
 )
-from kfac_core.fisher_blocks.tied_weights import TiedMatrixFB, UseKind
+from kfac_core.fisher_blocks.tied_weights import TiedMatrixFB, UseKind, as_uses
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linalg.pooling import Pooling
 from kfac_core.row_weights import sides
@@ -88,7 +88,7 @@ class TiedWeightsKFACFB(PartsFB):
                 use that can have one.
         """
         super().__post_init__()
-        object.__setattr__(self, "uses", tuple(self.uses))
+        object.__setattr__(self, "uses", as_uses(self.uses, self.label))
         diagonal = self.diagonal_rows
         if diagonal is None:
             diagonal = "embedding" in self.uses

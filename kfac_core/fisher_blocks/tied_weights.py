@@ -8,7 +8,7 @@ from kfac_core import moving_average
 from kfac_core.arguments import as_sources, as_towers, backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
-from kfac_core.fisher_blocks.base import check_option
+from kfac_core.exponents import shown
 from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker_state import whole
 from kfac_core.fisher_blocks.tied_rows import weights_by_place
@@ -19,8 +19,9 @@ from kfac_core.fisher_factors import (
     FisherFactor,
     FullyConnectedKroneckerFactor,
 )
-from kfac_core.linalg.pooling import POOLINGS, Pooling, Term, pooled
+from kfac_core.linalg.pooling import Pooling, Term, pooled
 from kfac_core.moving_average import MovingAverage
+from kfac_core.options import check_word
 from kfac_core.row_counts import counted
 from kfac_core.statistics.embedding import RepeatedIds
 from kfac_core.statistics.weighted_rows import as_rows
@@ -29,6 +30,22 @@ from kfac_core.uses import MultiSources, MultiTowers, arrays_of
 
 UseKind = Literal["embedding", "fully_connected", "transposed"]
 """What a layer does with a matrix ``V``: look rows up, ``x V``, or ``x V'``."""
+
+
+def as_uses(uses: Any, label: str) -> tuple[UseKind, ...]:
+    """Return the kinds of all uses.
+
+    Raises:
+        ArgumentError: If it is no sequence of kinds.
+    """
+    if not isinstance(uses, tuple | list):
+        msg = (
+            f"{label}: uses is {shown(uses)}, expected a tuple of the kind of each use"
+        )
+        raise ArgumentError(msg)
+    for use in uses:
+        check_word(use, get_args(UseKind), "a kind in uses", label)
+    return tuple(uses)
 
 
 @dataclass(frozen=True)
@@ -63,13 +80,10 @@ class TiedMatrixFB(KroneckerProductFB):
     def __post_init__(self) -> None:
         """Make the factors, once; errors as in `TiedWeightsKFACFB`."""
         super().__post_init__()
-        object.__setattr__(self, "uses", tuple(self.uses))
-        for use in self.uses:
-            check_option(use, get_args(UseKind), "a use", self.label)
+        object.__setattr__(self, "uses", as_uses(self.uses, self.label))
         if not self.uses:
             msg = f"{self.label}: uses is empty, expected the kind of each use"
             raise ArgumentError(msg)
-        check_option(self.pooling, POOLINGS, "pooling", self.label)
         self._set_factors(
             self._side(self.input_size, self.diagonal_rows, "input"),
             self._side(self.output_size, self.diagonal_columns, "output"),

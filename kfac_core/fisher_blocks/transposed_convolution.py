@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import numpy as np
 
@@ -10,7 +10,8 @@ from kfac_core.arguments import as_sources, as_towers, backend_for
 from kfac_core.backend import Backend
 from kfac_core.damping import DampingType
 from kfac_core.errors import ArgumentError, ShapeError
-from kfac_core.fisher_blocks.base import FisherBlock, check_option
+from kfac_core.exponents import shown
+from kfac_core.fisher_blocks.base import FisherBlock
 from kfac_core.fisher_blocks.bias import BiasFullFB
 from kfac_core.fisher_blocks.convolution import ConvKFCBasicFB
 from kfac_core.fisher_blocks.grouped_convolution import GroupedConvKFCBasicFB
@@ -116,7 +117,6 @@ class TransposedConvKFCBasicFB(PartsFB):
             ShapeError: If a length is not that of the kernel.
         """
         super().__post_init__()
-        check_option(self.locations, get_args(Locations), "locations", self.label)
         shape = self._set_kernel_layout(self.layout, self.filter_shape, self.label)
         geometry = TransposedGeometry.of(
             shape[:-2],
@@ -131,8 +131,8 @@ class TransposedConvKFCBasicFB(PartsFB):
         channels, groups = shape[-2], self.num_groups
         if channels % groups:
             msg = (
-                f"{self.label}: num_groups is {groups!r}, expected a divisor of the"
-                f" {channels} input channels of filter_shape {self.filter_shape} in"
+                f"{self.label}: num_groups is {shown(groups)}, expected a divisor of"
+                f" the {channels} input channels of filter_shape {self.filter_shape} in"
                 f" the layout {self.layout!r}"
             )
             raise ArgumentError(msg)

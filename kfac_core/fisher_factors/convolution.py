@@ -15,10 +15,12 @@ from kfac_core.fisher_factors.convolution_spec import (
 from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
 from kfac_core.fisher_factors.located_rows import counted_rows
 from kfac_core.fisher_factors.state import FactorState
+from kfac_core.options import check_word
 from kfac_core.row_counts import count_of
 from kfac_core.row_weights import roots_of, sides, weights_for
 from kfac_core.statistics.convolution import patch_second_moment
 from kfac_core.statistics.convolution_geometry import (
+    DATA_FORMATS,
     ConvolutionGeometry,
     Padding,
     channels_to_last,
@@ -212,6 +214,15 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
 
     output_size: int
     data_format: str | None = None
+
+    def __post_init__(self) -> None:
+        """Check the options.
+
+        Raises:
+            ArgumentError: If the data format is none of 1 to 3 spatial axes.
+        """
+        super().__post_init__()
+        check_word(self.data_format, DATA_FORMATS, "data_format", self.label)
 
     @property
     def dimension(self) -> int:

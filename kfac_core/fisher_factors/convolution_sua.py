@@ -8,7 +8,6 @@ from typing import ClassVar, Literal, TypeAlias
 from kfac_core import moving_average
 from kfac_core.arguments import as_batch, as_towers
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError
 from kfac_core.fisher_factors.convolution_spec import prepare
 from kfac_core.fisher_factors.powers import PowersFactor
 from kfac_core.fisher_factors.state import FactorState
@@ -114,16 +113,6 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
         """
         super().__post_init__()
         prepare(self, "dilation_rate")
-        for name, allowed in (
-            ("averaged", ("moments", "covariances")),
-            ("pixel_weights", ("all", "usage")),
-        ):
-            if getattr(self, name) not in allowed:
-                msg = (
-                    f"{self.label}: {name} is {getattr(self, name)!r}, expected"
-                    f" {' or '.join(map(repr, allowed))}"
-                )
-                raise ArgumentError(msg)
 
     @property
     def num_offsets(self) -> int:

@@ -11,6 +11,7 @@ from kfac_core.arguments import (
 )
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, DTypeError, ShapeError
+from kfac_core.exponents import shown
 from kfac_core.fisher_factors.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.state import FactorState
 from kfac_core.row_counts import count_of
@@ -56,23 +57,12 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
     negative_ids_are_padding: bool = field(default=False, kw_only=True)
 
     def __post_init__(self) -> None:
-        """Check the names of the options.
+        """Check the options.
 
         Raises:
             ArgumentError: If one is unknown.
         """
         super().__post_init__()
-        if self.dtype not in {None, "float32", "float64"}:
-            msg = (
-                f"{self.label}: dtype is {self.dtype!r}, expected 'float32', 'float64'"
-            )
-            raise ArgumentError(msg)
-        if self.repeated_ids not in {"n_hot", "count", "count_squared"}:
-            msg = (
-                f"{self.label}: repeated_ids is {self.repeated_ids!r}, expected"
-                " 'n_hot', 'count' or 'count_squared'"
-            )
-            raise ArgumentError(msg)
         check_padding(self.padding_id, self.vocab_size, self.label)
 
     @property
@@ -206,8 +196,8 @@ def check_padding(padding_id: object, vocab_size: int, layer: str) -> None:
     fits = isinstance(padding_id, Integral) and not isinstance(padding_id, bool)
     if not fits or not 0 <= int(padding_id) < vocab_size:  # type: ignore[call-overload]
         msg = (
-            f"{layer}: padding_id is {padding_id!r}, expected None or an id of 0 to"
-            f" {vocab_size - 1}; for ids below zero, give"
+            f"{layer}: padding_id is {shown(padding_id)}, expected None or an id of 0"
+            f" to {vocab_size - 1}; for ids below zero, give"
             " negative_ids_are_padding=True"
         )
         raise ArgumentError(msg)

@@ -9,6 +9,7 @@ from kfac_core.errors import (
     NotPositiveDefiniteError,
     NotRegisteredError,
 )
+from kfac_core.exponents import shown
 from kfac_core.linalg.retry import Retrying, float64_of
 from kfac_core.typing import Array, DampingId
 
@@ -72,7 +73,7 @@ def not_registered(
 ) -> NotRegisteredError:
     """Say what is served instead, and how to register more."""
     msg = (
-        f"{label}: {what} with damping id {damping_id!r} is not registered; served"
+        f"{label}: {what} with damping id {shown(damping_id)} is not registered; served"
         f" are {served}. Register it (register_matpower, ...: a new spec), then call"
         " init_inverses and update_inverses"
     )

@@ -9,7 +9,6 @@ from kfac_core import moving_average
 from kfac_core.arguments import as_sources, as_statistics
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
-from kfac_core.exponents import check_damping_id
 from kfac_core.fisher_factors.fully_connected import FullyConnectedKroneckerFactor
 from kfac_core.fisher_factors.lagged_state import LaggedExtra, extra_of
 from kfac_core.fisher_factors.registration import DEFAULT_DAMPING_ID
@@ -23,6 +22,7 @@ from kfac_core.linalg.series import (
     option2_quants,
 )
 from kfac_core.moving_average import MovingAverage
+from kfac_core.options import check_options
 from kfac_core.row_counts import count_of
 from kfac_core.state import select
 from kfac_core.statistics.covariance import lagged_moment
@@ -83,6 +83,8 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
 
     def __post_init__(self) -> None:
         """Ask for what the options need, before what is served is found."""
+        check_options(self)
+        self._write_ids("option1quants", "option2quants")
         if self.option1quants or self.option2quants:
             object.__setattr__(self, "cov_dt1", True)
             object.__setattr__(self, "eigendecomposition", True)
@@ -129,20 +131,14 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
     ) -> Option1Quants:
         """Return ``(lmat, psi)`` as stored; errors as in `get_matpower`."""
         self._computed(state)
-        check_damping_id(damping_id, "damping_id", self.label)
-        if damping_id not in self.option1quants:
-            raise self._not_registered(damping_id, "option1quants")
-        return extra_of(state).option1[self.option1quants.index(damping_id)]
+        return extra_of(state).option1[self._place("option1quants", damping_id)]
 
     def get_option2quants(
         self, state: FactorState, damping_id: DampingId = DEFAULT_DAMPING_ID
     ) -> Option2Quants:
         """Return ``(pmat, kmat, mu)`` as stored; errors as in `get_matpower`."""
         self._computed(state)
-        check_damping_id(damping_id, "damping_id", self.label)
-        if damping_id not in self.option2quants:
-            raise self._not_registered(damping_id, "option2quants")
-        return extra_of(state).option2[self.option2quants.index(damping_id)]
+        return extra_of(state).option2[self._place("option2quants", damping_id)]
 
     def init_inverses(self, state: FactorState) -> FactorState:
         """Return `state` with its statistics, and nothing computed from them yet.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field, replace
 from numbers import Integral
-from typing import Any, Literal, NamedTuple, Self, get_args
+from typing import Any, Literal, NamedTuple, Self
 
 from kfac_core.errors import ArgumentError
 from kfac_core.exponents import (
@@ -10,9 +10,10 @@ from kfac_core.exponents import (
     as_exponent,
     as_powers,
     check_damping_id,
+    shown,
 )
+from kfac_core.options import check_options
 from kfac_core.signed import Signed
-from kfac_core.sizes import check_sizes
 from kfac_core.typing import DampingId, Precision
 
 DEFAULT_DAMPING_ID = "damping"
@@ -86,37 +87,26 @@ class Registration(Signed):
             ArgumentError: If an option has no such value, or does not go with what is
                 served.
         """
-        check_sizes(self)
+        check_options(self)
         powers = as_powers(self.matpowers, DEFAULT_DAMPING_ID, self.label)
         object.__setattr__(self, "matpowers", powers)
-        for option in ("cholesky", "cholesky_inverse"):
-            ids = as_damping_ids(getattr(self, option), option, self.label)
-            object.__setattr__(self, option, ids)
+        self._write_ids("cholesky", "cholesky_inverse")
         object.__setattr__(self, "_found", self._find())
         self.sign()
-        # An array or a list is no key to look for.
-        named = isinstance(self.precision, str)
-        if not named or self.precision not in get_args(Precision):
-            msg = (
-                f"{self.label}: precision is {self.precision!r}, expected one of"
-                f" {', '.join(get_args(Precision))}"
-            )
-            raise ArgumentError(msg)
         self._check_inverting()
 
+    def _write_ids(self, *options: str) -> None:
+        """Write damping ids as tuples."""
+        for option in options:
+            ids = as_damping_ids(getattr(self, option), option, self.label)
+            object.__setattr__(self, option, ids)
+
     def _check_inverting(self) -> None:
-        width: object = self.inverse_dtype
-        if width is not None and not (isinstance(width, str) and width == "float64"):
-            msg = (
-                f"{self.label}: inverse_dtype is {self.inverse_dtype!r}, expected"
-                " 'float64' or None"
-            )
-            raise ArgumentError(msg)
         steps: object = self.newton_steps
         if isinstance(steps, bool) or not isinstance(steps, Integral) or int(steps) < 0:
             msg = (
-                f"{self.label}: newton_steps is {steps!r}, expected an integer, not"
-                " negative"
+                f"{self.label}: newton_steps is {shown(steps)}, expected an integer,"
+                " not negative"
             )
             raise ArgumentError(msg)
         others = (*self.cholesky, *self.cholesky_inverse, *self._more_damping_ids())

@@ -82,9 +82,9 @@ class ScaleAndShiftFactor(FisherFactor):
             for size, wanted in zip(inputs, outputs, strict=True)
         ):
             msg = (
-                f"{self.label}: inputs of shape {inputs} cannot be broadcast to outputs"
-                f" of shape {outputs}: expected as many axes, each of size one or that"
-                " of the outputs"
+                f"{self.label}: input_shape is {inputs} and cannot be broadcast to the"
+                f" output_shape {outputs}, expected as many axes, each of size one or"
+                " that of the outputs"
             )
             raise ShapeError(msg)
         self.sign()

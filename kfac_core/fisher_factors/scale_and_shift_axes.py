@@ -3,6 +3,7 @@
 from typing import Any
 
 from kfac_core.errors import ArgumentError
+from kfac_core.exponents import shown
 from kfac_core.sizes import as_free_shape, as_shape
 from kfac_core.statistics.scale_and_shift import FreeShape, Shape, broadcast_dims
 
@@ -45,8 +46,8 @@ def checked_dims(
         axes = (0,)
     if len({*axes} & {*known}) != len(axes):
         msg = (
-            f"{label}: {name} is {dims}, expected different axes of {[*known]}, that is"
-            " of the outputs without the batch"
+            f"{label}: {name} is {shown(dims)}, expected different axes of {[*known]},"
+            " that is of the outputs without the batch"
         )
         raise ArgumentError(msg)
     free = [axis for axis in known if outputs[axis - 1] is None and axis not in axes]

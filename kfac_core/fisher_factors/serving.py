@@ -286,12 +286,17 @@ class ServingFactor(Registration, ABC):
         self, state: FactorState, what: str, damping_id: DampingId
     ) -> LinearOperator:
         """Return what is stored for a damping id, of a field of that order."""
-        backend, ids = self._computed(state), getattr(self, what)
+        backend = self._computed(state)
+        stored: tuple[Array, ...] = getattr(state.derived, f"{what}s")
+        return self._operator(backend, stored[self._place(what, damping_id)])
+
+    def _place(self, what: str, damping_id: DampingId) -> int:
+        """Return the place of a damping id in a field of ids."""
+        ids: tuple[DampingId, ...] = getattr(self, what)
         check_damping_id(damping_id, "damping_id", self.label)
         if damping_id not in ids:
             raise self._not_registered(damping_id, what)
-        stored: tuple[Array, ...] = getattr(state.derived, f"{what}s")
-        return self._operator(backend, stored[ids.index(damping_id)])
+        return ids.index(damping_id)
 
     @property
     def _vector_shape(self) -> tuple[int, ...]:

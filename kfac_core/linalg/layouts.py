@@ -19,6 +19,7 @@ import numpy as np
 
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.exponents import shown
 from kfac_core.typing import Array
 
 DenseLayout = Literal["in_out", "out_in"]
@@ -128,7 +129,8 @@ def dense_axes(name: object, layer: str) -> tuple[int, ...]:
         ArgumentError: If the name is unknown.
     """
     if not isinstance(name, str) or name not in DENSE_LAYOUTS:
-        msg = f"{layer}: layout is {name!r}, expected one of {', '.join(DENSE_LAYOUTS)}"
+        wanted = ", ".join(DENSE_LAYOUTS)
+        msg = f"{layer}: layout is {shown(name)}, expected one of {wanted}"
         raise ArgumentError(msg)
     return (0, 1) if name == "in_out" else (1, 0)
 
@@ -175,7 +177,7 @@ def kernel_axes(name: object, rank: int, layer: str) -> tuple[int, ...]:
     """
     if not 3 <= rank <= 5:
         msg = (
-            f"{layer}: the weights of a convolution have {rank} axes, expected 1 to 3"
+            f"{layer}: filter_shape has {rank} axes, expected 1 to 3"
             " of the kernel, and those of inputs and outputs"
         )
         raise ShapeError(msg)
@@ -187,7 +189,7 @@ def kernel_axes(name: object, rank: int, layer: str) -> tuple[int, ...]:
     if order not in orders:
         names = dict.fromkeys(["HWIO", "OIHW", *orders])
         msg = (
-            f"{layer}: layout is {name!r}, expected an order of kernel, inputs and"
+            f"{layer}: layout is {shown(name)}, expected an order of kernel, inputs and"
             f" outputs: one of {', '.join(names)}"
         )
         raise ArgumentError(msg)

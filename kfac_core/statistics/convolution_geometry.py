@@ -9,11 +9,16 @@ from typing import Any
 from kfac_core.arguments import check_shape
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.exponents import shown
 from kfac_core.sizes import as_shape, as_size
 from kfac_core.typing import Array
 
 Padding = str | int | tuple[int | tuple[int, int], ...]
 """``"SAME"``, ``"VALID"``, a width, or for each axis a width or ``(before, after)``."""
+
+
+DATA_FORMATS = (None, "NWC", "NHWC", "NDHWC", "NCW", "NCHW", "NCDHW")
+"""Where the channels are, of 1 to 3 spatial axes; None: last."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +72,8 @@ class ConvolutionGeometry:
         rank = len(kernel)
         if not 1 <= rank <= 3:
             msg = (
-                f"{layer}: the kernel {tuple(kernel)} has {rank} axes, expected 1 to 3"
+                f"{layer}: the kernel {tuple(kernel)} of filter_shape has {rank} axes,"
+                " expected 1 to 3"
             )
             raise ShapeError(msg)
         return cls(
@@ -182,7 +188,8 @@ def _positive(values: Any, rank: int, argument: str, layer: str) -> tuple[int, .
     if isinstance(values, str) or not isinstance(values, Sequence):
         return (as_size(values, argument, layer),) * rank
     if len(values) != rank:
-        msg = f"{layer}: {argument} is {tuple(values)}, expected {rank} numbers"
+        given = shown(tuple(values))
+        msg = f"{layer}: {argument} is {given}, expected {rank} numbers"
         raise ShapeError(msg)
     return as_shape(values, argument, layer)
 
@@ -203,7 +210,7 @@ def _padding(
     ):
         return tuple((int(before), int(after)) for before, after in pairs)
     msg = (
-        f"{layer}: padding is {padding!r}, expected 'SAME', 'VALID', a width, or"
+        f"{layer}: padding is {shown(padding)}, expected 'SAME', 'VALID', a width, or"
         f" {rank} widths or pairs (before, after), none negative"
     )
     raise ArgumentError(msg)
@@ -213,7 +220,7 @@ def is_width(value: object) -> bool:
     """Say whether a number of zeros beside an axis can be this."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         return False
-    return int(value) >= 0
+    return 0 <= int(value) < 2**63
 
 
 def channels_to_last(backend: Backend, x: Array) -> Array:
@@ -242,7 +249,7 @@ def is_channels_last(data_format: str | None, rank: int, layer: str) -> bool:
     if isinstance(given, str) and given in {f"N{spatial}C", f"NC{spatial}"}:
         return given.endswith("C")
     msg = (
-        f"{layer}: data_format is {data_format!r}, expected None, 'N{spatial}C' or"
+        f"{layer}: data_format is {shown(data_format)}, expected None, 'N{spatial}C' or"
         f" 'NC{spatial}'"
     )
     raise ArgumentError(msg)

@@ -12,6 +12,7 @@ from numbers import Integral
 from typing import Any
 
 from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.exponents import shown
 from kfac_core.sizes import as_shape
 from kfac_core.statistics.convolution_geometry import (
     ConvolutionGeometry,
@@ -59,8 +60,8 @@ def geometry_for(
     known = isinstance(extractor, str) and extractor in PATCH_FUNCTIONS
     if extractor is not None and not known:
         msg = (
-            f"{layer}: extract_patches_fn is {extract_patches_fn!r}, expected None or"
-            f" one of {', '.join(PATCH_FUNCTIONS)}"
+            f"{layer}: extract_patches_fn is {shown(extract_patches_fn)}, expected None"
+            f" or one of {', '.join(PATCH_FUNCTIONS)}"
         )
         raise ArgumentError(msg)
     if extract_patches_fn == "extract_pointwise_conv2d_patches":

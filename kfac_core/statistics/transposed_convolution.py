@@ -19,6 +19,7 @@ from typing import Any
 from kfac_core.arguments import check_shape
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.exponents import shown
 from kfac_core.statistics.convolution_geometry import (
     ConvolutionGeometry,
     Padding,
@@ -92,9 +93,9 @@ class TransposedGeometry:
             )
             if not fits or adjoint.padding == "SAME":
                 msg = (
-                    f"{layer}: output_padding is {output_padding!r}, expected None, or"
-                    f" integers from 0, below {limits} (the larger of stride and"
-                    " dilation), and none with padding 'SAME'"
+                    f"{layer}: output_padding is {shown(output_padding)}, expected"
+                    f" None, or integers from 0, below {limits} (the larger of stride"
+                    " and dilation), and none with padding 'SAME'"
                 )
                 raise ArgumentError(msg)
             extra = tuple(map(int, widths))

@@ -5,94 +5,12 @@ from dataclasses import replace
 import numpy as np
 import pytest
 from bad_values import flag
-from block_case import BlockCase, NumPy
-from block_cases import BLOCKS, in_uses, normal
+from block_case import NumPy
+from more_cases import BLOCK_CASES as CASES
+from more_cases import MORE_BLOCKS as MORE
 from spec_calls import LABEL, Spec, towers, verbs_of
 
 import kfac_core as kc
-
-
-def tied_data(rng, n):
-    ids, hidden = rng.integers(0, 4, n), rng.normal(size=(n, 2))
-    gradients = rng.normal(size=(n, 2)), rng.normal(size=(n, 4))
-    return kc.Uses((ids, hidden)), kc.Uses(gradients)
-
-
-def pairs(rng, n):
-    first, second, g = normal((2,), (3,), (2,))(rng, n)
-    return kc.Pair(first, second), g
-
-
-# Blocks that are in no other table, and others with further arguments.
-MORE = {
-    "partial-bias": BlockCase(
-        lambda **options: kc.FullyConnectedMultiPartialBiasFB(
-            3, 2, (True, False, True), **options
-        ),
-        in_uses((3,), (2,)),
-        ((3, 2), (2,)),
-        None,
-        axis=1,
-    ),
-    "batch-first": BlockCase(
-        lambda **options: kc.FullyConnectedMultiIndepFB(
-            3, 2, num_uses=3, batch_first=True, **options
-        ),
-        normal((3, 3), (3, 2)),
-        ((3, 2),),
-        None,
-    ),
-    "tied": BlockCase(
-        lambda **options: kc.TiedWeightsKFACFB(
-            4, 2, ("embedding", "transposed"), True, **options
-        ),
-        tied_data,
-        ((4, 2), (4,)),
-        None,
-    ),
-    "bilinear": BlockCase(
-        lambda **options: kc.BilinearKFACFB(2, 3, 2, True, **options),
-        pairs,
-        ((2, 3, 2), (2,)),
-        None,
-    ),
-    "bilinear-factored": BlockCase(
-        lambda **options: kc.BilinearKFACFB(2, 3, 2, factored_inputs=True, **options),
-        pairs,
-        ((2, 3, 2),),
-        None,
-    ),
-    "sampled": BlockCase(
-        lambda **options: kc.ConvKFCBasicFB(
-            (2, 2, 1, 2),
-            "VALID",
-            sub_sample_inputs=True,
-            inputs_fraction=0.5,
-            **options,
-        ),
-        normal((3, 3, 1), (2, 2, 2)),
-        ((2, 2, 1, 2),),
-        None,
-        extra={"key": np.random.default_rng(0)},
-    ),
-    "exact": BlockCase(
-        lambda **options: kc.FullyConnectedKFACBasicFB(
-            3, 2, True, damping_type="exact", **options
-        ),
-        normal((3,), (2,)),
-        ((3, 2), (2,)),
-        None,
-    ),
-    "out-in": BlockCase(
-        lambda **options: kc.FullyConnectedKFACBasicFB(
-            3, 2, True, layout="out_in", **options
-        ),
-        normal((3,), (2,)),
-        ((2, 3), (2,)),
-        None,
-    ),
-}
-CASES = BLOCKS | MORE
 
 WITHOUT_CHOLESKY = {"multiply_cholesky", "multiply_cholesky_inverse"}
 WITHOUT_ERROR = {"inverse_error", "refresh_inverses"}

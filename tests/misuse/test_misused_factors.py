@@ -6,40 +6,10 @@ import numpy as np
 import pytest
 from bad_values import name
 from factor_case import NumPy
-from factor_cases import FACTORS, FactorCase, in_uses, mean_square, normal
+from more_cases import FACTOR_CASES as CASES
 from spec_calls import LABEL, Spec, towers, verbs_of
 
 import kfac_core as kc
-
-# Factors that are in no other table, and others with further arguments.
-MORE = {
-    "low-rank": FactorCase(
-        lambda **options: kc.FullyConnectedLowRankFactor(3, max_rows=12, **options),
-        normal((3,)),
-        mean_square,
-        argument="tensors",
-        sources=0,
-        powers_alone=True,
-    ),
-    "sampled": FactorCase(
-        lambda **options: kc.ConvInputKroneckerFactor(
-            (2, 2, 3), "VALID", sub_sample_inputs=True, inputs_fraction=0.5, **options
-        ),
-        normal((4, 2)),
-        mean_square,
-        extra={"key": np.random.default_rng(0)},
-    ),
-    "series": FactorCase(
-        lambda **options: kc.FullyConnectedMultiKF(
-            2, option1quants=("damping",), option2quants=("damping",), **options
-        ),
-        in_uses((2,)),
-        mean_square,
-        axis=1,
-        argument="tensors",
-    ),
-}
-CASES = FACTORS | MORE
 
 NOT_OF_POWERS = {
     "get_cholesky",

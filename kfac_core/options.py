@@ -1,0 +1,100 @@
+"""Options of a spec, checked where they are given: names, words, numbers, sizes.
+
+What can be said of a field by its type or its name is said here, once for all specs: a
+field of a type ``Literal[...]`` is one of these words.
+"""
+
+from dataclasses import fields
+from functools import cache
+from types import NoneType, UnionType
+from typing import Any, Literal, Union, get_args, get_origin
+
+from kfac_core.errors import ArgumentError
+from kfac_core.exponents import as_exponent, shown
+from kfac_core.sizes import check_sizes
+
+TEXTS = ("name", "data_name")
+"""Fields that are text, wherever a spec has them."""
+
+NUMBERS = ("normalize_damping_power",)
+"""Fields that are a finite number."""
+
+NAMED_ELSEWHERE = ("layout",)
+"""Fields of words whose own check says more."""
+
+
+def check_options(spec: Any) -> None:
+    """Check the options of a frozen spec, before anything is computed from them.
+
+    Args:
+        spec: A dataclass with a ``label``.
+
+    Raises:
+        ArgumentError: If a name is no text, an option none of its words, a number not
+            finite, a size no positive integer, or a flag no boolean.
+    """
+    cls: Any = type(spec)
+    texts, numbers, words = _options_of(cls)
+    for option in texts:
+        value = getattr(spec, option)
+        if not isinstance(value, str):
+            label = type(spec).__name__ if option == "name" else spec.label
+            msg = f"{label}: {option} is {shown(value)}, expected text"
+            raise ArgumentError(msg)
+    for option in numbers:
+        number = as_exponent(getattr(spec, option), spec.label, option)
+        object.__setattr__(spec, option, number)
+    for option, allowed in words:
+        check_word(getattr(spec, option), allowed, option, spec.label)
+    check_sizes(spec)
+
+
+def check_word(
+    value: object, allowed: tuple[str | None, ...], option: str, label: str
+) -> None:
+    """Check the name of an option.
+
+    Raises:
+        ArgumentError: If it is not one of those allowed.
+    """
+    # Arrays compare entry by entry, and text of another type is none of ours.
+    known = value is None or isinstance(value, str)
+    if not known or value not in allowed:
+        *others, last = map(repr, allowed)
+        wanted = f"{', '.join(others)} or {last}" if others else last
+        msg = f"{label}: {option} is {shown(value)}, expected {wanted}"
+        raise ArgumentError(msg)
+
+
+@cache
+def _options_of(
+    cls: Any,
+) -> tuple[
+    tuple[str, ...], tuple[str, ...], tuple[tuple[str, tuple[str | None, ...]], ...]
+]:
+    """Return the fields that are text, numbers, and words with those allowed."""
+    given = [each for each in fields(cls) if each.init]
+    names = [each.name for each in given]
+    words = tuple(
+        (each.name, allowed)
+        for each in given
+        if each.name not in NAMED_ELSEWHERE
+        and (allowed := _words_of(each.type)) is not None
+    )
+    return (
+        tuple(name for name in TEXTS if name in names),
+        tuple(name for name in NUMBERS if name in names),
+        words,
+    )
+
+
+def _words_of(annotation: Any) -> tuple[str | None, ...] | None:
+    """Return the words of a ``Literal``, or of one that may be None; else None."""
+    if get_origin(annotation) is Literal:
+        return get_args(annotation)
+    if get_origin(annotation) in {UnionType, Union}:
+        parts = get_args(annotation)
+        literal = [part for part in parts if get_origin(part) is Literal]
+        if len(literal) == 1 and set(parts) - set(literal) == {NoneType}:
+            return (*get_args(literal[0]), None)
+    return None

@@ -1,0 +1,121 @@
+"""All factors and blocks: those of their own tables, and those that are in none."""
+
+import numpy as np
+from block_case import BlockCase
+from block_cases import BLOCKS, in_uses, normal
+from factor_case import FactorCase
+from factor_cases import FACTORS, mean_square
+
+import kfac_core as kc
+
+
+def tied_data(rng, n):
+    ids, hidden = rng.integers(0, 4, n), rng.normal(size=(n, 2))
+    gradients = rng.normal(size=(n, 2)), rng.normal(size=(n, 4))
+    return kc.Uses((ids, hidden)), kc.Uses(gradients)
+
+
+def pairs(rng, n):
+    first, second, g = normal((2,), (3,), (2,))(rng, n)
+    return kc.Pair(first, second), g
+
+
+MORE_FACTORS = {
+    "low-rank": FactorCase(
+        lambda **options: kc.FullyConnectedLowRankFactor(3, max_rows=12, **options),
+        normal((3,)),
+        mean_square,
+        argument="tensors",
+        sources=0,
+        powers_alone=True,
+    ),
+    "sampled": FactorCase(
+        lambda **options: kc.ConvInputKroneckerFactor(
+            (2, 2, 3), "VALID", sub_sample_inputs=True, inputs_fraction=0.5, **options
+        ),
+        normal((4, 2)),
+        mean_square,
+        extra={"key": np.random.default_rng(0)},
+    ),
+    "series": FactorCase(
+        lambda **options: kc.FullyConnectedMultiKF(
+            2, option1quants=("damping",), option2quants=("damping",), **options
+        ),
+        in_uses((2,)),
+        mean_square,
+        axis=1,
+        argument="tensors",
+    ),
+}
+MORE_BLOCKS = {
+    "partial-bias": BlockCase(
+        lambda **options: kc.FullyConnectedMultiPartialBiasFB(
+            3, 2, (True, False, True), **options
+        ),
+        in_uses((3,), (2,)),
+        ((3, 2), (2,)),
+        None,
+        axis=1,
+    ),
+    "batch-first": BlockCase(
+        lambda **options: kc.FullyConnectedMultiIndepFB(
+            3, 2, num_uses=3, batch_first=True, **options
+        ),
+        normal((3, 3), (3, 2)),
+        ((3, 2),),
+        None,
+    ),
+    "tied": BlockCase(
+        lambda **options: kc.TiedWeightsKFACFB(
+            4, 2, ("embedding", "transposed"), True, **options
+        ),
+        tied_data,
+        ((4, 2), (4,)),
+        None,
+    ),
+    "bilinear": BlockCase(
+        lambda **options: kc.BilinearKFACFB(2, 3, 2, True, **options),
+        pairs,
+        ((2, 3, 2), (2,)),
+        None,
+    ),
+    "bilinear-factored": BlockCase(
+        lambda **options: kc.BilinearKFACFB(2, 3, 2, factored_inputs=True, **options),
+        pairs,
+        ((2, 3, 2),),
+        None,
+    ),
+    "sampled": BlockCase(
+        lambda **options: kc.ConvKFCBasicFB(
+            (2, 2, 1, 2),
+            "VALID",
+            sub_sample_inputs=True,
+            inputs_fraction=0.5,
+            **options,
+        ),
+        normal((3, 3, 1), (2, 2, 2)),
+        ((2, 2, 1, 2),),
+        None,
+        extra={"key": np.random.default_rng(0)},
+    ),
+    "exact": BlockCase(
+        lambda **options: kc.FullyConnectedKFACBasicFB(
+            3, 2, True, damping_type="exact", **options
+        ),
+        normal((3,), (2,)),
+        ((3, 2), (2,)),
+        None,
+    ),
+    "out-in": BlockCase(
+        lambda **options: kc.FullyConnectedKFACBasicFB(
+            3, 2, True, layout="out_in", **options
+        ),
+        normal((3,), (2,)),
+        ((2, 3), (2,)),
+        None,
+    ),
+}
+"""Those in no other table, and some with further arguments."""
+
+FACTOR_CASES = FACTORS | MORE_FACTORS
+BLOCK_CASES = BLOCKS | MORE_BLOCKS
