@@ -1,10 +1,11 @@
 """What the specs of convolutions share: hashable fields, geometry, mask, sample."""
 
 import math
+from numbers import Real
 from typing import Any
 
 from kfac_core.errors import ArgumentError
-from kfac_core.exponents import as_exponent
+from kfac_core.exponents import shown
 from kfac_core.fisher_factors.registration import Registration
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
 from kfac_core.statistics.convolution_mask import as_patch_mask
@@ -57,11 +58,14 @@ def check_sampling(spec: Any) -> None:
     Raises:
         ArgumentError: If a fraction is not in (0, 1], or a number not positive.
     """
-    for name, upper in (("inputs_fraction", 1.0), ("max_patches_per_dimension", None)):
-        value = as_exponent(getattr(spec, name), spec.label, name)
-        if value <= 0 or (upper is not None and value > upper):
-            wanted = "above 0" if upper is None else f"in (0, {upper:g}]"
-            msg = f"{spec.label}: {name} is {value!r}, expected a number {wanted}"
+    for name, upper in (("inputs_fraction", 1), ("max_patches_per_dimension", 2**53)):
+        value = getattr(spec, name)
+        is_number = isinstance(value, Real) and not isinstance(value, bool)
+        if not is_number or not 0 < value <= upper:
+            msg = (
+                f"{spec.label}: {name} is {shown(value)}, expected a number in (0,"
+                f" {upper}]"
+            )
             raise ArgumentError(msg)
 
 

@@ -3,7 +3,7 @@
 from itertools import accumulate
 from typing import NamedTuple
 
-from kfac_core.linalg.operators import FullMatrixOperator
+from kfac_core.linalg.operators import FullMatrixOperator, operands
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array
 
@@ -39,7 +39,7 @@ class BlockDiagonalOperator(NamedTuple):
         self, x: Array, *, adjoint: bool = False, adjoint_arg: bool = False
     ) -> Array:
         """Return ``operator @ x``; `adjoint` and `adjoint_arg` transpose each."""
-        x = x.mT if adjoint_arg else x
+        _, x = operands(self, self.blocks[0], x, adjoint_arg)
         products = [
             FullMatrixOperator(block).matmul(x[start:end, :], adjoint=adjoint)
             for block, start, end in self._placed()
@@ -51,7 +51,9 @@ class BlockDiagonalOperator(NamedTuple):
         self, x: Array, *, adjoint: bool = False, adjoint_arg: bool = False
     ) -> Array:
         """Return ``x @ operator``; `adjoint` and `adjoint_arg` transpose each."""
-        return self.matmul(x, adjoint=not adjoint, adjoint_arg=not adjoint_arg).mT
+        first = self.blocks[0]
+        _, x = operands(self, first, x, adjoint_arg, -1)
+        return self.matmul(x, adjoint=not adjoint, adjoint_arg=True).mT
 
     def trace(self) -> Array:
         """Return the trace, 0-d."""

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from kfac_core.backend import Backend
 from kfac_core.linalg import psd
-from kfac_core.linalg.operators import promoted
+from kfac_core.linalg.operators import operands, promoted
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array
 
@@ -48,8 +48,8 @@ class LowRankOperator(NamedTuple):
     ) -> Array:
         """Return ``operator @ x``; `adjoint_arg` transposes `x`."""
         del adjoint  # The matrix is symmetric.
-        backend = backend_of(self.rows, x)
-        rows, x = promoted(self.rows, x.mT if adjoint_arg else x)
+        rows, x = operands(self, self.rows, x, adjoint_arg)
+        backend = backend_of(rows)
         # In full precision: along the rows the two terms nearly cancel.
         inner = backend.matmul(rows, x)
         if self.core is not None:
@@ -61,7 +61,8 @@ class LowRankOperator(NamedTuple):
         self, x: Array, *, adjoint: bool = False, adjoint_arg: bool = False
     ) -> Array:
         """Return ``x @ operator``; `adjoint_arg` transposes `x`."""
-        return self.matmul(x, adjoint=adjoint, adjoint_arg=not adjoint_arg).mT
+        _, x = operands(self, self.rows, x, adjoint_arg, -1)
+        return self.matmul(x, adjoint=adjoint, adjoint_arg=True).mT
 
     def trace(self) -> Array:
         """Return the trace, 0-d."""

@@ -13,7 +13,7 @@ from typing import NamedTuple
 from kfac_core.backend import Backend
 from kfac_core.linalg import psd
 from kfac_core.linalg.kronecker import kron
-from kfac_core.linalg.operators import FullMatrixOperator
+from kfac_core.linalg.operators import FullMatrixOperator, operands
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array
 
@@ -57,7 +57,7 @@ class OffsetOperator(NamedTuple):
     ) -> Array:
         """Return ``operator @ x``; `adjoint_arg` transposes `x`."""
         del adjoint  # The matrix is symmetric.
-        x = x.mT if adjoint_arg else x
+        _, x = operands(self, self.within, x, adjoint_arg)
         xp = backend_of(self.within, x).xp
         k, n, columns = self.direction.shape[0], self.within.shape[0], x.shape[1]
         copies = xp.reshape(x[: k * n, :], (k, n, columns))
@@ -74,7 +74,8 @@ class OffsetOperator(NamedTuple):
         self, x: Array, *, adjoint: bool = False, adjoint_arg: bool = False
     ) -> Array:
         """Return ``x @ operator``; `adjoint_arg` transposes `x`."""
-        return self.matmul(x, adjoint=adjoint, adjoint_arg=not adjoint_arg).mT
+        _, x = operands(self, self.within, x, adjoint_arg, -1)
+        return self.matmul(x, adjoint=adjoint, adjoint_arg=True).mT
 
     def trace(self) -> Array:
         """Return the trace, 0-d."""

@@ -10,6 +10,7 @@ from kfac_core.arguments import backend_for, statistics_dtype
 from kfac_core.errors import BackendError, ShapeError
 from kfac_core.linalg import psd
 from kfac_core.registry import backend_of
+from kfac_core.sizes import as_flag
 from kfac_core.state import check_finite
 from kfac_core.typing import Array
 
@@ -63,15 +64,15 @@ class FullMatrixOperator(NamedTuple):
         self, x: Array, *, adjoint: bool = False, adjoint_arg: bool = False
     ) -> Array:
         """Return ``operator @ x``; `adjoint` and `adjoint_arg` transpose each."""
-        matrix, x = promoted(self.matrix, x)
-        return _transposed(matrix, adjoint) @ _transposed(x, adjoint_arg)
+        matrix, x = operands(self, self.matrix, x, adjoint_arg)
+        return _transposed(matrix, adjoint, "adjoint") @ x
 
     def matmul_right(
         self, x: Array, *, adjoint: bool = False, adjoint_arg: bool = False
     ) -> Array:
         """Return ``x @ operator``; `adjoint` and `adjoint_arg` transpose each."""
-        matrix, x = promoted(self.matrix, x)
-        return _transposed(x, adjoint_arg) @ _transposed(matrix, adjoint)
+        matrix, x = operands(self, self.matrix, x, adjoint_arg, -1)
+        return x @ _transposed(matrix, adjoint, "adjoint")
 
     def trace(self) -> Array:
         """Return the trace, 0-d."""
@@ -106,16 +107,16 @@ class DiagonalOperator(NamedTuple):
     ) -> Array:
         """Return `x`, or its transpose, with each row scaled."""
         del adjoint  # A diagonal matrix is its own transpose.
-        diagonal, x = promoted(self.diagonal, x)
-        return diagonal[:, None] * _transposed(x, adjoint_arg)
+        diagonal, x = operands(self, self.diagonal, x, adjoint_arg)
+        return diagonal[:, None] * x
 
     def matmul_right(
         self, x: Array, *, adjoint: bool = False, adjoint_arg: bool = False
     ) -> Array:
         """Return `x`, or its transpose, with each column scaled."""
         del adjoint
-        diagonal, x = promoted(self.diagonal, x)
-        return _transposed(x, adjoint_arg) * diagonal[None, :]
+        diagonal, x = operands(self, self.diagonal, x, adjoint_arg, -1)
+        return x * diagonal[None, :]
 
     def trace(self) -> Array:
         """Return the trace, 0-d."""
@@ -178,6 +179,56 @@ def multiply(
     return backend.xp.astype(backend.xp.reshape(product, x.shape), x.dtype)
 
 
+def operands(
+    operator: LinearOperator,
+    stored: Array,
+    x: Array,
+    adjoint_arg: bool,
+    axis: int = -2,
+) -> tuple[Array, Array]:
+    """Return what an operator stores and what it is multiplied by, in one dtype.
+
+    Args:
+        operator: Of dimension ``n``.
+        stored: An array of it.
+        x: ``[n, k]``, on the right side ``[k, n]``; or the transpose.
+        adjoint_arg: Whether `x` is the transpose.
+        axis: That of ``n``: -2, or -1 where the operator is on the right.
+
+    Returns:
+        The array, and `x`, transposed where it is the transpose.
+
+    Raises:
+        BackendError: If `x` is no array, or of another library or device.
+        DTypeError: If it holds no real numbers.
+        ShapeError: If its shape is another one.
+    """
+    try:
+        backend = backend_of(stored, x)
+    except BackendError as error:
+        msg = f"{type(operator).__name__}: x: {error}"
+        raise BackendError(msg) from None
+    if adjoint_arg is not False:
+        x = _transposed(x, adjoint_arg, "adjoint_arg")
+    rank, n = x.ndim, operator.domain_dimension
+    if rank != 2 or x.shape[axis] != n:
+        # Stacks of matrices broadcast where the whole matrix is stored.
+        is_stack = rank > 2 and isinstance(operator, FullMatrixOperator)
+        if not is_stack or x.shape[axis] != n:
+            wanted = f"[k, {n}]" if axis == -1 else f"[{n}, k]"
+            also = ", transposed as adjoint_arg says" if adjoint_arg else ""
+            msg = (
+                f"{type(operator).__name__}: x has shape {tuple(x.shape)}{also},"
+                f" expected {wanted}"
+            )
+            raise ShapeError(msg)
+    if x.dtype == stored.dtype:
+        return stored, x
+    statistics_dtype(backend, x, "x", type(operator).__name__)
+    dtype = backend.xp.result_type(stored, x)
+    return backend.xp.astype(stored, dtype), backend.xp.astype(x, dtype)
+
+
 def promoted(a: Array, b: Array) -> tuple[Array, Array]:
     """Return both in the wider of their two dtypes: not every library does so."""
     xp = backend_of(a, b).xp
@@ -187,5 +238,12 @@ def promoted(a: Array, b: Array) -> tuple[Array, Array]:
     return xp.astype(a, dtype), xp.astype(b, dtype)
 
 
-def _transposed(x: Array, transpose: bool) -> Array:
-    return x.mT if transpose else x
+def _transposed(x: Array, transpose: bool, argument: str) -> Array:
+    if transpose is False:
+        return x
+    if as_flag(transpose, argument, "LinearOperator"):
+        if x.ndim < 2:
+            msg = f"LinearOperator: x has shape {tuple(x.shape)}, expected two axes"
+            raise ShapeError(msg)
+        return x.mT
+    return x
