@@ -4,16 +4,19 @@ from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kfac_core.arguments import check_shape
-from kfac_core.errors import ArgumentError
+from kfac_core.arguments import backend_for
+from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError, StateError
 from kfac_core.estimator.batching import alike, batches, update_together
 from kfac_core.estimator.state import EstimatorState, whole
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
+from kfac_core.linalg.named import check_named
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linearization import NamedParams
-from kfac_core.registry import backend_of
 from kfac_core.typing import Array, LayerDampings, Params, Scalar
+
+LABEL = "FisherEstimator"
 
 
 @dataclass(frozen=True)
@@ -76,9 +79,8 @@ class BlockDiagonalMatrix:
             ArgumentError: If a parameter is missing or unknown.
             ShapeError: If one has another shape than the collection says.
         """
-        self.check_vector(params, "params")
+        backend = self.check_vector(params, "params")
         first = params[self.variables[0]]
-        backend = backend_of(first)
         info = backend.xp.__array_namespace_info__()
         blocks = {
             layer.name: layer.block.init(like=params[layer.params[0]])
@@ -122,8 +124,8 @@ class BlockDiagonalMatrix:
             NotPositiveDefiniteError: If a damped block has no inverse. Under a trace
                 all layers keep their old ones, and ``ok`` is False.
         """
+        backend = self._backend(state)
         specs, blocks = self.blocks, dict(state.blocks)
-        backend = backend_of(state.cases)
         chosen = [layer.name for layer in self._chosen(layers)]
         dampings = self._dampings(damping, chosen)
         if tolerance is not None:
@@ -160,6 +162,7 @@ class BlockDiagonalMatrix:
         Raises:
             KfacError: What the blocks raise.
         """
+        self._backend(state)
         blocks = self.blocks
         dampings = self._dampings(damping, list(blocks))
         return {
@@ -185,10 +188,9 @@ class BlockDiagonalMatrix:
             KfacError: What the blocks raise.
         """
         return self._by_layer(
+            state,
             vectors,
-            lambda block, name, vector: block.multiply_matpower(
-                state.blocks[name], vector, exp
-            ),
+            lambda block, own, vector: block.multiply_matpower(own, vector, exp),
         )
 
     def multiply(self, state: EstimatorState, vectors: NamedParams) -> dict[str, Array]:
@@ -206,9 +208,10 @@ class BlockDiagonalMatrix:
     ) -> dict[str, Array]:
         """Return its Cholesky factor, or the transpose, times a vector."""
         return self._by_layer(
+            state,
             vectors,
-            lambda block, name, vector: block.multiply_cholesky(
-                state.blocks[name], vector, transpose=transpose
+            lambda block, own, vector: block.multiply_cholesky(
+                own, vector, transpose=transpose
             ),
         )
 
@@ -221,59 +224,97 @@ class BlockDiagonalMatrix:
         distribution whose covariance is the inverse of the damped matrix.
         """
         return self._by_layer(
+            state,
             vectors,
-            lambda block, name, vector: block.multiply_cholesky_inverse(
-                state.blocks[name], vector, transpose=transpose
+            lambda block, own, vector: block.multiply_cholesky_inverse(
+                own, vector, transpose=transpose
             ),
         )
 
-    def check_vector(self, vectors: NamedParams, argument: str) -> None:
+    def check_vector(self, vectors: NamedParams, argument: str) -> Backend:
         """Check that a vector has the names and shapes of the parameters.
 
         Args:
             vectors: By name.
             argument: What it is, for the message.
 
+        Returns:
+            Its backend.
+
         Raises:
             ArgumentError: If a parameter is missing or unknown.
+            BackendError: If the arrays are of several libraries.
+            DTypeError: If one holds no real floating-point numbers.
             ShapeError: If one has another shape than the collection says.
         """
         shapes = dict(self.layer_collection.variables)
-        if set(vectors) != set(shapes):
-            msg = (
-                f"FisherEstimator: {argument} has the names {list(vectors)}, expected"
-                f" {list(shapes)}"
-            )
-            raise ArgumentError(msg)
-        for name, shape in shapes.items():
-            check_shape(vectors[name], shape, argument, name)
+        return check_named(vectors, shapes, argument, LABEL)
 
     def _by_layer(
         self,
+        state: EstimatorState,
         vectors: NamedParams,
-        multiply: Callable[[FisherBlock[Any], str, Params], Params],
+        multiply: Callable[[FisherBlock[Any], Any, Params], Params],
     ) -> dict[str, Array]:
+        self._backend(state)
         self.check_vector(vectors, "vectors")
         products: dict[str, Array] = {}
         for layer in self.layers:
             parts = tuple(vectors[name] for name in layer.params)
             vector = parts if len(parts) > 1 else parts[0]
-            product = multiply(layer.block, layer.name, vector)
+            product = multiply(layer.block, state.blocks[layer.name], vector)
             products.update(zip(layer.params, tensors_of(product), strict=True))
         return {name: products[name] for name in vectors}
+
+    def _backend(self, state: EstimatorState) -> Backend:
+        """Return the backend of a state of this estimator.
+
+        Raises:
+            StateError: If it is none.
+        """
+        names = list(self.blocks)
+        found: Any = getattr(state, "blocks", None)
+        if not isinstance(state, EstimatorState) or not isinstance(found, Mapping):
+            msg = (
+                f"{LABEL}: state is a {type(state).__name__}, expected an"
+                " EstimatorState: use the state that init returned"
+            )
+            raise StateError(msg)
+        if found.keys() != set(names):
+            msg = (
+                f"{LABEL}: the state has the layers {list(found)}, expected {names}; it"
+                " was made by another estimator: use init of this one"
+            )
+            raise StateError(msg)
+        return backend_for(LABEL, "state", state.cases)
 
     def _chosen(self, layers: Collection[str] | None) -> tuple[LayerRegistration, ...]:
         if layers is None:
             return self.layers
-        known = self.blocks
-        unknown = [name for name in layers if name not in known]
-        if unknown:
+        names = self._known(layers, "layers")
+        return tuple(layer for layer in self.layers if layer.name in names)
+
+    def _known(self, given: object, argument: str) -> list[str]:
+        """Return names that are those of layers.
+
+        Raises:
+            ArgumentError: If one is not, or they are no collection.
+        """
+        known = list(self.blocks)
+        if isinstance(given, str) or not isinstance(given, Collection):
             msg = (
-                f"FisherEstimator: no layers named {unknown}, expected some of"
-                f" {list(known)}"
+                f"{LABEL}: {argument} is {given!r}, expected a collection of names of"
+                f" layers, some of {known}"
             )
             raise ArgumentError(msg)
-        return tuple(layer for layer in self.layers if layer.name in layers)
+        unknown = [name for name in given if name not in known]
+        if unknown:
+            msg = (
+                f"{LABEL}: {argument} has no layers named {unknown}, expected some of"
+                f" {known}"
+            )
+            raise ArgumentError(msg)
+        return list(given)
 
     def _dampings(
         self, damping: LayerDampings, chosen: Collection[str]
@@ -281,13 +322,10 @@ class BlockDiagonalMatrix:
         """Return the damping of each of some layers."""
         if not isinstance(damping, Mapping):
             return dict.fromkeys(chosen, damping)
-        self._chosen(damping)
+        self._known(damping, "damping")
         missing = [name for name in chosen if name not in damping]
         if missing:
-            msg = (
-                f"FisherEstimator: no damping for the layers {missing}, got"
-                f" {list(damping)}"
-            )
+            msg = f"{LABEL}: no damping for the layers {missing}, got {list(damping)}"
             raise ArgumentError(msg)
         return {name: damping[name] for name in chosen}
 

@@ -1,13 +1,77 @@
 """Vectors that are dictionaries of arrays: parameters, gradients and steps by name."""
 
 from collections.abc import Callable, Mapping
-from typing import TypeAlias
+from typing import Any, TypeAlias
 
+from kfac_core.arguments import backend_for, check_shape, statistics_dtype
 from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError, BackendError
 from kfac_core.typing import Array, Scalar
 
 Named: TypeAlias = Mapping[str, Array]
 """A vector: for each name its part."""
+
+
+def check_named(
+    vector: object, shapes: Mapping[str, tuple[int, ...]], argument: str, label: str
+) -> Backend:
+    """Check that a vector has real arrays of these names and shapes, of one library.
+
+    They may lie on several devices.
+
+    Args:
+        vector: What the user gave.
+        shapes: The shape of each part, by its name; at least one.
+        argument: What the vector is, for messages.
+        label: Who takes it, for messages.
+
+    Returns:
+        The backend.
+
+    Raises:
+        ArgumentError: If it is no mapping, or a name is missing or unknown.
+        BackendError: If a part is no array, or of another library than the first.
+        DTypeError: If one holds no real floating-point numbers.
+        ShapeError: If one has another shape.
+    """
+    parts = as_named(vector, argument, label)
+    if parts.keys() != shapes.keys():
+        msg = (
+            f"{label}: {argument} has the names {list(parts)}, expected {list(shapes)}"
+        )
+        raise ArgumentError(msg)
+    backend: Backend | None = None
+    for name, shape in shapes.items():
+        found = backend_for(name, argument, parts[name])
+        backend = backend or found
+        if found is not backend:
+            msg = (
+                f"{name}: {argument} is an array of {found.name}, but its other parts"
+                f" are of {backend.name}; convert them first, nothing is converted"
+                " silently"
+            )
+            raise BackendError(msg)
+        check_shape(parts[name], shape, argument, name)
+        statistics_dtype(found, parts[name], argument, name)
+    if backend is None:
+        msg = f"{label}: {argument} is empty, expected an array by name"
+        raise ArgumentError(msg)
+    return backend
+
+
+def as_named(vector: object, argument: str, label: str) -> Mapping[str, Any]:
+    """Return what is given by name.
+
+    Raises:
+        ArgumentError: If it is no mapping.
+    """
+    if not isinstance(vector, Mapping):
+        msg = (
+            f"{label}: {argument} is a {type(vector).__name__}, expected a mapping from"
+            " names to arrays"
+        )
+        raise ArgumentError(msg)
+    return vector
 
 
 def map_named(function: Callable[..., Array], *vectors: Named) -> dict[str, Array]:

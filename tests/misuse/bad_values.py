@@ -122,6 +122,23 @@ class Kinds:
             found[name] = (bad, *rest) if rest else bad
         return NOTHINGS | found
 
+    def named(self, x: dict[str, Any], *left_out: str) -> Faults:
+        """Arrays by name, in known shapes; `left_out` are faults that are none."""
+        first = next(iter(x))
+        found = NOTHINGS | {
+            "number": 1.0,
+            "list": list(x),
+            "an array": x[first],
+            "no names": {},
+            "a name more": {**x, "unknown": x[first]},
+            "a name less": {key: part for key, part in x.items() if key != first},
+            "another name": {f"{key}_": part for key, part in x.items()},
+        }
+        for name, bad in self.data(np.asarray(x[first])).items():
+            if name not in left_out:
+                found[f"{first}: {name}"] = {**x, first: bad}
+        return found
+
     def scalar(self, upper: float | None = None, lower: float | None = 0.0) -> Faults:
         """A number in ``[lower, upper]``; None: without this bound."""
         ends: Faults = {}

@@ -26,7 +26,7 @@ class Call:
         arguments: The right ones.
         faults: Of each argument that is walked, the values that it cannot be.
         allowed: Of an argument, the names of faults that are none here.
-        label: What errors name beside the argument: the layer.
+        label: What errors name beside the argument: the layer, or one of several words.
         words: Of an argument, other words that an error may call it by.
     """
 
@@ -35,7 +35,7 @@ class Call:
     arguments: Mapping[str, Any]
     faults: Mapping[str, Faults]
     allowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
-    label: str = ""
+    label: str | tuple[str, ...] = ""
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     def allowing(self, argument: str, *faults: str) -> "Call":
@@ -76,7 +76,7 @@ def _tried(call: Call, argument: str, fault: str, value: Any) -> tuple[str, str]
         words = (argument, *call.words.get(argument, ()))
         if allowed:
             failure = f"is allowed, and was refused: {error}"
-        elif call.label not in str(error) or not any(w in str(error) for w in words):
+        elif not _names(error, call.label) or not _names(error, words):
             failure = f"{outcome} does not name it: {error}"
     except Exception as error:  # what the walk is to find
         outcome = type(error).__name__
@@ -90,6 +90,12 @@ def _tried(call: Call, argument: str, fault: str, value: Any) -> tuple[str, str]
     if _snapshot(arguments) != before:
         failure += "; an argument was changed"
     return outcome, failure
+
+
+def _names(error: Exception, words: str | tuple[str, ...]) -> bool:
+    """Say whether a message has one of some words."""
+    words = words if isinstance(words, tuple) else (words,)
+    return any(word in str(error) for word in words)
 
 
 def _snapshot(tree: Any) -> Any:
