@@ -16,9 +16,16 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
+from kfac_core.arguments import backend_for
+from kfac_core.checked_linearization import checked
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import LayerCollection
-from kfac_core.linalg.named import map_named
+from kfac_core.linalg.named import (
+    as_named,
+    check_all_finite,
+    check_named,
+    map_named,
+)
 from kfac_core.linearization import (
     Linearization,
     NamedLossInputs,
@@ -27,13 +34,14 @@ from kfac_core.linearization import (
 )
 from kfac_core.loss_functions import LossFunction
 from kfac_core.registered_losses import (
+    LossAt,
     loss_gradient,
     losses_at,
     scaled,
     target,
 )
 from kfac_core.registry import backend_of
-from kfac_core.state import without_graph
+from kfac_core.state import check_finite, without_graph
 from kfac_core.typing import Array
 
 Verb: TypeAlias = Callable[[LossFunction], Callable[..., Any]]
@@ -78,9 +86,7 @@ class CurvatureMatrixVectorProductComputer:
         Returns:
             The product, by name.
         """
-        pushed = linearization.push_forward(vectors)
-        product = self._pulled(linearization, lambda f: f.multiply_fisher, pushed)
-        return _of(vectors, product)
+        return self._squared(linearization, lambda f: f.multiply_fisher, vectors)
 
     def multiply_fisher_factor(
         self, linearization: Linearization, inner: Mapping[str, Array]
@@ -94,10 +100,7 @@ class CurvatureMatrixVectorProductComputer:
         Returns:
             The product, by name.
         """
-        product = self._pulled(
-            linearization, lambda f: f.multiply_fisher_factor, inner, root=True
-        )
-        return _of(inner, product)
+        return self._pulled(linearization, lambda f: f.multiply_fisher_factor, inner)
 
     def multiply_fisher_factor_transpose(
         self, linearization: Linearization, vectors: NamedParams
@@ -128,18 +131,13 @@ class CurvatureMatrixVectorProductComputer:
         self, linearization: Linearization, vectors: NamedParams
     ) -> NamedParams:
         """Return ``J' H_L J v``, ``H_L`` the losses' GGN; see `multiply_fisher`."""
-        pushed = linearization.push_forward(vectors)
-        product = self._pulled(linearization, lambda f: f.multiply_ggn, pushed)
-        return _of(vectors, product)
+        return self._squared(linearization, lambda f: f.multiply_ggn, vectors)
 
     def multiply_ggn_factor(
         self, linearization: Linearization, inner: Mapping[str, Array]
     ) -> NamedParams:
         """Return ``J' B u`` with ``B B' = H_L``; see `multiply_fisher_factor`."""
-        product = self._pulled(
-            linearization, lambda f: f.multiply_ggn_factor, inner, root=True
-        )
-        return _of(inner, product)
+        return self._pulled(linearization, lambda f: f.multiply_ggn_factor, inner)
 
     def multiply_ggn_factor_transpose(
         self, linearization: Linearization, vectors: NamedParams
@@ -178,65 +176,113 @@ class CurvatureMatrixVectorProductComputer:
             ArgumentError: If the linearization has no second derivatives, or a loss no
                 targets.
         """
-        if not hasattr(linearization, "param_gradients_change"):
+        known = checked(self.layer_collection, linearization)
+        if not known.has_second_derivatives:
             msg = (
-                f"multiply_hessian: {type(linearization).__name__} has no"
-                " param_gradients_change; see SecondOrderLinearization"
+                f"multiply_hessian: linearization: {type(linearization).__name__} has"
+                " no param_gradients_change; see SecondOrderLinearization"
             )
             raise ArgumentError(msg)
-        pushed = linearization.push_forward(vectors)
+        self._check_vectors(vectors)
+        pushed = known.push_forward(vectors)
         bent = {
             at.site: scaled(
                 at.coeff,
                 at.loss.multiply_hessian(
-                    at.inputs, target(linearization, at), pushed[at.site], at.mask
+                    at.inputs, target(known, at), pushed[at.site], at.mask
                 ),
             )
-            for at in losses_at(self.layer_collection, linearization)
+            for at in losses_at(self.layer_collection, known)
         }
-        gradient = loss_gradient(self.layer_collection, linearization)
+        gradient = loss_gradient(self.layer_collection, known)
         product = map_named(
             lambda of_losses, of_model: of_losses + of_model,
-            linearization.param_gradients(bent),
-            linearization.param_gradients_change(gradient, vectors),
+            known.param_gradients(bent),
+            known.param_gradients_change(gradient, vectors),
         )
         return _of(vectors, product)
 
-    def _pulled(
-        self,
-        linearization: Linearization,
-        verb: Verb,
-        operands: Mapping[str, Any],
-        *,
-        root: bool = False,
+    def _squared(
+        self, linearization: Linearization, verb: Verb, vectors: NamedParams
     ) -> NamedParams:
-        """Multiply at the losses, by their coefficients or the roots; pull back."""
+        """Push forward; multiply at the losses, by their coefficients; pull back."""
+        self._check_vectors(vectors)
+        known = checked(self.layer_collection, linearization)
+        pushed = known.push_forward(vectors)
+        bent: NamedLossInputs = {
+            at.site: scaled(
+                at.coeff, verb(at.loss)(at.inputs, pushed[at.site], at.mask)
+            )
+            for at in losses_at(self.layer_collection, known)
+        }
+        return _of(vectors, known.param_gradients(bent))
+
+    def _pulled(
+        self, linearization: Linearization, verb: Verb, inner: Mapping[str, Any]
+    ) -> NamedParams:
+        """Multiply at the losses, by the roots of their coefficients; pull back."""
+        known = checked(self.layer_collection, linearization)
+        as_named(inner, "inner", _LABEL)
         vectors: NamedLossInputs = {
             at.site: scaled(
-                at.root if root else at.coeff,
-                verb(at.loss)(at.inputs, operands[at.site], at.mask),
+                at.root, verb(at.loss)(at.inputs, _at_site(inner, at), at.mask)
             )
-            for at in losses_at(self.layer_collection, linearization)
+            for at in losses_at(self.layer_collection, known)
         }
-        return linearization.param_gradients(vectors)
+        return _of(inner, known.param_gradients(vectors))
 
     def _pushed(
         self, linearization: Linearization, verb: Verb, vectors: NamedParams
     ) -> dict[str, Array]:
         """Push forward; multiply at the losses, by the roots of their coefficients."""
-        pushed = linearization.push_forward(vectors)
+        self._check_vectors(vectors)
+        known = checked(self.layer_collection, linearization)
+        pushed = known.push_forward(vectors)
         products = {
             at.site: verb(at.loss)(at.inputs, pushed[at.site], at.mask) * at.root
-            for at in losses_at(self.layer_collection, linearization)
+            for at in losses_at(self.layer_collection, known)
         }
         return _of(vectors, products)
+
+    def _check_vectors(self, vectors: NamedParams) -> None:
+        """Check that there is a real, finite vector for each parameter."""
+        shapes = dict(self.layer_collection.variables)
+        backend = check_named(vectors, shapes, "vectors", _LABEL)
+        check_all_finite(backend, vectors, "vectors", _LABEL)
+
+
+_LABEL = "CurvatureMatrixVectorProductComputer"
+
+
+def _at_site(inner: Mapping[str, Any], at: LossAt) -> Any:
+    """Return what the factor of a loss multiplies; its shape the loss checks.
+
+    Raises:
+        ArgumentError: If there is nothing.
+        NotFiniteError: If it is not finite.
+    """
+    if at.site not in inner:
+        msg = (
+            f"{at.name}: inner has nothing for the loss site {at.site!r}, only for"
+            f" {list(inner)}"
+        )
+        raise ArgumentError(msg)
+    argument = f"inner at {at.site!r}"
+    backend = backend_for(at.name, argument, inner[at.site])
+    check_finite(backend, inner[at.site], argument, at.name)
+    return inner[at.site]
 
 
 def _of(
     vectors: Mapping[str, Array], products: Mapping[str, Array]
 ) -> dict[str, Array]:
-    """Return products without a graph, unless the user differentiates for a vector."""
+    """Return products without a graph, unless the user differentiates for a vector.
+
+    Raises:
+        NotFiniteError: If one is not finite, of vectors that are.
+    """
     backend = backend_of(*vectors.values())
+    check_all_finite(backend, products, "the product", _LABEL)
     if any(backend.has_graph(vector) for vector in vectors.values()):
         return dict(products)
     return without_graph(backend, dict(products))

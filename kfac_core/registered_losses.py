@@ -7,8 +7,10 @@ carries the root of the coefficient, as the Fisher carries the coefficient.
 import math
 from collections.abc import Iterator
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
+from kfac_core.arguments import backend_for
+from kfac_core.checked_linearization import checked
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg import named
@@ -51,6 +53,7 @@ def losses_at(
     Raises:
         ArgumentError: If the linearization has nothing for a site.
     """
+    linearization = checked(collection, linearization)
     given = linearization.loss_inputs
     for registration in collection.losses:
         for site in registration.towers:
@@ -60,14 +63,28 @@ def losses_at(
                     f" site {site!r}, only for {list(given)}"
                 )
                 raise ArgumentError(msg)
+            _check_arrays(registration.name, site, arrays_of(given[site]))
             yield LossAt(
                 registration.name,
                 site,
-                registration.loss.counting_all(),
+                registration.counting_all,
                 registration.coeff,
                 given[site],
                 _mask(registration.loss, linearization, site),
             )
+
+
+def _check_arrays(loss: str, site: str, arrays: tuple[Any, ...]) -> None:
+    """Check that a loss has arrays with columns; it checks the rest itself."""
+    argument = f"loss_inputs of the site {site!r}"
+    backend_for(loss, argument, *arrays)
+    for x in arrays:
+        if 0 in x.shape[1:]:
+            msg = (
+                f"{loss}: {argument} has shape {tuple(x.shape)}, expected [batch, ...,"
+                " n] with at least one column"
+            )
+            raise ShapeError(msg)
 
 
 def _mask(loss: LossFunction, linearization: Linearization, site: str) -> Array | None:
@@ -90,7 +107,7 @@ def batch_size_of(linearization: Linearization) -> int:
     # Within a trace of PyTorch it may be a symbol, which is an `int` there.
     if not isinstance(size, int | Integral) or isinstance(size, bool) or size < 1:
         msg = (
-            f"the linearization's batch_size is {size!r}, expected a positive integer:"
+            f"linearization: batch_size is {size!r}, expected a positive integer:"
             " the number of cases that the sum of the loss is divided by"
         )
         raise ArgumentError(msg)
@@ -112,6 +129,7 @@ def loss_rows(collection: LayerCollection, linearization: Linearization) -> int:
             inputs.
         ShapeError: If a loss has more rows than cases, and not as many for each.
     """
+    linearization = checked(collection, linearization)
     size = batch_size_of(linearization)
     rows: dict[str, int] = {}
     for at in losses_at(collection, linearization):
@@ -136,6 +154,7 @@ def total_loss(collection: LayerCollection, linearization: Linearization) -> Arr
     Raises:
         ArgumentError: If a loss has no inputs or no targets.
     """
+    linearization = checked(collection, linearization)
     values = [
         at.loss.evaluate(at.inputs, target(linearization, at), at.mask) * at.coeff
         for at in losses_at(collection, linearization)
@@ -154,6 +173,7 @@ def loss_gradient(
     Raises:
         ArgumentError: If a loss has no inputs or no targets.
     """
+    linearization = checked(collection, linearization)
     return {
         at.site: scaled(
             at.coeff,
@@ -170,6 +190,7 @@ def mean_loss(collection: LayerCollection, linearization: Linearization) -> Arra
         ArgumentError: If a loss has no inputs or no targets, or the number of cases is
             no positive integer.
     """
+    linearization = checked(collection, linearization)
     size = batch_size_of(linearization)
     return total_loss(collection, linearization) / size
 
@@ -184,6 +205,7 @@ def mean_gradient(
             no positive integer.
         ShapeError: If a loss has more rows than cases, and not as many for each.
     """
+    linearization = checked(collection, linearization)
     loss_rows(collection, linearization)
     at_losses = loss_gradient(collection, linearization)
     summed = linearization.param_gradients(at_losses)

@@ -1,22 +1,23 @@
 """`BlockDiagonalMatrix`: the blocks of all layers as one matrix."""
 
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from kfac_core.arguments import backend_for
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError, StateError
+from kfac_core.errors import ArgumentError
 from kfac_core.estimator.batching import alike, batches, update_together
+from kfac_core.estimator.given import backend_of_state, dampings_of, known_names
+from kfac_core.estimator.sources import LABEL
 from kfac_core.estimator.state import EstimatorState, whole
+from kfac_core.exponents import as_exponents
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
 from kfac_core.linalg.named import check_named
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linearization import NamedParams
+from kfac_core.sizes import as_flag
 from kfac_core.typing import Array, LayerDampings, Params, Scalar
-
-LABEL = "FisherEstimator"
 
 
 @dataclass(frozen=True)
@@ -46,9 +47,21 @@ class BlockDiagonalMatrix:
         """Check the collection, and register the powers.
 
         Raises:
+            ArgumentError: If an option is of another form.
             RegistrationError: If a parameter has no block, or there is no loss.
         """
-        self.layer_collection.check_registration()
+        collection: object = self.layer_collection
+        if not isinstance(collection, LayerCollection):
+            msg = (
+                f"{LABEL}: layer_collection is a {type(collection).__name__}, expected"
+                " a LayerCollection"
+            )
+            raise ArgumentError(msg)
+        for option in ("compute_cholesky", "compute_cholesky_inverse"):
+            as_flag(getattr(self, option), option, LABEL)
+        powers = as_exponents(self.matpowers, LABEL)
+        object.__setattr__(self, "matpowers", powers)
+        collection.check_registration()
         layers = tuple(
             replace(layer, block=self._serving(layer.block))
             for layer in self.layer_collection.layers
@@ -124,10 +137,10 @@ class BlockDiagonalMatrix:
             NotPositiveDefiniteError: If a damped block has no inverse. Under a trace
                 all layers keep their old ones, and ``ok`` is False.
         """
-        backend = self._backend(state)
+        backend = self.check_state(state)
         specs, blocks = self.blocks, dict(state.blocks)
         chosen = [layer.name for layer in self._chosen(layers)]
-        dampings = self._dampings(damping, chosen)
+        dampings = dampings_of(damping, chosen, list(specs))
         if tolerance is not None:
             # Each by itself: what is kept costs nothing.
             for name in chosen:
@@ -162,9 +175,9 @@ class BlockDiagonalMatrix:
         Raises:
             KfacError: What the blocks raise.
         """
-        self._backend(state)
+        self.check_state(state)
         blocks = self.blocks
-        dampings = self._dampings(damping, list(blocks))
+        dampings = dampings_of(damping, list(blocks), list(blocks))
         return {
             name: block.inverse_error(state.blocks[name], dampings[name])
             for name, block in blocks.items()
@@ -256,7 +269,7 @@ class BlockDiagonalMatrix:
         vectors: NamedParams,
         multiply: Callable[[FisherBlock[Any], Any, Params], Params],
     ) -> dict[str, Array]:
-        self._backend(state)
+        self.check_state(state)
         self.check_vector(vectors, "vectors")
         products: dict[str, Array] = {}
         for layer in self.layers:
@@ -266,68 +279,25 @@ class BlockDiagonalMatrix:
             products.update(zip(layer.params, tensors_of(product), strict=True))
         return {name: products[name] for name in vectors}
 
-    def _backend(self, state: EstimatorState) -> Backend:
-        """Return the backend of a state of this estimator.
+    def check_state(self, state: EstimatorState) -> Backend:
+        """Check that a state has the layers of this estimator; their blocks do more.
+
+        Args:
+            state: The state.
+
+        Returns:
+            Its backend.
 
         Raises:
-            StateError: If it is none.
+            StateError: If it is no such state.
         """
-        names = list(self.blocks)
-        found: Any = getattr(state, "blocks", None)
-        if not isinstance(state, EstimatorState) or not isinstance(found, Mapping):
-            msg = (
-                f"{LABEL}: state is a {type(state).__name__}, expected an"
-                " EstimatorState: use the state that init returned"
-            )
-            raise StateError(msg)
-        if found.keys() != set(names):
-            msg = (
-                f"{LABEL}: the state has the layers {list(found)}, expected {names}; it"
-                " was made by another estimator: use init of this one"
-            )
-            raise StateError(msg)
-        return backend_for(LABEL, "state", state.cases)
+        return backend_of_state(state, list(self.blocks))
 
     def _chosen(self, layers: Collection[str] | None) -> tuple[LayerRegistration, ...]:
         if layers is None:
             return self.layers
-        names = self._known(layers, "layers")
+        names = known_names(layers, list(self.blocks), "layers")
         return tuple(layer for layer in self.layers if layer.name in names)
-
-    def _known(self, given: object, argument: str) -> list[str]:
-        """Return names that are those of layers.
-
-        Raises:
-            ArgumentError: If one is not, or they are no collection.
-        """
-        known = list(self.blocks)
-        if isinstance(given, str) or not isinstance(given, Collection):
-            msg = (
-                f"{LABEL}: {argument} is {given!r}, expected a collection of names of"
-                f" layers, some of {known}"
-            )
-            raise ArgumentError(msg)
-        unknown = [name for name in given if name not in known]
-        if unknown:
-            msg = (
-                f"{LABEL}: {argument} has no layers named {unknown}, expected some of"
-                f" {known}"
-            )
-            raise ArgumentError(msg)
-        return list(given)
-
-    def _dampings(
-        self, damping: LayerDampings, chosen: Collection[str]
-    ) -> dict[str, Scalar]:
-        """Return the damping of each of some layers."""
-        if not isinstance(damping, Mapping):
-            return dict.fromkeys(chosen, damping)
-        self._known(damping, "damping")
-        missing = [name for name in chosen if name not in damping]
-        if missing:
-            msg = f"{LABEL}: no damping for the layers {missing}, got {list(damping)}"
-            raise ArgumentError(msg)
-        return {name: damping[name] for name in chosen}
 
     def _serving(self, block: FisherBlock[Any]) -> FisherBlock[Any]:
         for exp in self.matpowers:

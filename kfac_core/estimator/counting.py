@@ -9,9 +9,10 @@ The gradients that are pulled back carry the roots of the losses' masks already:
 their statistics a case counts once, or not at all.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kfac_core.arguments import backend_for
 from kfac_core.backend import Backend
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
 from kfac_core.linearization import Linearization
@@ -86,7 +87,7 @@ def counting(
     if of_cases[0] is None and not any(site in masks for site in layer.sites):
         return options
     pairs = [
-        _of_tower(sites, own, linearization, case)
+        _of_tower(layer.name, sites, own, masks, case)
         for sites, own, case in zip(layer.towers, arrays, of_cases, strict=True)
     ]
     options["weights"] = RowWeights(*zip(*pairs, strict=True))
@@ -94,14 +95,16 @@ def counting(
 
 
 def _of_tower(
+    layer: str,
     sites: tuple[str, ...],
     arrays: Sequence[Array],
-    linearization: Linearization,
+    masks: Mapping[str, Array],
     case: Array | None,
 ) -> tuple[Any, Any]:
     """Return the weights of the inputs and of the gradients of one tower."""
-    backend = backend_of(*arrays)
-    masks = linearization.masks
+    known_masks = [masks[site] for site in sites if site in masks]
+    known_masks += [] if case is None else [case]
+    backend = backend_for(layer, "layer_inputs, masks", *arrays, *known_masks)
     of_inputs, of_gradients = [], []
     for site, x in zip(sites, arrays, strict=True):
         mask = masks.get(site)

@@ -4,16 +4,18 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from kfac_core.checked_linearization import checked
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix
 from kfac_core.estimator.cases import check_cases
 from kfac_core.estimator.counting import case_weights, counting
 from kfac_core.estimator.layer_data import layer_data, parameter_data, weight_of
 from kfac_core.estimator.sources import (
-    ESTIMATION_MODES,
+    LABEL,
     RANDOM_MODES,
     EstimationMode,
     MatrixType,
+    check_mode,
     drawn,
     matrix_type,
     noise_shapes,
@@ -21,7 +23,7 @@ from kfac_core.estimator.sources import (
 )
 from kfac_core.estimator.state import EstimatorState, whole
 from kfac_core.linearization import Linearization
-from kfac_core.registry import backend_of
+from kfac_core.random_keys import drawn as drawn_from
 from kfac_core.sizes import as_size
 from kfac_core.state import without_graph
 from kfac_core.typing import Array, Key, Scalar
@@ -67,13 +69,8 @@ class FisherEstimator(BlockDiagonalMatrix):
             ArgumentError: If an option is unknown, or a mode does not fit a layer.
         """
         super().__post_init__()
-        if self.estimation_mode not in ESTIMATION_MODES:
-            msg = (
-                f"FisherEstimator: estimation_mode is {self.estimation_mode!r},"
-                f" expected one of {', '.join(ESTIMATION_MODES)}"
-            )
-            raise ArgumentError(msg)
-        count = as_size(self.num_samples, "num_samples", "FisherEstimator")
+        check_mode(self.estimation_mode, LABEL)
+        count = as_size(self.num_samples, "num_samples", LABEL)
         object.__setattr__(self, "num_samples", count)
         for layer in self.layers:
             if not layer.towers and self.estimation_mode not in RANDOM_MODES:
@@ -150,13 +147,17 @@ class FisherEstimator(BlockDiagonalMatrix):
                 of a layer are registered as towers; see `kfac_core.estimator.cases`.
             KfacError: What the blocks raise.
         """
+        backend = self.check_state(state)
+        linearization = checked(self.layer_collection, linearization)
         chosen = self._chosen(layers)
         drawing = [layer for layer in chosen if layer.block.needs_key]
-        backend = backend_of(state.cases)
         own_key = key
         keys: tuple[Key, ...] = (None,) * len(drawing)
         if drawing and key is not None:
-            own_key, *rest = backend.split(key, 1 + len(drawing))
+            count = 1 + len(drawing)
+            own_key, *rest = drawn_from(
+                backend, key, LABEL, lambda k: backend.split(k, count)
+            )
             keys = tuple(rest)
         numbers = drawn(
             self.layer_collection,

@@ -3,10 +3,11 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from kfac_core.arguments import backend_for, check_has_cases
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import LayerRegistration
 from kfac_core.linearization import Linearization, NamedParams
-from kfac_core.typing import Array, Scalar, Uses
+from kfac_core.typing import Array, Pair, Scalar, Uses
 
 
 def layer_data(
@@ -30,8 +31,10 @@ def layer_data(
     """
     inputs: tuple[Any, ...] = ()
     if layer.block.takes_inputs:
-        inputs = (_by_tower(layer, linearization.layer_inputs, "inputs"),)
-    return *inputs, tuple(_by_tower(layer, source, "gradients") for source in gradients)
+        inputs = (_by_tower(layer, linearization.layer_inputs, "layer_inputs"),)
+    return *inputs, tuple(
+        _by_tower(layer, source, "output_gradients") for source in gradients
+    )
 
 
 def parameter_data(
@@ -72,6 +75,13 @@ def _by_tower(
             f" only for {list(arrays)}"
         )
         raise ArgumentError(msg)
+    for site in layer.sites:
+        each: Any = arrays[site]
+        parts = (each.first, each.second) if isinstance(each, Pair) else (each,)
+        argument = f"{what} of the site {site!r}"
+        backend_for(layer.name, argument, *parts)
+        for part in parts:
+            check_has_cases(part, argument, layer.name)
     return tuple(
         Uses(tuple(arrays[site] for site in tower))
         if len(tower) > 1

@@ -26,11 +26,14 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Literal
 
-from kfac_core.arguments import check_shape
+from kfac_core.arguments import backend_for, check_shape, statistics_dtype
+from kfac_core.checked_linearization import checked
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.layer_collection import LayerCollection
+from kfac_core.linalg.named import as_named
 from kfac_core.linearization import Linearization, NamedLossInputs
 from kfac_core.loss_functions.positions import arrays_of, like_inputs
+from kfac_core.random_keys import drawn as drawn_from
 from kfac_core.registered_losses import (
     LossAt,
     batch_size_of,
@@ -63,6 +66,8 @@ ESTIMATION_MODES: tuple[EstimationMode, ...] = (
 
 RANDOM_MODES = frozenset({"gradients", "curvature_prop", "curvature_prop_GGN"})
 """The modes that draw random numbers."""
+
+LABEL = "FisherEstimator"
 
 MatrixType = Literal["Fisher", "Empirical_Fisher", "GGN"]
 """Name of a curvature matrix."""
@@ -114,10 +119,13 @@ def sources(
         KfacError: In an exact mode, if the rows of a case cannot be told apart; and
             what the losses raise.
     """
+    check_mode(mode, LABEL)
+    linearization = checked(collection, linearization)
     losses = list(losses_at(collection, linearization))
     if mode == "empirical":
         yield {at.site: half_gradient(at, target(linearization, at)) for at in losses}
     elif mode in RANDOM_MODES:
+        check_noise(noise, noise_shapes(collection, linearization, mode), None)
         count = min(draws.shape[0] for draws in noise.values())
         for sample in range(count):
             yield {
@@ -161,30 +169,74 @@ def drawn(
         return {}
     if (key is None) == (noise is None):
         msg = (
-            f"the estimation mode {mode!r} draws random numbers: give it either a key"
-            " or noise (uniform numbers for each loss site), and not both"
+            f"{LABEL}: the estimation mode {mode!r} draws random numbers: give it"
+            " either a key or noise (uniform numbers for each loss site), and not both"
         )
         raise ArgumentError(msg)
     if noise is not None:
-        for site, shape in shapes.items():
-            if site not in noise:
-                msg = f"noise has nothing for the loss site {site!r}: {list(noise)}"
-                raise ArgumentError(msg)
-            check_shape(noise[site], (num_samples, *shape), "noise", site)
+        check_noise(noise, shapes, num_samples)
         return noise
     given = linearization.loss_inputs
     likes = {site: arrays_of(given[site])[0] for site in shapes}
     backend = backend_of(*likes.values())
-    keys = backend.split(key, len(shapes))
-    return {
-        site: backend.uniform(
-            own,
-            (num_samples, *shape),
-            likes[site].dtype,
-            backend.creation_device(likes[site]),
+
+    def draw(key: Key) -> dict[str, Array]:
+        keys = backend.split(key, len(shapes))
+        return {
+            site: backend.uniform(
+                own,
+                (num_samples, *shape),
+                likes[site].dtype,
+                backend.creation_device(likes[site]),
+            )
+            for own, (site, shape) in zip(keys, shapes.items(), strict=True)
+        }
+
+    return drawn_from(backend, key, LABEL, draw)
+
+
+def check_mode(mode: object, label: str) -> None:
+    """Check the name of a mode.
+
+    Raises:
+        ArgumentError: If there is none of this name.
+    """
+    if not isinstance(mode, str) or mode not in ESTIMATION_MODES:
+        msg = (
+            f"{label}: estimation_mode is {mode!r}, expected one of"
+            f" {', '.join(ESTIMATION_MODES)}"
         )
-        for own, (site, shape) in zip(keys, shapes.items(), strict=True)
-    }
+        raise ArgumentError(msg)
+
+
+def check_noise(
+    noise: object, shapes: Mapping[str, tuple[int, ...]], num_samples: int | None
+) -> None:
+    """Check that there are random numbers for each loss site.
+
+    Args:
+        noise: What was given.
+        shapes: For each loss site the shape of one sample.
+        num_samples: Number of samples; None: any.
+
+    Raises:
+        ArgumentError: If they are no mapping, or those for a site are missing.
+        BackendError: If those for a site are no array.
+        DTypeError: If they are not real.
+        ShapeError: If they have another shape.
+    """
+    given = as_named(noise, "noise", LABEL)
+    count = "num_samples" if num_samples is None else num_samples
+    for site, shape in shapes.items():
+        if site not in given:
+            msg = (
+                f"{LABEL}: noise has nothing for the loss site {site!r}, only for"
+                f" {list(given)}"
+            )
+            raise ArgumentError(msg)
+        backend = backend_for(site, "noise", given[site])
+        check_shape(given[site], (count, *shape), "noise", site)
+        statistics_dtype(backend, given[site], "noise", site)
 
 
 def _drawn_vector(

@@ -1,9 +1,10 @@
 """`EstimatorState`: the states of all blocks, updated all together or not at all."""
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
 from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError
 from kfac_core.state import select
 from kfac_core.typing import Array
 
@@ -33,9 +34,32 @@ class EstimatorState(NamedTuple):
 
         Returns:
             A boolean: under a trace False if one of them refused it.
+
+        Raises:
+            ArgumentError: If there is no such flag or layer, or no layer to ask.
         """
+        given: object = name
+        if not isinstance(given, str) or given not in ("cov_ok", "derived_ok"):
+            msg = (
+                f"EstimatorState: name is {name!r}, expected 'cov_ok' (statistics) or"
+                " 'derived_ok' (inverses)"
+            )
+            raise ArgumentError(msg)
+        if layers is not None:
+            _check_layers(layers, list(self.blocks))
         chosen = self.blocks if layers is None else layers
         return _all([self.blocks[layer].flag(name) for layer in chosen])
+
+
+def _check_layers(layers: object, known: list[str]) -> None:
+    """Check that there are layers of these names, at least one."""
+    is_some = isinstance(layers, Collection) and not isinstance(layers, str)
+    if not is_some or not layers or any(name not in known for name in layers):  # type: ignore[attr-defined]
+        msg = (
+            f"EstimatorState: layers is {layers!r}, expected a collection of names of"
+            f" layers, some of {known}"
+        )
+        raise ArgumentError(msg)
 
 
 def whole(

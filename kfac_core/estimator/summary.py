@@ -6,6 +6,7 @@ from typing import Any
 from kfac_core import moving_average
 from kfac_core.backend import Backend
 from kfac_core.damping import compute_pi
+from kfac_core.errors import ArgumentError
 from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix
 from kfac_core.estimator.spectrum import eigenvalues
 from kfac_core.estimator.state import EstimatorState
@@ -17,7 +18,6 @@ from kfac_core.fisher_blocks import (
     SingleFactorState,
 )
 from kfac_core.fisher_factors import FactorState, FisherFactor
-from kfac_core.registry import backend_of
 from kfac_core.typing import Array
 
 
@@ -51,6 +51,8 @@ def summary(
         ``dimension`` or ``bytes``.
 
     Raises:
+        ArgumentError: If the estimator is none.
+        StateError: If the state is not one of it.
         NotComputedError: If a layer has no statistics yet. Under a trace its entries
             are zero instead.
 
@@ -85,7 +87,14 @@ def summary(
         cases 2
         bytes 158
     """
-    backend = backend_of(state.cases)
+    given: object = estimator
+    if not isinstance(given, BlockDiagonalMatrix):
+        msg = (
+            f"summary: estimator is a {type(given).__name__}, expected a"
+            " FisherEstimator"
+        )
+        raise ArgumentError(msg)
+    backend = estimator.check_state(state)
     entries: dict[str, Array | int] = {}
     for name, block in estimator.blocks.items():
         own = state.blocks[name]

@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Real
 from typing import Any
 
@@ -74,12 +74,14 @@ class LossRegistration:
         loss: The spec.
         coeff: What it is multiplied by in the total loss, and its Fisher likewise.
         towers: For each tower the site of what goes into it.
+        counting_all: The loss that ignores no target.
     """
 
     name: str
     loss: LossFunction
     coeff: float
     towers: tuple[str, ...]
+    counting_all: LossFunction = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the fields, which registrations make.
@@ -93,6 +95,10 @@ class LossRegistration:
         ok = is_coefficient(self.coeff)
         check_field(self, "coeff", "a finite number that is not negative", ok=ok)
         check_field(self, "towers", "a tuple of sites", ok=_texts(self.towers))
+        # Of two losses of one class, errors tell which.
+        loss = self.loss.called(self.name)
+        object.__setattr__(self, "loss", loss)
+        object.__setattr__(self, "counting_all", loss.counting_all())
 
 
 def check_collection(collection: Any) -> None:
@@ -113,9 +119,9 @@ def check_collection(collection: Any) -> None:
         "links": ("linked sets", lambda x: is_pair(x, frozenset, str | None)),
         "defaults": ("kinds and approximations", lambda x: is_pair(x, str, str)),
     }
-    for field, (what, is_entry) in forms.items():
-        ok = is_tuple_of(getattr(collection, field), is_entry)
-        check_field(collection, field, f"a tuple of {what}; make it by `of`", ok=ok)
+    for name, (what, is_entry) in forms.items():
+        ok = is_tuple_of(getattr(collection, name), is_entry)
+        check_field(collection, name, f"a tuple of {what}; make it by `of`", ok=ok)
 
 
 def check_field(record: object, field: str, expected: str, *, ok: bool) -> None:

@@ -5,7 +5,8 @@ from typing import Any, TypeAlias
 
 from kfac_core.arguments import backend_for, check_shape, statistics_dtype
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError, BackendError
+from kfac_core.errors import ArgumentError, BackendError, NotFiniteError
+from kfac_core.state import all_finite, is_known_false
 from kfac_core.typing import Array, Scalar
 
 Named: TypeAlias = Mapping[str, Array]
@@ -57,6 +58,31 @@ def check_named(
         msg = f"{label}: {argument} is empty, expected an array by name"
         raise ArgumentError(msg)
     return backend
+
+
+def check_all_finite(
+    backend: Backend, vector: Named, argument: str, label: str
+) -> None:
+    """Check that all parts of a vector are finite, where they have values.
+
+    Args:
+        backend: Backend of the parts.
+        vector: Arrays by name, at least one.
+        argument: What the vector is, for the message.
+        label: Who takes it, for the message.
+
+    Raises:
+        NotFiniteError: If one holds NaN or infinity: it names all that do.
+    """
+    first = next(iter(vector.values()))
+    # Asked once of all: on an accelerator every answer is waited for.
+    if is_known_false(backend, all_finite(backend, dict(vector), first)):
+        bad = [n for n, x in vector.items() if not bool(backend.is_finite(x))]
+        msg = (
+            f"{label}: {argument} of {', '.join(bad)} holds NaN or infinity, expected"
+            " finite numbers"
+        )
+        raise NotFiniteError(msg)
 
 
 def as_named(vector: object, argument: str, label: str) -> Mapping[str, Any]:

@@ -217,7 +217,9 @@ class CategoricalLogitsNegativeLogProbLoss(OnehotCategoricalLogitsNegativeLogPro
 
     def counting_all(self) -> Self:
         """Return the loss that ignores no target: for such as are drawn from it."""
-        return self if self.ignore_index is None else replace(self, ignore_index=None)
+        if self.ignore_index is None:
+            return self
+        return replace(self, ignore_index=None).called(self.label)
 
     def _as_targets(self, backend: Backend, targets: Array, inputs: Array) -> Array:
         check_indices(backend, targets, inputs.shape[-1], "targets", self.label)

@@ -1,6 +1,7 @@
 """What a loss is made of, and how its verbs prepare what these members get."""
 
 from abc import ABC, abstractmethod
+from copy import copy
 from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, ClassVar, NoReturn, Self, cast
@@ -41,10 +42,20 @@ class LossMembers(Quiet, ABC):
     has_range: ClassVar[bool] = False
     expected_targets: ClassVar[str] = "finite numbers"
 
+    _called: ClassVar[str] = ""
+
     @property
     def label(self) -> str:
-        """The name of the loss in messages: that of its class."""
-        return type(self).__name__
+        """The name of the loss in messages: that it is called by, or of its class."""
+        return self._called or type(self).__name__
+
+    def called(self, name: str) -> Self:
+        """Return the loss with a name in messages: such as it is registered by."""
+        if name == self.label:
+            return self
+        named = copy(self)
+        object.__setattr__(named, "_called", name)
+        return named
 
     def targets_shape(self, inputs: LossInputs) -> tuple[int, ...]:
         """Return the shape of the targets: by default that of the inputs."""

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
 from kfac_core.backend import Backend
+from kfac_core.checked_linearization import checked
 from kfac_core.estimator import FisherEstimator
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg.named import cast_like, map_named
@@ -192,7 +193,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         if damping is not None:
             now, fits = given_damping(backend, damping, state.damping, one)
             state, ok = state._replace(damping=now), ok & fits
-        linearization = self.model.linearize(params, batch)
+        linearization = self._linearized(params, batch)
         cases = number_of_cases(one, linearization)
 
         def update(
@@ -296,6 +297,10 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             ),
         )
 
+    def _linearized(self, params: NamedParams, batch: B) -> Linearization:
+        """Return what the model gives, its answers checked."""
+        return checked(self.layer_collection, self.model.linearize(params, batch))
+
     def _adapt_before(
         self,
         backend: Backend,
@@ -336,7 +341,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             value = self.loss_fn(params, batch)
         if value is None:
             if not known:
-                about = self.model.linearize(params, batch)
+                about = self._linearized(params, batch)
             value = mean_loss(self.layer_collection, about)
         return as_loss(one, value), rounding_of(one, value, about)
 

@@ -4,6 +4,7 @@ from typing import Any
 
 from kfac_core.linearization import Linearization
 from kfac_core.loss_functions.positions import arrays_of
+from kfac_core.registered_losses import batch_size_of
 from kfac_core.registry import backend_of
 from kfac_core.state import without_graph
 from kfac_core.typing import Array
@@ -16,10 +17,12 @@ def as_loss(one: Array, value: Any) -> Array:
 
 
 def number_of_cases(one: Array, linearization: Linearization) -> Array:
-    """Return the number of cases of a batch, 0-d, in the dtype of all numbers."""
-    size: Any = linearization.batch_size
-    # An integer array and a number of another kind have no product in the standard.
-    return backend_of(one).xp.astype(size, one.dtype) if _is_array(size) else one * size
+    """Return the number of cases of a batch, 0-d, in the dtype of all numbers.
+
+    Raises:
+        ArgumentError: If it is no positive integer.
+    """
+    return one * batch_size_of(linearization)
 
 
 def rounding_of(one: Array, value: Any, linearization: Linearization) -> Array:

@@ -214,7 +214,7 @@ def test_a_missing_site_is_named(rng):
     collection = collection.register_loss_function(NORMAL, "outputs")
     estimator = FisherEstimator(collection, estimation_mode="exact")
     with pytest.raises(
-        kc.ArgumentError, match=r"shared: .* no inputs for the sites \['use_7'\]"
+        kc.ArgumentError, match=r"shared: .* no layer_inputs for the sites \['use_7'\]"
     ):
         statistics(estimator, params, linearization)
 

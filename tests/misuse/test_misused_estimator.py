@@ -7,6 +7,7 @@ import pytest
 from bad_values import NOTHINGS, choice, flag, power, size
 from given_models import (
     LAYER,
+    LOSS,
     MODEL,
     SITE,
     collection,
@@ -17,7 +18,7 @@ from walk import Call
 import kfac_core as kc
 from kfac_core.estimator import rolling, summary
 
-LABELS = ("FisherEstimator", LAYER)
+LABELS = ("FisherEstimator", LAYER, SITE, LOSS, "linearization")
 
 
 @pytest.fixture
@@ -80,6 +81,7 @@ def call(estimator, verb, arguments, faults, **options):
 
 def layers(kinds):
     return {
+        "None": None,
         "unknown": ("other",),
         "number": 1,
         "numbers": (1,),
@@ -163,7 +165,8 @@ def test_update_covs(walked, kinds, estimator, state, states, linearization, noi
     }
     made = call(estimator, "update_covs", arguments, faults)
     made = made.allowing("ema_weight", "None", "of a layer: None")
-    walked(made.allowing("layers", "None"))
+    # Sites that the model has no more need no numbers.
+    walked(made.allowing("layers", "None").allowing("noise", "a name more"))
 
 
 def noises(kinds, noise):
@@ -258,5 +261,5 @@ def test_options(walked, option):
     }
     faults = {option: OPTIONS[option]}
     made = Call("FisherEstimator", kc.FisherEstimator, arguments, faults)
-    made = replace(made, label="FisherEstimator", words={"layer_collection": ("loss",)})
+    made = replace(made, words={"layer_collection": ("the collection",)})
     walked(made.allowing(*{"matpowers": ("matpowers", "list")}.get(option, (option,))))

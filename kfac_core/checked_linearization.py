@@ -1,0 +1,177 @@
+"""`CheckedLinearization`: what a model gives, refused by its name where it cannot be.
+
+A linearization is made by an adapter, which its author tests by using it. Here each of
+its answers is checked for what can be seen of it at no cost: that there is one, that it
+is a mapping of arrays of one library, with the names and shapes that are registered.
+Rows and values are checked where they are used, by the layer's block and the loss.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from kfac_core.arguments import backend_for, check_shape, statistics_dtype
+from kfac_core.errors import ArgumentError, DTypeError, ShapeError
+from kfac_core.layer_collection import LayerCollection
+from kfac_core.linalg.named import as_named, check_named
+from kfac_core.linearization import NamedLossInputs, NamedParams
+from kfac_core.loss_functions.positions import arrays_of
+from kfac_core.typing import Array
+
+LABEL = "linearization"
+
+
+class CheckedLinearization:
+    """A `kfac_core.linearization.SecondOrderLinearization` whose answers are checked.
+
+    Args:
+        collection: The layers and losses.
+        given: What the model gave.
+    """
+
+    def __init__(self, collection: LayerCollection, given: Any) -> None:
+        self._collection, self._given = collection, given
+
+    @property
+    def batch_size(self) -> int:
+        """Number of cases, as it is given; see `registered_losses.batch_size_of`."""
+        size: int = self._member("batch_size")
+        return size
+
+    @property
+    def layer_inputs(self) -> Mapping[str, Array]:
+        """The inputs of each site of a layer, which the layer's block checks."""
+        return self._mapping("layer_inputs")
+
+    @property
+    def loss_inputs(self) -> NamedLossInputs:
+        """What each loss takes, which the loss checks."""
+        return self._mapping("loss_inputs")
+
+    @property
+    def targets(self) -> Mapping[str, Array]:
+        """The targets of the losses, which they check."""
+        return self._mapping("targets")
+
+    @property
+    def masks(self) -> Mapping[str, Array]:
+        """The weights of rows, of losses and of layers."""
+        masks = self._mapping("masks")
+        for site, mask in masks.items():
+            name = f"masks[{site!r}]"
+            backend = backend_for(LABEL, name, mask)
+            if not backend.xp.isdtype(mask.dtype, _WEIGHTS):
+                msg = (
+                    f"{LABEL}: {name} has dtype {mask.dtype}, expected real numbers or"
+                    " booleans"
+                )
+                raise DTypeError(msg)
+            if not mask.shape:
+                msg = f"{LABEL}: {name} has shape (), expected [batch, ...]"
+                raise ShapeError(msg)
+        return masks
+
+    @property
+    def has_second_derivatives(self) -> bool:
+        """Whether `param_gradients_change` can be asked for."""
+        return hasattr(self._given, "param_gradients_change")
+
+    def output_gradients(self, vectors: NamedLossInputs) -> Mapping[str, Array]:
+        """Return gradients for the outputs of the layers, which their blocks check."""
+        return self._called("output_gradients", vectors)
+
+    def param_gradients(self, vectors: NamedLossInputs) -> NamedParams:
+        """Return gradients for the parameters, of their names and shapes."""
+        return self._of_params("param_gradients", vectors)
+
+    def param_gradients_change(
+        self, vectors: NamedLossInputs, tangents: NamedParams
+    ) -> NamedParams:
+        """Return their derivative, of the names and shapes of the parameters."""
+        return self._of_params("param_gradients_change", vectors, tangents)
+
+    def push_forward(self, tangents: NamedParams) -> NamedLossInputs:
+        """Return the change of the loss inputs, of their shapes."""
+        method = "push_forward"
+        pushed, given = self._called(method, tangents), self.loss_inputs
+        for loss in self._collection.losses:
+            for site in loss.towers:
+                if site in given:  # that it is there, the losses check
+                    _check_like(loss.name, site, method, pushed, given[site])
+        return pushed
+
+    def _of_params(self, method: str, *vectors: Any) -> NamedParams:
+        gradients = self._called(method, *vectors)
+        shapes = dict(self._collection.variables)
+        check_named(gradients, shapes, method, LABEL)
+        return gradients
+
+    def _called(self, method: str, *vectors: Any) -> Mapping[str, Any]:
+        function = self._member(method)
+        if not callable(function):
+            msg = (
+                f"{LABEL}: {method} is a {type(function).__name__}, expected a method"
+                f" of {type(self._given).__name__}"
+            )
+            raise ArgumentError(msg)
+        return as_named(function(*vectors), f"what {method} returns", LABEL)
+
+    def _mapping(self, name: str) -> Mapping[str, Any]:
+        return as_named(self._member(name), name, LABEL)
+
+    def _member(self, name: str) -> Any:
+        try:
+            return getattr(self._given, name)
+        except AttributeError as error:
+            msg = (
+                f"{LABEL}: a {type(self._given).__name__} gives no {name}: {error};"
+                " expected a kfac_core.linearization.Linearization, which"
+                " Model.linearize returns"
+            )
+            raise ArgumentError(msg) from error
+
+
+_WEIGHTS = ("bool", "integral", "real floating")
+
+
+def checked(collection: LayerCollection, linearization: Any) -> CheckedLinearization:
+    """Return a linearization whose answers are checked.
+
+    Args:
+        collection: The layers and losses.
+        linearization: What the model gave, or such a one already.
+
+    Returns:
+        The linearization.
+    """
+    if isinstance(linearization, CheckedLinearization):
+        return linearization
+    return CheckedLinearization(collection, linearization)
+
+
+def _check_like(
+    loss: str, site: str, method: str, pushed: Mapping[str, Any], inputs: Any
+) -> None:
+    """Check that a change of the inputs of a loss is structured as these are."""
+    if site not in pushed:
+        msg = (
+            f"{loss}: {method} returns nothing for the loss site {site!r}, only for"
+            f" {list(pushed)}"
+        )
+        raise ArgumentError(msg)
+    argument, change = f"{method} at {site!r}", pushed[site]
+    changes, arrays = arrays_of(change), arrays_of(inputs)
+    if isinstance(change, tuple) != isinstance(inputs, tuple) or len(changes) != len(
+        arrays
+    ):
+        wanted = (
+            f"a tuple of {len(arrays)}" if isinstance(inputs, tuple) else "an array"
+        )
+        msg = (
+            f"{loss}: {argument} is a {type(change).__name__}, expected {wanted}: the"
+            " structure of its loss_inputs"
+        )
+        raise ShapeError(msg)
+    for x, like in zip(changes, arrays, strict=True):
+        backend = backend_for(loss, argument, x, like)
+        check_shape(x, tuple(like.shape), argument, loss)
+        statistics_dtype(backend, x, argument, loss)

@@ -1,0 +1,97 @@
+"""What the verbs of an estimator are given, checked by the names of its layers."""
+
+from collections.abc import Collection, Mapping, Sequence
+from typing import Any
+
+from kfac_core.arguments import backend_for
+from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError, StateError
+from kfac_core.estimator.sources import LABEL
+from kfac_core.estimator.state import EstimatorState
+from kfac_core.typing import LayerDampings, Scalar
+
+
+def backend_of_state(state: object, layers: Sequence[str]) -> Backend:
+    """Return the backend of a state of these layers.
+
+    Args:
+        state: What the user gave.
+        layers: Names of all layers.
+
+    Returns:
+        The backend.
+
+    Raises:
+        BackendError: If the number of cases is no array.
+        StateError: If it is no state, or one of other layers.
+    """
+    blocks: Any = getattr(state, "blocks", None)
+    if not isinstance(state, EstimatorState) or not isinstance(blocks, Mapping):
+        msg = (
+            f"{LABEL}: state is a {type(state).__name__}, expected an EstimatorState:"
+            " use the state that init returned"
+        )
+        raise StateError(msg)
+    if blocks.keys() != set(layers):
+        msg = (
+            f"{LABEL}: the state has the layers {list(blocks)}, expected"
+            f" {list(layers)}; it was made by another estimator: use init of this one"
+        )
+        raise StateError(msg)
+    return backend_for(LABEL, "state", state.cases)
+
+
+def known_names(given: object, layers: Sequence[str], argument: str) -> list[str]:
+    """Return given names, all of which are those of layers.
+
+    Args:
+        given: What the user gave.
+        layers: Names of all layers.
+        argument: Its name, for the message.
+
+    Returns:
+        The names.
+
+    Raises:
+        ArgumentError: If one is unknown, or they are no collection.
+    """
+    if isinstance(given, str) or not isinstance(given, Collection):
+        msg = (
+            f"{LABEL}: {argument} is {given!r}, expected a collection of names of"
+            f" layers, some of {list(layers)}"
+        )
+        raise ArgumentError(msg)
+    unknown = [name for name in given if name not in layers]
+    if unknown:
+        msg = (
+            f"{LABEL}: {argument} has no layers named {unknown}, expected some of"
+            f" {list(layers)}"
+        )
+        raise ArgumentError(msg)
+    return list(given)
+
+
+def dampings_of(
+    damping: LayerDampings, chosen: Collection[str], layers: Sequence[str]
+) -> dict[str, Scalar]:
+    """Return the damping of each of some layers.
+
+    Args:
+        damping: One for all, or a mapping from names.
+        chosen: Names of the layers that need one.
+        layers: Names of all layers.
+
+    Returns:
+        The dampings as they are given: their blocks check them.
+
+    Raises:
+        ArgumentError: If a name is unknown, or one is missing.
+    """
+    if not isinstance(damping, Mapping):
+        return dict.fromkeys(chosen, damping)
+    known_names(damping, layers, "damping")
+    missing = [name for name in chosen if name not in damping]
+    if missing:
+        msg = f"{LABEL}: no damping for the layers {missing}, got {list(damping)}"
+        raise ArgumentError(msg)
+    return {name: damping[name] for name in chosen}
