@@ -79,6 +79,9 @@ def call(estimator, verb, arguments, faults, **options):
     )
 
 
+READ = {"vectors": ("vector",), "exp": ("matpower",)}
+
+
 def layers(kinds):
     return {
         "None": None,
@@ -134,7 +137,7 @@ def test_readers(walked, kinds, estimator, state, states, given, verb):
         "transpose": flag(),
     }
     faults = {argument: known[argument] for argument in arguments}
-    made = call(estimator, verb, arguments, faults, words={"vectors": ("vector",)})
+    made = call(estimator, verb, arguments, faults, words=READ)
     if "tolerance" in faults:
         made = made.allowing("tolerance", "None").allowing("layers", "None")
     walked(made)
