@@ -12,6 +12,7 @@ from kfac_core.linalg.named import cast_like, map_named
 from kfac_core.linearization import Linearization, Model, NamedParams
 from kfac_core.optimizer.clock import turn
 from kfac_core.optimizer.damping_adaptation import adapted
+from kfac_core.optimizer.given import check_flag, check_model, check_state
 from kfac_core.optimizer.hyper_parameters import HyperParameters, step_numbers
 from kfac_core.optimizer.layer_damping import (
     by_parameter,
@@ -22,7 +23,7 @@ from kfac_core.optimizer.layer_damping import (
 from kfac_core.optimizer.mean_loss import as_loss, number_of_cases, rounding_of
 from kfac_core.optimizer.messages import check_given, not_finite
 from kfac_core.optimizer.movement import Moved, moved
-from kfac_core.optimizer.options import KfacOptions
+from kfac_core.optimizer.options import LABEL, KfacOptions
 from kfac_core.optimizer.quadratic_model import quadratic_model
 from kfac_core.optimizer.state import (
     KfacState,
@@ -94,6 +95,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             ArgumentError: If one is out of range, or does not go with another.
         """
         super().__post_init__()
+        check_model(self.model)
         estimator = FisherEstimator(
             self.layer_collection, self.estimation_mode, self.num_samples
         )
@@ -117,7 +119,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             ShapeError: If one has another shape than the collection says.
         """
         estimator = self.estimator.init(params)
-        _, one = unit(params, _LABEL)
+        _, one = unit(params, LABEL)
         damping = initial_damping(self, one, tuple(self.estimator.blocks))
         return initial_state(estimator, params, one, damping)
 
@@ -178,16 +180,13 @@ class KfacOptimizer(KfacOptions, Generic[B]):
                 values would be refused, in no part of the state, and ``ok`` of the
                 statistics is False.
         """
-        backend, one = unit(params, _LABEL)
-        numbers = step_numbers(
-            self,
-            backend,
-            one,
-            learning_rate,
-            momentum,
-            norm_constraint,
-            weight_decay_coeff,
-        )
+        check_state(self, self.estimator, state)
+        self.estimator.check_vector(params, "params")
+        backend, one = unit(params, LABEL)
+        check_flag(one, update_covs, "update_covs")
+        check_flag(one, update_inverses, "update_inverses")
+        of_step = (learning_rate, momentum, norm_constraint, weight_decay_coeff)
+        numbers = step_numbers(self, backend, one, *of_step)
         check_given(self, loss, prev_batch)
         before, ok = state, numbers.in_range
         if damping is not None:
@@ -336,14 +335,12 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         By the linearization `about`, if it is `known` to be that of the parameters and
         the batch; it is of their dtypes and sizes in any case.
         """
-        value = given
-        if value is None and self.loss_fn is not None:
-            value = self.loss_fn(params, batch)
-        if value is None:
+        value, source = given, "loss"
+        if given is None and self.loss_fn is not None:
+            value, source = self.loss_fn(params, batch), "what loss_fn returns"
+        elif given is None:
             if not known:
                 about = self._linearized(params, batch)
             value = mean_loss(self.layer_collection, about)
-        return as_loss(one, value), rounding_of(one, value, about)
-
-
-_LABEL = "KfacOptimizer"
+        loss = as_loss(one, value, source)
+        return loss, rounding_of(one, value, about)

@@ -4,15 +4,21 @@ from typing import Any
 
 from kfac_core.linearization import Linearization
 from kfac_core.loss_functions.positions import arrays_of
+from kfac_core.optimizer.given import check_loss
 from kfac_core.registered_losses import batch_size_of
 from kfac_core.registry import backend_of
 from kfac_core.state import without_graph
 from kfac_core.typing import Array
 
 
-def as_loss(one: Array, value: Any) -> Array:
-    """Return a loss as a 0-d array of the dtype of all numbers, without a graph."""
+def as_loss(one: Array, value: Any, argument: str) -> Array:
+    """Return a loss as a 0-d array of the dtype of all numbers, without a graph.
+
+    Raises:
+        KfacError: As `kfac_core.optimizer.given.check_loss`.
+    """
     backend = backend_of(one)
+    check_loss(one, value, argument)
     return without_graph(backend, backend.xp.astype(value * one, one.dtype))
 
 

@@ -1,12 +1,15 @@
 """`KfacOptions`: what can be chosen of a `KfacOptimizer`, and what goes together."""
 
+import math
+import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from numbers import Integral
+from numbers import Integral, Real
 from typing import Any, Literal
 
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator import EstimationMode
+from kfac_core.sizes import as_flag
 from kfac_core.typing import Array
 
 MomentumType = Literal["regular", "adam", "qmodel", "qmodel_fixedmu"]
@@ -210,40 +213,29 @@ class KfacOptions:
 
     def _check_choice(self, name: str, allowed: tuple[str, ...]) -> None:
         value = getattr(self, name)
-        _require(
-            value in allowed, f"{name} is {value!r}", f"one of {', '.join(allowed)}"
-        )
+        # An array is no word to look for.
+        known = isinstance(value, str) and value in allowed
+        _require(known, f"{name} is {value!r}", f"one of {', '.join(allowed)}")
 
     def _check_numbers(self) -> None:
-        for name in (
-            "cov_update_every",
-            "invert_every",
-            "damping_adaptation_interval",
-            "num_burnin_steps",
-        ):
-            value, least = getattr(self, name), int(name != "num_burnin_steps")
-            fits = isinstance(value, Integral) and int(value) >= least
-            _require(fits, f"{name} is {value!r}", f"an integer of at least {least}")
-        for name in (
-            "learning_rate",
-            "norm_constraint",
-            "qmodel_update_rescale",
-            "inverse_tolerance",
-            "precon_damping_mult",
-            "weight_decay_coeff",
-            "min_damping",
-            "max_damping",
-            "l2_reg",
-        ):
-            self._check_number(name, getattr(self, name))
-        for layer, value in (self.layer_dampings or {}).items():
-            self._check_number(f"damping[{layer!r}]", value)
-        if self.layer_dampings is None:
-            self._check_number("damping", self.damping)
-        for name in ("momentum", "cov_ema_decay", "damping_adaptation_decay"):
+        for name in _FLAGS:
+            object.__setattr__(self, name, as_flag(getattr(self, name), name, LABEL))
+        for name, least in _COUNTS.items():
+            count = getattr(self, name)
+            counts = isinstance(count, Integral) and not isinstance(count, bool)
+            _require(
+                counts and int(count) >= least,
+                f"{name} is {count!r}",
+                f"an integer of at least {least}",
+            )
+        for name, upper in _NUMBERS.items():
             value = getattr(self, name)
-            fits = value is None or 0 <= value <= 1
-            _require(fits, f"{name} is {value!r}", "a number in [0, 1]")
+            if value is not None or name not in _OPTIONAL:
+                _check_number(name, value, upper)
+        for layer, value in (self.layer_dampings or {}).items():
+            _check_number(f"damping[{layer!r}]", value)
+        if self.layer_dampings is None:
+            _check_number("damping", self.damping)
         smallest = self.min_damping + self.l2_reg
         _require(
             self.max_damping >= smallest,
@@ -264,13 +256,72 @@ class KfacOptions:
             "damping_adaptation_decay is 0",
             "a positive number",
         )
+        given: object = self.loss_fn
+        _require(
+            given is None or callable(given), f"loss_fn is {given!r}", "a function"
+        )
 
-    def _check_number(self, name: str, value: Any) -> None:
-        fits = value is None or 0 <= value < float("inf")
-        _require(fits, f"{name} is {value!r}", "a finite number, not negative")
+
+LABEL = "KfacOptimizer"
+"""Name of the optimiser in messages."""
+
+_FLAGS = (
+    "stagger_inverses",
+    "adapt_damping",
+    "update_damping_immediately",
+    "include_damping_in_qmodel_change",
+)
+_COUNTS = {
+    "cov_update_every": 1,
+    "invert_every": 1,
+    "damping_adaptation_interval": 1,
+    "num_burnin_steps": 0,
+}
+"""The least of each number of steps."""
+
+_NUMBERS = {
+    "learning_rate": math.inf,
+    "norm_constraint": math.inf,
+    "qmodel_update_rescale": math.inf,
+    "inverse_tolerance": math.inf,
+    "precon_damping_mult": math.inf,
+    "weight_decay_coeff": math.inf,
+    "min_damping": math.inf,
+    "max_damping": math.inf,
+    "l2_reg": math.inf,
+    "damping_decrease_rho_threshold": None,
+    "damping_increase_rho_threshold": None,
+    "momentum": 1.0,
+    "cov_ema_decay": 1.0,
+    "damping_adaptation_decay": 1.0,
+}
+"""The largest of each number; of None, it may be negative as well."""
+
+_OPTIONAL = (
+    "learning_rate",
+    "norm_constraint",
+    "qmodel_update_rescale",
+    "inverse_tolerance",
+    "momentum",
+)
+
+
+def _check_number(name: str, value: Any, upper: float | None = math.inf) -> None:
+    # A boolean is an integer in Python, and means a flag.
+    real = isinstance(value, Real) and not isinstance(value, bool)
+    fits = real and abs(value) <= sys.float_info.max
+    if upper is None:
+        wanted = "a finite number"
+    else:
+        fits = fits and 0 <= value <= upper
+        wanted = "a number in [0, 1]" if upper == 1 else "a finite number, not negative"
+    # Python writes no integer of more than some thousand digits.
+    huge = isinstance(value, int) and value.bit_length() > 1024
+    got = "an integer beyond 2**1024" if huge else repr(value)
+    _require(fits, f"{name} is {got}", wanted)
 
 
 def _require(truth: bool, got: str, expected: str) -> None:
     if not truth:
-        msg = f"KfacOptimizer: {got}, expected {expected}"
+        msg = f"{LABEL}: {got}, expected {expected}"
         raise ArgumentError(msg)

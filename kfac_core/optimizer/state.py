@@ -2,7 +2,7 @@
 
 from typing import Any, NamedTuple
 
-from kfac_core.arguments import statistics_dtype
+from kfac_core.arguments import backend_for, statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.estimator import EstimatorState
 from kfac_core.linearization import NamedParams
@@ -88,7 +88,7 @@ def unit(params: NamedParams, label: str) -> tuple[Backend, Array]:
     Raises:
         DTypeError: If a parameter holds no real floating-point numbers.
     """
-    backend = backend_of(*params.values())
+    backend = backend_for(label, "params", *params.values())
     xp = backend.xp
     dtypes = [statistics_dtype(backend, p, n, label) for n, p in params.items()]
     device = backend.creation_device(next(iter(params.values())))

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
+from kfac_core.arguments import backend_for
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linearization import NamedLossInputs, NamedParams
@@ -139,9 +140,20 @@ class SequentialModel:
         """Return the network at these parameters and this batch.
 
         Raises:
-            ArgumentError: If a parameter is missing, or of another network.
+            ArgumentError: If a parameter is missing, or of another network; or if the
+                batch is none.
+            BackendError: If the inputs are no array, or of another library.
             ShapeError: If inputs or parameters have another shape than a layer takes.
         """
+        given: object = batch
+        if not isinstance(given, Batch):
+            msg = (
+                f"SequentialModel: batch is a {type(given).__name__}, expected a"
+                " kfac_core.reference.Batch"
+            )
+            raise ArgumentError(msg)
+        tensors = params.values()
+        backend_for("SequentialModel", "batch.inputs, params", batch.inputs, *tensors)
         own = self.unnamed(params)
         return SequentialLinearization(
             self, own, self.network.forward(own, batch.inputs), batch

@@ -43,6 +43,10 @@ class Call:
         allowed = (*self.allowed.get(argument, ()), *faults)
         return replace(self, allowed={**self.allowed, argument: allowed})
 
+    def labelled(self, *labels: str) -> "Call":
+        """Return the call whose errors name one of these."""
+        return replace(self, label=labels)
+
 
 def walk(call: Call) -> list[tuple[str, ...]]:
     """Make the call in all its wrong ways; return a row of `COLUMNS` for each.

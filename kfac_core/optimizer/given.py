@@ -1,0 +1,123 @@
+"""What a `KfacOptimizer` and its steps are given, checked before anything is done."""
+
+from collections.abc import Mapping
+from numbers import Real
+from typing import Any
+
+import numpy as np
+
+from kfac_core.arguments import backend_for, check_shape
+from kfac_core.errors import ArgumentError, DTypeError, StateError
+from kfac_core.estimator import FisherEstimator
+from kfac_core.linalg.named import check_named
+from kfac_core.optimizer.options import LABEL, KfacOptions
+from kfac_core.optimizer.state import KfacState
+from kfac_core.typing import Array
+
+
+def check_model(model: object) -> None:
+    """Check that a model can be linearized.
+
+    Raises:
+        ArgumentError: If it has no such method.
+    """
+    if not callable(getattr(model, "linearize", None)):
+        msg = (
+            f"{LABEL}: model is a {type(model).__name__} without a method linearize,"
+            " expected a kfac_core.linearization.Model"
+        )
+        raise ArgumentError(msg)
+
+
+def check_state(options: KfacOptions, estimator: FisherEstimator, state: Any) -> None:
+    """Check that a state belongs to an optimiser.
+
+    Args:
+        options: Of the optimiser.
+        estimator: Of the optimiser.
+        state: What the user gave.
+
+    Raises:
+        StateError: If it is no state, or one of other layers or parameters.
+    """
+    if not isinstance(state, KfacState):
+        msg = (
+            f"{LABEL}: state is a {type(state).__name__}, expected a KfacState: use the"
+            " state that init returned"
+        )
+        raise StateError(msg)
+    estimator.check_state(state.estimator)
+    shapes = dict(estimator.layer_collection.variables)
+    check_named(state.velocity, shapes, "velocity of the state", LABEL)
+    known = options.layer_dampings
+    names = None if known is None else known.keys()
+    given: Any = state.damping
+    if (given.keys() if isinstance(given, Mapping) else None) != names:
+        wanted = "one number" if names is None else f"one for each of {list(names)}"
+        msg = (
+            f"{LABEL}: the state has a damping of another form than the options:"
+            f" expected {wanted}; use init of this optimizer"
+        )
+        raise StateError(msg)
+    dampings = [*given.values()] if isinstance(given, Mapping) else [given]
+    backend = backend_for(LABEL, "state", *state[3:], *dampings)
+    for counter in (state.counter, state.burnin_counter):
+        if not backend.xp.isdtype(counter.dtype, "integral"):
+            msg = f"{LABEL}: the state has a counter of dtype {counter.dtype}"
+            raise StateError(msg)
+
+
+def check_flag(one: Array, given: Any, argument: str) -> None:
+    """Check that a step is told whether to do something.
+
+    Args:
+        one: 0-d, beside the parameters.
+        given: None, a boolean, or a 0-d array of one.
+        argument: Its name, for the message.
+
+    Raises:
+        ArgumentError: If it is nothing of that.
+        BackendError: If it is an array of another library.
+        DTypeError: If it is an array of no booleans.
+        ShapeError: If it is an array that is not 0-d.
+    """
+    if given is None or isinstance(given, bool | np.bool_):
+        return
+    if not hasattr(given, "shape"):
+        msg = f"{LABEL}: {argument} is {given!r}, expected True, False or None"
+        raise ArgumentError(msg)
+    backend = backend_for(LABEL, argument, one, given)
+    check_shape(given, (), argument, LABEL)
+    if not backend.xp.isdtype(given.dtype, "bool"):
+        msg = f"{LABEL}: {argument} has dtype {given.dtype}, expected a boolean"
+        raise DTypeError(msg)
+
+
+def check_loss(one: Array, value: Any, argument: str) -> None:
+    """Check that a loss is a real number; that it is finite, a step asks at its end.
+
+    Args:
+        one: 0-d, beside the parameters.
+        value: A number or 0-d array.
+        argument: Where it comes from, for the message.
+
+    Raises:
+        ArgumentError: If it is neither.
+        BackendError: If it is an array of another library.
+        DTypeError: If it is an array of no real number.
+        ShapeError: If it is an array that is not 0-d.
+    """
+    is_flag = isinstance(value, bool | np.bool_)
+    # An integer that no float holds is none.
+    huge = isinstance(value, int) and value.bit_length() > 1023
+    if isinstance(value, Real) and not is_flag and not huge:
+        return
+    if not hasattr(value, "shape"):
+        got = "an integer beyond 2**1023" if huge else repr(value)
+        msg = f"{LABEL}: {argument} is {got}, expected a number or a 0-d array"
+        raise ArgumentError(msg)
+    backend = backend_for(LABEL, argument, one, value)
+    check_shape(value, (), argument, LABEL)
+    if not backend.xp.isdtype(value.dtype, ("real floating", "integral")):
+        msg = f"{LABEL}: {argument} has dtype {value.dtype}, expected a real number"
+        raise DTypeError(msg)
