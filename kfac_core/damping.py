@@ -13,6 +13,8 @@
 ``pi`` is of Martens & Grosse (2015), section 6.3, and the original's; ``off`` is the
 original's ``PI_TYPE = "off"``; ``constant`` the default of curvlinops, and what
 kfac-pytorch does where it inverts.
+
+Functions take checked arrays of one backend.
 """
 
 import math

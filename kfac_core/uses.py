@@ -14,6 +14,8 @@ the cases come before their uses, as in most models of sequences, a spec says
 ``batch_first=True``: the arrays are then ``[N * T, ...]``, case slow, or ``[N, T,
 ...]``.
 No shape tells the two orders from each other.
+
+Functions take arrays that are checked to be of one backend, and check their shapes.
 """
 
 from typing import Any, TypeAlias

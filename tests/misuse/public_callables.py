@@ -1,0 +1,115 @@
+"""What is public, where it is walked, and what is not walked, each with its reason."""
+
+import ast
+import importlib
+import inspect
+from functools import cache
+from pathlib import Path
+from types import ModuleType
+from typing import Any, NamedTuple
+
+import kfac_core as kc
+from kfac_core import damping, linalg, statistics, uses
+
+HERE = Path(__file__).parent
+
+WALKED_IN: dict[Any, tuple[str, ...]] = {
+    kc.FisherFactor: ("factors", "options"),
+    kc.FisherBlock: ("blocks", "options"),
+    kc.LinearOperator: ("operators",),
+    kc.FullMatrixOperator: ("operators",),
+    kc.DiagonalOperator: ("operators",),
+    kc.LossFunction: ("losses", "losses_of_libraries"),
+    kc.LayerCollection: ("collections", "registrations"),
+    kc.LayerRegistration: ("collections",),
+    kc.LossRegistration: ("collections",),
+}
+"""By the class, or its base: the modules ``test_misused_...`` that walk its verbs."""
+
+HOLDS = "holds what it is given: what reads it checks it"
+EXEMPT: dict[Any, str] = {
+    Exception: "an error is raised, and not asked",
+    tuple: HOLDS,
+    kc.SeriesFBApproximation: "a number of Python's, which refuses others",
+    kc.Linearization: "a protocol, of which models are the implementations",
+    kc.Model: "a protocol, whose implementations are the user's",
+}
+"""By the class, or by its base: why it is not walked."""
+
+LOW_LEVEL: dict[ModuleType, str] = {
+    linalg: "checked",
+    statistics: "checked",
+    damping: "checked",
+    uses: "checked",
+}
+"""Modules and packages whose documentation says that checks are their callers'."""
+
+
+class Verb(NamedTuple):
+    """A function that a user calls.
+
+    Attributes:
+        owner: The class, or the function itself.
+        name: Its name.
+    """
+
+    owner: Any
+    name: str
+
+    def __str__(self) -> str:
+        return f"{getattr(self.owner, '__name__', self.owner)}.{self.name}"
+
+
+def public(module: ModuleType) -> list[Any]:
+    """Return the classes and functions that a module exports."""
+    found = (getattr(module, name) for name in module.__all__)
+    return [each for each in found if callable(each)]
+
+
+def verbs_of(owner: Any) -> list[Verb]:
+    """Return what a user calls of a class: its methods; or a function itself."""
+    if not isinstance(owner, type):
+        return [Verb(owner, owner.__name__)]
+    members = inspect.getmembers(owner, callable)
+    return [
+        Verb(owner, name)
+        for name, value in members
+        if not name.startswith("_") and not isinstance(value, type)
+    ]
+
+
+def reason(owner: Any) -> str | None:
+    """Return why a class is not walked; None if it is to be."""
+    if not isinstance(owner, type):
+        return None
+    walked = any(base in WALKED_IN for base in owner.__mro__)
+    found = [why for base, why in EXEMPT.items() if base in owner.__mro__]
+    return found[0] if found and not walked else None
+
+
+def modules_for(owner: Any) -> tuple[str, ...]:
+    """Return the modules that walk a class or a function."""
+    bases = owner.__mro__ if isinstance(owner, type) else (owner,)
+    for base in bases:
+        if base in WALKED_IN:
+            return WALKED_IN[base]
+    return ()
+
+
+@cache
+def names_in(module: str) -> frozenset[str]:
+    """Return all names that a module walks, or speaks of."""
+    name = f"test_misused_{module}"
+    tree = ast.parse((HERE / f"{name}.py").read_text())
+    spoken = {node.value for node in ast.walk(tree) if isinstance(node, ast.Constant)}
+    attributes = {n.attr for n in ast.walk(tree) if isinstance(n, ast.Attribute)}
+    keywords = {n.arg for n in ast.walk(tree) if isinstance(n, ast.keyword)}
+    walked = getattr(importlib.import_module(name), "WALKED", ())
+    words = {word for text in spoken if isinstance(text, str) for word in text.split()}
+    plain = {each.rpartition(".")[2] for each in (*walked, *words)}
+    return frozenset(plain | attributes | {key for key in keywords if key})
+
+
+def is_walked(verb: Verb) -> bool:
+    """Say whether one of the modules for its class walks a verb."""
+    return any(verb.name in names_in(module) for module in modules_for(verb.owner))
