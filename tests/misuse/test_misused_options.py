@@ -7,6 +7,7 @@ from dataclasses import fields, replace
 import numpy as np
 import pytest
 from more_cases import BLOCK_CASES, FACTOR_CASES
+from walk import Call
 
 import kfac_core as kc
 
@@ -174,6 +175,43 @@ def test_an_option_that_is_nothing_of_its_kind_is_refused(name, record_property)
             labelled = each.name == "name" or "some/layer" in said
             assert labelled, f"{each.name} = {fault}: {said}"
     record_property("walked", [[*row, n] for row, n in rows.items()])
+
+
+SHAPES = {
+    **{fault: WHATEVER[fault] for fault in WHATEVER if fault not in {"of None"}},
+    "of None": (None,),
+    "another": (7, 7),
+}
+
+
+@pytest.mark.parametrize(
+    "kind", [kc.ScaleAndShiftFullFactor, kc.ScaleAndShiftDiagonalFB]
+)
+def test_specs_for_params(kind, walked):
+    right = {"scale_shape": (3,), "input_shape": (4, 3), "output_shape": (4, 3)}
+    right |= {"shift_shape": (3,)}
+    # A parameter of one entry is broadcast along all axes, and one of none too.
+    one = ("an empty tuple", "two")
+    walked(
+        Call(
+            f"{kind.__name__}.for_params",
+            lambda **given: kind.for_params(name="some/layer", **given),
+            right,
+            dict.fromkeys(right, SHAPES),
+            {
+                "scale_shape": one,
+                "shift_shape": ("None", *one),
+                "input_shape": ("two",),
+                "output_shape": ("None",),
+            },
+            label="some/layer",
+            words={
+                "shift_shape": ("shift",),
+                "scale_shape": ("scale",),
+                "output_shape": ("shift", "outputs"),
+            },
+        )
+    )
 
 
 @pytest.mark.parametrize("name", SPECS)

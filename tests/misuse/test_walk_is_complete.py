@@ -15,7 +15,9 @@ from public_callables import (
 import kfac_core as kc
 
 # What the library itself calls, or what has no argument of a user.
-OWN = {"sign", "known_cases", "factor_type", "counting_all", "count", "index"}
+OWN = {"sign", "known_cases", "factor_type", "register_cov_dt1"}
+OWN |= {"counting_all", "available_backends", "called", "check_state"}
+OWN |= {"count", "index"}  # of tuples
 
 
 def owners():
