@@ -8,9 +8,11 @@ from typing import Any
 from kfac_core import fisher_blocks as core
 from kfac_core.contrib.damping_functions import DampingFunc, damping_of
 from kfac_core.contrib.factor_holder import FisherFactor as FactorHolder
-from kfac_core.contrib.forms import sources_of, towers_of
+from kfac_core.contrib.forms import first_array, sources_of, towers_of
 from kfac_core.errors import ArgumentError, NotComputedError
+from kfac_core.exponents import as_exponent
 from kfac_core.fisher_factors import FactorState
+from kfac_core.sizes import as_size
 from kfac_core.typing import Array, Key, Params, Scalar
 
 
@@ -37,6 +39,11 @@ class FisherBlock(ABC):
         self._data: tuple[Any, ...] = ()
 
     @property
+    def _label(self) -> str:
+        """Name for messages before there is a spec."""
+        return str(self._options.get("name") or type(self).__name__)
+
+    @property
     def spec(self) -> core.FisherBlock[Any]:
         """The block of `kfac_core` that does the work.
 
@@ -44,7 +51,7 @@ class FisherBlock(ABC):
             NotComputedError: Before `instantiate_factors`.
         """
         if self._spec is None:
-            msg = f"{type(self).__name__}: call instantiate_factors first"
+            msg = f"{self._label}: call instantiate_factors first"
             raise NotComputedError(msg)
         spec: core.FisherBlock[Any] = self._spec
         return spec
@@ -155,7 +162,7 @@ class FisherBlock(ABC):
     def multiply_matpower(self, vector: Params, exp: float) -> Params:
         """Return a power of the damped block times `vector`."""
         spec, state = self._served, self.state
-        if exp == 1:
+        if as_exponent(exp, self._label, "exp") == 1:
             # Fresh, and with the damping of now: nothing is decomposed for it.
             spec = replace(spec, matpowers=(), cholesky=False, cholesky_inverse=False)
             state = spec.update_inverses(
@@ -199,8 +206,7 @@ class FisherBlock(ABC):
 
     def _like(self) -> Array:
         """Return the first gradient, which gives the states their dtype."""
-        gradients: tuple[tuple[Array, ...], ...] = self._gradients(*self._data)
-        return gradients[0][0]
+        return first_array(self._gradients(*self._data), "grads_list", self._label)
 
     @abstractmethod
     def _gradients(self, *data: Any) -> tuple[tuple[Array, ...], ...]:
@@ -240,15 +246,22 @@ class LayerBlock(FisherBlock):
     def _registered(self, grads_list: Any) -> tuple[Any, ...]:
         if not self._inputs:
             msg = (
-                f"{type(self).__name__}: no tower is registered;"
+                f"{self._label}: no tower is registered;"
                 " call register_additional_minibatch first"
             )
             raise ArgumentError(msg)
         return self._arrange(self._inputs, grads_list)
 
     def _arrange(self, *data: Any) -> tuple[Any, ...]:
-        inputs, grads_list = data
+        inputs, grads_list = self._pair(data)
         return towers_of(inputs), sources_of(grads_list)
+
+    def _pair(self, data: tuple[Any, ...]) -> tuple[Any, ...]:
+        """Return the inputs and the gradients of an update."""
+        if len(data) != 2:
+            msg = f"{self._label}: {len(data)} arguments, expected inputs and gradients"
+            raise ArgumentError(msg)
+        return data
 
     def _gradients(self, *data: Any) -> tuple[tuple[Array, ...], ...]:
         return tuple(data[1])
@@ -278,6 +291,7 @@ class NaiveBlock(FisherBlock):
 
     def register_additional_tower(self, batch_size: int) -> None:
         """Add the number of cases of a tower."""
+        batch_size = as_size(batch_size, "batch_size", self._label)
         self._batch_sizes.append(batch_size)
 
     register_additional_minibatch = register_additional_tower

@@ -3,6 +3,8 @@
 from collections.abc import Callable, Hashable
 from typing import NamedTuple, TypeAlias
 
+from kfac_core.errors import ArgumentError
+from kfac_core.exponents import check_damping_id, shown
 from kfac_core.typing import DampingId, Scalar
 
 
@@ -35,8 +37,26 @@ def damping_of(damping_func: DampingFunc | Scalar) -> Scalar:
     return damping_func() if callable(damping_func) else damping_func
 
 
-def id_of(damping_func: DampingFunc) -> DampingId:
-    """Return the id of a damping function: a function without one is its own."""
-    if isinstance(damping_func, PackagedFunc):
-        return damping_func.func_id
+def id_of(damping_func: DampingFunc, label: str) -> DampingId:
+    """Return the id of a damping function: a function without one is its own.
+
+    Args:
+        damping_func: What the user gave.
+        label: Name of the factor, for the message.
+
+    Raises:
+        ArgumentError: If it is neither a function nor a number, or has no hash.
+    """
+    given: object = damping_func
+    if isinstance(given, PackagedFunc):
+        check_damping_id(given.func_id, "damping_func", label)
+        return given.func_id
+    is_number = isinstance(given, float | int) and not isinstance(given, bool)
+    if isinstance(given, type) or not (callable(given) or is_number):
+        msg = (
+            f"{label}: damping_func is {shown(given)}, expected a function without"
+            " arguments that returns the damping, or a number"
+        )
+        raise ArgumentError(msg)
+    check_damping_id(given, "damping_func", label)
     return damping_func

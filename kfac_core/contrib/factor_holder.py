@@ -1,12 +1,13 @@
 """A factor's spec, state and data in one object with the original's methods."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from typing import Any, ClassVar
 
 from kfac_core import fisher_factors as core
 from kfac_core.contrib.damping_functions import DampingFunc, damping_of, id_of
-from kfac_core.errors import NotComputedError
+from kfac_core.errors import ArgumentError, NotComputedError
+from kfac_core.exponents import as_exponent
 from kfac_core.linalg.operators import LinearOperator
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.typing import Array, DampingId, Key, Scalar
@@ -36,6 +37,10 @@ class FisherFactor:
         self._dampings: dict[DampingId, DampingFunc] = {}
         self._served = spec
         self._state: core.FactorState | None = None
+
+    def _label(self, options: Mapping[str, Any]) -> str:
+        """Return the name for messages before there is a spec."""
+        return str(options.get("name") or type(self).__name__)
 
     @property
     def name(self) -> str:
@@ -136,7 +141,7 @@ class FisherFactor:
     def get_matpower(self, exp: float, damping_func: DampingFunc) -> LinearOperator:
         """Return ``(C + damping_func() I)^exp``: as stored, or the power 1 fresh."""
         spec, state = self._serving(exp, damping_func)
-        return spec.get_matpower(state, exp, id_of(damping_func))
+        return spec.get_matpower(state, exp, id_of(damping_func, self.spec.label))
 
     def get_inverse(self, damping_func: DampingFunc) -> LinearOperator:
         """Return the damped inverse as stored."""
@@ -144,41 +149,57 @@ class FisherFactor:
 
     def get_cholesky(self, damping_func: DampingFunc) -> LinearOperator:
         """Return the damped lower Cholesky factor as stored."""
-        return self._served.get_cholesky(self.state, id_of(damping_func))
+        return self._served.get_cholesky(
+            self.state, id_of(damping_func, self.spec.label)
+        )
 
     def get_cholesky_inverse(self, damping_func: DampingFunc) -> LinearOperator:
         """Return the inverse of the damped lower Cholesky factor as stored."""
-        return self._served.get_cholesky_inverse(self.state, id_of(damping_func))
+        return self._served.get_cholesky_inverse(
+            self.state, id_of(damping_func, self.spec.label)
+        )
 
     def left_multiply_matpower(
         self, x: Array, exp: float, damping_func: DampingFunc
     ) -> Array:
         """Return ``(C + damping_func() I)^exp @ x``."""
         spec, state = self._serving(exp, damping_func)
-        return spec.left_multiply_matpower(state, x, exp, id_of(damping_func))
+        return spec.left_multiply_matpower(
+            state, x, exp, id_of(damping_func, self.spec.label)
+        )
 
     def right_multiply_matpower(
         self, x: Array, exp: float, damping_func: DampingFunc
     ) -> Array:
         """Return ``x @ (C + damping_func() I)^exp``."""
         spec, state = self._serving(exp, damping_func)
-        return spec.right_multiply_matpower(state, x, exp, id_of(damping_func))
+        return spec.right_multiply_matpower(
+            state, x, exp, id_of(damping_func, self.spec.label)
+        )
 
     def _arrange(self, *data: Any) -> tuple[Any, ...]:
         """Return data in the forms of the constructor as arguments of `update_cov`."""
+        if len(data) != len(self.forms):
+            msg = (
+                f"{self.spec.label}: {len(data)} arguments of data, expected"
+                f" {len(self.forms)}, as in the constructor"
+            )
+            raise ArgumentError(msg)
         return tuple(form(x) for form, x in zip(self.forms, data, strict=True))
 
     def _known(self, damping_func: DampingFunc) -> DampingId:
         """Remember a damping function by its id: the first under an id is kept."""
-        self._dampings.setdefault(id_of(damping_func), damping_func)
-        return id_of(damping_func)
+        damping_id = id_of(damping_func, self.spec.label)
+        self._dampings.setdefault(damping_id, damping_func)
+        return damping_id
 
     def _serving(
         self, exp: float, damping_func: DampingFunc
     ) -> tuple[core.FisherFactor, core.FactorState]:
         """Return the spec and the state that serve a power."""
-        if exp == 1:
-            return self._fresh(damping_func, matpowers=((1, id_of(damping_func)),))
+        if as_exponent(exp, self.spec.label, "exp") == 1:
+            served = ((1, id_of(damping_func, self.spec.label)),)
+            return self._fresh(damping_func, matpowers=served)
         return self._served, self.state
 
     def _fresh(
@@ -208,17 +229,19 @@ class DiagonalFactor(FisherFactor):
 
     def get_cholesky(self, damping_func: DampingFunc) -> LinearOperator:
         """Return the power 1/2, fresh."""
-        key = id_of(damping_func)
+        key = id_of(damping_func, self.spec.label)
         spec, state = self._fresh(damping_func, cholesky=(key,))
         return spec.get_cholesky(state, key)
 
     def get_cholesky_inverse(self, damping_func: DampingFunc) -> LinearOperator:
         """Return the power -1/2, fresh."""
-        key = id_of(damping_func)
+        key = id_of(damping_func, self.spec.label)
         spec, state = self._fresh(damping_func, cholesky_inverse=(key,))
         return spec.get_cholesky_inverse(state, key)
 
     def _serving(
         self, exp: float, damping_func: DampingFunc
     ) -> tuple[core.FisherFactor, core.FactorState]:
-        return self._fresh(damping_func, matpowers=((exp, id_of(damping_func)),))
+        power = as_exponent(exp, self.spec.label, "exp")
+        served = ((power, id_of(damping_func, self.spec.label)),)
+        return self._fresh(damping_func, matpowers=served)

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
+from kfac_core.arguments import backend_for, check_has_cases
 from kfac_core.typing import Array, Uses
 
 TowerList: TypeAlias = Array | Sequence[Array]
@@ -52,12 +53,39 @@ def multi_use_sources_of(data: Any) -> tuple[tuple[Any, ...], ...]:
     return tuple(multi_use_towers_of(source) for source in towers_of(data))
 
 
-def first_array(data: Any) -> Array:
-    """Return the first array in nested tuples over sources, towers and uses."""
-    while isinstance(data, tuple):
+def first_array(data: Any, argument: str, label: str) -> Array:
+    """Return the first array in nested tuples over sources, towers and uses.
+
+    Args:
+        data: What a user gave, in the form of a constructor.
+        argument: Its name, for the message.
+        label: Name of the factor or block, for the message.
+
+    Raises:
+        BackendError: If there is none.
+        ShapeError: If it has no axis.
+    """
+    while isinstance(data, tuple | list) and data:
         data = data[0]
+    backend_for(label, argument, data)
     array: Array = data
+    check_has_cases(array, argument, label)
     return array
+
+
+def listed(value: Any) -> Any:
+    """Return a list as a tuple; what is none is for the spec to refuse."""
+    return tuple(value) if isinstance(value, list) else value
+
+
+def flag(value: Any) -> Any:
+    """Return a flag that may be None, which is False."""
+    return False if value is None else value
+
+
+def is_channels_first(data_format: Any) -> bool:
+    """Say whether a data format has the channels after the batch."""
+    return isinstance(data_format, str) and data_format.startswith("NC")
 
 
 def _as_uses(tower: Any) -> Any:

@@ -4,7 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 from kfac_core import fisher_blocks as core
+from kfac_core.arguments import backend_for
 from kfac_core.contrib.block_holder import KroneckerProductFB
+from kfac_core.contrib.forms import flag, listed
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.statistics.convolution_geometry import Padding
 from kfac_core.typing import Array, Params
@@ -47,14 +49,14 @@ class ConvKFCBasicFB(KroneckerProductFB):
     ) -> None:
         super().__init__(layer_collection, **options)
         self._arguments = {
-            **filter_of(params),
+            **filter_of(params, self._label),
             "padding": padding,
-            "strides": None if strides is None else tuple(strides),
-            "dilation_rate": None if dilation_rate is None else tuple(dilation_rate),
+            "strides": listed(strides),
+            "dilation_rate": listed(dilation_rate),
             "data_format": data_format,
             "extract_patches_fn": extract_patches_fn,
-            "sub_sample_inputs": bool(sub_sample_inputs),
-            "sub_sample_patches": bool(sub_sample_patches),
+            "sub_sample_inputs": flag(sub_sample_inputs),
+            "sub_sample_patches": flag(sub_sample_patches),
             "use_sua_approx_for_input_factor": use_sua_approx_for_input_factor,
             "patch_mask": patch_mask,
         }
@@ -63,7 +65,8 @@ class ConvKFCBasicFB(KroneckerProductFB):
         return core.ConvKFCBasicFB(**self._arguments, **self._options)
 
 
-def filter_of(params: Params) -> dict[str, Any]:
+def filter_of(params: Params, label: str) -> dict[str, Any]:
     """Return what a convolution's parameters say: the filter's shape, and a bias."""
     tensors: tuple[Array, ...] = tensors_of(params)
+    backend_for(label, "params", *tensors)
     return {"filter_shape": tuple(tensors[0].shape), "has_bias": len(tensors) > 1}

@@ -6,6 +6,7 @@ from typing import Any
 from kfac_core import fisher_blocks as core
 from kfac_core.contrib.block_holder import LayerBlock
 from kfac_core.contrib.fisher_blocks.convolution import filter_of
+from kfac_core.contrib.forms import listed
 from kfac_core.statistics.convolution_geometry import Padding
 from kfac_core.typing import Params
 
@@ -37,11 +38,11 @@ class ConvDiagonalFB(LayerBlock):
     ) -> None:
         super().__init__(layer_collection, **options)
         self._arguments = {
-            **filter_of(params),
-            "strides": tuple(strides),
+            **filter_of(params, self._label),
+            "strides": listed(strides),
             "padding": padding,
             "data_format": data_format,
-            "dilations": None if dilations is None else tuple(dilations),
+            "dilations": listed(dilations),
             "patch_mask": patch_mask,
         }
 

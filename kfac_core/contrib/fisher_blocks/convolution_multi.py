@@ -8,6 +8,7 @@ from kfac_core.contrib.block_holder import KroneckerProductFB
 from kfac_core.contrib.fisher_blocks.convolution import filter_of
 from kfac_core.contrib.forms import (
     first_array,
+    listed,
     multi_use_sources_of,
     multi_use_towers_of,
 )
@@ -46,10 +47,10 @@ class ConvKFCBasicMultiIndepFB(KroneckerProductFB):
     ) -> None:
         super().__init__(layer_collection, **options)
         self._arguments = {
-            **filter_of(params),
+            **filter_of(params, self._label),
             "padding": padding,
-            "strides": None if strides is None else tuple(strides),
-            "dilation_rate": None if dilation_rate is None else tuple(dilation_rate),
+            "strides": listed(strides),
+            "dilation_rate": listed(dilation_rate),
             "data_format": data_format,
             "extract_patches_fn": extract_patches_fn,
             "num_uses": num_uses,
@@ -59,8 +60,8 @@ class ConvKFCBasicMultiIndepFB(KroneckerProductFB):
         return core.ConvKFCBasicMultiIndepFB(**self._arguments, **self._options)
 
     def _arrange(self, *data: Any) -> tuple[Any, ...]:
-        inputs, grads_list = data
+        inputs, grads_list = self._pair(data)
         return multi_use_towers_of(inputs), multi_use_sources_of(grads_list)
 
     def _like(self) -> Array:
-        return first_array(self._data[1])
+        return first_array(self._data[1], "grads_list", self._label)

@@ -6,6 +6,7 @@ from typing import Any, ClassVar
 from kfac_core import fisher_blocks as core
 from kfac_core.contrib.block_holder import KroneckerProductFB, LayerBlock
 from kfac_core.contrib.fisher_blocks.convolution import filter_of
+from kfac_core.contrib.forms import listed
 from kfac_core.errors import ShapeError
 from kfac_core.statistics.convolution_geometry import Padding
 from kfac_core.typing import Params
@@ -27,7 +28,7 @@ class _DepthwiseBlock(LayerBlock):
         **options: Any,
     ) -> None:
         super().__init__(layer_collection, **options)
-        name = type(self).__name__
+        name = self._label
         self._arguments = _fields(name, params, strides, padding, rate, data_format)
 
     def _make_spec(self, *data: Any) -> core.FisherBlock[Any]:
@@ -73,10 +74,10 @@ def _fields(
     data_format: str | None,
 ) -> dict[str, Any]:
     """Return the fields of a spec, the lengths of lists being the original's."""
-    of_params = filter_of(params)
+    of_params = filter_of(params, name)
     lengths = (
         ("the filter's shape", of_params["filter_shape"], 4),
-        ("strides", tuple(strides), 4),
+        ("strides", listed(strides), 4),
         ("rate", (1, 1) if rate is None else tuple(rate), 2),
     )
     for what, values, wanted in lengths:
@@ -85,8 +86,8 @@ def _fields(
             raise ShapeError(msg)
     return {
         **of_params,
-        "strides": tuple(strides),
+        "strides": listed(strides),
         "padding": padding,
-        "rate": None if rate is None else tuple(rate),
+        "rate": listed(rate),
         "data_format": data_format,
     }

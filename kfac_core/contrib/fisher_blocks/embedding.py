@@ -6,6 +6,7 @@ from kfac_core import fisher_blocks as core
 from kfac_core.contrib.block_holder import (
     KroneckerProductFB,
 )
+from kfac_core.contrib.forms import first_array
 
 
 class EmbeddingKFACFB(KroneckerProductFB):
@@ -24,5 +25,7 @@ class EmbeddingKFACFB(KroneckerProductFB):
     def _make_spec(self, *data: Any) -> core.EmbeddingKFACFB:
         _, gradients = data
         return core.EmbeddingKFACFB(
-            self._vocab_size, gradients[0][0].shape[-1], **self._options
+            self._vocab_size,
+            first_array(gradients, "grads_list", self._label).shape[-1],
+            **self._options,
         )

@@ -7,6 +7,7 @@ from kfac_core.contrib.block_holder import (
     KroneckerProductFB,
     LayerBlock,
 )
+from kfac_core.contrib.forms import first_array
 
 
 class FullyConnectedKFACBasicFB(KroneckerProductFB):
@@ -52,8 +53,8 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
     def _make_spec(self, *data: Any) -> core.FullyConnectedKFACBasicFB:
         inputs, gradients = data
         return core.FullyConnectedKFACBasicFB(
-            inputs[0].shape[-1],
-            gradients[0][0].shape[-1],
+            first_array(inputs, "inputs", self._label).shape[-1],
+            first_array(gradients, "grads_list", self._label).shape[-1],
             *self._arguments,
             **self._options,
         )
@@ -77,8 +78,8 @@ class FullyConnectedDiagonalFB(LayerBlock):
     def _make_spec(self, *data: Any) -> core.FullyConnectedDiagonalFB:
         inputs, gradients = data
         return core.FullyConnectedDiagonalFB(
-            inputs[0].shape[-1],
-            gradients[0][0].shape[-1],
+            first_array(inputs, "inputs", self._label).shape[-1],
+            first_array(gradients, "grads_list", self._label).shape[-1],
             self._has_bias,
             **self._options,
         )

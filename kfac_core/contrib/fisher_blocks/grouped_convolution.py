@@ -6,6 +6,7 @@ from typing import Any
 from kfac_core import fisher_blocks as core
 from kfac_core.contrib.block_holder import KroneckerProductFB
 from kfac_core.contrib.fisher_blocks.convolution import filter_of
+from kfac_core.contrib.forms import listed
 from kfac_core.statistics.convolution_geometry import Padding
 from kfac_core.typing import Params
 
@@ -38,11 +39,11 @@ class GroupedConvKFCBasicFB(KroneckerProductFB):
     ) -> None:
         super().__init__(layer_collection, **options)
         self._arguments = {
-            **filter_of(params),
+            **filter_of(params, self._label),
             "num_groups": num_groups,
             "padding": padding,
-            "strides": None if strides is None else tuple(strides),
-            "dilation_rate": None if dilation_rate is None else tuple(dilation_rate),
+            "strides": listed(strides),
+            "dilation_rate": listed(dilation_rate),
             "data_format": data_format,
         }
 

@@ -14,6 +14,8 @@ from kfac_core.registry import backend_of
 from kfac_core.typing import Array, Uses
 from kfac_core.uses import in_parts
 
+_ARGUMENTS = {"input_size": "inputs", "output_size": "grads_list"}
+
 
 class MultiUseFB(KroneckerProductFB):
     """Base of the blocks of shared layers.
@@ -23,16 +25,19 @@ class MultiUseFB(KroneckerProductFB):
     """
 
     def _arrange(self, *data: Any) -> tuple[Any, ...]:
-        inputs, grads_list = data
+        inputs, grads_list = self._pair(data)
         return multi_use_towers_of(inputs), multi_use_sources_of(grads_list)
 
     def _like(self) -> Array:
-        return first_array(self._data[1])
+        return first_array(self._data[1], "grads_list", self._label)
 
     def _sizes(self, *data: Any) -> dict[str, Any]:
         """Return the lengths of a row of inputs and of gradients."""
         sides = zip(("input_size", "output_size"), data, strict=True)
-        return {name: first_array(side).shape[-1] for name, side in sides}
+        return {
+            name: first_array(side, _ARGUMENTS[name], self._label).shape[-1]
+            for name, side in sides
+        }
 
 
 class FullyConnectedMultiIndepFB(MultiUseFB):
@@ -110,7 +115,7 @@ class EmbeddingKFACMultiIndepFB(MultiUseFB):
     def _make_spec(self, *data: Any) -> core.EmbeddingKFACMultiIndepFB:
         return core.EmbeddingKFACMultiIndepFB(
             self._vocab_size,
-            first_array(data[1]).shape[-1],
+            first_array(data[1], "grads_list", self._label).shape[-1],
             num_uses=self._num_uses,
             **self._options,
         )

@@ -24,7 +24,7 @@ class _ScaleAndShiftFB(LayerBlock):
 
     def _make_spec(self, *data: Any) -> core.ScaleAndShiftFB:
         inputs, gradients = data
-        fields = fields_of(inputs, gradients, *self._arguments)
+        fields = fields_of(inputs, gradients, *self._arguments, self._label)
         return self.spec_type(**fields, **self._options)
 
 

@@ -5,7 +5,16 @@ from typing import Any
 
 from kfac_core import fisher_factors as core
 from kfac_core.contrib.factor_holder import DenseSquareMatrixFactor, FisherFactor
-from kfac_core.contrib.forms import SourceList, TowerList, sources_of, towers_of
+from kfac_core.contrib.forms import (
+    SourceList,
+    TowerList,
+    first_array,
+    flag,
+    is_channels_first,
+    listed,
+    sources_of,
+    towers_of,
+)
 from kfac_core.statistics.convolution_geometry import Padding
 
 
@@ -47,19 +56,21 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
     ) -> None:
         towers = towers_of(inputs)
         spec = core.ConvInputKroneckerFactor(
-            tuple(filter_shape),
+            listed(filter_shape),
             padding,
-            None if strides is None else tuple(strides),
-            None if dilation_rate is None else tuple(dilation_rate),
+            listed(strides),
+            listed(dilation_rate),
             data_format,
             extract_patches_fn,
             has_bias,
-            sub_sample_inputs=bool(sub_sample_inputs),
-            sub_sample_patches=bool(sub_sample_patches),
+            sub_sample_inputs=flag(sub_sample_inputs),
+            sub_sample_patches=flag(sub_sample_patches),
             patch_mask=patch_mask,
             **options,
         )
-        super().__init__(spec, (towers,), like=towers[0])
+        super().__init__(
+            spec, (towers,), like=first_array(towers, "inputs", self._label(options))
+        )
 
 
 class ConvInputSUAKroneckerFactor(FisherFactor):
@@ -86,9 +97,11 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
     ) -> None:
         towers = towers_of(inputs)
         spec = core.ConvInputSUAKroneckerFactor(
-            tuple(filter_shape), has_bias, **options
+            listed(filter_shape), has_bias, **options
         )
-        super().__init__(spec, (towers,), like=towers[0])
+        super().__init__(
+            spec, (towers,), like=first_array(towers, "inputs", self._label(options))
+        )
 
 
 class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
@@ -110,8 +123,8 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
         **options: Any,
     ) -> None:
         sources = sources_of(outputs_grads)
-        like = sources[0][0]
-        first = data_format is not None and data_format.startswith("NC")
-        size = like.shape[1 if first else -1]
+        like = first_array(sources, "outputs_grads", self._label(options))
+        first = is_channels_first(data_format)
+        size = like.shape[1 if first and like.ndim > 1 else -1]
         spec = core.ConvOutputKroneckerFactor(size, data_format, **options)
         super().__init__(spec, (sources,), like)

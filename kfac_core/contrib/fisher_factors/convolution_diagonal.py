@@ -5,7 +5,14 @@ from typing import Any
 
 from kfac_core import fisher_factors as core
 from kfac_core.contrib.factor_holder import DiagonalFactor
-from kfac_core.contrib.forms import SourceList, TowerList, sources_of, towers_of
+from kfac_core.contrib.forms import (
+    SourceList,
+    TowerList,
+    first_array,
+    listed,
+    sources_of,
+    towers_of,
+)
 from kfac_core.statistics.convolution_geometry import Padding
 
 
@@ -43,13 +50,14 @@ class ConvDiagonalFactor(DiagonalFactor):
     ) -> None:
         data = self._arrange(inputs, outputs_grads)
         spec = core.ConvDiagonalFactor(
-            tuple(filter_shape),
-            tuple(strides),
+            listed(filter_shape),
+            listed(strides),
             padding,
             data_format,
-            None if dilations is None else tuple(dilations),
+            listed(dilations),
             has_bias,
             patch_mask,
             **options,
         )
-        super().__init__(spec, data, like=data[0][0])
+        like = first_array(data[0], "inputs", self._label(options))
+        super().__init__(spec, data, like)

@@ -7,6 +7,9 @@ from kfac_core import fisher_factors as core
 from kfac_core.contrib.factor_holder import DenseSquareMatrixFactor
 from kfac_core.contrib.forms import (
     first_array,
+    flag,
+    is_channels_first,
+    listed,
     multi_use_sources_of,
     multi_use_towers_of,
 )
@@ -53,20 +56,22 @@ class ConvInputMultiKF(DenseSquareMatrixFactor):
     ) -> None:
         towers = multi_use_towers_of(inputs)
         spec = core.ConvInputMultiKF(
-            tuple(filter_shape),
+            listed(filter_shape),
             padding,
-            None if strides is None else tuple(strides),
-            None if dilation_rate is None else tuple(dilation_rate),
+            listed(strides),
+            listed(dilation_rate),
             data_format,
             extract_patches_fn,
             has_bias,
             num_uses,
-            sub_sample_inputs=bool(sub_sample_inputs),
-            sub_sample_patches=bool(sub_sample_patches),
+            sub_sample_inputs=flag(sub_sample_inputs),
+            sub_sample_patches=flag(sub_sample_patches),
             patch_mask=patch_mask,
             **options,
         )
-        super().__init__(spec, (towers,), like=first_array(towers))
+        super().__init__(
+            spec, (towers,), like=first_array(towers, "inputs", self._label(options))
+        )
 
 
 class ConvOutputMultiKF(DenseSquareMatrixFactor):
@@ -91,9 +96,10 @@ class ConvOutputMultiKF(DenseSquareMatrixFactor):
         **options: Any,
     ) -> None:
         sources = multi_use_sources_of(outputs_grads)
-        like = first_array(sources)
+        like = first_array(sources, "outputs_grads", self._label(options))
         # From the right: there may be an axis of uses on the left.
-        first = data_format is not None and data_format.startswith("NC")
-        size = like.shape[1 - len(data_format or "") if first else -1]
+        first = is_channels_first(data_format)
+        place = 1 - len(data_format or "") if first else -1
+        size = like.shape[place if like.ndim >= -place else -1]
         spec = core.ConvOutputMultiKF(size, data_format, num_uses, **options)
         super().__init__(spec, (sources,), like)

@@ -1,6 +1,6 @@
 """Diagonal Kronecker factors, with the original's constructors."""
 
-from typing import Any
+from typing import Any, get_args
 
 from kfac_core import fisher_factors as core
 from kfac_core.contrib.factor_holder import DiagonalFactor
@@ -10,6 +10,7 @@ from kfac_core.contrib.forms import (
     multi_use_sources_of,
     sources_of,
 )
+from kfac_core.options import check_word
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array, DTypeName
 
@@ -36,7 +37,11 @@ class DiagonalKroneckerFactor(DiagonalFactor):
         **options: Any,
     ) -> None:
         sources = sources_of(tensors)
-        like = _like(sources[0][0], dtype)
+        like = _like(
+            first_array(sources, "tensors", self._label(options)),
+            dtype,
+            self._label(options),
+        )
         spec = core.DiagonalKroneckerFactor(like.shape[-1], has_bias, **options)
         super().__init__(spec, (sources,), like)
 
@@ -64,15 +69,20 @@ class DiagonalMultiKF(DiagonalFactor):
         **options: Any,
     ) -> None:
         sources = multi_use_sources_of(tensors)
-        like = _like(first_array(sources), dtype)
+        like = _like(
+            first_array(sources, "tensors", self._label(options)),
+            dtype,
+            self._label(options),
+        )
         size = like.shape[-1]
         spec = core.DiagonalMultiKF(size, has_bias, num_uses, **options)
         super().__init__(spec, (sources,), like)
 
 
-def _like(rows: Array, dtype: DTypeName | None) -> Array:
+def _like(rows: Array, dtype: DTypeName | None, label: str) -> Array:
     """Return rows in the dtype that statistics are to have."""
     if dtype is None:
         return rows
+    check_word(dtype, get_args(DTypeName), "dtype", label)
     xp = backend_of(rows).xp
     return xp.astype(rows, getattr(xp, dtype))

@@ -6,7 +6,7 @@ from kfac_core import fisher_factors as core
 from kfac_core.contrib.factor_holder import (
     DiagonalFactor,
 )
-from kfac_core.contrib.forms import TowerList, towers_of
+from kfac_core.contrib.forms import TowerList, first_array, towers_of
 from kfac_core.typing import DTypeName
 
 
@@ -31,4 +31,6 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
     ) -> None:
         towers = towers_of(input_ids)
         spec = core.EmbeddingInputKroneckerFactor(vocab_size, dtype, **options)
-        super().__init__(spec, (towers,), like=towers[0])
+        super().__init__(
+            spec, (towers,), like=first_array(towers, "input_ids", self._label(options))
+        )

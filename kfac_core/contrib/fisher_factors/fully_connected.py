@@ -7,7 +7,13 @@ from kfac_core.contrib.factor_holder import (
     DenseSquareMatrixFactor,
     DiagonalFactor,
 )
-from kfac_core.contrib.forms import SourceList, TowerList, sources_of, towers_of
+from kfac_core.contrib.forms import (
+    SourceList,
+    TowerList,
+    first_array,
+    sources_of,
+    towers_of,
+)
 
 
 class FullyConnectedKroneckerFactor(DenseSquareMatrixFactor):
@@ -25,7 +31,7 @@ class FullyConnectedKroneckerFactor(DenseSquareMatrixFactor):
         self, tensors: SourceList, has_bias: bool = False, **options: Any
     ) -> None:
         sources = sources_of(tensors)
-        like = sources[0][0]
+        like = first_array(sources, "tensors", self._label(options))
         spec = core.FullyConnectedKroneckerFactor(like.shape[-1], has_bias, **options)
         super().__init__(spec, (sources,), like)
 
@@ -51,8 +57,10 @@ class FullyConnectedDiagonalFactor(DiagonalFactor):
         **options: Any,
     ) -> None:
         data = self._arrange(inputs, outputs_grads)
-        like = data[1][0][0]
+        label = self._label(options)
+        like = first_array(data[1], "outputs_grads", label)
+        size = first_array(data[0], "inputs", label).shape[-1]
         spec = core.FullyConnectedDiagonalFactor(
-            data[0][0].shape[-1], like.shape[-1], has_bias, **options
+            size, like.shape[-1], has_bias, **options
         )
         super().__init__(spec, data, like)

@@ -35,7 +35,7 @@ class FullyConnectedMultiKF(DenseSquareMatrixFactor):
         **options: Any,
     ) -> None:
         sources = multi_use_sources_of(tensors)
-        like = first_array(sources)
+        like = first_array(sources, "tensors", self._label(options))
         size = like.shape[-1]
         spec = core.FullyConnectedMultiKF(size, has_bias, num_uses, **options)
         super().__init__(spec, (sources,), like)
@@ -63,11 +63,15 @@ class FullyConnectedMultiKF(DenseSquareMatrixFactor):
 
     def get_option1quants(self, damping_func: DampingFunc) -> Option1Quants:
         """Return ``(lmat, psi)`` as stored."""
-        return self._served.get_option1quants(self.state, id_of(damping_func))
+        return self._served.get_option1quants(
+            self.state, id_of(damping_func, self.spec.label)
+        )
 
     def get_option2quants(self, damping_func: DampingFunc) -> Option2Quants:
         """Return ``(pmat, kmat, mu)`` as stored."""
-        return self._served.get_option2quants(self.state, id_of(damping_func))
+        return self._served.get_option2quants(
+            self.state, id_of(damping_func, self.spec.label)
+        )
 
     def _fresh(
         self, damping_func: DampingFunc, **served: Any

@@ -8,7 +8,7 @@ from kfac_core.contrib.factor_holder import (
     DiagonalFactor,
     FisherFactor,
 )
-from kfac_core.contrib.forms import SourceList, sources_of
+from kfac_core.contrib.forms import SourceList, first_array, sources_of
 from kfac_core.linalg.parameters import num_entries
 
 
@@ -34,8 +34,9 @@ class NaiveFullFactor(_NaiveForms, DenseSquareMatrixFactor):
         self, params_grads: SourceList, batch_size: int, **options: Any
     ) -> None:
         sources = sources_of(params_grads)
+        like = first_array(sources, "params_grads", self._label(options))
         spec = core.NaiveFullFactor(num_entries(sources[0]), **options)
-        super().__init__(spec, (sources, batch_size), like=sources[0][0])
+        super().__init__(spec, (sources, batch_size), like)
 
 
 FullFactor = NaiveFullFactor
@@ -54,5 +55,6 @@ class NaiveDiagonalFactor(_NaiveForms, DiagonalFactor):
         self, params_grads: SourceList, batch_size: int, **options: Any
     ) -> None:
         sources = sources_of(params_grads)
+        like = first_array(sources, "params_grads", self._label(options))
         spec = core.NaiveDiagonalFactor(num_entries(sources[0]), **options)
-        super().__init__(spec, (sources, batch_size), like=sources[0][0])
+        super().__init__(spec, (sources, batch_size), like)

@@ -9,7 +9,14 @@ from kfac_core.contrib.factor_holder import (
     DiagonalFactor,
     FisherFactor,
 )
-from kfac_core.contrib.forms import SourceList, TowerList, sources_of, towers_of
+from kfac_core.contrib.forms import (
+    SourceList,
+    TowerList,
+    first_array,
+    listed,
+    sources_of,
+    towers_of,
+)
 
 
 class _ScaleAndShiftFactor(FisherFactor):
@@ -28,10 +35,11 @@ class _ScaleAndShiftFactor(FisherFactor):
         **options: Any,
     ) -> None:
         data = self._arrange(inputs, outputs_grads)
-        fields = fields_of(
-            data[0], data[1], broadcast_dims_scale, broadcast_dims_shift, has_shift
-        )
-        super().__init__(self.spec_type(**fields, **options), data, like=data[1][0][0])
+        label = self._label(options)
+        dims = (broadcast_dims_scale, broadcast_dims_shift, has_shift)
+        fields = fields_of(data[0], data[1], *dims, label)
+        like = first_array(data[1], "outputs_grads", label)
+        super().__init__(self.spec_type(**fields, **options), data, like)
 
 
 class ScaleAndShiftFullFactor(_ScaleAndShiftFactor, DenseSquareMatrixFactor):
@@ -64,13 +72,14 @@ def fields_of(
     broadcast_dims_scale: Sequence[int],
     broadcast_dims_shift: Sequence[int] | None,
     has_shift: bool,
+    label: str,
 ) -> dict[str, Any]:
     """Return the fields of a spec, the shapes being those of the data."""
     shift = broadcast_dims_shift
     return {
-        "input_shape": tuple(inputs[0].shape[1:]),
-        "broadcast_dims_scale": tuple(broadcast_dims_scale),
-        "broadcast_dims_shift": None if shift is None else tuple(shift),
+        "input_shape": tuple(first_array(inputs, "inputs", label).shape[1:]),
+        "broadcast_dims_scale": listed(broadcast_dims_scale),
+        "broadcast_dims_shift": listed(shift),
         "has_shift": has_shift,
-        "output_shape": tuple(sources[0][0].shape[1:]),
+        "output_shape": tuple(first_array(sources, "outputs_grads", label).shape[1:]),
     }
