@@ -2,10 +2,11 @@
 
 from kfac_core.backend import Backend
 from kfac_core.fisher_factors import FactorState, FisherFactor
-from kfac_core.linalg import psd
+from kfac_core.fisher_factors.messages import not_decomposed
 from kfac_core.linalg.block_diagonal import BlockDiagonalOperator
 from kfac_core.linalg.low_rank import LowRankOperator
 from kfac_core.linalg.operators import DiagonalOperator
+from kfac_core.linalg.retry import eigendecomposition
 from kfac_core.typing import Array
 
 
@@ -21,19 +22,29 @@ def eigenvalues(backend: Backend, factor: FisherFactor, state: FactorState) -> A
 
     Returns:
         ``[n]``, in any order; for a factor of groups ``[groups, n]``.
+
+    Raises:
+        EigendecompositionError: If the library finds none, in float64 neither.
     """
+
+    def of(matrix: Array) -> Array:
+        found, told = eigendecomposition(backend, matrix)
+        if told is None:
+            return found.values
+        raise not_decomposed(backend, factor.label, matrix, told)
+
     operator = factor.get_cov_as_linear_operator(state)
     if isinstance(operator, DiagonalOperator):
         return operator.diagonal
     parts: list[Array] = []
     if isinstance(operator, BlockDiagonalOperator):
-        parts = [psd.eigendecomposition(backend, x).values for x in operator.blocks]
+        parts = [of(block) for block in operator.blocks]
     if isinstance(operator, LowRankOperator):
         r, n = operator.rows.shape
         if r < n:
             gram = backend.gram(operator.rows.mT)
             zeros = backend.xp.zeros_like(operator.rows[0, : n - r])
-            parts = [zeros, psd.eigendecomposition(backend, gram).values]
+            parts = [zeros, of(gram)]
     if not parts:
         return factor.get_eigendecomp(state).values
     values: Array = backend.xp.concat(parts)

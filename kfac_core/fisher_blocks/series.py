@@ -14,9 +14,11 @@ from kfac_core.fisher_factors import (
     FactorState,
     FullyConnectedMultiKF,
 )
+from kfac_core.fisher_factors.messages import not_decomposed
 from kfac_core.linalg.kronecker import kron_matmul
 from kfac_core.linalg.layouts import DenseLayout
 from kfac_core.linalg.operators import FullMatrixOperator
+from kfac_core.linalg.retry import retried
 from kfac_core.linalg.series import (
     lag_sum,
     option1_matrix,
@@ -160,13 +162,20 @@ class FullyConnectedSeriesFB(MultiUseFB):
 
         Where a factor is singular, by its pseudo-inverse: the limit of a damping that
         becomes zero.
+
+        Raises:
+            not_decomposed: If the library finds no eigendecomposition, in float64
+                neither.
         """
         backend = backend_of(self._own(state).scale)
         a = self._root_and_psi(self.input_factor, state.input_factor)
         g = self._root_and_psi(self.output_factor, state.output_factor)
         uses = moving_average.value(backend, state.uses, self.label)
         first = self.option == SeriesFBApproximation.option1
-        matrix = (option1_matrix if first else option2_matrix)(backend, a, g, uses)
+        make = option1_matrix if first else option2_matrix
+        matrix, told = retried(backend, lambda b: make(b, a, g, uses), uses)
+        if told is not None:
+            raise not_decomposed(backend, self.label, matrix, told)
         matrix = matrix / self._scale(backend, state)[1]
         return self._laid_out(backend, matrix)
 

@@ -9,6 +9,7 @@ from kfac_core import moving_average
 from kfac_core.arguments import as_sources, as_statistics
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
+from kfac_core.fisher_factors import messages
 from kfac_core.fisher_factors.fully_connected import FullyConnectedKroneckerFactor
 from kfac_core.fisher_factors.lagged_state import LaggedExtra, extra_of
 from kfac_core.fisher_factors.registration import DEFAULT_DAMPING_ID
@@ -24,7 +25,7 @@ from kfac_core.linalg.series import (
 from kfac_core.moving_average import MovingAverage
 from kfac_core.options import check_options
 from kfac_core.row_counts import count_of
-from kfac_core.state import select
+from kfac_core.state import commit
 from kfac_core.statistics.covariance import lagged_moment
 from kfac_core.statistics.weighted_rows import weigh
 from kfac_core.typing import Array, DampingId, Scalar, Weights
@@ -191,13 +192,9 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
                 decay, a weight or `num_cases` is out of range.
         """
         sources = as_sources(tensors)
+        ema = (ema_decay, ema_weight)
         new = super().update_cov(
-            state,
-            sources,
-            ema_decay,
-            ema_weight,
-            weights=weights,
-            num_cases=num_cases,
+            state, sources, *ema, weights=weights, num_cases=num_cases
         )
         if not self.cov_dt1:
             return new
@@ -212,19 +209,18 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
         for other in others:
             sample = sample + other
         decay, weight = moving_average.weights_of(
-            backend,
-            ema_decay,
-            ema_weight,
-            state.cov.total,
-            self.label,
-            zero_debias=self.zero_debias,
+            backend, *ema, like, self.label, zero_debias=self.zero_debias
         )
         old = extra_of(state)
         total = backend.axpby(decay, old.cov_dt1[0], weight, sample)
-        extra = old._replace(cov_dt1=(total,))
-        if backend.is_traced(new.cov_ok):
-            extra = select(backend, new.cov_ok, extra, old)
-        return new._replace(extra=extra)
+        new = new._replace(extra=old._replace(cov_dt1=(total,)))
+        ok = new.cov_ok & backend.is_finite(total)
+
+        def error() -> Exception:
+            # All data and their squares are finite: the sum is what overflowed.
+            return messages.not_finite(backend, self.label, {self.data_name: ()})
+
+        return commit(backend, ok, new, state, error)._replace(cov_ok=ok)
 
     def _more_damping_ids(self) -> tuple[DampingId, ...]:
         return (*self.option1quants, *self.option2quants)

@@ -18,7 +18,7 @@ from kfac_core.fisher_factors.state import (
 from kfac_core.linalg.operators import LinearOperator, multiply
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.linalg.residual import ResidualRange, krylov_range, rho
-from kfac_core.linalg.retry import eigendecomposition
+from kfac_core.linalg.retry import eigendecomposition, retried
 from kfac_core.scalars import as_dampings
 from kfac_core.signature import check_made_by
 from kfac_core.state import is_known_false, without_graph
@@ -123,7 +123,12 @@ class ServingFactor(Registration, ABC):
         return without_graph(backend, rho(backend, found))
 
     def inverse_residual(self, state: FactorState, damping: Dampings) -> ResidualRange:
-        """Return the extreme eigenvalues of ``I - M X``; see `inverse_error`."""
+        """Return the extreme eigenvalues of ``I - M X``; see `inverse_error`.
+
+        Raises:
+            not_decomposed: If the library finds no eigendecomposition of what is made
+                of them, in float64 neither.
+        """
         backend = self._backend(state)
         ids = [key for exp, key in self.stored_matpowers if exp == -1]
         if not ids:
@@ -132,7 +137,15 @@ class ServingFactor(Registration, ABC):
         infinite = xp.zeros_like(dampings[ids[0]]) + float("inf")
         if is_known_false(backend, state.computed):
             return ResidualRange(-infinite, infinite)
-        found = [self._residual(backend, state, dampings[key], key) for key in ids]
+        found, told = retried(
+            backend,
+            lambda b: tuple(
+                self._residual(b, state, dampings[key], key) for key in ids
+            ),
+            state.computed,
+        )
+        if told is not None:
+            raise messages.not_decomposed(backend, self.label, state.cov.total, told)
         smallest, largest = found[0]
         for low, high in found[1:]:
             smallest, largest = xp.minimum(smallest, low), xp.maximum(largest, high)

@@ -6,7 +6,7 @@ from typing import Any, TypeVar, cast
 from kfac_core.backend import Backend
 from kfac_core.linalg import psd
 from kfac_core.linalg.psd import Eigendecomposition
-from kfac_core.state import mapped
+from kfac_core.state import all_finite, is_known_false, mapped
 from kfac_core.typing import Array, DType
 
 T = TypeVar("T")
@@ -94,12 +94,27 @@ def eigendecomposition(
             return psd.eigendecomposition(backend, matrix)
         return backend.vmap(lambda m: psd.eigendecomposition(backend, m), matrix)
 
-    found = of(backend)
-    finite = backend.is_finite(found.values)
-    if backend.is_traced(finite) or bool(finite):
+    return retried(backend, of, matrix)
+
+
+def retried(
+    backend: Backend, compute: Callable[[Backend], T], like: Array
+) -> tuple[T, Retrying | None]:
+    """Return what is computed by eigendecompositions, retried where one fails.
+
+    Args:
+        backend: The backend.
+        compute: Given a backend, returns arrays: nested tuples of them, or one.
+        like: Array on the device of the answer.
+
+    Returns:
+        The arrays; and what tells of a failure, None without one.
+    """
+    found = compute(backend)
+    if not is_known_false(backend, all_finite(backend, found, like)):
         return found, None
     again, told = retrying(backend)
-    found = of(again)
+    found = compute(again)
     return found, told if told.failed else None
 
 

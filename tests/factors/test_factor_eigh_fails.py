@@ -7,8 +7,9 @@ from refusals import NAME
 
 import kfac_core as kc
 from kfac_core import backend_of
-from kfac_core.linalg.retry import float64_of
-from kfac_core.linalg.series import Option1Quants
+from kfac_core.estimator.spectrum import eigenvalues
+from kfac_core.linalg.retry import float64_of, retried
+from kfac_core.linalg.series import Option1Quants, option1_matrix
 
 SERVED = {
     "powers": (kc.FullyConnectedKroneckerFactor, {"size": 3}),
@@ -147,3 +148,77 @@ def test_without_float64_the_message_says_how_to_have_it(jax, rng, monkeypatch):
         fails(monkeypatch, backend_of(x), "float32")
         with pytest.raises(kc.EigendecompositionError, match="jax_enable_x64"):
             spec.update_inverses(state, 0.1)
+
+
+def inverse_and_state(library, rng, name):
+    make, options = SERVED[name]
+    spec = make(**options, name=NAME, matpowers=(-1,))
+    x = library.asarray(rng.normal(size=(5, spec.size)).astype(np.float32))
+    state = spec.update_cov(spec.init(x), x, 0.0)
+    return spec, spec.update_inverses(state, 0.1)
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_the_error_of_an_inverse(library, name, rng, monkeypatch):
+    spec, state = inverse_and_state(library, rng, name)
+    backend = backend_of(state.cov.total)
+    expected = float(spec.inverse_error(state, 0.2))
+    with monkeypatch.context() as patched:
+        fails(patched, backend, "float32")
+        found = spec.inverse_error(state, 0.2)
+    assert found.dtype == state.cov.total.dtype
+    assert float(found) == pytest.approx(expected, rel=1e-4)
+    fails(monkeypatch, backend, "float32", "float64")
+    with pytest.raises(kc.EigendecompositionError, match=f"{NAME}.*does not converge"):
+        spec.inverse_error(state, 0.2)
+
+
+def test_the_error_of_the_inverses_of_groups(library, rng, monkeypatch):
+    spec = kc.GroupedKroneckerFactor(2, 3, name=NAME, matpowers=(-1,))
+    x = library.asarray(rng.normal(size=(5, 1, 2, 3)).astype(np.float32))
+    state = spec.update_inverses(spec.update_cov(spec.init(x), x, 0.0), 0.1)
+    expected = library.to_numpy(spec.inverse_error(state, 0.2))
+    fails(monkeypatch, backend_of(x), "float32")
+    found = library.to_numpy(spec.inverse_error(state, 0.2))
+    np.testing.assert_allclose(found, expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", SERVED)
+def test_the_spectrum_that_a_summary_tells(library, name, rng, monkeypatch):
+    spec, state = inverse_and_state(library, rng, name)
+    backend = backend_of(state.cov.total)
+    expected = library.to_numpy(eigenvalues(backend, spec, state))
+    with monkeypatch.context() as patched:
+        fails(patched, backend, "float32")
+        found = library.to_numpy(eigenvalues(backend, spec, state))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-5 * expected.max())
+    fails(monkeypatch, backend, "float32", "float64")
+    with pytest.raises(kc.EigendecompositionError, match=NAME):
+        eigenvalues(backend, spec, state)
+
+
+@pytest.mark.parametrize("option", [1, 2])
+def test_a_dense_series_block(library, option, rng, monkeypatch):
+    block = kc.FullyConnectedSeriesFB(2, 2, num_uses=3, option=option, name=NAME)
+    x, g = (
+        library.asarray(rng.normal(size=(12, 2)).astype(np.float32)) for _ in range(2)
+    )
+    state = block.update_covs(block.init(like=g), x, g, ema_decay=0.0)
+    backend = backend_of(x)
+    expected = library.to_numpy(block.full_fisher_block(state))
+    with monkeypatch.context() as patched:
+        fails(patched, backend, "float32")
+        found = library.to_numpy(block.full_fisher_block(state))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-4 * abs(expected).max())
+    fails(monkeypatch, backend, "float32", "float64")
+    with pytest.raises(kc.EigendecompositionError, match=NAME):
+        block.full_fisher_block(state)
+    if option == 1:
+        # Of the statistics it is found, of what is made of them it is not.
+        a = np.eye(2, dtype=np.float32)
+        pair = library.asarray(a), library.asarray(a * 0)
+        found, told = retried(
+            backend, lambda b: option1_matrix(b, pair, pair, g[0, 0] * 0 + 3), g
+        )
+        assert told is not None
+        assert told.failed

@@ -53,6 +53,47 @@ def test_powers_and_products(library, name, rng):
             spec.update_inverses(state, damping)
 
 
+@pytest.mark.parametrize("compiled", [False, True])
+def test_the_statistic_of_lag_one_alone(jax, compiled, rng):
+    spec = kc.FullyConnectedMultiKF(2, num_uses=2, cov_dt1=True, name=NAME)
+    x = jax.numpy.asarray(np.ones((4, 2), np.float32))
+    state = spec.update_cov(spec.init(x), x, 1.0)
+    largest = jax.numpy.full((2, 2), np.finfo(np.float32).max)
+    state = state._replace(extra=state.extra._replace(cov_dt1=(largest,)))
+    sizes = (x * np.float32(1e17), 1.0)
+    if not compiled:
+        with pytest.raises(kc.NotFiniteError, match=f"{NAME}.*overflowed"):
+            spec.update_cov(state, *sizes)
+        return
+    kept = jax.jit(spec.update_cov)(state, *sizes)
+    assert not kept.cov_ok
+    assert not kept.ok
+    for new, old in zip(
+        jax.tree.leaves((kept.cov, kept.extra)),
+        jax.tree.leaves((state.cov, state.extra)),
+        strict=True,
+    ):
+        np.testing.assert_array_equal(new, old)
+    # The next is taken again.
+    again = jax.jit(spec.update_cov)(spec.update_cov(spec.init(x), x, 0.0), x, 0.0)
+    assert again.ok
+
+
+def test_a_series_block_keeps_both_sides(jax):
+    block = kc.FullyConnectedSeriesFB(2, 2, num_uses=2)
+    x = jax.numpy.asarray(np.ones((4, 2), np.float32))
+    state = block.update_covs(block.init(like=x), x, x, 1.0)
+    largest = jax.numpy.full((2, 2), np.finfo(np.float32).max)
+    inputs = state.input_factor
+    inputs = inputs._replace(extra=inputs.extra._replace(cov_dt1=(largest,)))
+    state = state._replace(input_factor=inputs)
+    kept = jax.jit(block.update_covs)(state, x * np.float32(1e17), x, 1.0)
+    assert not kept.ok
+    for new, old in zip(jax.tree.leaves(kept), jax.tree.leaves(state), strict=True):
+        if new.dtype != bool:
+            np.testing.assert_array_equal(new, old)
+
+
 def test_a_warning_of_the_caller_stays(library):
     """What is silenced within a verb is so no longer after it, nor after its error."""
     spec = kc.FullyConnectedKroneckerFactor(2)
