@@ -1,7 +1,7 @@
 """Damping as the original has it: a function without arguments, with an id."""
 
 from collections.abc import Callable, Hashable
-from typing import NamedTuple, TypeAlias
+from typing import Any, NamedTuple, TypeAlias
 
 from kfac_core.errors import ArgumentError
 from kfac_core.exponents import check_damping_id, shown
@@ -34,7 +34,10 @@ DampingFunc: TypeAlias = Callable[[], Scalar] | float
 
 def damping_of(damping_func: DampingFunc | Scalar) -> Scalar:
     """Return the damping as it is now."""
-    return damping_func() if callable(damping_func) else damping_func
+    # A type is called too, and would return a damping of zero.
+    given: Any = damping_func
+    is_function = callable(given) and not isinstance(given, type)
+    return given() if is_function else given  # type: ignore[no-any-return]
 
 
 def id_of(damping_func: DampingFunc, label: str) -> DampingId:

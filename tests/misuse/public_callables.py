@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 import kfac_core as kc
 from kfac_core import damping, linalg, statistics, uses
+from kfac_core.contrib import fisher_blocks, fisher_factors
 
 HERE = Path(__file__).parent
 
@@ -23,6 +24,8 @@ WALKED_IN: dict[Any, tuple[str, ...]] = {
     kc.LayerCollection: ("collections", "registrations"),
     kc.LayerRegistration: ("collections",),
     kc.LossRegistration: ("collections",),
+    fisher_factors.FisherFactor: ("contrib",),
+    fisher_blocks.FisherBlock: ("contrib",),
     kc.FisherEstimator: ("estimator",),
     kc.KfacOptimizer: ("optimizer",),
     kc.CurvatureMatrixVectorProductComputer: ("models",),
@@ -80,8 +83,17 @@ def verbs_of(owner: Any) -> list[Verb]:
     return [
         Verb(owner, name)
         for name, value in members
-        if not name.startswith("_") and not isinstance(value, type)
+        if not name.startswith("_")
+        and not isinstance(value, type)
+        and takes_arguments(value)
     ]
+
+
+def takes_arguments(function: Any) -> bool:
+    """Say whether a function of a class takes more than its instance."""
+    if not inspect.isfunction(function) and not inspect.ismethod(function):
+        return True
+    return bool(set(inspect.signature(function).parameters) - {"self"})
 
 
 def reason(owner: Any) -> str | None:

@@ -40,7 +40,7 @@ def towers(x):
         "uses None": kc.Uses(None),
         "a use None": kc.Uses((x, None)),
         "a use no array": kc.Uses(("a",)),
-        "unlike uses": kc.Uses((x, x[1:])),
+        "unlike uses": kc.Uses((x, x[1:, ...])),
         "a pair of None": kc.Pair(None, None),
         "long double": np.ones(x.shape, np.longdouble),
         "objects": np.full(x.shape, None),

@@ -13,15 +13,18 @@ from public_callables import (
 )
 
 import kfac_core as kc
+from kfac_core.contrib import fisher_blocks, fisher_factors
 
 # What the library itself calls, or what has no argument of a user.
-OWN = {"sign", "known_cases", "factor_type", "register_cov_dt1"}
-OWN |= {"counting_all", "available_backends", "called", "check_state"}
+OWN = {"known_cases", "factor_type"}
+OWN |= {"available_backends", "called", "check_state"}
 OWN |= {"count", "index"}  # of tuples
 
 
 def owners():
-    return {owner.__name__: owner for owner in public(kc)}
+    modules = (kc, fisher_factors, fisher_blocks)
+    exported = [(m, owner) for m in modules for owner in public(m)]
+    return {f"{m.__name__}.{owner.__name__}": owner for m, owner in exported}
 
 
 @pytest.mark.parametrize("owner", owners().values(), ids=owners())
