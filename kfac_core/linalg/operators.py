@@ -57,8 +57,8 @@ class FullMatrixOperator(NamedTuple):
 
     @property
     def domain_dimension(self) -> int:
-        """Number of rows and of columns."""
-        return self.matrix.shape[0]
+        """Number of rows and of columns, of each if they are a stack."""
+        return self.matrix.shape[-1]
 
     def matmul(
         self, x: Array, *, adjoint: bool = False, adjoint_arg: bool = False
