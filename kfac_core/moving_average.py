@@ -34,6 +34,18 @@ class MovingAverage(NamedTuple):
     weight: Array
 
 
+class Ema(NamedTuple):
+    """The checked weights of a sample: what a block gives its factors as their decay.
+
+    Attributes:
+        decay: 0-d, in [0, 1]: what the weights so far are multiplied by.
+        weight: 0-d, not negative: the weight of the sample.
+    """
+
+    decay: Array
+    weight: Array
+
+
 class Sample(ABC):
     """A sample that is cheaper to add to a sum than to compute by itself."""
 
@@ -89,12 +101,12 @@ def weights_of(
     layer: str,
     *,
     zero_debias: bool,
-) -> tuple[Array, Array]:
+) -> Ema:
     """Return the decay and the weight of a sample, 0-d, as the user gave them.
 
     Args:
         backend: Backend of `like`.
-        ema_decay: In [0, 1].
+        ema_decay: In [0, 1]; or both, as they were returned before.
         ema_weight: Not negative, and at most the root of the largest number of the
             dtype; None: 1, or ``1 - ema_decay`` without debiasing.
         like: Array that gives dtype and device.
@@ -107,18 +119,24 @@ def weights_of(
     Raises:
         ArgumentError: If a value is known and out of range.
     """
+    given: object = ema_decay
+    if isinstance(given, Ema):
+        return given
     decay = as_scalar(backend, ema_decay, like, "ema_decay", layer, upper=1.0)
     if backend.has_graph(decay):
         decay = backend.stop_gradient(decay)
     if ema_weight is None:
-        return decay, backend.xp.ones_like(decay) if zero_debias else 1.0 - decay
+        one = backend.xp.ones_like(decay)
+        return Ema(decay, one if zero_debias else one - decay)
     # Sums of so many samples, of so many uses each, stay in the range.
     largest = float(backend.xp.finfo(like.dtype).max) ** 0.5
     weight = as_scalar(backend, ema_weight, like, "ema_weight", layer, upper=largest)
     if backend.is_traced(weight):
         nan = backend.xp.full_like(weight, float("nan"))
         weight = backend.xp.where(weight <= largest, weight, nan)
-    return decay, backend.stop_gradient(weight) if backend.has_graph(weight) else weight
+    return Ema(
+        decay, backend.stop_gradient(weight) if backend.has_graph(weight) else weight
+    )
 
 
 def fold_numbers(

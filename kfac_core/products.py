@@ -33,6 +33,7 @@ from kfac_core.linearization import (
     SecondOrderLinearization,
 )
 from kfac_core.loss_functions import LossFunction
+from kfac_core.quiet import Quiet
 from kfac_core.registered_losses import (
     LossAt,
     loss_gradient,
@@ -49,7 +50,7 @@ Verb: TypeAlias = Callable[[LossFunction], Callable[..., Any]]
 
 
 @dataclass(frozen=True)
-class CurvatureMatrixVectorProductComputer:
+class CurvatureMatrixVectorProductComputer(Quiet):
     """Products of the registered losses' curvature with vectors of parameters.
 
     Losses carry their coefficients, factors the roots of these.

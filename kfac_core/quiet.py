@@ -15,7 +15,8 @@ class Quiet:
 
     NumPy warns of every overflow, which is an exception where warnings are errors, and
     then comes before the error that names the layer. What a verb computes it checks
-    itself. Each method with a public name is wrapped where its class is made.
+    itself, also what a model gives within it. Each method with a public name is wrapped
+    where its class is made.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:

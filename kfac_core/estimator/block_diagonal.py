@@ -16,12 +16,13 @@ from kfac_core.layer_collection import LayerCollection, LayerRegistration
 from kfac_core.linalg.named import check_named
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linearization import NamedParams
+from kfac_core.quiet import Quiet
 from kfac_core.sizes import as_flag
 from kfac_core.typing import Array, LayerDampings, Params, Scalar
 
 
 @dataclass(frozen=True)
-class BlockDiagonalMatrix:
+class BlockDiagonalMatrix(Quiet):
     """Abstract base: the damped blocks of all layers, and products with them.
 
     Vectors are dictionaries of arrays, by the names of the parameters.

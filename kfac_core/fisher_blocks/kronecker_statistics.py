@@ -116,7 +116,17 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         **of_inputs: Any,
     ) -> KroneckerState:
         """Fold data of each factor, and what they count, all of them or none."""
-        a, g, ema = state.input_factor, state.output_factor, (ema_decay, ema_weight)
+        a, g = state.input_factor, state.output_factor
+        # Checked once for all that they weigh.
+        given: Any = moving_average.weights_of(
+            backend,
+            ema_decay,
+            ema_weight,
+            state.scale,
+            self.label,
+            zero_debias=self.zero_debias,
+        )
+        ema = (given, None)
         new = state._replace(
             input_factor=self.input_factor.update_cov(
                 a, data[0], *ema, **counts.of_inputs, **of_inputs

@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator import EstimationMode
+from kfac_core.quiet import Quiet
 from kfac_core.sizes import as_flag
 from kfac_core.typing import Array
 
@@ -31,7 +32,7 @@ BatchWeights = Literal["cases", "equally"]
 
 
 @dataclass(frozen=True, kw_only=True)
-class KfacOptions:
+class KfacOptions(Quiet):
     """Options of a `KfacOptimizer`; names and defaults are the original's.
 
     With ``F`` the damped blocks, ``g`` the gradient of the mean loss, and the velocity

@@ -9,6 +9,7 @@ from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linearization import NamedLossInputs, NamedParams
 from kfac_core.loss_functions import LossFunction
+from kfac_core.quiet import Quiet
 from kfac_core.reference.blocks import block_for
 from kfac_core.reference.layer import Tensors
 from kfac_core.reference.network import Forward, NetworkParams, Sequential
@@ -34,7 +35,7 @@ class Batch(NamedTuple):
 
 
 @dataclass(frozen=True)
-class SequentialModel:
+class SequentialModel(Quiet):
     """A network whose parameters are named ``dense_0/weights``, ``dense_0/bias``, ...
 
     The number is that of the layer among those with parameters; ``dense_0`` is the
@@ -161,7 +162,7 @@ class SequentialModel:
 
 
 @dataclass(frozen=True)
-class SequentialLinearization:
+class SequentialLinearization(Quiet):
     """A network at some parameters and a batch; see `SequentialModel.linearize`.
 
     Attributes:
