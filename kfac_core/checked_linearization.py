@@ -133,6 +133,20 @@ class CheckedLinearization:
 _WEIGHTS = ("bool", "integral", "real floating")
 
 
+def check_is_collection(value: object, argument: str, label: str) -> None:
+    """Check that something is a collection of layers.
+
+    Raises:
+        ArgumentError: If it is none.
+    """
+    if not isinstance(value, LayerCollection):
+        msg = (
+            f"{label}: {argument} is a {type(value).__name__}, expected a"
+            " LayerCollection"
+        )
+        raise ArgumentError(msg)
+
+
 def checked(collection: LayerCollection, linearization: Any) -> CheckedLinearization:
     """Return a linearization whose answers are checked.
 

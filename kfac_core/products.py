@@ -16,8 +16,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from kfac_core.arguments import backend_for
-from kfac_core.checked_linearization import checked
+from kfac_core.arguments import backend_for, check_shape, statistics_dtype
+from kfac_core.checked_linearization import check_is_collection, checked
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg.named import (
@@ -33,6 +33,7 @@ from kfac_core.linearization import (
     SecondOrderLinearization,
 )
 from kfac_core.loss_functions import LossFunction
+from kfac_core.loss_functions.positions import arrays_of
 from kfac_core.quiet import Quiet
 from kfac_core.registered_losses import (
     LossAt,
@@ -75,6 +76,14 @@ class CurvatureMatrixVectorProductComputer(Quiet):
 
     layer_collection: LayerCollection
 
+    def __post_init__(self) -> None:
+        """Check the collection.
+
+        Raises:
+            ArgumentError: If it is none.
+        """
+        check_is_collection(self.layer_collection, "layer_collection", _LABEL)
+
     def multiply_fisher(
         self, linearization: Linearization, vectors: NamedParams
     ) -> NamedParams:
@@ -101,7 +110,12 @@ class CurvatureMatrixVectorProductComputer(Quiet):
         Returns:
             The product, by name.
         """
-        return self._pulled(linearization, lambda f: f.multiply_fisher_factor, inner)
+        return self._pulled(
+            linearization,
+            lambda f: f.multiply_fisher_factor,
+            lambda f: f.fisher_factor_inner_shape,
+            inner,
+        )
 
     def multiply_fisher_factor_transpose(
         self, linearization: Linearization, vectors: NamedParams
@@ -138,7 +152,12 @@ class CurvatureMatrixVectorProductComputer(Quiet):
         self, linearization: Linearization, inner: Mapping[str, Array]
     ) -> NamedParams:
         """Return ``J' B u`` with ``B B' = H_L``; see `multiply_fisher_factor`."""
-        return self._pulled(linearization, lambda f: f.multiply_ggn_factor, inner)
+        return self._pulled(
+            linearization,
+            lambda f: f.multiply_ggn_factor,
+            lambda f: f.ggn_factor_inner_shape,
+            inner,
+        )
 
     def multiply_ggn_factor_transpose(
         self, linearization: Linearization, vectors: NamedParams
@@ -219,14 +238,21 @@ class CurvatureMatrixVectorProductComputer(Quiet):
         return _of(vectors, known.param_gradients(bent))
 
     def _pulled(
-        self, linearization: Linearization, verb: Verb, inner: Mapping[str, Any]
+        self,
+        linearization: Linearization,
+        verb: Verb,
+        shape: Verb,
+        inner: Mapping[str, Any],
     ) -> NamedParams:
         """Multiply at the losses, by the roots of their coefficients; pull back."""
         known = checked(self.layer_collection, linearization)
         as_named(inner, "inner", _LABEL)
         vectors: NamedLossInputs = {
             at.site: scaled(
-                at.root, verb(at.loss)(at.inputs, _at_site(inner, at), at.mask)
+                at.root,
+                verb(at.loss)(
+                    at.inputs, _at_site(inner, at, shape(at.loss)(at.inputs)), at.mask
+                ),
             )
             for at in losses_at(self.layer_collection, known)
         }
@@ -255,12 +281,15 @@ class CurvatureMatrixVectorProductComputer(Quiet):
 _LABEL = "CurvatureMatrixVectorProductComputer"
 
 
-def _at_site(inner: Mapping[str, Any], at: LossAt) -> Any:
-    """Return what the factor of a loss multiplies; its shape the loss checks.
+def _at_site(inner: Mapping[str, Any], at: LossAt, shape: tuple[int, ...]) -> Array:
+    """Return what the factor of a loss multiplies, checked.
 
     Raises:
         ArgumentError: If there is nothing.
+        BackendError: If it is no array of the library of the loss's inputs.
+        DTypeError: If it holds no real numbers.
         NotFiniteError: If it is not finite.
+        ShapeError: If it has another shape.
     """
     if at.site not in inner:
         msg = (
@@ -269,9 +298,12 @@ def _at_site(inner: Mapping[str, Any], at: LossAt) -> Any:
         )
         raise ArgumentError(msg)
     argument = f"inner at {at.site!r}"
-    backend = backend_for(at.name, argument, inner[at.site])
-    check_finite(backend, inner[at.site], argument, at.name)
-    return inner[at.site]
+    given: Array = inner[at.site]
+    backend = backend_for(at.name, argument, given, *arrays_of(at.inputs))
+    check_shape(given, shape, argument, at.name)
+    statistics_dtype(backend, given, argument, at.name)
+    check_finite(backend, given, argument, at.name)
+    return given
 
 
 def _of(

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError
+from kfac_core.checked_linearization import check_is_collection
 from kfac_core.estimator.batching import alike, batches, update_together
 from kfac_core.estimator.given import backend_of_state, dampings_of, known_names
 from kfac_core.estimator.sources import LABEL
@@ -51,13 +51,8 @@ class BlockDiagonalMatrix(Quiet):
             ArgumentError: If an option is of another form.
             RegistrationError: If a parameter has no block, or there is no loss.
         """
-        collection: object = self.layer_collection
-        if not isinstance(collection, LayerCollection):
-            msg = (
-                f"{LABEL}: layer_collection is a {type(collection).__name__}, expected"
-                " a LayerCollection"
-            )
-            raise ArgumentError(msg)
+        collection = self.layer_collection
+        check_is_collection(collection, "layer_collection", LABEL)
         for option in ("compute_cholesky", "compute_cholesky_inverse"):
             as_flag(getattr(self, option), option, LABEL)
         powers = as_exponents(self.matpowers, LABEL)

@@ -27,7 +27,7 @@ from itertools import product
 from typing import Literal
 
 from kfac_core.arguments import backend_for, check_shape, statistics_dtype
-from kfac_core.checked_linearization import checked
+from kfac_core.checked_linearization import check_is_collection, checked
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg.named import as_named
@@ -119,6 +119,7 @@ def sources(
         KfacError: In an exact mode, if the rows of a case cannot be told apart; and
             what the losses raise.
     """
+    check_is_collection(collection, "collection", LABEL)
     check_mode(mode, LABEL)
     linearization = checked(collection, linearization)
     losses = list(losses_at(collection, linearization))
@@ -237,6 +238,9 @@ def check_noise(
         backend = backend_for(site, "noise", given[site])
         check_shape(given[site], (count, *shape), "noise", site)
         statistics_dtype(backend, given[site], "noise", site)
+        if not given[site].shape[0]:
+            msg = f"{site}: noise has no samples, expected one at least"
+            raise ShapeError(msg)
 
 
 def _drawn_vector(
