@@ -312,9 +312,12 @@ def _of(
     """Return products without a graph, unless the user differentiates for a vector.
 
     Raises:
+        BackendError: If one lies elsewhere than its vector.
         NotFiniteError: If one is not finite, of vectors that are.
     """
-    backend = backend_of(*vectors.values())
+    backend = backend_of(next(iter(vectors.values())))
+    for name in vectors.keys() & products.keys():
+        backend_for(_LABEL, f"the product of {name}", vectors[name], products[name])
     check_all_finite(backend, products, "the product", _LABEL)
     if any(backend.has_graph(vector) for vector in vectors.values()):
         return dict(products)

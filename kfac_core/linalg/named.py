@@ -74,9 +74,12 @@ def check_all_finite(
     Raises:
         NotFiniteError: If one holds NaN or infinity: it names all that do.
     """
-    first = next(iter(vector.values()))
+    by_device: dict[Any, dict[str, Array]] = {}
+    for name, x in vector.items():
+        by_device.setdefault(backend.device(x), {})[name] = x
     # Asked once of all: on an accelerator every answer is waited for.
-    if is_known_false(backend, all_finite(backend, dict(vector), first)):
+    fine = [all_finite(backend, x, next(iter(x.values()))) for x in by_device.values()]
+    if any(is_known_false(backend, each) for each in fine):
         bad = [n for n, x in vector.items() if not bool(backend.is_finite(x))]
         msg = (
             f"{label}: {argument} of {', '.join(bad)} holds NaN or infinity, expected"

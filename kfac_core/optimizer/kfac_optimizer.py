@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
+from kfac_core.arguments import backend_for
 from kfac_core.backend import Backend
 from kfac_core.checked_linearization import checked
 from kfac_core.estimator import FisherEstimator
@@ -269,6 +270,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         if gradient is None:
             gradient = mean_gradient(self.layer_collection, linearization)
         self.estimator.check_vector(gradient, "gradient")
+        backend_for(LABEL, "gradient", state.counter, *gradient.values())
         gradient = without_graph(backend, dict(gradient))
         of_mean = cast_like(backend, gradient, state.velocity)
         # Before the blocks refuse it as a vector: here its parameter is known.

@@ -134,7 +134,8 @@ class Kinds:
             "a name less": {key: part for key, part in x.items() if key != first},
             "another name": {f"{key}_": part for key, part in x.items()},
         }
-        for name, bad in self.data(np.asarray(x[first])).items():
+        known = np.asarray(kc.backend_of(x[first]).to_numpy(x[first]))
+        for name, bad in self.data(known).items():
             if name not in left_out:
                 found[f"{first}: {name}"] = {**x, first: bad}
         return found
