@@ -153,9 +153,9 @@ class SequentialModel(Quiet):
                 " kfac_core.reference.Batch"
             )
             raise ArgumentError(msg)
-        tensors = params.values()
-        backend_for("SequentialModel", "batch.inputs, params", batch.inputs, *tensors)
         own = self.unnamed(params)
+        tensors = [tensor for layer in own for tensor in layer]
+        backend_for("SequentialModel", "batch.inputs, params", batch.inputs, *tensors)
         return SequentialLinearization(
             self, own, self.network.forward(own, batch.inputs), batch
         )
