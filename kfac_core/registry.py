@@ -104,14 +104,21 @@ def load_backend(package: str) -> Backend:
         The backend.
 
     Raises:
-        BackendError: If there is none, or what the entry point names is none.
+        BackendError: If there is none, the library is not installed, or what the entry
+            point names is no backend.
     """
-    if package in BUILTIN_BACKENDS:
-        module = importlib.import_module(BUILTIN_BACKENDS[package])
+    name: object = package
+    known = isinstance(name, str)
+    if known and package in BUILTIN_BACKENDS:
+        try:
+            module = importlib.import_module(BUILTIN_BACKENDS[package])
+        except ImportError as error:
+            msg = f"package {package!r} cannot be loaded: {error}; install it first"
+            raise BackendError(msg) from error
         found: Any = module.backend
         return found  # type: ignore[no-any-return]
     for entry in entry_points(group=ENTRY_POINT_GROUP):
-        if entry.name == package:
+        if known and entry.name == package:
             found = entry.load()
             if not isinstance(found, Backend):
                 msg = (
@@ -121,7 +128,8 @@ def load_backend(package: str) -> Backend:
                 )
                 raise BackendError(msg)
             return found
-    msg = f"no backend for {package!r}; there are {', '.join(available_backends())}"
+    known_ones = ", ".join(available_backends())
+    msg = f"no backend for the package {package!r}; there are {known_ones}"
     raise BackendError(msg)
 
 

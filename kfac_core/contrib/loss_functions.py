@@ -14,7 +14,7 @@ Example:
     (2, 2)
 """
 
-from typing import Any
+from typing import Any, cast
 
 from kfac_core import loss_functions as core
 from kfac_core.errors import ArgumentError
@@ -45,7 +45,22 @@ class LossFunction:
             inputs: ``[batch, ..., n]``, or a tuple of these.
             targets: Of the shape that the spec takes, or None.
             seed: What samples are drawn from by default, or None.
+
+        Raises:
+            ArgumentError: If the spec is none.
+            BackendError: If inputs or targets are no arrays.
+            ShapeError: If there are not as many inputs as the loss has.
         """
+        given: object = spec
+        if not isinstance(given, core.LossFunction):
+            msg = (
+                f"{type(self).__name__}: spec is a {type(given).__name__}, expected a"
+                " kfac_core.LossFunction"
+            )
+            raise ArgumentError(msg)
+        spec.targets_shape(inputs)
+        if targets is not None:
+            spec.mask_for(targets)
         self.spec = spec
         self.inputs = inputs
         self.targets = targets
@@ -108,7 +123,7 @@ class LossFunction:
     ) -> Any:
         """Return a column of ``B`` for every case at once."""
         return self.spec.multiply_fisher_factor_replicated_one_hot(
-            self.inputs, tuple(index)
+            self.inputs, cast("tuple[int, ...]", index)
         )
 
     @property
@@ -141,7 +156,7 @@ class LossFunction:
     ) -> Any:
         """Return a column of its factor for every case at once."""
         return self.spec.multiply_ggn_factor_replicated_one_hot(
-            self.inputs, tuple(index)
+            self.inputs, cast("tuple[int, ...]", index)
         )
 
     @property
