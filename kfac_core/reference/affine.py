@@ -15,10 +15,9 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from kfac_core.arguments import check_shape
 from kfac_core.backend import Backend
-from kfac_core.errors import ShapeError
 from kfac_core.linalg.parameters import Shapes
+from kfac_core.reference.checked import check_kind
 from kfac_core.reference.layer import Layer, Tensors
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array
@@ -79,7 +78,6 @@ class AffineLayer(Layer):
 
     def forward(self, params: Tensors, x: Array) -> tuple[Array, AffineCache]:
         """Return ``rows @ weights + bias``; see `Layer.forward`."""
-        self.check_params(params)
         backend = backend_of(x, *params)
         rows = self.rows(backend, x, params[0])
         outputs = self._apply(backend, rows, params)
@@ -138,7 +136,6 @@ class AffineLayer(Layer):
         dx: Array | None,
     ) -> Array:
         """Return ``rows dW + db + rows(dx) W``; see `Layer.push_forward`."""
-        self.check_params(tangents)
         backend = backend_of(cache.rows, *tangents)
         change = self._apply(backend, cache.rows, tangents)
         if dx is not None:
@@ -146,21 +143,14 @@ class AffineLayer(Layer):
             change = change + self._apply(backend, rows, params[:1])
         return backend.xp.reshape(change, self.output_shape(cache.inputs))
 
-    def check_params(self, params: Tensors) -> None:
-        """Check the number and the shapes of parameters, gradients or tangents.
+    def cached_inputs(self, cache: AffineCache) -> Array:
+        """Return the inputs of a forward pass.
 
         Raises:
-            ShapeError: If one differs from `param_shapes`.
+            ArgumentError: If it is none of an affine layer.
         """
-        if len(params) != len(self.param_shapes):
-            msg = (
-                f"{self.label}: {len(params)} parameters, expected"
-                f" {len(self.param_shapes)} of shapes {self.param_shapes}"
-            )
-            raise ShapeError(msg)
-        names = ("weights", "bias")[: len(params)]
-        for name, x, shape in zip(names, params, self.param_shapes, strict=True):
-            check_shape(x, shape, name, self.label)
+        check_kind(cache, AffineCache, "cache", self.label)
+        return cache.inputs
 
     def _apply(self, backend: Backend, rows: Array, params: Tensors) -> Array:
         """Return ``[batch * locations, outputs]``: one product, not one for a case."""

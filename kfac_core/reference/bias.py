@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from kfac_core.arguments import check_shape
+from kfac_core.errors import ShapeError
 from kfac_core.linalg.parameters import Shapes
 from kfac_core.reference.layer import Layer, Tensors
 from kfac_core.registry import backend_of
@@ -41,8 +41,24 @@ class Bias(Layer):
     def forward(self, params: Tensors, x: Array) -> tuple[Array, Array]:
         """Return ``x + b``; the cache is the input, for its shape."""
         (bias,) = params
-        check_shape(bias, self.shape, "bias", self.label)
+        self.check_like_outputs(x, x, "x")
         return x + bias, x
+
+    def check_like_outputs(self, inputs: Array, g: Array, argument: str) -> None:
+        """Check that the bias broadcasts to gradients, of any positions.
+
+        Raises:
+            ShapeError: If it does not.
+        """
+        rank = len(self.shape)
+        last = tuple(g.shape[-rank:])
+        fits = all(a in {1, b} for a, b in zip(self.shape, last, strict=False))
+        if len(g.shape) <= rank or not fits:
+            msg = (
+                f"{self.label}: {argument} has shape {tuple(g.shape)}, expected"
+                f" [batch, ...] with last axes to which {self.shape} broadcasts"
+            )
+            raise ShapeError(msg)
 
     def backward(self, params: Tensors, cache: Array, g: Array) -> Array:
         """Return `g`; see `Layer.backward`."""

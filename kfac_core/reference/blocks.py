@@ -1,6 +1,8 @@
 """The block that approximates a layer's Fisher."""
 
-from typing import Any
+from collections.abc import Mapping
+from dataclasses import fields
+from typing import Any, TypeVar
 
 from kfac_core.errors import ArgumentError
 from kfac_core.fisher_blocks import (
@@ -17,10 +19,13 @@ from kfac_core.fisher_blocks import (
 )
 from kfac_core.reference.bias import Bias
 from kfac_core.reference.bilinear import Bilinear
+from kfac_core.reference.checked import check_kind
 from kfac_core.reference.convolution import Conv2D
 from kfac_core.reference.dense import Dense, Embedding
 from kfac_core.reference.layer import Layer
 from kfac_core.reference.transposed_convolution import ConvTranspose
+
+B = TypeVar("B", bound=FisherBlock[Any])
 
 
 def block_for(layer: Layer, **options: Any) -> FisherBlock[Any]:
@@ -35,51 +40,44 @@ def block_for(layer: Layer, **options: Any) -> FisherBlock[Any]:
         unless the options say otherwise.
 
     Raises:
-        ArgumentError: If the layer has no parameters.
+        ArgumentError: If the layer has no parameters, or an option is no field.
 
     Example:
         >>> from kfac_core.reference import Dense
         >>> block_for(Dense(4, 3), damping_type="exact").damping_type
         'exact'
     """
+    check_kind(layer, Layer, "layer", "block_for")
     if isinstance(layer, Dense):
-        return FullyConnectedKFACBasicFB(
-            layer.input_size, layer.output_size, layer.has_bias, **options
-        )
+        return _made(FullyConnectedKFACBasicFB, options, **_dense(layer))
     if isinstance(layer, Embedding):
         repeated = {"repeated_ids": "count_squared", **options}
-        return EmbeddingKFACFB(layer.vocab_size, layer.output_size, **repeated)
+        sizes = {"vocab_size": layer.vocab_size, "output_size": layer.output_size}
+        return _made(EmbeddingKFACFB, repeated, **sizes)
     if isinstance(layer, Conv2D):
-        return ConvKFCBasicFB(
-            layer.filter_shape,
-            layer.padding,
-            strides=layer.strides,
-            has_bias=layer.has_bias,
-            **options,
-        )
+        return _made(ConvKFCBasicFB, options, **_convolution(layer))
     if isinstance(layer, ConvTranspose):
-        return TransposedConvKFCBasicFB(
-            layer.filter_shape,
-            layer.padding,
-            layer.strides,
-            layer.output_padding,
-            layer.dilation,
-            layer.num_groups,
-            has_bias=layer.has_bias,
+        return _made(
+            TransposedConvKFCBasicFB,
+            options,
+            **_convolution(layer),
+            output_padding=layer.output_padding,
+            dilation_rate=layer.dilation,
+            num_groups=layer.num_groups,
             mirrored=layer.mirrored,
-            **options,
         )
     if isinstance(layer, Bilinear):
-        return BilinearKFACFB(
-            layer.first_size,
-            layer.second_size,
-            layer.output_size,
-            layer.has_bias,
-            **options,
+        return _made(
+            BilinearKFACFB,
+            options,
+            first_size=layer.first_size,
+            second_size=layer.second_size,
+            output_size=layer.output_size,
+            has_bias=layer.has_bias,
         )
     if isinstance(layer, Bias):
-        return BiasFullFB(layer.shape, **options)
-    msg = f"{layer.label} has no parameters; expected Dense, Conv2D or Embedding"
+        return _made(BiasFullFB, options, shape=layer.shape)
+    msg = f"layer: {layer.label} has no parameters; expected Dense, Conv2D or Embedding"
     raise ArgumentError(msg)
 
 
@@ -96,21 +94,42 @@ def diagonal_block_for(
         Its block.
 
     Raises:
-        ArgumentError: If there is none for the layer.
+        ArgumentError: If there is none for the layer, or an option is no field.
     """
+    check_kind(layer, Layer, "layer", "diagonal_block_for")
     if isinstance(layer, Dense):
-        return FullyConnectedDiagonalFB(
-            layer.input_size, layer.output_size, layer.has_bias, **options
-        )
+        return _made(FullyConnectedDiagonalFB, options, **_dense(layer))
     if isinstance(layer, Conv2D):
-        return ConvDiagonalFB(
-            layer.filter_shape,
-            layer.strides,
-            layer.padding,
-            has_bias=layer.has_bias,
-            **options,
-        )
+        return _made(ConvDiagonalFB, options, **_convolution(layer))
     if isinstance(layer, Bias):
-        return BiasDiagonalFB(layer.shape, **options)
-    msg = f"{layer.label} has no diagonal block; expected Dense, Conv2D or Bias"
+        return _made(BiasDiagonalFB, options, shape=layer.shape)
+    msg = f"layer: {layer.label} has no diagonal block; expected Dense, Conv2D or Bias"
     raise ArgumentError(msg)
+
+
+def _dense(layer: Dense) -> dict[str, Any]:
+    """Return the fields of a dense layer's block."""
+    sizes = {"input_size": layer.input_size, "output_size": layer.output_size}
+    return sizes | {"has_bias": layer.has_bias}
+
+
+def _convolution(layer: Conv2D | ConvTranspose) -> dict[str, Any]:
+    """Return the fields of a convolution's block that all kinds have."""
+    names = ("filter_shape", "padding", "strides", "has_bias")
+    return {name: getattr(layer, name) for name in names}
+
+
+def _made(kind: type[B], options: Mapping[str, Any], **made: Any) -> B:
+    """Return a block of some fields and of options.
+
+    Raises:
+        ArgumentError: If an option is no field, or one that is made already.
+    """
+    free = [f.name for f in fields(kind) if f.init and f.name not in made]
+    if unknown := [option for option in options if option not in free]:
+        msg = (
+            f"{', '.join(map(repr, unknown))} cannot be options of {kind.__name__},"
+            f" expected some of {', '.join(free)}"
+        )
+        raise ArgumentError(msg)
+    return kind(**made, **options)

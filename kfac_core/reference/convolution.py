@@ -46,6 +46,7 @@ class Conv2D(AffineLayer):
             ArgumentError: If the padding is given by widths: these may exceed the
                 kernel, and then `backward` is another.
         """
+        super().__post_init__()
         kernel = self.filter_shape[:2]
         geometry = ConvolutionGeometry.of(
             kernel, self.strides, None, self.padding, None, self.label

@@ -1,5 +1,6 @@
 """Dense layers and embeddings."""
 
+import math
 from dataclasses import dataclass
 
 from kfac_core.arguments import check_indices, check_shape
@@ -83,6 +84,8 @@ class Embedding(AffineLayer):
     vocab_size: int
     output_size: int
 
+    takes_ids = True
+
     @property
     def weights_shape(self) -> tuple[int, int]:
         """``(vocab_size, output_size)``."""
@@ -101,7 +104,8 @@ class Embedding(AffineLayer):
         """Return how often each case has each id, ``[batch, 1, vocab_size]``."""
         xp = backend.xp
         self._check_ids(backend, x)
-        ids = xp.reshape(x, (x.shape[0], -1))
+        # Not -1, which an empty batch leaves undetermined.
+        ids = xp.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
         device = backend.creation_device(x)
         vocabulary = xp.arange(self.vocab_size, dtype=x.dtype, device=device)
         hits = xp.equal(ids[:, :, None], vocabulary[None, None, :])

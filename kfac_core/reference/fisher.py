@@ -15,10 +15,13 @@ that of `kfac_core.FisherBlock.full_fisher_block`.
 from itertools import product
 from typing import NamedTuple
 
+from kfac_core.arguments import backend_for, check_not_empty
 from kfac_core.backend import Backend
 from kfac_core.loss_functions import LossFunction
+from kfac_core.reference.checked import check_kind
 from kfac_core.reference.network import Forward, NetworkParams, Sequential
 from kfac_core.registry import backend_of
+from kfac_core.sizes import as_size
 from kfac_core.typing import Array, Key
 
 
@@ -53,6 +56,7 @@ def exact_fisher(
         array([[5., 2.],
                [2., 1.]])
     """
+    _check(network, x, loss)
     forward = network.forward(params, x)
     jacobian = network.jacobian(params, x, layer)
     xp = backend_of(jacobian).xp
@@ -86,6 +90,7 @@ def empirical_fisher(
     Returns:
         ``[num_params, num_params]``, of the layer or of the network.
     """
+    _check(network, x, loss)
     forward = network.forward(params, x)
     g = loss.gradient(forward.outputs, targets)
     return _second_moment(network, params, forward, g, layer)
@@ -115,7 +120,9 @@ def sampled_fisher(
     Returns:
         ``[num_params, num_params]``, of the layer or of the network.
     """
+    _check(network, x, loss)
     forward = network.forward(params, x)
+    num_samples = as_size(num_samples, "num_samples", "sampled_fisher")
     samples = loss.sample(key, forward.outputs, num_samples)
     moments = [
         _second_moment(
@@ -175,6 +182,7 @@ def exact_sources(
         >>> block.full_fisher_block(state).shape
         (9, 9)
     """
+    _check(network, x, loss)
     forward = network.forward(params, x)
     outputs = forward.outputs
     sizes = loss.fisher_factor_inner_shape(outputs)[1:]
@@ -190,6 +198,13 @@ def exact_sources(
         LayerData(inputs, tuple((gradients[index],) for gradients in by_source))
         for index, inputs in enumerate(forward.inputs)
     )
+
+
+def _check(network: object, x: Array, loss: object) -> None:
+    check_kind(network, Sequential, "network", "the Fisher")
+    check_kind(loss, LossFunction, "loss", "the Fisher")
+    backend_for("the Fisher", "x", x)
+    check_not_empty((x,), "x", "the Fisher")
 
 
 def _second_moment(

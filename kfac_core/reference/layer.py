@@ -5,14 +5,14 @@ derivative is written by hand, once, in the array API standard, so that the same
 formulas run on every array library, and none of its tracing is needed to check them.
 """
 
-import math
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from kfac_core.arguments import statistics_dtype
-from kfac_core.linalg.parameters import Shapes
-from kfac_core.registry import backend_of
+from kfac_core.arguments import backend_for, statistics_dtype
+from kfac_core.random_keys import drawn
+from kfac_core.reference.checked import Checked
+from kfac_core.sizes import check_sizes
 from kfac_core.typing import Array, Key
 
 Tensors: TypeAlias = tuple[Array, ...]
@@ -23,23 +23,19 @@ Cache: TypeAlias = Any
 
 
 @dataclass(frozen=True)
-class Layer(ABC):
-    """Abstract base of the layers: by itself, one without parameters."""
+class Layer(Checked, ABC):
+    """Abstract base of the layers: by itself, one without parameters.
 
-    @property
-    def label(self) -> str:
-        """Name for messages."""
-        return type(self).__name__
+    What the verbs of a layer are given is checked: an error names layer and argument.
+    """
 
-    @property
-    def param_shapes(self) -> Shapes:
-        """Shapes of the parameters, ``(weights,)`` or ``(weights, bias)`` or none."""
-        return ()
+    def __post_init__(self) -> None:
+        """Check the sizes.
 
-    @property
-    def num_params(self) -> int:
-        """Number of entries of all parameters."""
-        return sum(math.prod(shape) for shape in self.param_shapes)
+        Raises:
+            ArgumentError: If one is no positive integer, or a flag no boolean.
+        """
+        check_sizes(self)
 
     def init(self, key: Key, like: Array) -> Tensors:
         """Draw parameters: weights as `init_from` scales them, a bias of zeros.
@@ -53,13 +49,11 @@ class Layer(ABC):
             The parameters, in the shapes of `param_shapes`.
 
         Raises:
-            DTypeError: If `like` holds no real floating-point numbers.
+            ArgumentError: If the library draws nothing from the key.
+            BackendError: If `like` is no array.
+            DTypeError: If it holds no real floating-point numbers.
         """
-        backend = backend_of(like)
-        dtype = statistics_dtype(backend, like, "like", self.label)
-        device = backend.creation_device(like)
-        normals = backend.normal(key, (self.num_params,), dtype, device)
-        return self.init_from(backend.xp.astype(normals, like.dtype))
+        return self.init_from(normals_for(key, like, self.num_params, self.label))
 
     def init_from(self, normals: Array) -> Tensors:
         """Return parameters made of standard normal numbers ``[num_params]``."""
@@ -161,3 +155,14 @@ class Layer(ABC):
         Returns:
             Change of the outputs, of their shape; None for zero.
         """
+
+
+def normals_for(key: Key, like: Array, size: int, label: str) -> Array:
+    """Return standard normal numbers ``[size]``, drawn beside `like`, in its dtype."""
+    backend = backend_for(label, "like", like)
+    dtype = statistics_dtype(backend, like, "like", label)
+    device = backend.creation_device(like)
+    normals = drawn(
+        backend, key, label, lambda own: backend.normal(own, (size,), dtype, device)
+    )
+    return backend.xp.astype(normals, like.dtype)

@@ -11,9 +11,9 @@ from kfac_core.linearization import NamedLossInputs, NamedParams
 from kfac_core.loss_functions import LossFunction
 from kfac_core.quiet import Quiet
 from kfac_core.reference.blocks import block_for
+from kfac_core.reference.checked import check_kind
 from kfac_core.reference.layer import Tensors
 from kfac_core.reference.network import Forward, NetworkParams, Sequential
-from kfac_core.registry import backend_of
 from kfac_core.typing import Array, Key
 
 LOSS_SITE = "outputs"
@@ -64,6 +64,14 @@ class SequentialModel(Quiet):
 
     network: Sequential
 
+    def __post_init__(self) -> None:
+        """Check the network.
+
+        Raises:
+            ArgumentError: If it is none.
+        """
+        check_kind(self.network, Sequential, "network", "SequentialModel")
+
     @property
     def sites(self) -> tuple[str, ...]:
         """The site of each layer with parameters, in order."""
@@ -91,6 +99,12 @@ class SequentialModel(Quiet):
 
     def named(self, params: NetworkParams) -> dict[str, Array]:
         """Return parameters, gradients or tangents by name."""
+        self.network.paired(params)
+        for names, tensors in zip(self.names, params, strict=True):
+            given: object = tensors
+            if not isinstance(given, tuple | list) or len(tensors) != len(names):
+                msg = f"SequentialModel: params are {given!r}, expected arrays {names}"
+                raise ShapeError(msg)
         return {
             name: tensor
             for names, tensors in zip(self.names, params, strict=True)
@@ -104,11 +118,11 @@ class SequentialModel(Quiet):
             ArgumentError: If one is missing, or of another network.
         """
         expected = [name for names in self.names for name in names]
-        if set(params) != set(expected):
-            msg = (
-                f"SequentialModel: got the parameters {list(params)}, expected"
-                f" {expected}"
-            )
+        given: object = params
+        own = params if isinstance(given, Mapping) else {}
+        if set(own) != set(expected):
+            got = list(own) if own else f"a {type(given).__name__}"
+            msg = f"SequentialModel: params are {got}, expected those of {expected}"
             raise ArgumentError(msg)
         return tuple(tuple(params[name] for name in names) for names in self.names)
 
@@ -146,13 +160,7 @@ class SequentialModel(Quiet):
             BackendError: If the inputs are no array, or of another library.
             ShapeError: If inputs or parameters have another shape than a layer takes.
         """
-        given: object = batch
-        if not isinstance(given, Batch):
-            msg = (
-                f"SequentialModel: batch is a {type(given).__name__}, expected a"
-                " kfac_core.reference.Batch"
-            )
-            raise ArgumentError(msg)
+        check_kind(batch, Batch, "batch", "SequentialModel")
         own = self.unnamed(params)
         tensors = [tensor for layer in own for tensor in layer]
         backend_for("SequentialModel", "batch.inputs, params", batch.inputs, *tensors)
@@ -256,12 +264,17 @@ class SequentialLinearization(Quiet):
 
 def _at_outputs(vectors: NamedLossInputs) -> Array:
     """Return the one vector at the network's outputs."""
+    given: object = vectors
+    if not isinstance(given, Mapping) or LOSS_SITE not in given:
+        got = list(given) if isinstance(given, Mapping) else f"a {type(given).__name__}"
+        msg = f"SequentialModel: vectors are {got}, expected one at {LOSS_SITE!r}"
+        raise ArgumentError(msg)
     vector = vectors[LOSS_SITE]
     if isinstance(vector, tuple):
         msg = (
-            f"SequentialModel: the vector at {LOSS_SITE!r} is a tuple of"
+            f"SequentialModel: vectors: that at {LOSS_SITE!r} is a tuple of"
             f" {len(vector)} arrays, expected one array: the network has one output"
         )
         raise ShapeError(msg)
-    backend_of(vector)
+    backend_for("SequentialModel", "vectors", vector)
     return vector

@@ -4,10 +4,16 @@ import math
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeAlias
 
-from kfac_core.arguments import check_shape, statistics_dtype
+from kfac_core.arguments import backend_for, check_shape
 from kfac_core.errors import ShapeError
 from kfac_core.linalg.parameters import params_to_vector
-from kfac_core.reference.layer import Cache, Layer, Tensors
+from kfac_core.reference.checked import (
+    as_index,
+    check_kind,
+    check_layers,
+    check_reals,
+)
+from kfac_core.reference.layer import Cache, Layer, Tensors, normals_for
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array, Key
 
@@ -78,7 +84,12 @@ class Sequential:
     layers: tuple[Layer, ...]
 
     def __post_init__(self) -> None:
-        """Make a list of layers a tuple: specs are hashable."""
+        """Make a list of layers a tuple: specs are hashable.
+
+        Raises:
+            ArgumentError: If it holds anything but layers.
+        """
+        check_layers(self.layers)
         object.__setattr__(self, "layers", tuple(self.layers))
 
     @property
@@ -103,11 +114,7 @@ class Sequential:
         Returns:
             The parameters of each layer that has any.
         """
-        backend = backend_of(like)
-        dtype = statistics_dtype(backend, like, "like", "Sequential")
-        device = backend.creation_device(like)
-        normals = backend.normal(key, (self.num_params,), dtype, device)
-        normals = backend.xp.astype(normals, like.dtype)
+        normals = normals_for(key, like, self.num_params, "Sequential")
         return tuple(
             layer.init_from(normals[start : start + layer.num_params])
             for start, layer in zip(self._starts(), self.param_layers, strict=True)
@@ -126,6 +133,7 @@ class Sequential:
         Raises:
             ShapeError: If inputs or parameters have another shape than a layer takes.
         """
+        backend_for("Sequential", "x", x)
         inputs, caches = [], []
         for layer, own in self.paired(params):
             if own:
@@ -151,9 +159,19 @@ class Sequential:
         Raises:
             ShapeError: If the gradient is not of the shape of the outputs.
         """
+        check_kind(forward, Forward, "forward", "Sequential")
+        pairs = self.paired(params)
+        for layer, own in pairs:  # not all of them are asked below
+            layer.check_params(own)
+        backend_for(
+            "Sequential",
+            "g_outputs, forward, params",
+            *(g_outputs, forward.outputs),
+            *(tensor for _, own in pairs for tensor in own),
+        )
+        passed = zip(pairs, forward.caches, strict=True)
         expected = tuple(forward.outputs.shape)
         check_shape(g_outputs, expected, "g_outputs", "Sequential")
-        passed = zip(self.paired(params), forward.caches, strict=True)
         gradients: list[Array] = []
         g = g_outputs
         for (layer, own), cache in reversed(list(passed)):
@@ -201,15 +219,16 @@ class Sequential:
         Returns:
             ``[batch, num_params]``, of the layer or of the network.
         """
-        xp = backend_of(g_outputs).xp
+        index = as_index(layer, len(self.param_layers), "Sequential")
         gradients = self.output_gradients(params, forward, g_outputs)
+        xp = backend_of(g_outputs).xp
         triples = list(
             zip(self.param_layers, self._param_caches(forward), gradients, strict=True)
         )
         batch = g_outputs.shape[0]
         parts = [
-            xp.reshape(tensor, (batch, -1))
-            for spec, cache, g in (triples if layer is None else [triples[layer]])
+            xp.reshape(tensor, (batch, math.prod(tensor.shape[1:])))
+            for spec, cache, g in (triples if index is None else [triples[index]])
             for tensor in spec.case_gradients(cache, g)
         ]
         return xp.concat(parts, axis=1)
@@ -256,10 +275,11 @@ class Sequential:
         Raises:
             ShapeError: If the tangents have another shape than the parameters.
         """
+        check_kind(forward, Forward, "forward", "Sequential")
         change: Array | None = None
         for (layer, own), (_, tangent), cache in zip(
             self.paired(params),
-            self.paired(tangents),
+            self.paired(tangents, "tangents"),
             forward.caches,
             strict=True,
         ):
@@ -270,11 +290,16 @@ class Sequential:
 
     def params_to_vector(self, params: NetworkParams) -> Array:
         """Return all parameters (or gradients, or tangents) as one vector."""
-        tensors = tuple(tensor for layer in params for tensor in layer)
-        return params_to_vector(backend_of(*tensors), tensors)
+        tensors: list[Array] = []
+        for layer, own in self.paired(params):
+            layer.check_params(own)
+            tensors += own
+        backend = backend_for("Sequential", "params", *tensors)
+        return params_to_vector(backend, tuple(tensors))
 
     def vector_to_params(self, vector: Array) -> NetworkParams:
         """Return a vector ``[num_params]`` in the structure of the parameters."""
+        check_reals(vector, "vector", "Sequential")
         check_shape(vector, (self.num_params,), "vector", "Sequential")
         xp = backend_of(vector).xp
         params = []
@@ -288,10 +313,13 @@ class Sequential:
             params.append(tuple(tensors))
         return tuple(params)
 
-    def layer_slice(self, layer: int) -> slice:
+    def layer_slice(self, layer: int | None) -> slice:
         """Return where the parameters of one layer stand in the vector of all."""
-        start = self._starts()[layer]
-        return slice(start, start + self.param_layers[layer].num_params)
+        index = as_index(layer, len(self.param_layers), "Sequential")
+        if index is None:
+            return slice(0, self.num_params)
+        start = self._starts()[index]
+        return slice(start, start + self.param_layers[index].num_params)
 
     def _starts(self) -> list[int]:
         starts, total = [], 0
@@ -300,11 +328,21 @@ class Sequential:
             total += layer.num_params
         return starts
 
-    def paired(self, params: NetworkParams) -> list[tuple[Layer, Tensors]]:
-        """Return every layer with its parameters, none for those without."""
-        if len(params) != len(self.param_layers):
+    def paired(
+        self, params: NetworkParams, argument: str = "params"
+    ) -> list[tuple[Layer, Tensors]]:
+        """Return every layer with its parameters, none for those without.
+
+        `argument` is its name, for the message.
+
+        Raises:
+            ShapeError: If there are not those of as many layers.
+        """
+        given: object = params
+        number = len(params) if isinstance(given, tuple | list) else 0
+        if number != len(self.param_layers):
             msg = (
-                f"Sequential: parameters of {len(params)} layers, expected of"
+                f"Sequential: {argument}: parameters of {number} layers, expected of"
                 f" {len(self.param_layers)}: {[x.label for x in self.param_layers]}"
             )
             raise ShapeError(msg)

@@ -5,9 +5,10 @@ from abc import abstractmethod
 from dataclasses import dataclass
 
 from kfac_core.arguments import check_shape
-from kfac_core.errors import ShapeError
+from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.reference.layer import Cache, Layer, Tensors
 from kfac_core.registry import backend_of
+from kfac_core.sizes import as_shape
 from kfac_core.typing import Array
 
 
@@ -123,9 +124,13 @@ class Flatten(Layer):
         """Return `dx` flattened; see `Layer.push_forward`."""
         return None if dx is None else self._flat(dx)
 
+    def output_shape(self, x: Array) -> tuple[int, ...]:
+        """``(batch, rest)``."""
+        return (x.shape[0], math.prod(x.shape[1:]))
+
     def _flat(self, x: Array) -> Array:
         # Not -1, which an empty batch leaves undetermined.
-        return backend_of(x).xp.reshape(x, (x.shape[0], math.prod(x.shape[1:])))
+        return backend_of(x).xp.reshape(x, self.output_shape(x))
 
 
 @dataclass(frozen=True)
@@ -146,6 +151,26 @@ class MeanPool2D(Layer):
     """
 
     size: tuple[int, int] | None = None
+
+    def __post_init__(self) -> None:
+        """Check the window.
+
+        Raises:
+            ArgumentError: If it is neither None nor two positive integers.
+        """
+        if self.size is None:
+            return
+        size = as_shape(self.size, "size", self.label)
+        if len(size) != 2:
+            msg = f"{self.label}: size is {size}, expected height and width, or None"
+            raise ArgumentError(msg)
+        object.__setattr__(self, "size", size)
+
+    def output_shape(self, x: Array) -> tuple[int, ...]:
+        """``(batch, rows, columns, channels)``, or ``(batch, channels)``."""
+        batch, rows, _, columns, _, channels = self._windows(x)
+        whole = self.size is None
+        return (batch, channels) if whole else (batch, rows, columns, channels)
 
     def forward(self, params: Tensors, x: Array) -> tuple[Array, Array]:
         """Return the means; the cache is the input, for its shape."""

@@ -1,9 +1,19 @@
 """A small language model whose embedding and decoder are one matrix."""
 
 from dataclasses import dataclass
+from typing import Any
 
+from kfac_core.arguments import (
+    backend_for,
+    check_indices,
+    check_not_empty,
+    check_shape,
+)
+from kfac_core.errors import ShapeError
 from kfac_core.loss_functions import CategoricalLogitsNegativeLogProbLoss
+from kfac_core.reference.checked import check_reals
 from kfac_core.registry import backend_of
+from kfac_core.sizes import check_sizes
 from kfac_core.typing import Array, Uses
 
 
@@ -29,13 +39,31 @@ class TiedLanguageModel:
     vocab_size: int
     size: int
 
+    def __post_init__(self) -> None:
+        """Check the sizes.
+
+        Raises:
+            ArgumentError: If one is no positive integer.
+        """
+        check_sizes(self)
+
+    @property
+    def label(self) -> str:
+        """Name for messages."""
+        return type(self).__name__
+
     def logits(self, params: tuple[Array, Array], ids: Array) -> Array:
         """Return ``[batch, positions, vocab_size]`` for ids ``[batch, positions]``."""
+        self._check_params(params)
         matrix, bias = params
         return self.hidden(matrix, ids) @ matrix.mT + bias
 
     def hidden(self, matrix: Array, ids: Array) -> Array:
         """Return ``tanh(V[ids])``, ``[batch, positions, size]``."""
+        self._check("matrix", matrix, (self.vocab_size, self.size))
+        backend = backend_for(self.label, "ids, matrix", ids, matrix)
+        check_shape(ids, ("batch", "positions"), "ids", self.label)
+        check_indices(backend, ids, self.vocab_size, "ids", self.label)
         xp = backend_of(matrix, ids).xp
         return xp.tanh(self._one_hot(matrix, ids) @ matrix)
 
@@ -52,16 +80,19 @@ class TiedLanguageModel:
         Returns:
             The two.
         """
+        self._check_params(params)
         matrix, _ = params
         hidden = self.hidden(matrix, ids)
+        self._check("g", g, (*tuple(ids.shape), self.vocab_size))
+        backend_for(self.label, "g, matrix", g, matrix)
         return Uses((ids, hidden)), Uses(((g @ matrix) * (1 - hidden * hidden), g))
 
     def case_gradients(
         self, params: tuple[Array, Array], ids: Array, g: Array
     ) -> tuple[Array, Array]:
         """Return each case's gradients for ``V`` and ``b``, given those of logits."""
-        xp = backend_of(g).xp
         (_, hidden), (of_rows, _) = (x.arrays for x in self.data(params, ids, g))
+        xp = backend_of(g).xp
         hot = self._one_hot(params[0], ids)
         return hot.mT @ of_rows + g.mT @ hidden, xp.sum(g, axis=1)
 
@@ -70,6 +101,7 @@ class TiedLanguageModel:
 
         One for each position and each column of the loss's factor, zero elsewhere.
         """
+        self._check("logits", logits, ("batch", "positions", self.vocab_size))
         xp = backend_of(logits).xp
         loss = CategoricalLogitsNegativeLogProbLoss()
         columns = []
@@ -84,6 +116,8 @@ class TiedLanguageModel:
 
     def exact_fisher(self, params: tuple[Array, Array], ids: Array) -> Array:
         """Return the Fisher of the mean loss, on ``V`` row-major and then ``b``."""
+        logits = self.logits(params, ids)
+        check_not_empty((ids,), "ids", self.label)
         xp = backend_of(*params).xp
         batch = ids.shape[0]
         rows = [
@@ -94,10 +128,23 @@ class TiedLanguageModel:
                 ],
                 axis=1,
             )
-            for g in self.output_columns(self.logits(params, ids))
+            for g in self.output_columns(logits)
         ]
         gradients = xp.concat(rows, axis=0)
         return gradients.mT @ gradients / batch
+
+    def _check_params(self, params: object) -> None:
+        if not isinstance(params, tuple | list) or len(params) != 2:
+            msg = f"{self.label}: params is {params!r}, expected a matrix and a bias"
+            raise ShapeError(msg)
+        matrix, bias = params
+        self._check("params: matrix", matrix, (self.vocab_size, self.size))
+        self._check("params: bias", bias, (self.vocab_size,))
+        backend_for(self.label, "params", matrix, bias)
+
+    def _check(self, argument: str, x: Any, shape: tuple[int | str, ...]) -> None:
+        check_reals(x, argument, self.label)
+        check_shape(x, shape, argument, self.label)
 
     def _one_hot(self, matrix: Array, ids: Array) -> Array:
         backend = backend_of(matrix, ids)

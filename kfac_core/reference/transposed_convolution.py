@@ -3,6 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
+from kfac_core.arguments import check_shape
 from kfac_core.backend import Backend
 from kfac_core.linalg.parameters import Shapes
 from kfac_core.reference.affine import AffineCache, AffineLayer
@@ -57,6 +58,7 @@ class ConvTranspose(AffineLayer):
 
     def __post_init__(self) -> None:
         """Work out the geometry, once; errors as in `TransposedGeometry.of`."""
+        super().__post_init__()
         geometry = TransposedGeometry.of(
             self.filter_shape[:-2],
             self.strides,
@@ -95,6 +97,8 @@ class ConvTranspose(AffineLayer):
 
     def rows(self, backend: Backend, x: Array, like: Array) -> Array:
         """Return the patches of the outputs, ``[batch, locations, kernel * in]``."""
+        sizes = ("size",) * (len(self.filter_shape) - 2)
+        check_shape(x, ("batch", *sizes, self.filter_shape[-2]), "inputs", self.label)
         image, seen = spread_inputs_image(
             backend, x, self.geometry, self.output_shape(x)[1:-1]
         )

@@ -9,7 +9,15 @@ import pytest
 from bad_values import Kinds
 from walk import walk
 
-for _folder in ("factors", "blocks", "losses", "collection", "estimator", "optimizer"):
+for _folder in (
+    "factors",
+    "blocks",
+    "losses",
+    "collection",
+    "estimator",
+    "optimizer",
+    "reference",
+):
     sys.path.append(str(Path(__file__).parents[1] / _folder))
 
 
