@@ -9,7 +9,9 @@ from kfac_core.demo.digits import load_digits
 from kfac_core.demo.picture import draw, fishers_of
 from kfac_core.demo.report import print_table, write_json
 from kfac_core.demo.training import BATCH_SIZE, NETWORK, Run, optimizers, train
+from kfac_core.errors import ArgumentError
 from kfac_core.registry import load_backend
+from kfac_core.sizes import as_flag, as_size
 
 
 def demo(
@@ -23,10 +25,22 @@ def demo(
         epochs: Passes over the training images in each run.
         out: Folder for the picture and the numbers; made if it is not there.
         jit: Whether to compile the step; None: where that is quick, for JAX.
+
+    Raises:
+        ArgumentError: If an argument is none that could be.
+        BackendError: If there is no such library.
     """
     console = Console()
     backend = load_backend(backend_name)
-    compiled = backend.name == "jax" if jit is None else jit
+    compiled = backend.name == "jax"
+    if jit is not None:
+        compiled = as_flag(jit, "jit", "demo")
+    epochs = as_size(epochs, "epochs", "demo")
+    given: object = out
+    if not isinstance(given, str | Path):
+        msg = f"demo: out is {given!r}, expected the path of a folder"
+        raise ArgumentError(msg)
+    out = Path(out)
     digits = load_digits(backend, seed)
     console.print(
         f"{digits.y_train.shape[0]} real handwritten digits, {NETWORK.num_params}"

@@ -4,11 +4,13 @@ Alpaydin & Kaynak (1998), UCI Machine Learning Repository, "Optical Recognition 
 Handwritten Digits". Nothing is downloaded.
 """
 
+from numbers import Integral
 from typing import NamedTuple
 
 import numpy as np
 
 from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError
 from kfac_core.typing import Array
 
 
@@ -29,7 +31,16 @@ class Digits(NamedTuple):
 
 
 def load_digits(backend: Backend, seed: int) -> Digits:
-    """Return the digits as arrays of a library, shuffled and split by the seed."""
+    """Return the digits as arrays of a library, shuffled and split by the seed.
+
+    Raises:
+        ArgumentError: If the seed is no integer from zero.
+    """
+    given: object = seed
+    is_integer = isinstance(given, Integral) and not isinstance(given, bool)
+    if not is_integer or seed < 0:
+        msg = f"seed is {given!r}, expected an integer that is not negative"
+        raise ArgumentError(msg)
     from sklearn import datasets
 
     images, labels = datasets.load_digits(return_X_y=True)

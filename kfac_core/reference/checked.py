@@ -83,9 +83,14 @@ class Checked:
             )
             raise ShapeError(msg)
         for name, x, shape in zip(("weights", "bias"), params, shapes, strict=False):
-            what = f"{name} of {argument}"
-            check_reals(x, what, self.label)
-            check_shape(x, shape, what, self.label)
+            check_reals(x, f"{name} of {argument}", self.label)
+            if tuple(x.shape) != tuple(shape):
+                wanted = ", ".join(map(str, shape))
+                msg = (
+                    f"{self.label}: {name} has shape {tuple(x.shape)}, expected"
+                    f" [{wanted}], in {argument}"
+                )
+                raise ShapeError(msg)
 
     def cached_inputs(self, cache: Any) -> Array:
         """Return the array of a cache that has the shape of the inputs."""

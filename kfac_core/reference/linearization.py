@@ -122,7 +122,10 @@ class SequentialModel(Quiet):
         own = params if isinstance(given, Mapping) else {}
         if set(own) != set(expected):
             got = list(own) if own else f"a {type(given).__name__}"
-            msg = f"SequentialModel: params are {got}, expected those of {expected}"
+            msg = (
+                f"SequentialModel: params: got the parameters {got}, expected"
+                f" {expected}"
+            )
             raise ArgumentError(msg)
         return tuple(tuple(params[name] for name in names) for names in self.names)
 

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError
 from kfac_core.typing import Array, Device, Key
 
 
@@ -37,6 +38,24 @@ class Candidate:
     backend: Backend
     device: Device = None
     make_key: Callable[[int], Key] = np.random.default_rng
+
+    def __post_init__(self) -> None:
+        """Check that there is something to try.
+
+        Raises:
+            ArgumentError: If the backend is none, or the maker of keys no function.
+        """
+        found: object = self.backend
+        # What it lacks beside these is a finding.
+        if isinstance(found, type) or not (
+            hasattr(found, "name") and hasattr(found, "xp")
+        ):
+            msg = f"backend is {found!r}, expected a kfac_core.backend.Backend"
+            raise ArgumentError(msg)
+        maker: object = self.make_key
+        if not callable(maker):
+            msg = f"make_key is {maker!r}, expected a function of a seed"
+            raise ArgumentError(msg)
 
     def array(self, values: Any, dtype: str | None = None) -> Array:
         """Return an array of the library on the device, read-only if it can be.

@@ -85,6 +85,7 @@ def check_backend(
         What was checked.
 
     Raises:
+        ArgumentError: If the backend is none, or `make_key` no function.
         AssertionError: If a check fails; the message names all that do, and why.
 
     Example:
