@@ -50,7 +50,15 @@ class LossMembers(Quiet, ABC):
         return self._called or type(self).__name__
 
     def called(self, name: str) -> Self:
-        """Return the loss with a name in messages: such as it is registered by."""
+        """Return the loss with a name in messages: such as it is registered by.
+
+        Raises:
+            ArgumentError: If the name is no text.
+        """
+        given: object = name
+        if not isinstance(given, str) or not given:
+            msg = f"{self.label}: name is {given!r}, expected a string"
+            raise ArgumentError(msg)
         if name == self.label:
             return self
         named = copy(self)

@@ -6,7 +6,7 @@ class is made, and asks first whether its arguments can be such.
 
 import inspect
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from functools import wraps
 from numbers import Integral
 from typing import Any, ClassVar
@@ -121,11 +121,12 @@ class Checked:
             x: Any = given.get(name)
             if name not in given or (x is None and name in OPTIONAL):
                 continue
+            called = "inputs" if name == "x" else name
             if name == "x" and self.takes_ids:
-                backend_for(self.label, name, x)
+                backend_for(self.label, called, x)
             else:
-                check_reals(x, name, self.label)
-            check_has_cases(x, name, self.label)
+                check_reals(x, called, self.label)
+            check_has_cases(x, called, self.label)
             arrays[name] = x
         if "normals" in given:
             check_shape(given["normals"], (self.num_params,), "normals", self.label)
@@ -141,7 +142,7 @@ class Checked:
         if "g" in arrays and "dg" in arrays:
             check_shape(arrays["dg"], tuple(arrays["g"].shape), "dg, as g", self.label)
         if arrays:
-            backend_for(self.label, ", ".join(arrays), *arrays.values())
+            backend_for(self.label, _listed(arrays), *arrays.values())
 
 
 def check_reals(x: Any, argument: str, label: str) -> None:
@@ -157,6 +158,10 @@ def check_reals(x: Any, argument: str, label: str) -> None:
         msg = f"{label}: {argument} has dtype {x.dtype}, expected real numbers"
         raise DTypeError(msg)
     check_finite(backend, x, argument, label)
+
+
+def _listed(names: Iterable[str]) -> str:
+    return ", ".join("inputs" if name == "x" else name for name in names)
 
 
 def check_kind(value: object, kind: type, argument: str, what: str) -> None:

@@ -2,8 +2,10 @@
 
 import numpy as np
 import pytest
+from bad_values import NOTHINGS
 from loss_cases import CASES
 from loss_table import CERTAIN, Table
+from walk import Call
 
 EVALUATIONS = ("evaluate", "gradient", "half_gradient", "multiply_hessian")
 MATRICES = ("fisher", "ggn")
@@ -16,8 +18,8 @@ SHAPES = (
 )
 SAMPLES = ("sample", "sample_from", "evaluate_on_sample")
 PRODUCTS = {f"multiply_{matrix}{kind}" for matrix in MATRICES for kind in KINDS}
-VERBS = {*EVALUATIONS, *PRODUCTS, *SHAPES, *SAMPLES, "mask_for", "counting_all"}
-VERBS.add("called")  # by registrations, with a name that they checked
+OTHERS = {"mask_for", "counting_all", "called"}
+VERBS = {*EVALUATIONS, *PRODUCTS, *SHAPES, *SAMPLES, *OTHERS}
 
 
 @pytest.fixture(params=CASES)
@@ -83,6 +85,13 @@ def test_masks_for_targets(walked, table):
         table.allowed[name] = {*arrays(table.faults[name], 1)} - {"another library"}
     table.allowed["mask"] |= {"None"}
     walked(table.call("mask_for", "targets", "mask"))
+
+
+def test_names(walked, table):
+    faults = {"name": NOTHINGS | {"number": 1, "list": [], "array": np.ones(2)}}
+    free = {"name": ("string",)}
+    right, verb = {"name": "some/loss"}, f"{table.loss.label}.called"
+    walked(Call(verb, table.loss.called, right, faults, free, table.loss.label))
 
 
 def arrays(faults, number):
