@@ -18,7 +18,8 @@ from walk import Call
 
 import kfac_core as kc
 
-LABELS = ("KfacOptimizer", "FisherEstimator", "linearization", LAYER, LOSS)
+# The reference checks its parameters itself.
+LABELS = ("KfacOptimizer", "FisherEstimator", "linearization", LAYER, LOSS, "Dense")
 WORDS = {
     "vectors": ("vector",),
     "params": (LOSS,),
