@@ -225,8 +225,8 @@ def check_paired(
     others = [g.shape[0] for g in gradients]
     if rows != others:
         msg = (
-            f"{layer}: {argument} have {rows} rows (one number a tower) and"
-            f" outputs_grads {others}; give both for the same cases"
+            f"{layer}: {argument} have {rows} rows (one number a tower) and the"
+            f" gradients, outputs_grads, {others}; give both for the same cases"
         )
         raise ShapeError(msg)
 

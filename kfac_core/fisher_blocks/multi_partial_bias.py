@@ -188,7 +188,7 @@ class FullyConnectedMultiPartialBiasFB(PartsFB):
                 weights,
                 shape,
                 uses,
-                parts[0].dtype,
+                parts[0],
                 self.label,
                 batch_first=self.batch_first,
             )

@@ -129,7 +129,7 @@ def names_in(module: str) -> frozenset[str]:
     return frozenset(plain | attributes | {key for key in keywords if key})
 
 
-AWAITED = frozenset({"optimizer", "registry"})
+AWAITED = frozenset({"registry"})
 """Modules that are written, and not yet here."""
 
 
