@@ -99,6 +99,21 @@ class Backend(Protocol):
             a: ``[rows, n]``, at least float32.
         """
 
+    def cross(self, a: Array, b: Array) -> Array:
+        """Return ``a.T @ b`` in full precision, as `gram` with few roundings.
+
+        Args:
+            a: ``[rows, n]``, at least float32.
+            b: ``[rows, m]``, of the same dtype.
+        """
+
+    def sum_of_rows(self, x: Array) -> Array:
+        """Return the sum over the first axis, with few roundings however long it is.
+
+        Args:
+            x: ``[rows, ...]``.
+        """
+
     def transposed(self, a: Array) -> Array:
         """Return ``a.mT``, laid out as it is best multiplied by several matrices.
 

@@ -10,9 +10,13 @@ import numpy as np
 
 from kfac_backends.runs import (
     MANY_COLUMNS,
+    RUN_OF_SUM,
+    cross_in_stack,
+    cross_in_turn,
     gram_in_stack,
     gram_in_turn,
     run_length,
+    sum_of_rows,
     sum_of_stack,
 )
 from kfac_backends.silence import silence
@@ -99,6 +103,23 @@ class ArrayAPIBackend:
             return gram_in_turn(self.gram_of_run, a)
         total = gram_in_stack(self.matmul, self.sum_of_stack, self.xp.reshape, a)
         return self._symmetric(total)
+
+    def cross(self, a: Array, b: Array) -> Array:
+        """Return ``a.T @ b``, of many rows as a sum over runs; see `runs`."""
+        rows, n, m = a.shape[-2], a.shape[-1], b.shape[-1]
+        if rows <= run_length(min(n, m)):
+            return self.matmul(a.mT, b)
+        if max(n, m) > MANY_COLUMNS:
+            return cross_in_turn(self.matmul, a, b)
+        return cross_in_stack(self.matmul, self.sum_of_stack, self.xp.reshape, a, b)
+
+    def sum_of_rows(self, x: Array) -> Array:
+        """Return the sum over the first axis, as a sum of sums of runs."""
+        xp = self.xp
+        if x.shape[0] <= RUN_OF_SUM:
+            total: Array = xp.sum(x, axis=0)
+            return total
+        return sum_of_rows(lambda x, axis: xp.sum(x, axis=axis), xp.reshape, x)
 
     def sum_of_stack(self, stack: Array) -> Array:
         """Return the sum of matrices ``[..., count, n, n]``, in pairs."""

@@ -15,7 +15,7 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
 from kfac_backends.array_api import ArrayAPIBackend
-from kfac_backends.jax_chunks import gram_in_loop, sum_in_loop
+from kfac_backends.jax_chunks import cross_in_loop, gram_in_loop, sum_in_loop
 from kfac_backends.jax_inverse import (
     cholesky_in_panels,
     inverse_from_cholesky,
@@ -28,6 +28,8 @@ from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
+LANES = 256
+"""Sums at each index that are added up at the end."""
 MUCH = 2**30
 """Multiplications from which panels of a Gram matrix pay outside of a trace."""
 NARROWEST, NARROW = 32, 128
@@ -52,6 +54,7 @@ class JAXBackend(ArrayAPIBackend):
         self.precision = precision
         # Of arrays that have values too: a run is an operation of its own there.
         self._compiled_gram: Callable[[Any], Array] = jax.jit(self.gram)
+        self._compiled_cross: Callable[[Any, Any], Array] = jax.jit(self.cross)
 
     def in_precision(self, precision: Precision) -> Self:
         """Return the backend whose products ask for `precision`."""
@@ -114,6 +117,23 @@ class JAXBackend(ArrayAPIBackend):
                 return gram_in_loop(self.gram_of_run, a)
             return self._compiled_gram(a)
         return super().gram(a)
+
+    def cross(self, a: Any, b: Any) -> Array:
+        """Return ``a.T @ b`` as `gram`, on the CPU compiled."""
+        n, m = a.shape[-1], b.shape[-1]
+        if a.shape[-2] <= run_length(min(n, m)) or jax.default_backend() != "cpu":
+            return super().cross(a, b)
+        if self.is_traced(a) or self.is_traced(b):
+            return cross_in_loop(self._cross_of_run, a, b)
+        return self._compiled_cross(a, b)
+
+    def _cross_of_run(self, a: Any, b: Any) -> Array:
+        return self.matmul(self.transposed(a), b)
+
+    def sum_of_rows(self, x: Any) -> Array:
+        """Return the sum over the first axis: XLA adds in a tree."""
+        total: Array = jnp.sum(x, axis=0)
+        return total
 
     def gram_of_run(self, a: Any) -> Array:
         """Return ``a.T @ a``, multiplied from the layout that is the fastest."""
@@ -197,9 +217,19 @@ class JAXBackend(ArrayAPIBackend):
         return super().sum_over(function, x, size)
 
     def scatter_add(self, size: int, indices: Any, weights: Any) -> Array:
-        """Add by index; what lies beyond `size` is dropped."""
-        zeros = jnp.zeros(size, weights.dtype, device=self.creation_device(weights))
-        total: Array = zeros.at[indices].add(weights, mode="drop")
+        """Add by index, in float64 or in lanes; what lies beyond `size` is dropped."""
+        # One after the other, with a rounding each.
+        device = self.creation_device(weights)
+        if jax.config.jax_enable_x64:
+            wide = weights.astype("float64")
+            zeros = jnp.zeros(size, wide.dtype, device=device)
+            added: Any = zeros.at[indices].add(wide, mode="drop")
+            return added.astype(weights.dtype)  # type: ignore[no-any-return]
+        # Of no more memory than the weights have.
+        lanes = max(1, min(LANES, weights.shape[0] // max(size, 1)))
+        own = jnp.arange(weights.shape[0]) % lanes
+        stack = jnp.zeros((lanes, size), weights.dtype, device=device)
+        total: Array = jnp.sum(stack.at[own, indices].add(weights, mode="drop"), axis=0)
         return total
 
     def cond(

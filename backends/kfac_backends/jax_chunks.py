@@ -58,18 +58,39 @@ def gram_in_loop(gram: Callable[[Any], Array], a: Any) -> Array:
     Returns:
         ``[n, n]``, symmetric bit for bit as `gram` is.
     """
-    rows, n = a.shape
-    run = run_length(n)
-    count = rows // run
+    return _in_loop(lambda x, _: gram(x), a, a, run_length(a.shape[1]))
+
+
+def cross_in_loop(multiply: Callable[[Any, Any], Array], a: Any, b: Any) -> Array:
+    """Return ``a.T @ b`` as the sum over runs of rows, with compensation.
+
+    Args:
+        multiply: Returns the product of one run.
+        a: ``[rows, n]``, more rows than a run.
+        b: ``[rows, m]``.
+
+    Returns:
+        ``[n, m]``.
+    """
+    return _in_loop(multiply, a, b, run_length(min(a.shape[1], b.shape[1])))
+
+
+def _in_loop(multiply: Callable[[Any, Any], Array], a: Any, b: Any, run: int) -> Array:
+    rows, count = a.shape[0], a.shape[0] // run
+
+    def part(k: Any) -> Array:
+        first = jax.lax.dynamic_slice_in_dim(a, k * run, run, 0)
+        if b is a:
+            return multiply(first, first)
+        return multiply(first, jax.lax.dynamic_slice_in_dim(b, k * run, run, 0))
 
     def step(totals: tuple[Any, Any], k: Any) -> tuple[tuple[Any, Any], None]:
-        part = gram(jax.lax.dynamic_slice_in_dim(a, k * run, run, 0))
-        return _compensated(totals, part), None
+        return _compensated(totals, part(k)), None
 
-    zeros = jax.lax.full_like(a, 0, shape=(n, n))
+    zeros = jax.lax.full_like(a, 0, shape=(a.shape[1], b.shape[1]))
     totals, _ = jax.lax.scan(step, (zeros, zeros), jnp.arange(count))
     if count * run < rows:
-        totals = _compensated(totals, gram(a[count * run :]))
+        totals = _compensated(totals, multiply(a[count * run :], b[count * run :]))
     total: Array = totals[0] + totals[1]
     return total
 

@@ -13,7 +13,9 @@ which adds two (ibid., 4.3). The error of a Gram matrix is then in each entry at
     (min(rows, run) + 2 log2(rows / run) + 4) u  |a|' |a|,
 
 where the four are those of the rest, of what is left of a run, and of the mean of the
-two triangles.
+two triangles. A product ``a.T @ b`` of other rows has the same bound, with ``|a|' |b|``
+and runs for the narrower of the two. Sums of rows are sums of sums of `RUN_OF_SUM`
+rows: of ``RUN_OF_SUM + 1`` roundings for each power of that in their number.
 """
 
 from collections.abc import Callable
@@ -24,6 +26,8 @@ from kfac_core.typing import Array
 FEW_COLUMNS, MANY_COLUMNS = 8, 256
 """Columns from which libraries add several sums at once, and from which a sum of runs
 costs as much as it helps."""
+RUN_OF_SUM = 128
+"""Rows that are added one after the other where no more than a sum is asked for."""
 RUN_OF_FEW, RUN, RUN_OF_MANY = 256, 2048, 4096
 """Rows of a run: of fewer columns than the first, of up to the second, of more."""
 
@@ -77,13 +81,64 @@ def gram_in_stack(
     Returns:
         ``[..., n, n]``, symmetric but for rounding.
     """
+    return cross_in_stack(matmul, add, reshape, a, a)
+
+
+def cross_in_stack(
+    matmul: Callable[[Any, Any], Array],
+    add: Callable[[Any], Array],
+    reshape: Callable[[Any, tuple[int, ...]], Any],
+    a: Any,
+    b: Any,
+) -> Array:
+    """Return ``a.T @ b`` as `gram_in_stack`, of ``b`` ``[..., rows, m]``."""
     *outer, rows, n = a.shape
-    run = run_length(n)
+    m = b.shape[-1]
+    run = run_length(min(n, m))
     count = rows // run
-    runs = reshape(a[..., : count * run, :], (*outer, count, run, n))
-    total = add(matmul(runs.mT, runs))
-    rest = a[..., count * run :, :]
-    return total + matmul(rest.mT, rest)
+    ones = reshape(a[..., : count * run, :], (*outer, count, run, n))
+    others = ones
+    if b is not a:
+        others = reshape(b[..., : count * run, :], (*outer, count, run, m))
+    total = add(matmul(ones.mT, others))
+    return total + matmul(a[..., count * run :, :].mT, b[..., count * run :, :])
+
+
+def cross_in_turn(matmul: Callable[[Any, Any], Array], a: Any, b: Any) -> Array:
+    """Return ``a.T @ b`` as `gram_in_turn`, of ``b`` ``[..., rows, m]``."""
+    run = run_length(min(a.shape[-1], b.shape[-1]))
+    total = matmul(a[..., :run, :].mT, b[..., :run, :])
+    for start in range(run, a.shape[-2], run):
+        stop = start + run
+        total = total + matmul(a[..., start:stop, :].mT, b[..., start:stop, :])
+    return total
+
+
+def sum_of_rows(
+    add: Callable[[Any, int], Any],
+    reshape: Callable[[Any, tuple[int, ...]], Any],
+    x: Any,
+) -> Array:
+    """Return the sum over the first axis, as sums of sums of runs.
+
+    Args:
+        add: Sums over an axis, in whatever order.
+        reshape: That of the library.
+        x: ``[rows, ...]``.
+
+    Returns:
+        ``[...]``.
+    """
+    rest = None
+    while (rows := x.shape[0]) > RUN_OF_SUM:
+        count = rows // RUN_OF_SUM
+        whole = count * RUN_OF_SUM
+        if whole < rows:
+            part = add(x[whole:, ...], 0)
+            rest = part if rest is None else rest + part
+        x = add(reshape(x[:whole, ...], (count, RUN_OF_SUM, *x.shape[1:])), 1)
+    total: Array = add(x, 0)
+    return total if rest is None else total + rest
 
 
 def gram_in_turn(gram: Callable[[Any], Array], a: Any) -> Array:

@@ -22,6 +22,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from kfac_backends.array_api import ArrayAPIBackend
 from kfac_backends.numpy import backend as on_host
+from kfac_backends.runs import RUN_OF_FEW
 from kfac_backends.torch_precision import no_autocast, no_tf32
 from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
 
@@ -120,6 +121,19 @@ class TorchBackend(ArrayAPIBackend):
             return _by_numpy(on_host.gram, a)
         return super().gram(a)
 
+    def cross(self, a: Any, b: Any) -> Array:
+        """Return ``a.T @ b``; by a single column as a sum, which needs no runs."""
+        n, m = a.shape[-1], b.shape[-1]
+        if min(n, m) > 1 or a.shape[-2] <= RUN_OF_FEW or torch.compiler.is_compiling():
+            return super().cross(a, b)
+        total: Array = (a * b).sum(0).reshape(n, m)
+        return total
+
+    def sum_of_rows(self, x: Any) -> Array:
+        """Return the sum over the first axis: PyTorch adds in cascades."""
+        total: Array = x.sum(0)
+        return total
+
     def sum_of_stack(self, stack: Any) -> Array:
         """Return the sum of matrices; of a number of them that is a symbol, in turn."""
         if torch.compiler.is_compiling():
@@ -190,9 +204,12 @@ class TorchBackend(ArrayAPIBackend):
         return contiguous
 
     def scatter_add(self, size: int, indices: Any, weights: Any) -> Array:
-        """Add by index; on CUDA the order of the additions is not fixed."""
-        zeros = torch.zeros(size, dtype=weights.dtype, device=weights.device)
-        total: Array = zeros.index_add(0, indices.to(torch.int64), weights)
+        """Add by index, in float64; on CUDA in an order that is not fixed."""
+        # One after the other, with a rounding each.
+        wide = weights if weights.device.type == "mps" else weights.double()
+        zeros = torch.zeros(size, dtype=wide.dtype, device=wide.device)
+        added = zeros.index_add(0, indices.to(torch.int64), wide)
+        total: Array = added.to(weights.dtype)
         return total
 
     def cond(

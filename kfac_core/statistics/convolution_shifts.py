@@ -18,6 +18,8 @@ from kfac_core.statistics.convolution_padding import padded
 from kfac_core.statistics.convolution_pieces import Piece
 from kfac_core.typing import Array
 
+NARROW = 8
+"""Channels from which libraries add several sums at once, and runs cost time."""
 FEW = 24
 """Multiplications by zeros, for each entry, that cost less than to copy the entry."""
 STRIP = 1 / 6
@@ -132,7 +134,7 @@ def shifted_products(
                 two = padded(backend, two, 0, start, len(every) - stop)
             else:
                 one = one[start:stop, :]
-            products.append(backend.matmul(backend.transposed(one), two))
+            products.append(_product(backend, one, two))
     return products
 
 
@@ -162,8 +164,15 @@ def strip_products(
                 products.append(backend.gram(near))
                 continue
             far = rows_of(_part(x, [*map(_moved, pieces)]))
-            products.append(backend.matmul(backend.transposed(near), far))
+            products.append(_product(backend, near, far))
     return products
+
+
+def _product(backend: Backend, one: Array, two: Array) -> Array:
+    """Return ``one' two``; of few channels, whose sums are the longest, in runs."""
+    if one.shape[-1] < NARROW:
+        return backend.cross(one, two)
+    return backend.matmul(backend.transposed(one), two)
 
 
 def as_slice(pixels: range) -> slice:

@@ -145,7 +145,7 @@ def _mean(backend: Backend, rows: Sequence[Array], roots: Roots) -> Array:
         return mean_over(backend, rows)
     xp, weights = backend.xp, [(r * r)[:, None] for r in roots]
     pairs = zip(rows, weights, strict=True)
-    total = sum(xp.sum(x * w, axis=0) for x, w in pairs)
+    total = sum(backend.sum_of_rows(x * w) for x, w in pairs)
     weight = sum(map(xp.sum, weights))
     return total / xp.where(weight > 0, weight, xp.ones_like(weight))
 

@@ -143,9 +143,7 @@ def lagged_moment(
     arrays = [x for parts, _ in towers for x in parts]
     number = _number(arrays, count)
     later, earlier = _pairs(towers)
-    moment = _total(
-        [backend.matmul(x.mT, y) for x, y in zip(later, earlier, strict=True)]
-    )
+    moment = _total([backend.cross(x, y) for x, y in zip(later, earlier, strict=True)])
     if not has_bias:
         return moment / number
     if roots is None:
@@ -157,7 +155,7 @@ def lagged_moment(
     late, early = _pairs(columns)
     products = zip(later, earlier, late, early, strict=True)
     parts = [
-        (backend.matmul(x.mT, e), backend.matmul(y.mT, r), backend.matmul(r.mT, e))
+        (backend.cross(x, e), backend.cross(y, r), backend.cross(r, e))
         for x, y, r, e in products
     ]
     column, row, corner = (_total(same) / number for same in zip(*parts, strict=True))
@@ -229,7 +227,7 @@ def squared_moment(
     """
     number = _number([x for x, _ in towers], count)
     squares = [(x * x, g * g) for x, g in towers]
-    moment = _total([backend.matmul(x.mT, g) for x, g in squares]) / number
+    moment = _total([backend.cross(x, g) for x, g in squares]) / number
     if not has_bias:
         return moment
     bias = mean_over(backend, [g for _, g in squares], number)
@@ -240,7 +238,7 @@ def mean_over(
     backend: Backend, towers: Sequence[Array], count: Scalar | None = None
 ) -> Array:
     """Return the sum over the first axis of all towers, over `count` or the rows."""
-    total = _total([backend.xp.sum(x, axis=0) for x in towers])
+    total = _total([backend.sum_of_rows(x) for x in towers])
     return total / _number(towers, count)
 
 
@@ -257,7 +255,7 @@ def _first_moments(
     if roots is None:
         return mean_over(backend, towers, number), corner
     pairs = zip(towers, roots, strict=True)
-    mean = _total([backend.matmul(x.mT, r[:, None])[:, 0] for x, r in pairs])
+    mean = _total([backend.cross(x, r[:, None])[:, 0] for x, r in pairs])
     return mean / number, corner
 
 

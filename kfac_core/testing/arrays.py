@@ -19,6 +19,8 @@ _WEIGHTS = np.array([1.0, 2.0, 3.0, 4.0])
 CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "matmul": (lambda backend, a, b: backend.matmul(a, b), (_FACTOR, _RIGHT)),
     "gram": (lambda backend, a: backend.gram(a), (_ROWS,)),
+    "cross": (lambda backend, a: backend.cross(a, a), (_ROWS,)),
+    "sum_of_rows": (lambda backend, a: backend.sum_of_rows(a), (_ROWS,)),
     "axpby": (
         lambda backend, x, y, a: backend.axpby(a, x, a, y),
         (_FACTOR, _FACTOR.T, _NUMBER),
