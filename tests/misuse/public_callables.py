@@ -129,12 +129,6 @@ def names_in(module: str) -> frozenset[str]:
     return frozenset(plain | attributes | {key for key in keywords if key})
 
 
-AWAITED = frozenset({"registry"})
-"""Modules that are written, and not yet here."""
-
-
 def is_walked(verb: Verb) -> bool:
     """Say whether one of the modules for its class walks a verb."""
-    if AWAITED & {*modules_for(verb.owner)}:
-        return True
     return any(verb.name in names_in(module) for module in modules_for(verb.owner))
