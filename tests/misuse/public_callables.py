@@ -5,11 +5,11 @@ import importlib
 import inspect
 from functools import cache
 from pathlib import Path
-from types import ModuleType
+from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import kfac_core as kc
-from kfac_core import damping, linalg, statistics, uses
+from kfac_core import damping, linalg, reference, statistics, testing, uses
 from kfac_core.contrib import fisher_blocks, fisher_factors
 
 HERE = Path(__file__).parent
@@ -32,6 +32,19 @@ WALKED_IN: dict[Any, tuple[str, ...]] = {
     kc.backend_of: ("registry",),
     kc.load_backend: ("registry",),
     kc.available_backends: ("registry",),
+    reference.Layer: ("reference_layers", "reference"),
+    reference.Sequential: ("reference",),
+    reference.SequentialModel: ("reference",),
+    reference.SequentialLinearization: ("reference",),
+    reference.TiedLanguageModel: ("reference",),
+    reference.block_for: ("reference",),
+    reference.diagonal_block_for: ("reference",),
+    reference.exact_fisher: ("reference",),
+    reference.exact_sources: ("reference",),
+    reference.empirical_fisher: ("reference",),
+    reference.sampled_fisher: ("reference",),
+    testing.Candidate: ("tools",),
+    testing.check_backend: ("tools",),
 }
 """By the class, or its base: the modules ``test_misused_...`` that walk its verbs."""
 
@@ -42,6 +55,7 @@ EXEMPT: dict[Any, str] = {
     kc.SeriesFBApproximation: "a number of Python's, which refuses others",
     kc.Linearization: "a protocol, of which models are the implementations",
     kc.Model: "a protocol, whose implementations are the user's",
+    testing.Report: "holds what was found",
 }
 """By the class, or by its base: why it is not walked."""
 
@@ -72,7 +86,8 @@ class Verb(NamedTuple):
 def public(module: ModuleType) -> list[Any]:
     """Return the classes and functions that a module exports."""
     found = (getattr(module, name) for name in module.__all__)
-    return [each for each in found if callable(each)]
+    kinds = (type, FunctionType)  # and no names of types
+    return [each for each in found if isinstance(each, kinds) and each is not Any]
 
 
 def verbs_of(owner: Any) -> list[Verb]:
