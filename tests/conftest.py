@@ -6,8 +6,10 @@ listed one that is missing fails its tests, and no other runs.
 """
 
 import contextlib
+import gc
 import importlib
 import os
+import sys
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -148,6 +150,15 @@ def _installed(family: str) -> Any:
     if family not in _listed():
         pytest.skip(f"{family} is not among the libraries")
     return importlib.import_module(_MODULES[family])
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _forgetful_jax() -> Iterator[None]:
+    """Drop what JAX compiled after each file: it keeps more than 1 MB for a function."""
+    yield
+    if "jax" in sys.modules:
+        sys.modules["jax"].clear_caches()
+        gc.collect()
 
 
 @pytest.fixture
