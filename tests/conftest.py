@@ -22,6 +22,7 @@ import pytest
 from hypothesis import HealthCheck, settings
 
 from kfac_core import backend_of
+from kfac_core.state import mapped
 
 _COMMON = {
     "deadline": None,  # JAX and torch.compile compile at first use
@@ -48,6 +49,14 @@ class Library:
 
     def to_numpy(self, x: Any) -> np.ndarray:
         return backend_of(x).to_numpy(x)
+
+    def moved(self, state: Any) -> Any:
+        """Return a state of NumPy's arrays as one of this library's.
+
+        For a state that a test starts from: what this library makes of the same data
+        is the claim of other tests, and JAX would compile each step of it.
+        """
+        return mapped(lambda x: self.asarray(np.asarray(x)), state)
 
     def half(self, x: np.ndarray, dtype: str) -> Any:
         """Return `x`, exact in `dtype`, as an array of that half precision."""
@@ -154,7 +163,7 @@ def _installed(family: str) -> Any:
 
 @pytest.fixture(scope="module", autouse=True)
 def _forgetful_jax() -> Iterator[None]:
-    """Drop what JAX compiled after each file: it keeps more than 1 MB for a function."""
+    """Drop what JAX compiled for a file: it keeps more than 1 MB for a function."""
     yield
     if "jax" in sys.modules:
         sys.modules["jax"].clear_caches()

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from block_case import asarrays, leaves, tree
+from block_case import NumPy, asarrays, leaves, tree
 from block_cases import BLOCKS, DAMPED, KRONECKER
 
 import kfac_core as kc
@@ -27,8 +27,8 @@ def name(request):
 def served(library, name, rng):
     case = BLOCKS[name]
     block = case.made(name=NAME)
-    state = case.updated(library, block, case.draw(rng, 6))
-    return case, block, block.update_inverses(state, 0.1)
+    state = case.updated(NumPy(), block, case.draw(rng, 6))
+    return case, block, library.moved(block.update_inverses(state, 0.1))
 
 
 @pytest.fixture
@@ -224,8 +224,8 @@ def test_what_was_never_registered(library, name, refused, rng):
     if case.inverse_alone:
         return  # nothing else can be
     block = case.make(name=NAME)
-    state = case.updated(library, block, case.draw(rng, 6))
-    state = block.update_inverses(state, 0.1)
+    state = case.updated(NumPy(), block, case.draw(rng, 6))
+    state = library.moved(block.update_inverses(state, 0.1))
     vector = asarrays(library, case.vector(rng))
     for call in (
         lambda: block.multiply_matpower(state, vector, -3),
@@ -246,7 +246,8 @@ def singular(data):
 def test_a_singular_block_without_damping(library, name, refused, rng, kind):
     case = BLOCKS[name]
     block = case.made(kind, name=NAME)
-    state = case.updated(library, block, singular(case.draw(rng, 6)))
+    state = case.updated(NumPy(), block, singular(case.draw(rng, 6)))
+    state = library.moved(state)
     refused(
         state,
         lambda: block.update_inverses(state, 0.0),

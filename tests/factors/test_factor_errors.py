@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from factor_case import tree
+from factor_case import NumPy, tree
 from factor_cases import BATCHED, FACTORS
 from refusals import NAME, Refusal
 
@@ -28,8 +28,8 @@ def served(library, name, rng):
     """Return a case, its spec and a state that knows statistics and an inverse."""
     case = FACTORS[name]
     spec = case.make(name=NAME, matpowers=(-1,))
-    state = case.updated(library, spec, case.draw(rng, 6))
-    return case, spec, spec.update_inverses(state, 0.1)
+    state = case.updated(NumPy(), spec, case.draw(rng, 6))
+    return case, spec, library.moved(spec.update_inverses(state, 0.1))
 
 
 BAD_SHAPES = {

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from factor_case import ID
+from factor_case import ID, NumPy
 from factor_cases import FACTORS, ROWS
 
 import kfac_core as kc
@@ -39,7 +39,7 @@ def assert_refused(call, error, builtin, *words):
 
 def test_what_was_never_computed(library, case, rng):
     spec = case.make(name="fc9", **case.all_served(-1, 1))
-    state = case.updated(library, spec, case.draw(rng, 6))
+    state = library.moved(case.updated(NumPy(), spec, case.draw(rng, 6)))
     reads = list(READS.values())[: 3 if case.powers_alone else None]
     for read in reads:
         assert_refused(
@@ -67,8 +67,8 @@ def test_statistics_that_were_never_updated(library, case):
 
 def test_what_was_never_registered(library, case, rng):
     spec = case.make(name="fc9", matpowers=((2, "other"),))
-    state = case.updated(library, spec, case.draw(rng, 6))
-    state = spec.update_inverses(state, 0.1)
+    state = case.updated(NumPy(), spec, case.draw(rng, 6))
+    state = library.moved(spec.update_inverses(state, 0.1))
     words = ("fc9", "not registered", "(2.0, 'other')", "init_inverses")
     for read in READS.values():
         assert_refused(
@@ -78,8 +78,8 @@ def test_what_was_never_registered(library, case, rng):
 
 def test_a_damping_id_that_was_never_registered(library, rng):
     spec = ROWS.make(name="fc9", matpowers=(-1,), cholesky=ID)
-    state = ROWS.updated(library, spec, ROWS.draw(rng, 6))
-    state = spec.update_inverses(state, 0.1)
+    state = ROWS.updated(NumPy(), spec, ROWS.draw(rng, 6))
+    state = library.moved(spec.update_inverses(state, 0.1))
     for call in (
         lambda: spec.get_matpower(state, 1, "other"),
         lambda: spec.get_inverse(state, "other"),
@@ -93,7 +93,7 @@ def test_a_state_of_half_precision(library, rng):
     if not library.half_types:
         return  # the library has no such dtype
     spec = ROWS.make(name="fc9")
-    state = ROWS.updated(library, spec, ROWS.draw(rng, 6))
+    state = library.moved(ROWS.updated(NumPy(), spec, ROWS.draw(rng, 6)))
     total = library.half(library.to_numpy(state.cov.total), "float16")
     state = state._replace(cov=state.cov._replace(total=total))
     words = ("fc9", "float16", "float32 or float64")
@@ -103,7 +103,7 @@ def test_a_state_of_half_precision(library, rng):
 def test_a_state_of_another_size(library, rng):
     spec, other = ROWS.make(), kc.FullyConnectedKroneckerFactor(4, name="fc9")
     data = ROWS.draw(rng, 6)
-    state = ROWS.updated(library, spec, data)
+    state = library.moved(ROWS.updated(NumPy(), spec, data))
     for call in (
         lambda: other.get_cov(state),
         lambda: other.update_inverses(state, 0.1),
@@ -115,8 +115,8 @@ def test_a_state_of_another_size(library, rng):
 
 def test_a_state_of_a_spec_that_served_less(library, case, rng):
     spec = case.make(name="fc9", matpowers=(-0.5,))
-    state = case.updated(library, spec, case.draw(rng, 6))
-    state = spec.update_inverses(state, 0.1)
+    state = case.updated(NumPy(), spec, case.draw(rng, 6))
+    state = library.moved(spec.update_inverses(state, 0.1))
     others = () if case.powers_alone else ("cholesky", "cholesky_inverse")
     for what in ("inverse", *others):
         more = getattr(spec, f"register_{what}")()
@@ -136,7 +136,7 @@ def test_arrays_of_two_libraries(library, rng):
     other = strict.asarray if library.package == "numpy" else np.asarray
     spec = ROWS.make(matpowers=(-1,))
     (rows,) = ROWS.draw(rng, 6)
-    state = ROWS.updated(library, spec, (rows,))
+    state = library.moved(ROWS.updated(NumPy(), spec, (rows,)))
     both = [library.asarray(rows), other(rows)]
     served = spec.update_inverses(state, 0.1)
     for argument, call in {
@@ -183,8 +183,8 @@ def test_what_is_no_array(library, rows):
 @pytest.mark.parametrize("x", [np.eye(2), np.ones(4), np.ones((3, 3, 1))], ids=np.shape)
 def test_products_with_another_size(library, rng, x):
     spec = ROWS.make(name="fc9", matpowers=(-1,))
-    state = ROWS.updated(library, spec, ROWS.draw(rng, 6))
-    state = spec.update_inverses(state, 0.1)
+    state = ROWS.updated(NumPy(), spec, ROWS.draw(rng, 6))
+    state = library.moved(spec.update_inverses(state, 0.1))
     for multiply in (spec.left_multiply_matpower, spec.right_multiply_matpower):
         assert_refused(
             lambda multiply=multiply: multiply(state, library.asarray(x), -1),
@@ -198,8 +198,8 @@ def test_products_with_another_size(library, rng, x):
 @pytest.mark.parametrize("dtype", ["int64", "bool", "complex128"])
 def test_products_with_what_is_not_real(library, rng, dtype):
     spec = ROWS.make(name="fc9", matpowers=(-1,))
-    state = ROWS.updated(library, spec, ROWS.draw(rng, 6))
-    state = spec.update_inverses(state, 0.1)
+    state = ROWS.updated(NumPy(), spec, ROWS.draw(rng, 6))
+    state = library.moved(spec.update_inverses(state, 0.1))
     x = library.asarray(np.eye(3).astype(dtype))
     assert_refused(
         lambda: spec.left_multiply_matpower(state, x, -1),
