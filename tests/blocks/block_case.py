@@ -102,6 +102,10 @@ class BlockCase:
         state = block.init(library.asarray(np.zeros(1, dtype)))
         return self.fold(library, block, state, data)
 
+    def given(self, library, block, data, dtype="float64"):
+        """Return what NumPy makes of `data`, as a state that a test starts from."""
+        return library.moved(self.updated(NumPy(), block, data, dtype))
+
     def vector(self, rng, dtype="float64"):
         """Draw NumPy arrays in the shapes of the parameters."""
         tensors = tuple(rng.normal(size=shape).astype(dtype) for shape in self.shapes)

@@ -246,8 +246,7 @@ def singular(data):
 def test_a_singular_block_without_damping(library, name, refused, rng, kind):
     case = BLOCKS[name]
     block = case.made(kind, name=NAME)
-    state = case.updated(NumPy(), block, singular(case.draw(rng, 6)))
-    state = library.moved(state)
+    state = case.given(library, block, singular(case.draw(rng, 6)))
     refused(
         state,
         lambda: block.update_inverses(state, 0.0),

@@ -64,8 +64,8 @@ def test_the_diagonal_side_is_as_old_as_the_dense_one(library, name, rng):
 
 def test_an_update_leaves_the_old_state_as_it_was(library, case, rng):
     block = case.made()
-    state = case.updated(library, block, case.draw(rng, 6))
-    state = block.update_inverses(state, DAMPING)
+    state = case.updated(NumPy(), block, case.draw(rng, 6))
+    state = library.moved(block.update_inverses(state, DAMPING))
     before = [library.to_numpy(leaf) for leaf in leaves(state)]
     later = case.fold(library, block, state, case.draw(rng, 6))
     block.update_inverses(later, 2.0)

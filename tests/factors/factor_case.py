@@ -83,6 +83,10 @@ class FactorCase:
         state = spec.init(library.asarray(np.zeros(1, dtype)))
         return self.fold(library, spec, state, data)
 
+    def given(self, library, spec, data, dtype="float64"):
+        """Return what NumPy makes of `data`, as a state that a test starts from."""
+        return library.moved(self.updated(NumPy(), spec, data, dtype))
+
     def split(self, data, cuts):
         """Return the arrays as towers, cut along the cases."""
         return tuple(tuple(np.split(x, cuts, axis=self.axis)) for x in data)

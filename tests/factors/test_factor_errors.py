@@ -78,7 +78,9 @@ def test_a_gradient_of_another_shape(library, served, rng):
 def test_batches_and_towers_that_do_not_match(library, served, rng):
     case, spec, state = served
     x, g = case.draw(rng, 6)
-    refused = Refusal(library, kc.ShapeError, ValueError, "inputs", "outputs_grads", "rows")
+    refused = Refusal(
+        library, kc.ShapeError, ValueError, "inputs", "outputs_grads", "rows"
+    )
     for bad in [(x, g[:5]), (x, (g[:3], g[3:])), ((x[:2], x[2:]), (g[:3], g[3:]))]:
         refused(state, lambda bad=bad: case.fold(library, spec, state, bad))
 

@@ -39,7 +39,7 @@ def assert_refused(call, error, builtin, *words):
 
 def test_what_was_never_computed(library, case, rng):
     spec = case.make(name="fc9", **case.all_served(-1, 1))
-    state = library.moved(case.updated(NumPy(), spec, case.draw(rng, 6)))
+    state = case.given(library, spec, case.draw(rng, 6))
     reads = list(READS.values())[: 3 if case.powers_alone else None]
     for read in reads:
         assert_refused(
@@ -93,7 +93,7 @@ def test_a_state_of_half_precision(library, rng):
     if not library.half_types:
         return  # the library has no such dtype
     spec = ROWS.make(name="fc9")
-    state = library.moved(ROWS.updated(NumPy(), spec, ROWS.draw(rng, 6)))
+    state = ROWS.given(library, spec, ROWS.draw(rng, 6))
     total = library.half(library.to_numpy(state.cov.total), "float16")
     state = state._replace(cov=state.cov._replace(total=total))
     words = ("fc9", "float16", "float32 or float64")
@@ -103,7 +103,7 @@ def test_a_state_of_half_precision(library, rng):
 def test_a_state_of_another_size(library, rng):
     spec, other = ROWS.make(), kc.FullyConnectedKroneckerFactor(4, name="fc9")
     data = ROWS.draw(rng, 6)
-    state = library.moved(ROWS.updated(NumPy(), spec, data))
+    state = ROWS.given(library, spec, data)
     for call in (
         lambda: other.get_cov(state),
         lambda: other.update_inverses(state, 0.1),
@@ -136,7 +136,7 @@ def test_arrays_of_two_libraries(library, rng):
     other = strict.asarray if library.package == "numpy" else np.asarray
     spec = ROWS.make(matpowers=(-1,))
     (rows,) = ROWS.draw(rng, 6)
-    state = library.moved(ROWS.updated(NumPy(), spec, (rows,)))
+    state = ROWS.given(library, spec, (rows,))
     both = [library.asarray(rows), other(rows)]
     served = spec.update_inverses(state, 0.1)
     for argument, call in {

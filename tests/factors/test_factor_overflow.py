@@ -33,7 +33,7 @@ def test_statistics(library, name, dtype, rng):
     case = FACTORS[name]
     spec = case.make(name=NAME, matpowers=(-1,))
     data = case.draw(rng, 6)
-    state = case.updated(library, spec, in_dtype(data, dtype), dtype)
+    state = case.given(library, spec, in_dtype(data, dtype), dtype)
     with pytest.raises(kc.NotFiniteError, match=f"{NAME}.*overflowed"):
         case.fold(library, spec, state, in_dtype(data, dtype, LARGE[dtype]))
 
@@ -45,7 +45,7 @@ def test_powers_and_products(library, name, rng):
     powers = (-2, 2) if name != "groups" else (-2,)
     spec = case.make(name=NAME, matpowers=powers)
     data = case.draw(rng, 6)
-    state = case.updated(library, spec, in_dtype(data, "float32"), "float32")
+    state = case.given(library, spec, in_dtype(data, "float32"), "float32")
     total = state.cov.total * library.asarray(np.asarray(1e36, np.float32))
     state = state._replace(cov=state.cov._replace(total=total))
     for damping in (1e-38, 0.0):

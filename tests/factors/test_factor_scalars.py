@@ -18,7 +18,7 @@ def library(plain_library):
 @pytest.mark.parametrize("value", [-0.1, 1.1, np.nan, np.inf])
 def test_decays_outside_of_the_unit_interval(library, rng, value, as_array):
     spec, data = ROWS.make(name=NAME), ROWS.draw(rng, 6)
-    state = ROWS.updated(library, spec, data)
+    state = ROWS.given(library, spec, data)
     decay = library.asarray(np.asarray(value)) if as_array else value
     words = ("ema_decay", value, "expected", "[0, 1")
     refused = Refusal(library, kc.ArgumentError, ValueError, *words)
@@ -28,7 +28,7 @@ def test_decays_outside_of_the_unit_interval(library, rng, value, as_array):
 @pytest.mark.parametrize("value", [-1.0, np.nan, np.inf])
 def test_weights_and_dampings_out_of_range(library, rng, value):
     spec, data = ROWS.make(name=NAME, matpowers=(-1,)), ROWS.draw(rng, 6)
-    state = ROWS.updated(library, spec, data)
+    state = ROWS.given(library, spec, data)
     calls = {
         "ema_weight": lambda v: ROWS.fold(library, spec, state, data, ema_weight=v),
         "damping": lambda v: spec.update_inverses(state, v),
@@ -43,7 +43,7 @@ def test_weights_and_dampings_out_of_range(library, rng, value):
 def test_numbers_beyond_the_range_of_a_float32_state(library, rng):
     spec, data = ROWS.make(name=NAME, matpowers=(-1,)), ROWS.draw(rng, 6)
     data = (data[0].astype("float32"),)
-    state = ROWS.updated(library, spec, data, "float32")
+    state = ROWS.given(library, spec, data, "float32")
     refused = Refusal(library, kc.ArgumentError, ValueError, "ema_weight")
     refused(state, lambda: ROWS.fold(library, spec, state, data, ema_weight=1e39))
     refused = Refusal(library, kc.ArgumentError, ValueError, "damping")
@@ -59,7 +59,7 @@ NUMBERS = [
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 def test_scalars_of_every_type_of_numpy_are_numbers(library, rng, dtype):
     spec, data = ROWS.make(name=NAME, matpowers=(-1,)), ROWS.draw(rng, 6)
-    state = ROWS.updated(library, spec, (data[0].astype(dtype),), dtype)
+    state = ROWS.given(library, spec, (data[0].astype(dtype),), dtype)
     expected = leaves(spec.update_inverses(state, 2))
     for value in NUMBERS:
         found = leaves(spec.update_inverses(state, value))
@@ -77,7 +77,7 @@ def test_scalars_of_every_type_of_numpy_are_numbers(library, rng, dtype):
 )
 def test_numbers_beyond_every_range(library, rng, dtype, value):
     spec, data = ROWS.make(name=NAME, matpowers=(-1,)), ROWS.draw(rng, 6)
-    state = ROWS.updated(library, spec, (data[0].astype(dtype),), dtype)
+    state = ROWS.given(library, spec, (data[0].astype(dtype),), dtype)
     words = ("damping", "expected a number in")
     refused = Refusal(library, kc.ArgumentError, ValueError, *words)
     refused(state, lambda: spec.update_inverses(state, value))
@@ -85,7 +85,7 @@ def test_numbers_beyond_every_range(library, rng, dtype, value):
 
 def test_integers_of_more_than_64_bits(library, rng):
     spec, data = ROWS.make(name=NAME, matpowers=(-1,)), ROWS.draw(rng, 6)
-    state = spec.update_inverses(ROWS.updated(library, spec, data), 10**30)
+    state = spec.update_inverses(ROWS.given(library, spec, data), 10**30)
     np.testing.assert_allclose(
         library.to_numpy(state.derived.dampings[0]), 1e30, rtol=1e-15
     )
@@ -94,7 +94,7 @@ def test_integers_of_more_than_64_bits(library, rng):
 @pytest.mark.parametrize("value", ["0.1", None, [0.1]])
 def test_scalars_that_are_no_numbers(library, rng, value):
     spec, data = ROWS.make(name=NAME, matpowers=(-1,)), ROWS.draw(rng, 6)
-    state = ROWS.updated(library, spec, data)
+    state = ROWS.given(library, spec, data)
     words = ("damping", type(value).__name__, "0-d array")
     refused = Refusal(library, kc.BackendError, TypeError, *words)
     refused(state, lambda: spec.update_inverses(state, value))
@@ -102,7 +102,7 @@ def test_scalars_that_are_no_numbers(library, rng, value):
 
 def test_complex_scalars(library, rng):
     spec, data = ROWS.make(name=NAME, matpowers=(-1,)), ROWS.draw(rng, 6)
-    state = ROWS.updated(library, spec, data)
+    state = ROWS.given(library, spec, data)
     for value in (1j, library.asarray(np.asarray(1 + 0j))):
         refused = Refusal(library, kc.KfacError, TypeError, "damping")
         refused(state, lambda value=value: spec.update_inverses(state, value))
@@ -110,7 +110,7 @@ def test_complex_scalars(library, rng):
 
 def test_scalars_that_are_arrays(library, rng):
     spec, data = ROWS.make(name=NAME, matpowers=(-1,)), ROWS.draw(rng, 6)
-    state = ROWS.updated(library, spec, data)
+    state = ROWS.given(library, spec, data)
     refused = Refusal(library, kc.ShapeError, ValueError, "damping", "(1,)")
     damping = library.asarray(np.ones(1))
     refused(state, lambda: spec.update_inverses(state, damping))
@@ -118,7 +118,7 @@ def test_scalars_that_are_arrays(library, rng):
 
 def test_a_damping_id_without_a_damping(library, rng):
     spec = ROWS.make(name=NAME, matpowers=(-1, (-1, "other")))
-    state = ROWS.updated(library, spec, ROWS.draw(rng, 6))
+    state = ROWS.given(library, spec, ROWS.draw(rng, 6))
     refused = Refusal(library, kc.ArgumentError, ValueError, "other")
     refused(state, lambda: spec.update_inverses(state, {"damping": 0.1}))
 
@@ -130,7 +130,7 @@ def test_a_damping_id_without_a_damping(library, rng):
 def test_batch_sizes_below_one(library, name, rng, value):
     case = FACTORS[name]
     spec = case.make(name=NAME)
-    state = case.updated(library, spec, case.draw(rng, 1))
+    state = case.given(library, spec, case.draw(rng, 1))
     (gradients,) = tree(library.asarray, case.draw(rng, 1))
     words = ("batch_size", value, "expected")
     refused = Refusal(library, kc.ArgumentError, ValueError, *words)
@@ -156,7 +156,7 @@ def test_a_singular_matrix_without_damping(library, name, served_as):
         spec = getattr(spec, f"register_{served_as}")()
     else:
         spec = spec.register_matpower(served_as)
-    state = case.updated(library, spec, case.singular)
+    state = case.given(library, spec, case.singular)
     words = ("damping 0 ", "not positive definite", "use a damping above", "unchanged")
     refused = Refusal(
         library, kc.NotPositiveDefiniteError, np.linalg.LinAlgError, *words
