@@ -83,9 +83,9 @@ def summary(
         dense_0/damping 0.1
         dense_0/uses 1.0
         dense_0/weight 1.0
-        dense_0/bytes 150
+        dense_0/bytes 174
         cases 2
-        bytes 158
+        bytes 182
     """
     given: object = estimator
     if not isinstance(given, BlockDiagonalMatrix):
