@@ -124,7 +124,7 @@ def _pixels(
     for k, x in enumerate(images):
         counts = tap_counts(geometry, x.shape[1:-1])
         taps = math.prod(geometry.output_spatial(x.shape[1:-1]) + geometry.kernel)
-        missing = taps - math.prod(map(sum, counts))
+        missing = taps - math.prod([sum(own) for own in counts])
         own = xp.sqrt(_taps(backend, counts, x))
         of_case.append(taps)
         cases: Scalar = x.shape[0]
@@ -144,9 +144,9 @@ def _mean(backend: Backend, rows: Sequence[Array], roots: Roots) -> Array:
     if roots is None:
         return mean_over(backend, rows)
     xp, weights = backend.xp, [(r * r)[:, None] for r in roots]
-    pairs = zip(rows, weights, strict=True)
-    total = sum(backend.sum_of_rows(x * w) for x, w in pairs)
-    weight = sum(map(xp.sum, weights))
+    weighted = [x * w for x, w in zip(rows, weights, strict=True)]
+    total = mean_over(backend, weighted, 1.0)
+    weight = mean_over(backend, weights, 1.0)
     return total / xp.where(weight > 0, weight, xp.ones_like(weight))
 
 
