@@ -16,13 +16,20 @@ from typing import Any, Self, TypeVar
 import array_api_compat.torch
 import numpy as np
 import torch
-from torch._subclasses.fake_tensor import FakeTensor
-from torch.autograd import forward_ad
 from torch.utils._pytree import tree_leaves, tree_map
 
 from kfac_backends.array_api import ArrayAPIBackend
 from kfac_backends.numpy import backend as on_host
 from kfac_backends.runs import RUN_OF_FEW
+from kfac_backends.torch_memory import (
+    OF_NUMPY,
+    PLAIN_TYPES,
+    are_plain,
+    by_numpy,
+    empty_like,
+    is_for_numpy,
+    is_traced,
+)
 from kfac_backends.torch_precision import no_autocast, no_tf32
 from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
 
@@ -39,7 +46,7 @@ BATCHED = 64
 class TorchBackend(ArrayAPIBackend):
     """LAPACK, MAGMA and cuSOLVER, as `torch.linalg` chooses."""
 
-    array_types = (torch.Tensor, torch.nn.Parameter)
+    array_types = PLAIN_TYPES
 
     def __init__(self, xp: Namespace, name: str, precision: Precision) -> None:
         super().__init__(xp, name)
@@ -65,17 +72,11 @@ class TorchBackend(ArrayAPIBackend):
 
     def is_traced(self, x: Any) -> bool:
         """Say whether `x` is being compiled, has no storage, or is mapped over."""
-        # Dynamo takes the first for a constant and never reads the rest.
-        return (
-            torch.compiler.is_compiling()
-            or isinstance(x, FakeTensor)
-            or x.is_meta
-            or torch._C._functorch.is_functorch_wrapped_tensor(x)
-        )
+        return is_traced(x)
 
     def is_finite(self, x: Any) -> Array:
         """Ask the largest entry: ``isfinite`` writes arrays of the size of `x`."""
-        if 0 in x.shape or x.dtype not in _OF_NUMPY:
+        if 0 in x.shape or x.dtype not in OF_NUMPY:
             return super().is_finite(x)
         # NaN is the largest, and not below infinity.
         finite: Array = x.abs().amax() < torch.inf
@@ -86,17 +87,17 @@ class TorchBackend(ArrayAPIBackend):
         if torch.compiler.is_compiling() or x.numel() <= PART:
             summed: Array = torch.addcmul(x * a, y, b)
             return summed
-        if not _are_plain(a, x, b, y):
+        if not are_plain(a, x, b, y):
             return super().axpby(a, x, b, y)
-        total = torch.mul(x, a, out=_empty_like(x))
+        total = torch.mul(x, a, out=empty_like(x))
         added: Array = total.addcmul_(y, b)
         return added
 
     def damp(self, a: Any, damping: Any) -> Array:
         """Copy, and add to the diagonal of the copy."""
-        if not _are_plain(a, damping):
+        if not are_plain(a, damping):
             return super().damp(a, damping)
-        damped = _empty_like(a).copy_(a)
+        damped = empty_like(a).copy_(a)
         damped.diagonal(dim1=-2, dim2=-1).add_(damping)
         whole: Array = damped
         return whole
@@ -117,8 +118,8 @@ class TorchBackend(ArrayAPIBackend):
         Under ``torch.compile`` the caller's setting of TF32 does hold, as it does for
         everything else that is compiled.
         """
-        if _is_for_numpy(a):
-            return _by_numpy(on_host.gram, a)
+        if is_for_numpy(a):
+            return by_numpy(on_host.gram, a)
         return super().gram(a)
 
     def cross(self, a: Any, b: Any) -> Array:
@@ -143,8 +144,8 @@ class TorchBackend(ArrayAPIBackend):
 
     def syrk(self, alpha: Any, a: Any, beta: Any, c: Any) -> Array:
         """Return the sum of the Gram matrix and `c`."""
-        if _is_for_numpy(a) and self._is_large(a) and _are_plain(alpha, beta, c):
-            return _by_numpy(on_host.syrk, alpha, a, beta, c)
+        if is_for_numpy(a) and self._is_large(a) and are_plain(alpha, beta, c):
+            return by_numpy(on_host.syrk, alpha, a, beta, c)
         return super().syrk(alpha, a, beta, c)
 
     def quiet(self) -> None:
@@ -166,8 +167,8 @@ class TorchBackend(ArrayAPIBackend):
 
     def cholesky(self, a: Any) -> Array:
         """Return the lower factor, without waiting for the flag of its success."""
-        if _is_for_numpy(a):
-            return _by_numpy(on_host.cholesky, a)
+        if is_for_numpy(a):
+            return by_numpy(on_host.cholesky, a)
         factor, info = torch.linalg.cholesky_ex(a, check_errors=False)
         diagonal = torch.diagonal(factor, dim1=-2, dim2=-1)
         ok = (info == 0) & torch.isfinite(diagonal).all(-1)
@@ -182,8 +183,8 @@ class TorchBackend(ArrayAPIBackend):
 
     def cholesky_inverse(self, factor: Any) -> Array:
         """Return the inverse by potri."""
-        if _is_for_numpy(factor):
-            return _by_numpy(on_host.cholesky_inverse, factor)
+        if is_for_numpy(factor):
+            return by_numpy(on_host.cholesky_inverse, factor)
         # The transpose of C order is that of LAPACK: no copy to convert.
         inverse: Any = torch.cholesky_inverse(factor.mT, upper=True)
         # On the CPU it is mirrored already.
@@ -298,53 +299,6 @@ class TorchBackend(ArrayAPIBackend):
         """Compile by ``torch.compile``."""
         compiled: F = torch.compile(function)
         return compiled
-
-
-def _is_for_numpy(a: Any) -> bool:
-    """Say whether NumPy may compute on the memory of `a`, and is the faster."""
-    # It has SYRK, which PyTorch has not, but threads of its own: where both have
-    # several, each waits for the other's to come to rest.
-    if torch.compiler.is_compiling() or torch.get_num_threads() > 1:
-        return False
-    return a.is_cpu and a.dtype in _OF_NUMPY and a.ndim == 2 and _are_plain(a)
-
-
-def _are_plain(*tensors: Any) -> bool:
-    """Say whether nothing but this module will know what happens to the tensors."""
-    if torch.compiler.is_compiling():
-        return False
-    differentiates = torch.is_grad_enabled()
-    for x in tensors:
-        # Not one that a subclass or a transformation has a meaning for.
-        if type(x) not in TorchBackend.array_types or backend.is_traced(x):
-            return False
-        if differentiates and x.requires_grad:
-            return False
-    return (
-        not torch._C._len_torch_dispatch_stack()
-        and not torch.jit.is_tracing()
-        and forward_ad._current_level < 0
-    )
-
-
-def _empty_like(x: Any) -> Any:
-    """Return a tensor in C order to write to."""
-    if x.is_cpu and x.dtype in _OF_NUMPY:
-        # NumPy asks the system for large pages: a quarter of the time for fresh memory.
-        return torch.from_numpy(np.empty(tuple(x.shape), _OF_NUMPY[x.dtype]))
-    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
-
-
-_OF_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
-
-
-def _by_numpy(function: Callable[..., Any], *arrays: Any) -> Array:
-    """Return a function of the memory of tensors, which is not copied."""
-    values = [x.numpy(force=True) for x in arrays]
-    # What overflows is PyTorch's to tell, which does not.
-    with np.errstate(all="ignore"):
-        result: Array = torch.from_numpy(function(*values))
-    return result
 
 
 _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)

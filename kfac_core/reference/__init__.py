@@ -45,7 +45,7 @@ from kfac_core.reference.linearization import (
     SequentialLinearization,
     SequentialModel,
 )
-from kfac_core.reference.network import Backward, Forward, NetworkParams, Sequential
+from kfac_core.reference.network import Sequential
 from kfac_core.reference.parameterless import (
     ElementwiseLayer,
     Flatten,
@@ -53,6 +53,7 @@ from kfac_core.reference.parameterless import (
     ReLU,
     Tanh,
 )
+from kfac_core.reference.passes import Backward, Forward, NetworkParams
 from kfac_core.reference.tied import TiedLanguageModel
 from kfac_core.reference.transposed_convolution import ConvTranspose
 

@@ -13,7 +13,8 @@ from kfac_core.quiet import Quiet
 from kfac_core.reference.blocks import block_for
 from kfac_core.reference.checked import check_kind
 from kfac_core.reference.layer import Tensors
-from kfac_core.reference.network import Forward, NetworkParams, Sequential
+from kfac_core.reference.network import Sequential
+from kfac_core.reference.passes import Forward, NetworkParams
 from kfac_core.typing import Array, Key
 
 LOSS_SITE = "outputs"

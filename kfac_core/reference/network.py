@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass
-from typing import Any, NamedTuple, TypeAlias
+from typing import Any
 
 from kfac_core.arguments import backend_for, check_shape
 from kfac_core.errors import ShapeError
@@ -13,40 +13,10 @@ from kfac_core.reference.checked import (
     check_layers,
     check_reals,
 )
-from kfac_core.reference.layer import Cache, Layer, Tensors, normals_for
+from kfac_core.reference.layer import Layer, Tensors, normals_for
+from kfac_core.reference.passes import Backward, Forward, NetworkParams
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array, Key
-
-NetworkParams: TypeAlias = tuple[Tensors, ...]
-"""For each layer with parameters, in order, its parameters."""
-
-
-class Forward(NamedTuple):
-    """A forward pass.
-
-    Attributes:
-        outputs: ``[batch, outputs]``.
-        inputs: Of each layer with parameters.
-        caches: Of every layer.
-    """
-
-    outputs: Array
-    inputs: tuple[Array, ...]
-    caches: tuple[Cache, ...]
-
-
-class Backward(NamedTuple):
-    """A backward pass; each field has one entry for each layer with parameters.
-
-    Attributes:
-        inputs: The layer's inputs.
-        output_gradients: Each case's gradient of the summed loss for the outputs.
-        param_gradients: The gradients for the parameters, summed over the batch.
-    """
-
-    inputs: tuple[Array, ...]
-    output_gradients: tuple[Array, ...]
-    param_gradients: NetworkParams
 
 
 @dataclass(frozen=True)
