@@ -114,7 +114,7 @@ def weights_of(
         zero_debias: Whether the average is debiased.
 
     Returns:
-        Two 0-d arrays; under a trace, NaN for a weight above that.
+        Two 0-d arrays; under a trace, NaN for what is out of range.
 
     Raises:
         ArgumentError: If a value is known and out of range.
@@ -131,9 +131,6 @@ def weights_of(
     # Sums of so many samples, of so many uses each, stay in the range.
     largest = float(backend.xp.finfo(like.dtype).max) ** 0.5
     weight = as_scalar(backend, ema_weight, like, "ema_weight", layer, upper=largest)
-    if backend.is_traced(weight):
-        nan = backend.xp.full_like(weight, float("nan"))
-        weight = backend.xp.where(weight <= largest, weight, nan)
     return Ema(
         decay, backend.stop_gradient(weight) if backend.has_graph(weight) else weight
     )

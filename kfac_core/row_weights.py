@@ -262,7 +262,7 @@ def _tower(
     backend_for(layer, "weights", like, w)
     batch, *positions = shape
     flat = (batch, math.prod(positions))
-    if tuple(w.shape) not in {(batch,), shape, flat}:
+    if tuple(w.shape) not in {(batch,), shape, flat if positions else shape}:
         wanted = f"[{batch}]" + (f" or {[*shape]}" if positions else "")
         msg = (
             f"{layer}: weights has shape {tuple(w.shape)}, expected {wanted}: a weight"

@@ -32,7 +32,7 @@ def as_scalar(
         upper: The largest value allowed; what the dtype cannot hold never is.
 
     Returns:
-        The 0-d array.
+        The 0-d array; under a trace, NaN for a value out of range.
 
     Raises:
         ArgumentError: If the value is known, and negative, too large or NaN.
@@ -66,7 +66,12 @@ def as_scalar(
         known = backend.stop_gradient(array) if backend.has_graph(array) else array
         _check_range(float(known), largest, argument, layer)
     # A copy even of the same dtype: no array stands in two places of a state.
-    return xp.astype(array, like.dtype, copy=True)
+    found = xp.astype(array, like.dtype, copy=True)
+    if backend.is_traced(found):
+        # It has no value to refuse. NaN spoils what it enters, and that is refused.
+        inside = (found >= 0) & (found <= largest)
+        found = xp.where(inside, found, xp.full_like(found, math.nan))
+    return found
 
 
 def as_vector(

@@ -106,14 +106,26 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
         towers = as_towers(input_ids)
         backend = self._backend(state, "state, input_ids", *towers)
         for ids in towers:
-            self._check_ids(backend, ids)
+            self._check_rank(ids)
         check_not_empty(towers, "input_ids", self.label)
         like, shapes = state.cov.total, [(ids.shape[0],) for ids in towers]
         own = weights_for(backend, sides(weights)[0], shapes, like, self.label)
+        # What a case of weight zero holds is not judged, and counts nowhere.
+        judged, counted = towers, towers
+        if own is not None:
+            judged, counted = (
+                tuple(
+                    _put(backend, value, *pair)
+                    for pair in zip(towers, own, strict=True)
+                )
+                for value in (0, -1)
+            )
+        for ids in judged:
+            self._check_ids(backend, ids)
         count = count_of(backend, num_cases, 1, like, self.label)
         moment = id_second_moment(
             backend,
-            [self._without_padding(backend, ids) for ids in towers],
+            [self._without_padding(backend, ids) for ids in counted],
             self.vocab_size,
             like.dtype,
             self.repeated_ids,
@@ -158,13 +170,15 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
             ids = xp.astype(ids, xp.int64)
         return xp.where(xp.equal(ids, self.padding_id), xp.full_like(ids, -1), ids)
 
-    def _check_ids(self, backend: Backend, ids: Array) -> None:
+    def _check_rank(self, ids: Array) -> None:
         if ids.ndim not in {1, 2}:
             msg = (
                 f"{self.label}: input_ids has shape {tuple(ids.shape)}, expected"
                 " [batch] or [batch, ids of a case]"
             )
             raise ShapeError(msg)
+
+    def _check_ids(self, backend: Backend, ids: Array) -> None:
         least = None if self.negative_ids_are_padding else 0
         check_indices(backend, ids, self.vocab_size, "input_ids", self.label, least)
 
@@ -183,6 +197,15 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
         if xp.isdtype(like.dtype, "integral"):
             return xp.float32
         return statistics_dtype(backend, like, "like", self.label)
+
+
+def _put(backend: Backend, value: int, ids: Array, weights: Array) -> Array:
+    """Return ids, a value in place of those of cases of weight zero."""
+    xp = backend.xp
+    if xp.isdtype(ids.dtype, "unsigned integer"):
+        ids = xp.astype(ids, xp.int64)
+    is_zero = xp.reshape(weights <= 0, (-1, *([1] * (ids.ndim - 1))))
+    return xp.where(is_zero, xp.full_like(ids, value), ids)
 
 
 def check_padding(padding_id: object, vocab_size: int, layer: str) -> None:

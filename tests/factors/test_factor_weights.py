@@ -130,7 +130,12 @@ def test_weights_out_of_range_are_refused(library, name, bad, rng):
 def test_weights_of_another_form_are_refused(name, rng):
     case = BATCHED[name]
     spec, data = case.make(name="layer"), case.draw(rng, 4)
-    for weights in (np.ones(5), np.ones(()), (np.ones(2), np.ones(2))):
+    for weights in (
+        np.ones(5),
+        np.ones(()),
+        np.ones((4, 1)),
+        (np.ones(2), np.ones(2)),
+    ):
         with pytest.raises(kc.ShapeError, match="layer: weights has"):
             updated(NumPy, case, spec, data, weights=weights)
     with pytest.raises(kc.DTypeError, match="layer: weights has dtype"):
@@ -224,3 +229,16 @@ def test_an_id_is_padding_by_option(library):
     close(library.to_numpy(spec.get_cov_var(state)), [0.25, 0.25, 0.0])
     with pytest.raises(kc.ArgumentError, match="padding_id is 3, expected None or"):
         kc.EmbeddingInputKroneckerFactor(3, padding_id=3)
+
+
+@pytest.mark.parametrize("dtype", [np.int32, np.uint8])
+def test_ids_of_cases_of_weight_zero_are_not_judged(library, dtype):
+    ids = np.asarray([[0, 2], [7, 1], [1, 1], [99, 200]]).astype(dtype)
+    weights = library.asarray(np.asarray([1.0, 0.0, 1.0, 0.0]))
+    spec = kc.EmbeddingInputKroneckerFactor(3, repeated_ids="count_squared")
+    empty = spec.init(weights)
+    given = library.asarray(ids)
+    state = spec.update_cov(empty, given, ema_decay=0.0, weights=weights)
+    close(library.to_numpy(spec.get_cov_var(state)), [0.25, 1.0, 0.25])
+    with pytest.raises(kc.ArgumentError, match="input_ids are from"):
+        spec.update_cov(empty, given, ema_decay=0.0)
