@@ -109,6 +109,6 @@ def test_tf32_is_left_to_the_caller_for_statistics_alone(torch, tf32):
 
 
 def test_a_precision_of_another_name_is_refused():
-    message = r"fc \(input factor\): precision is 'tf32', expected one of highest, def"
+    message = "fc: precision is 'tf32', expected 'highest' or 'default'"
     with pytest.raises(kc.ArgumentError, match=message):
         kc.FullyConnectedKFACBasicFB(3, 2, name="fc", precision="tf32")

@@ -71,9 +71,12 @@ def test_one_layer_without_inverse_is_refused_for_all(jax, tolerance):
 
 def test_layers_that_are_not_updated_keep_their_flags(jax):
     params, batch, state = known(jax.numpy.asarray)
-    bad = MODEL.linearize(params, batch._replace(inputs=batch.inputs * np.nan))
-    refused = jax.jit(lambda s: ESTIMATOR.update_covs(s, bad, 0.9, layers=["dense_0"]))(
-        state
-    )
+
+    @jax.jit
+    def update(state, batch):
+        linearization = MODEL.linearize(params, batch)
+        return ESTIMATOR.update_covs(state, linearization, 0.9, layers=["dense_0"])
+
+    refused = update(state, batch._replace(inputs=batch.inputs * np.nan))
     assert not bool(refused.flag("cov_ok", ["dense_0"]))
     assert bool(refused.flag("cov_ok", ["dense_1"]))

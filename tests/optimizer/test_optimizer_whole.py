@@ -186,9 +186,13 @@ def test_what_was_refused_elsewhere_does_not_stop_a_step(jax):
     params, batch = problem(InJAX, NORMAL, model=SHALLOW)
     optimizer = of_kind("regular", SHALLOW, cov_update_every=2)
     state, params, _ = optimizer.step(optimizer.init(params), params, batch)
-    bad = optimizer.model.linearize(params, Batch(batch.inputs * np.nan, batch.targets))
-    update = jax.jit(lambda s: optimizer.estimator.update_covs(s, bad, 0.9))
-    refused = update(state.estimator)
+
+    @jax.jit
+    def update(state, batch):
+        linearization = optimizer.model.linearize(params, batch)
+        return optimizer.estimator.update_covs(state, linearization, 0.9)
+
+    refused = update(state.estimator, Batch(batch.inputs * np.nan, batch.targets))
     assert not bool(refused.ok)
     state = state._replace(estimator=refused)
     new, _, told = jax.jit(optimizer.step)(state, params, batch)
