@@ -30,6 +30,7 @@ class CheckedLinearization:
 
     def __init__(self, collection: LayerCollection, given: Any) -> None:
         self._collection, self._given = collection, given
+        self._masks_are_checked = False
 
     @property
     def batch_size(self) -> int:
@@ -54,20 +55,12 @@ class CheckedLinearization:
 
     @property
     def masks(self) -> Mapping[str, Array]:
-        """The weights of rows, of losses and of layers."""
+        """The weights of rows, of losses and of layers: all ask, one check is made."""
+        # Not kept: what is made within a branch of a trace has no meaning outside.
         masks = self._mapping("masks")
-        for site, mask in masks.items():
-            name = f"masks[{site!r}]"
-            backend = backend_for(LABEL, name, mask)
-            if not backend.xp.isdtype(mask.dtype, _WEIGHTS):
-                msg = (
-                    f"{LABEL}: {name} has dtype {mask.dtype}, expected real numbers or"
-                    " booleans"
-                )
-                raise DTypeError(msg)
-            if not mask.shape:
-                msg = f"{LABEL}: {name} has shape (), expected [batch, ...]"
-                raise ShapeError(msg)
+        if not self._masks_are_checked:
+            _check_masks(masks)
+            self._masks_are_checked = True
         return masks
 
     @property
@@ -131,6 +124,22 @@ class CheckedLinearization:
 
 
 _WEIGHTS = ("bool", "integral", "real floating")
+
+
+def _check_masks(masks: Mapping[str, Any]) -> None:
+    """Check that weights are arrays of numbers with an axis of cases."""
+    for site, mask in masks.items():
+        name = f"masks[{site!r}]"
+        backend = backend_for(LABEL, name, mask)
+        if not backend.xp.isdtype(mask.dtype, _WEIGHTS):
+            msg = (
+                f"{LABEL}: {name} has dtype {mask.dtype}, expected real numbers or"
+                " booleans"
+            )
+            raise DTypeError(msg)
+        if not mask.shape:
+            msg = f"{LABEL}: {name} has shape (), expected [batch, ...]"
+            raise ShapeError(msg)
 
 
 def check_is_collection(value: object, argument: str, label: str) -> None:

@@ -11,7 +11,7 @@ from kfac_core.fisher_blocks.laid_out import LaidOut
 from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FactorState, FisherFactor
 from kfac_core.fisher_factors.registration import InverseDType
 from kfac_core.linalg.parameters import tensors_of
-from kfac_core.moving_average import MovingAverage
+from kfac_core.moving_average import MovingAverage, weights_of
 from kfac_core.options import check_options
 from kfac_core.scalars import as_scalar
 from kfac_core.signed import Signed
@@ -299,6 +299,19 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
         """Return the number of uses of a case before any data; 1 if there is one."""
         start = 0.0 if self.is_repeated else 1.0
         return MovingAverage(like * 0 + start, like * 0 + start)
+
+    def _ema(
+        self,
+        backend: Backend,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None,
+        like: Array,
+    ) -> tuple[Any, None]:
+        """Return decay and weight as all factors take them, checked once."""
+        debias = self.zero_debias
+        return weights_of(
+            backend, ema_decay, ema_weight, like, self.label, zero_debias=debias
+        ), None
 
     def _vector_backend(self, state: S, vector: Params) -> Backend:
         """Return the backend of a state and a vector of real numbers."""

@@ -117,16 +117,7 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
     ) -> KroneckerState:
         """Fold data of each factor, and what they count, all of them or none."""
         a, g = state.input_factor, state.output_factor
-        # Checked once for all that they weigh.
-        given: Any = moving_average.weights_of(
-            backend,
-            ema_decay,
-            ema_weight,
-            state.scale,
-            self.label,
-            zero_debias=self.zero_debias,
-        )
-        ema = (given, None)
+        ema = self._ema(backend, ema_decay, ema_weight, state.scale)
         new = state._replace(
             input_factor=self.input_factor.update_cov(
                 a, data[0], *ema, **counts.of_inputs, **of_inputs

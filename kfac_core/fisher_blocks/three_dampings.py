@@ -30,8 +30,8 @@ def split_in_three(
 
     Where a mean is zero or far below the others, the dampings of these would grow
     without bound. As in `kfac_core.damping.split_by_traces` the largest stops at ``N``
-    times its mean, ``N = rows / eps``, and what is left of the damping is split between
-    the other two as there.
+    times its mean, ``N = rows / eps``, and `split_by_traces` splits what is left of the
+    damping between the other two.
 
     Args:
         backend: Backend of the arrays.

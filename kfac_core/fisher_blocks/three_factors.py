@@ -163,16 +163,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
             self.label, "state, inputs", self._own(state).scale, *towers
         )
         like = state.scale
-        # Checked once for all that they weigh.
-        given: Any = moving_average.weights_of(
-            backend,
-            ema_decay,
-            ema_weight,
-            like,
-            self.label,
-            zero_debias=self.zero_debias,
-        )
-        ema = (given, None)
+        ema = self._ema(backend, ema_decay, ema_weight, like)
         shapes = [(x.shape[0],) for x in towers]
         rows = RowWeights(
             *(weights_for(backend, w, shapes, like, self.label) for w in sides(weights))

@@ -115,8 +115,8 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
         if own is not None:
             judged, counted = (
                 tuple(
-                    _put(backend, value, *pair)
-                    for pair in zip(towers, own, strict=True)
+                    _put(backend, value, ids, w <= 0)
+                    for ids, w in zip(towers, own, strict=True)
                 )
                 for value in (0, -1)
             )
@@ -165,10 +165,7 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
         """Return ids, below zero in place of those that are padding."""
         if self.padding_id is None:
             return ids
-        xp = backend.xp
-        if xp.isdtype(ids.dtype, "unsigned integer"):
-            ids = xp.astype(ids, xp.int64)
-        return xp.where(xp.equal(ids, self.padding_id), xp.full_like(ids, -1), ids)
+        return _put(backend, -1, ids, backend.xp.equal(ids, self.padding_id))
 
     def _check_rank(self, ids: Array) -> None:
         if ids.ndim not in {1, 2}:
@@ -199,13 +196,14 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
         return statistics_dtype(backend, like, "like", self.label)
 
 
-def _put(backend: Backend, value: int, ids: Array, weights: Array) -> Array:
-    """Return ids, a value in place of those of cases of weight zero."""
+def _put(backend: Backend, value: int, ids: Array, where: Array) -> Array:
+    """Return ids, a value in place of some, or of those of some cases ``[batch]``."""
     xp = backend.xp
     if xp.isdtype(ids.dtype, "unsigned integer"):
         ids = xp.astype(ids, xp.int64)
-    is_zero = xp.reshape(weights <= 0, (-1, *([1] * (ids.ndim - 1))))
-    return xp.where(is_zero, xp.full_like(ids, value), ids)
+    if where.ndim < ids.ndim:
+        where = where[:, None]
+    return xp.where(where, xp.full_like(ids, value), ids)
 
 
 def check_padding(padding_id: object, vocab_size: int, layer: str) -> None:

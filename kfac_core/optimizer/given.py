@@ -9,6 +9,7 @@ import numpy as np
 from kfac_core.arguments import backend_for, check_shape
 from kfac_core.errors import ArgumentError, DTypeError, StateError
 from kfac_core.estimator import FisherEstimator
+from kfac_core.exponents import shown
 from kfac_core.linalg.named import check_named
 from kfac_core.optimizer.options import LABEL, KfacOptions
 from kfac_core.optimizer.state import KfacState
@@ -86,11 +87,7 @@ def check_flag(one: Array, given: Any, argument: str) -> None:
     if not hasattr(given, "shape"):
         msg = f"{LABEL}: {argument} is {given!r}, expected True, False or None"
         raise ArgumentError(msg)
-    backend = backend_for(LABEL, argument, one, given)
-    check_shape(given, (), argument, LABEL)
-    if not backend.xp.isdtype(given.dtype, "bool"):
-        msg = f"{LABEL}: {argument} has dtype {given.dtype}, expected a boolean"
-        raise DTypeError(msg)
+    _check_0d(one, given, argument, "bool", "a boolean")
 
 
 def check_loss(one: Array, value: Any, argument: str) -> None:
@@ -113,11 +110,18 @@ def check_loss(one: Array, value: Any, argument: str) -> None:
     if isinstance(value, Real) and not is_flag and not huge:
         return
     if not hasattr(value, "shape"):
-        got = "an integer beyond 2**1023" if huge else repr(value)
+        got = shown(value)
         msg = f"{LABEL}: {argument} is {got}, expected a number or a 0-d array"
         raise ArgumentError(msg)
-    backend = backend_for(LABEL, argument, one, value)
-    check_shape(value, (), argument, LABEL)
-    if not backend.xp.isdtype(value.dtype, ("real floating", "integral")):
-        msg = f"{LABEL}: {argument} has dtype {value.dtype}, expected a real number"
+    _check_0d(one, value, argument, ("real floating", "integral"), "a real number")
+
+
+def _check_0d(
+    one: Array, array: Array, argument: str, kind: str | tuple[str, ...], wanted: str
+) -> None:
+    """Check the library, the shape and the kind of an array beside the parameters."""
+    backend = backend_for(LABEL, argument, one, array)
+    check_shape(array, (), argument, LABEL)
+    if not backend.xp.isdtype(array.dtype, kind):
+        msg = f"{LABEL}: {argument} has dtype {array.dtype}, expected {wanted}"
         raise DTypeError(msg)

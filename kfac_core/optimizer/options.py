@@ -9,6 +9,7 @@ from typing import Any, Literal
 
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator import EstimationMode
+from kfac_core.exponents import shown
 from kfac_core.quiet import Quiet
 from kfac_core.sizes import as_flag
 from kfac_core.typing import Array
@@ -316,10 +317,7 @@ def _check_number(name: str, value: Any, upper: float | None = math.inf) -> None
     else:
         fits = fits and 0 <= value <= upper
         wanted = "a number in [0, 1]" if upper == 1 else "a finite number, not negative"
-    # Python writes no integer of more than some thousand digits.
-    huge = isinstance(value, int) and value.bit_length() > 1024
-    got = "an integer beyond 2**1024" if huge else repr(value)
-    _require(fits, f"{name} is {got}", wanted)
+    _require(fits, f"{name} is {shown(value)}", wanted)
 
 
 def _require(truth: bool, got: str, expected: str) -> None:

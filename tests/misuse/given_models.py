@@ -16,6 +16,16 @@ METHODS = (
     "param_gradients_change",
 )
 
+WORDS = {
+    # Of how many cases they are, is said of all data of a layer.
+    "layer_inputs": ("inputs", "the data of"),
+    "output_gradients": ("outputs_grads", "the data of"),
+    "push_forward": ("vector holds NaN",),
+    "loss_inputs": ("the/loss",),
+    "targets": ("target",),
+}
+"""What errors call the parts of a linearization."""
+
 MODEL = SequentialModel(Sequential((Dense(3, 2),)))
 LAYER, LOSS = "dense_0", "the/loss"
 SITE = "outputs"  # of the loss

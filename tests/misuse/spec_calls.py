@@ -95,3 +95,20 @@ class Spec:
     def _exp(self, verb):
         allowed = ("not served",) if verb.startswith("register") else ()
         return -1, power() | {"not served": 0.25}, *allowed
+
+    def _of_batches(self, names, *allowed_weights):
+        """Return what factors and blocks are told of a batch beside its data."""
+        case, kinds, found = self.case, self.kinds, {}
+        if "batch_size" in names:
+            # A mean may be over a number of cases by weight.
+            faults = kinds.scalar() | {"zero": 0, "fraction": 2.5}
+            found["batch_size"] = (4, faults, "fraction")
+        found["ema_decay"] = (0.5, kinds.scalar(upper=1.0))
+        found["ema_weight"] = (None, kinds.scalar() | {"too large": 1e300}, "None")
+        if "key" in case.extra:
+            faults = {"None": None, "number": 0, "string": "key", "list": []}
+            found["key"] = (case.extra["key"], faults)
+        if "weights" in names:
+            found["weights"] = (None, kinds.weights(6), "None", *allowed_weights)
+            found["num_cases"] = (None, kinds.scalar() | {"zero": 0}, "None")
+        return found

@@ -134,8 +134,7 @@ class Block(Spec):
         return faults | towers(self._moved(x))
 
     def _of_update(self, names):
-        case, kinds = self.case, self.kinds
-        found = {}
+        case, found = self.case, {}
         data = self.data if case.takes_inputs else self.data[1:]
         for place, x in enumerate(data, len(self.data) - len(data)):
             argument = names[1 + place - (len(self.data) - len(data))]
@@ -148,18 +147,7 @@ class Block(Spec):
             if "key" in case.extra:  # what is not drawn may be anything
                 faults.pop("NaN"), faults.pop("infinity"), faults.pop("minus infinity")
             found[argument] = (self._moved(x), faults, *allowed)
-        if "batch_size" in names:
-            faults = kinds.scalar() | {"zero": 0, "fraction": 2.5}
-            found["batch_size"] = (4, faults, "fraction")
-        found["ema_decay"] = (0.5, kinds.scalar(upper=1.0))
-        found["ema_weight"] = (None, kinds.scalar() | {"too large": 1e300}, "None")
-        if "key" in case.extra:
-            faults = {"None": None, "number": 0, "string": "key", "list": []}
-            found["key"] = (case.extra["key"], faults)
-        if "weights" in names:
-            found["weights"] = (None, kinds.weights(6), "None")
-            found["num_cases"] = (None, kinds.scalar() | {"zero": 0}, "None")
-        return found
+        return found | self._of_batches(names)
 
 
 @pytest.mark.parametrize("case_name", CASES)

@@ -87,26 +87,13 @@ class Factor(Spec):
         return self.library.asarray(x), faults, *allowed
 
     def _of_update(self, names):
-        case, kinds = self.case, self.kinds
-        found = {}
+        case, found = self.case, {}
         for place, x in enumerate(self.data):
             found[names[1 + place]] = self._data(x, place)
-        if "batch_size" in names:
-            # A mean may be over a number of cases by weight.
-            faults = kinds.scalar() | {"zero": 0, "fraction": 2.5}
-            found["batch_size"] = (4, faults, "fraction")
-        found["ema_decay"] = (0.5, kinds.scalar(upper=1.0))
-        found["ema_weight"] = (None, kinds.scalar() | {"too large": 1e300}, "None")
-        if "key" in case.extra:
-            faults = {"None": None, "number": 0, "string": "key", "list": []}
-            found["key"] = (case.extra["key"], faults)
-        if "weights" in names:
-            # Rows may have axes of uses: of one, it may be there or not.
-            one_use = case.argument == "tensors" and case.axis == 0
-            allowed = ("an axis more",) if one_use and not case.stacked else ()
-            found["weights"] = (None, kinds.weights(6), "None", *allowed)
-            found["num_cases"] = (None, kinds.scalar() | {"zero": 0}, "None")
-        return found
+        # Rows may have axes of uses: of one, it may be there or not.
+        one_use = case.argument == "tensors" and case.axis == 0 and not case.stacked
+        allowed = ("an axis more",) if one_use else ()
+        return found | self._of_batches(names, *allowed)
 
     def _data(self, x, place):
         case, kinds = self.case, self.kinds

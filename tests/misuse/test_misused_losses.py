@@ -43,16 +43,16 @@ def test_evaluations(walked, table, verb):
     walked(table.call(verb, "inputs", "targets", *vector, "mask"))
 
 
-@pytest.mark.parametrize("matrix", MATRICES)
-def test_products(walked, table, matrix):
-    if matrix == "ggn" and not table.has_ggn:
-        pytest.skip("it has no Gauss-Newton matrix")
-    verb = f"multiply_{matrix}"
+def test_products(walked, table):
+    operands = dict(zip(KINDS, ("vector", "inner", "vector", "index"), strict=True))
+    # Of a mean and a variance there is no Gauss-Newton matrix.
+    matrices = MATRICES if table.has_ggn else ("fisher",)
     walked(
-        table.call(verb, "inputs", "vector", "mask"),
-        table.call(f"{verb}_factor", "inputs", "inner", "mask"),
-        table.call(f"{verb}_factor_transpose", "inputs", "vector", "mask"),
-        table.call(f"{verb}_factor_replicated_one_hot", "inputs", "index", "mask"),
+        *(
+            table.call(f"multiply_{matrix}{kind}", "inputs", operand, "mask")
+            for matrix in matrices
+            for kind, operand in operands.items()
+        )
     )
 
 

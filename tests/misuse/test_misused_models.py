@@ -17,20 +17,15 @@ from given_models import (
     problem,
 )
 from given_models import MODEL as RIGHT
+from given_models import WORDS as OF_PARTS
 from walk import Call
 
 import kfac_core as kc
 
 LABELS = ("linearization", LAYER, LOSS, "KfacOptimizer")
-WORDS = {
-    # Of how many cases they are, is said of all data of a layer.
-    "layer_inputs": ("inputs", "the data of"),
-    "output_gradients": ("outputs_grads", "the data of"),
+WORDS = OF_PARTS | {
     "param_gradients": ("gradient of dense_0/weights", "product of dense_0/weights"),
     "param_gradients_change": ("product of dense_0/weights",),
-    "push_forward": ("vector holds NaN",),
-    "loss_inputs": (LOSS,),
-    "targets": ("target",),
     "masks": ("mask",),
 }
 

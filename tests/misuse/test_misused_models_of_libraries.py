@@ -14,21 +14,17 @@ from given_models import (
     pieces_of,
     problem,
 )
+from given_models import WORDS as OF_PARTS
 from walk import Call
 
 import kfac_core as kc
 
 # The reference checks its parameters itself.
 LABELS = ("KfacOptimizer", "FisherEstimator", "linearization", LAYER, LOSS, "Dense")
-WORDS = {
+WORDS = OF_PARTS | {
     "vectors": ("vector",),
     "params": (LOSS,),
-    "layer_inputs": ("inputs", "the data of"),
-    "output_gradients": ("outputs_grads", "the data of"),
     "param_gradients": ("product of",),
-    "push_forward": ("vector holds NaN",),
-    "loss_inputs": (LOSS,),
-    "targets": ("target",),
 }
 PIECES = ("layer_inputs", "loss_inputs", "targets", "output_gradients")
 OF_LIBRARY = (

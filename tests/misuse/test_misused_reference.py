@@ -117,12 +117,13 @@ def test_networks(walked, kinds, network, params, rng):
     walked(
         constructor(ref.Sequential, {"layers": network.layers}, {"layers": NOTHINGS}),
         *(
-            Call(
+            Call.of(
                 f"Sequential.{verb}",
                 getattr(network, verb),
-                {name: right[name] for name in names},
-                {name: faults[name] for name in names},
-                {name: free[name] for name in names if name in free},
+                names,
+                right,
+                faults,
+                free,
                 words=words,
             )
             for verb, names in verbs.items()
@@ -151,12 +152,13 @@ def test_fishers(walked, kinds, network, params, rng):
     for verb, arguments in verbs.items():
         any_batch = ("a case less",) if "targets" not in arguments else ()
         walked(
-            Call(
+            Call.of(
                 verb,
                 getattr(ref, verb),
-                {name: right[name] for name in arguments},
-                {name: faults[name] for name in arguments},
-                {name: free.get(name, ()) for name in arguments} | {"x": any_batch},
+                arguments,
+                right,
+                faults,
+                free | {"x": any_batch},
                 words=words,
             )
         )
@@ -272,14 +274,15 @@ def test_a_language_model(walked, kinds, rng):
         )
         free["ids"] = () if "g" in names else any_batch
         walked(
-            Call(
+            Call.of(
                 f"TiedLanguageModel.{verb}",
                 getattr(model, verb),
-                {name: right[name] for name in names},
-                {name: faults[name] for name in names},
-                {name: free[name] for name in names if name in free},
-                model.label,
-                {"ids": ("g has",)},
+                names,
+                right,
+                faults,
+                free,
+                label=model.label,
+                words={"ids": ("g has",)},
             )
         )
     sizes = {"vocab_size": size(), "size": size()}

@@ -4,7 +4,7 @@ Each such call ends in a `KfacError` that names the layer and the argument, and 
 nothing. What a table allows must be computed, and be finite.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -37,6 +37,22 @@ class Call:
     allowed: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     label: str | tuple[str, ...] = ""
     words: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+
+    @classmethod
+    def of(
+        cls,
+        verb: str,
+        function: Callable[..., Any],
+        names: Iterable[str],
+        right: Mapping[str, Any],
+        faults: Mapping[str, Faults],
+        allowed: Mapping[str, tuple[str, ...]],
+        **said: Any,
+    ) -> "Call":
+        """Return the call with arguments of these names, from tables of more."""
+        tables = (right, faults, allowed)
+        own = [{name: t[name] for name in names if name in t} for t in tables]
+        return cls(verb, function, *own, **said)
 
     def allowing(self, argument: str, *faults: str) -> "Call":
         """Return the call with further faults allowed."""
