@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from block_case import NumPy, damped, flat, moment, with_one
-from block_cases import patches_2x2
+from block_truth import patches_2x2
 
 import kfac_core as kc
 from kfac_core.contrib import fisher_blocks, fisher_factors

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from factor_cases import mean_square, windows, with_one
+from factor_truth import mean_square, windows, with_one
 
 import kfac_core as kc
 

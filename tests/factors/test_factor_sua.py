@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from factor_cases import mean_square, with_one
+from factor_truth import mean_square, with_one
 
 import kfac_core as kc
 

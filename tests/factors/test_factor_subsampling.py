@@ -4,7 +4,7 @@ import itertools
 
 import numpy as np
 import pytest
-from factor_cases import mean_square, windows
+from factor_truth import mean_square, windows
 
 import kfac_core as kc
 from kfac_core.contrib import fisher_blocks, fisher_factors

@@ -2,9 +2,11 @@
 
 import numpy as np
 from block_case import BlockCase
-from block_cases import BLOCKS, in_uses, normal
+from block_cases import BLOCKS
+from block_truth import in_uses, normal
 from factor_case import FactorCase
-from factor_cases import FACTORS, mean_square
+from factor_cases import FACTORS
+from factor_truth import mean_square
 
 import kfac_core as kc
 
