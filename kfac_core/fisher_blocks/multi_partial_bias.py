@@ -15,7 +15,7 @@ from kfac_core.linalg.layouts import DenseLayout
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.row_weights import sides, use_weights
 from kfac_core.statistics.weighted_rows import weigh
-from kfac_core.typing import Array, Params, RowWeights, Scalar, Uses, Weights
+from kfac_core.typing import Array, Params, Scalar, Uses, Weights
 from kfac_core.uses import MultiSources, MultiTowers, arrays_of, in_parts
 
 
@@ -121,7 +121,9 @@ class FullyConnectedMultiPartialBiasFB(PartsFB):
     ) -> PartsState:
         """Fold a batch into the statistics of both parts.
 
-        Arguments and errors are those of `FullyConnectedMultiIndepFB.update_covs`.
+        Arguments and errors are those of `FullyConnectedMultiIndepFB.update_covs`. A
+        use that counts ``w`` times adds ``w`` times to its case's gradient for the
+        bias. Each tower has weights of its own kind, of cases or of uses.
 
         Returns:
             The new state.
@@ -137,25 +139,16 @@ class FullyConnectedMultiPartialBiasFB(PartsFB):
         first = of_weights.update_covs(
             state.parts[0], towers, sources, *ema, weights=weights, **given
         )
-        _, own = sides(weights)
-        by_case = own if _is_by_case(own, sources[0], self.num_uses) else None
-        by_use: tuple[Any, ...] = (None,) * len(towers)
-        if own is not None and by_case is None:
-            by_use = as_towers(own)
+        (_, own), like = sides(weights), state.parts[0].scale
+        by_tower = (None,) * len(towers) if own is None else as_towers(own)
         gradients = tuple(
             tuple(
-                self._with_bias(backend, tower, w)
-                for tower, w in zip(source, by_use, strict=True)
+                self._with_bias(backend, tower, w, like)
+                for tower, w in zip(source, by_tower, strict=True)
             )
             for source in sources
         )
-        second = of_bias.update_covs(
-            state.parts[1],
-            gradients,
-            *ema,
-            weights=None if by_case is None else RowWeights(None, by_case),
-            **given,
-        )
+        second = of_bias.update_covs(state.parts[1], gradients, *ema, **given)
         new = state._replace(parts=(first, second))
         return self._all_or_none(new, state, "cov_ok")
 
@@ -165,7 +158,9 @@ class FullyConnectedMultiPartialBiasFB(PartsFB):
         assert isinstance(weights, FullyConnectedMultiIndepFB)
         return weights.count_cases(inputs)
 
-    def _with_bias(self, backend: Backend, tower: Any, weights: Any) -> Uses:
+    def _with_bias(
+        self, backend: Backend, tower: Any, weights: Any, like: Array
+    ) -> Uses:
         """Return the gradients of the uses that add the bias, each ``[N, ...]``."""
         xp, uses = backend.xp, self.num_uses
         parts, _ = in_parts(
@@ -182,19 +177,23 @@ class FullyConnectedMultiPartialBiasFB(PartsFB):
             split = xp.reshape(rows, (uses, rows.shape[0] // uses, *rows.shape[1:]))
             parts = tuple(split[use, ...] for use in range(uses))
         if weights is not None:
-            shape = (uses * parts[0].shape[0],)
+            cases = parts[0].shape[0]
             own = use_weights(
                 backend,
                 weights,
-                shape,
+                (uses * cases,),
                 uses,
-                parts[0],
+                like,
                 self.label,
                 batch_first=self.batch_first,
-            )
-            # A use that counts w times adds w times to the gradient of its case.
+            ).by_use
+            # A use that counts w times adds w times to the gradient of its case. The
+            # gradient of a case that counts w times has the root of w as a factor,
+            # since its square is what counts.
+            if tuple(getattr(weights, "shape", ())) == (cases,):
+                own = xp.sqrt(own)
             parts = tuple(
-                weigh(backend, g, own.by_use[use, ...]) for use, g in enumerate(parts)
+                weigh(backend, g, own[use, ...]) for use, g in enumerate(parts)
             )
         pairs = zip(parts, self.uses_with_bias, strict=True)
         return Uses(tuple(g for g, has_bias in pairs if has_bias))
@@ -213,16 +212,3 @@ class FullyConnectedMultiPartialBiasFB(PartsFB):
         self, backend: Backend, products: tuple[Params, ...], vector: Params
     ) -> Params:
         return tuple(x for product in products for x in tensors_of(product))
-
-
-def _is_by_case(weights: Any, towers: tuple[Any, ...], num_uses: int) -> bool:
-    """Say whether all weights are of cases, and not of their uses."""
-    if weights is None:
-        return False
-    shapes = [getattr(w, "shape", None) for w in as_towers(weights)]
-    rows = []
-    for tower in towers:
-        arrays: list[Array] = list(arrays_of(tower))
-        entries = sum(x.shape[0] * (x.shape[1] if x.ndim > 2 else 1) for x in arrays)
-        rows.append(entries // num_uses)
-    return shapes == [(cases,) for cases in rows]

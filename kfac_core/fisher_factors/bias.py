@@ -74,8 +74,8 @@ class BiasFactor(FisherFactor):
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
             weights: How much each case counts, ``[batch]``, or `Uses` of one array for
-                each use of the bias, or a tuple of these (towers): zero for one that
-                does not; None: one each.
+                each use of the bias, or a tuple of these (towers, each in a form of
+                its own): zero for one that does not; None: one each.
             num_cases: Number of cases that the mean loss divides by, whether or not
                 they reach the layer; None: those given.
 
@@ -96,49 +96,52 @@ class BiasFactor(FisherFactor):
         arrays = [g for source in by_source for uses in source for g in uses]
         backend = self._backend(state, "state, outputs_grads", *arrays)
         like, label = state.cov.total, self.label
-        by_source, given = self._weighed_uses(
-            backend, by_source, sides(weights)[1], like
-        )
-        rows = [
-            [self._case_gradients(backend, state, uses) for uses in source]
-            for source in by_source
-        ]
-        for each in rows:
-            check_not_empty(tuple(each), name, label)
-        shapes = [(x.shape[0],) for x in rows[0]]
-        own = weights_for(backend, given, shapes, like, label)
-        roots, count = (
-            roots_of(backend, own),
-            count_of(backend, num_cases, 1, like, label),
-        )
-        moments = [
-            self._moment(backend, weighed(backend, each, roots, count).arrays, count)
-            for each in rows
-        ]
+        of_gradients = sides(weights)[1]
+        count = count_of(backend, num_cases, 1, like, label)
+        moments = []
+        for source in by_source:
+            uses, rest = self._weighed_uses(backend, source, of_gradients, like)
+            rows = [self._case_gradients(backend, state, each) for each in uses]
+            check_not_empty(tuple(rows), name, label)
+            shapes = [(x.shape[0],) for x in rows]
+            roots = roots_of(backend, weights_for(backend, rest, shapes, like, label))
+            own = weighed(backend, rows, roots, count).arrays
+            moments.append(self._moment(backend, own, count))
         data = {name: (tuple(arrays),)}
         return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
 
     def _weighed_uses(
-        self, backend: Backend, by_source: list[Any], weights: Any, like: Array
-    ) -> tuple[list[Any], Any]:
-        """Return gradients times the roots of weights by use, and all other weights."""
+        self,
+        backend: Backend,
+        source: Sequence[tuple[Array, ...]],
+        weights: Any,
+        like: Array,
+    ) -> tuple[Sequence[tuple[Array, ...]], Any]:
+        """Return gradients times the roots of weights by use, and all other weights.
+
+        Where a tower has weights by use, those of cases are given to all uses, too.
+
+        Raises:
+            ShapeError: If a tower has weights of another number of uses.
+        """
         towers = () if weights is None else as_towers(weights)
-        if not towers or not all(isinstance(w, Uses) for w in towers):
-            return by_source, weights
-        check_same_towers(towers, by_source[0], self.label)
-        roots: list[Any] = []
-        for w, uses in zip(towers, by_source[0], strict=True):
+        if not any(isinstance(w, Uses) for w in towers):
+            return source, weights
+        check_same_towers(towers, source, self.label)
+        weighed_uses = []
+        for w, uses in zip(towers, source, strict=True):
+            given = arrays_of(w) if isinstance(w, Uses) else (w,) * len(uses)
+            if len(given) != len(uses):
+                msg = (
+                    f"{self.label}: weights has {len(given)} uses and outputs_grads"
+                    f" {len(uses)}; give [batch], or Uses of an array for each"
+                )
+                raise ShapeError(msg)
             shapes = [tuple(g.shape[:1]) for g in uses]
-            own = weights_for(backend, arrays_of(w), shapes, like, self.label)
-            roots.append(roots_of(backend, own))
-        weighed_by_source = []
-        for source in by_source:
-            each = []
-            for uses, own in zip(source, roots, strict=True):
-                pairs = zip(uses, own, strict=True)
-                each.append(tuple(weigh(backend, g, r) for g, r in pairs))
-            weighed_by_source.append(each)
-        return weighed_by_source, None
+            own = weights_for(backend, given, shapes, like, self.label)
+            pairs = zip(uses, roots_of(backend, own) or (), strict=True)
+            weighed_uses.append(tuple(weigh(backend, g, r) for g, r in pairs))
+        return weighed_uses, None
 
     def _case_gradients(
         self, backend: Backend, state: FactorState, uses: tuple[Array, ...]
