@@ -40,7 +40,8 @@ def count_of(
     """
     if num_cases is None:
         return None
-    count = as_scalar(backend, num_cases, like, "num_cases", layer)
+    most = float(backend.xp.finfo(like.dtype).max) / max(positions, 1)
+    count = as_scalar(backend, num_cases, like, "num_cases", layer, upper=most)
     if is_known_false(backend, count > 0):
         msg = f"{layer}: num_cases is {num_cases}, expected a positive number"
         raise ArgumentError(msg)
@@ -149,10 +150,12 @@ def counted(
         layer: Name of the layer, for the message.
 
     Returns:
-        The counts, both factors with the same `num_cases`.
+        The counts, both factors with the same `num_cases`. Under a trace the mean
+        weight is NaN where it would be refused.
 
     Raises:
-        ArgumentError: As `count_of`.
+        ArgumentError: As `count_of`; and if the mean weight is known, and neither zero
+            nor a normal number of the dtype.
     """
     count = count_of(backend, num_cases, uses, like, layer)
     given: dict[str, Any] = {} if num_cases is None else {"num_cases": num_cases}
@@ -160,16 +163,69 @@ def counted(
         given if own is None else given | {"weights": own} for own in weights
     )
     rows = sum(map(math.prod, shapes))
-    mean: Scalar = 1.0 if count is None else rows / count
+    total: Any = rows
     if weights.inputs is not None:
-        total: Any = 0.0
+        total = 0.0
         for given_weights, shape in zip(weights.inputs, shapes, strict=True):
             is_by_use = isinstance(given_weights, UseWeights)
             w = given_weights.by_use if is_by_use else given_weights
             repeated = math.prod(shape) // max(math.prod(w.shape), 1)
             total = total + backend.xp.sum(w) * repeated
-        mean = total / (rows if count is None else count)
+    elif count is None:
+        return Counts(of_inputs, of_outputs, 1.0, uses)
+    mean = _checked(backend, total / (rows if count is None else count), total, layer)
     return Counts(of_inputs, of_outputs, mean, uses)
+
+
+def _checked(backend: Backend, mean: Array, total: Any, layer: str) -> Array:
+    """Return the mean weight of a batch, which must be known where it counts.
+
+    Less than a normal number would be zero, as if no row counted, to some compilers.
+
+    Raises:
+        _out_of_range: If it is known, and neither zero nor a normal number.
+    """
+    xp, info = backend.xp, backend.xp.finfo(mean.dtype)
+    valid = xp.isfinite(mean) & ((mean >= float(info.smallest_normal)) | (total == 0))
+    if is_known_false(backend, valid):
+        raise _out_of_range(mean, layer)
+    if backend.is_traced(valid):
+        mean = xp.where(valid, mean, xp.full_like(mean, math.nan))
+    return mean
+
+
+def check_mean_weight(
+    backend: Backend, sample: Scalar, average: MovingAverage, layer: str
+) -> Array | None:
+    """Return whether an average of mean weights is in the range after a sample.
+
+    Args:
+        backend: Backend of the average.
+        sample: The mean weight of a batch; a float where no row has a weight.
+        average: The average, the sample included.
+        layer: Name of the layer, for the message.
+
+    Returns:
+        0-d boolean; None where no row has a weight.
+
+    Raises:
+        _out_of_range: If it is known, and not finite.
+    """
+    if isinstance(sample, float):
+        return None
+    ok = backend.xp.isfinite(average.total)
+    if is_known_false(backend, ok):
+        raise _out_of_range(average.total, layer)
+    return ok
+
+
+def _out_of_range(mean: Array, layer: str) -> ArgumentError:
+    msg = (
+        f"{layer}: weights and num_cases make the mean weight of a row {float(mean):g},"
+        f" which is no normal number of {mean.dtype}; scale weights, or num_cases,"
+        " closer to one. The state is unchanged"
+    )
+    return ArgumentError(msg)
 
 
 def mean_weight(backend: Backend, weights: MovingAverage) -> Array:

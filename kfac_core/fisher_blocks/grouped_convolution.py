@@ -96,9 +96,10 @@ class GroupedKroneckerFB(KroneckerProductFB):
         On the weights row-major, in their layout, then the bias: so the groups
         interleave.
         """
-        backend = backend_of(self._own(state).scale)
-        a = self.input_factor.get_cov(state.input_factor)
-        g = self.output_factor.get_cov(state.output_factor)
+        now = self._now(state)
+        backend = backend_of(state.scale)
+        a = self.input_factor.get_cov(now.input_factor)
+        g = self.output_factor.get_cov(now.output_factor)
         groups, rows, columns = a.shape[0], a.shape[1], g.shape[1]
         device = backend.creation_device(a)
         eye = backend.xp.eye(groups, dtype=a.dtype, device=device)

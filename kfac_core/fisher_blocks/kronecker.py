@@ -3,7 +3,6 @@
 from dataclasses import dataclass
 from typing import Any
 
-from kfac_core import moving_average
 from kfac_core.backend import Backend
 from kfac_core.damping import (
     DampingType,
@@ -27,6 +26,7 @@ from kfac_core.linalg.parameters import (
 )
 from kfac_core.linalg.residual import product_rho
 from kfac_core.registry import backend_of
+from kfac_core.row_counts import mean_weight
 from kfac_core.scalars import as_scalar
 from kfac_core.sizes import as_flag
 from kfac_core.state import commit, without_graph
@@ -40,10 +40,15 @@ class KroneckerProductFB(KroneckerStatisticsFB):
     ``A`` is on the side of the rows of the parameters' matrix, ``G`` on that of its
     columns, and ``c`` the number of locations or uses of the layer in a case: the
     statistics are means over these, and the gradient a sum (Grosse & Martens, 2016,
-    section 3). Where these have weights, both statistics have their mean as a factor,
-    so that ``c`` is divided by it. Damped, ``F`` is ``c (A + a I) kron (G + g I)``,
-    with ``a`` and ``g`` as `kfac_core.damping` says, both factors as of one
-    `update_inverses`.
+    section 3). Damped, ``F`` is ``c (A + a I) kron (G + g I)``, with ``a`` and ``g`` as
+    `kfac_core.damping` says, both factors as of one `update_inverses`.
+
+    Where rows have weights, both statistics have the mean weight ``w`` as a factor, and
+    ``F`` has it once: ``A`` and ``G`` are the statistics divided by ``sqrt(w)``. So
+    weights, and numbers of cases, may be as small and as large as the dtype holds, as
+    long as it holds, as normal numbers, ``w``, the statistics ``sum w x x' / N`` and
+    ``sum w g g' / N``, and the damped block. Statistics below count as zero, the block
+    then being the damping alone; those above, and such a ``w``, are refused.
 
     Attributes:
         damping_type: How the two factors are damped: ``"pi"``, ``"off"``,
@@ -62,17 +67,17 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         """Compute all that is registered; see `FisherBlock.update_inverses`."""
         backend = backend_of(self._own(state).scale)
         given = as_scalar(backend, damping, state.scale, "damping", self.label)
-        scale, mean_weight = self._scale(backend, state)
-        of_inputs, of_outputs = self._split(backend, state, given, scale)
+        scale, mean = self._scale(backend, state)
+        balanced = self._balanced(backend, state, mean)
+        of_inputs, of_outputs = self._split(backend, balanced, given, scale, mean)
+        a, g = balanced.input_factor, balanced.output_factor
+        a = self.input_factor.update_inverses(a, of_inputs)
+        g = self.output_factor.update_inverses(g, of_outputs)
         new = state._replace(
-            input_factor=self.input_factor.update_inverses(
-                state.input_factor, of_inputs
-            ),
-            output_factor=self.output_factor.update_inverses(
-                state.output_factor, of_outputs
-            ),
+            input_factor=a._replace(cov=state.input_factor.cov),
+            output_factor=g._replace(cov=state.output_factor.cov),
             scale=scale,
-            mean_weight=mean_weight,
+            mean_weight=mean,
             damping=given,
         )
         if self.damping_type == "exact":
@@ -97,13 +102,17 @@ class KroneckerProductFB(KroneckerStatisticsFB):
             raise UnsupportedError(msg)
         backend = backend_of(self._own(state).scale)
         given = as_scalar(backend, damping, state.scale, "damping", self.label)
-        scale, _ = self._scale(backend, state)
-        of_inputs, of_outputs = self._split(backend, state, given, scale)
+        scale, mean = self._scale(backend, state)
+        now = self._balanced(backend, state, mean)
+        of_inputs, of_outputs = self._split(backend, now, given, scale, mean)
+        ratio = scale / state.scale
+        if by_weight := self._means_by_weight:
+            ratio = ratio * (mean / state.mean_weight) ** (by_weight / 2)
         errors = product_rho(
             backend,
-            self.input_factor.inverse_residual(state.input_factor, of_inputs),
-            self.output_factor.inverse_residual(state.output_factor, of_outputs),
-            scale / state.scale,
+            self.input_factor.inverse_residual(now.input_factor, of_inputs),
+            self.output_factor.inverse_residual(now.output_factor, of_outputs),
+            ratio,
         )
         return without_graph(backend, backend.xp.max(errors))
 
@@ -116,8 +125,10 @@ class KroneckerProductFB(KroneckerStatisticsFB):
             if exp not in {1.0, *self.matpowers}:
                 raise self._not_registered(exp, "matpower")
             return self._multiply_exact(self._own(state), vector, exp)
-        a = self.input_factor.get_matpower(self._own(state).input_factor, exp)
-        g = self.output_factor.get_matpower(state.output_factor, exp)
+        # The power 1 is of the statistics as they are now, with their weights.
+        now = self._now(state) if exp == 1 else self._own(state)
+        a = self.input_factor.get_matpower(now.input_factor, exp)
+        g = self.output_factor.get_matpower(now.output_factor, exp)
         return self._multiply(state, a, g, vector, exp)
 
     def multiply_cholesky(
@@ -148,36 +159,66 @@ class KroneckerProductFB(KroneckerStatisticsFB):
 
     def full_fisher_block(self, state: KroneckerState) -> Array:
         """Return ``c kron(A, G)`` of the current statistics, dense and undamped."""
-        backend = backend_of(self._own(state).scale)
+        now = self._now(state)
+        backend = backend_of(state.scale)
         product = kron(
             backend,
-            self.input_factor.get_cov(state.input_factor),
-            self.output_factor.get_cov(state.output_factor),
+            self.input_factor.get_cov(now.input_factor),
+            self.output_factor.get_cov(now.output_factor),
         )
-        product = product * self._scale(backend, state)[0]
+        scale, mean = self._scale(backend, state)
+        for _ in range(self._means_by_weight):
+            product = product * backend.xp.sqrt(mean)
+        product = product * scale
         return self._laid_out(backend, product)
 
+    def _now(self, state: KroneckerState) -> KroneckerState:
+        """Return the balanced state, by the mean weight as it is now."""
+        backend = backend_of(self._own(state).scale)
+        return self._balanced(backend, state, mean_weight(backend, state.weights))
+
     def _split(
-        self, backend: Backend, state: KroneckerState, damping: Array, scale: Array
+        self,
+        backend: Backend,
+        state: KroneckerState,
+        damping: Array,
+        scale: Array,
+        mean: Array,
     ) -> tuple[Array, Array]:
-        """Return the dampings of both factors for their statistics as they are now."""
+        """Return the dampings of both factors for the statistics of a balanced state.
+
+        Args:
+            backend: Backend of the state.
+            state: The balanced state.
+            damping: 0-d, as given.
+            scale: Its ``c``.
+            mean: The mean weight.
+        """
         if self.damping_type == "exact":
             return damping, damping
-        power = self.normalize_damping_power
-        normal = damping
+        power, normal = self.normalize_damping_power, damping
         if self.is_repeated and power != 1:
-            uses = moving_average.value(backend, state.uses, self.label)
-            normal = damping * normalize_damping(uses, uses, power)
+            normal = damping * normalize_damping(scale, scale, power)
         normal = normalize_damping(normal, scale, 1.0)
-        if self.damping_type != "pi":
+        by_weight = [factor.is_mean_by_weight for factor in self._sides]
+        if self.damping_type == "pi":
+            sizes = (self.input_factor.dimension, self.output_factor.dimension)
+            traces = (
+                self.input_factor.trace(state.input_factor),
+                self.output_factor.trace(state.output_factor),
+            )
+            if any(by_weight):
+                traces = _times(traces, backend.xp.sqrt(mean), by_weight)
+            split = split_by_traces(backend, normal, traces, sizes)
+        else:
+            if self.damping_type == "constant":
+                # It is that of the means by weight: as if all rows had the weight one.
+                normal = normal * backend.xp.sqrt(mean)
             no_pi = backend.xp.ones_like(normal)
-            return split_damping(backend, self.damping_type, normal, no_pi)
-        traces = (
-            self.input_factor.trace(state.input_factor),
-            self.output_factor.trace(state.output_factor),
-        )
-        sizes = (self.input_factor.dimension, self.output_factor.dimension)
-        return split_by_traces(backend, normal, traces, sizes)
+            split = split_damping(backend, self.damping_type, normal, no_pi)
+        if any(by_weight):
+            split = _times(split, 1 / backend.xp.sqrt(mean), by_weight)
+        return split
 
     def _multiply(
         self,
@@ -194,7 +235,14 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         matrix = self._matrix(backend, vector)
         # Symmetric powers are their own transposes; for Cholesky factors the product
         # with kron(L_A, L_G) is L_A V L_G', and with its transpose L_A' V L_G.
+        by_weight = self._means_by_weight
+        if by_weight:
+            # Each such factor lacks the root of the mean weight.
+            root = backend.xp.sqrt(state.mean_weight)
+            matrix = times_power(matrix, root, exp)
         product = kron_matmul(a, g, matrix, adjoint_a=adjoint, adjoint_g=not adjoint)
+        if by_weight > 1:
+            product = times_power(product, root, exp)
         return self._params(backend, times_power(product, state.scale, exp), vector)
 
     def _multiply_exact(
@@ -269,3 +317,13 @@ class KroneckerProductFB(KroneckerStatisticsFB):
             else self._served()
         )
         return {"name": f"{self.label} ({side} factor)", **served}
+
+
+def _times(
+    pair: tuple[Array, Array], root: Array, chosen: list[bool]
+) -> tuple[Array, Array]:
+    """Return two arrays, those that are chosen times another."""
+    first, second = (
+        x * root if own else x for x, own in zip(pair, chosen, strict=True)
+    )
+    return first, second

@@ -14,8 +14,10 @@ class KroneckerState(NamedTuple):
     """State of a `KroneckerProductFB`.
 
     Attributes:
-        input_factor: State of the factor ``A``, of the layer's inputs.
-        output_factor: State of the factor ``G``, of its output gradients.
+        input_factor: State of the factor ``A``, of the layer's inputs. Its statistics
+            are ``sum w x x' / N``, with the weights of rows; what is derived from them
+            is of ``A``, which is that over the root of the mean weight.
+        output_factor: State of the factor ``G``, of its output gradients, also so.
         uses: Moving average of the number of locations or uses of a case.
         weights: Moving average of the weight of a location or use, one without weights.
         scale: 0-d, ``c`` as of the last `update_inverses`.
@@ -56,10 +58,27 @@ class KroneckerState(NamedTuple):
 
 
 def whole(
-    backend: Backend, new: KroneckerState, old: KroneckerState, flag: str
+    backend: Backend,
+    new: KroneckerState,
+    old: KroneckerState,
+    flag: str,
+    fits: Array | None = None,
 ) -> KroneckerState:
-    """Return `new`, or under a trace `old` if either factor refused its update."""
+    """Return `new`, or under a trace `old` if either factor refused its update.
+
+    Args:
+        backend: Backend of the states.
+        new: The updated state.
+        old: The state before.
+        flag: Name of the flag that says so.
+        fits: 0-d boolean: whether all else is as it must be; None: it is.
+
+    Returns:
+        The state.
+    """
     ok = new.flag(flag)
+    if fits is not None:
+        ok = ok & fits
     if not backend.is_traced(ok):
         return new
     return select(backend, ok, new, old).with_flag(flag, ok)

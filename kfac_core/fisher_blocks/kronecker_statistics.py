@@ -11,7 +11,7 @@ from kfac_core.fisher_blocks.base import FisherBlock
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState, whole
 from kfac_core.fisher_factors import FisherFactor
 from kfac_core.moving_average import MovingAverage
-from kfac_core.row_counts import Counts, counted, mean_weight
+from kfac_core.row_counts import Counts, check_mean_weight, counted, mean_weight
 from kfac_core.row_weights import sides, weights_for
 from kfac_core.signature import check_kind
 from kfac_core.typing import Array, RowWeights, Scalar, Sources, Towers, Weights
@@ -64,17 +64,38 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         )
 
     def _scale(self, backend: Backend, state: KroneckerState) -> tuple[Array, Array]:
-        """Return ``c`` as it is now, and the mean weight that is in it."""
+        """Return ``c`` as it is now, and the mean weight."""
         uses = moving_average.value(backend, state.uses, self.label)
-        mean = mean_weight(backend, state.weights)
-        power = self._weight_power
-        return (uses * mean**power if power else uses), mean
+        return uses, mean_weight(backend, state.weights)
+
+    def _balanced(
+        self, backend: Backend, state: KroneckerState, mean: Array
+    ) -> KroneckerState:
+        """Return the state with both statistics over the root of the mean weight.
+
+        Both have the mean weight as a factor, and the block has it once: so no weight
+        takes a factor, its damping or a product on the way out of the range where the
+        block itself is within it. A factor that is a mean by weight is left as it is:
+        it has to be multiplied by the root, which its users do.
+        """
+        # Both averages have the same weights.
+        weight = state.weights.weight * backend.xp.sqrt(mean)
+        first, second = (
+            own
+            if factor.is_mean_by_weight
+            else own._replace(cov=own.cov._replace(weight=weight))
+            for factor, own in zip(self._sides, state[:2], strict=True)
+        )
+        return state._replace(input_factor=first, output_factor=second)
 
     @property
-    def _weight_power(self) -> int:
-        """The power of the mean weight in ``c``."""
-        factors = (self.input_factor, self.output_factor)
-        return sum(factor.is_mean_by_weight for factor in factors) - 1
+    def _sides(self) -> tuple[FisherFactor, FisherFactor]:
+        return self.input_factor, self.output_factor
+
+    @property
+    def _means_by_weight(self) -> int:
+        """The number of factors that are means by weight."""
+        return sum(factor.is_mean_by_weight for factor in self._sides)
 
     def _update_factors(
         self,
@@ -140,7 +161,8 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         new = new._replace(weights=folded[0])
         if self.is_repeated:
             new = new._replace(uses=folded[1])
-        return whole(backend, new, state, "cov_ok")
+        fits = check_mean_weight(backend, counts.mean_weight, folded[0], self.label)
+        return whole(backend, new, state, "cov_ok", fits)
 
     def _row_weights(
         self,

@@ -167,16 +167,16 @@ class FullyConnectedSeriesFB(MultiUseFB):
             not_decomposed: If the library finds no eigendecomposition, in float64
                 neither.
         """
-        backend = backend_of(self._own(state).scale)
-        a = self._root_and_psi(self.input_factor, state.input_factor)
-        g = self._root_and_psi(self.output_factor, state.output_factor)
+        now = self._now(state)
+        backend = backend_of(state.scale)
+        a = self._root_and_psi(self.input_factor, now.input_factor)
+        g = self._root_and_psi(self.output_factor, now.output_factor)
         uses = moving_average.value(backend, state.uses, self.label)
         first = self.option == SeriesFBApproximation.option1
         make = option1_matrix if first else option2_matrix
         matrix, told = retried(backend, lambda b: make(b, a, g, uses), uses)
         if told is not None:
             raise not_decomposed(backend, self.label, matrix, told)
-        matrix = matrix / self._scale(backend, state)[1]
         return self._laid_out(backend, matrix)
 
     def _root_and_psi(
@@ -193,9 +193,7 @@ class FullyConnectedSeriesFB(MultiUseFB):
         left, right = FullMatrixOperator(a.lmat), FullMatrixOperator(g.lmat)
         # Rounding leaves the bounds; at -1 the sum may be zero.
         x = xp.clip(a.psi[:, None] * g.psi[None, :], -1.0, 1.0)
-        # Of the statistics of weighted rows both have the mean weight as a factor.
-        uses = state.scale * state.mean_weight
-        eigenvalues = lag_sum(backend, x, uses) / state.mean_weight
+        eigenvalues = lag_sum(backend, x, state.scale)
         eigenvalues = xp.clip(eigenvalues, min=float(xp.finfo(x.dtype).eps))
         rotated = kron_matmul(left, right, matrix, adjoint_a=True)
         return kron_matmul(left, right, rotated / eigenvalues, adjoint_g=True)

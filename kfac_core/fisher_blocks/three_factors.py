@@ -6,7 +6,6 @@ from typing import Any, NamedTuple, Self
 
 from kfac_core import moving_average
 from kfac_core.arguments import as_towers, backend_for
-from kfac_core.backend import Backend
 from kfac_core.exponents import as_exponent
 from kfac_core.fisher_blocks.base import FisherBlock
 from kfac_core.fisher_blocks.three_dampings import SplitDamping, split_in_three
@@ -15,14 +14,13 @@ from kfac_core.fisher_factors import (
     FisherFactor,
     FullyConnectedKroneckerFactor,
 )
-from kfac_core.linalg.in_range import times_power
 from kfac_core.linalg.kronecker import kron
 from kfac_core.linalg.operators import LinearOperator
 from kfac_core.linalg.parameters import check_entries, params_to_vector
 from kfac_core.linalg.parameters import vector_to_params as as_params
 from kfac_core.moving_average import MovingAverage
 from kfac_core.registry import backend_of
-from kfac_core.row_counts import counted, mean_weight
+from kfac_core.row_counts import check_mean_weight, counted, mean_weight
 from kfac_core.row_weights import sides, weights_for
 from kfac_core.scalars import as_scalar
 from kfac_core.signature import UNSIGNED, Signature, check_kind
@@ -35,11 +33,11 @@ class ThreeFactorsState(NamedTuple):
     """State of a `ThreeFactorsFB`.
 
     Attributes:
-        first_factor: State of the factor of the first input.
-        second_factor: State of that of the second.
-        output_factor: State of that of the output gradients.
+        first_factor: State of the factor of the first input. What is derived from its
+            statistics is of these over ``w^(2/3)``, for the mean weight ``w``.
+        second_factor: State of that of the second, also so.
+        output_factor: State of that of the output gradients, also so.
         weights: Moving average of the weight of a row, one without weights.
-        scale: 0-d, ``c`` as of the last `update_inverses`.
         damping: 0-d, the damping given to it.
         made_by: What kind of block the state belongs to, and what it serves.
     """
@@ -48,7 +46,6 @@ class ThreeFactorsState(NamedTuple):
     second_factor: FactorState
     output_factor: FactorState
     weights: MovingAverage
-    scale: Array
     damping: Array
     made_by: Signature = UNSIGNED
 
@@ -78,10 +75,11 @@ class ThreeFactorsState(NamedTuple):
 
 @dataclass(frozen=True)
 class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
-    """``F = c kron(A1, A2, G)``: two inputs and output gradients, all independent.
+    """``F = kron(A1, A2, G)``: two inputs and output gradients, all independent.
 
-    ``c`` is one. Where rows have weights, all three statistics have their mean as a
-    factor, and ``c`` is one over its square. Damped, each factor ``M`` becomes ``M + m
+    Where rows have weights, all three statistics have their mean ``w`` as
+    a factor, and the block has it once: each factor is its statistic over ``w^(2/3)``;
+    see `KroneckerProductFB` for the range. Damped, each factor ``M`` becomes ``M + m
     I``; see `split_in_three`.
 
     Attributes:
@@ -128,7 +126,6 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
             second,
             third,
             MovingAverage(weight + 0, weight + 0),
-            scale=weight * 0 + 1,
             damping=weight * 0,
             made_by=self._signed(),
         )
@@ -160,9 +157,9 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         """Fold a batch into the statistics, its rows being checked against another."""
         towers = as_towers(first)
         backend = backend_for(
-            self.label, "state, inputs", self._own(state).scale, *towers
+            self.label, "state, inputs", self._own(state).damping, *towers
         )
-        like = state.scale
+        like = state.damping
         ema = self._ema(backend, ema_decay, ema_weight, like)
         shapes = [(x.shape[0],) for x in towers]
         rows = RowWeights(
@@ -191,38 +188,38 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         new = state._replace(
             first_factor=a, second_factor=b, output_factor=g, weights=average
         )
-        return self._whole(new, state, "cov_ok")
+        fits = check_mean_weight(backend, counts.mean_weight, average, self.label)
+        return self._whole(new, state, "cov_ok", fits)
 
     def update_inverses(
         self, state: ThreeFactorsState, damping: Scalar
     ) -> ThreeFactorsState:
         """Compute all that is registered; see `FisherBlock.update_inverses`."""
-        scale, given, split = self._split(state, damping)
+        given, now, split = self._split(state, damping)
         a, b, g = (
-            factor.update_inverses(own, part)
-            for factor, own, part in zip(self._all, state[:3], split, strict=True)
+            # With the statistics as they were.
+            factor.update_inverses(own, part)._replace(cov=old.cov)
+            for factor, own, part, old in zip(
+                self._all, now, split, state[:3], strict=True
+            )
         )
         new = state._replace(
-            first_factor=a,
-            second_factor=b,
-            output_factor=g,
-            scale=scale,
-            damping=given,
+            first_factor=a, second_factor=b, output_factor=g, damping=given
         )
         return self._whole(new, state, "derived_ok")
 
     def inverse_error(self, state: ThreeFactorsState, damping: Scalar) -> Array:
         """Return that of all factors; see `KroneckerProductFB.inverse_error`."""
-        scale, _, split = self._split(state, damping)
-        backend, ratio = backend_of(state.damping), scale / state.scale
+        _, now, split = self._split(state, damping)
+        backend = backend_of(state.damping)
         ranges = [
             factor.inverse_residual(own, part)
-            for factor, own, part in zip(self._all, state[:3], split, strict=True)
+            for factor, own, part in zip(self._all, now, split, strict=True)
         ]
         first, second, third = ranges
         # Linear in each eigenvalue, and so extreme where all three are.
         corners = [
-            backend.xp.abs(1 - ratio * (1 - a) * (1 - b) * (1 - c))
+            backend.xp.abs(1 - (1 - a) * (1 - b) * (1 - c))
             for a in first
             for b in second
             for c in third
@@ -236,8 +233,12 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         self, state: ThreeFactorsState, vector: Params, exp: float
     ) -> Params:
         """Return the powers of all three factors, times `vector`; see `FisherBlock`."""
+        wanted = as_exponent(exp, self.label, "exp")
         return self._multiply(
-            state, vector, exp, lambda factor, own: factor.get_matpower(own, exp)
+            state,
+            vector,
+            lambda factor, own: factor.get_matpower(own, wanted),
+            is_fresh=wanted == 1,
         )
 
     def multiply_cholesky(
@@ -247,7 +248,6 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         return self._multiply(
             state,
             vector,
-            0.5,
             lambda factor, own: factor.get_cholesky(own),
             adjoint=transpose,
         )
@@ -259,51 +259,62 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         return self._multiply(
             state,
             vector,
-            -0.5,
             lambda factor, own: factor.get_cholesky_inverse(own),
             adjoint=transpose,
         )
 
     def full_fisher_block(self, state: ThreeFactorsState) -> Array:
-        """Return ``c kron(A1, A2, G)`` of the current statistics, undamped."""
-        backend = backend_of(self._own(state).damping)
+        """Return ``kron(A1, A2, G)`` of the current statistics, undamped."""
+        now = self._now(state)
+        backend = backend_of(state.damping)
         first, second, third = (
-            factor.get_cov(own)
-            for factor, own in zip(self._all, state[:3], strict=True)
+            factor.get_cov(own) for factor, own in zip(self._all, now, strict=True)
         )
-        product = kron(backend, kron(backend, first, second), third)
-        return product * self._scale(backend, state)
+        return kron(backend, kron(backend, first, second), third)
 
     @property
     def _all(self) -> tuple[FisherFactor, FisherFactor, FisherFactor]:
         return self.first_factor, self.second_factor, self.output_factor
 
-    def _scale(self, backend: Backend, state: ThreeFactorsState) -> Array:
-        """Return ``c`` as it is now."""
-        mean = mean_weight(backend, state.weights)
-        return 1 / (mean * mean)
+    def _now(self, state: ThreeFactorsState) -> tuple[FactorState, ...]:
+        """Return the states of the factors, each statistic over ``w^(2/3)``."""
+        backend = backend_for(self.label, "state", self._own(state).damping)
+        part = mean_weight(backend, state.weights) ** (2 / 3)
+        return tuple(
+            own._replace(cov=own.cov._replace(weight=own.cov.weight * part))
+            for own in state[:3]
+        )
 
     def _split(
         self, state: ThreeFactorsState, damping: Scalar
-    ) -> tuple[Array, Array, tuple[Array, ...]]:
-        """Return ``c``, a damping as given, checked, and those of the factors."""
-        backend = backend_for(self.label, "state", self._own(state).damping)
+    ) -> tuple[Array, tuple[FactorState, ...], tuple[Array, ...]]:
+        """Return a damping as given, checked, and of each factor state and damping."""
+        now = self._now(state)
+        backend = backend_of(state.damping)
         given = as_scalar(backend, damping, state.damping, "damping", self.label)
         means = [
             factor.trace(own) / factor.dimension
-            for factor, own in zip(self._all, state[:3], strict=True)
+            for factor, own in zip(self._all, now, strict=True)
         ]
-        scale = self._scale(backend, state)
         rows = sum(factor.dimension for factor in self._all)
-        kind, normal = self.damping_type, given / scale
-        split = split_in_three(backend, kind, normal, means, rows)
-        return scale, given, split
+        kind, normal = self.damping_type, given
+        if kind == "constant":
+            # It is added to the statistics as they are, before any is divided.
+            part = mean_weight(backend, state.weights) ** (2 / 3)
+            normal = given * part * part
+        return given, now, split_in_three(backend, kind, normal, means, rows)
 
     def _whole(
-        self, new: ThreeFactorsState, old: ThreeFactorsState, flag: str
+        self,
+        new: ThreeFactorsState,
+        old: ThreeFactorsState,
+        flag: str,
+        fits: Array | None = None,
     ) -> ThreeFactorsState:
         """Return `new`, or under a trace `old` if a factor refused its update."""
         ok = new.flag(flag)
+        if fits is not None:
+            ok = ok & fits
         backend = backend_for(self.label, "state", ok)
         if not backend.is_traced(ok):
             return new
@@ -313,10 +324,10 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         self,
         state: ThreeFactorsState,
         vector: Params,
-        exp: float,
         get: Callable[[FisherFactor, FactorState], LinearOperator],
         *,
         adjoint: bool = False,
+        is_fresh: bool = False,
     ) -> Params:
         transpose = as_flag(adjoint, "transpose", self.label)
         backend = self._vector_backend(self._own(state), vector)
@@ -324,13 +335,13 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         check_entries(vector, sizes[0] * sizes[1] * sizes[2], self.label)
         xp = backend.xp
         x = xp.reshape(params_to_vector(backend, vector), sizes)
-        pairs = zip(self._all, state[:3], strict=True)
+        # The power 1 is of the statistics as they are now, with their weights.
+        states = self._now(state) if is_fresh else state[:3]
+        pairs = zip(self._all, states, strict=True)
         for operator in [get(factor, own) for factor, own in pairs]:
             # Each factor meets the axis in front, which then goes to the end.
             flat = xp.reshape(x, (x.shape[0], -1))
             flat = operator.matmul(flat, adjoint=transpose)
             x = xp.permute_dims(xp.reshape(flat, x.shape), (1, 2, 0))
-        flat = xp.reshape(x, (-1,))
-        flat = times_power(flat, state.scale, as_exponent(exp, self.label, "exp"))
-        params = as_params(backend, flat, vector)
+        params = as_params(backend, xp.reshape(x, (-1,)), vector)
         return self._in_dtypes_of(backend, params, vector)

@@ -22,7 +22,7 @@ from kfac_core.fisher_factors import (
 from kfac_core.linalg.pooling import Pooling, Term, pooled
 from kfac_core.moving_average import MovingAverage
 from kfac_core.options import check_word
-from kfac_core.row_counts import counted
+from kfac_core.row_counts import check_mean_weight, counted
 from kfac_core.statistics.embedding import RepeatedIds
 from kfac_core.statistics.weighted_rows import as_rows
 from kfac_core.typing import Array, Scalar, Weights
@@ -142,7 +142,8 @@ class TiedMatrixFB(KroneckerProductFB):
         known = weights_by_place(
             backend, weights, [*zip(*shapes, strict=True)], like, self.label
         )
-        by_use = []
+        by_use: list[UseState] = []
+        fits: Array | None = None
         for place, (kind, specs, old) in enumerate(
             zip(self.uses, self._of_uses, state.by_use, strict=True)
         ):
@@ -170,23 +171,28 @@ class TiedMatrixFB(KroneckerProductFB):
             if kind == "transposed":
                 data.reverse()
             (a, of_a), (b, of_b) = data
+            number, weight = moving_average.fold_numbers(
+                backend,
+                [old.positions, old.weights],
+                [positions, counts.mean_weight],
+                *ema,
+                self.label,
+                zero_debias=self.zero_debias,
+            )
             by_use.append(
                 UseState(
                     specs[0].update_cov(old.rows, a, *ema, **of_a),
                     specs[1].update_cov(old.columns, b, *ema, **of_b),
-                    *moving_average.fold_numbers(
-                        backend,
-                        [old.positions, old.weights],
-                        [positions, counts.mean_weight],
-                        *ema,
-                        self.label,
-                        zero_debias=self.zero_debias,
-                    ),
+                    number,
+                    weight,
                 )
             )
+            fit = check_mean_weight(backend, counts.mean_weight, weight, self.label)
+            if fit is not None:
+                fits = fit if fits is None else fits & fit
         new = self._pooled(backend, state._replace(by_use=tuple(by_use)))
         kept: Any = new
-        return whole(backend, kept, state, "cov_ok")
+        return whole(backend, kept, state, "cov_ok", fits)
 
     def _pooled(self, backend: Backend, state: TiedState) -> TiedState:
         """Return the state with its factors made of the statistics of all uses."""
