@@ -121,7 +121,11 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
 
     @abstractmethod
     def update_covs(self, state: S, *args: Any, **kwargs: Any) -> S:
-        """Fold a batch into the statistics: each block from its data."""
+        """Fold a batch into the statistics: each block from its data.
+
+        Squares of data above the range of the state's dtype are refused; those below
+        its least normal number count as zero, as those of zeros do.
+        """
 
     @abstractmethod
     def update_inverses(self, state: S, damping: Scalar) -> S:

@@ -15,7 +15,11 @@ from kfac_core.exponents import as_exponent
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState, whole
 from kfac_core.fisher_blocks.kronecker_statistics import KroneckerStatisticsFB
 from kfac_core.fisher_factors import DEFAULT_DAMPING_ID
-from kfac_core.fisher_factors.messages import not_positive_definite, not_registered
+from kfac_core.fisher_factors.messages import (
+    not_positive_definite,
+    not_registered,
+    or_wider,
+)
 from kfac_core.linalg.in_range import scaled_product, times_power
 from kfac_core.linalg.kronecker import kron, kron_matmul
 from kfac_core.linalg.operators import LinearOperator
@@ -48,7 +52,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
     weights, and numbers of cases, may be as small and as large as the dtype holds, as
     long as it holds, as normal numbers, ``w``, the statistics ``sum w x x' / N`` and
     ``sum w g g' / N``, and the damped block. Statistics below count as zero, the block
-    then being the damping alone; those above, and such a ``w``, are refused.
+    then being the damping alone; those above, and any other ``w``, are refused.
 
     Attributes:
         damping_type: How the two factors are damped: ``"pi"``, ``"off"``,
@@ -285,8 +289,8 @@ class KroneckerProductFB(KroneckerStatisticsFB):
             if not bool(backend.is_finite(eigenvalues)):
                 msg = (
                     f"{self.label}: eigenvalues of the block overflow"
-                    f" {eigenvalues.dtype}; scale the loss, or use a float64 state. The"
-                    " state is unchanged"
+                    f" {eigenvalues.dtype}; scale the loss"
+                    f"{or_wider(backend, eigenvalues.dtype)}. The state is unchanged"
                 )
                 return NotFiniteError(msg)
             sizes = self.input_factor.dimension, self.output_factor.dimension

@@ -127,7 +127,11 @@ class FisherFactor(ServingFactor, ABC):
 
     @abstractmethod
     def update_cov(self, state: FactorState, *args: Any, **kwargs: Any) -> FactorState:
-        """Fold the statistics of a batch into the average."""
+        """Fold the statistics of a batch into the average.
+
+        Squares of data above the range of the state's dtype are refused; those below
+        its least normal number count as zero, as those of zeros do.
+        """
 
     @abstractmethod
     def _identity(self, backend: Backend, like: Array) -> Array:
@@ -210,6 +214,6 @@ class FisherFactor(ServingFactor, ABC):
         ok = backend.is_finite(self._witness(backend, new.cov.total))
 
         def error() -> Exception:
-            return messages.not_finite(backend, self.label, data)
+            return messages.not_finite(backend, self.label, data, new.cov.total.dtype)
 
         return commit(backend, ok, new, state, error)._replace(cov_ok=ok)

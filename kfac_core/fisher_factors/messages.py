@@ -11,13 +11,37 @@ from kfac_core.errors import (
 )
 from kfac_core.exponents import shown
 from kfac_core.linalg.retry import Retrying, float64_of
-from kfac_core.typing import Array, DampingId
+from kfac_core.typing import Array, DampingId, DType
+
+ENABLE_FLOAT64 = "enable float64 (JAX: jax.config.update('jax_enable_x64', True))"
+"""What to do where a library has no float64."""
+
+
+def or_wider(backend: Backend, dtype: DType) -> str:
+    """Return what else to do about statistics that a dtype does not hold.
+
+    Args:
+        backend: Backend of the state.
+        dtype: What the statistics, or what is derived from them, are in.
+
+    Returns:
+        The end of a list of advice, its comma included; nothing where the dtype is the
+        widest already.
+    """
+    if str(dtype).endswith("float64"):
+        return ""
+    if float64_of(backend) is None:
+        return f", or {ENABLE_FLOAT64} and use a float64 state"
+    return ", or use a float64 state"
 
 
 def not_finite(
-    backend: Backend, label: str, data: Mapping[str, Iterable[Iterable[Array]]]
+    backend: Backend,
+    label: str,
+    data: Mapping[str, Iterable[Iterable[Array]]],
+    dtype: DType,
 ) -> NotFiniteError:
-    """Find out whether the data or their statistics are not finite."""
+    """Find out whether the data, or their statistics in a dtype, are not finite."""
     for argument, sources in data.items():
         for array in (tower for towers in sources for tower in towers):
             if not bool(backend.is_finite(array)):
@@ -26,8 +50,8 @@ def not_finite(
                 )
                 return NotFiniteError(msg)
     msg = (
-        f"{label}: the statistics of {', '.join(data)} overflowed; scale the data, or"
-        " use a float64 state. The state is unchanged"
+        f"{label}: the statistics of {', '.join(data)} overflowed {dtype}; scale the"
+        f" data{or_wider(backend, dtype)}. The state is unchanged"
     )
     return NotFiniteError(msg)
 
@@ -41,8 +65,8 @@ def not_positive_definite(
     floor = dimension * float(backend.xp.finfo(trace.dtype).eps) * float(trace)
     msg = (
         f"{label}: the matrix plus damping {damping:g} is not positive definite in"
-        f" {trace.dtype} (trace {float(trace):g}); use a damping above {floor:.1g}, or"
-        " a float64 state. The state is unchanged"
+        f" {trace.dtype} (trace {float(trace):g}); use a damping above"
+        f" {floor:.1g}{or_wider(backend, trace.dtype)}. The state is unchanged"
     )
     return NotPositiveDefiniteError(msg)
 
@@ -54,7 +78,7 @@ def not_decomposed(
     wide = float64_of(backend)
     where = str(matrix.dtype)
     if wide is None:
-        hint = "enable float64 (JAX: jax.config.update('jax_enable_x64', True)), "
+        hint = f"{ENABLE_FLOAT64}, "
     else:
         hint, where = "", where if matrix.dtype == wide else f"{where} and in {wide}"
     msg = (

@@ -218,7 +218,9 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
 
         def error() -> Exception:
             # All data and their squares are finite: the sum is what overflowed.
-            return messages.not_finite(backend, self.label, {self.data_name: ()})
+            return messages.not_finite(
+                backend, self.label, {self.data_name: ()}, like.dtype
+            )
 
         return commit(backend, ok, new, state, error)._replace(cov_ok=ok)
 

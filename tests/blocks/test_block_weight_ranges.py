@@ -292,6 +292,36 @@ def test_the_power_one_has_the_weights_of_now():
 
 # What is out of the range.
 
+
+@pytest.mark.parametrize("kind", ["pi", "exact"])
+def test_statistics_below_the_range_leave_the_damping_alone(plain_library, kind):
+    library = plain_library
+    block = kc.FullyConnectedKFACBasicFB(2, 2, damping_type=kind)
+    for size, other in ((1.0, 1e-30), (1e10, 1e-25), (1e-30, 1e-30)):
+        x, g = (
+            library.asarray(np.full((4, 2), of, np.float32)) for of in (size, other)
+        )
+        state = block.update_covs(block.init(x), x, g, 0.0)
+        state = block.update_inverses(state, 1e-3)
+        vector = library.asarray(np.ones((2, 2), np.float32))
+        found = library.to_numpy(block.multiply_inverse(state, vector))
+        np.testing.assert_allclose(found, 1000, rtol=1e-4)
+
+
+def test_a_scaled_loss_has_the_block_that_is_below_the_range():
+    """Gradients times ``s`` and the damping times ``s^2``, where a factor is zero."""
+    block = kc.FullyConnectedKFACBasicFB(1, 1, damping_type="exact")
+    one = np.ones((1, 1), np.float32)
+    found = []
+    for scale in (1.0, 1e10):
+        g = one * np.float32(1e-25 * scale)
+        state = block.update_covs(block.init(one), one * np.float32(1e15), g, 0.0)
+        state = block.update_inverses(state, 1e-20 * scale**2)
+        found.append(float(block.multiply_inverse(state, one)[0, 0]) * scale**2)
+    # The twin: as they are, the damping alone is left of them.
+    np.testing.assert_allclose(found, [1e20, 1e20 / 2], rtol=1e-4)
+
+
 REFUSED = {
     "many": ({"weights": 1e38}, "num_cases make the mean weight"),
     "few": ({"weights": 2e-38, "num_cases": 1e3}, "num_cases make the mean weight"),
