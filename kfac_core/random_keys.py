@@ -5,6 +5,7 @@ from typing import Any, TypeVar
 
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
+from kfac_core.typing import Array
 
 T = TypeVar("T")
 
@@ -34,3 +35,24 @@ def drawn(backend: Backend, key: Any, layer: str, draw: Callable[[Any], T]) -> T
             " the device, or a key of jax.random.key"
         )
         raise ArgumentError(msg) from error
+
+
+def check_key(backend: Backend, key: Any, like: Array, layer: str) -> None:
+    """Check a key that nothing is drawn from, as if something were.
+
+    No number is drawn, so that a generator stays as it is.
+
+    Args:
+        backend: Backend that would draw.
+        key: What the user gave; None: nothing.
+        like: Array of real numbers that gives dtype and device.
+        layer: Name of the layer or the whole, for the message.
+
+    Raises:
+        ArgumentError: As `drawn`.
+    """
+    if key is not None:
+        device = backend.creation_device(like)
+        drawn(
+            backend, key, layer, lambda k: backend.uniform(k, (0,), like.dtype, device)
+        )

@@ -9,6 +9,7 @@ from kfac_core.errors import ArgumentError
 from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix
 from kfac_core.estimator.cases import check_cases
 from kfac_core.estimator.counting import case_weights, counting
+from kfac_core.estimator.given import check_unused
 from kfac_core.estimator.layer_data import layer_data, parameter_data, weight_of
 from kfac_core.estimator.sources import (
     LABEL,
@@ -159,13 +160,18 @@ class FisherEstimator(BlockDiagonalMatrix):
                 backend, key, LABEL, lambda k: backend.split(k, count)
             )
             keys = tuple(rest)
+        if noise is not None and self._blocks_need_key:
+            own_key = None  # beside noise, a key is for the blocks alone
+        if not self.needs_randomness:
+            check_unused(None, noise, linearization)
+        if not drawing and (own_key is None or not self.needs_randomness):
+            check_unused(key, None, linearization)
         numbers = drawn(
             self.layer_collection,
             linearization,
             self.estimation_mode,
             self.num_samples,
-            # Beside noise, a key is for the blocks alone.
-            None if noise is not None and self._blocks_need_key else own_key,
+            own_key,
             noise,
         )
         pulled = sources(

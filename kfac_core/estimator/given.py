@@ -8,7 +8,12 @@ from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, StateError
 from kfac_core.estimator.sources import LABEL
 from kfac_core.estimator.state import EstimatorState
-from kfac_core.typing import LayerDampings, Scalar
+from kfac_core.linalg.named import as_named
+from kfac_core.linearization import Linearization
+from kfac_core.loss_functions.positions import arrays_of
+from kfac_core.random_keys import check_key
+from kfac_core.registry import backend_of
+from kfac_core.typing import Key, LayerDampings, Scalar
 
 
 def backend_of_state(state: object, layers: Sequence[str]) -> Backend:
@@ -39,6 +44,21 @@ def backend_of_state(state: object, layers: Sequence[str]) -> Backend:
         )
         raise StateError(msg)
     return backend_for(LABEL, "state", state.cases)
+
+
+def check_unused(key: Key | None, noise: object, linearization: Linearization) -> None:
+    """Check a key and noise that nothing is drawn from or taken of.
+
+    Raises:
+        ArgumentError: If the key is none of the library, or the noise no mapping.
+        BackendError: If the noise for a site is no array.
+    """
+    if key is not None:
+        like = arrays_of(next(iter(linearization.loss_inputs.values())))[0]
+        check_key(backend_of(like), key, like, LABEL)
+    if noise is not None:
+        for site, numbers in as_named(noise, "noise", LABEL).items():
+            backend_for(LABEL, f"noise of {site!r}", numbers)
 
 
 def known_names(given: object, layers: Sequence[str], argument: str) -> list[str]:

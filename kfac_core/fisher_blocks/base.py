@@ -183,7 +183,8 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
 
         Returns:
             The new state; where the inverse is kept, what it was computed with, the
-            damping included, is kept too.
+            damping included, is kept too. Under a trace it is also kept where the
+            tolerance is out of range, with ``ok`` False.
 
         Raises:
             ArgumentError: If the tolerance is negative or not finite.
@@ -192,10 +193,11 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
         error = self.inverse_error(state, damping)
         backend = backend_for(self.label, "state", error)
         limit = as_scalar(backend, tolerance, error, "tolerance", self.label)
+        valid = limit >= 0  # a traced one out of range is not a number
         return backend.cond(
-            error <= limit,
-            # Whatever was refused before, nothing is now.
-            lambda: state.with_flag("derived_ok", backend.xp.ones_like(state.ok)),
+            (error <= limit) | ~valid,
+            # Whatever was refused before, nothing else is now.
+            lambda: state.with_flag("derived_ok", valid & valid),
             lambda: self.update_inverses(state, damping),
         )
 

@@ -13,6 +13,8 @@ from kfac_core.fisher_factors import (
 )
 from kfac_core.fisher_factors.convolution_spec import check_sampling, weighted_shape
 from kfac_core.linalg.layouts import KernelLayout
+from kfac_core.random_keys import check_key
+from kfac_core.registry import backend_of
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
 from kfac_core.statistics.convolution_mask import PatchMask
 from kfac_core.statistics.convolution_sua import PixelWeights
@@ -182,6 +184,9 @@ class ConvKFCBasicFB(KroneckerProductFB):
                 there is no key and one is needed.
         """
         options = {"key": key} if self.needs_key else {}
+        if key is not None and not options:
+            like = self._own(state).scale
+            check_key(backend_of(like), key, like, self.label)
         return self._update_factors(
             state,
             inputs,

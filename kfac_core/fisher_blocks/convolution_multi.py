@@ -8,6 +8,7 @@ from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.fisher_blocks.convolution import ConvKFCBasicFB
 from kfac_core.fisher_blocks.kronecker_state import KroneckerState
+from kfac_core.random_keys import check_key
 from kfac_core.row_counts import counted, counted_uses
 from kfac_core.row_weights import sides
 from kfac_core.typing import (
@@ -114,6 +115,8 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
                 self._check_pair(*pair)
             gradients.append(g)
         options = {"key": key} if self.needs_key else {}
+        if not options:
+            check_key(backend, key, state.scale, self.label)
         shapes, like = [self._weighted_shape(each) for each in x], state.scale
         of_inputs, of_outputs = sides(weights)
         first = {"batch_first": self.batch_first}

@@ -16,6 +16,7 @@ from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
 from kfac_core.fisher_factors.located_rows import counted_rows
 from kfac_core.fisher_factors.state import FactorState
 from kfac_core.options import check_word
+from kfac_core.random_keys import check_key
 from kfac_core.row_counts import count_of
 from kfac_core.row_weights import roots_of, sides, weights_for
 from kfac_core.statistics.convolution import patch_second_moment
@@ -161,6 +162,7 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
         count = count_of(backend, num_cases, locations, state.cov.total, self.label)
         options: dict[str, Any] = {"has_bias": self.has_bias, "count": count}
         if not self.needs_key:
+            check_key(backend, key, state.cov.total, self.label)
             moment = (
                 patch_second_moment(backend, checked, self.geometry, **options)
                 if roots is None

@@ -7,12 +7,17 @@ from typing import Any
 import numpy as np
 
 from kfac_core.arguments import backend_for, check_shape
+from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, DTypeError, StateError
 from kfac_core.estimator import FisherEstimator
 from kfac_core.exponents import shown
-from kfac_core.linalg.named import check_named
+from kfac_core.linalg.named import cast_like, check_named
+from kfac_core.linearization import NamedParams
+from kfac_core.optimizer.messages import not_finite
 from kfac_core.optimizer.options import LABEL, KfacOptions
 from kfac_core.optimizer.state import KfacState
+from kfac_core.signature import check_made_by
+from kfac_core.state import all_finite, is_known_false, without_graph
 from kfac_core.typing import Array
 
 
@@ -39,7 +44,8 @@ def check_state(options: KfacOptions, estimator: FisherEstimator, state: Any) ->
         state: What the user gave.
 
     Raises:
-        StateError: If it is no state, or one of other layers or parameters.
+        StateError: If it is no state, or one of other layers or parameters, or of
+            another momentum type.
     """
     if not isinstance(state, KfacState):
         msg = (
@@ -48,6 +54,7 @@ def check_state(options: KfacOptions, estimator: FisherEstimator, state: Any) ->
         )
         raise StateError(msg)
     estimator.check_state(state.estimator)
+    check_made_by(state, options.signature, LABEL)
     shapes = dict(estimator.layer_collection.variables)
     check_named(state.velocity, shapes, "velocity of the state", LABEL)
     known = options.layer_dampings
@@ -61,11 +68,33 @@ def check_state(options: KfacOptions, estimator: FisherEstimator, state: Any) ->
         )
         raise StateError(msg)
     dampings = [*given.values()] if isinstance(given, Mapping) else [given]
-    backend = backend_for(LABEL, "state", *state[3:], *dampings)
+    backend = backend_for(LABEL, "state", *state[3:-1], *dampings)
     for counter in (state.counter, state.burnin_counter):
         if not backend.xp.isdtype(counter.dtype, "integral"):
             msg = f"{LABEL}: the state has a counter of dtype {counter.dtype}"
             raise StateError(msg)
+
+
+def checked_gradient(
+    backend: Backend,
+    estimator: FisherEstimator,
+    state: KfacState,
+    gradient: NamedParams,
+) -> dict[str, Array]:
+    """Return a gradient of the mean loss, in the dtypes of the velocity.
+
+    Raises:
+        not_finite: If it holds NaN or infinity.
+        KfacError: If it has other names, shapes or dtypes than the parameters.
+    """
+    estimator.check_vector(gradient, "gradient")
+    backend_for(LABEL, "gradient", state.counter, *gradient.values())
+    constant = without_graph(backend, dict(gradient))
+    of_mean: dict[str, Array] = cast_like(backend, constant, state.velocity)
+    # Before the blocks refuse it as a vector: here its parameter is known.
+    if is_known_false(backend, all_finite(backend, of_mean, state.estimator.ok)):
+        raise not_finite(state.loss, of_mean, state.predicted_change)
+    return of_mean
 
 
 def check_flag(one: Array, given: Any, argument: str) -> None:

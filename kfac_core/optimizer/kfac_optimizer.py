@@ -4,7 +4,6 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
-from kfac_core.arguments import backend_for
 from kfac_core.backend import Backend
 from kfac_core.checked_linearization import checked
 from kfac_core.estimator import FisherEstimator
@@ -13,7 +12,12 @@ from kfac_core.linalg.named import cast_like, map_named
 from kfac_core.linearization import Linearization, Model, NamedParams
 from kfac_core.optimizer.clock import turn
 from kfac_core.optimizer.damping_adaptation import adapted
-from kfac_core.optimizer.given import check_flag, check_model, check_state
+from kfac_core.optimizer.given import (
+    check_flag,
+    check_model,
+    check_state,
+    checked_gradient,
+)
 from kfac_core.optimizer.hyper_parameters import HyperParameters, step_numbers
 from kfac_core.optimizer.layer_damping import (
     by_parameter,
@@ -37,7 +41,7 @@ from kfac_core.optimizer.update_rules import Situation
 from kfac_core.optimizer.upkeep import batch_weights, with_inverses, with_statistics
 from kfac_core.products import CurvatureMatrixVectorProductComputer
 from kfac_core.registered_losses import mean_gradient, mean_loss
-from kfac_core.state import all_finite, commit, is_known_false, without_graph
+from kfac_core.state import commit, without_graph
 from kfac_core.typing import Array, Key, LayerDampings, Scalar
 
 B = TypeVar("B")
@@ -122,7 +126,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         estimator = self.estimator.init(params)
         _, one = unit(params, LABEL)
         damping = initial_damping(self, one, tuple(self.estimator.blocks))
-        return initial_state(estimator, params, one, damping)
+        return initial_state(estimator, params, one, damping, self.signature)
 
     def step(
         self,
@@ -149,20 +153,21 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             state: The state; left as it is.
             params: The parameters, by name; left as they are.
             batch: What the model takes.
-            key: As in `FisherEstimator.update_covs`.
+            key: As in `FisherEstimator.update_covs`; checked in any case.
             noise: Likewise.
             learning_rate: Instead of that of the options, in this step.
             momentum: Likewise.
             norm_constraint: Likewise.
             weight_decay_coeff: Likewise.
-            damping: Instead of that of the state, from now on: a number, or where the
-                options have one for each layer, a mapping from the names of all.
+            damping: Instead of that of the state, from now on: a number, at least
+                `min_damping`, or where the options have one for each layer, a mapping
+                from the names of all.
             gradient: Of the mean loss, by parameter, where that is not the mean of the
                 registered losses: it has a regulariser, say.
             loss: The mean loss itself, 0-d, likewise; to adapt the damping by it needs
                 `loss_fn`, too.
             prev_batch: The batch of the step before, where the damping is adapted at
-                the start of a step.
+                the start of a step: of the type of `batch`, also where it is not.
             update_covs: Whether to update the statistics; None: when it is due, by the
                 counter of the state. Where a compiler cannot choose between two
                 computations (PyTorch's computes both), a Python boolean is faster.
@@ -188,10 +193,11 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         check_flag(one, update_inverses, "update_inverses")
         of_step = (learning_rate, momentum, norm_constraint, weight_decay_coeff)
         numbers = step_numbers(self, backend, one, *of_step)
-        check_given(self, loss, prev_batch)
+        check_given(self, batch, loss, prev_batch)
         before, ok = state, numbers.in_range
         if damping is not None:
-            now, fits = given_damping(backend, damping, state.damping, one)
+            known, least = state.damping, self.min_damping
+            now, fits = given_damping(backend, damping, known, one, least)
             state, ok = state._replace(damping=now), ok & fits
         linearization = self._linearized(params, batch)
         cases = number_of_cases(one, linearization)
@@ -221,6 +227,8 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             return chosen, leaves, statistics_of(chosen, *new[3:], fine)
 
         def burn_in() -> Outcome:
+            if gradient is not None:
+                checked_gradient(backend, self.estimator, state, gradient)
             value, _ = self._mean_loss(
                 one, params, batch, linearization, known=True, given=loss
             )
@@ -269,13 +277,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
     ) -> Situation:
         if gradient is None:
             gradient = mean_gradient(self.layer_collection, linearization)
-        self.estimator.check_vector(gradient, "gradient")
-        backend_for(LABEL, "gradient", state.counter, *gradient.values())
-        gradient = without_graph(backend, dict(gradient))
-        of_mean = cast_like(backend, gradient, state.velocity)
-        # Before the blocks refuse it as a vector: here its parameter is known.
-        if is_known_false(backend, all_finite(backend, of_mean, state.estimator.ok)):
-            raise not_finite(state.loss, of_mean, state.predicted_change)
+        of_mean = checked_gradient(backend, self.estimator, state, gradient)
         damping = by_parameter(self.estimator, state.damping)
         return Situation(
             backend=backend,

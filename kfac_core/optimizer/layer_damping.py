@@ -10,7 +10,7 @@ from kfac_core.linalg.named import Named, inner, map_named
 from kfac_core.optimizer.hyper_parameters import in_range
 from kfac_core.optimizer.options import KfacOptions
 from kfac_core.scalars import as_scalar
-from kfac_core.state import mapped, without_graph
+from kfac_core.state import is_known_false, mapped, without_graph
 from kfac_core.typing import Array, LayerDampings, Scalar
 
 Damping: TypeAlias = Array | dict[str, Array]
@@ -51,7 +51,11 @@ def check_layers(given: Mapping[str, Scalar], layers: Sequence[str]) -> None:
 
 
 def given_damping(
-    backend: Backend, given: LayerDampings, known: Damping, one: Array
+    backend: Backend,
+    given: LayerDampings,
+    known: Damping,
+    one: Array,
+    least: float = 0.0,
 ) -> tuple[Damping, Array]:
     """Return a damping that is given to a step, and whether it is in range.
 
@@ -60,6 +64,7 @@ def given_damping(
         given: A number, or one for each layer.
         known: The damping of the state, whose structure is kept.
         one: 0-d, of the dtype of all numbers.
+        least: The smallest that is in range.
 
     Returns:
         The damping, and a 0-d boolean; outside of a trace it is checked at once.
@@ -76,7 +81,14 @@ def given_damping(
         raise ArgumentError(msg)
 
     def number(value: Scalar, argument: str) -> Array:
-        return as_scalar(backend, value, one, argument, _LABEL)
+        found = as_scalar(backend, value, one, argument, _LABEL)
+        if is_known_false(backend, found >= one * least):
+            msg = (
+                f"{_LABEL}: {argument} is {value}, expected at least min_damping,"
+                f" {least:g}; give more, or the option min_damping"
+            )
+            raise ArgumentError(msg)
+        return found
 
     new: Damping
     if not isinstance(known, dict):
@@ -90,7 +102,7 @@ def given_damping(
     ok = one > 0
     for value in new.values() if isinstance(new, dict) else (new,):
         if backend.is_traced(value):
-            ok = ok & in_range(backend, value)
+            ok = ok & in_range(backend, value) & (value >= one * least)
     return without_graph(backend, new), ok
 
 

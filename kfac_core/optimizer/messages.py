@@ -9,17 +9,26 @@ from kfac_core.registry import backend_of
 from kfac_core.typing import Array
 
 
-def check_given(options: KfacOptions, loss: Array | None, prev_batch: Any) -> None:
+def check_given(
+    options: KfacOptions, batch: Any, loss: Array | None, prev_batch: Any
+) -> None:
     """Check that a step is given what an adaptation of the damping needs.
 
     Args:
         options: Of the optimiser.
+        batch: What the step was given.
         loss: What the step was given, or None.
         prev_batch: Likewise.
 
     Raises:
-        ArgumentError: If something is missing.
+        ArgumentError: If something is missing, or the batches are of two types.
     """
+    if prev_batch is not None and not _are_alike(prev_batch, batch):
+        msg = (
+            f"KfacOptimizer: prev_batch is a {type(prev_batch).__name__}, expected the"
+            f" batch of the step before, and batch is a {type(batch).__name__}"
+        )
+        raise ArgumentError(msg)
     if options.adapts_at_start and prev_batch is None:
         msg = (
             "KfacOptimizer: without update_damping_immediately the damping is adapted"
@@ -33,6 +42,14 @@ def check_given(options: KfacOptions, loss: Array | None, prev_batch: Any) -> No
             " which must be of one kind: beside loss, give the option loss_fn"
         )
         raise ArgumentError(msg)
+
+
+def _are_alike(one: Any, other: Any) -> bool:
+    """Say whether two batches are of one type; what an array is says its library."""
+    if hasattr(one, "shape") and hasattr(other, "shape"):
+        return True
+    is_base = type(one) is not object and isinstance(other, type(one))
+    return is_base or isinstance(one, type(other))
 
 
 def not_finite(loss: Array, gradient: NamedParams, predicted: Array) -> NotFiniteError:

@@ -3,7 +3,7 @@
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, Literal
 
@@ -11,6 +11,7 @@ from kfac_core.errors import ArgumentError
 from kfac_core.estimator import EstimationMode
 from kfac_core.exponents import shown
 from kfac_core.quiet import Quiet
+from kfac_core.signature import Signature, signature_for
 from kfac_core.sizes import as_flag
 from kfac_core.typing import Array
 
@@ -93,7 +94,8 @@ class KfacOptions(Quiet):
             by is this to the power of the interval.
         damping_decrease_rho_threshold: ``rho`` above which the damping decreases.
         damping_increase_rho_threshold: ``rho`` below which it increases.
-        min_damping: Below which it never is; `l2_reg` comes on top.
+        min_damping: Below which an adaptation does not take it, nor a step is given
+            it; to that of an adaptation comes `l2_reg` on top.
         max_damping: Above which an adaptation does not take it. With the default, a
             step is 1e-8 of the gradient, which parameters of size one do not notice in
             float32: a larger damping could not be told from it.
@@ -142,6 +144,7 @@ class KfacOptions(Quiet):
     predicted_change: PredictedChange = "exact"
     include_damping_in_qmodel_change: bool = False
     loss_fn: Callable[[Any, Any], Array] | None = None
+    _made_by: Signature = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check each option, and what goes together.
@@ -149,13 +152,19 @@ class KfacOptions(Quiet):
         Raises:
             ArgumentError: If one is out of range, or does not go with another.
         """
-        lower = str(self.momentum_type).lower()
-        object.__setattr__(self, "momentum_type", lower)
+        word: Any = self.momentum_type
+        known = isinstance(word, str) and word.lower() in MOMENTUM_TYPES
+        _require(
+            known, f"momentum_type is {word!r}", f"one of {', '.join(MOMENTUM_TYPES)}"
+        )
+        object.__setattr__(self, "momentum_type", word.lower())
+        # Now: no compiler can trace how a signature is found.
+        kind = f"{LABEL}(momentum_type={self.momentum_type!r})"
+        object.__setattr__(self, "_made_by", signature_for(kind, ""))
         if isinstance(self.damping, Mapping):
             # Frozen, so that the options can be hashed; in one order, so that equal.
             pairs = tuple(sorted(self.damping.items(), key=lambda pair: str(pair[0])))
             object.__setattr__(self, "damping", pairs)
-        self._check_choice("momentum_type", MOMENTUM_TYPES)
         self._check_choice("weigh_batches", ("cases", "equally"))
         self._check_choice("predicted_change", ("exact", "blocks"))
         _require(
@@ -212,6 +221,11 @@ class KfacOptions(Quiet):
     def omega(self) -> float:
         """What an adaptation multiplies or divides the damping by."""
         return self.damping_adaptation_decay**self.damping_adaptation_interval
+
+    @property
+    def signature(self) -> Signature:
+        """What states are signed with: a velocity is that of one momentum type."""
+        return self._made_by
 
     def _check_choice(self, name: str, allowed: tuple[str, ...]) -> None:
         value = getattr(self, name)

@@ -1,18 +1,19 @@
 """What a `KfacOptimizer` remembers, and what it tells of a step."""
 
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, cast
 
 from kfac_core.arguments import backend_for, statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.estimator import EstimatorState
 from kfac_core.linearization import NamedParams
 from kfac_core.registry import backend_of
+from kfac_core.signature import UNSIGNED, Signature
 from kfac_core.state import mapped
 from kfac_core.typing import Array
 
 
 class KfacState(NamedTuple):
-    """State of a `KfacOptimizer`; all but the first two are 0-d.
+    """State of a `KfacOptimizer`; all but the first two and the last are 0-d.
 
     What is not known yet is not a number.
 
@@ -32,6 +33,7 @@ class KfacState(NamedTuple):
         momentum: Of the last step.
         batch_cases: Number of cases of the batch that counts as one in the statistics,
             the first; zero before it, and where all batches count alike.
+        made_by: Of which momentum type the velocity is.
     """
 
     estimator: EstimatorState
@@ -46,6 +48,7 @@ class KfacState(NamedTuple):
     learning_rate: Array
     momentum: Array
     batch_cases: Array
+    made_by: Signature = UNSIGNED
 
 
 class StepStatistics(NamedTuple):
@@ -100,6 +103,7 @@ def initial_state(
     params: NamedParams,
     one: Array,
     damping: Array | dict[str, Array],
+    made_by: Signature,
 ) -> KfacState:
     """Return the state before any step.
 
@@ -108,12 +112,13 @@ def initial_state(
         params: The parameters.
         one: 0-d, of the dtype of all numbers.
         damping: 0-d, or by layer.
+        made_by: What the state is signed with.
 
     Returns:
         The state.
     """
     backend = backend_of(one)
-    xp = backend.xp
+    xp, sign = backend.xp, cast("Any", type(made_by))
     zero = xp.zeros_like(estimator.cases)
     unknown = one * float("nan")
     return KfacState(
@@ -133,6 +138,8 @@ def initial_state(
         learning_rate=unknown + 0,
         momentum=unknown + 0,
         batch_cases=one * 0,
+        # Its own, as `kfac_core.signed` says.
+        made_by=sign(),
     )
 
 

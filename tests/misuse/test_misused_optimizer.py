@@ -9,6 +9,7 @@ from given_models import LAYER, LOSS, MODEL, SITE, collection, problem
 from walk import Call
 
 import kfac_core as kc
+from kfac_core.optimizer.options import MOMENTUM_TYPES
 
 LABELS = ("KfacOptimizer", "FisherEstimator", "linearization", LAYER, LOSS, SITE)
 SCALAR = NOTHINGS | {
@@ -106,6 +107,30 @@ def states(kinds, state):
     return faults
 
 
+def of_another_momentum_type(optimizer, state, params):
+    """Return states, started and new, of all types but that of the optimizer."""
+    found = {}
+    for kind in MOMENTUM_TYPES:
+        if kind != optimizer.momentum_type:
+            rate = None if kind.startswith("qmodel") else 0.1
+            options = {"momentum_type": kind, "learning_rate": rate}
+            other = optimizer_of(damping=optimizer.damping, **options)
+            new = other.init(params)
+            found[f"new, of {kind}"] = new
+            found[f"of {kind}"] = state._replace(made_by=new.made_by)
+    return found
+
+
+TOO_SMALL = {"zero": 0.0, "minus zero": -0.0, "tiny": 1e-320, "almost": 0.99e-8}
+UNUSED = {
+    "key": NOTHINGS
+    | {"zero": 0, "integer": 7, "list": [], "array": np.zeros(2, "u4"), "flag": True},
+    "noise": NOTHINGS | {"number": 3, "list": [], "of a site": {SITE: 0.5}},
+    "prev_batch": NOTHINGS | {"number": 3, "list": [], "an array": np.ones(2)},
+}
+"""What a step has no use for, in the mode `exact` and without an adaptation."""
+
+
 def batches(kinds, batch):
     faults = NOTHINGS | {"number": 1.0, "list": [], "an array": np.ones(2)}
     for part in batch._fields:
@@ -130,14 +155,16 @@ def test_steps(walked, kinds, given, kind):
     state, *_ = optimizer.step(optimizer.init(params), params, batch)
     arguments = {"state": state, "params": params, "momentum": 0.5}
     faults = {
-        "state": states(kinds, state),
+        "state": states(kinds, state)
+        | of_another_momentum_type(optimizer, state, params),
         "params": kinds.named(params),
         "momentum": kinds.scalar(upper=1.0),
-        "damping": kinds.scalar(),
+        "damping": kinds.scalar() | TOO_SMALL,
         "gradient": kinds.named(params),
         "loss": kinds.scalar(lower=None),
         "update_covs": flag(),
         "update_inverses": flag(),
+        **UNUSED,
     }
     if kind == "regular":
         arguments |= dict.fromkeys(NUMBERS, 0.5)
@@ -148,6 +175,9 @@ def test_steps(walked, kinds, given, kind):
         "loss": np.asarray(0.5),
         "update_covs": True,
         "update_inverses": True,
+        "key": np.random.default_rng(0),
+        "noise": {},
+        "prev_batch": batch,
     }
     if kind == "by layer":
         nested = {f"{k} there": {LAYER: v} for k, v in faults["damping"].items()}

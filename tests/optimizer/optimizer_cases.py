@@ -41,7 +41,7 @@ def optimizer_of(model=DEEP, loss=CATEGORICAL, **options):
         "momentum_type": "regular",
     }
     merged = {**defaults, **options}
-    if not merged["momentum_type"].startswith("qmodel"):
+    if not str(merged["momentum_type"]).startswith("qmodel"):
         merged.setdefault("learning_rate", 0.1)
     return KfacOptimizer(model, model.layer_collection(loss), **merged)
 

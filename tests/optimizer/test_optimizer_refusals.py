@@ -17,6 +17,8 @@ def test_numbers_of_numpy_and_names_in_any_case_are_options():
     ("options", "words"),
     [
         ({"momentum_type": "nesterov"}, "momentum_type.*regular, adam, qmodel"),
+        ({"momentum_type": "Nesterov"}, "momentum_type is 'Nesterov', expected"),
+        ({"momentum_type": None}, "momentum_type is None, expected one of"),
         ({"predicted_change": "best"}, "predicted_change.*exact, blocks"),
         ({"learning_rate": None}, "learning_rate is None, expected.*a number"),
         ({"momentum_type": "qmodel", "learning_rate": 1.0}, "learning_rate is 1.0"),

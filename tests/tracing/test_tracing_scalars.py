@@ -6,6 +6,11 @@ from numpy.testing import assert_array_equal
 
 import kfac_core as kc
 
+REFRESHED = {
+    "dense": kc.FullyConnectedKFACBasicFB(2, 3, has_bias=True),
+    "diagonal": kc.FullyConnectedDiagonalFB(2, 3),
+    "parts": kc.TiedWeightsKFACFB(2, 3, ("fully_connected",)),
+}
 RIGHT = {"ema_decay": 0.5, "ema_weight": 1.0, "num_cases": 4.0}
 WRONG = [
     ("ema_decay", 1.5),
@@ -63,6 +68,56 @@ def test_a_traced_damping_out_of_range_changes_nothing(jax, value):
         strict=True,
     ):
         assert_array_equal(x, y)
+
+
+@pytest.mark.parametrize("value", [-1.0, np.nan, np.inf, -np.inf])
+@pytest.mark.parametrize("block", REFRESHED.values(), ids=REFRESHED)
+def test_a_traced_tolerance_out_of_range_changes_nothing(jax, block, value):
+    state, update = started(jax, block)
+    state = block.update_inverses(state, 0.1)
+    with pytest.raises(kc.ArgumentError, match="tolerance"):
+        block.refresh_inverses(state, 0.1, value)
+    later = update(state, {"ema_decay": np.float32(0.1)})
+    refresh = jax.jit(block.refresh_inverses)
+    new = refresh(later, np.float32(0.1), np.float32(value))
+    assert not new.ok
+    assert not new.flag("derived_ok")
+    assert_equal_inverses(jax, block, new, state)
+    # In range it is one of the two: kept, or computed anew.
+    for tolerance, other in ((1e6, state), (0.0, block.update_inverses(later, 0.1))):
+        good = refresh(new, np.float32(0.1), np.float32(tolerance))
+        assert good.ok
+        assert_equal_inverses(jax, block, good, other, rtol=1e-4)
+
+
+def test_a_traced_tolerance_out_of_range_changes_no_layer(jax):
+    collection = kc.LayerCollection.of({"v": (2, 3), "w": (2, 3)})
+    for name in ("v", "w"):
+        collection = collection.register_fully_connected(name, name)
+    collection = collection.register_normal_predictive_distribution("out")
+    estimator = kc.FisherEstimator(collection, "exact")
+    params = {name: jax.numpy.ones((2, 3), "float32") for name in ("v", "w")}
+    state = estimator.init(params)
+    blocks = estimator.blocks
+    folded = {
+        name: blocks[name].update_covs(own, *data(jax), 0.0)
+        for name, own in state.blocks.items()
+    }
+    state = estimator.update_inverses(state._replace(blocks=folded), 0.1)
+    refresh = jax.jit(lambda s, t: estimator.update_inverses(s, 0.2, tolerance=t))
+    new = refresh(state, np.float32(-1.0))
+    assert not new.ok
+    for name, block in blocks.items():
+        assert_equal_inverses(jax, block, new.blocks[name], state.blocks[name])
+    assert refresh(state, np.float32(0.01)).ok
+
+
+def assert_equal_inverses(jax, block, one, other, rtol=0.0):
+    v = jax.numpy.ones((2, 3), "float32")
+    bias = block.has_bias and (v, jax.numpy.ones(3, "float32"))
+    products = [block.multiply_inverse(state, bias or v) for state in (one, other)]
+    for x, y in zip(*map(jax.tree.leaves, products), strict=True):
+        np.testing.assert_allclose(x, y, rtol=rtol)
 
 
 def data(jax):
