@@ -42,6 +42,7 @@ PROCESSORS = {
 NUMERICAL = (
     "tests/backends/test_gram_runs.py",
     "tests/backends/test_long_sums.py",
+    "tests/backends/test_long_positions.py",
     "tests/backends/test_backend_large.py",
     "tests/statistics/test_statistics_covariance.py",
 )

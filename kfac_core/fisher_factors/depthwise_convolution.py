@@ -13,6 +13,7 @@ from kfac_core.row_weights import sides, weights_for
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry, Padding
 from kfac_core.statistics.covariance import mean_over
 from kfac_core.statistics.grouped_convolution import grouped_gradients, grouped_patches
+from kfac_core.statistics.position_sums import products_over, sum_over
 from kfac_core.statistics.weighted_rows import weighed_pair
 from kfac_core.typing import Array, Scalar, Sources, Towers, Weights
 
@@ -154,10 +155,10 @@ class DepthwiseConvDiagonalFactor(DiagonalFactor):
         """
         xp = backend.xp
         # A product of matrices for each case and channel, over the locations.
-        by_channel = xp.permute_dims(patches, (0, 2, 3, 1))
-        product = backend.matmul(by_channel, xp.permute_dims(g, (0, 2, 1, 3)))
+        by_channel = (xp.permute_dims(x, (0, 2, 1, 3)) for x in (patches, g))
+        product = products_over(backend, *by_channel)
         per_case = xp.permute_dims(product, (0, 2, 1, 3))
         if not self.has_bias:
             return per_case
-        of_bias = xp.sum(g, axis=1)
+        of_bias = sum_over(backend, g, (1,))
         return xp.concat([per_case, of_bias[:, None, :, :]], axis=1)

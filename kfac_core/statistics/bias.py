@@ -4,6 +4,7 @@ import math
 
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
+from kfac_core.statistics.position_sums import sum_over
 from kfac_core.typing import Array
 
 
@@ -51,6 +52,5 @@ def bias_gradients(
         raise ShapeError(msg)
     broadcast = [axis for axis, (size, _) in enumerate(pairs, first) if size == 1]
     dims = (*range(1, first), *broadcast)
-    # To some libraries no axes are all of them.
-    total = backend.xp.sum(g, axis=dims) if dims else g
+    total = sum_over(backend, g, dims)
     return backend.xp.reshape(total, (g.shape[0], math.prod(aligned)))

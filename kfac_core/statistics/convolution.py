@@ -25,6 +25,7 @@ from kfac_core.statistics.convolution_shifts import (
     without_strips,
 )
 from kfac_core.statistics.covariance import framed
+from kfac_core.statistics.position_sums import products_over, sum_over
 from kfac_core.statistics.weighted_rows import weighed_pair
 from kfac_core.typing import Array, Scalar
 
@@ -258,7 +259,7 @@ def case_gradients(
     g = xp.reshape(g, (*patches.shape[:2], g.shape[-1]))
     if weights is not None:
         patches, g = weighed_pair(backend, patches, g, weights)
-    per_case = backend.matmul(patches.mT, g)
+    per_case = products_over(backend, patches, g)
     if not has_bias:
         return per_case
-    return xp.concat([per_case, xp.sum(g, axis=1)[:, None, :]], axis=1)
+    return xp.concat([per_case, sum_over(backend, g, (1,))[:, None, :]], axis=1)

@@ -7,6 +7,7 @@ from kfac_core.backend import Backend
 from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
 from kfac_core.statistics.convolution_pieces import clipped, seen_pixels
 from kfac_core.statistics.convolution_shifts import Group, as_slice
+from kfac_core.statistics.position_sums import sum_over
 from kfac_core.typing import Array
 
 
@@ -61,11 +62,15 @@ def tap_sums(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Array
     """
     xp = backend.xp
     spatial = x.shape[1:-1]
-    total = xp.sum(x, axis=0)
+    total = backend.sum_of_rows(x)
     for axis, places in enumerate(seen_pixels(geometry, spatial)):
         before, size = (slice(None),) * axis, spatial[axis]
         sums = [
-            xp.sum(total[(*before, as_slice(clipped(seen, 0, size)), ...)], axis=axis)
+            sum_over(
+                backend,
+                total[(*before, as_slice(clipped(seen, 0, size)), ...)],
+                (axis,),
+            )
             for seen in places
         ]
         total = xp.stack(sums, axis=axis)

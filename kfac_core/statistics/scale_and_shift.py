@@ -10,6 +10,7 @@ from typing import Any
 
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
+from kfac_core.statistics.position_sums import sum_over
 from kfac_core.typing import Array
 
 Shape = tuple[int, ...]
@@ -135,8 +136,7 @@ def broadcast_dims(
 def _summed(backend: Backend, x: Array, dims: tuple[int, ...]) -> Array:
     """Return the sum over axes other than the first, ``[batch, n]``."""
     size = kept_size(tuple(x.shape[1:]), dims)
-    # To some libraries no axes are all of them.
-    total = backend.xp.sum(x, axis=dims) if dims else x
+    total = sum_over(backend, x, dims)
     return backend.xp.reshape(total, (x.shape[0], size))
 
 
