@@ -9,6 +9,9 @@ constant weight it equals the zero-debiased average of Adam (Kingma & Ba, 2015,
 section 3) and the moving averages of the May 2018 original. Without debiasing, the
 initial value counts as a sample of weight one: with sample weights ``1 - d`` the
 total weight stays one, and this is the exponential average of the 2017 original.
+
+Functions take averages and samples that are checked, of one backend; the numbers that a
+user gives are checked here.
 """
 
 from abc import ABC, abstractmethod

@@ -1,4 +1,7 @@
-"""States are nested tuples, and dictionaries, of arrays; updates are taken whole."""
+"""States are nested tuples, and dictionaries, of arrays; updates are taken whole.
+
+Functions take states that are checked, their arrays of one backend.
+"""
 
 from collections.abc import Callable
 from typing import Any, TypeVar

@@ -5,12 +5,13 @@ Handwritten Digits". Nothing is downloaded.
 """
 
 from numbers import Integral
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
+from kfac_core.arguments import backend_for, check_shape
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError
+from kfac_core.demo.given import check_backend_is_one, check_is
 from kfac_core.typing import Array
 
 
@@ -30,17 +31,41 @@ class Digits(NamedTuple):
     y_test: Array
 
 
+def check_seed(seed: object) -> None:
+    """Check a seed.
+
+    Raises:
+        ArgumentError: If it is no integer from zero.
+    """
+    given: Any = seed
+    is_integer = isinstance(given, Integral) and not isinstance(given, bool)
+    fits = is_integer and int(given) >= 0
+    check_is(fits, seed, "seed", "an integer that is not negative")
+
+
+def check_digits(digits: object) -> None:
+    """Check that data are images and labels of one library.
+
+    Raises:
+        ArgumentError: If they are no digits.
+        KfacError: If a part is no array, or of another shape.
+    """
+    check_is(isinstance(digits, Digits), digits, "digits", "those of load_digits")
+    given: Any = digits
+    backend_for("demo", "digits", *given)
+    for x, y in (given[:2], given[2:]):
+        check_shape(x, ("images", 8, 8, 1), "digits", "demo")
+        check_shape(y, (x.shape[0],), "digits", "demo")
+
+
 def load_digits(backend: Backend, seed: int) -> Digits:
     """Return the digits as arrays of a library, shuffled and split by the seed.
 
     Raises:
-        ArgumentError: If the seed is no integer from zero.
+        ArgumentError: If the seed is no integer from zero, or there is no backend.
     """
-    given: object = seed
-    is_integer = isinstance(given, Integral) and not isinstance(given, bool)
-    if not is_integer or seed < 0:
-        msg = f"seed is {given!r}, expected an integer that is not negative"
-        raise ArgumentError(msg)
+    check_backend_is_one(backend)
+    check_seed(seed)
     from sklearn import datasets
 
     images, labels = datasets.load_digits(return_X_y=True)

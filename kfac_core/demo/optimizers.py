@@ -9,6 +9,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
+from kfac_core.arguments import backend_for
+from kfac_core.demo.given import (
+    as_setting,
+    check_by_name,
+    check_is,
+    check_spec,
+    check_words,
+    checked_step,
+)
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg.named import map_named
 from kfac_core.linearization import NamedParams
@@ -84,8 +93,19 @@ class SGD:
     setting: str = "learning rate"
     grid: tuple[float, ...] = (0.03, 0.1, 0.3, 1.0)
 
+    def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            ArgumentError: If one is none that could be.
+        """
+        check_spec(self)
+        as_setting(self.momentum, "momentum", upper=1.0)
+
     def init(self, params: NamedParams, learning_rate: float) -> Params:
         """Return a velocity of zero."""
+        check_by_name(self.collection, params, "params")
+        as_setting(learning_rate, "learning_rate")
         return map_named(lambda p: p * 0, params)
 
     def step(
@@ -97,12 +117,14 @@ class SGD:
         learning_rate: Scalar,
     ) -> tuple[Params, Params]:
         """Return the velocity and the parameters after a step."""
+        rate = checked_step(self.collection, [state], params, noise, learning_rate)
         gradient = mean_gradient(self.collection, self.model.linearize(params, batch))
         velocity = map_named(lambda v, g: self.momentum * v + g, state, gradient)
-        return velocity, map_named(lambda p, v: p - learning_rate * v, params, velocity)
+        return velocity, map_named(lambda p, v: p - rate * v, params, velocity)
 
     def told(self, state: Params) -> Mapping[str, Array]:
         """Return nothing."""
+        check_by_name(self.collection, state, "state")
         return {}
 
 
@@ -139,8 +161,21 @@ class Adam:
     setting: str = "learning rate"
     grid: tuple[float, ...] = (0.003, 0.01, 0.03, 0.1)
 
+    def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            ArgumentError: If one is none that could be.
+        """
+        check_spec(self)
+        as_setting(self.beta1, "beta1", upper=1.0)
+        as_setting(self.beta2, "beta2", upper=1.0)
+        as_setting(self.epsilon, "epsilon")
+
     def init(self, params: NamedParams, learning_rate: float) -> AdamState:
         """Return averages of nothing."""
+        check_by_name(self.collection, params, "params")
+        as_setting(learning_rate, "learning_rate")
         zero = map_named(lambda p: p * 0, params)
         first = next(iter(zero.values()))
         one = backend_of(first).xp.sum(first) + 1
@@ -155,6 +190,9 @@ class Adam:
         learning_rate: Scalar,
     ) -> tuple[AdamState, Params]:
         """Return the averages and the parameters after a step."""
+        self._check_state(state)
+        averages = (state.mean, state.square)
+        rate = checked_step(self.collection, averages, params, noise, learning_rate)
         b1, b2 = self.beta1, self.beta2
         gradient = mean_gradient(self.collection, self.model.linearize(params, batch))
         xp = backend_of(*gradient.values()).xp
@@ -167,13 +205,18 @@ class Adam:
 
         def update(p: Array, m: Array, s: Array) -> Array:
             root = xp.sqrt(s / (1 - new.decay2)) + self.epsilon
-            return p - learning_rate * (m / (1 - new.decay1)) / root
+            return p - rate * (m / (1 - new.decay1)) / root
 
         return new, map_named(update, params, new.mean, new.square)
 
     def told(self, state: AdamState) -> Mapping[str, Array]:
         """Return nothing."""
+        self._check_state(state)
         return {}
+
+    def _check_state(self, state: AdamState) -> None:
+        given: object = state
+        check_is(isinstance(given, AdamState), state, "state", "that of `init`")
 
 
 @dataclass(frozen=True)
@@ -192,6 +235,17 @@ class KFAC:
     name: str
     setting: str
     grid: tuple[float, ...]
+
+    def __post_init__(self) -> None:
+        """Check the fields.
+
+        Raises:
+            ArgumentError: If one is none that could be.
+        """
+        given: object = self.optimizer
+        fits = isinstance(given, KfacOptimizer)
+        check_is(fits, given, "optimizer", "a KfacOptimizer")
+        check_words(self)
 
     @classmethod
     def tuned(cls, model: SequentialModel, collection: LayerCollection) -> "KFAC":
@@ -218,7 +272,8 @@ class KFAC:
     def init(self, params: NamedParams, damping: float) -> KfacState:
         """Return the state of the optimiser, with this damping."""
         state = self.optimizer.init(params)
-        return state._replace(damping=state.damping * 0 + damping)
+        number = as_setting(damping, "damping")
+        return state._replace(damping=state.damping * 0 + number)
 
     def step(
         self,
@@ -229,6 +284,8 @@ class KFAC:
         damping: Scalar,
     ) -> tuple[KfacState, Params]:
         """Return the state and the parameters after a step."""
+        self.optimizer.estimator.check_vector(params, "params")
+        backend_for("demo", "params, noise", next(iter(params.values())), noise)
         state, moved, _ = self.optimizer.step(
             state, params, batch, noise={LOSS_SITE: noise[None, ...]}
         )
@@ -236,4 +293,6 @@ class KFAC:
 
     def told(self, state: KfacState) -> Mapping[str, Array]:
         """Return the damping and the last reduction ratio."""
+        given: object = state
+        check_is(isinstance(given, KfacState), state, "state", "that of `init`")
         return {"damping": state.damping, "rho": state.rho}

@@ -8,6 +8,7 @@ import numpy as np
 
 from kfac_core.backend import Backend
 from kfac_core.demo.digits import Digits
+from kfac_core.demo.given import as_path, check_is
 from kfac_core.demo.optimizers import Params
 from kfac_core.demo.training import MODEL, NETWORK, Run
 from kfac_core.loss_functions import CategoricalLogitsNegativeLogProbLoss
@@ -34,7 +35,20 @@ def draw(
         path: Where to write it; the ending says the format.
         runs: The best run of each optimiser.
         fishers: A layer's exact Fisher and its approximation, of `fishers_of`.
+
+    Raises:
+        ArgumentError: If an argument is none that could be.
     """
+    path = as_path(path)
+    listed: Any = runs
+    some = isinstance(listed, Sequence) and bool(listed)
+    fits = some and all(isinstance(run, Run) and run.epochs for run in listed)
+    check_is(fits, runs, "runs", "runs of `train`, at least one")
+    pair: Any = fishers
+    is_pair = isinstance(pair, tuple | list) and len(pair) == 2
+    shapes = {getattr(x, "shape", None) for x in pair} if is_pair else set()
+    square = len(shapes) == 1 and all(s and len(s) == 2 for s in shapes)
+    check_is(square, fishers, "fishers", "two matrices of one size")
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(11, 6.9), layout="constrained")

@@ -2,12 +2,13 @@
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from kfac_core.backend import Backend
-from kfac_core.demo.digits import Digits
+from kfac_core.demo.digits import Digits, check_digits, check_seed
+from kfac_core.demo.given import as_setting, check_backend_is_one, check_is
 from kfac_core.demo.optimizers import KFAC, SGD, Adam, Optimizer, Params
 from kfac_core.errors import KfacError
 from kfac_core.loss_functions import CategoricalLogitsNegativeLogProbLoss
@@ -22,6 +23,7 @@ from kfac_core.reference import (
     Tanh,
 )
 from kfac_core.registered_losses import mean_loss
+from kfac_core.sizes import as_flag, as_size
 from kfac_core.typing import Array
 
 BATCH_SIZE = 128
@@ -131,7 +133,20 @@ def train(
 
     Returns:
         The run; it ends early, with an infinite loss, where the loss is no number.
+
+    Raises:
+        ArgumentError: If an argument is none that could be.
     """
+    check_backend_is_one(backend)
+    check_digits(digits)
+    given: Any = optimizer
+    verbs = [getattr(given, verb, None) for verb in ("init", "step", "told")]
+    fits = not isinstance(given, type) and all(map(callable, verbs))
+    check_is(fits, given, "optimizer", "one of kfac_core.demo.optimizers")
+    value, epochs = as_setting(value, "value"), as_size(epochs, "epochs", "demo")
+    check_seed(seed)
+    jit = as_flag(jit, "jit", "demo")
+    check_is(callable(on_epoch), on_epoch, "on_epoch", "a function of no arguments")
     rng = np.random.default_rng(seed)
     start = MODEL.init(rng, like=np.zeros(1, dtype=np.float32))
     params = {name: backend.from_numpy(tensor) for name, tensor in start.items()}

@@ -9,7 +9,16 @@ from types import FunctionType, ModuleType
 from typing import Any, NamedTuple
 
 import kfac_core as kc
-from kfac_core import damping, linalg, reference, statistics, testing, uses
+from kfac_core import (
+    damping,
+    linalg,
+    moving_average,
+    reference,
+    state,
+    statistics,
+    testing,
+    uses,
+)
 from kfac_core.contrib import fisher_blocks, fisher_factors
 
 HERE = Path(__file__).parent
@@ -64,6 +73,8 @@ LOW_LEVEL: dict[ModuleType, str] = {
     statistics: "checked",
     damping: "checked",
     uses: "checked",
+    moving_average: "checked",
+    state: "checked",
 }
 """Modules and packages whose documentation says that checks are their callers'."""
 
