@@ -6,6 +6,7 @@ listed one that is missing fails its tests, and no other runs.
 """
 
 import contextlib
+import functools
 import gc
 import importlib
 import os
@@ -46,6 +47,24 @@ class Library:
     package: str
     asarray: Callable[[np.ndarray], Any]
     half_types: tuple[str, ...] = ()
+    compiler: Callable[[Callable[..., Any]], Callable[..., Any]] | None = None
+
+    def compiled(self, function: Callable[..., Any]) -> Callable[..., Any]:
+        """Return `function` of arrays as one program, where the library compiles.
+
+        JAX compiles every operation for every shape, 50 ms each, or a whole verb in
+        200 ms. That its verbs do the same without `jit` is a claim of its own, held by
+        `test_factor_estimates.py`, `test_factor_layouts.py`, `test_block_libraries.py`,
+        `test_loss_truth.py`, `tests/golden` and `tests/misuse`. A test of the
+        mathematics takes a state that NumPy made (`moved`), or the program. Equal specs
+        share one.
+        """
+        if self.compiler is None:
+            return function
+        spec = getattr(function, "__self__", None)
+        if spec is None:
+            return self.compiler(function)
+        return _program(self.compiler, spec, function.__name__)
 
     def to_numpy(self, x: Any) -> np.ndarray:
         return backend_of(x).to_numpy(x)
@@ -63,6 +82,11 @@ class Library:
         full = self.asarray(x.astype(np.float32))
         backend = backend_of(full)
         return backend.xp.astype(full, getattr(backend.xp, dtype))
+
+
+@functools.lru_cache(maxsize=64)
+def _program(compiler: Any, spec: Any, verb: str) -> Callable[..., Any]:
+    return compiler(getattr(spec, verb))
 
 
 def read_only(x: np.ndarray) -> np.ndarray:
@@ -105,7 +129,12 @@ def _torch(name: str) -> Iterator[Library]:
 def _jax(name: str) -> Iterator[Library]:
     jax = importlib.import_module("jax")
     with jax.enable_x64(True):
-        yield Library(name, "jax", jax.numpy.array, ("float16", "bfloat16"))
+
+        def asarray(x: np.ndarray) -> Any:
+            # `jax.numpy.array` would compile a copy for every new shape.
+            return jax.device_put(np.array(x))
+
+        yield Library(name, "jax", asarray, ("float16", "bfloat16"), jax.jit)
 
 
 _MODULES = {

@@ -71,17 +71,18 @@ class FactorCase:
             "eigendecomposition": eigendecomposition,
         }
 
-    def fold(self, library, spec, state, data, ema_decay=0.5, **options):
+    def fold(
+        self, library, spec, state, data, ema_decay=0.5, compiled=False, **options
+    ):
         """Return the state after `data`, NumPy arrays or nested tuples of them."""
+        update = library.compiled(spec.update_cov) if compiled else spec.update_cov
         arrays = asarrays(library, data)
-        return spec.update_cov(
-            state, *arrays, **self.extra, ema_decay=ema_decay, **options
-        )
+        return update(state, *arrays, **self.extra, ema_decay=ema_decay, **options)
 
-    def updated(self, library, spec, data, dtype="float64"):
-        """Return the state after `data` alone."""
-        state = spec.init(library.asarray(np.zeros(1, dtype)))
-        return self.fold(library, spec, state, data)
+    def updated(self, library, spec, data, dtype="float64", **options):
+        """Return the state after `data` alone, by a program where there is one."""
+        state = library.moved(spec.init(np.zeros(1, dtype)))
+        return self.fold(library, spec, state, data, compiled=True, **options)
 
     def given(self, library, spec, data, dtype="float64"):
         """Return what NumPy makes of `data`, as a state that a test starts from."""
@@ -114,6 +115,14 @@ class NumPy:
     name = package = "numpy"
     asarray = staticmethod(np.asarray)
     to_numpy = staticmethod(np.asarray)
+
+    @staticmethod
+    def compiled(function):
+        return function
+
+    @staticmethod
+    def moved(state):
+        return state
 
 
 def asarrays(library, data):

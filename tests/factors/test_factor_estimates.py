@@ -13,10 +13,13 @@ def case(request):
     return FACTORS[request.param]
 
 
-@pytest.mark.parametrize("batch", [1, 6])
-def test_the_statistics_of_one_batch_are_its_second_moment(library, case, rng, batch):
+@pytest.mark.parametrize(("batch", "compiled"), [(1, True), (6, False)])
+def test_the_statistics_of_one_batch_are_its_second_moment(
+    library, case, rng, batch, compiled
+):
     spec, data = case.make(), case.draw(rng, batch)
-    state = case.updated(library, spec, data)
+    state = spec.init(library.asarray(np.zeros(1)))
+    state = case.fold(library, spec, state, data, compiled=compiled)
     found = library.to_numpy(spec.get_cov_var(state))
     expected = case.moment(*data)
     assert found.shape == spec.cov_shape
@@ -43,8 +46,8 @@ def test_an_update_leaves_the_old_state_and_the_data_as_they_were(library, case,
     spec = case.make(matpowers=(-1,))
     state = case.updated(library, spec, case.draw(rng, 6))
     before = library.to_numpy(spec.get_cov_var(state))
-    later = case.fold(library, spec, state, case.draw(rng, 6))
-    spec.update_inverses(later, 0.1)
+    later = case.fold(library, spec, state, case.draw(rng, 6), compiled=True)
+    library.compiled(spec.update_inverses)(later, 0.1)
     np.testing.assert_array_equal(library.to_numpy(spec.get_cov_var(state)), before)
     assert not bool(state.computed)
 
@@ -53,7 +56,7 @@ def test_arrays_of_every_layer_stay_with_their_library(library, case, rng):
     spec = case.make(**case.all_served(-1, 0.5, 1))
     like = library.asarray(np.zeros(1))
     state = case.updated(library, spec, case.draw(rng, 6))
-    state = spec.update_inverses(state, 0.1)
+    state = library.compiled(spec.update_inverses)(state, 0.1)
     backend = kc.backend_of(like)
     for leaf in leaves(state):
         assert kc.backend_of(like, leaf) is backend  # and of one device

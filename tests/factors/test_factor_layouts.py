@@ -38,7 +38,8 @@ LAYOUTS = {
 def results(library, case, data):
     """Return all that a factor knows and serves after `data`, as NumPy arrays."""
     spec = case.make(**case.all_served(-1, -0.5, eigendecomposition=False))
-    state = spec.update_inverses(case.updated(library, spec, data), 0.1)
+    state = case.updated(library, spec, data)
+    state = spec.update_inverses(state, 0.1)
     operators = [spec.get_matpower(state, exp) for exp in (-1, -0.5)]
     if not case.powers_alone:
         operators += [spec.get_cholesky(state), spec.get_cholesky_inverse(state)]

@@ -50,7 +50,7 @@ def test_powers_and_products(library, name, rng):
     state = state._replace(cov=state.cov._replace(total=total))
     for damping in (1e-38, 0.0):
         with contextlib.suppress(kc.KfacError):
-            spec.update_inverses(state, damping)
+            library.compiled(spec.update_inverses)(state, damping)
 
 
 @pytest.mark.parametrize("compiled", [False, True])

@@ -71,7 +71,7 @@ def test_specs_are_values(name):
 def test_init_inverses_brings_the_statistics_along(library, name, rng):
     case = FACTORS[name]
     spec = case.make()
-    state = case.updated(library, spec, case.draw(rng, 6))
+    state = case.given(library, spec, case.draw(rng, 6))
     more = spec.register_inverse().register_matpower(0.5, "other")
     moved = more.init_inverses(state)
     np.testing.assert_array_equal(
@@ -79,7 +79,8 @@ def test_init_inverses_brings_the_statistics_along(library, name, rng):
     )
     with pytest.raises(kc.NotComputedError):
         more.get_inverse(moved)
-    served = more.update_inverses(moved, {"damping": 0.5, "other": 1.0})
+    dampings = {"damping": 0.5, "other": 1.0}
+    served = library.compiled(more.update_inverses)(moved, dampings)
     n = spec.dimension
     damped = library.to_numpy(spec.get_cov(state)) + 0.5 * np.eye(n)
     inverse = library.to_numpy(more.get_inverse(served).to_dense())

@@ -33,11 +33,11 @@ def test_every_power_is_its_own_transpose(library, name, dtype, rng):
 
 def check_symmetric(library, case, powers, dtype, rng):
     spec = case.make(matpowers=powers)
-    state = spec.init(library.asarray(np.zeros(1, dtype)))
+    state = library.moved(spec.init(np.zeros(1, dtype)))
     for decay in (0.9, 0.37, 1.0):
         data = tree(lambda x: x.astype(dtype), case.draw(rng, 5))
-        state = case.fold(library, spec, state, data, ema_decay=decay)
-    state = spec.update_inverses(state, 0.01)
+        state = case.fold(library, spec, state, data, ema_decay=decay, compiled=True)
+    state = library.compiled(spec.update_inverses)(state, 0.01)
     stored = [spec.get_cov(state), *state.derived.matpowers]
     assert len(stored) == 1 + len(powers)
     for matrix in map(library.to_numpy, stored):
@@ -51,11 +51,12 @@ def test_the_average_is_positive_semi_definite(library, dtype, decay, seed, expo
     # Of low rank, badly scaled, and averaged often.
     rng = np.random.default_rng(seed)
     spec = kc.FullyConnectedKroneckerFactor(12)
-    state = spec.init(library.asarray(np.zeros(1, dtype)))
+    state = library.moved(spec.init(np.zeros(1, dtype)))
+    update = library.compiled(spec.update_cov)
     directions = rng.normal(size=(3, 12)) * 2.0**exponent
     for _ in range(6):
         rows = (rng.normal(size=(4, 3)) @ directions).astype(dtype)
-        state = spec.update_cov(state, library.asarray(rows), ema_decay=decay)
+        state = update(state, library.asarray(rows), ema_decay=decay)
     cov = library.to_numpy(spec.get_cov(state)).astype(np.float64)
     eigenvalues = np.linalg.eigvalsh(cov)
     assert eigenvalues[0] >= -12 * np.finfo(dtype).eps * eigenvalues[-1]
