@@ -1,7 +1,9 @@
 """Hooks for the whole test suite: the recorded cases of the original."""
 
+import contextlib
 import os
 import sys
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +15,16 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 
 GOLDEN = Path(__file__).parent / "tests" / "golden"
+
+
+# XLA's emitters of fused loops take twice the time of those before them to compile a
+# small program. What a sum loses may depend on which is used: `nox -s processors` runs
+# the numerical tests with either. A release that has no such flag would end the
+# process: only the one that the constraints name is told.
+CONSTRAINTS = (Path(__file__).parent / "constraints.txt").read_text().split()
+with contextlib.suppress(PackageNotFoundError):
+    if f"jaxlib=={version('jaxlib')}" in CONSTRAINTS:
+        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
 
 
 def pytest_configure(config: pytest.Config) -> None:

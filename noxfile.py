@@ -36,8 +36,13 @@ PROCESSORS = {
         "OPENBLAS_CORETYPE": "Nehalem",
         "ATEN_CPU_CAPABILITY": "default",
     },
+    "own": {"XLA_FLAGS": "", "PYTEST_ADDOPTS": "-kjax"},
 }
-"""Instruction set -> what makes JAX, NumPy and PyTorch use no later one."""
+"""Instruction set -> what makes JAX, NumPy and PyTorch use no later one.
+
+All of them leave XLA its own choice of emitters, which `conftest.py` makes elsewhere;
+"own" is for that alone.
+"""
 
 NUMERICAL = (
     "tests/backends/test_gram_runs.py",
