@@ -60,7 +60,7 @@ import kfac_core as kc
 
 rng = np.random.default_rng(0)
 x, g = rng.normal(size=(32, 4)), rng.normal(size=(32, 3))
-block = kc.FullyConnectedKFACBasicFB(4, 3)
+block = kc.blocks.FullyConnectedKFACBasicFB(4, 3)
 state = block.update_covs(block.init(like=x), x, g, ema_decay=0.95)
 state = block.update_inverses(state, damping=1e-2)
 step = block.multiply_inverse(state, x.T @ g / 32)

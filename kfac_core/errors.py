@@ -5,6 +5,22 @@ Each is a `KfacError` and also the builtin that users catch.
 
 import numpy as np
 
+__all__ = [
+    "ArgumentError",
+    "BackendError",
+    "DTypeError",
+    "EigendecompositionError",
+    "KfacError",
+    "NotComputedError",
+    "NotFiniteError",
+    "NotPositiveDefiniteError",
+    "NotRegisteredError",
+    "RegistrationError",
+    "ShapeError",
+    "StateError",
+    "UnsupportedError",
+]
+
 
 class KfacError(Exception):
     """Base class of the errors of this package."""

@@ -6,7 +6,7 @@ whether or not they reach the layer. A row of weight zero changes nothing, whate
 holds.
 
 A Kronecker product of two such statistics must be divided by the mean weight, since
-``sum_n w_n`` is in both: `kfac_core.fisher_blocks.kronecker` keeps it for that.
+``sum_n w_n`` is in both: `kfac_core.fisher_blocks.kronecker.product` keeps it for that.
 """
 
 import math

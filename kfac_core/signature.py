@@ -115,7 +115,7 @@ def options_of(spec: Any, names: frozenset[str]) -> str:
     Fields at their defaults are left out.
 
     Example:
-        >>> from kfac_core import FullyConnectedKroneckerFactor
+        >>> from kfac_core.fisher_factors import FullyConnectedKroneckerFactor
         >>> factor = FullyConnectedKroneckerFactor(3, name="fc1")
         >>> options_of(factor, frozenset({"name", "size", "has_bias"}))
         "name='fc1', size=3"

@@ -6,53 +6,12 @@ Functions take states that are checked, their arrays of one backend.
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+from kfac_core import tree
 from kfac_core.backend import Backend
 from kfac_core.errors import NotFiniteError
-from kfac_core.typing import Array, DType
+from kfac_core.typing import Array
 
 T = TypeVar("T")
-
-
-def mapped(function: Callable[..., Any], *trees: Any) -> Any:
-    """Return a function of the arrays in the same places of nested structures.
-
-    Args:
-        function: Of as many arrays as there are structures.
-        trees: Nested tuples and dictionaries of arrays, of one structure.
-
-    Returns:
-        The same structure.
-    """
-    first = trees[0]
-    if isinstance(first, dict):
-        return {k: mapped(function, *(tree[k] for tree in trees)) for k in first}
-    if not isinstance(first, tuple):
-        return function(*trees)
-    fields = [mapped(function, *same) for same in zip(*trees, strict=True)]
-    # NamedTuples are made from positional fields, tuples from one iterable.
-    return type(first)(*fields) if hasattr(first, "_fields") else tuple(fields)
-
-
-def select(backend: Backend, condition: Array, new: T, old: T) -> T:
-    """Return `new` where the 0-d `condition` holds and `old` elsewhere.
-
-    Args:
-        backend: Backend of the arrays.
-        condition: 0-d boolean array.
-        new: Nested tuples and dictionaries of arrays.
-        old: The same structure and shapes.
-
-    Returns:
-        The same structure.
-    """
-
-    def chosen(new: Any, old: Any) -> Any:
-        if new is old:
-            return new  # within a trace, a choice would make a copy
-        return backend.xp.where(condition, new, old)
-
-    parts: T = mapped(chosen, new, old)
-    return parts
 
 
 def all_finite(backend: Backend, state: Any, like: Array) -> Array:
@@ -60,55 +19,25 @@ def all_finite(backend: Backend, state: Any, like: Array) -> Array:
 
     Args:
         backend: Backend of the arrays.
-        state: Nested tuples and dictionaries of arrays, perhaps none.
+        state: A tree of arrays, perhaps of none.
         like: 0-d boolean array, for the device of the answer.
 
     Returns:
         0-d boolean array.
     """
     ok = None
-    for part in _leaves(state):
+    for part in tree.leaves(state):
         finite = backend.is_finite(part)
         ok = finite if ok is None else ok & finite
     return backend.xp.ones_like(like) if ok is None else ok
 
 
-def _leaves(state: Any) -> list[Array]:
-    """Return the arrays of nested tuples and dictionaries."""
-    if isinstance(state, dict):
-        state = tuple(state.values())
-    if not isinstance(state, tuple):
-        return [state]
-    return [leaf for part in state for leaf in _leaves(part)]
-
-
-def cast_floats(backend: Backend, state: Any, dtype: DType) -> Any:
-    """Return a state with all its floating-point numbers in one dtype.
-
-    Args:
-        backend: Backend of the arrays.
-        state: Nested tuples and dictionaries of arrays.
-        dtype: A real floating-point dtype.
-
-    Returns:
-        The same structure; an array that has the dtype already is not copied.
-    """
-    xp = backend.xp
-
-    def cast(x: Any) -> Any:
-        if x.dtype == dtype or not xp.isdtype(x.dtype, "real floating"):
-            return x
-        return xp.astype(x, dtype)
-
-    return mapped(cast, state)
-
-
-def without_graph(backend: Backend, tree: T) -> T:
+def without_graph(backend: Backend, arrays: T) -> T:
     """Return arrays that keep nothing alive of what they were computed from.
 
     Args:
         backend: Backend of the arrays.
-        tree: Nested tuples and dictionaries of arrays.
+        arrays: A tree of arrays.
 
     Returns:
         The same structure; an array without a graph is the same array.
@@ -117,7 +46,7 @@ def without_graph(backend: Backend, tree: T) -> T:
     def cut(x: Any) -> Any:
         return backend.stop_gradient(x) if backend.has_graph(x) else x
 
-    parts: T = mapped(cut, tree)
+    parts: T = tree.map(cut, arrays)
     return parts
 
 
@@ -157,7 +86,7 @@ def commit(
     """
     if is_known_false(backend, ok):
         raise error()
-    return select(backend, ok, new, old) if backend.is_traced(ok) else new
+    return tree.where(backend, ok, new, old) if backend.is_traced(ok) else new
 
 
 def check_finite(backend: Backend, x: Array, argument: str, layer: str) -> None:

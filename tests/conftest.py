@@ -22,8 +22,7 @@ import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
 
-from kfac_core import backend_of
-from kfac_core.state import mapped
+from kfac_core import backend_of, tree
 
 _COMMON = {
     "deadline": None,  # JAX and torch.compile compile at first use
@@ -75,7 +74,7 @@ class Library:
         For a state that a test starts from: what this library makes of the same data
         is the claim of other tests, and JAX would compile each step of it.
         """
-        return mapped(lambda x: self.asarray(np.asarray(x)), state)
+        return tree.map(lambda x: self.asarray(np.asarray(x)), state)
 
     def half(self, x: np.ndarray, dtype: str) -> Any:
         """Return `x`, exact in `dtype`, as an array of that half precision."""

@@ -10,7 +10,7 @@ import numpy as np
 
 from kfac_backends.runs import (
     MANY_COLUMNS,
-    RUN_OF_SUM,
+    ROWS_OF_SUM,
     cross_in_stack,
     cross_in_turn,
     gram_in_stack,
@@ -20,12 +20,13 @@ from kfac_backends.runs import (
     sum_of_stack,
 )
 from kfac_backends.silence import silence
+from kfac_core import tree
 from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
-LARGE = 256
+PANELS_FROM = 256
 """Size from which a Gram matrix is computed in panels: below it that costs as much."""
 CHUNK_BYTES = 2**23
 """Bytes of a chunk of arrays that are worked on at once."""
@@ -116,7 +117,7 @@ class ArrayAPIBackend:
     def sum_of_rows(self, x: Array) -> Array:
         """Return the sum over the first axis, as a sum of sums of runs."""
         xp = self.xp
-        if x.shape[0] <= RUN_OF_SUM:
+        if x.shape[0] <= ROWS_OF_SUM:
             total: Array = xp.sum(x, axis=0)
             return total
         return sum_of_rows(lambda x, axis: xp.sum(x, axis=axis), xp.reshape, x)
@@ -227,15 +228,9 @@ class ArrayAPIBackend:
 
     def vmap(self, function: Callable[..., T], *stacks: Any) -> T:
         """Go through the members one after the other."""
-        first = stacks[0]
-        while isinstance(first, tuple):
-            first = first[0]
-        parts = [
-            function(*(_mapped(lambda x, i=i: x[i, ...], stack) for stack in stacks))
-            for i in range(first.shape[0])
-        ]
-        stacked: T = _mapped(lambda *same: self.xp.stack(list(same)), *parts)
-        return stacked
+        each = zip(*map(tree.members, stacks), strict=True)
+        found: T = tree.stack(self, [function(*same) for same in each])
+        return found
 
     def batches(self, x: Array) -> bool:
         """Say no: the standard promises nothing of the speed of stacks."""
@@ -284,7 +279,7 @@ class ArrayAPIBackend:
 
     def _is_large(self, a: Array) -> bool:
         """Say whether the Gram matrix of `a` is computed in panels."""
-        return a.shape[-1] >= LARGE
+        return a.shape[-1] >= PANELS_FROM
 
     def _adds_in_turn(self, a: Array) -> bool:
         """Say whether runs of rows are multiplied in turn, and not as a stack."""
@@ -310,16 +305,6 @@ class ArrayAPIBackend:
     def _drawn(self, values: Any, dtype: DType, device: Device) -> Array:
         drawn: Array = self.xp.astype(self.from_numpy(values, device), dtype)
         return drawn
-
-
-def _mapped(function: Callable[..., Any], *trees: Any) -> Any:
-    """Return a function of the arrays in the same places of nested tuples."""
-    first = trees[0]
-    if not isinstance(first, tuple):
-        return function(*trees)
-    fields = [_mapped(function, *same) for same in zip(*trees, strict=True)]
-    # NamedTuples are made from positional fields, tuples from one iterable.
-    return type(first)(*fields) if hasattr(first, "_fields") else tuple(fields)
 
 
 # A failed factorisation is a ValueError in NumPy's error and a RuntimeError in others.

@@ -28,16 +28,16 @@ from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
-LANES = 256
+SCATTER_LANES = 256
 """Sums at each index that are added up at the end."""
-MUCH = 2**30
+PANELS_FROM_WORK = 2**30
 """Multiplications from which panels of a Gram matrix pay outside of a trace."""
-NARROWEST, NARROW = 32, 128
+PANELS_FROM_COLUMNS, COMPENSATED_TO_COLUMNS = 32, 128
 """Columns of rows that are transposed before their product, at twice its speed.
 
 Wider ones gain nothing.
 """
-WIDE, FEW = 2048, 8
+TILES_FROM_COLUMNS, TILES_FROM_COLUMNS_PER_ROW = 2048, 8
 """Columns, and columns for each row, from which a Gram matrix is added in tiles."""
 SOME_BYTES, MANY_BYTES = 2**24, 2**28
 """Bytes of all copies of a chunk, on the CPU and on accelerators."""
@@ -103,7 +103,7 @@ class JAXBackend(ArrayAPIBackend):
 
     def transposed(self, a: Any) -> Array:
         """Return ``a.mT``; traced for the CPU, as an array of its own."""
-        if not self._is_traced_for_cpu(a) or a.shape[-1] < NARROWEST:
+        if not self._is_traced_for_cpu(a) or a.shape[-1] < PANELS_FROM_COLUMNS:
             view: Array = a.mT
             return view
         # XLA would transpose within each product, at half of its speed.
@@ -138,7 +138,7 @@ class JAXBackend(ArrayAPIBackend):
     def gram_of_run(self, a: Any) -> Array:
         """Return ``a.T @ a``, multiplied from the layout that is the fastest."""
         if self._is_traced_for_cpu(a) and (
-            a.dtype == "float64" or a.shape[-1] <= NARROW
+            a.dtype == "float64" or a.shape[-1] <= COMPENSATED_TO_COLUMNS
         ):
             return self._symmetric(self.matmul(self.transposed(a), a))
         return super().gram_of_run(a)
@@ -149,7 +149,7 @@ class JAXBackend(ArrayAPIBackend):
         if (
             self.precision == "highest"
             and self._is_traced_for_cpu(a)
-            and n >= max(WIDE, FEW * rows)
+            and n >= max(TILES_FROM_COLUMNS, TILES_FROM_COLUMNS_PER_ROW * rows)
         ):
             return syrk_in_tiles(alpha, a, beta, c)
         return super().syrk(alpha, a, beta, c)
@@ -226,7 +226,7 @@ class JAXBackend(ArrayAPIBackend):
             added: Any = zeros.at[indices].add(wide, mode="drop")
             return added.astype(weights.dtype)  # type: ignore[no-any-return]
         # Of no more memory than the weights have.
-        lanes = max(1, min(LANES, weights.shape[0] // max(size, 1)))
+        lanes = max(1, min(SCATTER_LANES, weights.shape[0] // max(size, 1)))
         own = jnp.arange(weights.shape[0]) % lanes
         stack = jnp.zeros((lanes, size), weights.dtype, device=device)
         total: Array = jnp.sum(stack.at[own, indices].add(weights, mode="drop"), axis=0)
@@ -304,7 +304,7 @@ class JAXBackend(ArrayAPIBackend):
     def _is_large(self, a: Any) -> bool:
         # Outside of a trace, each slice is an operation that has to pay.
         work = a.shape[-2] * a.shape[-1] ** 2
-        return super()._is_large(a) and (self.is_traced(a) or work >= MUCH)
+        return super()._is_large(a) and (self.is_traced(a) or work >= PANELS_FROM_WORK)
 
 
 def _check_enabled(dtype: DType) -> None:

@@ -9,7 +9,7 @@ import numpy as np
 from kfac_backends.jax_inverse import matmul
 from kfac_core.typing import Array
 
-WIDTH = 128
+TILE = 128
 """Rows and columns of a tile: so its transpose is read from the cache."""
 
 
@@ -30,19 +30,19 @@ def syrk_in_tiles(alpha: Any, a: Any, beta: Any, c: Any) -> Array:
         ``[n, n]``.
     """
     n = a.shape[-1]
-    count = -(-n // WIDTH)
+    count = -(-n // TILE)
     tiles = [(i, j) for i in range(count) for j in range(i, count)]
     # The last may overlap the one before: on the diagonal at the end, it is then whole.
-    starts = jnp.asarray(np.minimum(np.array(tiles) * WIDTH, n - WIDTH), jnp.int32)
+    starts = jnp.asarray(np.minimum(np.array(tiles) * TILE, n - TILE), jnp.int32)
 
     def step(total: Any, start: Any) -> tuple[Any, None]:
         i, j = start[0], start[1]
-        left = jax.lax.dynamic_slice_in_dim(a, i, WIDTH, 1)
-        right = jax.lax.dynamic_slice_in_dim(a, j, WIDTH, 1)
+        left = jax.lax.dynamic_slice_in_dim(a, i, TILE, 1)
+        right = jax.lax.dynamic_slice_in_dim(a, j, TILE, 1)
         tile = matmul(left.mT, right)
         # a + b == b + a in floating point, so this is symmetric bit for bit.
         tile = jnp.where(i == j, (tile + tile.mT) * 0.5, tile)
-        tile = alpha * tile + beta * jax.lax.dynamic_slice(c, (i, j), (WIDTH, WIDTH))
+        tile = alpha * tile + beta * jax.lax.dynamic_slice(c, (i, j), (TILE, TILE))
         total = jax.lax.dynamic_update_slice(total, tile, (i, j))
         return jax.lax.dynamic_update_slice(total, tile.mT, (j, i)), None
 

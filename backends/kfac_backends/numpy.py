@@ -10,10 +10,10 @@ import numpy as np
 
 from kfac_backends.array_api import ArrayAPIBackend
 from kfac_backends.numpy_triangles import gram_in_bands, mirrored
-from kfac_backends.runs import RUN_OF_FEW
+from kfac_backends.runs import ROWS_OF_NARROW_RUN
 from kfac_core.typing import Array, Device, DType, Key
 
-SMALL = 128
+NUMPY_BELOW = 128
 """Sizes below it are factorised without waking SciPy's threads.
 
 NumPy and SciPy each carry an OpenBLAS with threads of its own, which go on spinning for
@@ -56,11 +56,11 @@ class NumPyBackend(ArrayAPIBackend):
     def axpby(self, a: Any, x: Any, b: Any, y: Any) -> Array:
         """Return ``a * x + b * y`` in one new array, the second term in parts."""
         total: Any = x * a
-        if x.size <= _PART:
+        if x.size <= _ENTRIES_OF_PART:
             summed: Array = total + y * b
             return summed
         # Fresh memory costs more than the arithmetic: a part that fits a cache has it.
-        step = max(1, _PART * len(x) // x.size)
+        step = max(1, _ENTRIES_OF_PART * len(x) // x.size)
         for k in range(0, len(x), step):
             total[k : k + step] += y[k : k + step] * b
         whole: Array = total
@@ -77,7 +77,7 @@ class NumPyBackend(ArrayAPIBackend):
     def gram(self, a: Any) -> Array:
         """Return ``a.T @ a`` by SYRK, of a large one in bands."""
         # In bands, the runs of rows are within each.
-        if self._is_large(a) or a.shape[0] <= RUN_OF_FEW:
+        if self._is_large(a) or a.shape[0] <= ROWS_OF_NARROW_RUN:
             return self.gram_of_run(a)
         return super().gram(a)
 
@@ -106,7 +106,7 @@ class NumPyBackend(ArrayAPIBackend):
         if a.shape[0] == 0 or not np.isfinite(a).all():
             return self._nan(a[..., 0]), self._nan(a)
         try:
-            if a.shape[0] < SMALL:
+            if a.shape[0] < NUMPY_BELOW:
                 values, vectors = np.linalg.eigh(a)
             else:
                 values, vectors = eigh(a, driver="evd", check_finite=False)
@@ -131,7 +131,7 @@ class NumPyBackend(ArrayAPIBackend):
         from scipy.linalg import lapack
 
         upper = np.ascontiguousarray(factor).T
-        if factor.shape[0] < SMALL:
+        if factor.shape[0] < NUMPY_BELOW:
             (trtri,) = lapack.get_lapack_funcs(("trtri",), (factor,))
             root, info = trtri(upper, lower=False)
             return self.gram(root.T) if info == 0 else self._nan(factor)
@@ -183,7 +183,7 @@ class NumPyBackend(ArrayAPIBackend):
         return copied
 
 
-_PART = 2**16
+_ENTRIES_OF_PART = 2**16
 """Entries whose temporary array is reused from a cache."""
 
 backend = NumPyBackend(np, "numpy")

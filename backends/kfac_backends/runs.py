@@ -14,8 +14,8 @@ which adds two (ibid., 4.3). The error of a Gram matrix is then in each entry at
 
 where the four are those of the rest, of what is left of a run, and of the mean of the
 two triangles. A product ``a.T @ b`` of other rows has the same bound, with ``|a|' |b|``
-and runs for the narrower of the two. Sums of rows are sums of sums of `RUN_OF_SUM`
-rows: of ``RUN_OF_SUM + 1`` roundings for each power of that in their number.
+and runs for the narrower of the two. Sums of rows are sums of sums of `ROWS_OF_SUM`
+rows: of ``ROWS_OF_SUM + 1`` roundings for each power of that in their number.
 """
 
 from collections.abc import Callable
@@ -26,9 +26,9 @@ from kfac_core.typing import Array
 FEW_COLUMNS, MANY_COLUMNS = 8, 256
 """Columns from which libraries add several sums at once, and from which a sum of runs
 costs as much as it helps."""
-RUN_OF_SUM = 128
+ROWS_OF_SUM = 128
 """Rows that are added one after the other where no more than a sum is asked for."""
-RUN_OF_FEW, RUN, RUN_OF_MANY = 256, 2048, 4096
+ROWS_OF_NARROW_RUN, ROWS_OF_RUN, ROWS_OF_WIDE_RUN = 256, 2048, 4096
 """Rows of a run: of fewer columns than the first, of up to the second, of more."""
 
 
@@ -40,8 +40,8 @@ def run_length(columns: int) -> int:
         (256, 2048, 4096)
     """
     if columns < FEW_COLUMNS:
-        return RUN_OF_FEW
-    return RUN if columns <= MANY_COLUMNS else RUN_OF_MANY
+        return ROWS_OF_NARROW_RUN
+    return ROWS_OF_RUN if columns <= MANY_COLUMNS else ROWS_OF_WIDE_RUN
 
 
 def sum_of_stack(stack: Any) -> Array:
@@ -130,13 +130,13 @@ def sum_of_rows(
         ``[...]``.
     """
     rest = None
-    while (rows := x.shape[0]) > RUN_OF_SUM:
-        count = rows // RUN_OF_SUM
-        whole = count * RUN_OF_SUM
+    while (rows := x.shape[0]) > ROWS_OF_SUM:
+        count = rows // ROWS_OF_SUM
+        whole = count * ROWS_OF_SUM
         if whole < rows:
             part = add(x[whole:, ...], 0)
             rest = part if rest is None else rest + part
-        x = add(reshape(x[:whole, ...], (count, RUN_OF_SUM, *x.shape[1:])), 1)
+        x = add(reshape(x[:whole, ...], (count, ROWS_OF_SUM, *x.shape[1:])), 1)
     total: Array = add(x, 0)
     return total if rest is None else total + rest
 

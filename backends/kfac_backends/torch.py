@@ -20,7 +20,7 @@ from torch.utils._pytree import tree_leaves, tree_map
 
 from kfac_backends.array_api import ArrayAPIBackend
 from kfac_backends.numpy import backend as on_host
-from kfac_backends.runs import RUN_OF_FEW
+from kfac_backends.runs import ROWS_OF_NARROW_RUN
 from kfac_backends.torch_memory import (
     OF_NUMPY,
     PLAIN_TYPES,
@@ -36,10 +36,10 @@ from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
-PART = 2**16
+ENTRIES_OF_PART = 2**16
 """Entries from which what is added in place is so much less memory that it pays."""
 
-BATCHED = 64
+LARGEST_BATCHED = 64
 """Largest matrices that the CPU factorises faster as a stack: small overheads count."""
 
 
@@ -84,7 +84,7 @@ class TorchBackend(ArrayAPIBackend):
 
     def axpby(self, a: Any, x: Any, b: Any, y: Any) -> Array:
         """Return ``a * x + b * y``, the second term of large ones added in place."""
-        if torch.compiler.is_compiling() or x.numel() <= PART:
+        if torch.compiler.is_compiling() or x.numel() <= ENTRIES_OF_PART:
             summed: Array = torch.addcmul(x * a, y, b)
             return summed
         if not are_plain(a, x, b, y):
@@ -125,7 +125,11 @@ class TorchBackend(ArrayAPIBackend):
     def cross(self, a: Any, b: Any) -> Array:
         """Return ``a.T @ b``; by a single column as a sum, which needs no runs."""
         n, m = a.shape[-1], b.shape[-1]
-        if min(n, m) > 1 or a.shape[-2] <= RUN_OF_FEW or torch.compiler.is_compiling():
+        if (
+            min(n, m) > 1
+            or a.shape[-2] <= ROWS_OF_NARROW_RUN
+            or torch.compiler.is_compiling()
+        ):
             return super().cross(a, b)
         total: Array = (a * b).sum(0).reshape(n, m)
         return total
@@ -236,7 +240,7 @@ class TorchBackend(ArrayAPIBackend):
 
     def batches(self, x: Any) -> bool:
         """Say yes on accelerators, and where starting an operation costs the most."""
-        return not x.is_cpu or x.ndim < 2 or x.shape[-1] <= BATCHED
+        return not x.is_cpu or x.ndim < 2 or x.shape[-1] <= LARGEST_BATCHED
 
     def stop_gradient(self, x: Any) -> Array:
         """Detach."""

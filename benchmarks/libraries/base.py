@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.measuring import Call
-from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 
 Function = Callable[..., Any]
 

@@ -11,12 +11,12 @@ from benchmarks.libraries import Library
 from benchmarks.libraries.base import Convolution
 from benchmarks.work.gram import syrk
 from kfac_core import backend_of
-from kfac_core.statistics.convolution import (
+from kfac_core.statistics.patches.second_moment import (
     patch_rows,
     patch_second_moment,
     planned_moment,
 )
-from kfac_core.statistics.convolution_cost import Plan
+from kfac_core.statistics.patches.shifted.plan import Plan
 
 GROUP = "Convolutions"
 LAYERS = (

@@ -41,7 +41,7 @@ def update_call(library: Library, vocabulary: int, rows: int) -> tuple[Any, Any]
     """Return the call that updates an embedding's input factor, and the ids."""
     ids = ids_of(library, rows, vocabulary)
     like = library.array(np.zeros(1, np.float32))
-    factor = kc.EmbeddingKFACFB(vocabulary, 1).input_factor
+    factor = kc.blocks.EmbeddingKFACFB(vocabulary, 1).input_factor
     state = library.once(factor.update_cov, factor.init(like=like), ids, 0.95)
     return library.call(lambda s, i: factor.update_cov(s, i, 0.95), state, ids), ids
 
@@ -50,7 +50,7 @@ def restricted_call(
     library: Library, vocabulary: int, rows: int, width: int
 ) -> tuple[Any, Any, Any, Any]:
     """Return the product of some rows, the block's own, its state, and the data."""
-    block = kc.EmbeddingKFACFB(vocabulary, width)
+    block = kc.blocks.EmbeddingKFACFB(vocabulary, width)
     ids, g = ids_of(library, rows, vocabulary), library.array(normal(rows, width))
     state = library.once(block.update_covs, block.init(like=g), ids, g, 0.95)
     state = library.once(block.update_inverses, state, 0.1)

@@ -57,7 +57,9 @@ def _update(library: Library, rows: int, width: int, has_bias: bool) -> Rivals:
     values = normal(rows, width)
     x = library.array(values)
     xp = kc.backend_of(x).xp
-    factor = kc.FullyConnectedKFACBasicFB(width, 1, has_bias=has_bias).input_factor
+    factor = kc.blocks.FullyConnectedKFACBasicFB(
+        width, 1, has_bias=has_bias
+    ).input_factor
     state = library.once(factor.update_cov, factor.init(like=x), x, 0.95)
     ours = library.call(lambda s, x: factor.update_cov(s, x, 0.95), state, x)
     old = xp.zeros((factor.dimension, factor.dimension), dtype=x.dtype)

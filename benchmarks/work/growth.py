@@ -11,7 +11,7 @@ from benchmarks.libraries import Library
 from benchmarks.libraries.base import Convolution
 from benchmarks.measuring import Call
 from benchmarks.work.embedding import ids_of, restricted_call, update_call
-from kfac_core.statistics.convolution import patch_second_moment
+from kfac_core.statistics.patches.second_moment import patch_second_moment
 
 
 class Growth(NamedTuple):
@@ -60,7 +60,7 @@ def growths(library: Library, *, quick: bool) -> Iterator[Growth]:
         return tuple(range(4, 4 + len(large))) if quick else large
 
     def rows(count: int, width: int) -> Call:
-        block = kc.FullyConnectedKFACBasicFB(width, 1)
+        block = kc.blocks.FullyConnectedKFACBasicFB(width, 1)
         factor, x = block.input_factor, library.array(normal(count, width))
         state = factor.init(like=x)
         return library.call(lambda s, x: factor.update_cov(s, x, 0.95), state, x)
@@ -71,7 +71,7 @@ def growths(library: Library, *, quick: bool) -> Iterator[Growth]:
         return library.call(lambda x: patch_second_moment(backend, [x], geometry), x)
 
     def inverse(width: int) -> Call:
-        factor = kc.FullyConnectedKFACBasicFB(width, 1).input_factor
+        factor = kc.blocks.FullyConnectedKFACBasicFB(width, 1).input_factor
         x = library.array(normal(2 * width, width))
         state = library.once(factor.update_cov, factor.init(like=x), x, 0.95)
         return library.call(lambda s: factor.update_inverses(s, 0.1), state)

@@ -49,7 +49,7 @@ def _potri(covs: Sequence[Any], damping: float) -> Call:
 def _refresh(library: Library, size: int) -> Rivals:
     x = library.array(normal(4 * size, size))
     xp = kc.backend_of(x).xp
-    factor = kc.FullyConnectedKFACBasicFB(size, 1).input_factor
+    factor = kc.blocks.FullyConnectedKFACBasicFB(size, 1).input_factor
     state = library.once(factor.update_cov, factor.init(like=x), x, 0.95)
     cov = factor.get_cov(state)
 
@@ -69,7 +69,7 @@ def _refresh(library: Library, size: int) -> Rivals:
 
 def _multiply(library: Library, size: int) -> Rivals:
     x = library.array(normal(2 * size, size))
-    block = kc.FullyConnectedKFACBasicFB(size, size)
+    block = kc.blocks.FullyConnectedKFACBasicFB(size, size)
     state = library.once(block.update_covs, block.init(like=x), x, x, 0.95)
     state = library.once(block.update_inverses, state, DAMPING)
     v = library.array(normal(size, size))
@@ -84,7 +84,7 @@ def _multiply(library: Library, size: int) -> Rivals:
 def _many(library: Library, count: int, size: int) -> Rivals:
     layers = tuple(Dense(size, size, has_bias=False) for _ in range(count // 2))
     model = SequentialModel(Sequential(layers))
-    collection = model.layer_collection(kc.NormalMeanNegativeLogProbLoss())
+    collection = model.layer_collection(kc.losses.NormalMeanNegativeLogProbLoss())
     estimator = kc.FisherEstimator(collection)
     x = library.array(normal(4 * size, size))
     xp = kc.backend_of(x).xp

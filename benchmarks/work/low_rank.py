@@ -29,14 +29,16 @@ def cases(library: Library, *, quick: bool) -> Iterator[Case]:
 
 
 def _step(library: Library, rows: int, width: int) -> Rivals:
-    if "input_max_rows" not in {f.name for f in fields(kc.FullyConnectedKFACBasicFB)}:
+    if "input_max_rows" not in {
+        f.name for f in fields(kc.blocks.FullyConnectedKFACBasicFB)
+    }:
         msg = "FullyConnectedKFACBasicFB has no input_max_rows"
         raise UnavailableError(msg)
     outputs = 16
     x, g = library.array(normal(rows, width)), library.array(normal(rows, outputs))
     v = library.array(normal(width, outputs))
 
-    def step_of(block: kc.FullyConnectedKFACBasicFB) -> Any:
+    def step_of(block: kc.blocks.FullyConnectedKFACBasicFB) -> Any:
         def step(state: Any, x: Any, g: Any, v: Any) -> Any:
             # Of this batch alone: both are then of the same matrix.
             state = block.update_covs(state, x, g, 0.0)
@@ -45,8 +47,11 @@ def _step(library: Library, rows: int, width: int) -> Rivals:
 
         return library.call(step, block.init(like=x), x, g, v)
 
-    thin = kc.FullyConnectedKFACBasicFB(width, outputs, input_max_rows=rows)
-    ours, dense = step_of(thin), step_of(kc.FullyConnectedKFACBasicFB(width, outputs))
+    thin = kc.blocks.FullyConnectedKFACBasicFB(width, outputs, input_max_rows=rows)
+    ours, dense = (
+        step_of(thin),
+        step_of(kc.blocks.FullyConnectedKFACBasicFB(width, outputs)),
+    )
     agree("the whole matrix", ours(), dense(), bound=1e-2)
     gram = library.call(lambda x: x @ x.T, x)
     return Rivals(ours, {"x @ x.T": gram}, {"the same of the whole matrix": dense})

@@ -127,7 +127,7 @@ def _square(library: Library, size: int) -> Any:
 
 def _conv(library: Library, layer: Convolution, outputs: int) -> Rivals:
     kernel, inputs = (layer.kernel,) * 2, layer.shape[-1]
-    block = kc.ConvKFCBasicFB(
+    block = kc.blocks.ConvKFCBasicFB(
         (*kernel, inputs, outputs),
         layer.padding,
         strides=(layer.stride,) * 2,
@@ -172,7 +172,7 @@ def _preconditioned(invert: Any, xp: Any, a: Any, b: Any, v: Any) -> Any:
 
 
 def _linear(library: Library, tokens: int, inputs: int, outputs: int) -> Rivals:
-    block = kc.FullyConnectedKFACBasicFB(inputs, outputs, has_bias=True)
+    block = kc.blocks.FullyConnectedKFACBasicFB(inputs, outputs, has_bias=True)
     x, g = library.array(normal(tokens, inputs)), library.array(normal(tokens, outputs))
     xp = kc.backend_of(x).xp
     v = (library.array(normal(inputs, outputs)), library.array(normal(outputs)))
@@ -190,7 +190,7 @@ def _linear(library: Library, tokens: int, inputs: int, outputs: int) -> Rivals:
 
 
 def _embedding(library: Library, tokens: int, vocabulary: int, width: int) -> Rivals:
-    block = kc.EmbeddingKFACFB(vocabulary, width)
+    block = kc.blocks.EmbeddingKFACFB(vocabulary, width)
     ids, g = ids_of(library, tokens, vocabulary), library.array(normal(tokens, width))
     xp = kc.backend_of(g).xp
     v = library.array(normal(vocabulary, width))

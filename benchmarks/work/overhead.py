@@ -35,7 +35,7 @@ def cases(library: Library, *, quick: bool) -> Iterator[Case]:
 def _verb(library: Library, verb: str) -> Rivals:
     x, v = library.array(normal(ROWS, SIZE)), library.array(normal(SIZE, SIZE))
     xp = kc.backend_of(x).xp
-    block = kc.FullyConnectedKFACBasicFB(SIZE, SIZE)
+    block = kc.blocks.FullyConnectedKFACBasicFB(SIZE, SIZE)
     state = library.once(block.update_covs, block.init(like=x), x, x, 0.95)
     state = library.once(block.update_inverses, state, 0.1)
     a, b = (style.damped(xp, library.array(np.eye(SIZE, dtype=np.float32)), 1.0),) * 2

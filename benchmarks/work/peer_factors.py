@@ -54,7 +54,9 @@ def cases(library: Library, *, quick: bool) -> Iterator[Case]:
 def _linear(library: Library, layer: Layer, peers: Sequence[str]) -> Rivals:
     x = library.array(normal(*layer.shape))
     g = library.array(normal(layer.shape[0], layer.outputs))
-    block = kc.FullyConnectedKFACBasicFB(layer.shape[1], layer.outputs, has_bias=True)
+    block = kc.blocks.FullyConnectedKFACBasicFB(
+        layer.shape[1], layer.outputs, has_bias=True
+    )
     return _rivals(library, layer, block, (x, g), peers)
 
 
@@ -64,7 +66,7 @@ def _convolution(library: Library, layer: Layer, peers: Sequence[str]) -> Rivals
     outputs = (layer.shape[0], *convolution.outputs, layer.outputs)
     g = library.image(normal(*outputs))
     kernel = (convolution.kernel,) * 2
-    block = kc.ConvKFCBasicFB(
+    block = kc.blocks.ConvKFCBasicFB(
         (*kernel, layer.shape[-1], layer.outputs),
         convolution.padding,
         data_format=library.data_format,

@@ -55,7 +55,7 @@ class LossFunction:
         if not isinstance(given, core.LossFunction):
             msg = (
                 f"{type(self).__name__}: spec is a {type(given).__name__}, expected a"
-                " kfac_core.LossFunction"
+                " kfac_core.loss_functions.LossFunction"
             )
             raise ArgumentError(msg)
         spec.targets_shape(inputs)
@@ -178,7 +178,7 @@ class LossFunction:
 
 
 class NormalMeanNegativeLogProbLoss(LossFunction):
-    """Regression with normal noise; see `kfac_core.NormalMeanNegativeLogProbLoss`."""
+    """Normal noise; see `kfac_core.loss_functions.NormalMeanNegativeLogProbLoss`."""
 
     def __init__(
         self,
@@ -193,7 +193,7 @@ class NormalMeanNegativeLogProbLoss(LossFunction):
 
 
 class NormalMeanVarianceNegativeLogProbLoss(LossFunction):
-    """See `kfac_core.NormalMeanVarianceNegativeLogProbLoss`."""
+    """See `kfac_core.loss_functions.NormalMeanVarianceNegativeLogProbLoss`."""
 
     def __init__(
         self,
@@ -208,7 +208,7 @@ class NormalMeanVarianceNegativeLogProbLoss(LossFunction):
 
 
 class CategoricalLogitsNegativeLogProbLoss(LossFunction):
-    """See `kfac_core.CategoricalLogitsNegativeLogProbLoss`."""
+    """See `kfac_core.loss_functions.CategoricalLogitsNegativeLogProbLoss`."""
 
     def __init__(
         self, logits: Array, targets: Array | None = None, seed: Key = None
@@ -219,7 +219,7 @@ class CategoricalLogitsNegativeLogProbLoss(LossFunction):
 
 
 class OnehotCategoricalLogitsNegativeLogProbLoss(LossFunction):
-    """See `kfac_core.OnehotCategoricalLogitsNegativeLogProbLoss`."""
+    """See `kfac_core.loss_functions.OnehotCategoricalLogitsNegativeLogProbLoss`."""
 
     def __init__(
         self, logits: Array, targets: Array | None = None, seed: Key = None
@@ -230,7 +230,7 @@ class OnehotCategoricalLogitsNegativeLogProbLoss(LossFunction):
 
 
 class MultiBernoulliNegativeLogProbLoss(LossFunction):
-    """See `kfac_core.MultiBernoulliNegativeLogProbLoss`."""
+    """See `kfac_core.loss_functions.MultiBernoulliNegativeLogProbLoss`."""
 
     def __init__(
         self, logits: Array, targets: Array | None = None, seed: Key = None

@@ -69,7 +69,7 @@ class Optimizer(Protocol):
             setting: The value of the setting.
         """
 
-    def told(self, state: Any) -> Mapping[str, Array]:
+    def stats(self, state: Any) -> Mapping[str, Array]:
         """Return numbers of a state to be kept after each epoch, by name."""
 
 
@@ -122,7 +122,7 @@ class SGD:
         velocity = map_named(lambda v, g: self.momentum * v + g, state, gradient)
         return velocity, map_named(lambda p, v: p - rate * v, params, velocity)
 
-    def told(self, state: Params) -> Mapping[str, Array]:
+    def stats(self, state: Params) -> Mapping[str, Array]:
         """Return nothing."""
         check_by_name(self.collection, state, "state")
         return {}
@@ -209,7 +209,7 @@ class Adam:
 
         return new, map_named(update, params, new.mean, new.square)
 
-    def told(self, state: AdamState) -> Mapping[str, Array]:
+    def stats(self, state: AdamState) -> Mapping[str, Array]:
         """Return nothing."""
         self._check_state(state)
         return {}
@@ -291,7 +291,7 @@ class KFAC:
         )
         return state, moved
 
-    def told(self, state: KfacState) -> Mapping[str, Array]:
+    def stats(self, state: KfacState) -> Mapping[str, Array]:
         """Return the damping and the last reduction ratio."""
         given: object = state
         check_is(isinstance(given, KfacState), state, "state", "that of `init`")

@@ -76,10 +76,10 @@ def draw(
     )
     axes = figure.add_subplot(grid[0, 4:])
     for run, colour in zip(runs, COLOURS, strict=False):
-        epochs = [epoch for epoch in run.epochs if "damping" in epoch.told]
+        epochs = [epoch for epoch in run.epochs if "damping" in epoch.stats]
         axes.plot(
             [epoch.steps for epoch in epochs],
-            [epoch.told["damping"] for epoch in epochs],
+            [epoch.stats["damping"] for epoch in epochs],
             color=colour,
         )
     axes.set_yscale("log")

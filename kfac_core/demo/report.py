@@ -34,7 +34,7 @@ def print_table(console: Console, runs: Sequence[Run]) -> None:
             f"{run.last.seconds:.2f}",
         )
     console.print(table)
-    second_order = [run for run in runs if run.last.told]
+    second_order = [run for run in runs if run.last.stats]
     for kfac in second_order:
         for run in runs:
             steps = kfac.steps_to(run.last.loss)
@@ -47,7 +47,7 @@ def print_table(console: Console, runs: Sequence[Run]) -> None:
 
 def _setting(run: Run) -> str:
     """Return what was set, and what it became if it is adapted."""
-    last = run.last.told.get("damping", run.value)
+    last = run.last.stats.get("damping", run.value)
     became = f" → {last:.2g}" if abs(last / run.value - 1) > 1e-3 else ""
     return f"{run.setting} {run.value:g}{became}"
 

@@ -69,7 +69,7 @@ class Epoch(NamedTuple):
         loss: Mean loss on the training images.
         accuracy: On the test images.
         params: The parameters.
-        told: What the optimiser tells of its state, by name.
+        stats: What the optimiser tells of its state, by name.
     """
 
     steps: int
@@ -77,7 +77,7 @@ class Epoch(NamedTuple):
     loss: float
     accuracy: float
     params: Params
-    told: Mapping[str, float]
+    stats: Mapping[str, float]
 
 
 class Run(NamedTuple):
@@ -157,14 +157,14 @@ def train(
         step(state, params, *next(_batches(backend, digits, other)), value)
 
     def epoch(steps: int, seconds: float) -> Epoch:
-        told = optimizer.told(state).items()
+        stats = optimizer.stats(state).items()
         return Epoch(
             steps,
             seconds,
             _loss(digits, params),
             _accuracy(backend, digits, params),
             params,
-            {name: float(number) for name, number in told},
+            {name: float(number) for name, number in stats},
         )
 
     done = [epoch(0, 0.0)]

@@ -9,11 +9,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Any
 
+from kfac_core import tree
 from kfac_core.backend import Backend
 from kfac_core.errors import KfacError
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.layer_collection import LayerRegistration
-from kfac_core.linalg.stacks import stacked, unstacked
 from kfac_core.registry import backend_of
 from kfac_core.scalars import as_scalar
 from kfac_core.typing import Array, Scalar
@@ -82,14 +82,14 @@ def update_together(
     """
     dampings = damping if isinstance(damping, Sequence) else [damping for _ in states]
     if len(states) > 1:
-        together = _mapped(blocks, states, dampings)
+        together = _in_one_call(blocks, states, dampings)
         if together is not None:
             return together
     alone = zip(blocks, states, dampings, strict=True)
     return [block.update_inverses(state, own) for block, state, own in alone]
 
 
-def _mapped(
+def _in_one_call(
     blocks: Sequence[FisherBlock[Any]],
     states: Sequence[Any],
     dampings: Sequence[Scalar],
@@ -97,7 +97,7 @@ def _mapped(
     """Return the new states; None if an update failed, of whichever layer."""
     block, first = blocks[0], dampings[0]
     backend = backend_of(states[0].ok)
-    stack = stacked(backend, states)
+    stack = tree.stack(backend, states)
     try:
         if all(own is first for own in dampings):
             new = backend.vmap(lambda state: block.update_inverses(state, first), stack)
@@ -112,7 +112,7 @@ def _mapped(
         fine = fine & (part.cov.weight > 0)
     if not backend.is_traced(fine) and not bool(backend.xp.all(fine)):
         return None
-    return unstacked(backend, new, len(states))
+    return tree.unstack(backend, new)
 
 
 def _checked(

@@ -2,7 +2,7 @@
 
 from kfac_core.backend import Backend
 from kfac_core.fisher_factors import FactorState, FisherFactor
-from kfac_core.fisher_factors.messages import not_decomposed
+from kfac_core.fisher_factors.base.messages import not_decomposed
 from kfac_core.linalg.block_diagonal import BlockDiagonalOperator
 from kfac_core.linalg.low_rank import LowRankOperator
 from kfac_core.linalg.operators import DiagonalOperator
@@ -28,10 +28,10 @@ def eigenvalues(backend: Backend, factor: FisherFactor, state: FactorState) -> A
     """
 
     def of(matrix: Array) -> Array:
-        found, told = eigendecomposition(backend, matrix)
-        if told is None:
+        found, retry = eigendecomposition(backend, matrix)
+        if retry is None:
             return found.values
-        raise not_decomposed(backend, factor.label, matrix, told)
+        raise not_decomposed(backend, factor.label, matrix, retry)
 
     operator = factor.get_cov_as_linear_operator(state)
     if isinstance(operator, DiagonalOperator):

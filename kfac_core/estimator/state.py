@@ -3,9 +3,9 @@
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
 
+from kfac_core import tree
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
-from kfac_core.state import select
 from kfac_core.typing import Array
 
 
@@ -86,7 +86,7 @@ def whole(
     ):
         return new
     ok = new.flag(flag, layers)
-    chosen = select(backend, ok, new, old)
+    chosen = tree.where(backend, ok, new, old)
     blocks = dict(chosen.blocks)
     for layer in layers:
         # A flag of its own for each: no array stands in two places of a state.

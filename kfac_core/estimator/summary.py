@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from kfac_core import moving_average
+from kfac_core import moving_average, tree
 from kfac_core.backend import Backend
 from kfac_core.damping import compute_pi
 from kfac_core.errors import ArgumentError
@@ -156,13 +156,10 @@ def _of_factor(
 
 
 def _num_bytes(backend: Backend, state: Any) -> int:
-    """Return the size of all arrays of nested tuples and dictionaries."""
-    if isinstance(state, dict):
-        state = tuple(state.values())
-    if isinstance(state, tuple):
-        return sum(_num_bytes(backend, part) for part in state)
-    size: int = math.prod(state.shape) * _item_bytes(backend, state.dtype)
-    return size
+    """Return the size of all arrays of a tree."""
+    return sum(
+        math.prod(x.shape) * _item_bytes(backend, x.dtype) for x in tree.leaves(state)
+    )
 
 
 def _item_bytes(backend: Backend, dtype: Any) -> int:

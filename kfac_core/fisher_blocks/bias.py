@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
+from kfac_core.fisher_blocks.base.single_factor import SingleFactorFB, SingleFactorState
 from kfac_core.fisher_factors.bias import (
     BiasDiagonalFactor,
     BiasFactor,

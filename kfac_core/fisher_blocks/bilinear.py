@@ -13,11 +13,11 @@ from kfac_core.arguments import (
 from kfac_core.backend import Backend
 from kfac_core.damping import DampingType
 from kfac_core.errors import ShapeError
-from kfac_core.fisher_blocks.base import FisherBlock
+from kfac_core.fisher_blocks.base.block import FisherBlock
+from kfac_core.fisher_blocks.base.parts import PartsFB, PartsState
 from kfac_core.fisher_blocks.bias import BiasFullFB
 from kfac_core.fisher_blocks.fully_connected import FullyConnectedKFACBasicFB
-from kfac_core.fisher_blocks.parts import PartsFB, PartsState
-from kfac_core.fisher_blocks.three_factors import ThreeFactorsFB
+from kfac_core.fisher_blocks.kronecker.three_factors import ThreeFactorsFB
 from kfac_core.linalg.layouts import DenseLayout, Layout, dense_axes
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.typing import Array, Pair, Params, Scalar, Sources, Weights
@@ -46,7 +46,7 @@ class BilinearKFACFB(PartsFB):
         layout: Order of the weights' axes: ``"in_out"``: ``[first, second, output]``;
             ``"out_in"``: ``[output, first, second]``, as PyTorch has them.
         damping_type: As in `KroneckerProductFB`; of three factors ``"pi"``, ``"off"``
-            or ``"constant"``, see `kfac_core.fisher_blocks.three_dampings`.
+            or ``"constant"``, see `kfac_core.fisher_blocks.kronecker.three_dampings`.
 
     Example:
         >>> import numpy as np

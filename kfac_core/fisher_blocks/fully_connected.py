@@ -2,10 +2,10 @@
 
 from dataclasses import dataclass, field
 
-from kfac_core.fisher_blocks.kronecker import KroneckerProductFB
-from kfac_core.fisher_blocks.kronecker_state import KroneckerState
+from kfac_core.fisher_blocks.base.single_factor import SingleFactorFB, SingleFactorState
+from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
+from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_blocks.side import rows_factor
-from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
 from kfac_core.fisher_factors import FullyConnectedDiagonalFactor
 from kfac_core.linalg.layouts import DenseLayout
 from kfac_core.typing import Scalar, Sources, Towers, Weights

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
+from kfac_core.fisher_blocks.base.single_factor import SingleFactorFB, SingleFactorState
 from kfac_core.fisher_factors import NaiveDiagonalFactor, NaiveFullFactor
 from kfac_core.typing import Scalar, Sources
 

@@ -3,13 +3,13 @@
 from dataclasses import dataclass
 from typing import Any, ClassVar, Self
 
-from kfac_core.fisher_blocks.single_factor import SingleFactorFB, SingleFactorState
-from kfac_core.fisher_factors.scale_and_shift import (
+from kfac_core.fisher_blocks.base.single_factor import SingleFactorFB, SingleFactorState
+from kfac_core.fisher_factors.scale_and_shift.axes import fields_for_params
+from kfac_core.fisher_factors.scale_and_shift.factors import (
     ScaleAndShiftDiagonalFactor,
     ScaleAndShiftFactor,
     ScaleAndShiftFullFactor,
 )
-from kfac_core.fisher_factors.scale_and_shift_axes import fields_for_params
 from kfac_core.statistics.scale_and_shift import FreeShape, Shape
 from kfac_core.typing import Scalar, Sources, Towers, Weights
 

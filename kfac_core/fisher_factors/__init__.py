@@ -5,36 +5,43 @@ powers and Cholesky factors of the damped ``C + damping I``. The spec is a froze
 dataclass without arrays; the state is a `FactorState`.
 """
 
-from kfac_core.fisher_factors.base import FisherFactor
+from kfac_core.fisher_factors.base.factor import FisherFactor
+from kfac_core.fisher_factors.base.options import DEFAULT_DAMPING_ID
+from kfac_core.fisher_factors.base.state import Derived, FactorState
 from kfac_core.fisher_factors.bias import (
     BiasDiagonalFactor,
     BiasFactor,
     BiasFullFactor,
 )
-from kfac_core.fisher_factors.block_diagonal import FullyConnectedBlockDiagonalFactor
-from kfac_core.fisher_factors.convolution import (
+from kfac_core.fisher_factors.convolution.depthwise import (
+    DepthwiseConvDiagonalFactor,
+)
+from kfac_core.fisher_factors.convolution.diagonal import ConvDiagonalFactor
+from kfac_core.fisher_factors.convolution.kronecker import (
     ConvInputKroneckerFactor,
     ConvOutputKroneckerFactor,
 )
-from kfac_core.fisher_factors.convolution_diagonal import ConvDiagonalFactor
-from kfac_core.fisher_factors.convolution_multi import (
+from kfac_core.fisher_factors.convolution.multi import (
     ConvInputMultiKF,
     ConvOutputMultiKF,
 )
-from kfac_core.fisher_factors.convolution_sua import ConvInputSUAKroneckerFactor
-from kfac_core.fisher_factors.dense import (
-    DenseSquareMatrixFactor,
-    InverseProvidingFactor,
+from kfac_core.fisher_factors.convolution.uncorrelated import (
+    ConvInputSUAKroneckerFactor,
 )
-from kfac_core.fisher_factors.depthwise_convolution import (
-    DepthwiseConvDiagonalFactor,
-)
-from kfac_core.fisher_factors.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.diagonal_kronecker import (
     DiagonalKroneckerFactor,
     DiagonalMultiKF,
 )
 from kfac_core.fisher_factors.embedding import EmbeddingInputKroneckerFactor
+from kfac_core.fisher_factors.forms.block_diagonal import (
+    FullyConnectedBlockDiagonalFactor,
+)
+from kfac_core.fisher_factors.forms.dense import (
+    DenseSquareMatrixFactor,
+    InverseProvidingFactor,
+)
+from kfac_core.fisher_factors.forms.diagonal import DiagonalFactor
+from kfac_core.fisher_factors.forms.low_rank import FullyConnectedLowRankFactor
 from kfac_core.fisher_factors.fully_connected import (
     FullyConnectedDiagonalFactor,
     FullyConnectedKroneckerFactor,
@@ -42,20 +49,17 @@ from kfac_core.fisher_factors.fully_connected import (
 from kfac_core.fisher_factors.grouped import (
     GroupedKroneckerFactor,
 )
-from kfac_core.fisher_factors.low_rank import FullyConnectedLowRankFactor
-from kfac_core.fisher_factors.multi import FullyConnectedMultiKF
 from kfac_core.fisher_factors.naive import (
     FullFactor,
     NaiveDiagonalFactor,
     NaiveFullFactor,
 )
-from kfac_core.fisher_factors.registration import DEFAULT_DAMPING_ID
-from kfac_core.fisher_factors.scale_and_shift import (
+from kfac_core.fisher_factors.scale_and_shift.factors import (
     ScaleAndShiftDiagonalFactor,
     ScaleAndShiftFactor,
     ScaleAndShiftFullFactor,
 )
-from kfac_core.fisher_factors.state import Derived, FactorState
+from kfac_core.fisher_factors.shared.fully_connected import FullyConnectedMultiKF
 
 __all__ = [
     "DEFAULT_DAMPING_ID",

@@ -14,14 +14,14 @@ from kfac_core.arguments import (
 )
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
-from kfac_core.fisher_factors.base import FisherFactor
-from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
-from kfac_core.fisher_factors.diagonal import DiagonalFactor
-from kfac_core.fisher_factors.state import FactorState
+from kfac_core.fisher_factors.base.factor import FisherFactor
+from kfac_core.fisher_factors.base.state import FactorState
+from kfac_core.fisher_factors.forms.dense import DenseSquareMatrixFactor
+from kfac_core.fisher_factors.forms.diagonal import DiagonalFactor
 from kfac_core.row_counts import count_of
 from kfac_core.row_weights import check_same_towers, roots_of, sides, weights_for
 from kfac_core.statistics.bias import bias_gradients
-from kfac_core.statistics.covariance import mean_over, second_moment
+from kfac_core.statistics.rows import mean_over, second_moment
 from kfac_core.statistics.weighted_rows import weigh, weighed
 from kfac_core.typing import Array, Scalar, Uses, Weights
 from kfac_core.uses import MultiSources, arrays_of

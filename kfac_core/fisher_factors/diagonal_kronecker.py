@@ -3,9 +3,9 @@
 from dataclasses import dataclass
 
 from kfac_core.backend import Backend
-from kfac_core.fisher_factors.diagonal import DiagonalFactor
+from kfac_core.fisher_factors.forms.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.rows import MultiUseRowsFactor, RowsFactor
-from kfac_core.statistics.covariance import squared_mean
+from kfac_core.statistics.rows import squared_mean
 from kfac_core.statistics.weighted_rows import Rows
 from kfac_core.typing import Array
 

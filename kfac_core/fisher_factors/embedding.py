@@ -12,11 +12,11 @@ from kfac_core.arguments import (
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, DTypeError, ShapeError
 from kfac_core.exponents import shown
-from kfac_core.fisher_factors.diagonal import DiagonalFactor
-from kfac_core.fisher_factors.state import FactorState
+from kfac_core.fisher_factors.base.state import FactorState
+from kfac_core.fisher_factors.forms.diagonal import DiagonalFactor
 from kfac_core.row_counts import count_of
 from kfac_core.row_weights import sides, weights_for
-from kfac_core.statistics.embedding import RepeatedIds, id_second_moment
+from kfac_core.statistics.ids import RepeatedIds, id_second_moment
 from kfac_core.typing import Array, DType, DTypeName, Scalar, Towers, Weights
 
 

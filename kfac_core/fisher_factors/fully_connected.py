@@ -4,13 +4,13 @@ from dataclasses import dataclass
 
 from kfac_core.arguments import as_sources, as_towers, check_paired, check_towers
 from kfac_core.backend import Backend
-from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
-from kfac_core.fisher_factors.diagonal import DiagonalFactor
+from kfac_core.fisher_factors.base.state import FactorState
+from kfac_core.fisher_factors.forms.dense import DenseSquareMatrixFactor
+from kfac_core.fisher_factors.forms.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.rows import RowsFactor
-from kfac_core.fisher_factors.state import FactorState
 from kfac_core.row_counts import count_of
 from kfac_core.row_weights import roots_of, sides, weights_for
-from kfac_core.statistics.covariance import SecondMoment, second_moment, squared_moment
+from kfac_core.statistics.rows import SecondMoment, second_moment, squared_moment
 from kfac_core.statistics.weighted_rows import Rows, masked, weighed
 from kfac_core.typing import Array, Scalar, Sources, Towers, Weights
 

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
 
+from kfac_core import tree
 from kfac_core.arguments import (
     as_sources,
     backend_for,
@@ -13,19 +14,19 @@ from kfac_core.arguments import (
     statistics_dtype,
 )
 from kfac_core.backend import Backend
-from kfac_core.fisher_factors import messages
-from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
-from kfac_core.fisher_factors.located_rows import counted_rows
-from kfac_core.fisher_factors.registration import DEFAULT_DAMPING_ID
-from kfac_core.fisher_factors.state import Derived, FactorState
+from kfac_core.fisher_factors.base import messages
+from kfac_core.fisher_factors.base.options import DEFAULT_DAMPING_ID
+from kfac_core.fisher_factors.base.state import Derived, FactorState
+from kfac_core.fisher_factors.convolution.located_rows import counted_rows
+from kfac_core.fisher_factors.forms.dense import DenseSquareMatrixFactor
 from kfac_core.linalg import psd
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.linalg.residual import ResidualRange
-from kfac_core.linalg.stacks import MatrixStackOperator, diagonals, unstacked
+from kfac_core.linalg.stacks import MatrixStackOperator, diagonals
 from kfac_core.moving_average import MovingAverage
 from kfac_core.scalars import as_dampings, as_vector
 from kfac_core.state import all_finite, check_finite
-from kfac_core.statistics.covariance import second_moment
+from kfac_core.statistics.rows import second_moment
 from kfac_core.statistics.weighted_rows import weigh
 from kfac_core.typing import Array, DampingId, Dampings, Scalar, Sources, Weights
 
@@ -214,7 +215,7 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
         # Of the power 1 alone; the others are derived.
         return backend.vmap(partial(super()._power, backend, exp=exp), cov, damping)
 
-    def _witness(self, backend: Backend, statistic: Array) -> Array:
+    def _entries_to_check(self, backend: Backend, statistic: Array) -> Array:
         return diagonals(backend, statistic)
 
     def _empty_eigendecomposition(
@@ -252,9 +253,7 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
     ) -> Exception:
         """Name the first group that is not."""
         known = backend.is_finite(cov)
-        parts = unstacked(
-            backend, self._derive(backend, cov, dampings), self.num_groups
-        )
+        parts = tree.members(self._derive(backend, cov, dampings))
         finite = [bool(all_finite(backend, part, known)) for part in parts]
         # Of a factor that computes in float64, rounding may be what overflows.
         i = 0 if all(finite) else finite.index(False)

@@ -11,9 +11,9 @@ from dataclasses import dataclass
 from kfac_core.arguments import as_sources, as_statistics
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
-from kfac_core.fisher_factors.dense import DenseSquareMatrixFactor
-from kfac_core.fisher_factors.diagonal import DiagonalFactor
-from kfac_core.fisher_factors.state import FactorState
+from kfac_core.fisher_factors.base.state import FactorState
+from kfac_core.fisher_factors.forms.dense import DenseSquareMatrixFactor
+from kfac_core.fisher_factors.forms.diagonal import DiagonalFactor
 from kfac_core.linalg.parameters import num_entries, params_to_vector
 from kfac_core.scalars import as_scalar
 from kfac_core.state import is_known_false

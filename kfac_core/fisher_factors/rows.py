@@ -10,8 +10,8 @@ from typing import Any, NamedTuple
 
 from kfac_core.arguments import as_sources, as_towers, check_towers
 from kfac_core.backend import Backend
-from kfac_core.fisher_factors.base import FisherFactor
-from kfac_core.fisher_factors.state import FactorState
+from kfac_core.fisher_factors.base.factor import FisherFactor
+from kfac_core.fisher_factors.base.state import FactorState
 from kfac_core.moving_average import Sample
 from kfac_core.row_counts import count_of
 from kfac_core.row_weights import check_same_towers, roots_of, weights_of_parts

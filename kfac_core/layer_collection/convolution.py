@@ -7,8 +7,8 @@ from kfac_core.layer_collection.base import Registrations
 from kfac_core.layer_collection.records import Key
 from kfac_core.layer_collection.sites import Names, Reuse, as_use, as_uses
 from kfac_core.linalg.layouts import KernelLayout, kernel_axes
-from kfac_core.statistics.convolution_geometry import Padding
-from kfac_core.statistics.patch_functions import geometry_for
+from kfac_core.statistics.patches.extractors import geometry_for
+from kfac_core.statistics.patches.geometry import Padding
 
 Steps: TypeAlias = Sequence[int] | int | None
 """One for each spatial axis, or of full rank (``[1, s, s, 1]``), or one for all."""
@@ -45,7 +45,8 @@ class ConvolutionRegistrations(Registrations):
         Args:
             params: Names of the weights ``[height, width, in_channels, out_channels]``,
                 or of these and the bias ``[out_channels]``.
-            site: Gives inputs and gradients as `kfac_core.ConvKFCBasicFB` takes them.
+            site: Gives inputs and gradients, as
+                `kfac_core.fisher_blocks.ConvKFCBasicFB` takes them.
             strides: For each spatial axis, or ``[1, rows, columns, 1]``; None: 1.
             padding: ``"SAME"``, ``"VALID"``, a width, or for each spatial axis a width
                 or a pair.

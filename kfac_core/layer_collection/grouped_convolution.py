@@ -7,7 +7,7 @@ from kfac_core.errors import ShapeError
 from kfac_core.layer_collection.convolution import ConvolutionRegistrations, Steps
 from kfac_core.layer_collection.sites import Names, Reuse, as_use
 from kfac_core.linalg.layouts import KernelLayout, kernel_axes
-from kfac_core.statistics.convolution_geometry import Padding
+from kfac_core.statistics.patches.geometry import Padding
 
 
 class GroupedRegistrations(ConvolutionRegistrations):

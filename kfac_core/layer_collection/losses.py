@@ -102,8 +102,8 @@ class LossRegistrations(Registrations):
         """Register softmax cross-entropy of integer targets, its site giving logits.
 
         Positions whose target is `ignore_index` have no weight; see
-        `kfac_core.CategoricalLogitsNegativeLogProbLoss`. Other arguments and errors are
-        those of `register_loss_function`.
+        `kfac_core.loss_functions.CategoricalLogitsNegativeLogProbLoss`. Other arguments
+        and errors are those of `register_loss_function`.
 
         Returns:
             The new collection.

@@ -33,7 +33,7 @@ class TiedRegistrations(Registrations):
             uses: For each use its kind and its site: ``("embedding", site)`` for
                 ``V[ids]``, ``("fully_connected", site)`` for ``x V``, ``("transposed",
                 site)`` for ``x V'``. Sites give inputs and gradients as
-                `kfac_core.TiedWeightsKFACFB` takes those of a use.
+                `kfac_core.fisher_blocks.TiedWeightsKFACFB` takes those of a use.
             approx: ``"kron"``, ``"kron_nearest"`` or ``"kron_mean"``: how one Kronecker
                 product is made of those of the uses; see `LayerCollection`.
             reuse: As in `register_block`.

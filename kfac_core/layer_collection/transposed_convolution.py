@@ -9,7 +9,7 @@ from kfac_core.layer_collection.shapes import check_bias
 from kfac_core.layer_collection.sites import Names, Reuse, as_use, listed
 from kfac_core.linalg.layouts import KernelLayout, kernel_axes
 from kfac_core.sizes import as_size
-from kfac_core.statistics.convolution_geometry import Padding
+from kfac_core.statistics.patches.geometry import Padding
 
 
 class TransposedRegistrations(Registrations):
@@ -39,8 +39,8 @@ class TransposedRegistrations(Registrations):
         Args:
             params: Names of the weights ``[..kernel.., in_channels, out_channels /
                 num_groups]``, or of these and the bias ``[out_channels]``.
-            site: Gives inputs and gradients as `kfac_core.TransposedConvKFCBasicFB`
-                takes them.
+            site: Gives inputs and gradients, as
+                `kfac_core.fisher_blocks.TransposedConvKFCBasicFB` takes them.
             padding: As that takes it, of the convolution whose adjoint this is.
             strides: One for each spatial axis, or one for all; None: 1.
             output_padding: Outputs added after the last one, for each spatial axis, or

@@ -3,3 +3,11 @@
 Functions take checked arrays of one backend. Operators, which users get, check what
 they are multiplied by.
 """
+
+from kfac_core.linalg.operators import (
+    DiagonalOperator,
+    FullMatrixOperator,
+    LinearOperator,
+)
+
+__all__ = ["DiagonalOperator", "FullMatrixOperator", "LinearOperator"]

@@ -30,7 +30,7 @@ Pooling = Literal["marginal", "nearest", "mean"]
 
 POOLINGS = ("marginal", "nearest", "mean")
 
-STEPS = 24
+ITERATIONS = 24
 """Steps of the power iteration for the nearest product."""
 
 
@@ -164,7 +164,7 @@ def _nearest(
     a = [[_inner(backend, unit[i].a, unit[j].a) for j in places] for i in places]
     g = [[_inner(backend, unit[i].g, unit[j].g) for j in places] for i in places]
     of_a, of_g = list(shares), list(shares)
-    for _ in range(STEPS):
+    for _ in range(ITERATIONS):
         of_g = [shares[k] * _mixed(a[k], of_a) for k in places]
         of_a = [shares[k] * _mixed(g[k], of_g) for k in places]
         size = _summed(of_a)

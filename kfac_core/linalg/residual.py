@@ -15,7 +15,7 @@ from typing import NamedTuple
 from kfac_core.backend import Backend
 from kfac_core.typing import Array
 
-STEPS = 8
+KRYLOV_STEPS = 8
 """Dimension of the subspace in which eigenvalues are looked for."""
 
 
@@ -50,14 +50,14 @@ def krylov_range(
     traces: tuple[Array, Array],
     size: int,
 ) -> ResidualRange:
-    """Estimate the extreme eigenvalues from `STEPS` products with each matrix.
+    """Estimate the extreme eigenvalues from `KRYLOV_STEPS` products with each matrix.
 
     Lanczos's iteration with ``I - X M``, which is symmetric in the inner product
     ``u' M v``: the estimates are Rayleigh quotients, and so never outside of the true
     range but for rounding. Where the start has the cosine ``c`` with an extreme
     eigenvector, in that inner product, the estimate of `rho` is at least
-    ``c^(1 / (STEPS - 1))`` of the truth, and mostly far better. Exact, but for
-    rounding, up to the size `STEPS`.
+    ``c^(1 / (KRYLOV_STEPS - 1))`` of the truth, and mostly far better. Exact, but for
+    rounding, up to the size `KRYLOV_STEPS`.
 
     Args:
         backend: Backend of the matrices.
@@ -83,7 +83,7 @@ def krylov_range(
     vector = xp.zeros_like(following)
     diagonal: list[Array] = []
     beside: list[Array] = []
-    for _ in range(STEPS):
+    for _ in range(KRYLOV_STEPS):
         image = multiply(following)
         norm = xp.sum(following * image)
         ends = norm <= 0  # and not where it is NaN
@@ -98,8 +98,8 @@ def krylov_range(
         alpha = xp.where(ends, repeated, xp.sum(following * image))
         diagonal.append(alpha)
         following = following - alpha * vector - norm * previous
-    eye = xp.eye(STEPS, dtype=like.dtype, device=device)
-    below = xp.eye(STEPS, k=-1, dtype=like.dtype, device=device)
+    eye = xp.eye(KRYLOV_STEPS, dtype=like.dtype, device=device)
+    below = xp.eye(KRYLOV_STEPS, k=-1, dtype=like.dtype, device=device)
     lower = below * xp.stack(beside)[:, None]
     values, _ = backend.eigh(eye * xp.stack(diagonal)[:, None] + lower + lower.mT)
     return ResidualRange(values[0], values[-1])

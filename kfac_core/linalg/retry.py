@@ -3,10 +3,11 @@
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
 
+from kfac_core import tree
 from kfac_core.backend import Backend
 from kfac_core.linalg import psd
 from kfac_core.linalg.psd import Eigendecomposition
-from kfac_core.state import all_finite, is_known_false, mapped
+from kfac_core.state import all_finite, is_known_false
 from kfac_core.typing import Array, DType
 
 T = TypeVar("T")
@@ -49,15 +50,9 @@ class Retrying:
 
     def vmap(self, function: Callable[..., T], *stacks: Any) -> T:
         """Go through the members one after the other: each has a value then."""
-        first = stacks[0]
-        while isinstance(first, tuple):
-            first = first[0]
-        parts = [
-            function(*(mapped(lambda x, i=i: x[i, ...], stack) for stack in stacks))
-            for i in range(first.shape[0])
-        ]
-        stacked: T = mapped(lambda *same: self._backend.xp.stack(list(same)), *parts)
-        return stacked
+        each = zip(*map(tree.members, stacks), strict=True)
+        found: T = tree.stack(self._backend, [function(*same) for same in each])
+        return found
 
     def _is_missing(self, a: Array, *found: Array) -> bool:
         """Say whether nothing was found, of a matrix that is finite."""
@@ -113,9 +108,9 @@ def retried(
     found = compute(backend)
     if not is_known_false(backend, all_finite(backend, found, like)):
         return found, None
-    again, told = retrying(backend)
+    again, retry = retrying(backend)
     found = compute(again)
-    return found, told if told.failed else None
+    return found, retry if retry.failed else None
 
 
 def float64_of(backend: Backend) -> DType | None:

@@ -16,11 +16,11 @@ they do not is none, and leaves it: near a minimum every loss is the same number
 change of zero says nothing of the model.
 """
 
+from kfac_core import tree
 from kfac_core.backend import Backend
 from kfac_core.optimizer.layer_damping import Damping
 from kfac_core.optimizer.options import KfacOptions
 from kfac_core.optimizer.state import KfacState
-from kfac_core.state import mapped
 from kfac_core.typing import Array, Scalar
 
 
@@ -127,5 +127,5 @@ def adapted_damping(
         bound = xp.ones_like(new)
         return xp.minimum(xp.maximum(new, bound * least), bound * options.max_damping)
 
-    changed: Damping = mapped(one, damping)
+    changed: Damping = tree.map(one, damping)
     return changed

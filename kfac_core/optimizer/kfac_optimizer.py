@@ -37,7 +37,7 @@ from kfac_core.optimizer.state import (
     statistics_of,
     unit,
 )
-from kfac_core.optimizer.update_rules import Situation
+from kfac_core.optimizer.update_rules import StepContext
 from kfac_core.optimizer.upkeep import batch_weights, with_inverses, with_statistics
 from kfac_core.products import CurvatureMatrixVectorProductComputer
 from kfac_core.registered_losses import mean_gradient, mean_loss
@@ -213,7 +213,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             )
             return old._replace(estimator=estimator, batch_cases=reference)
 
-        def settled(new: Moved, at: NamedParams) -> Outcome:
+        def settled(new: Moved, gradient: NamedParams) -> Outcome:
             """Return what was done if all of it can be taken, else what was before."""
             fine = new.fine & ok & backend.xp.isfinite(new.state.loss)
             chosen, params_now = commit(
@@ -221,7 +221,9 @@ class KfacOptimizer(KfacOptions, Generic[B]):
                 fine,
                 (new.state, dict(new.params)),
                 (before, dict(params)),
-                lambda: not_finite(new.state.loss, at, new.state.predicted_change),
+                lambda: not_finite(
+                    new.state.loss, gradient, new.state.predicted_change
+                ),
             )
             leaves = map_named(backend.as_leaf, params_now, params)
             return chosen, leaves, statistics_of(chosen, *new[3:], fine)
@@ -251,14 +253,18 @@ class KfacOptimizer(KfacOptions, Generic[B]):
                 one, params, batch, linearization, known=True, given=loss
             )
             now = now._replace(loss=value)
-            at = self._situation(backend, now, params, linearization, numbers, gradient)
+            context = self._context(
+                backend, now, params, linearization, numbers, gradient
+            )
             new = moved(
-                at,
+                context,
                 now,
                 params,
                 lambda there: self._mean_loss(one, there, batch, linearization),
             )
-            return settled(new._replace(fine=new.fine & seen & inverted), at.gradient)
+            return settled(
+                new._replace(fine=new.fine & seen & inverted), context.gradient
+            )
 
         if not self.num_burnin_steps:
             return train()
@@ -266,7 +272,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             state.burnin_counter < self.num_burnin_steps, burn_in, train
         )
 
-    def _situation(
+    def _context(
         self,
         backend: Backend,
         state: KfacState,
@@ -274,12 +280,12 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         linearization: Linearization,
         numbers: HyperParameters,
         gradient: NamedParams | None,
-    ) -> Situation:
+    ) -> StepContext:
         if gradient is None:
             gradient = mean_gradient(self.layer_collection, linearization)
         of_mean = checked_gradient(backend, self.estimator, state, gradient)
         damping = by_parameter(self.estimator, state.damping)
-        return Situation(
+        return StepContext(
             backend=backend,
             options=self,
             numbers=numbers,

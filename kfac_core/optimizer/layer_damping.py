@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
+from kfac_core import tree
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator import FisherEstimator
@@ -108,7 +109,7 @@ def given_damping(
 
 def times(damping: Damping, factor: float) -> Damping:
     """Return a damping, of all layers, times a number."""
-    product: Damping = mapped(lambda x: x * factor, damping)
+    product: Damping = tree.map(lambda x: x * factor, damping)
     return product
 
 

@@ -10,7 +10,7 @@ from kfac_core.optimizer.damping_adaptation import adapted
 from kfac_core.optimizer.state import KfacState
 from kfac_core.optimizer.update_rules import (
     RULES,
-    Situation,
+    StepContext,
     change_of,
     predicted_change,
 )
@@ -39,7 +39,7 @@ class Moved(NamedTuple):
 
 
 def moved(
-    at: Situation,
+    context: StepContext,
     state: KfacState,
     params: NamedParams,
     loss_at: Callable[[NamedParams], tuple[Array, Array]],
@@ -47,7 +47,7 @@ def moved(
     """Update the parameters, and the damping where that follows a step.
 
     Args:
-        at: What the update is made of.
+        context: What the update is made of.
         state: The state, its statistics and inverses up to date.
         params: The parameters.
         loss_at: Returns the mean loss at parameters, and its rounding; see `adapted`.
@@ -55,11 +55,11 @@ def moved(
     Returns:
         What the step leads to.
     """
-    backend, options = at.backend, at.options
+    backend, options = context.backend, context.options
     xp = backend.xp
-    update = RULES[options.momentum_type](at)
+    update = RULES[options.momentum_type](context)
     old = without_graph(backend, dict(params))
-    change = change_of(at.numbers, update, old)
+    change = change_of(context.numbers, update, old)
     sums = cast_like(backend, map_named(lambda p, d: p + d, old, change), params)
     # What autograd tracks it still does, for the loss after the step, too.
     new_params = map_named(backend.as_leaf, sums, params)
@@ -75,7 +75,7 @@ def moved(
         fine = fine & xp.isfinite(update.predicted_change)
 
     def predict() -> tuple[KfacState, Array]:
-        predicted = predicted_change(at, update, change)
+        predicted = predicted_change(context, update, change)
         finite = fine & xp.isfinite(predicted)
         return new._replace(predicted_change=predicted), finite
 
@@ -89,7 +89,7 @@ def moved(
             adapt if options.update_damping_immediately else predict,
             lambda: (new, fine),
         )
-    gradient_norm = xp.sqrt(inner(backend, at.gradient, at.gradient))
+    gradient_norm = xp.sqrt(inner(backend, context.gradient, context.gradient))
     update_norm = xp.sqrt(inner(backend, change, change))
     return Moved(
         new, new_params, fine, gradient_norm, update_norm, update.norm_coefficient

@@ -2,6 +2,7 @@
 
 from typing import Any, NamedTuple, cast
 
+from kfac_core import tree
 from kfac_core.arguments import backend_for, statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.estimator import EstimatorState
@@ -156,7 +157,7 @@ def statistics_of(
         predicted_change=state.predicted_change + 0,
         actual_change=state.actual_change + 0,
         rho=state.rho + 0,
-        damping=mapped(lambda x: x + 0, state.damping),
+        damping=tree.map(lambda x: x + 0, state.damping),
         learning_rate=state.learning_rate + 0,
         momentum=state.momentum + 0,
         gradient_norm=gradient_norm,

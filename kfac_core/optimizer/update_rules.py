@@ -12,7 +12,7 @@ from kfac_core.optimizer.quadratic_model import QuadraticModel
 from kfac_core.typing import Array
 
 
-class Situation(NamedTuple):
+class StepContext(NamedTuple):
     """What an update is made of.
 
     Attributes:
@@ -58,42 +58,44 @@ class Update(NamedTuple):
     predicted_change: Array | None = None
 
 
-def regular(at: Situation) -> Update:
+def regular(context: StepContext) -> Update:
     """Precondition the gradient, then add it to the velocity."""
-    rate, momentum, *_ = at.numbers
-    direction = at.precondition(at.gradient)
-    coefficient = norm_coefficient(at, direction, at.gradient)
+    rate, momentum, *_ = context.numbers
+    direction = context.precondition(context.gradient)
+    coefficient = norm_coefficient(context, direction, context.gradient)
     velocity = map_named(
-        lambda v, d: momentum * v + coefficient * d, at.velocity, direction
+        lambda v, d: momentum * v + coefficient * d, context.velocity, direction
     )
     return Update(velocity, velocity, rate, momentum, coefficient)
 
 
-def adam(at: Situation) -> Update:
+def adam(context: StepContext) -> Update:
     """Add the gradient to the velocity, then precondition that."""
-    rate, momentum, *_ = at.numbers
-    velocity = map_named(lambda v, g: momentum * v + g, at.velocity, at.gradient)
-    direction = at.precondition(velocity)
-    coefficient = norm_coefficient(at, direction, velocity)
+    rate, momentum, *_ = context.numbers
+    velocity = map_named(
+        lambda v, g: momentum * v + g, context.velocity, context.gradient
+    )
+    direction = context.precondition(velocity)
+    coefficient = norm_coefficient(context, direction, velocity)
     return Update(velocity, scaled(coefficient, direction), rate, momentum, coefficient)
 
 
-def qmodel(at: Situation) -> Update:
+def qmodel(context: StepContext) -> Update:
     """Minimise the quadratic model along the direction and the update before."""
-    rescale, mu, *_ = at.numbers
-    direction = at.precondition(at.gradient)
-    model = at.model(direction, scaled(-1.0, at.velocity))
-    if at.options.momentum_type == "qmodel":
-        alpha, mu = model.best(at.backend)
+    rescale, mu, *_ = context.numbers
+    direction = context.precondition(context.gradient)
+    model = context.model(direction, scaled(-1.0, context.velocity))
+    if context.options.momentum_type == "qmodel":
+        alpha, mu = model.best(context.backend)
     else:
-        alpha = model.best_along_first(at.backend, mu)
-    velocity = map_named(lambda v, d: mu * v - alpha * d, at.velocity, direction)
-    change = model.change((alpha * rescale, mu * rescale), penalty(at))
-    one = at.backend.xp.ones_like(alpha)
+        alpha = model.best_along_first(context.backend, mu)
+    velocity = map_named(lambda v, d: mu * v - alpha * d, context.velocity, direction)
+    change = model.change((alpha * rescale, mu * rescale), penalty(context))
+    one = context.backend.xp.ones_like(alpha)
     return Update(velocity, velocity, -alpha * rescale, mu, one, change)
 
 
-RULES: dict[MomentumType, Callable[[Situation], Update]] = {
+RULES: dict[MomentumType, Callable[[StepContext], Update]] = {
     "regular": regular,
     "adam": adam,
     "qmodel": qmodel,
@@ -111,53 +113,55 @@ def change_of(numbers: HyperParameters, update: Update, params: Named) -> Named:
     return scaled(-numbers.learning_rate, step)
 
 
-def norm_coefficient(at: Situation, direction: Named, gradient: Named) -> Array:
+def norm_coefficient(context: StepContext, direction: Named, gradient: Named) -> Array:
     """Return ``min(1, sqrt(constraint / (learning_rate^2 direction'gradient)))``."""
-    xp = at.backend.xp
-    rate, limit = at.numbers.learning_rate, at.numbers.norm_constraint
+    xp = context.backend.xp
+    rate, limit = context.numbers.learning_rate, context.numbers.norm_constraint
     if limit is None:
         return xp.ones_like(rate)
-    norm = rate**2 * inner(at.backend, direction, gradient)
+    norm = rate**2 * inner(context.backend, direction, gradient)
     above = norm > limit
     safe = xp.where(above, norm, xp.ones_like(norm))
     return xp.where(above, xp.sqrt(limit / safe), xp.ones_like(norm))
 
 
-def penalty(at: Situation) -> float | None:
+def penalty(context: StepContext) -> float | None:
     """Return what the squared norm of an update, halved, adds to a predicted change.
 
     None where the damping does.
     """
-    included = at.options.include_damping_in_qmodel_change
-    return None if included else at.options.l2_reg
+    included = context.options.include_damping_in_qmodel_change
+    return None if included else context.options.l2_reg
 
 
-def predicted_change(at: Situation, update: Update, change: Named) -> Array:
+def predicted_change(context: StepContext, update: Update, change: Named) -> Array:
     """Return the change of the mean loss that is predicted for an update.
 
     Args:
-        at: What the update was made of.
+        context: What the update was made of.
         update: The update.
         change: What it adds to the parameters, weight decay and all.
 
     Returns:
         The predicted change, 0-d; see `KfacOptions.predicted_change`.
     """
-    if at.options.predicted_change == "exact":
-        decays = at.numbers.weight_decay_coeff is not None
+    if context.options.predicted_change == "exact":
+        decays = context.numbers.weight_decay_coeff is not None
         if update.predicted_change is not None and not decays:
             return update.predicted_change
-        return at.model(change).change((1.0,), penalty(at))
+        return context.model(change).change((1.0,), penalty(context))
     if update.predicted_change is not None:
         return update.predicted_change
     rate = update.learning_rate
-    if at.options.momentum_type == "adam":
-        along = inner(at.backend, update.step, update.velocity)
-        return rate**2 * along / 2 - rate * inner(at.backend, update.step, at.gradient)
+    if context.options.momentum_type == "adam":
+        along = inner(context.backend, update.step, update.velocity)
+        return rate**2 * along / 2 - rate * inner(
+            context.backend, update.step, context.gradient
+        )
     d = scaled(-rate, update.step)
-    curved = inner(at.backend, d, at.multiply(d))
-    own = penalty(at)
+    curved = inner(context.backend, d, context.multiply(d))
+    own = penalty(context)
     if own is not None:
-        excess = penalised(at.backend, at.damping, d, d)
-        curved = curved - (excess - own * inner(at.backend, d, d))
-    return inner(at.backend, d, at.gradient) + curved / 2
+        excess = penalised(context.backend, context.damping, d, d)
+        curved = curved - (excess - own * inner(context.backend, d, d))
+    return inner(context.backend, d, context.gradient) + curved / 2

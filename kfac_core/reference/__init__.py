@@ -7,7 +7,7 @@ library of the array API standard.
 
 Example:
     >>> import numpy as np
-    >>> from kfac_core import NormalMeanNegativeLogProbLoss
+    >>> from kfac_core.loss_functions import NormalMeanNegativeLogProbLoss
     >>> from kfac_core.reference import (
     ...     Dense, Sequential, block_for, exact_fisher, exact_sources
     ... )

@@ -9,8 +9,8 @@ from kfac_core.errors import ArgumentError
 from kfac_core.reference.affine import AffineCache, AffineLayer
 from kfac_core.reference.layer import Tensors
 from kfac_core.registry import backend_of
-from kfac_core.statistics.convolution import extract_patches, patch_rows
-from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
+from kfac_core.statistics.patches.second_moment import extract_patches, patch_rows
 from kfac_core.typing import Array
 
 

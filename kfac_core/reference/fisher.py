@@ -9,7 +9,7 @@ targets being drawn from the model, and ``F_n`` the Fisher of the loss for the o
 (Martens, 2020, sections 5 and 9; for a loss in natural parameters it is the
 Gauss-Newton matrix as well). The *empirical* Fisher has the targets of the data
 instead. The order of the parameters is that of `Sequential`; a layer's block is in
-that of `kfac_core.FisherBlock.full_fisher_block`.
+that of `kfac_core.fisher_blocks.FisherBlock.full_fisher_block`.
 """
 
 from itertools import product
@@ -48,7 +48,7 @@ def exact_fisher(
 
     Example:
         >>> import numpy as np
-        >>> from kfac_core import NormalMeanNegativeLogProbLoss
+        >>> from kfac_core.loss_functions import NormalMeanNegativeLogProbLoss
         >>> from kfac_core.reference import Dense
         >>> network = Sequential((Dense(1, 1),))
         >>> params = network.init(np.random.default_rng(0), like=np.ones(1))
@@ -170,7 +170,7 @@ def exact_sources(
 
     Example:
         >>> import numpy as np
-        >>> from kfac_core import CategoricalLogitsNegativeLogProbLoss
+        >>> from kfac_core.loss_functions import CategoricalLogitsNegativeLogProbLoss
         >>> from kfac_core.reference import Dense, block_for
         >>> rng = np.random.default_rng(0)
         >>> x = rng.normal(size=(7, 2))

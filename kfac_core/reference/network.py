@@ -33,7 +33,7 @@ class Sequential:
 
     Example:
         >>> import numpy as np
-        >>> from kfac_core import CategoricalLogitsNegativeLogProbLoss
+        >>> from kfac_core.loss_functions import CategoricalLogitsNegativeLogProbLoss
         >>> from kfac_core.reference import Dense, Tanh
         >>> rng = np.random.default_rng(0)
         >>> x, targets = rng.normal(size=(5, 4)), rng.integers(3, size=5)

@@ -9,9 +9,9 @@ from kfac_core.linalg.parameters import Shapes
 from kfac_core.reference.affine import AffineCache, AffineLayer
 from kfac_core.reference.layer import Tensors
 from kfac_core.registry import backend_of
-from kfac_core.statistics.convolution import patch_rows
-from kfac_core.statistics.convolution_geometry import Padding
-from kfac_core.statistics.transposed_convolution import (
+from kfac_core.statistics.patches.geometry import Padding
+from kfac_core.statistics.patches.second_moment import patch_rows
+from kfac_core.statistics.patches.transposed import (
     TransposedGeometry,
     output_patches_image,
     spread_inputs_image,

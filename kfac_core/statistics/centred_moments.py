@@ -22,7 +22,7 @@ from dataclasses import dataclass
 from kfac_core.backend import Backend
 from kfac_core.linalg import psd
 from kfac_core.moving_average import Sample
-from kfac_core.statistics.covariance import framed
+from kfac_core.statistics.rows import framed
 from kfac_core.typing import Array
 
 

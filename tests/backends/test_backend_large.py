@@ -35,7 +35,9 @@ def library(request, monkeypatch):
         yield backend_of(strict.ones(1)), lambda f: f
     elif name in {"jax", "jit"}:
         jax = request.getfixturevalue("jax")
-        monkeypatch.setattr(importlib.import_module("kfac_backends.jax"), "MUCH", 0)
+        monkeypatch.setattr(
+            importlib.import_module("kfac_backends.jax"), "PANELS_FROM_WORK", 0
+        )
         yield load_backend("jax"), jax.jit if name == "jit" else lambda f: f
     else:
         torch = request.getfixturevalue("torch")

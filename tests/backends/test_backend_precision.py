@@ -48,8 +48,8 @@ def test_jax_asks_for_full_precision_unless_told_otherwise(jax):
 
 def blocks(precision):
     return (
-        kc.FullyConnectedKFACBasicFB(3, 2, has_bias=True, precision=precision),
-        kc.FullyConnectedDiagonalFB(3, 2, precision=precision),
+        kc.blocks.FullyConnectedKFACBasicFB(3, 2, has_bias=True, precision=precision),
+        kc.blocks.FullyConnectedDiagonalFB(3, 2, precision=precision),
     )
 
 
@@ -65,7 +65,9 @@ def test_statistics_are_as_the_spec_says_and_inverses_exact(jax, precision, expe
             return block.update_covs(state, x, g, 0.9)
 
         assert precisions(jax, update, state, x, g) == {expected}
-    block = kc.FullyConnectedKFACBasicFB(3, 2, matpowers=(-2, 0.5), precision=precision)
+    block = kc.blocks.FullyConnectedKFACBasicFB(
+        3, 2, matpowers=(-2, 0.5), precision=precision
+    )
     state = update(block.init(x), x, g, block)
     refreshed = precisions(jax, lambda s: block.update_inverses(s, 0.1), state)
     assert refreshed == {"HIGHEST"}
@@ -110,5 +112,5 @@ def test_tf32_is_left_to_the_caller_for_statistics_alone(torch, tf32):
 
 def test_a_precision_of_another_name_is_refused():
     message = "fc: precision is 'tf32', expected 'highest' or 'default'"
-    with pytest.raises(kc.ArgumentError, match=message):
-        kc.FullyConnectedKFACBasicFB(3, 2, name="fc", precision="tf32")
+    with pytest.raises(kc.errors.ArgumentError, match=message):
+        kc.blocks.FullyConnectedKFACBasicFB(3, 2, name="fc", precision="tf32")

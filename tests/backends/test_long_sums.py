@@ -9,9 +9,9 @@ import math
 import numpy as np
 import pytest
 
-from kfac_backends.runs import RUN_OF_SUM, run_length
+from kfac_backends.runs import ROWS_OF_SUM, run_length
 from kfac_core.registry import load_backend
-from kfac_core.statistics.covariance import (
+from kfac_core.statistics.rows import (
     lagged_moment,
     second_moment,
     squared_mean,
@@ -52,7 +52,7 @@ def products(n):
     return run_length(n) + 2 * math.ceil(math.log2(count)) + 4
 
 
-SUMS = (RUN_OF_SUM + 1) * math.ceil(math.log(MANY, RUN_OF_SUM)) + 4
+SUMS = (ROWS_OF_SUM + 1) * math.ceil(math.log(MANY, ROWS_OF_SUM)) + 4
 
 
 def over(backend, found, exact, magnitude, roundings):

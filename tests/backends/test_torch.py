@@ -99,9 +99,9 @@ def test_what_overflows_is_told_by_an_error_alone(torch, threads):
     before = torch.get_num_threads()
     torch.set_num_threads(threads)
     try:
-        factor = kc.FullyConnectedKFACBasicFB(300, 1).input_factor
+        factor = kc.blocks.FullyConnectedKFACBasicFB(300, 1).input_factor
         x = torch.full((40, 300), 1e30)
-        with pytest.raises(kc.NotFiniteError, match="overflow"):
+        with pytest.raises(kc.errors.NotFiniteError, match="overflow"):
             factor.update_cov(factor.init(like=x), x, 0.9)
     finally:
         torch.set_num_threads(before)

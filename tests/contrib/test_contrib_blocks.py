@@ -34,7 +34,7 @@ def flat(params):
 
 def test_both_faces_give_the_same_numbers():
     block = ready(dense_block(), [[G]])
-    spec = kc.FullyConnectedKFACBasicFB(3, 2, has_bias=True)
+    spec = kc.blocks.FullyConnectedKFACBasicFB(3, 2, has_bias=True)
     state = spec.update_covs(spec.init(like=G), X, G, ema_decay=0.95)
     state = spec.update_inverses(state, 0.3)
     for verb in ("multiply", "multiply_inverse"):
@@ -151,14 +151,14 @@ def test_naive_blocks_count_the_cases_of_all_towers(name):
 
 def test_order_is_checked():
     block = fisher_blocks.FullyConnectedKFACBasicFB(None)
-    with pytest.raises(kc.ArgumentError, match="register_additional_minibatch"):
+    with pytest.raises(kc.errors.ArgumentError, match="register_additional_minibatch"):
         block.instantiate_factors([[G]], 0.1)
-    with pytest.raises(kc.NotComputedError, match="instantiate_factors"):
+    with pytest.raises(kc.errors.NotComputedError, match="instantiate_factors"):
         block.multiply(GRADIENT[0])
     block.register_additional_minibatch(X, G)
     block.instantiate_factors([[G]], 0.1)
     block.make_covariance_update_op(0.95)()
-    with pytest.raises(kc.NotComputedError, match="update_inverses"):
+    with pytest.raises(kc.errors.NotComputedError, match="update_inverses"):
         block.multiply_inverse(GRADIENT[0])
 
 

@@ -199,15 +199,19 @@ def test_what_is_not_registered_is_a_key_error(method, arguments):
 
 def test_nothing_is_read_before_it_is_there():
     factor = fisher_factors.FullyConnectedKroneckerFactor([[ROWS]], name="fc7")
-    with pytest.raises(kc.NotComputedError, match=r"fc7.*instantiate_cov_variables"):
+    with pytest.raises(
+        kc.errors.NotComputedError, match=r"fc7.*instantiate_cov_variables"
+    ):
         factor.get_cov()
     factor.instantiate_cov_variables()
-    with pytest.raises(kc.NotComputedError, match=r"fc7.*before the first update"):
+    with pytest.raises(
+        kc.errors.NotComputedError, match=r"fc7.*before the first update"
+    ):
         factor.get_cov()
     factor.make_covariance_update_op(0.95)()
     factor.register_inverse(weak)
     factor.instantiate_inv_variables()
-    with pytest.raises(kc.NotComputedError, match=r"fc7.*update_inverses"):
+    with pytest.raises(kc.errors.NotComputedError, match=r"fc7.*update_inverses"):
         factor.get_inverse(weak)
 
 
@@ -215,9 +219,9 @@ def test_a_failed_update_changes_nothing():
     factor = updated(fisher_factors.FullyConnectedKroneckerFactor([[ROWS]]))
     before = factor.get_cov()
     op = factor.make_covariance_update_op(0.5)
-    with pytest.raises(kc.NotFiniteError):
+    with pytest.raises(kc.errors.NotFiniteError):
         op([[np.full((2, 2), np.nan)]])
-    with pytest.raises(kc.ShapeError):
+    with pytest.raises(kc.errors.ShapeError):
         op([[np.ones((2, 3))]])
     np.testing.assert_array_equal(factor.get_cov(), before)
 

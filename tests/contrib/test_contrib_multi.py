@@ -61,10 +61,10 @@ def test_a_list_is_the_uses_of_one_tower(name):
 
 def test_uses_must_be_known_and_agree():
     block = fisher_blocks.FullyConnectedMultiIndepFB(None)
-    with pytest.raises(kc.ArgumentError, match="num_uses"):
+    with pytest.raises(kc.errors.ArgumentError, match="num_uses"):
         ready(block, ROWS, GRADIENTS)
     block = fisher_blocks.FullyConnectedMultiIndepFB(None, num_uses=2)
-    with pytest.raises(kc.ArgumentError, match="3 uses"):
+    with pytest.raises(kc.errors.ArgumentError, match="3 uses"):
         ready(block, list(X), list(G))
 
 
@@ -78,7 +78,7 @@ def test_a_series_serves_the_inverse_alone():
     ):
         with pytest.raises(NotImplementedError, match="inverse"):
             call()
-    with pytest.raises(kc.ArgumentError, match="option"):
+    with pytest.raises(kc.errors.ArgumentError, match="option"):
         ready(fisher_blocks.FullyConnectedSeriesFB(None, option=4), list(X), list(G))
 
 
@@ -138,7 +138,7 @@ def test_diagonal_factors_take_dense_rows_and_a_dtype():
         assert found.dtype == "float64"
         np.testing.assert_allclose(found, wanted, rtol=1e-6)
     assert multi.make_inverse_update_ops() == []
-    with pytest.raises(kc.DTypeError, match="real floating"):
+    with pytest.raises(kc.errors.DTypeError, match="real floating"):
         fisher_factors.DiagonalKroneckerFactor([[IDS]]).instantiate_cov_variables()
 
 

@@ -18,13 +18,13 @@ ONES = (1, 1, 1, 1)
 BLOCKS = {
     "scale-and-shift-full": (
         lambda: fisher_blocks.ScaleAndShiftFullFB(None, [1, 2], [1]),
-        kc.ScaleAndShiftFullFB((2, 2, 4), (1, 2), (1,)),
+        kc.blocks.ScaleAndShiftFullFB((2, 2, 4), (1, 2), (1,)),
         (NORM, G),
         (np.ones(4), np.arange(8.0).reshape(2, 4)),
     ),
     "scale-and-shift-diagonal": (
         lambda: fisher_blocks.ScaleAndShiftDiagonalFB(None, [], has_shift=False),
-        kc.ScaleAndShiftDiagonalFB(
+        kc.blocks.ScaleAndShiftDiagonalFB(
             (2, 2, 1), (), has_shift=False, output_shape=(2, 2, 4)
         ),
         (NORM[..., :1], G),
@@ -32,7 +32,7 @@ BLOCKS = {
     ),
     "depthwise-diagonal": (
         lambda: fisher_blocks.DepthwiseConvDiagonalFB(None, WEIGHTS, ONES, "VALID"),
-        kc.DepthwiseConvDiagonalFB((2, 2, 2, 2), ONES, "VALID"),
+        kc.blocks.DepthwiseConvDiagonalFB((2, 2, 2, 2), ONES, "VALID"),
         (X, G),
         WEIGHTS,
     ),
@@ -40,13 +40,13 @@ BLOCKS = {
         lambda: fisher_blocks.DepthwiseConvKFCBasicFB(
             None, (WEIGHTS, BIAS), ONES, "VALID", [1, 1]
         ),
-        kc.DepthwiseConvKFCBasicFB((2, 2, 2, 2), ONES, "VALID", has_bias=True),
+        kc.blocks.DepthwiseConvKFCBasicFB((2, 2, 2, 2), ONES, "VALID", has_bias=True),
         (X, G),
         (WEIGHTS, BIAS),
     ),
     "grouped": (
         lambda: fisher_blocks.GroupedConvKFCBasicFB(None, (GROUPED, BIAS), 2, "VALID"),
-        kc.GroupedConvKFCBasicFB((2, 2, 1, 4), 2, "VALID", has_bias=True),
+        kc.blocks.GroupedConvKFCBasicFB((2, 2, 1, 4), 2, "VALID", has_bias=True),
         (X, G),
         (GROUPED, BIAS),
     ),
@@ -103,12 +103,12 @@ def test_factors_of_scale_and_shift(kind):
 )
 def test_lengths_are_those_of_the_original(kind, arguments, words):
     name = f"DepthwiseConv{kind}FB"
-    with pytest.raises(kc.ShapeError, match=f"{name}.*{words}"):
+    with pytest.raises(kc.errors.ShapeError, match=f"{name}.*{words}"):
         getattr(fisher_blocks, name)(None, *arguments)
 
 
 def test_a_shift_needs_its_axes():
     block = fisher_blocks.ScaleAndShiftFullFB(None, [1, 2])
     block.register_additional_tower(NORM, G)
-    with pytest.raises(kc.ArgumentError, match="broadcast_dims_shift"):
+    with pytest.raises(kc.errors.ArgumentError, match="broadcast_dims_shift"):
         block.instantiate_factors([[G]], DAMPING)

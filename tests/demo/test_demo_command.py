@@ -42,17 +42,17 @@ def test_demo_trains_every_setting_and_kfac_leads(numbers: list[dict]) -> None:
 
 def test_damping_is_told_and_adapted(numbers: list[dict]) -> None:
     for run in numbers:
-        told = [epoch["told"].get("damping") for epoch in run["epochs"]]
+        stats = [epoch["stats"].get("damping") for epoch in run["epochs"]]
         if run["optimizer"] == "K-FAC, adaptive":
             # Twenty-two steps, adapted at every fifth.
-            assert told[0] == pytest.approx(run["damping"], rel=1e-6)
-            factors = np.log(told[-1] / told[0]) / np.log(0.95**5)
+            assert stats[0] == pytest.approx(run["damping"], rel=1e-6)
+            factors = np.log(stats[-1] / stats[0]) / np.log(0.95**5)
             assert factors == pytest.approx(round(factors), abs=1e-4)
             assert 0 < abs(round(factors)) <= 4
         elif run["optimizer"] == "K-FAC":
-            assert told == pytest.approx([run["damping"]] * 3, rel=1e-6)
+            assert stats == pytest.approx([run["damping"]] * 3, rel=1e-6)
         else:
-            assert told == [None] * 3
+            assert stats == [None] * 3
 
 
 def test_info_names_versions_backends_and_blas(

@@ -86,7 +86,7 @@ def test_a_layer_used_twice_has_the_block_of_its_gradient(library):
 
 def test_uses_registered_as_shards_are_refused_and_both_ways_out_named(library):
     linearization = Twice(library.asarray(TURNS))
-    with pytest.raises(kc.ShapeError) as caught:
+    with pytest.raises(kc.errors.ShapeError) as caught:
         updated(collection_of(as_shards), linearization)
     for words in (
         "w: the 2 towers of the sites 'a', 'b' hold 8 cases",
@@ -102,13 +102,13 @@ def test_they_are_refused_within_a_trace(jax):
     def run(turns):
         return updated(collection_of(as_shards), Twice(turns))[1]
 
-    with pytest.raises(kc.ShapeError, match="'a', 'b' hold 8 cases"):
+    with pytest.raises(kc.errors.ShapeError, match="'a', 'b' hold 8 cases"):
         jax.jit(run)(jax.numpy.asarray(TURNS))
 
 
 def test_the_error_that_recommends_reuse_says_for_what():
     layers = kc.LayerCollection.of({"w": (1, 1)}).register_fully_connected("w", "a")
-    with pytest.raises(kc.RegistrationError) as caught:
+    with pytest.raises(kc.errors.RegistrationError) as caught:
         layers.register_fully_connected("w", "b")
     for words in ("shard", "reuse=True", "more use by the same cases", "_multi", "'a'"):
         assert words in str(caught.value)
@@ -124,15 +124,23 @@ def test_shards_of_the_batch_are_served():
 @pytest.mark.parametrize(
     ("size", "error", "words"),
     [
-        (3, kc.ShapeError, "4 is no multiple"),
-        (2, kc.ShapeError, "hold 4 cases, but the linearization's batch_size is 2"),
-        (8, kc.ArgumentError, "batch_size is 8, but no layer .* more than 4 cases"),
-        (0, kc.ArgumentError, "batch_size is 0, expected a positive integer"),
-        (-4, kc.ArgumentError, "batch_size is -4"),
-        (4.0, kc.ArgumentError, r"batch_size is 4\.0"),
-        (True, kc.ArgumentError, "batch_size is True"),
-        (None, kc.ArgumentError, "batch_size is None"),
-        ("4", kc.ArgumentError, "batch_size is '4'"),
+        (3, kc.errors.ShapeError, "4 is no multiple"),
+        (
+            2,
+            kc.errors.ShapeError,
+            "hold 4 cases, but the linearization's batch_size is 2",
+        ),
+        (
+            8,
+            kc.errors.ArgumentError,
+            "batch_size is 8, but no layer .* more than 4 cases",
+        ),
+        (0, kc.errors.ArgumentError, "batch_size is 0, expected a positive integer"),
+        (-4, kc.errors.ArgumentError, "batch_size is -4"),
+        (4.0, kc.errors.ArgumentError, r"batch_size is 4\.0"),
+        (True, kc.errors.ArgumentError, "batch_size is True"),
+        (None, kc.errors.ArgumentError, "batch_size is None"),
+        ("4", kc.errors.ArgumentError, "batch_size is '4'"),
     ],
 )
 def test_a_wrong_batch_size_is_seen(size, error, words):
@@ -162,7 +170,7 @@ def test_the_optimizer_refuses_before_anything_changes(rng, plain_library):
     )
     params = {"w": library.asarray(np.ones((1, 1)))}
     state = optimizer.init(params)
-    with pytest.raises(kc.ShapeError, match="'a', 'b' hold 8 cases"):
+    with pytest.raises(kc.errors.ShapeError, match="'a', 'b' hold 8 cases"):
         optimizer.step(state, params, library.asarray(TURNS))
     assert int(state.counter) == 0
     assert float(params["w"][0, 0]) == 1
@@ -176,6 +184,6 @@ def test_a_shared_layer_counts_each_case_once(form, library):
         "stacked": library.asarray(np.ones((3, CASES, 1))),
         "flat": library.asarray(np.ones((3 * CASES, 1))),
     }[form]
-    block = kc.FullyConnectedMultiIndepFB(1, 1, num_uses=3)
+    block = kc.blocks.FullyConnectedMultiIndepFB(1, 1, num_uses=3)
     assert block.count_cases(data) == CASES
     assert block.count_cases((data, data)) == 2 * CASES

@@ -119,10 +119,12 @@ def test_every_kind_of_layer_has_no_more_rows_than_cases(kind):
 
     run(collection("a"), held(kind, "a", 4, 4))
     run(collection("a", "b"), held(kind, "ab", 2, 4))
-    with pytest.raises(kc.ShapeError, match=r"w: the 2 towers .* hold 8 cases"):
+    with pytest.raises(kc.errors.ShapeError, match=r"w: the 2 towers .* hold 8 cases"):
         run(collection("a", "b"), held(kind, "ab", 4, 4))
     # Flattened positions of the cases: three rows for each.
-    with pytest.raises(kc.ShapeError, match=r"w: the data of 'a' hold 12 .*num_uses"):
+    with pytest.raises(
+        kc.errors.ShapeError, match=r"w: the data of 'a' hold 12 .*num_uses"
+    ):
         run(collection("a"), held(kind, "a", 12, 4))
 
 
@@ -153,7 +155,7 @@ def test_of_a_shared_layer_each_use_has_a_row_for_each_case(kind):
         (collection("a", num_uses=3), held(kind, "a", 4, 3, lead=(3,))),
         (collection(("a", "b")), held(kind, "ab", 4, 3)),
     ):
-        with pytest.raises(kc.ShapeError, match=r"w: .* hold 4 cases, .* is 3"):
+        with pytest.raises(kc.errors.ShapeError, match=r"w: .* hold 4 cases, .* is 3"):
             run(refused, data)
 
 
@@ -168,7 +170,9 @@ def test_flattened_positions_of_a_loss_are_served_if_cases_have_equally_many():
     data = held("fully_connected", "a", 4, 4)
     tokens = Held(data.layer_inputs, data.gradients, np.ones((12, 1)), 4)
     run(layers, tokens)
-    with pytest.raises(kc.ShapeError, match=r"inputs have 10 rows .* no multiple"):
+    with pytest.raises(
+        kc.errors.ShapeError, match=r"inputs have 10 rows .* no multiple"
+    ):
         run(layers, Held(data.layer_inputs, data.gradients, np.ones((10, 1)), 4))
 
 
@@ -177,7 +181,11 @@ def test_of_generic_parameters_the_loss_tells_the_cases(rng):
     collection = layers.register_loss_function(SQUARE, "outputs")
     estimator = FisherEstimator(collection, estimation_mode="gradients")
     state = estimator.init({"w": np.ones(4)})
-    for size, error in ((4, None), (3, kc.ShapeError), (8, kc.ArgumentError)):
+    for size, error in (
+        (4, None),
+        (3, kc.errors.ShapeError),
+        (8, kc.errors.ArgumentError),
+    ):
         data = Held({}, {}, np.ones((4, 1)), size)
         if error is None:
             estimator.update_covs(state, data, 0.0, key=rng)

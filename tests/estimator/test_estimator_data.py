@@ -103,7 +103,7 @@ def test_towers_are_one_batch(rng, name, mode, first):
     assert_states_close(found, expected)
     if one.needs_randomness:
         other = Split(whole, 1 + first)
-        with pytest.raises(kc.ShapeError, match="outputs/0: noise has shape"):
+        with pytest.raises(kc.errors.ShapeError, match="outputs/0: noise has shape"):
             statistics(two, drawn.params, other, **of_shards)
 
 
@@ -121,7 +121,9 @@ def test_towers_of_unlike_shapes_are_refused_in_exact_mode(rng):
     estimator = FisherEstimator(
         split_collection(case.model, NORMAL), estimation_mode="exact"
     )
-    with pytest.raises(kc.ArgumentError, match=r"loss: its towers .*\(2,\), \(3,\)"):
+    with pytest.raises(
+        kc.errors.ArgumentError, match=r"loss: its towers .*\(2,\), \(3,\)"
+    ):
         statistics(estimator, drawn.params, Unlike(split.base, 3))
 
 
@@ -214,7 +216,8 @@ def test_a_missing_site_is_named(rng):
     collection = collection.register_loss_function(NORMAL, "outputs")
     estimator = FisherEstimator(collection, estimation_mode="exact")
     with pytest.raises(
-        kc.ArgumentError, match=r"shared: .* no layer_inputs for the sites \['use_7'\]"
+        kc.errors.ArgumentError,
+        match=r"shared: .* no layer_inputs for the sites \['use_7'\]",
     ):
         statistics(estimator, params, linearization)
 
@@ -230,5 +233,5 @@ def test_a_missing_loss_site_and_missing_targets_are_named(rng):
     ]:
         collection = layers.register_loss_function(NORMAL, site, name="of all")
         estimator = FisherEstimator(collection, estimation_mode=mode)
-        with pytest.raises(kc.ArgumentError, match=f"of all: .*{message}"):
+        with pytest.raises(kc.errors.ArgumentError, match=f"of all: .*{message}"):
             statistics(estimator, params, linearization)

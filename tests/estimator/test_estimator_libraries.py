@@ -156,5 +156,5 @@ def test_a_batch_of_another_library_is_refused(torch, rng):
     drawn = draw(CASES["dense"], rng)
     params = {name: torch.asarray(x) for name, x in drawn.params.items()}
     made = MODEL.linearize(drawn.params, drawn.batch)
-    with pytest.raises(kc.BackendError, match=r"numpy.*torch|torch.*numpy"):
+    with pytest.raises(kc.errors.BackendError, match=r"numpy.*torch|torch.*numpy"):
         estimator.update_covs(estimator.init(params), made, 0.5)

@@ -175,7 +175,7 @@ def test_a_loss_without_ggn_is_refused(rng):
     params, linearization = heads(rng)
     for mode in ("exact_GGN", "curvature_prop_GGN"):
         estimator = FisherEstimator(heads_collection("values"), estimation_mode=mode)
-        with pytest.raises(kc.UnsupportedError, match="NormalMeanVariance"):
+        with pytest.raises(kc.errors.UnsupportedError, match="NormalMeanVariance"):
             statistics(estimator, params, linearization, key=rng)
 
 
@@ -201,7 +201,9 @@ def test_batch_summed_gradients_are_refused_where_they_are_biased(mode, approx):
     collection = collection.register_generic(
         ("dense_0/weights", "dense_0/bias"), approx=approx, name="first"
     )
-    with pytest.raises(kc.ArgumentError, match=f"first: .* the mode '{mode}' does not"):
+    with pytest.raises(
+        kc.errors.ArgumentError, match=f"first: .* the mode '{mode}' does not"
+    ):
         FisherEstimator(collection, estimation_mode=mode)
     FisherEstimator(collection, estimation_mode="gradients")
 
@@ -209,8 +211,8 @@ def test_batch_summed_gradients_are_refused_where_they_are_biased(mode, approx):
 def test_a_mode_of_no_name_and_no_samples_are_refused():
     collection = HEADS.layer_collection(CATEGORICAL)
     with pytest.raises(
-        kc.ArgumentError, match="is 'fisher', expected one of gradients"
+        kc.errors.ArgumentError, match="is 'fisher', expected one of gradients"
     ):
         FisherEstimator(collection, estimation_mode="fisher")
-    with pytest.raises(kc.ArgumentError, match="num_samples is 0"):
+    with pytest.raises(kc.errors.ArgumentError, match="num_samples is 0"):
         FisherEstimator(collection, num_samples=0)

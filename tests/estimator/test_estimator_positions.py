@@ -148,5 +148,7 @@ def test_several_sites_of_the_same_cases_are_losses_apart(rng):
 
     expected = block_after(Mixing(x, maps), LABELS, "exact")
     assert_close(block(("one", "other")), expected)
-    with pytest.raises(kc.ShapeError, match=r"one: its sites .* hold 8 rows.*names"):
+    with pytest.raises(
+        kc.errors.ShapeError, match=r"one: its sites .* hold 8 rows.*names"
+    ):
         block(("one", "one"))

@@ -74,10 +74,10 @@ def test_the_numbers_are_those_of_the_dense_factors(rng):
 def test_the_factors_of_each_kind_of_block():
     like = np.zeros(1)
     for block, names in [
-        (kc.FullyConnectedKFACBasicFB(2, 2), ["input_factor", "output_factor"]),
-        (kc.EmbeddingKFACFB(3, 2), ["input_factor", "output_factor"]),
-        (kc.NaiveFullFB(3), ["factor"]),
-        (kc.FullyConnectedDiagonalFB(2, 2), ["factor"]),
+        (kc.blocks.FullyConnectedKFACBasicFB(2, 2), ["input_factor", "output_factor"]),
+        (kc.blocks.EmbeddingKFACFB(3, 2), ["input_factor", "output_factor"]),
+        (kc.blocks.NaiveFullFB(3), ["factor"]),
+        (kc.blocks.FullyConnectedDiagonalFB(2, 2), ["factor"]),
     ]:
         state = block.init(like)
         factors = block.factors(state)
@@ -112,7 +112,7 @@ def test_groups_count_as_one_matrix(rng):
 
 def test_without_statistics_there_is_a_clear_error(rng):
     state = ESTIMATOR.init(draw_like_params(MODEL, rng))
-    with pytest.raises(kc.NotComputedError, match=r"conv2d_0.*update_covs"):
+    with pytest.raises(kc.errors.NotComputedError, match=r"conv2d_0.*update_covs"):
         summary(ESTIMATOR, state)
 
 

@@ -147,32 +147,32 @@ def test_what_is_not_served_is_refused(rng):
     params, (first,) = batches(rng, 1)
     plain = FisherEstimator(COLLECTION, estimation_mode="exact")
     state = plain.update_inverses(statistics(plain, params, first), 0.2)
-    with pytest.raises(kc.NotRegisteredError, match="conv2d_0"):
+    with pytest.raises(kc.errors.NotRegisteredError, match="conv2d_0"):
         plain.multiply_matpower(state, params, -0.5)
-    with pytest.raises(kc.NotRegisteredError, match="conv2d_0"):
+    with pytest.raises(kc.errors.NotRegisteredError, match="conv2d_0"):
         plain.multiply_cholesky(state, params)
 
 
 def test_before_statistics_and_inverses_there_is_a_clear_error(rng):
     params, (first,) = batches(rng, 1)
-    with pytest.raises(kc.NotComputedError, match="update_covs"):
+    with pytest.raises(kc.errors.NotComputedError, match="update_covs"):
         EXACT.update_inverses(EXACT.init(params), 0.1)
-    with pytest.raises(kc.NotComputedError, match="call update_inverses first"):
+    with pytest.raises(kc.errors.NotComputedError, match="call update_inverses first"):
         EXACT.multiply_inverse(statistics(EXACT, params, first), params)
 
 
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda p: {**p, "x": 1}, kc.ArgumentError, r"{} has the names .*'x'\]"),
+        (lambda p: {**p, "x": 1}, kc.errors.ArgumentError, r"{} has the names .*'x'\]"),
         (
             lambda p: {name: p[name] for name in [*p][1:]},
-            kc.ArgumentError,
+            kc.errors.ArgumentError,
             "expected .*conv2d_0/weights",
         ),
         (
             lambda p: {**p, "dense_2/bias": np.zeros(4)},
-            kc.ShapeError,
+            kc.errors.ShapeError,
             r"dense_2/bias: {} has shape \(4,\), expected \[3\]",
         ),
     ],
@@ -190,19 +190,20 @@ def test_wrong_parameters_and_vectors_are_named(rng, change, error, message):
 def test_an_unknown_layer_is_named(rng):
     params, (first,) = batches(rng, 1)
     message = r"no layers named \['dense_9'\], expected some of \['conv2d_0'"
-    with pytest.raises(kc.ArgumentError, match=message):
+    with pytest.raises(kc.errors.ArgumentError, match=message):
         statistics(EXACT, params, first, layers=["dense_9"])
-    with pytest.raises(kc.ArgumentError, match=message):
+    with pytest.raises(kc.errors.ArgumentError, match=message):
         EXACT.update_inverses(EXACT.init(params), 0.1, layers=["dense_9"])
 
 
 def test_a_parameter_without_a_layer_is_named():
     fewer = dataclasses.replace(COLLECTION, layers=COLLECTION.layers[:-1])
     with pytest.raises(
-        kc.RegistrationError, match="no layer covers the parameter 'dense_2/bias'"
+        kc.errors.RegistrationError,
+        match="no layer covers the parameter 'dense_2/bias'",
     ):
         FisherEstimator(fewer)
-    with pytest.raises(kc.RegistrationError, match="no loss is registered"):
+    with pytest.raises(kc.errors.RegistrationError, match="no loss is registered"):
         BlockDiagonalMatrix(dataclasses.replace(COLLECTION, losses=()))
 
 
@@ -217,12 +218,15 @@ def test_random_numbers_come_from_a_key_or_as_noise(rng):
         return statistics(estimator, drawn.params, linearization, **options)
 
     for options in ({}, {"key": rng, "noise": noise}):
-        with pytest.raises(kc.ArgumentError, match="either a key or noise"):
+        with pytest.raises(kc.errors.ArgumentError, match="either a key or noise"):
             update(**options)
-    with pytest.raises(kc.ArgumentError, match="nothing for the loss site 'outputs'"):
+    with pytest.raises(
+        kc.errors.ArgumentError, match="nothing for the loss site 'outputs'"
+    ):
         update(noise={})
     with pytest.raises(
-        kc.ShapeError, match=r"outputs: noise has shape \(1, 4\), expected \[1, 5\]"
+        kc.errors.ShapeError,
+        match=r"outputs: noise has shape \(1, 4\), expected \[1, 5\]",
     ):
         update(noise={"outputs": np.zeros((1, 4))})
     given = update(noise=noise)
@@ -264,7 +268,7 @@ def test_blocks_that_sample_get_keys_of_their_own(rng):
         assert not same(found[0], covs(sampled, mode, key=key(2), **options)[0])
         assert_differs(found[0], truth[0])
         assert same(found[1], truth[1])
-        with pytest.raises(kc.ArgumentError, match=r"conv2d_0.*key"):
+        with pytest.raises(kc.errors.ArgumentError, match=r"conv2d_0.*key"):
             covs(sampled, mode, **options)
 
 
@@ -278,7 +282,7 @@ def test_no_two_draw_from_one_key(rng, monkeypatch):
         for layer in COLLECTION.layers
     )
     estimator = FisherEstimator(dataclasses.replace(COLLECTION, layers=layers))
-    update, keys = kc.ConvKFCBasicFB.update_covs, []
+    update, keys = kc.blocks.ConvKFCBasicFB.update_covs, []
 
     def updated(*arguments, key, **options):
         keys.append(key)
@@ -291,7 +295,7 @@ def test_no_two_draw_from_one_key(rng, monkeypatch):
     def split(self, key, count):
         return tuple(f"{key}/{i}" for i in range(count))
 
-    monkeypatch.setattr(kc.ConvKFCBasicFB, "update_covs", updated)
+    monkeypatch.setattr(kc.blocks.ConvKFCBasicFB, "update_covs", updated)
     monkeypatch.setattr("kfac_core.estimator.fisher_estimator.drawn", drawn)
     monkeypatch.setattr(type(kc.backend_of(np.ones(1))), "split", split)
     params, (first,) = batches(np.random.default_rng(1), 1)
@@ -317,6 +321,6 @@ def test_a_wrong_damping_changes_nothing(rng, damping):
     params, (first,) = batches(rng, 1)
     state = statistics(EXACT, params, first)
     before = [np.array(leaf) for leaf in leaves(state)]
-    with pytest.raises(kc.ArgumentError, match="damping is"):
+    with pytest.raises(kc.errors.ArgumentError, match="damping is"):
         EXACT.update_inverses(state, damping)
     assert same(tuple(before), tuple(leaves(state)))

@@ -145,7 +145,7 @@ def test_two_of_ten_cases():
     x[:2] = 1
     mask = x[:, 0]
     model = SequentialModel(Sequential((Dense(1, 1, has_bias=False),)))
-    loss = kc.NormalMeanNegativeLogProbLoss(var=0.5)
+    loss = kc.losses.NormalMeanNegativeLogProbLoss(var=0.5)
     params = {"dense_0/weights": np.asarray([[0.3]])}
     estimator = estimator_of(model, loss, "exact")
     masked = model.linearize(params, Batch(x, None, mask))

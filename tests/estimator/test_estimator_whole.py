@@ -3,10 +3,10 @@
 import numpy as np
 import pytest
 
+from kfac_core import tree
 from kfac_core.estimator import FisherEstimator
 from kfac_core.loss_functions import NormalMeanNegativeLogProbLoss
 from kfac_core.reference import Batch, Dense, Sequential, SequentialModel, Tanh
-from kfac_core.state import mapped
 
 MODEL = SequentialModel(Sequential((Dense(2, 2), Tanh(), Dense(2, 2))))
 ESTIMATOR = FisherEstimator(
@@ -31,7 +31,7 @@ def assert_same_but_flags(new, old):
         found = new.blocks[name]
         for flag in ("cov_ok", "derived_ok"):
             found = found.with_flag(flag, block.flag(flag))
-        mapped(np.testing.assert_array_equal, found, block)
+        tree.map(np.testing.assert_array_equal, found, block)
     assert int(new.cases) == int(old.cases)
 
 

@@ -200,15 +200,19 @@ def test_every_library_gives_its_own_arrays(library, rng):
 @pytest.mark.parametrize(
     ("change", "error", "message"),
     [
-        (lambda p: {**p, "extra": 1}, kc.ArgumentError, "got the parameters.*extra"),
+        (
+            lambda p: {**p, "extra": 1},
+            kc.errors.ArgumentError,
+            "got the parameters.*extra",
+        ),
         (
             lambda p: {name: p[name] for name in [*p][1:]},
-            kc.ArgumentError,
+            kc.errors.ArgumentError,
             "expected.*dense_0/weights",
         ),
         (
             lambda p: {**p, "dense_1/bias": np.zeros(4)},
-            kc.ShapeError,
+            kc.errors.ShapeError,
             r"Dense: bias has shape \(4,\), expected \[3\]",
         ),
     ],
@@ -225,13 +229,17 @@ def test_wrong_parameters_and_tangents_are_refused(rng, change, error, message):
 
 def test_wrong_vectors_are_refused(rng):
     _, linearization = linearized(CASES["dense"], rng)
-    with pytest.raises(kc.ShapeError, match="a tuple of 2 arrays, expected one array"):
+    with pytest.raises(
+        kc.errors.ShapeError, match="a tuple of 2 arrays, expected one array"
+    ):
         linearization.param_gradients({"outputs": (np.ones((5, 3)), np.ones((5, 3)))})
-    with pytest.raises(kc.ShapeError, match=r"g_outputs has shape \(5, 2\)"):
+    with pytest.raises(kc.errors.ShapeError, match=r"g_outputs has shape \(5, 2\)"):
         linearization.output_gradients({"outputs": np.ones((5, 2))})
 
 
 def test_ids_are_refused_behind_the_first_layer(rng):
     model = SequentialModel(Sequential((Dense(2, 2), Embedding(2, 2))))
-    with pytest.raises(kc.DTypeError, match="Embedding: inputs has dtype float64"):
+    with pytest.raises(
+        kc.errors.DTypeError, match="Embedding: inputs has dtype float64"
+    ):
         model.linearize(draw_like_params(model, rng), Batch(np.ones((3, 2))))

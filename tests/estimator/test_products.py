@@ -223,16 +223,20 @@ def test_what_is_missing_is_named(rng):
     params, linearization = heads(rng)
     computer = CurvatureMatrixVectorProductComputer(heads_collection(*ALL))
     with pytest.raises(
-        kc.ArgumentError, match="FirstOrder has no param_gradients_change"
+        kc.errors.ArgumentError, match="FirstOrder has no param_gradients_change"
     ):
         computer.multiply_hessian(FirstOrder(linearization), params)
-    with pytest.raises(kc.UnsupportedError, match="has no Gauss-Newton matrix"):
+    with pytest.raises(kc.errors.UnsupportedError, match="has no Gauss-Newton matrix"):
         computer.multiply_ggn(linearization, params)
     base = linearization.base
-    with pytest.raises(kc.ArgumentError, match="no inputs for the loss site 'labels'"):
+    with pytest.raises(
+        kc.errors.ArgumentError, match="no inputs for the loss site 'labels'"
+    ):
         computer.multiply_fisher(base, params)
     one = CurvatureMatrixVectorProductComputer(HEADS.layer_collection(BERNOULLI))
-    with pytest.raises(kc.ArgumentError, match="no targets for the loss site 'out"):
+    with pytest.raises(
+        kc.errors.ArgumentError, match="no targets for the loss site 'out"
+    ):
         one.multiply_hessian(base, params)
 
 

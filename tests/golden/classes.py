@@ -69,79 +69,85 @@ def damping_of(case: Case) -> float:
 # Spec of a case, and the arguments of its updates in order.
 FACTORS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
     "FullyConnectedKroneckerFactor": (
-        lambda step, **c: kc.FullyConnectedKroneckerFactor(width(step["tensors"]), **c),
+        lambda step, **c: kc.factors.FullyConnectedKroneckerFactor(
+            width(step["tensors"]), **c
+        ),
         ("tensors",),
     ),
     "FullyConnectedDiagonalFactor": (
-        lambda step, **c: kc.FullyConnectedDiagonalFactor(
+        lambda step, **c: kc.factors.FullyConnectedDiagonalFactor(
             width(step["inputs"]), width(step["outputs_grads"]), **c
         ),
         ("inputs", "outputs_grads"),
     ),
     "ConvInputKroneckerFactor": (
-        lambda step, **c: kc.ConvInputKroneckerFactor(**c),
+        lambda step, **c: kc.factors.ConvInputKroneckerFactor(**c),
         ("inputs",),
     ),
     "ConvInputMultiKF": (
-        lambda step, **c: kc.ConvInputMultiKF(**c),
+        lambda step, **c: kc.factors.ConvInputMultiKF(**c),
         ("inputs",),
     ),
     "ConvInputSUAKroneckerFactor": (
-        lambda step, **c: kc.ConvInputSUAKroneckerFactor(**c),
+        lambda step, **c: kc.factors.ConvInputSUAKroneckerFactor(**c),
         ("inputs",),
     ),
     "ConvOutputKroneckerFactor": (
-        lambda step, **c: kc.ConvOutputKroneckerFactor(
+        lambda step, **c: kc.factors.ConvOutputKroneckerFactor(
             width(step["outputs_grads"]), **c
         ),
         ("outputs_grads",),
     ),
     "ConvOutputMultiKF": (
-        lambda step, **c: kc.ConvOutputMultiKF(width(step["outputs_grads"]), **c),
+        lambda step, **c: kc.factors.ConvOutputMultiKF(
+            width(step["outputs_grads"]), **c
+        ),
         ("outputs_grads",),
     ),
     "ConvDiagonalFactor": (
-        lambda step, **c: kc.ConvDiagonalFactor(**c),
+        lambda step, **c: kc.factors.ConvDiagonalFactor(**c),
         ("inputs", "outputs_grads"),
     ),
     "EmbeddingInputKroneckerFactor": (
-        lambda step, **c: kc.EmbeddingInputKroneckerFactor(**c, **COUNTED),
+        lambda step, **c: kc.factors.EmbeddingInputKroneckerFactor(**c, **COUNTED),
         ("input_ids",),
     ),
     "DiagonalKroneckerFactor": (
-        lambda step, dtype=None, **c: kc.DiagonalKroneckerFactor(
+        lambda step, dtype=None, **c: kc.factors.DiagonalKroneckerFactor(
             width(step["tensors"]), **c
         ),
         ("tensors",),
     ),
     "DiagonalMultiKF": (
-        lambda step, dtype=None, **c: kc.DiagonalMultiKF(width(step["tensors"]), **c),
+        lambda step, dtype=None, **c: kc.factors.DiagonalMultiKF(
+            width(step["tensors"]), **c
+        ),
         ("tensors",),
     ),
     "FullyConnectedMultiKF": (
-        lambda step, **c: kc.FullyConnectedMultiKF(width(step["tensors"]), **c),
+        lambda step, **c: kc.factors.FullyConnectedMultiKF(width(step["tensors"]), **c),
         ("tensors",),
     ),
     "NaiveFullFactor": (
-        lambda step, batch_size, **c: kc.NaiveFullFactor(
+        lambda step, batch_size, **c: kc.factors.NaiveFullFactor(
             entries(step["params_grads"][0]), **c
         ),
         ("params_grads",),
     ),
     "NaiveDiagonalFactor": (
-        lambda step, batch_size, **c: kc.NaiveDiagonalFactor(
+        lambda step, batch_size, **c: kc.factors.NaiveDiagonalFactor(
             entries(step["params_grads"][0]), **c
         ),
         ("params_grads",),
     ),
     "ScaleAndShiftDiagonalFactor": (
-        lambda step, **c: kc.ScaleAndShiftDiagonalFactor(
+        lambda step, **c: kc.factors.ScaleAndShiftDiagonalFactor(
             **case_shapes(step["inputs"], step["outputs_grads"]), **c
         ),
         ("inputs", "outputs_grads"),
     ),
     "ScaleAndShiftFullFactor": (
-        lambda step, **c: kc.ScaleAndShiftFullFactor(
+        lambda step, **c: kc.factors.ScaleAndShiftFullFactor(
             **case_shapes(step["inputs"], step["outputs_grads"]), **c
         ),
         ("inputs", "outputs_grads"),
@@ -150,58 +156,73 @@ FACTORS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
 FACTORS["FullFactor"] = FACTORS["NaiveFullFactor"]
 
 BLOCKS: dict[str, Callable[..., Any]] = {
-    "FullyConnectedKFACBasicFB": lambda step, v, **c: kc.FullyConnectedKFACBasicFB(
+    "FullyConnectedKFACBasicFB": lambda step, v, **c: (
+        kc.blocks.FullyConnectedKFACBasicFB(
+            width(step["inputs"]), width(step["g"]), **c
+        )
+    ),
+    "FullyConnectedDiagonalFB": lambda step, v, **c: kc.blocks.FullyConnectedDiagonalFB(
         width(step["inputs"]), width(step["g"]), **c
     ),
-    "FullyConnectedDiagonalFB": lambda step, v, **c: kc.FullyConnectedDiagonalFB(
-        width(step["inputs"]), width(step["g"]), **c
+    "ConvKFCBasicFB": lambda step, v, **c: kc.blocks.ConvKFCBasicFB(**c),
+    "ConvKFCBasicMultiIndepFB": lambda step, v, **c: kc.blocks.ConvKFCBasicMultiIndepFB(
+        **c
     ),
-    "ConvKFCBasicFB": lambda step, v, **c: kc.ConvKFCBasicFB(**c),
-    "ConvKFCBasicMultiIndepFB": lambda step, v, **c: kc.ConvKFCBasicMultiIndepFB(**c),
-    "ConvDiagonalFB": lambda step, v, **c: kc.ConvDiagonalFB(**c),
-    "EmbeddingKFACFB": lambda step, v, **c: kc.EmbeddingKFACFB(
+    "ConvDiagonalFB": lambda step, v, **c: kc.blocks.ConvDiagonalFB(**c),
+    "EmbeddingKFACFB": lambda step, v, **c: kc.blocks.EmbeddingKFACFB(
         output_size=width(step["g"]), **c, **COUNTED
     ),
-    "EmbeddingKFACMultiIndepFB": lambda step, v, **c: kc.EmbeddingKFACMultiIndepFB(
-        output_size=width(step["g"]), **c, **COUNTED
+    "EmbeddingKFACMultiIndepFB": lambda step, v, **c: (
+        kc.blocks.EmbeddingKFACMultiIndepFB(
+            output_size=width(step["g"]), **c, **COUNTED
+        )
     ),
-    "FullyConnectedMultiIndepFB": lambda step, v, **c: kc.FullyConnectedMultiIndepFB(
+    "FullyConnectedMultiIndepFB": lambda step, v, **c: (
+        kc.blocks.FullyConnectedMultiIndepFB(
+            width(step["inputs"]), width(step["g"]), **c
+        )
+    ),
+    "FullyConnectedSeriesFB": lambda step, v, **c: kc.blocks.FullyConnectedSeriesFB(
         width(step["inputs"]), width(step["g"]), **c
     ),
-    "FullyConnectedSeriesFB": lambda step, v, **c: kc.FullyConnectedSeriesFB(
-        width(step["inputs"]), width(step["g"]), **c
-    ),
-    "NaiveFullFB": lambda step, v, batch_size, **c: kc.NaiveFullFB(entries(v), **c),
-    "NaiveDiagonalFB": lambda step, v, batch_size, **c: kc.NaiveDiagonalFB(
+    "NaiveFullFB": lambda step, v, batch_size, **c: kc.blocks.NaiveFullFB(
         entries(v), **c
     ),
-    "DepthwiseConvDiagonalFB": lambda step, v, **c: kc.DepthwiseConvDiagonalFB(**c),
-    "ScaleAndShiftDiagonalFB": lambda step, v, **c: kc.ScaleAndShiftDiagonalFB(
+    "NaiveDiagonalFB": lambda step, v, batch_size, **c: kc.blocks.NaiveDiagonalFB(
+        entries(v), **c
+    ),
+    "DepthwiseConvDiagonalFB": lambda step, v, **c: kc.blocks.DepthwiseConvDiagonalFB(
+        **c
+    ),
+    "ScaleAndShiftDiagonalFB": lambda step, v, **c: kc.blocks.ScaleAndShiftDiagonalFB(
         **case_shapes(step["inputs"], step["g"]), **c
     ),
-    "ScaleAndShiftFullFB": lambda step, v, **c: kc.ScaleAndShiftFullFB(
+    "ScaleAndShiftFullFB": lambda step, v, **c: kc.blocks.ScaleAndShiftFullFB(
         **case_shapes(step["inputs"], step["g"]), **c
     ),
 }
 BLOCKS["FullFB"] = BLOCKS["NaiveFullFB"]
 
 # The loss of a case, and its inputs in order.
-LOSSES: dict[str, tuple[Callable[..., kc.LossFunction], tuple[str, ...]]] = {
-    "NormalMeanNegativeLogProbLoss": (kc.NormalMeanNegativeLogProbLoss, ("mean",)),
+LOSSES: dict[str, tuple[Callable[..., kc.losses.LossFunction], tuple[str, ...]]] = {
+    "NormalMeanNegativeLogProbLoss": (
+        kc.losses.NormalMeanNegativeLogProbLoss,
+        ("mean",),
+    ),
     "NormalMeanVarianceNegativeLogProbLoss": (
-        kc.NormalMeanVarianceNegativeLogProbLoss,
+        kc.losses.NormalMeanVarianceNegativeLogProbLoss,
         ("mean", "variance"),
     ),
     "CategoricalLogitsNegativeLogProbLoss": (
-        kc.CategoricalLogitsNegativeLogProbLoss,
+        kc.losses.CategoricalLogitsNegativeLogProbLoss,
         ("logits",),
     ),
     "OnehotCategoricalLogitsNegativeLogProbLoss": (
-        kc.OnehotCategoricalLogitsNegativeLogProbLoss,
+        kc.losses.OnehotCategoricalLogitsNegativeLogProbLoss,
         ("logits",),
     ),
     "MultiBernoulliNegativeLogProbLoss": (
-        kc.MultiBernoulliNegativeLogProbLoss,
+        kc.losses.MultiBernoulliNegativeLogProbLoss,
         ("logits",),
     ),
 }

@@ -5,7 +5,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfac_core import DiagonalOperator, FullMatrixOperator, backend_of
+from kfac_core import backend_of
+from kfac_core.linalg import DiagonalOperator, FullMatrixOperator
 from kfac_core.linalg.kronecker import kron, kron_matmul
 
 

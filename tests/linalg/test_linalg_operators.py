@@ -3,7 +3,9 @@
 import numpy as np
 import pytest
 
-from kfac_core import DiagonalOperator, FullMatrixOperator, KfacError, ShapeError
+from kfac_core import KfacError
+from kfac_core.errors import ShapeError
+from kfac_core.linalg import DiagonalOperator, FullMatrixOperator
 from kfac_core.linalg.operators import multiply
 
 KINDS = {"full": FullMatrixOperator, "diagonal": DiagonalOperator}

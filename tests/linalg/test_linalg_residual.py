@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 from kfac_core import backend_of
 from kfac_core.linalg import newton_schulz
 from kfac_core.linalg.residual import (
-    STEPS,
+    KRYLOV_STEPS,
     ResidualRange,
     diagonal_range,
     krylov_range,
@@ -78,7 +78,7 @@ def test_the_estimate_is_never_above_and_rarely_far_below(
     truth = np.abs(eigenvalues).max()
     estimate = rho(backend_of(matrix), range_)
     assert estimate >= 0.8 * truth
-    if n <= STEPS:
+    if n <= KRYLOV_STEPS:
         np.testing.assert_allclose(estimate, truth, rtol=1e-6)
 
 

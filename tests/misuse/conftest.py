@@ -10,10 +10,10 @@ from bad_values import Kinds
 from walk import walk
 
 for _folder in (
-    "factors",
-    "blocks",
-    "losses",
-    "collection",
+    "fisher_factors",
+    "fisher_blocks",
+    "loss_functions",
+    "layer_collection",
     "estimator",
     "optimizer",
     "reference",

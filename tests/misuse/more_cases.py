@@ -24,7 +24,9 @@ def pairs(rng, n):
 
 MORE_FACTORS = {
     "low-rank": FactorCase(
-        lambda **options: kc.FullyConnectedLowRankFactor(3, max_rows=12, **options),
+        lambda **options: kc.factors.FullyConnectedLowRankFactor(
+            3, max_rows=12, **options
+        ),
         normal((3,)),
         mean_square,
         argument="tensors",
@@ -32,7 +34,7 @@ MORE_FACTORS = {
         powers_alone=True,
     ),
     "sampled": FactorCase(
-        lambda **options: kc.ConvInputKroneckerFactor(
+        lambda **options: kc.factors.ConvInputKroneckerFactor(
             (2, 2, 3), "VALID", sub_sample_inputs=True, inputs_fraction=0.5, **options
         ),
         normal((4, 2)),
@@ -40,7 +42,7 @@ MORE_FACTORS = {
         extra={"key": np.random.default_rng(0)},
     ),
     "series": FactorCase(
-        lambda **options: kc.FullyConnectedMultiKF(
+        lambda **options: kc.factors.FullyConnectedMultiKF(
             2, option1quants=("damping",), option2quants=("damping",), **options
         ),
         in_uses((2,)),
@@ -51,7 +53,7 @@ MORE_FACTORS = {
 }
 MORE_BLOCKS = {
     "partial-bias": BlockCase(
-        lambda **options: kc.FullyConnectedMultiPartialBiasFB(
+        lambda **options: kc.blocks.FullyConnectedMultiPartialBiasFB(
             3, 2, (True, False, True), **options
         ),
         in_uses((3,), (2,)),
@@ -60,7 +62,7 @@ MORE_BLOCKS = {
         axis=1,
     ),
     "batch-first": BlockCase(
-        lambda **options: kc.FullyConnectedMultiIndepFB(
+        lambda **options: kc.blocks.FullyConnectedMultiIndepFB(
             3, 2, num_uses=3, batch_first=True, **options
         ),
         normal((3, 3), (3, 2)),
@@ -68,7 +70,7 @@ MORE_BLOCKS = {
         None,
     ),
     "tied": BlockCase(
-        lambda **options: kc.TiedWeightsKFACFB(
+        lambda **options: kc.blocks.TiedWeightsKFACFB(
             4, 2, ("embedding", "transposed"), True, **options
         ),
         tied_data,
@@ -76,19 +78,21 @@ MORE_BLOCKS = {
         None,
     ),
     "bilinear": BlockCase(
-        lambda **options: kc.BilinearKFACFB(2, 3, 2, True, **options),
+        lambda **options: kc.blocks.BilinearKFACFB(2, 3, 2, True, **options),
         pairs,
         ((2, 3, 2), (2,)),
         None,
     ),
     "bilinear-factored": BlockCase(
-        lambda **options: kc.BilinearKFACFB(2, 3, 2, factored_inputs=True, **options),
+        lambda **options: kc.blocks.BilinearKFACFB(
+            2, 3, 2, factored_inputs=True, **options
+        ),
         pairs,
         ((2, 3, 2),),
         None,
     ),
     "sampled": BlockCase(
-        lambda **options: kc.ConvKFCBasicFB(
+        lambda **options: kc.blocks.ConvKFCBasicFB(
             (2, 2, 1, 2),
             "VALID",
             sub_sample_inputs=True,
@@ -101,7 +105,7 @@ MORE_BLOCKS = {
         extra={"key": np.random.default_rng(0)},
     ),
     "exact": BlockCase(
-        lambda **options: kc.FullyConnectedKFACBasicFB(
+        lambda **options: kc.blocks.FullyConnectedKFACBasicFB(
             3, 2, True, damping_type="exact", **options
         ),
         normal((3,), (2,)),
@@ -109,7 +113,7 @@ MORE_BLOCKS = {
         None,
     ),
     "out-in": BlockCase(
-        lambda **options: kc.FullyConnectedKFACBasicFB(
+        lambda **options: kc.blocks.FullyConnectedKFACBasicFB(
             3, 2, True, layout="out_in", **options
         ),
         normal((3,), (2,)),

@@ -24,15 +24,15 @@ from kfac_core.contrib import fisher_blocks, fisher_factors
 HERE = Path(__file__).parent
 
 WALKED_IN: dict[Any, tuple[str, ...]] = {
-    kc.FisherFactor: ("factors", "options"),
-    kc.FisherBlock: ("blocks", "options"),
-    kc.LinearOperator: ("operators",),
-    kc.FullMatrixOperator: ("operators",),
-    kc.DiagonalOperator: ("operators",),
-    kc.LossFunction: ("losses", "losses_of_libraries"),
+    kc.factors.FisherFactor: ("factors", "options"),
+    kc.blocks.FisherBlock: ("blocks", "options"),
+    kc.linalg.LinearOperator: ("operators",),
+    kc.linalg.FullMatrixOperator: ("operators",),
+    kc.linalg.DiagonalOperator: ("operators",),
+    kc.losses.LossFunction: ("losses", "losses_of_libraries"),
     kc.LayerCollection: ("collections", "registrations"),
-    kc.LayerRegistration: ("collections",),
-    kc.LossRegistration: ("collections",),
+    kc.layer_collection.LayerRegistration: ("collections",),
+    kc.layer_collection.LossRegistration: ("collections",),
     fisher_factors.FisherFactor: ("contrib",),
     fisher_blocks.FisherBlock: ("contrib",),
     kc.FisherEstimator: ("estimator",),
@@ -61,7 +61,7 @@ HOLDS = "holds what it is given: what reads it checks it"
 EXEMPT: dict[Any, str] = {
     Exception: "an error is raised, and not asked",
     tuple: HOLDS,
-    kc.SeriesFBApproximation: "a number of Python's, which refuses others",
+    kc.blocks.SeriesFBApproximation: "a number of Python's, which refuses others",
     kc.Linearization: "a protocol, of which models are the implementations",
     kc.Model: "a protocol, whose implementations are the user's",
     testing.Report: "holds what was found",

@@ -23,7 +23,7 @@ def served(case, block, verb):
     if verb in WITHOUT_CHOLESKY and alone:
         return False
     exact = getattr(block, "damping_type", None) == "exact"
-    no_error = exact or isinstance(block, kc.FullyConnectedSeriesFB)
+    no_error = exact or isinstance(block, kc.blocks.FullyConnectedSeriesFB)
     return not (no_error and verb in WITHOUT_ERROR) and verb not in NO_ARGUMENTS
 
 
@@ -62,13 +62,13 @@ class Block(Spec):
             self.spec.init(like), *data, **case.extra, ema_decay=0.5
         )
         self.state = self.spec.update_inverses(state, 0.1)
-        is_tied = isinstance(self.spec, kc.TiedWeightsKFACFB)
+        is_tied = isinstance(self.spec, kc.blocks.TiedWeightsKFACFB)
         of_parts = CASES["bilinear" if is_tied else "tied"]
         others = {
-            "other": kc.FullyConnectedKFACBasicFB(7, 7).init(like),
-            "single": kc.NaiveFullFB(7).init(like),
+            "other": kc.blocks.FullyConnectedKFACBasicFB(7, 7).init(like),
+            "single": kc.blocks.NaiveFullFB(7).init(like),
             "parts": of_parts.made().init(like),
-            "factor": kc.FullyConnectedKroneckerFactor(3).init(like),
+            "factor": kc.factors.FullyConnectedKroneckerFactor(3).init(like),
         }
         if not case.inverse_alone:
             others["served"] = replace(self.spec, matpowers=(-1, 2)).init(like)

@@ -49,7 +49,7 @@ def test_losses(walked, verb):
     }
     right |= {"site": "here", "name": LABEL}
     if "loss" in right:
-        right["loss"] = kc.MultiBernoulliNegativeLogProbLoss()
+        right["loss"] = kc.losses.MultiBernoulliNegativeLogProbLoss()
     faults = {name: FAULTS[name](None) for name in right}
     # A loss does not know yet what it will be called.
     unnamed = {
@@ -76,7 +76,7 @@ def test_defaults(walked, verb):
 
 
 def test_blocks(walked):
-    block = kc.FullyConnectedKFACBasicFB(4, 3, has_bias=True, name=LABEL)
+    block = kc.blocks.FullyConnectedKFACBasicFB(4, 3, has_bias=True, name=LABEL)
     right = {"params": ("w", "b"), "block": block, "site": "here", "reuse": False}
     faults = {name: FAULTS[name](value) for name, value in right.items()}
     # What is no block has no name either.
@@ -125,11 +125,11 @@ def test_links(walked):
 
 
 def test_records(walked):
-    block = kc.FullyConnectedKFACBasicFB(4, 3)
+    block = kc.blocks.FullyConnectedKFACBasicFB(4, 3)
     layer = {"params": ("w",), "block": block, "towers": (("here",),)}
     loss = {
         "name": "loss",
-        "loss": kc.MultiBernoulliNegativeLogProbLoss(),
+        "loss": kc.losses.MultiBernoulliNegativeLogProbLoss(),
         "coeff": 1.0,
     }
     loss |= {"towers": ("there",)}
@@ -138,14 +138,19 @@ def test_records(walked):
     of_loss = {"name": FAULTS["name"](None), "loss": FAULTS["loss"](None)}
     of_loss |= {"coeff": FAULTS["coeff"](None), "towers": tuples}
     fields = {
-        "layers": (kc.LayerRegistration(**layer),),
+        "layers": (kc.layer_collection.LayerRegistration(**layer),),
         "defaults": (("bias", "full"),),
     }
-    fields |= {"losses": (kc.LossRegistration(**loss),), "variables": (("w", (4, 3)),)}
+    fields |= {
+        "losses": (kc.layer_collection.LossRegistration(**loss),),
+        "variables": (("w", (4, 3)),),
+    }
     fields |= {"links": ((frozenset({"w"}), None),)}
     walked(
-        record(kc.LayerRegistration, layer, of_layer),
-        record(kc.LossRegistration, loss, of_loss, {"name": ("string",)}),
+        record(kc.layer_collection.LayerRegistration, layer, of_layer),
+        record(
+            kc.layer_collection.LossRegistration, loss, of_loss, {"name": ("string",)}
+        ),
         record(kc.LayerCollection, fields, dict.fromkeys(fields, tuples)),
     )
 

@@ -59,9 +59,9 @@ class Factor(Spec):
         self.state = self.spec.update_inverses(state, 0.1)
         like = library.asarray(np.zeros(1))
         self.states = kinds.state(
-            other=kc.FullyConnectedKroneckerFactor(11).init(like),
+            other=kc.factors.FullyConnectedKroneckerFactor(11).init(like),
             served=replace(self.spec, matpowers=(-0.5,)).init(like),
-            block=kc.FullyConnectedKFACBasicFB(3, 2).init(like),
+            block=kc.blocks.FullyConnectedKFACBasicFB(3, 2).init(like),
         )
 
     def _damping(self, verb):

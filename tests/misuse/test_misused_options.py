@@ -185,7 +185,7 @@ SHAPES = {
 
 
 @pytest.mark.parametrize(
-    "kind", [kc.ScaleAndShiftFullFactor, kc.ScaleAndShiftDiagonalFB]
+    "kind", [kc.factors.ScaleAndShiftFullFactor, kc.blocks.ScaleAndShiftDiagonalFB]
 )
 def test_specs_for_params(kind, walked):
     right = {"scale_shape": (3,), "input_shape": (4, 3), "output_shape": (4, 3)}

@@ -76,7 +76,7 @@ def params(network, rng):
 
 
 X = np.random.default_rng(1).normal(size=(5, 3))
-LOSS = kc.NormalMeanNegativeLogProbLoss()
+LOSS = kc.losses.NormalMeanNegativeLogProbLoss()
 LAYER = size() | {"flag": True, "too large": 2, "below": -3}
 del LAYER["None"], LAYER["zero"]
 
@@ -133,7 +133,7 @@ def test_networks(walked, kinds, network, params, rng):
 
 def test_fishers(walked, kinds, network, params, rng):
     layers = NOTHINGS | {"a layer": network.layers[0]}
-    losses = NOTHINGS | {"class": kc.NormalMeanNegativeLogProbLoss, "number": 1}
+    losses = NOTHINGS | {"class": kc.losses.NormalMeanNegativeLogProbLoss, "number": 1}
     targets = np.ones((5, 2))
     right = {"network": network, "params": params, "x": X, "loss": LOSS, "layer": 0}
     right |= {"targets": targets, "key": rng, "num_samples": 2}

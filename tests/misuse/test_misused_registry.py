@@ -26,7 +26,7 @@ def test_backends_of_arrays(walked, kinds):
             words={"x": ("array",)},
         )
     )
-    with pytest.raises(kc.BackendError, match="at least one array"):
+    with pytest.raises(kc.errors.BackendError, match="at least one array"):
         kc.backend_of()
 
 

@@ -67,7 +67,7 @@ TRACED |= {"None", "number", "a case less", "empty", "no channels"}
 @pytest.mark.parametrize("argument", ["inputs", "outputs_grads", "weights"])
 def test_what_has_another_form_is_refused_under_a_trace(jax, rng, argument):
     """Shapes and dtypes are known then: no value is needed to refuse them."""
-    block = kc.FullyConnectedKFACBasicFB(3, 2, name="some/layer")
+    block = kc.blocks.FullyConnectedKFACBasicFB(3, 2, name="some/layer")
     right = {
         "inputs": rng.normal(size=(6, 3)),
         "outputs_grads": rng.normal(size=(6, 2)),

@@ -59,7 +59,7 @@ def test_a_class_that_no_table_has_is_told_of():
 
 
 def test_a_verb_that_no_table_has_is_told_of():
-    class Another(kc.FullyConnectedKroneckerFactor):
+    class Another(kc.factors.FullyConnectedKroneckerFactor):
         def get_something(self, state):
             return state
 

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 from optimizer_cases import DEEP, optimizer_of, problem
 
-from kfac_core import ArgumentError, backend_of
+from kfac_core import backend_of
+from kfac_core.errors import ArgumentError
 from kfac_core.loss_functions import NormalMeanNegativeLogProbLoss
 from kfac_core.optimizer.damping_adaptation import adapted
 from kfac_core.optimizer.mean_loss import rounding_of

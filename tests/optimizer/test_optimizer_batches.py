@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from optimizer_cases import NORMAL, SHALLOW, optimizer_of
 
-from kfac_core import ArgumentError
+from kfac_core.errors import ArgumentError
 from kfac_core.reference import Batch
 
 SIZES = (100, 100, 100, 1)

@@ -13,7 +13,6 @@ from kfac_core import backend_of
 from kfac_core.estimator import FisherEstimator
 from kfac_core.optimizer import KfacOptimizer
 from kfac_core.products import CurvatureMatrixVectorProductComputer
-from kfac_core.state import mapped
 
 if find_spec("torch"):
     import torch_model
@@ -37,7 +36,7 @@ def made(kind, **options):
 
 def leaves(tree):
     found = []
-    mapped(found.append, tree)
+    tree.map(found.append, tree)
     return found
 
 

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from optimizer_cases import CATEGORICAL, DEEP, flat, optimizer_of, problem, run
 
-from kfac_core import ArgumentError
+from kfac_core.errors import ArgumentError
 from kfac_core.reference import exact_fisher
 
 DAMPINGS = {"dense_0": 0.3, "dense_1": 0.05}

@@ -73,7 +73,9 @@ def relaid_collection(collection, params):
 @pytest.mark.parametrize("momentum_type", ["qmodel", "regular"])
 def test_a_run_is_the_same_in_every_layout(momentum_type, rng):
     batch = Batch(rng.normal(size=(12, 3, 3, 2)), rng.integers(0, 8, 12))
-    collection = MODEL.layer_collection(kc.CategoricalLogitsNegativeLogProbLoss())
+    collection = MODEL.layer_collection(
+        kc.losses.CategoricalLogitsNegativeLogProbLoss()
+    )
     params = MODEL.init(rng, like=batch.inputs)
     options = {"damping": 0.5, "momentum_type": momentum_type, "momentum": 0.9}
     if momentum_type == "regular":

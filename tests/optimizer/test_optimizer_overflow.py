@@ -46,7 +46,7 @@ def test_steps(kind, dtype, large, told, rng):
     params, batch = problem(dtype, rng, **{large: True})
     optimizer = optimizer_of(DEEP, NORMAL, **KINDS[kind])
     state = optimizer.init(params)
-    with pytest.raises(kc.NotFiniteError, match=told):
+    with pytest.raises(kc.errors.NotFiniteError, match=told):
         optimizer.step(state, params, batch)
 
 
@@ -68,7 +68,7 @@ def test_estimates(mode, dtype, rng):
     params, batch = problem(dtype, rng, x=True)
     linearization, state = DEEP.linearize(params, batch), estimator.init(params)
     key = rng if estimator.needs_randomness else None
-    with pytest.raises(kc.NotFiniteError, match=r"dense_0 \(input factor\)"):
+    with pytest.raises(kc.errors.NotFiniteError, match=r"dense_0 \(input factor\)"):
         estimator.update_covs(state, linearization, 0.9, key=key)
 
 
@@ -78,6 +78,6 @@ def test_products(dtype, rng):
     computer = kc.CurvatureMatrixVectorProductComputer(DEEP.layer_collection(NORMAL))
     vectors = {name: x * LARGE[dtype] * 1e7 for name, x in params.items()}
     vectors = {name: x.astype(dtype) for name, x in vectors.items()}
-    with contextlib.suppress(kc.NotFiniteError):
+    with contextlib.suppress(kc.errors.NotFiniteError):
         product = computer.multiply_fisher(DEEP.linearize(params, batch), vectors)
         assert all(np.isfinite(x).all() for x in product.values())

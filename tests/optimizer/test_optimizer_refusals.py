@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from optimizer_cases import DEEP, flat, optimizer_of, problem
 
-from kfac_core import ArgumentError, NotFiniteError
+from kfac_core.errors import ArgumentError, NotFiniteError
 from kfac_core.reference import Batch
 
 

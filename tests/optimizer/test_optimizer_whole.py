@@ -4,10 +4,10 @@ import numpy as np
 import pytest
 from optimizer_cases import SHALLOW, flat, optimizer_of, problem
 
-from kfac_core import ArgumentError, KfacError, NotFiniteError
+from kfac_core import KfacError, tree
+from kfac_core.errors import ArgumentError, NotFiniteError
 from kfac_core.loss_functions import NormalMeanNegativeLogProbLoss
 from kfac_core.reference import Batch
-from kfac_core.state import mapped
 
 NORMAL = NormalMeanNegativeLogProbLoss(var=0.5)
 
@@ -157,7 +157,7 @@ def assert_equal(found, expected):
     def compare(x, y):
         np.testing.assert_array_equal(np.asarray(x), np.asarray(y))
 
-    mapped(compare, found, expected)
+    tree.map(compare, found, expected)
 
 
 @pytest.mark.parametrize("kind", ["regular", "qmodel"])

@@ -9,11 +9,11 @@ G = np.random.default_rng(1).normal(size=(6, 3))
 
 
 def factor(**options):
-    return kc.FullyConnectedKroneckerFactor(3, name="fc9", **options)
+    return kc.factors.FullyConnectedKroneckerFactor(3, name="fc9", **options)
 
 
 def block(**options):
-    return kc.FullyConnectedKFACBasicFB(3, 3, name="fc9", **options)
+    return kc.blocks.FullyConnectedKFACBasicFB(3, 3, name="fc9", **options)
 
 
 FACTORS = {
@@ -27,18 +27,20 @@ FACTORS = {
     "cholesky": factor(cholesky=("damping",)),
     "cholesky_inverse": factor(cholesky_inverse=("damping",)),
     "biased average": factor(matpowers=(-1,), zero_debias=False),
-    "bias": kc.FullyConnectedKroneckerFactor(2, True, name="fc9", matpowers=(-1,)),
-    "uses": kc.FullyConnectedMultiKF(3, name="fc9", matpowers=(-1,)),
-    "diagonal": kc.DiagonalKroneckerFactor(3, name="fc9", matpowers=(-1,)),
-    "naive": kc.NaiveFullFactor(3, name="fc9", matpowers=(-1,)),
-    "locations": kc.ConvOutputKroneckerFactor(3, name="fc9", matpowers=(-1,)),
-    "patches": kc.ConvInputKroneckerFactor(
+    "bias": kc.factors.FullyConnectedKroneckerFactor(
+        2, True, name="fc9", matpowers=(-1,)
+    ),
+    "uses": kc.factors.FullyConnectedMultiKF(3, name="fc9", matpowers=(-1,)),
+    "diagonal": kc.factors.DiagonalKroneckerFactor(3, name="fc9", matpowers=(-1,)),
+    "naive": kc.factors.NaiveFullFactor(3, name="fc9", matpowers=(-1,)),
+    "locations": kc.factors.ConvOutputKroneckerFactor(3, name="fc9", matpowers=(-1,)),
+    "patches": kc.factors.ConvInputKroneckerFactor(
         (3, 1, 1), "SAME", name="fc9", matpowers=(-1,)
     ),
-    "wider patches": kc.ConvInputKroneckerFactor(
+    "wider patches": kc.factors.ConvInputKroneckerFactor(
         (1, 3, 1), "SAME", name="fc9", matpowers=(-1,)
     ),
-    "low rank": kc.FullyConnectedLowRankFactor(3, max_rows=3, name="fc9"),
+    "low rank": kc.factors.FullyConnectedLowRankFactor(3, max_rows=3, name="fc9"),
 }
 """Factors of three entries: two that differ share no state."""
 
@@ -50,11 +52,11 @@ BLOCKS = {
     "inverse, square": block(matpowers=(-1, 2)),
     "square, inverse": block(matpowers=(2, -1)),
     "cholesky": block(cholesky=True),
-    "bias": kc.FullyConnectedKFACBasicFB(2, 3, True, name="fc9"),
+    "bias": kc.blocks.FullyConnectedKFACBasicFB(2, 3, True, name="fc9"),
     "diagonal inputs": block(diagonal_approx_for_input=True),
-    "uses": kc.FullyConnectedMultiIndepFB(3, 3, num_uses=1, name="fc9"),
-    "diagonal": kc.FullyConnectedDiagonalFB(3, 3, name="fc9"),
-    "full": kc.NaiveFullFB(9, name="fc9"),
+    "uses": kc.blocks.FullyConnectedMultiIndepFB(3, 3, num_uses=1, name="fc9"),
+    "diagonal": kc.blocks.FullyConnectedDiagonalFB(3, 3, name="fc9"),
+    "full": kc.blocks.NaiveFullFB(9, name="fc9"),
 }
 """Blocks of a matrix of three rows and columns: two that differ share no state."""
 

@@ -15,7 +15,7 @@ ALL = {**{f"factor {k}": v for k, v in FACTORS.items()}, **BLOCKS}
 
 
 def reads(spec):
-    return READS if isinstance(spec, kc.FisherFactor) else PRODUCTS
+    return READS if isinstance(spec, kc.factors.FisherFactor) else PRODUCTS
 
 
 def assert_refused(spec, state):
@@ -23,10 +23,12 @@ def assert_refused(spec, state):
         # What a spec does not have at all is refused as such.
         with pytest.raises(kc.KfacError, match="fc9") as caught:
             read(spec, state)
-        has = not isinstance(caught.value, kc.UnsupportedError)
-        registered = not isinstance(caught.value, kc.NotRegisteredError)
+        has = not isinstance(caught.value, kc.errors.UnsupportedError)
+        registered = not isinstance(caught.value, kc.errors.NotRegisteredError)
         if has and registered:
-            assert isinstance(caught.value, (kc.StateError, kc.ShapeError)), name
+            assert isinstance(
+                caught.value, (kc.errors.StateError, kc.errors.ShapeError)
+            ), name
 
 
 @pytest.mark.parametrize("kind", [FACTORS, BLOCKS], ids=["factors", "blocks"])
@@ -44,7 +46,7 @@ def test_what_is_no_state(spec, state):
 def test_the_power_that_another_spec_stored_is_not_taken_for_ones_own():
     root, inverse = FACTORS["root"], FACTORS["inverse"]
     state = root.update_inverses(root.update_cov(root.init(X), X, 0.95), 0.1)
-    with pytest.raises(kc.StateError, match=r"fc9.*-0\.5.*init_inverses"):
+    with pytest.raises(kc.errors.StateError, match=r"fc9.*-0\.5.*init_inverses"):
         inverse.get_inverse(state)
     moved = inverse.update_inverses(inverse.init_inverses(state), 0.1)
     expected = np.linalg.inv(X.T @ X / len(X) + 0.1 * np.eye(3))
@@ -63,7 +65,7 @@ SAME = {
 def test_what_changes_no_state_shares_it(spec, changed):
     state = spec.init(X)
     other = replace(spec, **changed)
-    data = (X,) if isinstance(spec, kc.FisherFactor) else (X, G)
+    data = (X,) if isinstance(spec, kc.factors.FisherFactor) else (X, G)
     update = getattr(other, "update_cov", None) or other.update_covs
     assert update(state, *data, ema_decay=0.5).made_by == state.made_by
     assert type(other.init(X).made_by) is type(state.made_by)
@@ -82,8 +84,10 @@ def test_copies_and_pickles_are_states_of_the_same_spec(spec):
 
 
 def test_equal_specs_made_of_other_numbers_and_sequences_share_a_state():
-    one = kc.ConvInputKroneckerFactor((1, 3, 1, 1), "SAME", [1, 1], matpowers=(-1.0,))
-    other = kc.ConvInputKroneckerFactor(
+    one = kc.factors.ConvInputKroneckerFactor(
+        (1, 3, 1, 1), "SAME", [1, 1], matpowers=(-1.0,)
+    )
+    other = kc.factors.ConvInputKroneckerFactor(
         (np.int64(1), 3, 1, 1), "SAME", (1, 1), matpowers=[np.float32(-1)]
     )
     other.update_inverses(one.update_cov(one.init(X), X[None, ..., None], 0.5), 0.1)

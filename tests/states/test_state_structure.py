@@ -32,7 +32,7 @@ def test_no_two_structures_of_torch_are_equal(torch):
 
 def test_a_mismatch_is_seen_while_jax_traces(jax):
     state = ROOT.init(jax.numpy.asarray(X))
-    with pytest.raises(kc.StateError, match="fc9"):
+    with pytest.raises(kc.errors.StateError, match="fc9"):
         jax.jit(INVERSE.update_inverses)(state, 0.1)
 
 

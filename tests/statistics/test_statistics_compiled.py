@@ -7,13 +7,13 @@ from hypothesis import strategies as st
 
 from kfac_core.fisher_blocks import ConvKFCBasicFB
 from kfac_core.registry import load_backend
-from kfac_core.statistics.convolution import (
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
+from kfac_core.statistics.patches.second_moment import (
     patch_rows,
     patch_second_moment,
     planned_moment,
 )
-from kfac_core.statistics.convolution_cost import Plan
-from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
+from kfac_core.statistics.patches.shifted.plan import Plan
 
 SAME = ConvolutionGeometry((3, 3), (1, 1), (1, 1), "SAME")
 

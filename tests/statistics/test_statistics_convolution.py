@@ -7,12 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfac_core import backend_of
-from kfac_core.statistics.convolution import (
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
+from kfac_core.statistics.patches.second_moment import (
     case_gradients,
     extract_patches,
     patch_second_moment,
 )
-from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
 
 # spatial sizes, kernel, strides, dilation, padding
 CONVOLUTIONS = {

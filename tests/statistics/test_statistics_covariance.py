@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from kfac_core import backend_of
 from kfac_core.moving_average import MovingAverage, fold, value
-from kfac_core.statistics.covariance import (
+from kfac_core.statistics.rows import (
     SecondMoment,
     bordered,
     mean_over,

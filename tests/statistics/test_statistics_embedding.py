@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from kfac_core import backend_of
-from kfac_core.statistics.embedding import id_second_moment
+from kfac_core.statistics.ids import id_second_moment
 
 REPEATED = ("n_hot", "count", "count_squared")
 VOCABULARY = 5

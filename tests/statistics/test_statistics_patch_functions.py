@@ -3,9 +3,11 @@
 import numpy as np
 import pytest
 
-from kfac_core import ArgumentError, ConvInputKroneckerFactor, KfacError, ShapeError
-from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
-from kfac_core.statistics.patch_functions import geometry_for
+from kfac_core import KfacError
+from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.fisher_factors import ConvInputKroneckerFactor
+from kfac_core.statistics.patches.extractors import geometry_for
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 
 CONVOLUTION, IMAGE = "extract_convolution_patches", "extract_image_patches"
 POINTWISE = "extract_pointwise_conv2d_patches"

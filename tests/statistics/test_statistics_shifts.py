@@ -6,13 +6,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kfac_core import backend_of
-from kfac_core.statistics.convolution import (
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
+from kfac_core.statistics.patches.second_moment import (
     patch_rows,
     patch_second_moment,
     planned_moment,
 )
-from kfac_core.statistics.convolution_cost import Plan, choose_plan
-from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
+from kfac_core.statistics.patches.shifted.plan import Plan, choose_plan
 
 CHUNK = 2**23
 EPS = float(np.finfo(np.float32).eps)

@@ -8,11 +8,11 @@ from traced_cases import (
     assert_close,
     data_of,
     in_numpy,
-    leaves,
     step_of,
-    tree,
     vector_of,
 )
+
+from kfac_core import tree
 
 
 @pytest.fixture
@@ -37,11 +37,11 @@ def run(torch, step, name, rng, convert):
     vector = vector_of(name, rng)
     state, v = (
         BLOCKS[name].init(torch.zeros(1).double()),
-        tree(torch.from_numpy, vector),
+        tree.map(torch.from_numpy, vector),
     )
     found = []
     for batch, settings in zip(batches, SETTINGS, strict=True):
-        x, g = tree(torch.from_numpy, batch)
+        x, g = tree.map(torch.from_numpy, batch)
         state, product = step(state, x, g, v, *map(convert, settings))
         found.append((state, product))
     return tuple(found), tuple(in_numpy(name, batches, vector))
@@ -69,13 +69,13 @@ def test_numbers_become_inputs_once_they_change(torch, compiled, name, rng):
 def test_nan_leaves_the_state_as_it_was(torch, compiled, rng):
     compile_, _ = compiled
     block = BLOCKS["dense"]
-    x, g = tree(torch.from_numpy, data_of("dense", rng))
+    x, g = tree.map(torch.from_numpy, data_of("dense", rng))
     state = block.update_inverses(block.update_covs(block.init(g), x, g, 0.5), 0.1)
     update = compile_(block.update_covs)
     bad = torch.where(x > 1, torch.nan, x)
     after = update(state, bad, g, 0.5)
     assert not bool(after.ok)
-    for new, old in zip(leaves(after[:2]), leaves(state[:2]), strict=True):
+    for new, old in zip(tree.leaves(after[:2]), tree.leaves(state[:2]), strict=True):
         if new.ndim > 0:
             np.testing.assert_array_equal(new.numpy(), old.numpy())
     assert bool(update(after, x, g, 0.5).ok)
@@ -84,27 +84,29 @@ def test_nan_leaves_the_state_as_it_was(torch, compiled, rng):
 def test_an_indefinite_matrix_leaves_the_state_as_it_was(torch, compiled, rng):
     compile_, _ = compiled
     block = BLOCKS["dense"]
-    x, g = tree(torch.from_numpy, data_of("dense", rng))
+    x, g = tree.map(torch.from_numpy, data_of("dense", rng))
     state = block.update_inverses(block.update_covs(block.init(g), x, g, 0.5), 0.1)
     state = block.update_covs(state, x, torch.zeros_like(g), 0.0)
     after = compile_(block.update_inverses)(state, torch.tensor(0.0).double())
     assert not bool(after.ok)
     for side in (0, 1):
         for new, old in zip(
-            leaves(after[side].derived), leaves(state[side].derived), strict=True
+            tree.leaves(after[side].derived),
+            tree.leaves(state[side].derived),
+            strict=True,
         ):
             np.testing.assert_array_equal(new.numpy(), old.numpy())
 
 
 def test_statistics_are_constants_of_differentiation(torch, rng):
     for name in BLOCKS:
-        x, g = tree(torch.from_numpy, data_of(name, rng))
-        v = tree(torch.from_numpy, vector_of(name, rng))
-        for tensor in (*leaves(v), g, *([x] if x.is_floating_point() else [])):
+        x, g = tree.map(torch.from_numpy, data_of(name, rng))
+        v = tree.map(torch.from_numpy, vector_of(name, rng))
+        for tensor in (*tree.leaves(v), g, *([x] if x.is_floating_point() else [])):
             tensor.requires_grad_(True)
         state = BLOCKS[name].init(g)
         state, product = step_of(name)(state, x, g, v, 0.5, 0.1)
-        assert not any(leaf.requires_grad for leaf in leaves(state))
-        sum(torch.sum(p) for p in leaves(product)).backward()
+        assert not any(leaf.requires_grad for leaf in tree.leaves(state))
+        sum(torch.sum(p) for p in tree.leaves(product)).backward()
         assert g.grad is None
-        assert all(tensor.grad is not None for tensor in leaves(v))
+        assert all(tensor.grad is not None for tensor in tree.leaves(v))

@@ -2,10 +2,10 @@
 
 import numpy as np
 import pytest
-from traced_cases import BLOCKS, data_of, leaves, tree, vector_of
+from traced_cases import BLOCKS, data_of, vector_of
 
+from kfac_core import tree
 from kfac_core.errors import UnsupportedError
-from kfac_core.state import mapped
 
 
 @pytest.fixture(params=BLOCKS)
@@ -19,14 +19,14 @@ def tracked(torch, value):
 
 def assert_no_graph(state):
     found = []
-    mapped(lambda leaf: found.append(leaf.requires_grad), state)
+    tree.map(lambda leaf: found.append(leaf.requires_grad), state)
     assert not any(found)
 
 
 def test_statistics_and_errors_keep_no_graph(torch, name, rng):
     """Whatever has a graph: data, decay, weight, and the damping of an error."""
     block = BLOCKS[name]
-    x, g = tree(torch.from_numpy, data_of(name, rng))
+    x, g = tree.map(torch.from_numpy, data_of(name, rng))
     for tensor in (x, g):
         if tensor.is_floating_point():
             tensor.requires_grad_()
@@ -45,13 +45,13 @@ def test_statistics_and_errors_keep_no_graph(torch, name, rng):
 
 def test_inverses_are_differentiable_for_the_damping(torch, name, rng):
     block = BLOCKS[name]
-    x, g = tree(torch.from_numpy, data_of(name, rng))
-    v = tree(torch.from_numpy, vector_of(name, rng))
+    x, g = tree.map(torch.from_numpy, data_of(name, rng))
+    v = tree.map(torch.from_numpy, vector_of(name, rng))
     state = block.update_covs(block.init(g), x, g, 0.9)
 
     def value(damping):
         product = block.multiply_inverse(block.update_inverses(state, damping), v)
-        pairs = zip(leaves(product), leaves(v), strict=True)
+        pairs = zip(tree.leaves(product), tree.leaves(v), strict=True)
         return sum((p * part).sum() for p, part in pairs)
 
     damping = tracked(torch, 0.3)

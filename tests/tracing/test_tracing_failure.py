@@ -2,7 +2,9 @@
 
 import numpy as np
 import pytest
-from traced_cases import BLOCKS, STATES, assert_equal, data_of, step_of, tree, vector_of
+from traced_cases import BLOCKS, STATES, assert_equal, data_of, step_of, vector_of
+
+from kfac_core import tree
 
 
 @pytest.fixture(params=STATES)
@@ -13,8 +15,8 @@ def name(request):
 @pytest.fixture
 def known(jax, name, rng):
     """Return a block, its data, and its state after one step."""
-    x, g = tree(jax.numpy.asarray, data_of(name, rng))
-    v = tree(jax.numpy.asarray, vector_of(name, rng))
+    x, g = tree.map(jax.numpy.asarray, data_of(name, rng))
+    v = tree.map(jax.numpy.asarray, vector_of(name, rng))
     state, _ = step_of(name)(BLOCKS[name].init(g), x, g, v, 0.5, 0.1)
     return BLOCKS[name], x, g, state
 
@@ -62,7 +64,7 @@ def test_what_is_refused_is_taken_up_again(jax, known):
 
 def test_ids_out_of_range_count_nothing(jax, rng):
     block = BLOCKS["embedding"]
-    ids, g = tree(jax.numpy.asarray, data_of("embedding", rng))
+    ids, g = tree.map(jax.numpy.asarray, data_of("embedding", rng))
     outside = jax.numpy.concatenate([ids, ids * 0 - 1, ids * 0 + 4], axis=1)
     update = jax.jit(block.update_covs)
     found, expected = (update(block.init(g), i, g, 0.5) for i in (outside, ids))
@@ -77,7 +79,7 @@ def test_shapes_are_checked_under_a_trace(jax, known):
 
 def test_refused_data_show_after_the_whole_step(jax, rng):
     block = BLOCKS["dense"]
-    x, g = tree(jax.numpy.asarray, data_of("dense", rng))
+    x, g = tree.map(jax.numpy.asarray, data_of("dense", rng))
 
     @jax.jit
     def step(state, x):

@@ -11,11 +11,11 @@ from traced_cases import (
     assert_equal,
     data_of,
     in_numpy,
-    leaves,
     step_of,
-    tree,
     vector_of,
 )
+
+from kfac_core import tree
 
 
 @pytest.fixture(params=STATES)
@@ -48,10 +48,10 @@ def check_one_trace(jax, name, convert, rng):
     vector = vector_of(name, rng)
     step, traces = jitted(jax, name)
     state = BLOCKS[name].init(jax.numpy.zeros(1))
-    v = tree(jax.numpy.asarray, vector)
+    v = tree.map(jax.numpy.asarray, vector)
     found = []
     for batch, settings in zip(batches, SETTINGS, strict=True):
-        x, g = tree(jax.numpy.asarray, batch)
+        x, g = tree.map(jax.numpy.asarray, batch)
         state, product = step(state, x, g, v, *map(convert, settings))
         found.append((state, product))
     assert len(traces) == 1
@@ -63,9 +63,9 @@ def check_one_trace(jax, name, convert, rng):
 def test_a_state_is_the_carry_of_a_scan(jax, name, rng):
     batches = [data_of(name, rng) for _ in SETTINGS]
     vector = vector_of(name, rng)
-    stacked = tree(lambda *xs: jax.numpy.stack(xs), *batches)
+    stacked = tree.map(lambda *xs: jax.numpy.stack(xs), *batches)
     settings = jax.numpy.asarray(SETTINGS)
-    step, v = step_of(name), tree(jax.numpy.asarray, vector)
+    step, v = step_of(name), tree.map(jax.numpy.asarray, vector)
 
     def body(state, now):
         (x, g), (decay, damping) = now
@@ -84,10 +84,10 @@ def test_specs_are_static_arguments_and_states_are_pytrees(jax, rng):
     compiled = jax.jit(product, static_argnums=0)
     block = BLOCKS["dense-diagonal"]
     state = block.init(jax.numpy.zeros(1))
-    x, g = tree(jax.numpy.asarray, data_of("dense-diagonal", rng))
+    x, g = tree.map(jax.numpy.asarray, data_of("dense-diagonal", rng))
     state = block.update_inverses(block.update_covs(state, x, g, 0.5), 0.1)
     flat, structure = jax.tree_util.tree_flatten(state)
-    assert len(flat) == len(leaves(state))
+    assert len(flat) == len(tree.leaves(state))
     assert all(isinstance(leaf, jax.Array) for leaf in flat)
     rebuilt = jax.tree_util.tree_unflatten(structure, flat)
     assert type(rebuilt) is type(state)
@@ -100,8 +100,8 @@ def test_specs_are_static_arguments_and_states_are_pytrees(jax, rng):
 def test_a_state_may_be_a_constant_of_what_is_compiled(jax, name, rng):
     # Closed over, its arrays have values; what is computed from them has none.
     block = BLOCKS[name]
-    x, g = tree(jax.numpy.asarray, data_of(name, rng))
-    v = tree(jax.numpy.asarray, vector_of(name, rng))
+    x, g = tree.map(jax.numpy.asarray, data_of(name, rng))
+    v = tree.map(jax.numpy.asarray, vector_of(name, rng))
     state = block.update_covs(block.init(g), x, g, 0.5)
     state = block.update_inverses(state, 0.1)
     calls = [
@@ -113,31 +113,35 @@ def test_a_state_may_be_a_constant_of_what_is_compiled(jax, name, rng):
     if name not in INVERSE_ALONE:
         calls.append(lambda v: block.multiply(state, v))
     for call in calls:
-        assert_close(tree(np.asarray, jax.jit(call)(v)), tree(np.asarray, call(v)))
+        assert_close(
+            tree.map(np.asarray, jax.jit(call)(v)), tree.map(np.asarray, call(v))
+        )
 
 
 def test_a_state_may_be_donated(jax, name, rng):
     # Its arrays share no buffer, from the first on.
     block = BLOCKS[name]
-    x, g = tree(jax.numpy.asarray, data_of(name, rng))
+    x, g = tree.map(jax.numpy.asarray, data_of(name, rng))
     update = jax.jit(lambda s: block.update_covs(s, x, g, 0.5), donate_argnums=0)
     expected = block.update_covs(block.init(g), x, g, 0.5)
-    assert_close(tree(np.asarray, update(block.init(g))), tree(np.asarray, expected))
+    assert_close(
+        tree.map(np.asarray, update(block.init(g))), tree.map(np.asarray, expected)
+    )
 
 
 def test_statistics_are_constants_of_differentiation(jax, name, rng):
     step = step_of(name)
-    x, g = tree(jax.numpy.asarray, data_of(name, rng))
-    v = tree(jax.numpy.asarray, vector_of(name, rng))
+    x, g = tree.map(jax.numpy.asarray, data_of(name, rng))
+    v = tree.map(jax.numpy.asarray, vector_of(name, rng))
     state = BLOCKS[name].init(g)
 
     def loss(g, v):
         _, product = step(state, x, g, v, 0.5, 0.1)
-        return sum(jax.numpy.sum(p) for p in leaves(product))
+        return sum(jax.numpy.sum(p) for p in tree.leaves(product))
 
     of_data, of_vector = jax.grad(loss, argnums=(0, 1))(g, v)
     assert_equal(of_data, np.zeros(g.shape))
     # The product is linear, and its matrix symmetric.
-    ones = tree(jax.numpy.ones_like, v)
+    ones = tree.map(jax.numpy.ones_like, v)
     _, expected = step(state, x, g, ones, 0.5, 0.1)
-    assert_close(tree(np.asarray, of_vector), tree(np.asarray, expected))
+    assert_close(tree.map(np.asarray, of_vector), tree.map(np.asarray, expected))

@@ -2,16 +2,19 @@
 
 import numpy as np
 import pytest
-from traced_cases import assert_close, data_of, leaves, tree
+from traced_cases import assert_close, data_of
 
 import kfac_core as kc
+from kfac_core import tree
 
 OPTIONS = {"newton_steps": 3, "inverse_dtype": "float64"}
 BLOCKS = {
-    "dense": kc.FullyConnectedKFACBasicFB(3, 2, has_bias=True, **OPTIONS),
-    "grouped": kc.GroupedConvKFCBasicFB((2, 1, 2, 4), 2, "VALID", (1, 2), **OPTIONS),
-    "embedding": kc.EmbeddingKFACFB(4, 2),
-    "scale-and-shift": kc.ScaleAndShiftFullFB((3, 2), (1,), (1,), **OPTIONS),
+    "dense": kc.blocks.FullyConnectedKFACBasicFB(3, 2, has_bias=True, **OPTIONS),
+    "grouped": kc.blocks.GroupedConvKFCBasicFB(
+        (2, 1, 2, 4), 2, "VALID", (1, 2), **OPTIONS
+    ),
+    "embedding": kc.blocks.EmbeddingKFACFB(4, 2),
+    "scale-and-shift": kc.blocks.ScaleAndShiftFullFB((3, 2), (1,), (1,), **OPTIONS),
 }
 # The first two have inverses to compute, the third is kept, the last is far away.
 DECAYS, DAMPINGS, TOLERANCE = (0.5, 0.9, 0.999, 0.0), (0.3, 0.5, 0.5, 2.0), 0.05
@@ -33,7 +36,7 @@ def run(name, rng, step, asarray):
     block = BLOCKS[name]
     found, state = [], None
     for decay, damping in zip(DECAYS, DAMPINGS, strict=True):
-        x, g = tree(asarray, data_of(name, rng))
+        x, g = tree.map(asarray, data_of(name, rng))
         state = block.init(like=g) if state is None else state
         numbers = (asarray(np.asarray(n)) for n in (decay, damping, TOLERANCE))
         state, error = step(state, x, g, *numbers)
@@ -68,14 +71,16 @@ def test_jax_traces_once(jax, name, rng):
     # Of the third step the inverses, and their damping, were kept.
     assert [float(state.damping) for state, _ in found] == [0.3, 0.5, 0.5, 2.0]
     kept, before = found[2][0].input_factor, found[1][0].input_factor
-    for x, y in zip(leaves(kept.derived), leaves(before.derived), strict=True):
+    for x, y in zip(
+        tree.leaves(kept.derived), tree.leaves(before.derived), strict=True
+    ):
         np.testing.assert_array_equal(x, y)
 
 
 def test_jax_has_a_branch_for_what_is_skipped(jax, rng):
     """The factorisation is within a conditional, and nowhere else."""
-    block = kc.FullyConnectedKFACBasicFB(3, 2, has_bias=True)
-    x, g = tree(jax.numpy.asarray, data_of("dense", rng))
+    block = kc.blocks.FullyConnectedKFACBasicFB(3, 2, has_bias=True)
+    x, g = tree.map(jax.numpy.asarray, data_of("dense", rng))
     state = block.update_covs(block.init(like=x), x, g, 0.5)
     traced = jax.make_jaxpr(lambda s: block.refresh_inverses(s, 0.1, 0.1))(state)
     outer = [str(e.primitive) for e in traced.jaxpr.eqns]
@@ -102,15 +107,15 @@ def test_pytorch_compiles_one_frame(torch, rng):
 
 def test_what_is_refused_under_a_trace_is_not_taken_for_good(jax, rng):
     block = BLOCKS["dense"]
-    x, g = tree(jax.numpy.asarray, data_of("dense", rng))
+    x, g = tree.map(jax.numpy.asarray, data_of("dense", rng))
     state = block.update_inverses(block.update_covs(block.init(x), x, g, 0.5), 0.1)
     refresh = jax.jit(block.refresh_inverses)
     bad = block.update_covs(state, x, g * 0, 0.0)
     refused = refresh(bad, 0.0, 0.1)
     assert not bool(refused.ok)
     for x_, y in zip(
-        leaves(refused.input_factor.derived),
-        leaves(state.input_factor.derived),
+        tree.leaves(refused.input_factor.derived),
+        tree.leaves(state.input_factor.derived),
         strict=True,
     ):
         np.testing.assert_array_equal(x_, y)

@@ -24,9 +24,9 @@ WRONG = [
     ("num_cases", 0.0),
 ]
 BLOCKS = {
-    "dense": kc.FullyConnectedKFACBasicFB(2, 3, has_bias=True),
-    "diagonal": kc.FullyConnectedDiagonalFB(2, 3),
-    "low rank": kc.FullyConnectedKFACBasicFB(2, 3, input_max_rows=8),
+    "dense": kc.blocks.FullyConnectedKFACBasicFB(2, 3, has_bias=True),
+    "diagonal": kc.blocks.FullyConnectedDiagonalFB(2, 3),
+    "low rank": kc.blocks.FullyConnectedKFACBasicFB(2, 3, input_max_rows=8),
 }
 
 
@@ -43,7 +43,7 @@ def test_numbers_in_range_are_taken(jax):
 def test_a_traced_number_out_of_range_changes_nothing(jax, block, argument, value):
     state, update = started(jax, block)
     numbers = {**RIGHT, argument: value}
-    with pytest.raises(kc.ArgumentError, match=argument):
+    with pytest.raises(kc.errors.ArgumentError, match=argument):
         block.update_covs(state, *data(jax), **numbers)
     new = update(state, {name: np.float32(v) for name, v in numbers.items()})
     assert not new.ok

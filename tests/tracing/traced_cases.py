@@ -3,33 +3,40 @@
 import numpy as np
 
 import kfac_core as kc
+from kfac_core import tree
 
 MASK = (((0.5,), (-1.0,)), ((3.0,), (0.7,)))
 BLOCKS = {
-    "dense": kc.FullyConnectedKFACBasicFB(3, 2, has_bias=True, cholesky=True),
-    "dense-exact": kc.FullyConnectedKFACBasicFB(3, 2, damping_type="exact"),
-    "dense-root": kc.FullyConnectedKFACBasicFB(3, 2, matpowers=(-1, -0.5)),
-    "dense-wide": kc.FullyConnectedKFACBasicFB(3, 2, input_max_rows=8, output_blocks=2),
-    "dense-uses": kc.FullyConnectedMultiIndepFB(
+    "dense": kc.blocks.FullyConnectedKFACBasicFB(3, 2, has_bias=True, cholesky=True),
+    "dense-exact": kc.blocks.FullyConnectedKFACBasicFB(3, 2, damping_type="exact"),
+    "dense-root": kc.blocks.FullyConnectedKFACBasicFB(3, 2, matpowers=(-1, -0.5)),
+    "dense-wide": kc.blocks.FullyConnectedKFACBasicFB(
+        3, 2, input_max_rows=8, output_blocks=2
+    ),
+    "dense-uses": kc.blocks.FullyConnectedMultiIndepFB(
         3, 2, diagonal_approx_for_input=True, damping_type="exact"
     ),
-    "series-1": kc.FullyConnectedSeriesFB(3, 2, option=1),
-    "series-2": kc.FullyConnectedSeriesFB(3, 2, option=2),
-    "conv": kc.ConvKFCBasicFB((2, 2, 1, 2), "SAME", (1, 2)),
-    "conv-pixels": kc.ConvKFCBasicFB(
+    "series-1": kc.blocks.FullyConnectedSeriesFB(3, 2, option=1),
+    "series-2": kc.blocks.FullyConnectedSeriesFB(3, 2, option=2),
+    "conv": kc.blocks.ConvKFCBasicFB((2, 2, 1, 2), "SAME", (1, 2)),
+    "conv-pixels": kc.blocks.ConvKFCBasicFB(
         (2, 2, 1, 2),
         "SAME",
         (1, 2),
         use_sua_approx_for_input_factor=True,
         pixel_weights="usage",
     ),
-    "grouped": kc.GroupedConvKFCBasicFB((2, 1, 2, 4), 2, "VALID", (1, 2)),
-    "transposed": kc.TransposedConvKFCBasicFB((2, 2, 1), 1, 2, has_bias=True),
-    "embedding": kc.EmbeddingKFACFB(4, 2),
-    "dense-diagonal": kc.FullyConnectedDiagonalFB(3, 2),
-    "conv-diagonal": kc.ConvDiagonalFB((2, 2, 1, 2), (1, 2), "SAME", patch_mask=MASK),
-    "depthwise-diagonal": kc.DepthwiseConvDiagonalFB((2, 1, 2, 1), None, "VALID"),
-    "scale-and-shift": kc.ScaleAndShiftFullFB((3, 2), (1,), (1,)),
+    "grouped": kc.blocks.GroupedConvKFCBasicFB((2, 1, 2, 4), 2, "VALID", (1, 2)),
+    "transposed": kc.blocks.TransposedConvKFCBasicFB((2, 2, 1), 1, 2, has_bias=True),
+    "embedding": kc.blocks.EmbeddingKFACFB(4, 2),
+    "dense-diagonal": kc.blocks.FullyConnectedDiagonalFB(3, 2),
+    "conv-diagonal": kc.blocks.ConvDiagonalFB(
+        (2, 2, 1, 2), (1, 2), "SAME", patch_mask=MASK
+    ),
+    "depthwise-diagonal": kc.blocks.DepthwiseConvDiagonalFB(
+        (2, 1, 2, 1), None, "VALID"
+    ),
+    "scale-and-shift": kc.blocks.ScaleAndShiftFullFB((3, 2), (1,), (1,)),
 }
 STATES = (
     "dense",
@@ -107,21 +114,6 @@ def step_of(name):
     return step
 
 
-def tree(function, *data):
-    """Map over the arrays of nested tuples."""
-    first = data[0]
-    if not isinstance(first, tuple):
-        return function(*data)
-    parts = [tree(function, *same) for same in zip(*data, strict=True)]
-    return type(first)(*parts) if hasattr(first, "_fields") else tuple(parts)
-
-
-def leaves(data):
-    if isinstance(data, tuple):
-        return [leaf for part in data for leaf in leaves(part)]
-    return [data]
-
-
 def comparable(state):
     """Return a state without eigenvectors, whose signs are of no matter."""
     if not isinstance(state, tuple):
@@ -145,11 +137,11 @@ def in_numpy(name, batches, vector):
 
 def assert_close(found, expected):
     found, expected = comparable(found), comparable(expected)
-    for x, y in zip(leaves(found), leaves(expected), strict=True):
+    for x, y in zip(tree.leaves(found), tree.leaves(expected), strict=True):
         scale = np.abs(y).max(initial=0)
         np.testing.assert_allclose(np.asarray(x), y, rtol=0, atol=1e-12 * scale)
 
 
 def assert_equal(found, expected):
-    for x, y in zip(leaves(found), leaves(expected), strict=True):
+    for x, y in zip(tree.leaves(found), tree.leaves(expected), strict=True):
         np.testing.assert_array_equal(np.asarray(x), np.asarray(y))

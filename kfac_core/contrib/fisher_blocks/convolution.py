@@ -8,12 +8,12 @@ from kfac_core.arguments import backend_for
 from kfac_core.contrib.block_holder import KroneckerProductFB
 from kfac_core.contrib.forms import flag, listed
 from kfac_core.linalg.parameters import tensors_of
-from kfac_core.statistics.convolution_geometry import Padding
+from kfac_core.statistics.patches.geometry import Padding
 from kfac_core.typing import Array, Params
 
 
 class ConvKFCBasicFB(KroneckerProductFB):
-    """`kfac_core.ConvKFCBasicFB` as in r1.10, and the options since.
+    """`kfac_core.fisher_blocks.ConvKFCBasicFB` as of r1.10 and since.
 
     Args:
         layer_collection: What the block belongs to; may be None.

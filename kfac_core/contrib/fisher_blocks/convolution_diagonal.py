@@ -7,12 +7,12 @@ from kfac_core import fisher_blocks as core
 from kfac_core.contrib.block_holder import LayerBlock
 from kfac_core.contrib.fisher_blocks.convolution import filter_of
 from kfac_core.contrib.forms import listed
-from kfac_core.statistics.convolution_geometry import Padding
+from kfac_core.statistics.patches.geometry import Padding
 from kfac_core.typing import Params
 
 
 class ConvDiagonalFB(LayerBlock):
-    """`kfac_core.ConvDiagonalFB` as in r1.10.
+    """`kfac_core.fisher_blocks.ConvDiagonalFB` as of r1.10.
 
     Args:
         layer_collection: What the block belongs to; may be None.

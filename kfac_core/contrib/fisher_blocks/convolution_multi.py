@@ -12,12 +12,12 @@ from kfac_core.contrib.forms import (
     multi_use_sources_of,
     multi_use_towers_of,
 )
-from kfac_core.statistics.convolution_geometry import Padding
+from kfac_core.statistics.patches.geometry import Padding
 from kfac_core.typing import Array, Params
 
 
 class ConvKFCBasicMultiIndepFB(KroneckerProductFB):
-    """`kfac_core.ConvKFCBasicMultiIndepFB` as in the original of 2022.
+    """`kfac_core.fisher_blocks.ConvKFCBasicMultiIndepFB` as of 2022.
 
     A tower is registered with arrays of all uses, or with lists over uses.
 

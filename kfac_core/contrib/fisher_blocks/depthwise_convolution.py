@@ -8,7 +8,7 @@ from kfac_core.contrib.block_holder import KroneckerProductFB, LayerBlock
 from kfac_core.contrib.fisher_blocks.convolution import filter_of
 from kfac_core.contrib.forms import listed
 from kfac_core.errors import ShapeError
-from kfac_core.statistics.convolution_geometry import Padding
+from kfac_core.statistics.patches.geometry import Padding
 from kfac_core.typing import Params
 
 
@@ -36,7 +36,7 @@ class _DepthwiseBlock(LayerBlock):
 
 
 class DepthwiseConvDiagonalFB(_DepthwiseBlock):
-    """`kfac_core.DepthwiseConvDiagonalFB` as in the original's last version.
+    """`kfac_core.fisher_blocks.DepthwiseConvDiagonalFB` as of 2022.
 
     Arguments and errors are those of `DepthwiseConvKFCBasicFB`.
     """
@@ -45,7 +45,7 @@ class DepthwiseConvDiagonalFB(_DepthwiseBlock):
 
 
 class DepthwiseConvKFCBasicFB(_DepthwiseBlock, KroneckerProductFB):
-    """`kfac_core.DepthwiseConvKFCBasicFB`, with the arguments of the original's.
+    """`kfac_core.fisher_blocks.DepthwiseConvKFCBasicFB`, called as its siblings are.
 
     Args:
         layer_collection: What the block belongs to; may be None.

@@ -10,7 +10,7 @@ from kfac_core.contrib.forms import first_array
 
 
 class EmbeddingKFACFB(KroneckerProductFB):
-    """`kfac_core.EmbeddingKFACFB` as in r1.7.
+    """`kfac_core.fisher_blocks.EmbeddingKFACFB` as of r1.7.
 
     Args:
         layer_collection: What the block belongs to; may be None.

@@ -11,7 +11,7 @@ from kfac_core.contrib.forms import first_array
 
 
 class FullyConnectedKFACBasicFB(KroneckerProductFB):
-    """`kfac_core.FullyConnectedKFACBasicFB` as in r1.10, and the options since.
+    """`kfac_core.fisher_blocks.FullyConnectedKFACBasicFB` as of r1.10 and since.
 
     Args:
         layer_collection: What the block belongs to; may be None.
@@ -61,7 +61,7 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
 
 
 class FullyConnectedDiagonalFB(LayerBlock):
-    """`kfac_core.FullyConnectedDiagonalFB` as in r1.10.
+    """`kfac_core.fisher_blocks.FullyConnectedDiagonalFB` as of r1.10.
 
     Args:
         layer_collection: What the block belongs to; may be None.

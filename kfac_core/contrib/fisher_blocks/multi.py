@@ -41,7 +41,7 @@ class MultiUseFB(KroneckerProductFB):
 
 
 class FullyConnectedMultiIndepFB(MultiUseFB):
-    """`kfac_core.FullyConnectedMultiIndepFB` as in r1.10, and the options since.
+    """`kfac_core.fisher_blocks.FullyConnectedMultiIndepFB` as of r1.10 and since.
 
     Args:
         layer_collection: What the block belongs to; may be None.
@@ -76,7 +76,7 @@ class FullyConnectedMultiIndepFB(MultiUseFB):
 
 
 class EmbeddingKFACMultiIndepFB(MultiUseFB):
-    """`kfac_core.EmbeddingKFACMultiIndepFB` as in r1.10.
+    """`kfac_core.fisher_blocks.EmbeddingKFACMultiIndepFB` as of r1.10.
 
     With `num_uses`, an array of ids ``[T * batch, m]`` has its uses one after another;
     without, two axes are ``[T, batch]``.
@@ -122,7 +122,7 @@ class EmbeddingKFACMultiIndepFB(MultiUseFB):
 
 
 class FullyConnectedSeriesFB(MultiUseFB):
-    """`kfac_core.FullyConnectedSeriesFB` as in r1.10.
+    """`kfac_core.fisher_blocks.FullyConnectedSeriesFB` as of r1.10.
 
     Args:
         layer_collection: What the block belongs to; may be None.

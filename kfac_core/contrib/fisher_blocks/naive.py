@@ -10,7 +10,7 @@ from kfac_core.linalg.parameters import num_entries
 
 
 class NaiveFullFB(NaiveBlock):
-    """`kfac_core.NaiveFullFB`; ``FullFB`` until r1.10.
+    """`kfac_core.fisher_blocks.NaiveFullFB`; ``FullFB`` until r1.10.
 
     Args:
         layer_collection: What the block belongs to; may be None.
@@ -26,7 +26,7 @@ FullFB = NaiveFullFB
 
 
 class NaiveDiagonalFB(NaiveBlock):
-    """`kfac_core.NaiveDiagonalFB` as in r1.10.
+    """`kfac_core.fisher_blocks.NaiveDiagonalFB` as of r1.10.
 
     Args:
         layer_collection: What the block belongs to; may be None.

@@ -29,7 +29,7 @@ class _ScaleAndShiftFB(LayerBlock):
 
 
 class ScaleAndShiftFullFB(_ScaleAndShiftFB):
-    """`kfac_core.ScaleAndShiftFullFB` as in the original's last version.
+    """`kfac_core.fisher_blocks.ScaleAndShiftFullFB` as of 2022.
 
     Args:
         layer_collection: What the block belongs to; may be None.
@@ -43,7 +43,7 @@ class ScaleAndShiftFullFB(_ScaleAndShiftFB):
 
 
 class ScaleAndShiftDiagonalFB(_ScaleAndShiftFB):
-    """`kfac_core.ScaleAndShiftDiagonalFB` as in the original's last version.
+    """`kfac_core.fisher_blocks.ScaleAndShiftDiagonalFB` as of 2022.
 
     Args:
         layer_collection: What the block belongs to; may be None.

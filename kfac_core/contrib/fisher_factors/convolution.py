@@ -15,11 +15,11 @@ from kfac_core.contrib.forms import (
     sources_of,
     towers_of,
 )
-from kfac_core.statistics.convolution_geometry import Padding
+from kfac_core.statistics.patches.geometry import Padding
 
 
 class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
-    """`kfac_core.ConvInputKroneckerFactor` as in r1.8, and the options since.
+    """`kfac_core.fisher_factors.ConvInputKroneckerFactor` as of r1.8 and since.
 
     Args:
         inputs: List over towers of ``[batch, ..spatial.., in_channels]``.
@@ -74,7 +74,7 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
 
 
 class ConvInputSUAKroneckerFactor(FisherFactor):
-    """`kfac_core.ConvInputSUAKroneckerFactor` as in the original of 2022.
+    """`kfac_core.fisher_factors.ConvInputSUAKroneckerFactor` as of 2022.
 
     Its switches for all factors (``assume_zero_mean``, ``subtract_mean``) are options
     of each; ``averaged="covariances"`` averages as it does.
@@ -105,7 +105,7 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
 
 
 class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
-    """`kfac_core.ConvOutputKroneckerFactor` as in r1.10.
+    """`kfac_core.fisher_factors.ConvOutputKroneckerFactor` as of r1.10.
 
     Args:
         outputs_grads: List over sources of lists over towers of

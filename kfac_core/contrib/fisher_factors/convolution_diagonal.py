@@ -13,11 +13,11 @@ from kfac_core.contrib.forms import (
     sources_of,
     towers_of,
 )
-from kfac_core.statistics.convolution_geometry import Padding
+from kfac_core.statistics.patches.geometry import Padding
 
 
 class ConvDiagonalFactor(DiagonalFactor):
-    """`kfac_core.ConvDiagonalFactor` as in r1.10.
+    """`kfac_core.fisher_factors.ConvDiagonalFactor` as of r1.10.
 
     Args:
         inputs: List over towers of ``[batch, ..spatial.., in_channels]``.

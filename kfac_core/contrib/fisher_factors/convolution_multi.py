@@ -13,11 +13,11 @@ from kfac_core.contrib.forms import (
     multi_use_sources_of,
     multi_use_towers_of,
 )
-from kfac_core.statistics.convolution_geometry import Padding
+from kfac_core.statistics.patches.geometry import Padding
 
 
 class ConvInputMultiKF(DenseSquareMatrixFactor):
-    """`kfac_core.ConvInputMultiKF` as in the original of 2022.
+    """`kfac_core.fisher_factors.ConvInputMultiKF` as of 2022.
 
     Args:
         inputs: List over towers, each ``[T * batch, ..spatial.., in_channels]`` or
@@ -75,7 +75,7 @@ class ConvInputMultiKF(DenseSquareMatrixFactor):
 
 
 class ConvOutputMultiKF(DenseSquareMatrixFactor):
-    """`kfac_core.ConvOutputMultiKF` as in the original of 2022.
+    """`kfac_core.fisher_factors.ConvOutputMultiKF` as of 2022.
 
     Args:
         outputs_grads: List over sources of lists over towers, each

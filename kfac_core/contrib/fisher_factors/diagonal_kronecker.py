@@ -16,7 +16,7 @@ from kfac_core.typing import Array, DTypeName
 
 
 class DiagonalKroneckerFactor(DiagonalFactor):
-    """`kfac_core.DiagonalKroneckerFactor` as in the original of 2022.
+    """`kfac_core.fisher_factors.DiagonalKroneckerFactor` as of 2022.
 
     Of dense rows: ids have the factor `EmbeddingInputKroneckerFactor`.
 
@@ -47,7 +47,7 @@ class DiagonalKroneckerFactor(DiagonalFactor):
 
 
 class DiagonalMultiKF(DiagonalFactor):
-    """`kfac_core.DiagonalMultiKF` as in the original of 2022.
+    """`kfac_core.fisher_factors.DiagonalMultiKF` as of 2022.
 
     Args:
         tensors: As in `DiagonalKroneckerFactor`, each tower of ``[T * batch, n]`` (time

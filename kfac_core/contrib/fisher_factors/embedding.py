@@ -11,7 +11,7 @@ from kfac_core.typing import DTypeName
 
 
 class EmbeddingInputKroneckerFactor(DiagonalFactor):
-    """`kfac_core.EmbeddingInputKroneckerFactor` as in r1.8.
+    """`kfac_core.fisher_factors.EmbeddingInputKroneckerFactor` as of r1.8.
 
     Args:
         input_ids: List over towers of integers ``[batch]`` or ``[batch, m]``.

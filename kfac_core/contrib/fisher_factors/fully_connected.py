@@ -17,7 +17,7 @@ from kfac_core.contrib.forms import (
 
 
 class FullyConnectedKroneckerFactor(DenseSquareMatrixFactor):
-    """`kfac_core.FullyConnectedKroneckerFactor` as in r1.10.
+    """`kfac_core.fisher_factors.FullyConnectedKroneckerFactor` as of r1.10.
 
     Args:
         tensors: List over sources of lists over towers of ``[batch, n]``.
@@ -37,7 +37,7 @@ class FullyConnectedKroneckerFactor(DenseSquareMatrixFactor):
 
 
 class FullyConnectedDiagonalFactor(DiagonalFactor):
-    """`kfac_core.FullyConnectedDiagonalFactor` as in r1.10.
+    """`kfac_core.fisher_factors.FullyConnectedDiagonalFactor` as of r1.10.
 
     Args:
         inputs: List over towers of ``[batch, input_size]``.

@@ -12,7 +12,7 @@ from kfac_core.typing import Array
 
 
 class FullyConnectedMultiKF(DenseSquareMatrixFactor):
-    """`kfac_core.FullyConnectedMultiKF` as in r1.10.
+    """`kfac_core.fisher_factors.FullyConnectedMultiKF` as of r1.10.
 
     Args:
         tensors: List over sources of lists over towers of ``[T * batch, n]`` (time

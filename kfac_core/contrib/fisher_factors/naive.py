@@ -21,7 +21,7 @@ class _NaiveForms(FisherFactor):
 
 
 class NaiveFullFactor(_NaiveForms, DenseSquareMatrixFactor):
-    """`kfac_core.NaiveFullFactor`; ``FullFactor`` until r1.10.
+    """`kfac_core.fisher_factors.NaiveFullFactor`; ``FullFactor`` until r1.10.
 
     Args:
         params_grads: List over sources of a gradient or a tuple of gradients, of the
@@ -43,7 +43,7 @@ FullFactor = NaiveFullFactor
 
 
 class NaiveDiagonalFactor(_NaiveForms, DiagonalFactor):
-    """`kfac_core.NaiveDiagonalFactor` as in r1.10.
+    """`kfac_core.fisher_factors.NaiveDiagonalFactor` as of r1.10.
 
     Args:
         params_grads: As in `NaiveFullFactor`.

@@ -43,7 +43,7 @@ class _ScaleAndShiftFactor(FisherFactor):
 
 
 class ScaleAndShiftFullFactor(_ScaleAndShiftFactor, DenseSquareMatrixFactor):
-    """`kfac_core.ScaleAndShiftFullFactor` as in the original's last version.
+    """`kfac_core.fisher_factors.ScaleAndShiftFullFactor` as of 2022.
 
     Args:
         inputs: List over towers of ``[batch, ...]``.
@@ -58,7 +58,7 @@ class ScaleAndShiftFullFactor(_ScaleAndShiftFactor, DenseSquareMatrixFactor):
 
 
 class ScaleAndShiftDiagonalFactor(_ScaleAndShiftFactor, DiagonalFactor):
-    """`kfac_core.ScaleAndShiftDiagonalFactor` as in the original's last version.
+    """`kfac_core.fisher_factors.ScaleAndShiftDiagonalFactor` as of 2022.
 
     Arguments are those of `ScaleAndShiftFullFactor`.
     """

@@ -1,0 +1,1 @@
+"""Every name of ``tf.contrib.kfac``, and what it is called here: tables, as data."""

@@ -1,0 +1,337 @@
+"""`FisherBlock`: what all blocks share."""
+
+from abc import ABC, abstractmethod
+from dataclasses import dataclass, replace
+from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+
+from kfac_core.arguments import backend_for, statistics_dtype
+from kfac_core.backend import Backend
+from kfac_core.exponents import as_exponents
+from kfac_core.fisher_blocks.base.laid_out import LaidOut
+from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FactorState, FisherFactor
+from kfac_core.fisher_factors.base.options import InverseDType
+from kfac_core.linalg.parameters import tensors_of
+from kfac_core.moving_average import MovingAverage, weights_of
+from kfac_core.options import check_options
+from kfac_core.scalars import as_scalar
+from kfac_core.signed import Signed
+from kfac_core.state import check_finite
+from kfac_core.typing import Array, Params, Precision, Scalar
+
+
+class BlockState(Protocol):
+    """What every block's state has."""
+
+    @property
+    def ok(self) -> Array:
+        """0-d boolean: whether, under a trace, no last update was refused."""
+
+    def flag(self, name: str) -> Array:
+        """Return whether a flag of `FactorState` holds for all its factors."""
+
+    def with_flag(self, name: str, ok: Array) -> Self:
+        """Return the state with a flag of all its factors set."""
+
+
+S = TypeVar("S", bound=BlockState)
+
+
+@dataclass(frozen=True, kw_only=True)
+class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
+    """Abstract base of the blocks.
+
+    Each represents the Fisher of the mean loss for one layer's parameters, from
+    gradients of the summed loss (one row for each case, not divided by the batch).
+
+    Attributes:
+        name: Name of the layer, for messages; that of the class if empty.
+        matpowers: Powers of the damped block to serve.
+        cholesky: Whether to serve products with its Cholesky factor.
+        cholesky_inverse: Whether to serve products with the inverse of that.
+        zero_debias: As in `kfac_core.fisher_factors.FisherFactor`.
+        init_covariances_at_zero: As there.
+        precision: As there, of the statistics of the factors.
+        newton_steps: As there, of the factors.
+        inverse_dtype: As there, of the factors.
+    """
+
+    matpowers: tuple[float, ...] = (-1.0,)
+    cholesky: bool = False
+    cholesky_inverse: bool = False
+    zero_debias: bool = True
+    init_covariances_at_zero: bool = True
+    precision: Precision = "highest"
+    newton_steps: int = 0
+    inverse_dtype: InverseDType | None = None
+    has_factors: ClassVar[bool] = True
+
+    is_repeated: ClassVar[bool] = False
+    """Whether a case uses the layer at many locations, and not just once."""
+
+    takes_inputs: ClassVar[bool] = True
+    """Whether `update_covs` takes the layer's inputs before its output gradients."""
+
+    def __post_init__(self) -> None:
+        """Write every size as an integer and every power as a float, once.
+
+        Raises:
+            ArgumentError: If a size is no positive integer, or a power no finite
+                number.
+        """
+        check_options(self)
+        powers = as_exponents(self.matpowers, self.label)
+        object.__setattr__(self, "matpowers", powers)
+        self.sign()
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether `update_covs` draws random numbers, and takes a ``key`` for that."""
+        return False
+
+    def register_matpower(self, exp: float) -> Self:
+        """Return a spec that serves the power `exp` too.
+
+        Bring a state along with `init_inverses`.
+        """
+        return replace(self, matpowers=(*self.matpowers, exp))
+
+    def register_inverse(self) -> Self:
+        """Return a spec that serves the inverse too."""
+        return self.register_matpower(-1)
+
+    def register_cholesky(self) -> Self:
+        """Return a spec that serves the Cholesky factor too."""
+        return replace(self, cholesky=True)
+
+    def register_cholesky_inverse(self) -> Self:
+        """Return a spec that serves the inverse of the Cholesky factor too."""
+        return replace(self, cholesky_inverse=True)
+
+    @abstractmethod
+    def init(self, like: Array) -> S:
+        """Return the state before any data.
+
+        Args:
+            like: Array that gives library, device and dtype (at least float32).
+        """
+
+    @abstractmethod
+    def init_inverses(self, state: S) -> S:
+        """Return `state` with its statistics, and nothing computed from them yet."""
+
+    @abstractmethod
+    def update_covs(self, state: S, *args: Any, **kwargs: Any) -> S:
+        """Fold a batch into the statistics: each block from its data.
+
+        Squares of data above the range of the state's dtype are refused; those below
+        its least normal number count as zero, as those of zeros do.
+        """
+
+    @abstractmethod
+    def update_inverses(self, state: S, damping: Scalar) -> S:
+        """Compute all that is registered from the current statistics.
+
+        Args:
+            state: The state; left as it is.
+            damping: Times the identity, approximately added to the block; a number or
+                0-d array, not negative.
+
+        Returns:
+            The new state.
+
+        Raises:
+            ArgumentError: If the damping is negative or not finite.
+            NotComputedError: If there are no statistics yet.
+            NotPositiveDefiniteError: If the damped block has no inverse or Cholesky
+                factor. Under a trace the state is kept, with ``ok`` False.
+        """
+
+    @abstractmethod
+    def inverse_error(self, state: S, damping: Scalar) -> Array:
+        """Return how wrong the stored inverse is for the statistics as they are now.
+
+        With ``X`` the stored inverse and ``F`` the block as `update_inverses` would
+        damp it now, the least ``rho`` with ``|X g - inv(F) g| <= rho |inv(F) g|`` for
+        every gradient ``g``, in the norm ``|v|^2 = v' F v``; estimated as in
+        `kfac_core.fisher_factors.FisherFactor.inverse_error`, at a small part of the
+        cost of `update_inverses`.
+
+        Args:
+            state: The state.
+            damping: As in `update_inverses`.
+
+        Returns:
+            0-d, a constant to differentiation; infinite where nothing is computed yet.
+
+        Raises:
+            ArgumentError: If the damping is negative or not finite.
+            NotComputedError: If there are no statistics yet.
+            NotRegisteredError: If the block does not serve its inverse.
+            UnsupportedError: If it stores no inverse.
+        """
+
+    def refresh_inverses(self, state: S, damping: Scalar, tolerance: Scalar) -> S:
+        """Compute all that is registered anew, unless the inverse is still good.
+
+        All of it or nothing, so that both factors of a product are of one age.
+
+        Args:
+            state: The state; left as it is.
+            damping: As in `update_inverses`.
+            tolerance: The largest `inverse_error` of an inverse that is kept, not
+                negative.
+
+        Returns:
+            The new state; where the inverse is kept, what it was computed with, the
+            damping included, is kept too. Under a trace it is also kept where the
+            tolerance is out of range, with ``ok`` False.
+
+        Raises:
+            ArgumentError: If the tolerance is negative or not finite.
+            KfacError: What `inverse_error` and `update_inverses` raise.
+        """
+        error = self.inverse_error(state, damping)
+        backend = backend_for(self.label, "state", error)
+        limit = as_scalar(backend, tolerance, error, "tolerance", self.label)
+        valid = limit >= 0  # a traced one out of range is not a number
+        return backend.cond(
+            (error <= limit) | ~valid,
+            # Whatever was refused before, nothing else is now.
+            lambda: state.with_flag("derived_ok", valid & valid),
+            lambda: self.update_inverses(state, damping),
+        )
+
+    @abstractmethod
+    def multiply_matpower(self, state: S, vector: Params, exp: float) -> Params:
+        """Return the damped block to the power `exp`, times `vector`.
+
+        Args:
+            state: The state.
+            vector: ``weights``, or ``(weights, bias)``, in the shapes and the layout of
+                the layer's parameters.
+            exp: A registered exponent, or 1. The power 1 is of the current statistics
+                with the damping of the last `update_inverses`; all others are
+                snapshots taken then.
+
+        Returns:
+            The product, of the structure, shapes and dtypes of `vector`.
+
+        Raises:
+            ShapeError: If the vector has another size.
+            NotRegisteredError: If the spec does not serve the power.
+            NotComputedError: If `update_inverses` has not run yet.
+        """
+
+    def multiply(self, state: S, vector: Params) -> Params:
+        """Return the damped block times `vector`; see `multiply_matpower`."""
+        return self.multiply_matpower(state, vector, 1)
+
+    def multiply_inverse(self, state: S, vector: Params) -> Params:
+        """Return the damped block's inverse times `vector`; see `multiply_matpower`."""
+        return self.multiply_matpower(state, vector, -1)
+
+    @abstractmethod
+    def multiply_cholesky(
+        self, state: S, vector: Params, transpose: bool = False
+    ) -> Params:
+        """Return ``L`` or its transpose times `vector`, where ``L L'`` is the block.
+
+        Args:
+            state: The state.
+            vector: As in `multiply_matpower`.
+            transpose: Whether to use ``L'``.
+
+        Returns:
+            The product, as in `multiply_matpower`; so are the errors.
+        """
+
+    @abstractmethod
+    def multiply_cholesky_inverse(
+        self, state: S, vector: Params, transpose: bool = False
+    ) -> Params:
+        """Return ``inv(L)`` or its transpose times `vector`; see `multiply_cholesky`.
+
+        With standard normal `vector` and `transpose`, a sample of the normal
+        distribution whose covariance is the damped block's inverse.
+        """
+
+    @abstractmethod
+    def full_fisher_block(self, state: S) -> Array:
+        """Return the block, undamped and dense, for tests and teaching.
+
+        On the parameters as one vector: the weights row-major, as they lie in their
+        layout, then the bias.
+        """
+
+    def factors(self, state: S) -> dict[str, tuple[FisherFactor, FactorState]]:
+        """Return the factors that the block is made of, each with its state.
+
+        By the name that both have as fields of spec and state: ``input_factor`` and
+        ``output_factor``, or ``factor``. A block without such fields has none.
+        """
+        fields: dict[str, Any] = getattr(self._own(state), "_asdict", dict)()
+        return {
+            name: (getattr(self, name), part)
+            for name, part in fields.items()
+            if isinstance(part, FactorState)
+        }
+
+    def _served(self) -> dict[str, Any]:
+        """Return what a factor must serve so that this block can serve its own."""
+        ids = (DEFAULT_DAMPING_ID,)
+        return {
+            # With the power 1, which stores nothing, there is always a damping.
+            "matpowers": (1.0, *self.matpowers),
+            "cholesky": ids if self.cholesky else (),
+            "cholesky_inverse": ids if self.cholesky_inverse else (),
+            **self._averaging(),
+            **self._inverting(),
+        }
+
+    def _averaging(self) -> dict[str, Any]:
+        return {
+            "zero_debias": self.zero_debias,
+            "init_covariances_at_zero": self.init_covariances_at_zero,
+            "precision": self.precision,
+        }
+
+    def _inverting(self) -> dict[str, Any]:
+        return {
+            "newton_steps": self.newton_steps,
+            "inverse_dtype": self.inverse_dtype,
+        }
+
+    def _init_uses(self, like: Array) -> MovingAverage:
+        """Return the number of uses of a case before any data; 1 if there is one."""
+        start = 0.0 if self.is_repeated else 1.0
+        return MovingAverage(like * 0 + start, like * 0 + start)
+
+    def _ema(
+        self,
+        backend: Backend,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None,
+        like: Array,
+    ) -> tuple[Any, None]:
+        """Return decay and weight as all factors take them, checked once."""
+        debias = self.zero_debias
+        return weights_of(
+            backend, ema_decay, ema_weight, like, self.label, zero_debias=debias
+        ), None
+
+    def _vector_backend(self, state: S, vector: Params) -> Backend:
+        """Return the backend of a state and a vector of real numbers."""
+        tensors = tensors_of(vector)
+        backend = backend_for(self.label, "state, vector", state.ok, *tensors)
+        for tensor in tensors:
+            statistics_dtype(backend, tensor, "vector", self.label)
+            check_finite(backend, tensor, "vector", self.label)
+        return backend
+
+    def _in_dtypes_of(
+        self, backend: Backend, product: Params, vector: Params
+    ) -> Params:
+        """Return a product in the dtypes of the vector that was multiplied."""
+        pairs = zip(tensors_of(product), tensors_of(vector), strict=True)
+        cast = tuple(backend.xp.astype(p, v.dtype) for p, v in pairs)
+        return cast if isinstance(vector, tuple | list) else cast[0]

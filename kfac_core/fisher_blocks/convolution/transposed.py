@@ -1,0 +1,345 @@
+"""KFC of transposed convolutions in 1, 2 and 3 spatial dimensions."""
+
+import math
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+from kfac_core.arguments import as_sources, as_towers, backend_for
+from kfac_core.backend import Backend
+from kfac_core.damping import DampingType
+from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.exponents import shown
+from kfac_core.fisher_blocks.base.block import FisherBlock
+from kfac_core.fisher_blocks.base.parts import PartsFB, PartsState
+from kfac_core.fisher_blocks.bias import BiasFullFB
+from kfac_core.fisher_blocks.convolution.grouped import GroupedConvKFCBasicFB
+from kfac_core.fisher_blocks.convolution.kronecker import ConvKFCBasicFB
+from kfac_core.fisher_blocks.convolution.transposed_parts import (
+    TransposedGroupsFB,
+    TransposedWeightsFB,
+    check_data,
+    known_weights,
+    spread_data,
+)
+from kfac_core.linalg.layouts import KernelLayout
+from kfac_core.linalg.parameters import tensors_of
+from kfac_core.statistics.patches.geometry import Padding
+from kfac_core.statistics.patches.transposed import TransposedGeometry
+from kfac_core.typing import Array, Params, Scalar, Sources, Towers, Weights
+
+Locations = Literal["input", "output"]
+"""The locations that a transposed convolution's gradient is a sum over."""
+
+
+@dataclass(frozen=True)
+class TransposedConvKFCBasicFB(PartsFB):
+    """KFC of a transposed ("fractionally strided") convolution.
+
+    The gradient for the weights is a sum over input locations, ``sum_u x_u q_u'`` with
+    ``q_u`` the patch of output gradients that the input at ``u`` touches; and it is a
+    sum over output locations, ``sum_t p_t g_t'`` with ``p_t`` a patch of the inputs
+    with ``stride - 1`` zeros between neighbours. Either can be taken to have
+    uncorrelated locations and independent sides, as in `ConvKFCBasicFB`:
+
+    - ``locations="input"``: ``F = U kron(E[x x'], E[q q'])`` for ``U`` input locations.
+      The bias is no row of these weights, and has a block of its own, a `BiasFullFB`,
+      exact and uncorrelated with the weights.
+    - ``locations="output"``: ``F = T kron(E[p p'], E[g g'])`` for ``T`` output
+      locations, the bias a row of it, as other libraries have it.
+
+    The first is exact, as K-FAC of a fully connected layer is, where there is one input
+    location, and drops fewer correlations where there are fewer inputs than outputs;
+    the second where there is one output location. If stride and kernel are equal, with
+    nothing cut off, the first is that of the fully connected layer which all locations
+    share.
+
+    Attributes:
+        filter_shape: ``(..kernel.., in_channels, out_channels / num_groups)``, the
+            shape of the weights as they lie in `layout`, the inputs of a group being
+            consecutive.
+        padding: Of the convolution whose adjoint this is: ``"VALID"``, a width that is
+            cut off the outputs at either end, for each spatial axis a width or a pair;
+            or ``"SAME"``: as many inputs as ``ceil(outputs / stride)``.
+        strides: One for each spatial axis, or one for all; None: 1.
+        output_padding: Outputs added after the last one, below stride or dilation; None
+            where the data say it.
+        dilation_rate: As `strides`.
+        num_groups: Number of groups; divides the input channels.
+        data_format: None or such as ``"NHWC"``: channels last; such as ``"NCHW"``:
+            channels first. It is of inputs and outputs, and not of the weights.
+        has_bias: Whether the layer has a bias.
+        locations: ``"input"`` or ``"output"``.
+        layout: Order of the weights' axes, kernel, inputs and outputs: ``"HWIO"``;
+            PyTorch's is ``"IOHW"``, that of TensorFlow and Keras ``"HWOI"``; see
+            `kfac_core.linalg.layouts`.
+        mirrored: Whether the kernel runs backwards, as in `jax.lax.conv_transpose` with
+            ``transpose_kernel=False``, and in Flax.
+        damping_type: As in `KroneckerProductFB`, of the Kronecker products; a bias with
+            a block of its own is damped by the damping itself.
+        normalize_damping_power: As in `KroneckerProductFB`.
+        geometry: Where the layer looks.
+
+    Example:
+        >>> import numpy as np
+        >>> block = TransposedConvKFCBasicFB((2, 1, 1), "VALID", 2, has_bias=True)
+        >>> x = np.asarray([1.0, 2.0]).reshape(1, 2, 1)
+        >>> g = np.asarray([1.0, 0.0, 1.0, 2.0]).reshape(1, 4, 1)
+        >>> state = block.update_covs(block.init(like=g), x, g, ema_decay=0.0)
+        >>> block.full_fisher_block(state)
+        array([[ 5.,  5.,  0.],
+               [ 5., 10.,  0.],
+               [ 0.,  0., 16.]])
+    """
+
+    filter_shape: tuple[int, ...]
+    padding: Padding
+    strides: tuple[int, ...] | int | None = None
+    output_padding: tuple[int, ...] | int | None = None
+    dilation_rate: tuple[int, ...] | int | None = None
+    num_groups: int = 1
+    data_format: str | None = None
+    has_bias: bool = False
+    locations: Locations = "input"
+    layout: KernelLayout = field(default="HWIO", kw_only=True)
+    mirrored: bool = field(default=False, kw_only=True)
+    damping_type: DampingType = field(default="pi", kw_only=True)
+    normalize_damping_power: float = field(default=1.0, kw_only=True)
+    geometry: TransposedGeometry = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Work out the geometry, and make the parts, once.
+
+        Raises:
+            ArgumentError: If an option is unknown, a number out of range, or the groups
+                do not divide the input channels.
+            ShapeError: If a length is not that of the kernel.
+        """
+        super().__post_init__()
+        shape = self._set_kernel_layout(self.layout, self.filter_shape, self.label)
+        geometry = TransposedGeometry.of(
+            shape[:-2],
+            self.strides,
+            self.dilation_rate,
+            self.padding,
+            self.output_padding,
+            self.data_format,
+            self.label,
+            mirrored=self.mirrored,
+        )
+        channels, groups = shape[-2], self.num_groups
+        if channels % groups:
+            msg = (
+                f"{self.label}: num_groups is {shown(groups)}, expected a divisor of"
+                f" the {channels} input channels of filter_shape {self.filter_shape} in"
+                f" the layout {self.layout!r}"
+            )
+            raise ArgumentError(msg)
+        adjoint = geometry.adjoint
+        for name, value in (
+            ("geometry", geometry),
+            ("padding", adjoint.padding),
+            ("strides", adjoint.strides),
+            ("dilation_rate", adjoint.dilation),
+            ("output_padding", geometry.output_padding),
+        ):
+            object.__setattr__(self, name, value)
+        if self.locations == "output":
+            self._set_parts(weights=self._of_outputs())
+        else:
+            bias = self._bias() if self.has_bias else None
+            self._set_parts(weights=self._of_inputs(), bias=bias)
+
+    @property
+    def out_channels(self) -> int:
+        """Number of output channels, of all groups."""
+        return self._shape[-1] * self.num_groups
+
+    def update_covs(
+        self,
+        state: PartsState,
+        inputs: Towers,
+        outputs_grads: Sources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
+    ) -> PartsState:
+        """Fold a batch into the statistics of all factors.
+
+        Args:
+            state: The state; left as it is.
+            inputs: ``[batch, ..spatial.., in_channels]``, or channels first; or a
+                tuple of these (towers, weighted by their rows).
+            outputs_grads: Gradients of the summed loss for the layer's outputs,
+                ``[batch, ..locations.., out_channels]``, or channels first; or a tuple
+                of these (towers); or a tuple of such tuples (sources, summed).
+            ema_decay: What the weights of earlier batches are multiplied by, in
+                [0, 1].
+            ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
+                without debiasing.
+            weights: How much each case counts, ``[batch]``, or each location that the
+                gradient is a sum over, ``[batch, ..locations..]``: of the inputs, or of
+                the outputs with ``locations="output"``; or a tuple of these (towers).
+                Zero for one that does not; None: one each. A bias with a
+                block of its own sees no input locations: give ``[batch]``. Those of
+                inputs and gradients may differ: see `kfac_core.typing.RowWeights`.
+            num_cases: Number of cases that the mean loss divides by, whether or not
+                they reach the layer; None: those given.
+
+        Returns:
+            The new state.
+
+        Raises:
+            ShapeError: If an array has another shape, towers do not match, there is
+                no case, or there are other outputs than the inputs have; or if there
+                are weights of input locations, and a bias.
+            DTypeError: If an array is not real, or wider than the state.
+            NotFiniteError: If an array holds NaN or infinity. Under a trace the state
+                is kept, with ``ok`` False.
+            ArgumentError: If the decay or a weight is out of range, or `num_cases` is
+                not positive.
+        """
+        geometry, ema = self.geometry, (ema_decay, ema_weight)
+        towers, sources = as_towers(inputs), as_sources(outputs_grads)
+        gradients = (g for source in sources for g in source)
+        given = (self._own(state).ok, *towers, *gradients)
+        backend = backend_for(self.label, "state, inputs, outputs_grads", *given)
+        sizes = (self._shape[-2], self.out_channels)
+        check_data(geometry, towers, sources, *sizes, self.label)
+        known = known_weights(
+            backend,
+            geometry,
+            weights,
+            (towers, sources[0]),
+            state.parts[0].scale,
+            self.label,
+            of_inputs=self.locations == "input",
+            has_bias=self.has_bias,
+        )
+        counting = {"weights": known, "num_cases": num_cases}
+        data: tuple[Any, ...] = (towers, sources)
+        if self.locations == "output":
+            data = spread_data(backend, geometry, towers, sources)
+        new = []
+        for (name, block), part in zip(self.parts, state.parts, strict=True):
+            own = data[name == "bias" :]
+            new.append(block.update_covs(part, *own, *ema, **counting))
+        return self._all_or_none(state._replace(parts=tuple(new)), state, "cov_ok")
+
+    def _split(self, backend: Backend, vector: Params) -> tuple[Params, ...]:
+        shapes = [tuple(tensor.shape) for tensor in tensors_of(vector)]
+        weights, *bias = shapes or [()]
+        fits = weights == self.filter_shape and len(bias) == int(self.has_bias)
+        if not fits or any(math.prod(shape) != self.out_channels for shape in bias):
+            also = f", and a bias of {self.out_channels}" if self.has_bias else ""
+            msg = (
+                f"{self.label}: vector has shapes {shapes}, expected weights of shape"
+                f" {self.filter_shape} in the layout {self.layout!r}{also}"
+            )
+            raise ShapeError(msg)
+        first, *others = tensors_of(vector)
+        axes, _ = self._axes
+        if self.weight_layout is not None:
+            first = backend.xp.permute_dims(first, self.weight_layout.axes)
+        cells = backend.xp.reshape(first, self._cells)
+        moved = backend.xp.permute_dims(cells, axes)
+        matrix: Array = backend.xp.reshape(moved, (math.prod(moved.shape[:-2]), -1))
+        if self.locations == "input":
+            matrix = backend.xp.reshape(moved, (moved.shape[0], -1))
+            return (matrix, *others)
+        return ((matrix, *others),) if others else (matrix,)
+
+    def _joined(
+        self, backend: Backend, products: tuple[Params, ...], vector: Params
+    ) -> Params:
+        matrix, *others = (x for product in products for x in tensors_of(product))
+        axes, back = self._axes
+        cells = backend.xp.reshape(matrix, tuple(self._cells[axis] for axis in axes))
+        moved = backend.xp.permute_dims(cells, back)
+        weights: Array = backend.xp.reshape(moved, self._shape)
+        if self.weight_layout is not None:
+            weights = backend.xp.permute_dims(weights, self.weight_layout.inverse)
+        return (weights, *others) if isinstance(vector, tuple | list) else weights
+
+    def _in_order(self, backend: Backend, dense: Array) -> Array:
+        axes, _ = self._axes
+        size = math.prod(self._shape)
+        # Where each entry of the parameters stands in the parts.
+        places = np.arange(dense.shape[0])
+        moved = np.arange(size).reshape(self._cells).transpose(axes).ravel()
+        places[moved] = np.arange(size)
+        device = backend.creation_device(dense)
+        index = backend.xp.asarray(places, device=device)
+        rows = backend.xp.take(dense, index, axis=0)
+        ordered: Array = backend.xp.take(rows, index, axis=1)
+        return self._laid_out(backend, ordered)
+
+    @property
+    def _shape(self) -> tuple[int, ...]:
+        """Shape of the weights in the library's order."""
+        layout = self.weight_layout
+        return self.filter_shape if layout is None else layout.standard_shape
+
+    @property
+    def _cells(self) -> tuple[int, int, int, int]:
+        """Taps, groups, inputs and outputs of a group: the axes of the weights."""
+        *kernel, channels, outputs = self._shape
+        groups = self.num_groups
+        return math.prod(kernel), groups, channels // groups, outputs
+
+    @property
+    def _axes(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The order of these axes in the part of the weights, and its inverse."""
+        if self.locations == "input":
+            return (2, 1, 0, 3), (2, 1, 0, 3)
+        return (0, 2, 1, 3), (0, 2, 1, 3)
+
+    def _options(self, part: str) -> dict[str, Any]:
+        """Return the fields that this block shares with those of its parts."""
+        return {
+            "name": f"{self.label} ({part})",
+            "matpowers": self.matpowers,
+            "cholesky": self.cholesky,
+            "cholesky_inverse": self.cholesky_inverse,
+            **self._averaging(),
+            **self._inverting(),
+        }
+
+    def _damped(self) -> dict[str, Any]:
+        return {
+            "damping_type": self.damping_type,
+            "normalize_damping_power": self.normalize_damping_power,
+            **self._options("weights"),
+        }
+
+    def _of_inputs(self) -> FisherBlock[Any]:
+        taps, groups, channels, outputs = self._cells
+        if groups == 1:
+            return TransposedWeightsFB(
+                self.geometry, channels, outputs, **self._damped()
+            )
+        shape = (channels, groups * taps * outputs)
+        return TransposedGroupsFB(shape, self.geometry, groups, **self._damped())
+
+    def _of_outputs(self) -> FisherBlock[Any]:
+        adjoint = self.geometry.adjoint
+        _, groups, channels, outputs = self._cells
+        shape = (*adjoint.kernel, channels, groups * outputs)
+        options: dict[str, Any] = {
+            "padding": "VALID",
+            "dilation_rate": adjoint.dilation,
+            "has_bias": self.has_bias,
+            **self._damped(),
+        }
+        if groups == 1:
+            return ConvKFCBasicFB(shape, **options)
+        return GroupedConvKFCBasicFB(shape, groups, **options)
+
+    def _bias(self) -> BiasFullFB:
+        adjoint = self.geometry.adjoint
+        channels = (self.out_channels,)
+        spatial = () if adjoint.channels_last else (1,) * adjoint.spatial_rank
+        return BiasFullFB((*channels, *spatial), **self._options("bias"))

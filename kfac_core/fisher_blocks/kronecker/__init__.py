@@ -1,0 +1,1 @@
+"""Kronecker products of two factors, and of three."""

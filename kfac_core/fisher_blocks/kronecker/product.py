@@ -1,0 +1,333 @@
+"""`KroneckerProductFB`: a block that is a Kronecker product of two factors."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from kfac_core.backend import Backend
+from kfac_core.damping import (
+    DampingType,
+    normalize_damping,
+    split_by_traces,
+    split_damping,
+)
+from kfac_core.errors import NotFiniteError, NotRegisteredError, UnsupportedError
+from kfac_core.exponents import as_exponent
+from kfac_core.fisher_blocks.kronecker.state import KroneckerState, whole
+from kfac_core.fisher_blocks.kronecker.statistics import KroneckerStatisticsFB
+from kfac_core.fisher_factors import DEFAULT_DAMPING_ID
+from kfac_core.fisher_factors.base.messages import (
+    not_positive_definite,
+    not_registered,
+    or_wider,
+)
+from kfac_core.linalg.in_range import scaled_product, times_power
+from kfac_core.linalg.kronecker import kron, kron_matmul
+from kfac_core.linalg.operators import LinearOperator
+from kfac_core.linalg.parameters import (
+    check_params,
+    matrix_to_params,
+    params_to_matrix,
+)
+from kfac_core.linalg.residual import product_rho
+from kfac_core.registry import backend_of
+from kfac_core.row_counts import mean_weight
+from kfac_core.scalars import as_scalar
+from kfac_core.sizes import as_flag
+from kfac_core.state import commit, without_graph
+from kfac_core.typing import Array, Params, Scalar
+
+
+@dataclass(frozen=True, kw_only=True)
+class KroneckerProductFB(KroneckerStatisticsFB):
+    """Abstract base of the blocks ``F = c kron(A, G)``.
+
+    ``A`` is on the side of the rows of the parameters' matrix, ``G`` on that of its
+    columns, and ``c`` the number of locations or uses of the layer in a case: the
+    statistics are means over these, and the gradient a sum (Grosse & Martens, 2016,
+    section 3). Damped, ``F`` is ``c (A + a I) kron (G + g I)``, with ``a`` and ``g`` as
+    `kfac_core.damping` says, both factors as of one `update_inverses`.
+
+    Where rows have weights, both statistics have the mean weight ``w`` as a factor, and
+    ``F`` has it once: ``A`` and ``G`` are the statistics divided by ``sqrt(w)``. So
+    weights, and numbers of cases, may be as small and as large as the dtype holds, as
+    long as it holds, as normal numbers, ``w``, the statistics ``sum w x x' / N`` and
+    ``sum w g g' / N``, and the damped block. Statistics below count as zero, the block
+    then being the damping alone; those above, and any other ``w``, are refused.
+
+    Attributes:
+        damping_type: How the two factors are damped: ``"pi"``, ``"off"``,
+            ``"constant"``, or ``"exact"``, which damps the product itself, has the
+            power 1/2 for its Cholesky factor, and takes the power 1, too, as of the
+            last `update_inverses`.
+        normalize_damping_power: The damping is divided by ``c`` to this power.
+        input_factor: The factor ``A``, made from the block's fields.
+        output_factor: The factor ``G``, likewise.
+    """
+
+    damping_type: DampingType = "pi"
+    normalize_damping_power: float = 1.0
+
+    def update_inverses(self, state: KroneckerState, damping: Scalar) -> KroneckerState:
+        """Compute all that is registered; see `FisherBlock.update_inverses`."""
+        backend = backend_of(self._own(state).scale)
+        given = as_scalar(backend, damping, state.scale, "damping", self.label)
+        scale, mean = self._scale(backend, state)
+        balanced = self._balanced(backend, state, mean)
+        of_inputs, of_outputs = self._split(backend, balanced, given, scale, mean)
+        a, g = balanced.input_factor, balanced.output_factor
+        a = self.input_factor.update_inverses(a, of_inputs)
+        g = self.output_factor.update_inverses(g, of_outputs)
+        new = state._replace(
+            input_factor=a._replace(cov=state.input_factor.cov),
+            output_factor=g._replace(cov=state.output_factor.cov),
+            scale=scale,
+            mean_weight=mean,
+            damping=given,
+        )
+        if self.damping_type == "exact":
+            new = self._check_exact(backend, new)
+        return whole(backend, new, state, "derived_ok")
+
+    def inverse_error(self, state: KroneckerState, damping: Scalar) -> Array:
+        """Return how wrong the stored inverse is now; see `FisherBlock.inverse_error`.
+
+        Of both factors with their parts of the damping, and of ``c``: exact for exact
+        errors of these, and otherwise estimated from below, as they are.
+
+        Raises:
+            UnsupportedError: If the damping is exact.
+        """
+        if self.damping_type == "exact":
+            msg = (
+                f"{self.label}: a block with damping_type 'exact' has no inverse of"
+                " which the error could be told without an eigendecomposition: call"
+                " update_inverses, with no tolerance, or use another damping_type"
+            )
+            raise UnsupportedError(msg)
+        backend = backend_of(self._own(state).scale)
+        given = as_scalar(backend, damping, state.scale, "damping", self.label)
+        scale, mean = self._scale(backend, state)
+        now = self._balanced(backend, state, mean)
+        of_inputs, of_outputs = self._split(backend, now, given, scale, mean)
+        ratio = scale / state.scale
+        if by_weight := self._means_by_weight:
+            ratio = ratio * (mean / state.mean_weight) ** (by_weight / 2)
+        errors = product_rho(
+            backend,
+            self.input_factor.inverse_residual(now.input_factor, of_inputs),
+            self.output_factor.inverse_residual(now.output_factor, of_outputs),
+            ratio,
+        )
+        return without_graph(backend, backend.xp.max(errors))
+
+    def multiply_matpower(
+        self, state: KroneckerState, vector: Params, exp: float
+    ) -> Params:
+        """Return ``c^p (A + a I)^p V (G + g I)^p``; see `FisherBlock`."""
+        if self.damping_type == "exact":
+            exp = as_exponent(exp, self.label, "exp")
+            if exp not in {1.0, *self.matpowers}:
+                raise self._not_registered(exp, "matpower")
+            return self._multiply_exact(self._own(state), vector, exp)
+        # The power 1 is of the statistics as they are now, with their weights.
+        now = self._now(state) if exp == 1 else self._own(state)
+        a = self.input_factor.get_matpower(now.input_factor, exp)
+        g = self.output_factor.get_matpower(now.output_factor, exp)
+        return self._multiply(state, a, g, vector, exp)
+
+    def multiply_cholesky(
+        self, state: KroneckerState, vector: Params, transpose: bool = False
+    ) -> Params:
+        """Return ``sqrt(c) L_A V L_G'``, or the transposes; see `FisherBlock`."""
+        if self.damping_type == "exact":
+            as_flag(transpose, "transpose", self.label)
+            if not self.cholesky:
+                raise self._not_registered(None, "cholesky")
+            return self._multiply_exact(self._own(state), vector, 0.5)
+        a = self.input_factor.get_cholesky(self._own(state).input_factor)
+        g = self.output_factor.get_cholesky(state.output_factor)
+        return self._multiply(state, a, g, vector, 0.5, transpose=transpose)
+
+    def multiply_cholesky_inverse(
+        self, state: KroneckerState, vector: Params, transpose: bool = False
+    ) -> Params:
+        """Return ``inv(L_A) V inv(L_G)' / sqrt(c)``, or the transposes."""
+        if self.damping_type == "exact":
+            as_flag(transpose, "transpose", self.label)
+            if not self.cholesky_inverse:
+                raise self._not_registered(None, "cholesky_inverse")
+            return self._multiply_exact(self._own(state), vector, -0.5)
+        a = self.input_factor.get_cholesky_inverse(self._own(state).input_factor)
+        g = self.output_factor.get_cholesky_inverse(state.output_factor)
+        return self._multiply(state, a, g, vector, -0.5, transpose=transpose)
+
+    def full_fisher_block(self, state: KroneckerState) -> Array:
+        """Return ``c kron(A, G)`` of the current statistics, dense and undamped."""
+        now = self._now(state)
+        backend = backend_of(state.scale)
+        product = kron(
+            backend,
+            self.input_factor.get_cov(now.input_factor),
+            self.output_factor.get_cov(now.output_factor),
+        )
+        scale, mean = self._scale(backend, state)
+        for _ in range(self._means_by_weight):
+            product = product * backend.xp.sqrt(mean)
+        product = product * scale
+        return self._laid_out(backend, product)
+
+    def _now(self, state: KroneckerState) -> KroneckerState:
+        """Return the balanced state, by the mean weight as it is now."""
+        backend = backend_of(self._own(state).scale)
+        return self._balanced(backend, state, mean_weight(backend, state.weights))
+
+    def _split(
+        self,
+        backend: Backend,
+        state: KroneckerState,
+        damping: Array,
+        scale: Array,
+        mean: Array,
+    ) -> tuple[Array, Array]:
+        """Return the dampings of both factors for the statistics of a balanced state.
+
+        Args:
+            backend: Backend of the state.
+            state: The balanced state.
+            damping: 0-d, as given.
+            scale: Its ``c``.
+            mean: The mean weight.
+        """
+        if self.damping_type == "exact":
+            return damping, damping
+        power, normal = self.normalize_damping_power, damping
+        if self.is_repeated and power != 1:
+            normal = damping * normalize_damping(scale, scale, power)
+        normal = normalize_damping(normal, scale, 1.0)
+        by_weight = [factor.is_mean_by_weight for factor in self._sides]
+        if self.damping_type == "pi":
+            sizes = (self.input_factor.dimension, self.output_factor.dimension)
+            traces = (
+                self.input_factor.trace(state.input_factor),
+                self.output_factor.trace(state.output_factor),
+            )
+            if any(by_weight):
+                traces = _times(traces, backend.xp.sqrt(mean), by_weight)
+            split = split_by_traces(backend, normal, traces, sizes)
+        else:
+            if self.damping_type == "constant":
+                # It is that of the means by weight: as if all rows had the weight one.
+                normal = normal * backend.xp.sqrt(mean)
+            no_pi = backend.xp.ones_like(normal)
+            split = split_damping(backend, self.damping_type, normal, no_pi)
+        if any(by_weight):
+            split = _times(split, 1 / backend.xp.sqrt(mean), by_weight)
+        return split
+
+    def _multiply(
+        self,
+        state: KroneckerState,
+        a: LinearOperator,
+        g: LinearOperator,
+        vector: Params,
+        exp: float,
+        *,
+        transpose: bool = False,
+    ) -> Params:
+        adjoint = as_flag(transpose, "transpose", self.label)
+        backend = self._vector_backend(state, vector)
+        matrix = self._matrix(backend, vector)
+        # Symmetric powers are their own transposes; for Cholesky factors the product
+        # with kron(L_A, L_G) is L_A V L_G', and with its transpose L_A' V L_G.
+        by_weight = self._means_by_weight
+        if by_weight:
+            # Each such factor lacks the root of the mean weight.
+            root = backend.xp.sqrt(state.mean_weight)
+            matrix = times_power(matrix, root, exp)
+        product = kron_matmul(a, g, matrix, adjoint_a=adjoint, adjoint_g=not adjoint)
+        if by_weight > 1:
+            product = times_power(product, root, exp)
+        return self._params(backend, times_power(product, state.scale, exp), vector)
+
+    def _multiply_exact(
+        self, state: KroneckerState, vector: Params, exp: float
+    ) -> Params:
+        """Multiply in the eigenbasis, where ``F`` is diagonal, damping and all."""
+        backend = self._vector_backend(state, vector)
+        matrix = self._matrix(backend, vector)
+        a = self.input_factor.get_eigenvectors(state.input_factor)
+        g = self.output_factor.get_eigenvectors(state.output_factor)
+        rotated = kron_matmul(a, g, matrix, adjoint_a=True)
+        scaled = times_power(rotated, self._exact_eigenvalues(state), exp)
+        product = kron_matmul(a, g, scaled, adjoint_g=True)
+        return self._params(backend, product, vector)
+
+    def _not_registered(self, exp: float | None, what: str) -> NotRegisteredError:
+        name = what if exp is None else f"{what} {exp:g}"
+        served = (
+            f"the powers {list(self.matpowers)}, cholesky {self.cholesky},"
+            f" cholesky_inverse {self.cholesky_inverse}"
+        )
+        return not_registered(self.label, name, DEFAULT_DAMPING_ID, served)
+
+    def _exact_eigenvalues(self, state: KroneckerState) -> Array:
+        """Return the eigenvalues of ``c kron(A, G) + damping I``, as a matrix."""
+        a = self.input_factor.get_eigenvalues(state.input_factor)
+        g = self.output_factor.get_eigenvalues(state.output_factor)
+        backend = backend_of(state.scale)
+        product = scaled_product(backend, state.scale, a[:, None], g[None, :])
+        return product + state.damping
+
+    def _check_exact(self, backend: Backend, new: KroneckerState) -> KroneckerState:
+        """Check that eigenvalues are finite, and none zero that is to be divided by."""
+        eigenvalues = self._exact_eigenvalues(new)
+        ok = backend.is_finite(eigenvalues)
+        if min(self.matpowers, default=0) < 0 or self.cholesky_inverse:
+            ok = ok & (backend.xp.min(eigenvalues) > 0)
+
+        def error() -> Exception:
+            if not bool(backend.is_finite(eigenvalues)):
+                msg = (
+                    f"{self.label}: eigenvalues of the block overflow"
+                    f" {eigenvalues.dtype}; scale the loss"
+                    f"{or_wider(backend, eigenvalues.dtype)}. The state is unchanged"
+                )
+                return NotFiniteError(msg)
+            sizes = self.input_factor.dimension, self.output_factor.dimension
+            return not_positive_definite(
+                backend,
+                self.label,
+                backend.xp.sum(eigenvalues),
+                sizes[0] * sizes[1],
+                float(new.damping),
+            )
+
+        return commit(backend, ok, new, new.with_flag("derived_ok", ok), error)
+
+    def _matrix(self, backend: Backend, vector: Params) -> Array:
+        rows, columns = self.input_factor.dimension, self.output_factor.dimension
+        check_params(vector, rows, columns, self.label, self.weight_layout)
+        return params_to_matrix(backend, vector, self.weight_layout)
+
+    def _params(self, backend: Backend, product: Array, vector: Params) -> Params:
+        params = matrix_to_params(backend, product, vector, self.weight_layout)
+        return self._in_dtypes_of(backend, params, vector)
+
+    def _factor_options(self, side: str) -> dict[str, Any]:
+        """Return the fields that both factors have, for the factor of one side."""
+        served = (
+            {"eigendecomposition": True, **self._averaging(), **self._inverting()}
+            if self.damping_type == "exact"
+            else self._served()
+        )
+        return {"name": f"{self.label} ({side} factor)", **served}
+
+
+def _times(
+    pair: tuple[Array, Array], root: Array, chosen: list[bool]
+) -> tuple[Array, Array]:
+    """Return two arrays, those that are chosen times another."""
+    first, second = (
+        x * root if own else x for x, own in zip(pair, chosen, strict=True)
+    )
+    return first, second

@@ -1,0 +1,84 @@
+"""`KroneckerState`: what a `KroneckerProductFB` knows."""
+
+from typing import Any, NamedTuple, Self
+
+from kfac_core import tree
+from kfac_core.backend import Backend
+from kfac_core.fisher_factors import FactorState
+from kfac_core.moving_average import MovingAverage
+from kfac_core.signature import UNSIGNED, Signature
+from kfac_core.typing import Array
+
+
+class KroneckerState(NamedTuple):
+    """State of a `KroneckerProductFB`.
+
+    Attributes:
+        input_factor: State of the factor ``A``, of the layer's inputs. Its statistics
+            are ``sum w x x' / N``, with the weights of rows; what is derived from them
+            is of ``A``, which is that over the root of the mean weight.
+        output_factor: State of the factor ``G``, of its output gradients, also so.
+        uses: Moving average of the number of locations or uses of a case.
+        weights: Moving average of the weight of a location or use, one without weights.
+        scale: 0-d, ``c`` as of the last `update_inverses`.
+        mean_weight: 0-d, the mean weight as of then; one where all is zero.
+        damping: 0-d, the damping given to it.
+        made_by: What kind of block the state belongs to, and what it serves.
+    """
+
+    input_factor: FactorState
+    output_factor: FactorState
+    uses: MovingAverage
+    weights: MovingAverage
+    scale: Array
+    mean_weight: Array
+    damping: Array
+    made_by: Signature = UNSIGNED
+
+    @property
+    def ok(self) -> Array:
+        """0-d boolean: whether, under a trace, no last update was refused."""
+        return self.input_factor.ok & self.output_factor.ok
+
+    def flag(self, name: str) -> Array:
+        """Return whether a flag of `FactorState` holds for both factors."""
+        first, second = (getattr(factor, name) for factor in self[:2])
+        both: Array = first & second
+        return both
+
+    def with_flag(self, name: str, ok: Array) -> Self:
+        """Return the state with a flag of both factors set."""
+        # Two arrays: none stands in two places of a state.
+        first: dict[str, Any] = {name: ok}
+        second: dict[str, Any] = {name: ok & ok}
+        return self._replace(
+            input_factor=self.input_factor._replace(**first),
+            output_factor=self.output_factor._replace(**second),
+        )
+
+
+def whole(
+    backend: Backend,
+    new: KroneckerState,
+    old: KroneckerState,
+    flag: str,
+    fits: Array | None = None,
+) -> KroneckerState:
+    """Return `new`, or under a trace `old` if either factor refused its update.
+
+    Args:
+        backend: Backend of the states.
+        new: The updated state.
+        old: The state before.
+        flag: Name of the flag that says so.
+        fits: 0-d boolean: whether all else is as it must be; None: it is.
+
+    Returns:
+        The state.
+    """
+    ok = new.flag(flag)
+    if fits is not None:
+        ok = ok & fits
+    if not backend.is_traced(ok):
+        return new
+    return tree.where(backend, ok, new, old).with_flag(flag, ok)

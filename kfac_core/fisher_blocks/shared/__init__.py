@@ -1,0 +1,1 @@
+"""Blocks of layers that every case uses several times."""

@@ -1,0 +1,1 @@
+"""The block of a parameter that unlike layers share."""

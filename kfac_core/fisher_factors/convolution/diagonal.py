@@ -1,0 +1,140 @@
+"""The diagonal of a convolution's Fisher."""
+
+import math
+from dataclasses import dataclass, field
+
+from kfac_core.arguments import as_batch, as_sources, as_towers, check_paired
+from kfac_core.fisher_factors.base.state import FactorState
+from kfac_core.fisher_factors.convolution.spec import prepare, weighted_shape
+from kfac_core.fisher_factors.forms.diagonal import DiagonalFactor
+from kfac_core.row_counts import count_of
+from kfac_core.row_weights import sides, weights_for
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry, Padding
+from kfac_core.statistics.patches.mask import PatchMask, masked_squares
+from kfac_core.statistics.patches.second_moment import case_gradients
+from kfac_core.statistics.rows import mean_over
+from kfac_core.typing import Scalar, Sources, Towers, Weights
+
+
+@dataclass(frozen=True)
+class ConvDiagonalFactor(DiagonalFactor):
+    """Diagonal of a convolution's Fisher, exact.
+
+    Estimates the mean over cases of the square of each entry of the case's gradient,
+    summed over locations before it is squared.
+
+    Attributes:
+        filter_shape: ``(..kernel.., in_channels, out_channels)``.
+        strides: For each spatial axis, or of full rank.
+        padding: As in `ConvInputKroneckerFactor`.
+        data_format: As in `ConvInputKroneckerFactor`.
+        dilations: For each spatial axis, or of full rank; None: 1.
+        has_bias: Whether the layer has a bias.
+        patch_mask: As in `ConvInputKroneckerFactor`; the original fails with one.
+
+    Example:
+        >>> import numpy as np
+        >>> factor = ConvDiagonalFactor((1, 1, 2), None, "VALID")
+        >>> x, g = np.asarray([[[1.0], [2.0]]]), np.ones((1, 2, 2))
+        >>> state = factor.update_cov(factor.init(x), x, g, ema_decay=0.0)
+        >>> factor.get_cov_var(state)
+        array([[9., 9.]])
+    """
+
+    filter_shape: tuple[int, ...]
+    strides: tuple[int, ...] | int | None
+    padding: Padding
+    data_format: str | None = None
+    dilations: tuple[int, ...] | int | None = None
+    has_bias: bool = False
+    patch_mask: PatchMask | None = None
+    geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Work out the geometry, once."""
+        super().__post_init__()
+        prepare(self, "dilations")
+
+    @property
+    def cov_shape(self) -> tuple[int, ...]:
+        """Shape of the layer's parameters as one matrix, the bias its last row."""
+        rows = math.prod(self.filter_shape[:-1]) + self.has_bias
+        return (rows, self.filter_shape[-1])
+
+    def update_cov(
+        self,
+        state: FactorState,
+        inputs: Towers,
+        outputs_grads: Sources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
+    ) -> FactorState:
+        """Fold the squared per-case gradients of a batch into the average.
+
+        Args:
+            state: The state; left as it is.
+            inputs: ``[batch, ..spatial.., in_channels]``, or channels first; or a
+                tuple of these (towers).
+            outputs_grads: Gradients of the summed loss, ``[batch, ..locations..,
+                out_channels]``, likewise; or a tuple of these (towers); or a tuple of
+                such tuples (sources, summed).
+            ema_decay: What the weights of earlier batches are multiplied by, in
+                [0, 1].
+            ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
+                without debiasing.
+            weights: How much each case counts, ``[batch]``, or each of its locations,
+                ``[batch, ..locations..]`` or ``[batch, locations]``; or a tuple of
+                these (towers). Zero for one that does not; None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: those given.
+
+        Returns:
+            The new state.
+
+        Raises:
+            ShapeError: If an array has another shape, towers do not match, there is
+                no case, or the kernel does not fit into the padded image.
+            DTypeError: If an array is not real, or wider than the state.
+            NotFiniteError: If an array holds NaN or infinity. Under a trace the state
+                is kept, with ``ok`` False.
+            ArgumentError: If the decay or a weight is out of range, or `num_cases` is
+                not positive.
+        """
+        towers, sources = as_towers(inputs), as_sources(outputs_grads)
+        gradients = tuple(g for source in sources for g in source)
+        backend = self._backend(
+            state, "state, inputs, outputs_grads", *towers, *gradients
+        )
+        geometry, label = self.geometry, self.label
+        dtype = state.cov.total.dtype
+        for x in towers:
+            geometry.check_inputs(x, self.filter_shape[-2], label)
+        inputs_checked = as_batch(backend, towers, dtype, "inputs", label)
+        shapes = [weighted_shape(geometry, x) for x in inputs_checked]
+        own = weights_for(backend, sides(weights)[1], shapes, state.cov.total, label)
+        count = count_of(backend, num_cases, 1, state.cov.total, label)
+        moments = []
+        for source in sources:
+            check_paired(towers, source, label)
+            for x, g in zip(towers, source, strict=True):
+                geometry.check_outputs(x, g, self.filter_shape[-1], label)
+            checked = as_batch(backend, source, dtype, "outputs_grads", label)
+            squares = []
+            for i, (x, g) in enumerate(zip(inputs_checked, checked, strict=True)):
+                per_case = case_gradients(
+                    backend,
+                    x,
+                    g,
+                    geometry,
+                    has_bias=self.has_bias,
+                    weights=None if own is None else own[i],
+                )
+                squares.append(per_case * per_case)
+            mean = mean_over(backend, squares, count)
+            moments.append(
+                masked_squares(backend, mean, self.patch_mask, has_bias=self.has_bias)
+            )
+        data = {"inputs": (towers,), "outputs_grads": sources}
+        return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)

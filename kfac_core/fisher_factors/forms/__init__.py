@@ -1,0 +1,1 @@
+"""The forms of a factor's matrix: dense, diagonal, of low rank, block diagonal."""

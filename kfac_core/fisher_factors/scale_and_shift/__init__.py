@@ -1,0 +1,1 @@
+"""Factors of layers that scale and shift their inputs."""

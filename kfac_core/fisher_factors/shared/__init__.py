@@ -1,0 +1,1 @@
+"""Factors of layers that every case uses several times."""

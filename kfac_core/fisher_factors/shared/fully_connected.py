@@ -1,0 +1,345 @@
+"""The factor of a fully connected layer that every case uses several times."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from typing import Any, ClassVar, Self
+
+from kfac_core import moving_average
+from kfac_core.arguments import as_sources, as_statistics
+from kfac_core.backend import Backend
+from kfac_core.errors import ShapeError
+from kfac_core.fisher_factors.base import messages
+from kfac_core.fisher_factors.base.options import DEFAULT_DAMPING_ID
+from kfac_core.fisher_factors.base.state import FactorState
+from kfac_core.fisher_factors.fully_connected import FullyConnectedKroneckerFactor
+from kfac_core.fisher_factors.rows import MultiUseRowsFactor, Parts
+from kfac_core.fisher_factors.shared.lagged_state import LaggedExtra, extra_of
+from kfac_core.linalg import psd
+from kfac_core.linalg.series import (
+    Option1Quants,
+    Option2Quants,
+    option1_quants,
+    option2_quants,
+)
+from kfac_core.moving_average import MovingAverage
+from kfac_core.options import check_options
+from kfac_core.row_counts import count_of
+from kfac_core.state import commit
+from kfac_core.statistics.rows import lagged_moment
+from kfac_core.statistics.weighted_rows import weigh
+from kfac_core.typing import Array, DampingId, Scalar, Weights
+from kfac_core.uses import MultiSources, arrays_of, in_parts
+
+
+@dataclass(frozen=True)
+class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
+    """Second moment of the rows of all uses of a shared layer, and that of lag one.
+
+    ``C0`` is the mean of ``x_t x_t'`` over cases and uses, ``C1`` that of
+    ``x_(t+1) x_t'``, divided by all rows too (Martens, Ba & Johnson, 2018, section
+    3.5). Option 1 keeps the sign of eigenvalues, where the original takes negative
+    correlation for positive; and neither option changes what the other reads.
+
+    Attributes:
+        size: Length of a row.
+        has_bias: Whether each row ends in a one that is not stored.
+        num_uses: ``T``, or None where the data say it; see `kfac_core.uses`. Needed
+            with lag one alone.
+        batch_first: Whether the cases of an array come before their uses; see there.
+        cov_dt1: Whether to keep ``C1``. Options do, and keep the eigendecomposition of
+            ``C0`` that they share.
+        option1quants: Damping ids for which to keep what option 1 needs; see
+            `kfac_core.linalg.series`.
+        option2quants: The same for option 2.
+        absolute_eigenvalues: Whether option 1 drops the sign of eigenvalues, as the
+            original does.
+        data_name: What the rows are called in messages.
+
+    Example:
+        >>> import numpy as np
+        >>> factor = FullyConnectedMultiKF(1, num_uses=3).register_option1quants()
+        >>> rows = np.asarray([[1.0], [2.0], [4.0]])
+        >>> state = factor.update_cov(factor.init(rows), rows, ema_decay=0.95)
+        >>> factor.get_cov(state), factor.get_cov_dt1(state)
+        (array([[7.]]), array([[3.33333333]]))
+        >>> state = factor.update_inverses(state, damping=1.0)
+        >>> factor.get_option1quants(state).psi.round(6)
+        array([0.416667])
+    """
+
+    cov_dt1: bool = field(default=False, kw_only=True)
+    option1quants: tuple[DampingId, ...] = field(default=(), kw_only=True)
+    option2quants: tuple[DampingId, ...] = field(default=(), kw_only=True)
+    absolute_eigenvalues: bool = field(default=False, kw_only=True)
+
+    served_fields: ClassVar[frozenset[str]] = MultiUseRowsFactor.served_fields | {
+        "cov_dt1",
+        "option1quants",
+        "option2quants",
+    }
+    free_fields: ClassVar[frozenset[str]] = MultiUseRowsFactor.free_fields | {
+        "absolute_eigenvalues"
+    }
+
+    def __post_init__(self) -> None:
+        """Ask for what the options need, before what is served is found."""
+        check_options(self)
+        self._write_ids("option1quants", "option2quants")
+        if self.option1quants or self.option2quants:
+            object.__setattr__(self, "cov_dt1", True)
+            object.__setattr__(self, "eigendecomposition", True)
+        super().__post_init__()
+
+    @property
+    def served(self) -> str:
+        """What is served, in words, for messages."""
+        return (
+            f"{super().served}, option1quants {list(self.option1quants)}, option2quants"
+            f" {list(self.option2quants)}"
+        )
+
+    def register_cov_dt1(self) -> Self:
+        """Return a spec that keeps ``C1``; its state is one of its own `init`."""
+        return replace(self, cov_dt1=True)
+
+    def register_option1quants(
+        self, damping_id: DampingId = DEFAULT_DAMPING_ID
+    ) -> Self:
+        """Return a spec that keeps what option 1 needs, and ``C1``."""
+        return replace(self, option1quants=self._with(self.option1quants, damping_id))
+
+    def register_option2quants(
+        self, damping_id: DampingId = DEFAULT_DAMPING_ID
+    ) -> Self:
+        """Return a spec that keeps what option 2 needs, and ``C1``."""
+        return replace(self, option2quants=self._with(self.option2quants, damping_id))
+
+    def get_cov_dt1(self, state: FactorState) -> Array:
+        """Return ``C1``, the later use on the left, ``[n, n]``.
+
+        Raises:
+            NotRegisteredError: If the spec does not keep it.
+            NotComputedError: If there are no statistics yet.
+        """
+        backend = self._backend(state)
+        if not self.cov_dt1:
+            raise self._not_registered(None, "cov_dt1")
+        return self._lagged_value(backend, state)
+
+    def get_option1quants(
+        self, state: FactorState, damping_id: DampingId = DEFAULT_DAMPING_ID
+    ) -> Option1Quants:
+        """Return ``(lmat, psi)`` as stored; errors as in `get_matpower`."""
+        self._computed(state)
+        return extra_of(state).option1[self._place("option1quants", damping_id)]
+
+    def get_option2quants(
+        self, state: FactorState, damping_id: DampingId = DEFAULT_DAMPING_ID
+    ) -> Option2Quants:
+        """Return ``(pmat, kmat, mu)`` as stored; errors as in `get_matpower`."""
+        self._computed(state)
+        return extra_of(state).option2[self._place("option2quants", damping_id)]
+
+    def init_inverses(self, state: FactorState) -> FactorState:
+        """Return `state` with its statistics, and nothing computed from them yet.
+
+        Raises:
+            ShapeError: If this spec keeps ``C1`` and the state has none.
+        """
+        new = super().init_inverses(state)
+        if not self.cov_dt1:
+            return new
+        self._check_lagged(state)
+        extra = extra_of(new)._replace(cov_dt1=extra_of(state).cov_dt1)
+        return new._replace(extra=extra)
+
+    def update_cov(
+        self,
+        state: FactorState,
+        tensors: MultiSources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
+    ) -> FactorState:
+        """Fold the second moments of a batch into the averages.
+
+        Args:
+            state: The state; left as it is.
+            tensors: One tower, in a form of `kfac_core.uses`, a row of `size` for each
+                use of each case; or a tuple of these (towers, weighted by their rows);
+                or a tuple of such tuples (sources, summed).
+            ema_decay: What the weights of earlier batches are multiplied by, in
+                [0, 1].
+            ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
+                without debiasing.
+            weights: How much each row counts: ``[N]`` (cases), ``[T, N]``, ``[T * N]``
+                or `Uses`; or a tuple of these (towers); None: one each. A pair of uses
+                counts by the geometric mean of their weights.
+            num_cases: Number of cases that the mean loss divides by; None: those given.
+
+        Returns:
+            The new state.
+
+        Raises:
+            ShapeError: If an array has another shape, or there is no row.
+            DTypeError: If an array is not real, or wider than the state.
+            NotFiniteError: If an array holds NaN or infinity. Under a trace the state
+                is kept, with ``ok`` False.
+            ArgumentError: If the number of uses is not known or not `num_uses`, or the
+                decay, a weight or `num_cases` is out of range.
+        """
+        sources = as_sources(tensors)
+        ema = (ema_decay, ema_weight)
+        new = super().update_cov(
+            state, sources, *ema, weights=weights, num_cases=num_cases
+        )
+        if not self.cov_dt1:
+            return new
+        arrays = (x for towers in sources for tower in towers for x in arrays_of(tower))
+        backend = self._backend(state, "state, tensors", *arrays)
+        like = state.cov.total
+        by_source = [self._in_parts(backend, towers) for towers in sources]
+        count = count_of(backend, num_cases, by_source[0][0].uses, like, self.label)
+        sample, *others = (
+            self._lagged(backend, own, weights, count, like) for own in by_source
+        )
+        for other in others:
+            sample = sample + other
+        decay, weight = moving_average.weights_of(
+            backend, *ema, like, self.label, zero_debias=self.zero_debias
+        )
+        old = extra_of(state)
+        total = backend.axpby(decay, old.cov_dt1[0], weight, sample)
+        new = new._replace(extra=old._replace(cov_dt1=(total,)))
+        ok = new.cov_ok & backend.is_finite(total)
+
+        def error() -> Exception:
+            # All data and their squares are finite: the sum is what overflowed.
+            return messages.not_finite(
+                backend, self.label, {self.data_name: ()}, like.dtype
+            )
+
+        return commit(backend, ok, new, state, error)._replace(cov_ok=ok)
+
+    def _more_damping_ids(self) -> tuple[DampingId, ...]:
+        return (*self.option1quants, *self.option2quants)
+
+    def _in_parts(self, backend: Backend, towers: tuple[Any, ...]) -> list[Parts]:
+        if not self.cov_dt1:
+            return super()._in_parts(backend, towers)
+        # What follows what in time has to be known.
+        found = (
+            in_parts(
+                backend,
+                tower,
+                2,
+                self.num_uses,
+                self.data_name,
+                self.label,
+                batch_first=self.batch_first,
+            )
+            for tower in towers
+        )
+        return [Parts(arrays, uses) for arrays, uses in found]
+
+    def _lagged(
+        self,
+        backend: Backend,
+        towers: list[Parts],
+        weights: Weights | None,
+        count: Array | None,
+        like: Array,
+    ) -> Array:
+        """Return the lag-one statistics of a source, its form checked already."""
+        in_time, roots_in_time = [], []
+        roots = self._roots(backend, towers, weights, like)
+        rest = iter(roots or ())
+        for parts, uses, _ in towers:
+            rows = [
+                as_statistics(backend, x, like.dtype, self.data_name, self.label)
+                for x in parts
+            ]
+            own = list(islice(rest, len(rows)))
+            if own:
+                rows = [weigh(backend, *pair) for pair in zip(rows, own, strict=True)]
+            in_time.append((rows, uses))
+            roots_in_time.append(own)
+        return lagged_moment(
+            backend,
+            in_time,
+            has_bias=self.has_bias,
+            roots=None if roots is None else roots_in_time,
+            count=count,
+        )
+
+    def _lagged_value(self, backend: Backend, state: FactorState) -> Array:
+        # Both averages have the same weights.
+        lagged = MovingAverage(extra_of(state).cov_dt1[0], state.cov.weight)
+        return moving_average.value(backend, lagged, self.label)
+
+    def _empty(self, backend: Backend, cov: MovingAverage) -> FactorState:
+        def matrix() -> Array:
+            return backend.xp.zeros_like(cov.total)
+
+        def vector() -> Array:
+            return psd.diagonal(backend, matrix()) * 0
+
+        extra = LaggedExtra(
+            cov_dt1=(matrix(),) if self.cov_dt1 else (),
+            option1=tuple(
+                Option1Quants(matrix(), vector()) for _ in self.option1quants
+            ),
+            option2=tuple(
+                Option2Quants(matrix(), matrix(), vector()) for _ in self.option2quants
+            ),
+        )
+        return super()._empty(backend, cov)._replace(extra=extra)
+
+    def _derive_extra(
+        self,
+        backend: Backend,
+        state: FactorState,
+        dampings: Mapping[DampingId, Array],
+    ) -> LaggedExtra:
+        extra = extra_of(state)
+        if not self.option1quants and not self.option2quants:
+            return extra
+        (eigen,) = state.derived.eigendecompositions
+        lagged = self._lagged_value(backend, state)
+        roots = {
+            key: psd.eigen_power(backend, eigen, dampings[key], -0.5)
+            for key in dict.fromkeys([*self.option1quants, *self.option2quants])
+        }
+        return extra._replace(
+            option1=tuple(
+                option1_quants(
+                    backend,
+                    roots[key],
+                    lagged,
+                    absolute_eigenvalues=self.absolute_eigenvalues,
+                )
+                for key in self.option1quants
+            ),
+            option2=tuple(
+                option2_quants(backend, roots[key], lagged)
+                for key in self.option2quants
+            ),
+        )
+
+    def _backend(
+        self, state: FactorState, arguments: str = "state", *data: Array
+    ) -> Backend:
+        self._check_lagged(state)
+        return super()._backend(state, arguments, *data)
+
+    def _check_lagged(self, state: FactorState) -> None:
+        if len(extra_of(state).cov_dt1) != int(self.cov_dt1):
+            msg = (
+                f"{self.label}: the state {'lacks' if self.cov_dt1 else 'has'}"
+                " statistics of lag one; it was made by another spec: use init of this"
+                " one"
+            )
+            raise ShapeError(msg)

@@ -1,0 +1,119 @@
+"""The original's names of patch extractors, and the forms that they imply.
+
+| name | spatial axes | strides and dilation |
+|---|---|---|
+| None, ``"extract_convolution_patches"`` | 1 to 3 | spatial, or of full rank |
+| ``"extract_image_patches"`` | 2 | of full rank, ``[1, s, s, 1]`` |
+| ``"extract_pointwise_conv2d_patches"`` | 2, all 1 | none, or all ones |
+"""
+
+from collections.abc import Sequence
+from numbers import Integral
+from typing import Any
+
+from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.exponents import shown
+from kfac_core.sizes import as_shape
+from kfac_core.statistics.patches.geometry import (
+    ConvolutionGeometry,
+    Padding,
+    is_channels_last,
+)
+
+PATCH_FUNCTIONS = (
+    "extract_convolution_patches",
+    "extract_image_patches",
+    "extract_pointwise_conv2d_patches",
+)
+
+
+def geometry_for(
+    filter_shape: Sequence[int],
+    padding: Padding,
+    strides: Sequence[int] | int | None,
+    dilation: Sequence[int] | int | None,
+    data_format: str | None,
+    extract_patches_fn: str | None,
+    layer: str,
+) -> ConvolutionGeometry:
+    """Return the geometry of a convolution as the original's arguments say it.
+
+    Args:
+        filter_shape: ``[..kernel.., in_channels, out_channels]``.
+        padding: As in `ConvolutionGeometry.of`.
+        strides: In the form that `extract_patches_fn` implies.
+        dilation: Likewise.
+        data_format: As in `ConvolutionGeometry.of`.
+        extract_patches_fn: One of `PATCH_FUNCTIONS`, or None for the first.
+        layer: Name of the layer, for the messages.
+
+    Returns:
+        The geometry.
+
+    Raises:
+        ArgumentError: If a name or form is unknown.
+        ShapeError: If a length does not fit.
+    """
+    kernel = tuple(filter_shape[:-2])
+    rank = len(kernel)
+    extractor: object = extract_patches_fn
+    known = isinstance(extractor, str) and extractor in PATCH_FUNCTIONS
+    if extractor is not None and not known:
+        msg = (
+            f"{layer}: extract_patches_fn is {shown(extract_patches_fn)}, expected None"
+            f" or one of {', '.join(PATCH_FUNCTIONS)}"
+        )
+        raise ArgumentError(msg)
+    if extract_patches_fn == "extract_pointwise_conv2d_patches":
+        given: Any = strides if isinstance(strides, Sequence) else (strides,)
+        ones = given and all(isinstance(s, Integral) and s == 1 for s in given)
+        if kernel != (1, 1) or not (ones or strides is None):
+            msg = (
+                f"{layer}: pointwise patches have kernel {kernel} and strides"
+                f" {strides}, expected (1, 1) and none or ones"
+            )
+            raise ArgumentError(msg)
+        # Padding and dilation mean nothing to a kernel of one tap.
+        return ConvolutionGeometry.of(kernel, None, None, "VALID", data_format, layer)
+    if extract_patches_fn == "extract_image_patches":
+        if rank != 2:
+            msg = f"{layer}: image patches have kernel {kernel}, expected two axes"
+            raise ShapeError(msg)
+        for argument, values in (("strides", strides), ("dilation", dilation)):
+            full = isinstance(values, Sequence) and len(values) == 4
+            if not full and not (values is None and argument == "dilation"):
+                msg = (
+                    f"{layer}: {argument} of image patches is {values}, expected four"
+                    " numbers [1, rows, columns, 1]"
+                )
+                raise ShapeError(msg)
+    return ConvolutionGeometry.of(
+        kernel,
+        _spatial(strides, rank, data_format, "strides", layer),
+        _spatial(dilation, rank, data_format, "dilation", layer),
+        padding,
+        data_format,
+        layer,
+    )
+
+
+def _spatial(
+    values: Sequence[int] | int | None,
+    rank: int,
+    data_format: str | None,
+    argument: str,
+    layer: str,
+) -> Sequence[int] | int | None:
+    """Drop the entries for batch and channels from a list of full rank."""
+    if not isinstance(values, Sequence) or len(values) != rank + 2:
+        return values
+    first = 1 if is_channels_last(data_format, rank, layer) else 2
+    values = as_shape(values, argument, layer)
+    spatial = values[first : first + rank]
+    if sum(values) - sum(spatial) != 2:
+        msg = (
+            f"{layer}: {argument} is {tuple(values)}, expected ones for the batch and"
+            f" the channels, in the data format {data_format or 'with channels last'}"
+        )
+        raise ArgumentError(msg)
+    return spatial

@@ -1,0 +1,265 @@
+"""Patches of a convolution's inputs and their second moment.
+
+The patch of an output location holds the inputs that its kernel sees, zeros outside:
+``patches @ filter.reshape(-1, out_channels)`` is the convolution. A patch is laid out
+kernel axes first, channels last (kernel height, kernel width, channel), as the
+leading axes of the filter are.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from itertools import product
+
+from kfac_core.backend import Backend
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
+from kfac_core.statistics.patches.padding import padded
+from kfac_core.statistics.patches.shifted.assembly import assembled, tap_sums
+from kfac_core.statistics.patches.shifted.overlaps import axis_pieces
+from kfac_core.statistics.patches.shifted.plan import Plan, choose_plan
+from kfac_core.statistics.patches.shifted.products import (
+    Group,
+    product_groups,
+    shifted_products,
+    strip_products,
+    without_strips,
+)
+from kfac_core.statistics.rows import framed
+from kfac_core.statistics.position_sums import products_over, sum_over
+from kfac_core.statistics.weighted_rows import weighed_pair
+from kfac_core.typing import Array, Scalar
+
+
+def extract_patches(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Array:
+    """Return the patch of every output location.
+
+    Args:
+        backend: Backend of `x`.
+        x: ``[batch, ..spatial.., channels]``, or channels first as the geometry says.
+        geometry: Where the convolution looks.
+
+    Returns:
+        ``[batch, ..locations.., ..kernel.., channels]``.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.registry import backend_of
+        >>> image = np.arange(1.0, 10.0).reshape(1, 3, 3, 1)
+        >>> geometry = ConvolutionGeometry((2, 2), (1, 1), (1, 1), "VALID")
+        >>> extract_patches(backend_of(image), image, geometry)[0, 0, 0].ravel()
+        array([1., 2., 4., 5.])
+    """
+    xp = backend.xp
+    x = geometry.to_channels_last(backend, x)
+    spatial = x.shape[1:-1]
+    pads = geometry.pads(spatial)
+    for axis, (before, after) in enumerate(pads, start=1):
+        x = padded(backend, x, axis, before, after)
+    locations = geometry.output_spatial(spatial)
+    taps = []
+    for offsets in product(*map(range, geometry.kernel)):
+        window = tuple(
+            slice(o * d, o * d + (n - 1) * s + 1 if n else o * d, s)
+            for o, d, n, s in zip(
+                offsets, geometry.dilation, locations, geometry.strides, strict=True
+            )
+        )
+        taps.append(x[(slice(None), *window, slice(None))])
+    patches = xp.stack(taps, axis=-2)
+    shape = (x.shape[0], *locations, *geometry.kernel, x.shape[-1])
+    return xp.reshape(patches, shape)
+
+
+def patch_rows(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Array:
+    """Return the patches as rows, ``[batch, locations, kernel * channels]``."""
+    patches = extract_patches(backend, x, geometry)
+    locations = geometry.num_locations(x)
+    width = math.prod(patches.shape[1 + geometry.spatial_rank :])
+    return backend.xp.reshape(patches, (x.shape[0], locations, width))
+
+
+def patch_second_moment(
+    backend: Backend,
+    towers: Sequence[Array],
+    geometry: ConvolutionGeometry,
+    *,
+    has_bias: bool = False,
+    count: Scalar | None = None,
+) -> Array:
+    """Return the second moment of the patches of all cases and locations.
+
+    By products of shifted images or of patches, whichever costs less
+    (`kfac_core.statistics.patches.shifted.plan`).
+
+    Args:
+        backend: Backend of the towers.
+        towers: Inputs, each ``[batch, ..spatial.., channels]``, or channels first.
+        geometry: Where the convolution looks.
+        has_bias: Whether each patch ends in a one.
+        count: What to divide the sum over patches by; None: the number of patches.
+
+    Returns:
+        ``[n, n]`` with ``n = kernel * channels``, one more with bias. The ``Omega`` of
+        Grosse & Martens (2016), equation 25, divided by the number of locations.
+    """
+    patches = sum(x.shape[0] * geometry.num_locations(x) for x in towers)
+    count = patches if count is None else count
+    images = [geometry.to_channels_last(backend, x) for x in towers if x.shape[0]]
+    last = replace(geometry, channels_last=True)
+    parts = []
+    for x in images:
+        plan = plan_for(backend, x, last)
+        part = [planned_moment(backend, x, last, plan, count)]
+        parts.append([*part, tap_sums(backend, x, last)] if has_bias else part)
+    moment, *sums = _sum(parts)
+    if not has_bias:
+        return moment
+    mean = sums[0] / count
+    return framed(backend, moment, mean, mean, patches / count)
+
+
+def plan_for(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Plan:
+    """Return the plan that costs least for one tower.
+
+    Args:
+        backend: Backend of `x`.
+        x: ``[batch, ..spatial.., channels]``.
+        geometry: Where the convolution looks; channels last.
+    """
+    itemsize = backend.xp.finfo(x.dtype).bits // 8
+    chunk_bytes, traced = backend.chunk_bytes(x), backend.is_traced(x)
+    return choose_plan(geometry, x.shape, itemsize, chunk_bytes, traced=traced)
+
+
+def planned_moment(
+    backend: Backend, x: Array, geometry: ConvolutionGeometry, plan: Plan, count: Scalar
+) -> Array:
+    """Return the second moment of one tower's patches, by a given plan.
+
+    Args:
+        backend: Backend of `x`.
+        x: ``[batch, ..spatial.., channels]``.
+        geometry: Where the convolution looks; channels last.
+        plan: How to go about it: what comes out is the same but for rounding.
+        count: What to divide the sum over patches by.
+
+    Returns:
+        ``[kernel * channels, kernel * channels]``, symmetric bit for bit.
+    """
+    if plan.shifted == 0:
+        (gram,) = backend.sum_over(
+            lambda chunk: [_patch_gram(backend, chunk, geometry)], x, plan.cases
+        )
+        return gram / count
+    xp, shifted = backend.xp, plan.shifted
+    spatial = x.shape[1:-1]
+    tail = ConvolutionGeometry(
+        geometry.kernel[shifted:],
+        geometry.strides[shifted:],
+        geometry.dilation[shifted:],
+        geometry.pads(spatial)[shifted:],
+    )
+    width = math.prod(tail.kernel) * x.shape[-1]
+    groups = product_groups(axis_pieces(geometry, spatial)[:shifted])
+    strips: list[Group] = []
+    if backend.is_traced(x):
+        groups, strips = without_strips(groups, spatial[:shifted])
+
+    def large_products(chunk: Array) -> list[Array]:
+        images = _first_axis_first(backend, _unfolded(backend, chunk, tail))
+        return shifted_products(backend, images, groups, geometry.strides[0])
+
+    def rows_of(part: Array) -> Array:
+        return xp.reshape(_unfolded(backend, part, tail), (-1, width))
+
+    products = backend.sum_over(large_products, x, plan.cases)
+    # Of all cases at once: a product of few rows is slow, and of copies here anyway.
+    products += strip_products(backend, x, strips, rows_of)
+    device = backend.creation_device(x)
+    zeros = xp.zeros((width, width), dtype=x.dtype, device=device)
+    kernel = geometry.kernel[:shifted]
+    # Divided last: a compiler may round the sums of two quotients in one way for a
+    # block and in another for its mirror.
+    return assembled(backend, [*groups, *strips], products, kernel, zeros) / count
+
+
+def _sum(parts: Iterable[Sequence[Array]]) -> list[Array]:
+    """Return the sums of the first arrays of all parts, of the second, and so on."""
+    total: list[Array] = []
+    for arrays in parts:
+        total = (
+            [known + array for known, array in zip(total, arrays, strict=True)]
+            if total
+            else list(arrays)
+        )
+    return total
+
+
+def _patch_gram(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Array:
+    """Return the Gram matrix of all patches."""
+    rows = patch_rows(backend, x, geometry)
+    return backend.gram(backend.xp.reshape(rows, (-1, rows.shape[-1])))
+
+
+def _unfolded(backend: Backend, x: Array, tail: ConvolutionGeometry) -> Array:
+    """Return images with the patches of the last spatial axes.
+
+    Args:
+        backend: Backend of `x`.
+        x: ``[batch, ..spatial.., channels]``.
+        tail: Where the convolution looks along the last axes, if any.
+
+    Returns:
+        ``[batch, ..other axes.., locations, kernel * channels]``, locations and kernel
+        those of the last axes.
+    """
+    xp = backend.xp
+    first = x.ndim - 1 - tail.spatial_rank
+    head = x.shape[:first]
+    if not tail.kernel:
+        return xp.reshape(x, (*head, 1, x.shape[-1]))
+    rows = patch_rows(backend, xp.reshape(x, (-1, *x.shape[first:])), tail)
+    return xp.reshape(rows, (*head, *rows.shape[1:]))
+
+
+def _first_axis_first(backend: Backend, x: Array) -> Array:
+    """Return images with their first spatial axis before the batch, in C order."""
+    xp = backend.xp
+    x = xp.permute_dims(x, (1, 0, *range(2, x.ndim)))
+    # Through rows, so that it is the copy and no view.
+    return xp.reshape(xp.reshape(x, (-1, x.shape[-1])), x.shape)
+
+
+def case_gradients(
+    backend: Backend,
+    x: Array,
+    gradients: Array,
+    geometry: ConvolutionGeometry,
+    *,
+    has_bias: bool = False,
+    weights: Array | None = None,
+) -> Array:
+    """Return each case's gradient for the filter, summed over locations.
+
+    Args:
+        backend: Backend of both.
+        x: Inputs, ``[batch, ..spatial.., channels]``, or channels first.
+        gradients: For the outputs, ``[batch, ..locations.., out_channels]``, likewise.
+        geometry: Where the convolution looks.
+        has_bias: Whether to append the gradient for the bias as a last row.
+        weights: ``[batch]``: the gradients of cases are times the roots of these; or
+            ``[batch, locations]``: those of locations times these; None: all one.
+
+    Returns:
+        ``[batch, kernel * channels, out_channels]``, one more row with bias.
+    """
+    xp = backend.xp
+    patches = patch_rows(backend, x, geometry)
+    g = geometry.to_channels_last(backend, gradients)
+    g = xp.reshape(g, (*patches.shape[:2], g.shape[-1]))
+    if weights is not None:
+        patches, g = weighed_pair(backend, patches, g, weights)
+    per_case = products_over(backend, patches, g)
+    if not has_bias:
+        return per_case
+    return xp.concat([per_case, sum_over(backend, g, (1,))[:, None, :]], axis=1)

@@ -1,0 +1,115 @@
+"""Which pixels the products of two kernel taps have in common, along one axis.
+
+Tap ``a`` sees at location ``t`` the pixel ``t * stride + a * dilation - before``. Two
+taps therefore see pixels that are always the same number of pixels apart, and all
+pairs of taps that far apart see the same pairs of pixels, but for some at the borders.
+"""
+
+from collections.abc import Sequence
+from itertools import pairwise, product
+from typing import NamedTuple
+
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
+
+
+class Piece(NamedTuple):
+    """Pairs of pixels that the same pairs of taps see.
+
+    Attributes:
+        offset: Pixels from the first of a pair to the second.
+        pixels: The first of each pair.
+        taps: The pairs of taps ``(first, second)`` that see these pairs of pixels.
+    """
+
+    offset: int
+    pixels: range
+    taps: tuple[tuple[int, int], ...]
+
+
+def axis_pieces(
+    geometry: ConvolutionGeometry, spatial: Sequence[int]
+) -> tuple[tuple[Piece, ...], ...]:
+    """Return for each axis the pieces that all pairs of taps are composed of.
+
+    What two taps have in common is the disjoint union of the pieces that name them.
+    Pixels of the padding are in none, their products being zero.
+
+    Args:
+        geometry: Where the convolution looks.
+        spatial: Sizes of the spatial axes.
+
+    Returns:
+        For each axis its pieces, no two with the same offset and a pixel in common.
+
+    Example:
+        >>> geometry = ConvolutionGeometry((2,), (1,), (1,), "VALID")
+        >>> for piece in axis_pieces(geometry, (9,))[0]:
+        ...     print(*piece)
+        0 range(0, 1) ((0, 0),)
+        0 range(1, 8) ((0, 0), (1, 1))
+        0 range(8, 9) ((1, 1),)
+        1 range(0, 8) ((0, 1),)
+        -1 range(1, 9) ((1, 0),)
+    """
+    seen = seen_pixels(geometry, spatial)
+    return tuple(
+        _pieces(taps, size, dilation)
+        for taps, size, dilation in zip(seen, spatial, geometry.dilation, strict=True)
+    )
+
+
+def seen_pixels(
+    geometry: ConvolutionGeometry, spatial: Sequence[int]
+) -> tuple[tuple[range, ...], ...]:
+    """Return for each axis and tap the places that it sees, in the padding or not."""
+    return tuple(
+        tuple(
+            range(
+                tap * dilation - before,
+                tap * dilation - before + locations * stride,
+                stride,
+            )
+            for tap in range(kernel)
+        )
+        for (before, _), kernel, stride, dilation, locations in zip(
+            geometry.pads(spatial),
+            geometry.kernel,
+            geometry.strides,
+            geometry.dilation,
+            geometry.output_spatial(spatial),
+            strict=True,
+        )
+    )
+
+
+def clipped(places: range, start: int, stop: int) -> range:
+    """Return those of the places that are in ``[start, stop)``."""
+    step = places.step
+    first = max(places.start, start + (places.start - start) % step)
+    # One step past the last place, so that equal ranges have equal ends.
+    end = min(places.stop, stop + (places.start - stop) % step)
+    return range(first, max(first, end), step)
+
+
+def _pieces(seen: Sequence[range], size: int, dilation: int) -> tuple[Piece, ...]:
+    """Return the pieces of one axis of a size, by what each tap sees."""
+    alike: dict[tuple[int, int], list[tuple[tuple[int, int], range]]] = {}
+    for first, second in product(range(len(seen)), repeat=2):
+        offset = (second - first) * dilation
+        pixels = clipped(seen[first], max(0, -offset), min(size, size - offset))
+        if len(pixels):
+            key = (offset, pixels.start % pixels.step)
+            alike.setdefault(key, []).append(((first, second), pixels))
+    pieces = []
+    for (offset, _), pairs in alike.items():
+        ends = {end for _, pixels in pairs for end in (pixels.start, pixels.stop)}
+        for start, stop in pairwise(sorted(ends)):
+            cell = range(start, stop, pairs[0][1].step)
+            taps = tuple(
+                pair
+                for pair, pixels in pairs
+                if pixels.start <= start and stop <= pixels.stop
+            )
+            if taps:
+                pieces.append(Piece(offset, cell, taps))
+    return tuple(pieces)

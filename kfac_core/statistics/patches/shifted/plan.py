@@ -1,0 +1,177 @@
+"""What the second moment of patches costs each way, from shapes alone.
+
+The unit is one multiplication and addition of a large matrix product. The weights of
+the rest are what they were seen to be on processors with one thread, to the nearest
+simple number: they decide between ways, and nobody should take them for times.
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
+from kfac_core.statistics.patches.shifted.overlaps import Piece, axis_pieces
+from kfac_core.statistics.patches.shifted.products import (
+    Group,
+    count_of,
+    product_groups,
+    without_strips,
+)
+
+COST_OF_CALL = 4e5
+"""One product or one copy, however small."""
+COST_OF_ENTRY = 10.0
+"""One entry copied, of many that lie together."""
+COST_OF_RUN = 60.0
+"""One start of entries that lie together."""
+COLUMNS_OF_OVERHEAD = 24.0
+"""A product of n columns costs as if it had this many more."""
+GRAM_SHARE = 0.6
+"""A Gram matrix, in parts of a product of the same shape."""
+LEAST_COLUMNS = 16
+"""Fewest columns of a shifted product.
+
+Libraries add up products of a few columns one row after the other, and lose digits
+that they keep in wider ones: two of seven for 3 channels of images of 224 pixels.
+"""
+ROWS_PER_COLUMN = 2
+"""Rows of a product, in its columns, from which adding up products costs little."""
+
+
+class Plan(NamedTuple):
+    """A way to the second moment of patches.
+
+    Attributes:
+        shifted: How many axes, the first ones, are gone through by shifts; the patches
+            of the others are taken. Zero: plain patches.
+        cases: How many cases at a time.
+    """
+
+    shifted: int
+    cases: int
+
+
+def choose_plan(
+    geometry: ConvolutionGeometry,
+    shape: Sequence[int],
+    itemsize: int,
+    chunk_bytes: int | None,
+    *,
+    traced: bool = False,
+) -> Plan:
+    """Return the way that costs least.
+
+    Args:
+        geometry: Where the convolution looks.
+        shape: ``(batch, ..spatial.., channels)``.
+        itemsize: Bytes of one entry.
+        chunk_bytes: What to hold at once, or as many bytes as the result has, if more;
+            None: all cases in one chunk.
+        traced: Whether all that is copied of a chunk is held at once.
+
+    Returns:
+        The plan.
+
+    Example:
+        >>> geometry = ConvolutionGeometry((3, 3), (1, 1), (1, 1), "SAME")
+        >>> choose_plan(geometry, (32, 28, 28, 64), 4, 2**23).shifted
+        2
+        >>> choose_plan(geometry, (2, 4, 4, 8), 4, 2**23).shifted
+        0
+    """
+    batch, *spatial, channels = shape
+    pieces = axis_pieces(geometry, spatial)
+    plans = []
+    for shifted in range(geometry.spatial_rank + 1):
+        width = math.prod(geometry.kernel[shifted:]) * channels
+        if shifted and width < LEAST_COLUMNS:
+            break
+        chunks = 1
+        if chunk_bytes is not None:
+            copies = _copies(pieces[:shifted], spatial, traced=traced)
+            rows = math.prod(geometry.output_spatial(spatial)[shifted:])
+            rows *= math.prod(spatial[:shifted])
+            result = 0 if traced else (math.prod(geometry.kernel) * channels) ** 2
+            budget = max(chunk_bytes // itemsize, result)
+            entries = rows * width * copies
+            few = ROWS_PER_COLUMN * width // max(1, rows)
+            most = max(1, budget // max(1, entries), few)
+            chunks = max(1, math.ceil(batch / most))
+        cases = _even(batch, chunks) if traced else math.ceil(batch / chunks)
+        plans.append(Plan(shifted, cases))
+    costs = [cost(geometry, shape, plan, traced=traced) for plan in plans]
+    return plans[costs.index(min(costs))]
+
+
+def cost(
+    geometry: ConvolutionGeometry,
+    shape: Sequence[int],
+    plan: Plan,
+    *,
+    traced: bool = False,
+) -> float:
+    """Return what a plan costs, in multiplications and additions."""
+    batch, *spatial, channels = shape
+    pieces = axis_pieces(geometry, spatial)
+    kernel, locations = geometry.kernel, geometry.output_spatial(spatial)
+    shifted = plan.shifted
+    chunks = math.ceil(batch / plan.cases)
+    tail = math.prod(locations[shifted:])
+    width = math.prod(kernel[shifted:]) * channels
+    whole = math.prod(kernel) * channels
+    leading = math.prod(spatial[:shifted])
+    moved = 0.0
+    if shifted < len(spatial):
+        # Patches of the last axes.
+        taps = math.prod(kernel[shifted:])
+        moved += batch * leading * tail * taps * _run(channels)
+    if shifted == 0:
+        products = GRAM_SHARE * batch * tail * width * (width + COLUMNS_OF_OVERHEAD)
+        return products + moved + (COST_OF_CALL + 2 * COST_OF_ENTRY * whole**2) * chunks
+    pairs, own = _pairs(pieces[:shifted])
+    products = (pairs - own) / 2 + own * GRAM_SHARE
+    products *= batch * tail * width * (width + COLUMNS_OF_OVERHEAD)
+    copies, _ = _pairs(pieces[1:shifted])
+    moved += batch * (spatial[0] * copies + leading) * tail * _run(width)
+    groups = product_groups(pieces[:shifted])
+    strips: list[Group] = []
+    if traced:
+        groups, strips = without_strips(groups, spatial[:shifted])
+    count = count_of(groups) * chunks + count_of(strips)
+    calls = (COST_OF_CALL + 3 * COST_OF_ENTRY * width**2) * count
+    return products + moved + calls + 2 * COST_OF_ENTRY * whole**2
+
+
+def _run(entries: int) -> float:
+    """Return what it costs to copy entries that lie together."""
+    return COST_OF_RUN + COST_OF_ENTRY * entries
+
+
+def _pairs(pieces: Sequence[Sequence[Piece]]) -> tuple[int, int]:
+    """Return the numbers of pairs of pixels, of all offsets and of none."""
+    # Lists: torch.compile breaks at the product of a generator.
+    every = [sum(len(piece.pixels) for piece in axis) for axis in pieces]
+    own = [sum(len(p.pixels) for p in axis if not p.offset) for axis in pieces]
+    return math.prod(every), math.prod(own)
+
+
+def _copies(
+    pieces: Sequence[Sequence[Piece]], spatial: Sequence[int], *, traced: bool
+) -> int:
+    """Return how many copies of the images are held, shifted along the pieces' axes."""
+    if not pieces:
+        return 1
+    if not traced:
+        # In the order of the first axis, and two shifts.
+        return 3
+    groups, _ = without_strips(product_groups(pieces), spatial[: len(pieces)])
+    # In the order of the first axis, transposed, and a shift for each product.
+    return 2 + count_of(groups)
+
+
+def _even(batch: int, chunks: int) -> int:
+    """Return the size of so many chunks, or of at most twice as many, if even."""
+    for more in range(chunks, min(2 * chunks, batch + 1)):
+        if batch % more == 0:
+            return batch // more
+    return math.ceil(batch / chunks)

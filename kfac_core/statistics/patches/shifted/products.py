@@ -1,0 +1,256 @@
+"""Products of shifted images, of which the second moment of patches is put together.
+
+The block of two kernel taps is a sum, over the locations, of products of the pixels
+that they see. These are a constant offset apart: the blocks of all pairs of taps with
+the same offset share one product of the image and its shift, and differ in strips at
+the borders, which are products of their own. A kernel of 3 x 3 has 13 offsets, to one
+side, in place of 81 blocks. Strips are added, and never taken away from a product of
+the whole image: so no digit is lost.
+"""
+
+import math
+from collections.abc import Callable, Sequence
+from itertools import product
+from typing import NamedTuple
+
+from kfac_core.backend import Backend
+from kfac_core.statistics.patches.padding import padded
+from kfac_core.statistics.patches.shifted.overlaps import Piece
+from kfac_core.typing import Array
+
+CHANNELS_IN_RUNS = 8
+"""Channels from which libraries add several sums at once, and runs cost time."""
+ZEROS_PER_ENTRY = 24
+"""Multiplications by zeros, for each entry, that cost less than to copy the entry."""
+STRIP_SHARE = 1 / 6
+"""Part of the pixels up to which those of a product are a strip."""
+
+
+class Group(NamedTuple):
+    """Products with the same shift along all axes but the first.
+
+    Attributes:
+        columns: A piece of each axis but the first: the images at these pixels are
+            multiplied by the images at the pixels an offset further.
+        rows: Pieces of the first axis.
+    """
+
+    columns: tuple[Piece, ...]
+    rows: tuple[Piece, ...]
+
+    def is_of_one(self, row: Piece) -> bool:
+        """Whether nothing is shifted, and the product is a Gram matrix."""
+        return not any(piece.offset for piece in (row, *self.columns))
+
+
+def product_groups(pieces: Sequence[Sequence[Piece]]) -> list[Group]:
+    """Return all products to compute, of an offset and its opposite one of them.
+
+    Args:
+        pieces: Of each of the axes that are shifted.
+    """
+    first, *others = pieces
+    groups = []
+    for columns in product(*others):
+        offsets = tuple(piece.offset for piece in columns)
+        none = (0,) * (1 + len(offsets))
+        rows = tuple(row for row in first if (row.offset, *offsets) >= none)
+        groups.append(Group(columns, rows))
+    # Opposite offsets come one after the other: they share their copies.
+    return sorted(groups, key=lambda group: _both(group.columns))
+
+
+def without_strips(
+    groups: Sequence[Group], spatial: Sequence[int]
+) -> tuple[list[Group], list[Group]]:
+    """Return the products of many pixels, and those of few.
+
+    Args:
+        groups: All products.
+        spatial: Sizes of the axes that are shifted.
+    """
+    many, few = [], []
+    for columns, rows in groups:
+        most = (
+            STRIP_SHARE
+            * math.prod(spatial)
+            / math.prod([len(p.pixels) for p in columns])
+        )
+        many.append(Group(columns, tuple(r for r in rows if len(r.pixels) > most)))
+        few.append(Group(columns, tuple(r for r in rows if len(r.pixels) <= most)))
+    return [g for g in many if g.rows], [g for g in few if g.rows]
+
+
+def count_of(groups: Sequence[Group]) -> int:
+    """Return the number of products."""
+    return sum(len(group.rows) for group in groups)
+
+
+def shifted_products(
+    backend: Backend, images: Array, groups: Sequence[Group], stride: int
+) -> list[Array]:
+    """Return the sums of the products of pixels.
+
+    Args:
+        backend: Backend of the images.
+        images: ``[first axis, cases, ..other axes.., rest, channels]``, in C order.
+            Some rows of the first axis lie together, and are no copy.
+        groups: Which products.
+        stride: Steps between output locations along the first axis.
+
+    Returns:
+        For each row of each group ``[channels, channels]``.
+    """
+    size, channels = images.shape[0], images.shape[-1]
+    traced = backend.is_traced(images)
+    products = []
+    copies: dict[tuple[range, ...], list[Array]] = {}
+    for group in groups:
+        near = tuple([piece.pixels for piece in group.columns])
+        far = tuple(map(_moved, group.columns))
+        phases = tuple(map(_phase, near, images.shape[2:-2]))
+        # Under a trace parts are copies, and zeros around them no further ones: all
+        # pixels by the shift of those seen, with zeros in place of the others.
+        if traced and _is_nearly_all(near, phases, channels):
+            pads = [*map(_gaps, near, phases)]
+            if phases not in copies:
+                copies[phases] = _rows(backend, images, phases, stride)
+            left = copies[phases]
+            right = _rows(backend, images, far, stride, pads)
+        else:
+            # Those of the group before may serve, of the opposite offset.
+            copies = {
+                columns: copies.get(columns) or _rows(backend, images, columns, stride)
+                for columns in (near, far)
+            }
+            left, right = copies[near], copies[far]
+        for row in group.rows:
+            moved = _moved(row)
+            start, stop = _span(moved, stride, size, right[moved.start % stride])
+            two = right[moved.start % stride][start:stop, :]
+            if group.is_of_one(row):
+                products.append(backend.gram(two))
+                continue
+            one = left[row.pixels.start % stride]
+            start, stop = _span(row.pixels, stride, size, one)
+            every = range(one.shape[0])
+            if traced and _is_nearly_all([range(start, stop)], [every], channels):
+                two = padded(backend, two, 0, start, len(every) - stop)
+            else:
+                one = one[start:stop, :]
+            products.append(_product(backend, one, two))
+    return products
+
+
+def strip_products(
+    backend: Backend,
+    x: Array,
+    groups: Sequence[Group],
+    rows_of: Callable[[Array], Array],
+) -> list[Array]:
+    """Return the sums of the products of pixels, each from copies of its own.
+
+    Args:
+        backend: Backend of the images.
+        x: ``[batch, ..spatial.., channels]``.
+        groups: Which products.
+        rows_of: Makes part of `x` into rows of what is multiplied.
+
+    Returns:
+        For each row of each group a square matrix.
+    """
+    products = []
+    for group in groups:
+        for row in group.rows:
+            pieces = (row, *group.columns)
+            near = rows_of(_part(x, [piece.pixels for piece in pieces]))
+            if group.is_of_one(row):
+                products.append(backend.gram(near))
+                continue
+            far = rows_of(_part(x, [*map(_moved, pieces)]))
+            products.append(_product(backend, near, far))
+    return products
+
+
+def _product(backend: Backend, one: Array, two: Array) -> Array:
+    """Return ``one' two``; of few channels, whose sums are the longest, in runs."""
+    if one.shape[-1] < CHANNELS_IN_RUNS:
+        return backend.cross(one, two)
+    return backend.matmul(backend.transposed(one), two)
+
+
+def as_slice(pixels: range) -> slice:
+    """Return the slice of an axis that takes these pixels."""
+    return slice(pixels[0], pixels[-1] + 1, pixels.step) if pixels else slice(0)
+
+
+def _moved(piece: Piece) -> range:
+    """Return the second pixels of a piece."""
+    start, stop, offset = piece.pixels.start, piece.pixels.stop, piece.offset
+    return range(start + offset, stop + offset, piece.pixels.step)
+
+
+def _both(columns: Sequence[Piece]) -> list[list[tuple[int, int]]]:
+    """Return the pixels of pieces and of their shifts, whichever are first."""
+    near = [(piece.pixels.start, piece.pixels.stop) for piece in columns]
+    far = [(_moved(piece).start, _moved(piece).stop) for piece in columns]
+    return sorted([near, far])
+
+
+def _part(x: Array, pixels: Sequence[range]) -> Array:
+    """Return the images at pixels of the first spatial axes."""
+    return x[(slice(None), *map(as_slice, pixels), ...)]
+
+
+def _phase(pixels: range, size: int) -> range:
+    """Return all pixels of an axis that are steps away from those given."""
+    return range(pixels.start % pixels.step, size, pixels.step)
+
+
+def _gaps(seen: range, phase: range) -> tuple[int, int]:
+    """Return how many pixels of a phase come before and after those seen."""
+    before = (seen.start - phase.start) // phase.step
+    return before, len(phase) - before - len(seen)
+
+
+def _is_nearly_all(
+    some: Sequence[range], every: Sequence[range], channels: int
+) -> bool:
+    """Return whether to multiply by zeros costs less than to copy what is not zero."""
+    count = math.prod([*map(len, some)])
+    return (math.prod([*map(len, every)]) - count) * channels <= ZEROS_PER_ENTRY * count
+
+
+def _rows(
+    backend: Backend,
+    images: Array,
+    columns: Sequence[range],
+    stride: int,
+    pads: Sequence[tuple[int, int]] = (),
+) -> list[Array]:
+    """Return pixels in columns as rows of channels, by the phase of the first axis.
+
+    So the rows of some pixels of the first axis, one stride apart, lie together.
+    """
+    rows = []
+    window = (slice(None), *map(as_slice, columns), ...)
+    for phase in range(min(stride, images.shape[0])):
+        part = images[(slice(phase, None, stride), *window)]
+        for axis, (before, after) in enumerate(pads, start=2):
+            part = padded(backend, part, axis, before, after)
+        rows.append(backend.xp.reshape(part, (-1, images.shape[-1])))
+    return rows
+
+
+def _span(pixels: range, stride: int, size: int, rows: Array) -> tuple[int, int]:
+    """Return where the rows of pixels of the first axis start and end.
+
+    Args:
+        pixels: One stride apart.
+        stride: Steps between output locations.
+        size: Of the first axis.
+        rows: Of all pixels of the phase.
+    """
+    place = pixels.start // stride
+    width = rows.shape[0] // len(range(pixels.start % stride, size, stride))
+    return place * width, (place + len(pixels)) * width
