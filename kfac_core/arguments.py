@@ -52,11 +52,11 @@ def as_sources(data: Any) -> tuple[tuple[Any, ...], ...]:
         >>> as_sources(1.0), as_sources((1.0, 2.0)), as_sources(((1.0,), (2.0,)))
         (((1.0,),), ((1.0, 2.0),), ((1.0,), (2.0,)))
     """
-    if _is_sequence(data):
-        if any(_is_sequence(source) for source in data):
-            return tuple(as_towers(source) for source in data)
-        return (tuple(data),)
-    return ((data,),)
+    if not _is_sequence(data):
+        return ((data,),)
+    if any(map(_is_sequence, data)):
+        return tuple(map(as_towers, data))
+    return (tuple(data),)
 
 
 def statistics_dtype(backend: Backend, x: Array, argument: str, layer: str) -> DType:
@@ -95,17 +95,18 @@ def check_shape(
     Raises:
         ShapeError: If the rank or a size differs.
     """
-    if len(x.shape) != len(expected) or any(
-        size != wanted
-        for size, wanted in zip(x.shape, expected, strict=True)
-        if not isinstance(wanted, str)
-    ):
-        wanted = ", ".join(str(axis) for axis in expected)
-        msg = (
-            f"{layer}: {argument} has shape {tuple(x.shape)}, expected [{wanted}];"
-            " reshape it, or build the layer with its sizes"
-        )
-        raise ShapeError(msg)
+    if len(x.shape) == len(expected):
+        for size, wanted in zip(x.shape, expected, strict=True):
+            if size != wanted and not isinstance(wanted, str):
+                break
+        else:
+            return
+    axes = ", ".join(map(str, expected))
+    msg = (
+        f"{layer}: {argument} has shape {tuple(x.shape)}, expected [{axes}];"
+        " reshape it, or build the layer with its sizes"
+    )
+    raise ShapeError(msg)
 
 
 def as_statistics(
@@ -168,6 +169,8 @@ def as_batch(
 ) -> tuple[Array, ...]:
     """Return towers as `check_towers` does, their shapes being checked already."""
     check_not_empty(towers, argument, layer)
+    if len(towers) == 1:
+        return (as_statistics(backend, towers[0], dtype, argument, layer),)
     return tuple(as_statistics(backend, x, dtype, argument, layer) for x in towers)
 
 
@@ -177,9 +180,11 @@ def check_not_empty(towers: tuple[Array, ...], argument: str, layer: str) -> Non
     Raises:
         ShapeError: If there is none.
     """
+    rows = 0
     for x in towers:
         check_has_cases(x, argument, layer)
-    if not any(x.shape[0] for x in towers):
+        rows += x.shape[0]
+    if not rows:
         msg = (
             f"{layer}: {argument} has no rows: an empty batch has no mean; skip the"
             " update"

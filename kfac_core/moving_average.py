@@ -90,10 +90,11 @@ def fold(
 
 def constant(backend: Backend, total: Array, weight: Array) -> MovingAverage:
     """Return an average; whatever its data are, statistics have no graph."""
-    arrays = (total, weight)
-    return MovingAverage(
-        *(backend.stop_gradient(x) if backend.has_graph(x) else x for x in arrays)
-    )
+    if backend.has_graph(total):
+        total = backend.stop_gradient(total)
+    if backend.has_graph(weight):
+        weight = backend.stop_gradient(weight)
+    return MovingAverage(total, weight)
 
 
 def weights_of(

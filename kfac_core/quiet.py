@@ -33,7 +33,10 @@ def _quietly(verb: Callable[..., Any]) -> Callable[..., Any]:
 
     @wraps(verb)
     def quiet_verb(self: Any, *args: Any, **kwargs: Any) -> Any:
-        backend = _backend_of(args, kwargs)
+        first: Any = args
+        while isinstance(first, tuple) and first:
+            first = first[0]  # states and data start with an array
+        backend = remembered(type(first)) or _backend_of(args, kwargs)
         context = None if backend is None else backend.quiet()
         # Of most libraries, and within another verb, there is nothing to enter.
         if context is None:
@@ -46,12 +49,6 @@ def _quietly(verb: Callable[..., Any]) -> Callable[..., Any]:
 
 def _backend_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Backend | None:
     """Return the backend of the arguments' first array; None if there is none."""
-    first: Any = args
-    while isinstance(first, tuple) and first:  # states and data start with an array
-        first = first[0]
-    found = remembered(first)
-    if found is not None:
-        return found
     array = _first_array((args, kwargs))
     try:
         return None if array is None else backend_of(array)

@@ -55,7 +55,10 @@ def backend_of(*arrays: Any) -> Backend:
     device = None
     for x in arrays:
         found = _BY_TYPE.get(type(x)) or _resolve(x)
-        _check(found, x)
+        try:
+            found.check(x)
+        except TypeError as error:
+            raise BackendError(*error.args) from None
         if backend is None:
             backend = found
         elif found is not backend:
@@ -79,9 +82,8 @@ def backend_of(*arrays: Any) -> Backend:
     return backend
 
 
-def remembered(x: Any) -> Backend | None:
-    """Return the backend of arrays like `x`; None if none of its type was seen yet."""
-    return _BY_TYPE.get(type(x))
+remembered = _BY_TYPE.get
+"""The backend of a type of arrays; None if none of it was seen yet."""
 
 
 def available_backends() -> tuple[str, ...]:
@@ -139,14 +141,6 @@ def entry_points(group: str) -> "EntryPoints":
     from importlib import metadata
 
     return metadata.entry_points(group=group)
-
-
-def _check(backend: Backend, x: Any) -> None:
-    """Refuse arrays that the backend cannot take; its error becomes ours."""
-    try:
-        backend.check(x)
-    except TypeError as error:
-        raise BackendError(*error.args) from None
 
 
 def _packages_of(cls: type) -> Iterator[str]:

@@ -1,7 +1,7 @@
 """`Signed`: a spec that signs its states, and knows those that it may read."""
 
 from dataclasses import dataclass, field, fields
-from functools import cache
+from functools import cache, cached_property
 from typing import Any, ClassVar, TypeVar
 
 from kfac_core.quiet import Quiet
@@ -62,7 +62,7 @@ class Signed(Quiet):
     has_factors: ClassVar[bool] = False
     """Whether factors, which sign their own states, say what the statistics are."""
 
-    @property
+    @cached_property
     def label(self) -> str:
         """Name for messages."""
         return self.name or type(self).__name__

@@ -84,9 +84,11 @@ def commit(
     Raises:
         Exception: That of `error`, if `ok` has a value and is False.
     """
-    if is_known_false(backend, ok):
+    if backend.is_traced(ok):
+        return tree.where(backend, ok, new, old)
+    if not bool(ok):
         raise error()
-    return tree.where(backend, ok, new, old) if backend.is_traced(ok) else new
+    return new
 
 
 def check_finite(backend: Backend, x: Array, argument: str, layer: str) -> None:

@@ -38,11 +38,16 @@ def leaves(tree: Any) -> list[Any]:
     Returns:
         The arrays; none of an empty tree.
     """
-    if isinstance(tree, dict):
-        tree = tuple(tree.values())
-    if not isinstance(tree, tuple):
-        return [tree]
-    return [leaf for part in tree for leaf in leaves(part)]
+    found, parts = [], [tree]
+    while parts:  # every verb walks its state: a call for each part would cost more
+        part = parts.pop()
+        if isinstance(part, dict):
+            part = tuple(part.values())
+        if isinstance(part, tuple):
+            parts.extend(reversed(part))
+        else:
+            found.append(part)
+    return found
 
 
 def where(backend: Backend, condition: Array, new: T, old: T) -> T:

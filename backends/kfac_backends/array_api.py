@@ -150,9 +150,8 @@ class ArrayAPIBackend:
         """Return the sum of the Gram matrix and `c`."""
         return self.axpby(beta, c, alpha, self.gram(a))
 
-    def quiet(self) -> AbstractContextManager[object] | None:
-        """Silence NumPy, which a library of the standard may be made of."""
-        return silence()
+    # NumPy is silenced, which a library of the standard may be made of.
+    quiet: Callable[[], AbstractContextManager[object] | None] = staticmethod(silence)
 
     def eigh(self, a: Array) -> tuple[Array, Array]:
         """Return eigenvalues and eigenvectors; NaN for what is not finite."""

@@ -78,26 +78,33 @@ class RowsFactor(FisherFactor):
                 not positive.
         """
         sources = as_sources(tensors)
-        arrays = (x for towers in sources for tower in towers for x in arrays_of(tower))
+        arrays = [x for towers in sources for tower in towers for x in arrays_of(tower)]
         backend = self._backend(state, "state, tensors", *arrays)
-        found = [self._in_parts(backend, towers) for towers in sources]
-        by_source = [tuple(x for own in parts for x in own.arrays) for parts in found]
         like, shape = state.cov.total, ("rows", self.size)
-        checked = [
-            check_towers(backend, rows, like.dtype, shape, self.data_name, self.label)
-            for rows in by_source
-        ]
-        count = count_of(backend, num_cases, found[0][0].uses, like, self.label)
-        samples = []
-        for rows, parts in zip(checked, found, strict=True):
+        samples: list[Array | Sample] = []
+        given: list[tuple[Array, ...]] = []
+        count = None
+        for towers in sources:
+            parts = self._in_parts(backend, towers)
+            if not samples:
+                count = count_of(backend, num_cases, parts[0].uses, like, self.label)
+            own = tuple([x for part in parts for x in part.arrays])
+            rows = check_towers(
+                backend, own, like.dtype, shape, self.data_name, self.label
+            )
             roots = self._roots(backend, parts, weights, like)
             samples.append(self._sample(backend, weighed(backend, rows, roots, count)))
-        data = {self.data_name: tuple(by_source)}
+            given.append(own)
+        data = {self.data_name: tuple(given)}
         return self._accumulate(backend, state, samples, ema_decay, ema_weight, data)
 
     def _in_parts(self, backend: Backend, towers: tuple[Any, ...]) -> list[Parts]:
         """Return the rows of each tower."""
-        return [Parts(arrays_of(x), len(arrays_of(x))) for x in towers]
+        found = []
+        for tower in towers:
+            arrays = arrays_of(tower)
+            found.append(Parts(arrays, len(arrays)))
+        return found
 
     def _roots(
         self,

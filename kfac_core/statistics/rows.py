@@ -90,10 +90,9 @@ class SecondMoment(Sample):
         Returns:
             The sum, symmetric bit for bit.
         """
-        number, n = sum(rows.shape[0] for rows in self.towers), total.shape[-1]
         towers, count = self.towers, _number(self.towers, self.count)
         if self.has_bias:
-            if number >= n:
+            if _number(towers, None) >= total.shape[-1]:
                 moment = second_moment(
                     backend, towers, has_bias=True, roots=self.roots, count=count
                 )
@@ -244,7 +243,12 @@ def mean_over(
 
 def _number(towers: Sequence[Array], count: Scalar | None) -> Scalar:
     """Return what to divide by."""
-    return sum(x.shape[0] for x in towers) if count is None else count
+    if count is not None:
+        return count
+    number = 0
+    for rows in towers:
+        number += rows.shape[0]
+    return number
 
 
 def _first_moments(

@@ -97,11 +97,9 @@ class FisherFactor(ServingFactor, ABC):
         """
         backend = self._backend(state)
         wide = widened(backend, state, self.inverse_dtype, self.label)
-        dampings = tree.cast(
-            backend,
-            self._dampings(backend, damping, state.cov.total),
-            wide.cov.total.dtype,
-        )
+        dampings = self._dampings(backend, damping, state.cov.total)
+        if wide is not state:
+            dampings = tree.cast(backend, dampings, wide.cov.total.dtype)
         cov = moving_average.value(backend, wide.cov, self.label)
         retry: Retrying | None = None
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import cached_property
 
 from kfac_core import moving_average
 from kfac_core.backend import Backend
@@ -28,7 +29,7 @@ class DenseSquareMatrixFactor(FisherFactor):
     becomes the new one, by products, where that is verified to be as good.
     """
 
-    @property
+    @cached_property
     def cov_shape(self) -> tuple[int, ...]:
         """``(n, n)``."""
         return (self.dimension, self.dimension)
@@ -143,8 +144,9 @@ class DenseSquareMatrixFactor(FisherFactor):
         cov: Array,
         dampings: Mapping[DampingId, Array],
     ) -> Derived:
+        powers = self.stored_matpowers
         factored = {
-            *(key for exp, key in self.stored_matpowers if psd.needs_cholesky(exp)),
+            *[key for exp, key in powers if psd.needs_cholesky(exp)],
             *self.cholesky,
             *self.cholesky_inverse,
         }
@@ -155,19 +157,23 @@ class DenseSquareMatrixFactor(FisherFactor):
         }
         eigen = None
         if self.eigendecomposition or any(
-            psd.needs_eigendecomposition(exp) for exp, _ in self.stored_matpowers
+            [psd.needs_eigendecomposition(exp) for exp, _ in powers]
         ):
             eigen = psd.eigendecomposition(backend, cov)
         return Derived(
             dampings=tuple(dampings.values()),
             matpowers=tuple(
-                psd.power(backend, cov, dampings[key], exp, choleskys.get(key), eigen)
-                for exp, key in self.stored_matpowers
+                [
+                    psd.power(backend, cov, dampings[key], e, choleskys.get(key), eigen)
+                    for e, key in powers
+                ]
             ),
-            choleskys=tuple(choleskys[key] for key in self.cholesky),
+            choleskys=tuple([choleskys[key] for key in self.cholesky]),
             cholesky_inverses=tuple(
-                psd.cholesky_inverse(backend, choleskys[key])
-                for key in self.cholesky_inverse
+                [
+                    psd.cholesky_inverse(backend, choleskys[key])
+                    for key in self.cholesky_inverse
+                ]
             ),
             eigendecompositions=(
                 (eigen,) if self.eigendecomposition and eigen is not None else ()

@@ -15,11 +15,10 @@ from kfac_core.backend import Backend
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.padding import padded
 from kfac_core.statistics.patches.shifted.assembly import assembled, tap_sums
-from kfac_core.statistics.patches.shifted.overlaps import axis_pieces
-from kfac_core.statistics.patches.shifted.plan import Plan, choose_plan
+from kfac_core.statistics.patches.shifted.plan import Plan, choose_plan, known_plan
 from kfac_core.statistics.patches.shifted.products import (
-    Group,
-    product_groups,
+    groups_for,
+    known_groups,
     shifted_products,
     strip_products,
     without_strips,
@@ -127,8 +126,10 @@ def plan_for(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Plan:
         geometry: Where the convolution looks; channels last.
     """
     itemsize = backend.xp.finfo(x.dtype).bits // 8
-    chunk_bytes, traced = backend.chunk_bytes(x), backend.is_traced(x)
-    return choose_plan(geometry, x.shape, itemsize, chunk_bytes, traced=traced)
+    chunk_bytes, shape = backend.chunk_bytes(x), tuple(x.shape)
+    if backend.is_traced(x):  # sizes may be symbols, and the work is done once
+        return choose_plan(geometry, shape, itemsize, chunk_bytes, traced=True)
+    return known_plan(geometry, shape, itemsize, chunk_bytes)
 
 
 def planned_moment(
@@ -152,7 +153,7 @@ def planned_moment(
         )
         return gram / count
     xp, shifted = backend.xp, plan.shifted
-    spatial = x.shape[1:-1]
+    spatial = tuple(x.shape[1:-1])
     tail = ConvolutionGeometry(
         geometry.kernel[shifted:],
         geometry.strides[shifted:],
@@ -160,10 +161,11 @@ def planned_moment(
         geometry.pads(spatial)[shifted:],
     )
     width = math.prod(tail.kernel) * x.shape[-1]
-    groups = product_groups(axis_pieces(geometry, spatial)[:shifted])
-    strips: list[Group] = []
     if backend.is_traced(x):
-        groups, strips = without_strips(groups, spatial[:shifted])
+        every = groups_for(geometry, spatial, shifted)
+        groups, strips = without_strips(every, spatial[:shifted])
+    else:
+        groups, strips = known_groups(geometry, spatial, shifted), []
 
     def large_products(chunk: Array) -> list[Array]:
         images = _first_axis_first(backend, _unfolded(backend, chunk, tail))

@@ -7,6 +7,7 @@ simple number: they decide between ways, and nobody should take them for times.
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple
 
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
@@ -36,6 +37,10 @@ that they keep in wider ones: two of seven for 3 channels of images of 224 pixel
 """
 ROWS_PER_COLUMN = 2
 """Rows of a product, in its columns, from which adding up products costs little."""
+
+
+REMEMBERED = 256
+"""Plans that are remembered."""
 
 
 class Plan(NamedTuple):
@@ -101,6 +106,10 @@ def choose_plan(
         plans.append(Plan(shifted, cases))
     costs = [cost(geometry, shape, plan, traced=traced) for plan in plans]
     return plans[costs.index(min(costs))]
+
+
+known_plan = lru_cache(maxsize=REMEMBERED)(choose_plan)
+"""`choose_plan`, which is the same at every step of a training run."""
 
 
 def cost(

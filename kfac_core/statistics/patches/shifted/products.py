@@ -10,18 +10,22 @@ the whole image: so no digit is lost.
 
 import math
 from collections.abc import Callable, Sequence
+from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
 
 from kfac_core.backend import Backend
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.padding import padded
-from kfac_core.statistics.patches.shifted.overlaps import Piece
+from kfac_core.statistics.patches.shifted.overlaps import Piece, axis_pieces
 from kfac_core.typing import Array
 
 CHANNELS_IN_RUNS = 8
 """Channels from which libraries add several sums at once, and runs cost time."""
 ZEROS_PER_ENTRY = 24
 """Multiplications by zeros, for each entry, that cost less than to copy the entry."""
+REMEMBERED = 256
+"""Convolutions of which the products are remembered."""
 STRIP_SHARE = 1 / 6
 """Part of the pixels up to which those of a product are a strip."""
 
@@ -41,6 +45,23 @@ class Group(NamedTuple):
     def is_of_one(self, row: Piece) -> bool:
         """Whether nothing is shifted, and the product is a Gram matrix."""
         return not any(piece.offset for piece in (row, *self.columns))
+
+
+def groups_for(
+    geometry: ConvolutionGeometry, spatial: tuple[int, ...], shifted: int
+) -> list[Group]:
+    """Return the products of a convolution of which the first axes are shifted.
+
+    Args:
+        geometry: Where the convolution looks.
+        spatial: Sizes of the spatial axes.
+        shifted: How many axes are shifted.
+    """
+    return product_groups(axis_pieces(geometry, spatial)[:shifted])
+
+
+known_groups = lru_cache(maxsize=REMEMBERED)(groups_for)
+"""`groups_for`, which is the same at every step of a training run."""
 
 
 def product_groups(pieces: Sequence[Sequence[Piece]]) -> list[Group]:
