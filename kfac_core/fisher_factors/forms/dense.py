@@ -157,7 +157,7 @@ class DenseSquareMatrixFactor(FisherFactor):
         }
         eigen = None
         if self.eigendecomposition or any(
-            [psd.needs_eigendecomposition(exp) for exp, _ in powers]
+            psd.needs_eigendecomposition(exp) for exp, _ in powers
         ):
             eigen = psd.eigendecomposition(backend, cov)
         return Derived(
