@@ -150,9 +150,6 @@ class Backend(Protocol):
         Only the lower triangle of `a` is read. Never an exception.
         """
 
-    def cholesky_solve(self, factor: Array, b: Array) -> Array:
-        """Solve ``L @ L.T @ x = b`` for lower `factor` ``L`` and ``b`` ``[n, m]``."""
-
     def cholesky_inverse(self, factor: Array) -> Array:
         """Return ``inv(L @ L.T)`` for lower `factor`, symmetric bit for bit."""
 

@@ -176,11 +176,6 @@ class ArrayAPIBackend:
         ok = xp.all(xp.isfinite(diagonal), axis=-1)[..., None, None]
         return self._where(ok, factor)
 
-    def cholesky_solve(self, factor: Array, b: Array) -> Array:
-        """Solve with the factor, then with its transpose."""
-        half = self.solve_triangular(factor, b)
-        return self.solve_triangular(factor, half, transpose=True)
-
     def cholesky_inverse(self, factor: Array) -> Array:
         """Return ``inv(L).T @ inv(L)``."""
         return self.gram(self.solve_triangular(factor, self._eye(factor)))

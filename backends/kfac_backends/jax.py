@@ -180,11 +180,6 @@ class JAXBackend(ArrayAPIBackend):
         whole: Array = jnp.where(ok, factor, jnp.nan)
         return whole
 
-    def cholesky_solve(self, factor: Any, b: Any) -> Array:
-        """Solve with the factor, then with its transpose."""
-        solution: Array = jax.scipy.linalg.cho_solve((factor, True), b)
-        return solution
-
     def cholesky_inverse(self, factor: Any) -> Array:
         """Return ``inv(L).T @ inv(L)``, both in blocks, zeros left out."""
         inverse: Array = inverse_from_cholesky(factor)

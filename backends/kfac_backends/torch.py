@@ -180,11 +180,6 @@ class TorchBackend(ArrayAPIBackend):
         whole: Array = torch.where(ok[..., None, None], factor, torch.nan).contiguous()
         return whole
 
-    def cholesky_solve(self, factor: Any, b: Any) -> Array:
-        """Solve by potrs."""
-        solution: Array = torch.cholesky_solve(b, factor)
-        return solution
-
     def cholesky_inverse(self, factor: Any) -> Array:
         """Return the inverse by potri."""
         if is_for_numpy(factor):

@@ -37,10 +37,6 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     ),
     "eigh": (lambda backend, a: backend.eigh(a), (_FACTOR @ _FACTOR.T,)),
     "cholesky": (lambda backend, a: backend.cholesky(a), (_FACTOR @ _FACTOR.T,)),
-    "cholesky_solve": (
-        lambda backend, factor, b: backend.cholesky_solve(factor, b),
-        (_FACTOR, _RIGHT),
-    ),
     "cholesky_inverse": (
         lambda backend, factor: backend.cholesky_inverse(factor),
         (_FACTOR,),

@@ -14,7 +14,8 @@ from block_cases import BLOCKS
 from hypothesis import given
 from hypothesis import strategies as st
 
-import kfac_core as kc
+from kfac_core import blocks
+from kfac_core.errors import ArgumentError, ShapeError
 
 WITH = [name for name, case in BLOCKS.items() if hasattr(case.make(), "layout")]
 """Names of cases whose weights may lie in several ways."""
@@ -40,7 +41,7 @@ def in_layout(block, layout, shape):
         return replace(block, layout=layout), (1, 0)
     axes = axes_of(layout, len(shape))
     if isinstance(
-        block, kc.blocks.DepthwiseConvKFCBasicFB | kc.blocks.DepthwiseConvDiagonalFB
+        block, blocks.DepthwiseConvKFCBasicFB | blocks.DepthwiseConvDiagonalFB
     ):
         *kernel, channels, multiplier = shape
         shape = (*kernel, 1, channels * multiplier)
@@ -122,7 +123,7 @@ def test_the_dense_block_is_on_the_parameters_as_they_lie(
 
 def test_the_block_of_a_transposed_matrix_is_the_dense_truth(rng):
     """As `F = kron(A, G)` is of ``[in, out]``, ``kron(G, A)`` is of ``[out, in]``."""
-    block = kc.blocks.FullyConnectedKFACBasicFB(3, 2, layout="out_in")
+    block = blocks.FullyConnectedKFACBasicFB(3, 2, layout="out_in")
     x, g = rng.normal(size=(5, 3)), rng.normal(size=(5, 2))
     state = block.update_covs(block.init(like=x), x, g, ema_decay=0.0)
     wanted = np.kron(g.T @ g / 5, x.T @ x / 5)
@@ -134,15 +135,11 @@ def test_the_mean_of_per_case_gradients_as_pytorch_has_them(torch, rng):
     layer = torch.nn.Linear(3, 3, dtype=torch.float64)
     convolution = torch.nn.Conv2d(2, 2, 2, dtype=torch.float64)
     for module, shape, block in (
-        (
-            layer,
-            (1, 3),
-            kc.blocks.FullyConnectedKFACBasicFB(3, 3, True, layout="out_in"),
-        ),
+        (layer, (1, 3), blocks.FullyConnectedKFACBasicFB(3, 3, True, layout="out_in")),
         (
             convolution,
             (1, 2, 2, 2),
-            kc.blocks.ConvKFCBasicFB(
+            blocks.ConvKFCBasicFB(
                 tuple(convolution.weight.shape),
                 "VALID",
                 data_format="NCHW",
@@ -168,7 +165,7 @@ def test_the_mean_of_per_case_gradients_as_pytorch_has_them(torch, rng):
 @given(st.integers(1, 5), st.integers(1, 5), st.booleans(), st.integers(0, 2**32 - 1))
 def test_any_sizes_square_or_not(inputs, outputs, has_bias, seed):
     rng = np.random.default_rng(seed)
-    plain = kc.blocks.FullyConnectedKFACBasicFB(inputs, outputs, has_bias)
+    plain = blocks.FullyConnectedKFACBasicFB(inputs, outputs, has_bias)
     twin = replace(plain, layout="out_in")
     x, g = rng.normal(size=(7, inputs)), rng.normal(size=(7, outputs))
     weights, bias = rng.normal(size=(inputs, outputs)), rng.normal(size=outputs)
@@ -192,7 +189,7 @@ def test_any_sizes_square_or_not(inputs, outputs, has_bias, seed):
 def test_any_kernel_and_channels_equal_or_not(kernel, inputs, outputs, order, seed):
     rng = np.random.default_rng(seed)
     shape, name = (*kernel, inputs, outputs), "".join(order)
-    plain = kc.blocks.ConvKFCBasicFB(shape, "SAME")
+    plain = blocks.ConvKFCBasicFB(shape, "SAME")
     twin, axes = in_layout(plain, name, shape)
     x, g = (rng.normal(size=(2, *kernel, n)) for n in (inputs, outputs))
     weights = rng.normal(size=shape)
@@ -217,11 +214,11 @@ def test_any_kernel_and_channels_equal_or_not(kernel, inputs, outputs, order, se
 @pytest.mark.parametrize("name", ["dense", "conv"])
 def test_a_square_weight_in_the_wrong_layout_gives_another_step(name, rng):
     if name == "dense":
-        plain, layout = kc.blocks.FullyConnectedKFACBasicFB(3, 3), "out_in"
+        plain, layout = blocks.FullyConnectedKFACBasicFB(3, 3), "out_in"
         x, g, weights = (rng.normal(size=(4, 3)) for _ in range(3))
         weights = weights[:3]
     else:
-        plain, layout = kc.blocks.ConvKFCBasicFB((2, 2, 2, 2), "VALID"), "OIHW"
+        plain, layout = blocks.ConvKFCBasicFB((2, 2, 2, 2), "VALID"), "OIHW"
         x, g = rng.normal(size=(4, 3, 3, 2)), rng.normal(size=(4, 2, 2, 2))
         weights = rng.normal(size=(2, 2, 2, 2))
     steps = []
@@ -238,7 +235,7 @@ def test_every_order_of_kernel_inputs_and_outputs(rank, rng):
     names = ["".join(order) for order in permutations((kernel, "I", "O"))]
     names += [] if rank == 2 else [name.replace(kernel, "HW") for name in names]
     shape = (*(2, 3, 1)[:rank], 2, 3)
-    plain = kc.blocks.ConvDiagonalFB(shape, None, "SAME")
+    plain = blocks.ConvDiagonalFB(shape, None, "SAME")
     x, g = (rng.normal(size=(3, *(4,) * rank, n)) for n in (2, 3))
     weights = rng.normal(size=shape)
     state = plain.update_covs(plain.init(like=x), x, g, ema_decay=0.0)
@@ -253,7 +250,7 @@ def test_every_order_of_kernel_inputs_and_outputs(rank, rng):
 
 
 def test_rows_of_a_transposed_embedding_are_its_columns(rng):
-    block = kc.blocks.EmbeddingKFACFB(5, 2, layout="out_in")
+    block = blocks.EmbeddingKFACFB(5, 2, layout="out_in")
     ids, g = np.asarray([0, 2, 2, 3]), rng.normal(size=(4, 2))
     state = block.update_covs(block.init(like=g), ids, g, ema_decay=0.0)
     state = block.update_inverses(state, 0.1)
@@ -269,61 +266,53 @@ def test_rows_of_a_transposed_embedding_are_its_columns(rng):
 
 @pytest.mark.parametrize("layout", ["oi", "OIHW", None, 3, ["in_out"], np.zeros(2)])
 def test_an_unknown_layout_of_a_matrix_is_refused(layout):
-    with pytest.raises(
-        kc.errors.ArgumentError, match=r"^w: layout is .* in_out, out_in"
-    ):
-        kc.blocks.FullyConnectedKFACBasicFB(3, 2, name="w", layout=layout)
+    with pytest.raises(ArgumentError, match=r"^w: layout is .* in_out, out_in"):
+        blocks.FullyConnectedKFACBasicFB(3, 2, name="w", layout=layout)
 
 
 @pytest.mark.parametrize("layout", ["out_in", "oihw", "OIDHW", "OHIW", "OIH", None, 3])
 def test_an_unknown_layout_of_a_convolution_is_refused(layout):
-    with pytest.raises(kc.errors.ArgumentError, match=r"^w: layout is .* HWIO, OIHW"):
-        kc.blocks.ConvKFCBasicFB((3, 3, 2, 4), "SAME", name="w", layout=layout)
+    with pytest.raises(ArgumentError, match=r"^w: layout is .* HWIO, OIHW"):
+        blocks.ConvKFCBasicFB((3, 3, 2, 4), "SAME", name="w", layout=layout)
 
 
 def test_weights_of_another_shape_are_told_the_layout(rng):
-    block = kc.blocks.FullyConnectedKFACBasicFB(3, 2, name="w", layout="out_in")
+    block = blocks.FullyConnectedKFACBasicFB(3, 2, name="w", layout="out_in")
     x, g = rng.normal(size=(4, 3)), rng.normal(size=(4, 2))
     state = block.update_covs(block.init(like=x), x, g, ema_decay=0.0)
     state = block.update_inverses(state, 0.1)
-    with pytest.raises(
-        kc.errors.ShapeError, match=r"w: .*\(3, 2\).*\(2, 3\).*'out_in'"
-    ):
+    with pytest.raises(ShapeError, match=r"w: .*\(3, 2\).*\(2, 3\).*'out_in'"):
         block.multiply_inverse(state, np.ones((3, 2)))
     # As many entries in each matrix, and yet another kernel.
-    block = kc.blocks.ConvKFCBasicFB((3, 1, 2, 4), "SAME", name="w")
+    block = blocks.ConvKFCBasicFB((3, 1, 2, 4), "SAME", name="w")
     x, g = rng.normal(size=(4, 3, 3, 2)), rng.normal(size=(4, 3, 3, 4))
     state = block.update_covs(block.init(like=x), x, g, ema_decay=0.0)
     state = block.update_inverses(state, 0.1)
-    with pytest.raises(kc.errors.ShapeError, match=r"w: .*\(2, 3, 1, 4\).*'HWIO'"):
+    with pytest.raises(ShapeError, match=r"w: .*\(2, 3, 1, 4\).*'HWIO'"):
         block.multiply_inverse(state, np.ones((2, 3, 1, 4)))
 
 
 def test_pytorch_does_not_tell_the_multiplier_of_a_depthwise_convolution():
-    make = kc.blocks.DepthwiseConvKFCBasicFB
+    make = blocks.DepthwiseConvKFCBasicFB
     block = make((6, 1, 3, 3), None, "SAME", layout="OIHW", multiplier=2)
     assert block.input_factor.num_groups == 3
     assert make((6, 1, 3, 3), None, "SAME", layout="OIHW").input_factor.num_groups == 6
-    with pytest.raises(
-        kc.errors.ArgumentError, match=r"multiplier is 4, expected a divisor"
-    ):
+    with pytest.raises(ArgumentError, match=r"multiplier is 4, expected a divisor"):
         make((6, 1, 3, 3), None, "SAME", layout="OIHW", multiplier=4)
-    with pytest.raises(
-        kc.errors.ArgumentError, match=r"multiplier is 3, but .* says 2"
-    ):
+    with pytest.raises(ArgumentError, match=r"multiplier is 3, but .* says 2"):
         make((3, 3, 3, 2), None, "SAME", multiplier=3)
-    with pytest.raises(kc.errors.ShapeError, match=r"inputs of size one"):
+    with pytest.raises(ShapeError, match=r"inputs of size one"):
         make((6, 2, 3, 3), None, "SAME", layout="OIHW")
 
 
 COMPILED = {
     "dense": (
-        kc.blocks.FullyConnectedKFACBasicFB(3, 2, True, layout="out_in"),
+        blocks.FullyConnectedKFACBasicFB(3, 2, True, layout="out_in"),
         ((4, 3), (4, 2)),
         ((2, 3), (2,)),
     ),
     "conv": (
-        kc.blocks.ConvKFCBasicFB((2, 1, 2), "VALID", layout="OIHW"),
+        blocks.ConvKFCBasicFB((2, 1, 2), "VALID", layout="OIHW"),
         ((4, 3, 1), (4, 2, 2)),
         ((2, 1, 2),),
     ),

@@ -14,6 +14,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 import kfac_core as kc
+from kfac_core import blocks
+from kfac_core.errors import ArgumentError
 
 # Weights of 4^50, about 1e30, and in float64 of 1e276.
 MOST = {"float32": 50, "float64": 460}
@@ -39,31 +41,27 @@ def other(make, draw, shapes, kinds=DAMPING_TYPES, **options):
 SPLIT = DAMPING_TYPES[:3]
 BILINEAR = (normal((2,), (3,), (2,)), ((2, 3, 2), (2,)))
 OTHERS = {
-    "bilinear": other(partial(kc.blocks.BilinearKFACFB, 2, 3, 2, True), *BILINEAR),
+    "bilinear": other(partial(blocks.BilinearKFACFB, 2, 3, 2, True), *BILINEAR),
     "three factors": other(
-        partial(kc.blocks.BilinearKFACFB, 2, 3, 2, False, True),
+        partial(blocks.BilinearKFACFB, 2, 3, 2, False, True),
         BILINEAR[0],
         ((2, 3, 2),),
         SPLIT,
     ),
-    "tied": other(partial(kc.blocks.TiedWeightsKFACFB, 4, 2, BOTH), tied, ((4, 2),)),
+    "tied": other(partial(blocks.TiedWeightsKFACFB, 4, 2, BOTH), tied, ((4, 2),)),
     "tied, nearest": other(
-        partial(kc.blocks.TiedWeightsKFACFB, 4, 2, BOTH, pooling="nearest"),
+        partial(blocks.TiedWeightsKFACFB, 4, 2, BOTH, pooling="nearest"),
         tied,
         ((4, 2),),
     ),
     "partial bias": other(
-        partial(kc.blocks.FullyConnectedMultiPartialBiasFB, 3, 2, (True, False)),
+        partial(blocks.FullyConnectedMultiPartialBiasFB, 3, 2, (True, False)),
         normal((2, 3), (2, 2)),
         ((3, 2), (2,)),
     ),
     "low rank": other(
         partial(
-            kc.blocks.FullyConnectedKFACBasicFB,
-            3,
-            2,
-            input_max_rows=8,
-            output_max_rows=8,
+            blocks.FullyConnectedKFACBasicFB, 3, 2, input_max_rows=8, output_max_rows=8
         ),
         normal((3,), (2,)),
         ((3, 2),),
@@ -195,7 +193,7 @@ def test_a_block_is_as_large_as_its_weights_also_compiled(jax, name, kind):
 @given(st.integers(-50, 50), st.integers(-50, 50), st.sampled_from(SPLIT[:2]))
 def test_weights_and_damping_far_apart(k, d, kind):
     """In float32 as in float64, where nothing is near the end of the range."""
-    block = kc.blocks.FullyConnectedKFACBasicFB(3, 2, damping_type=kind)
+    block = blocks.FullyConnectedKFACBasicFB(3, 2, damping_type=kind)
     found = []
     for dtype in ("float32", "float64"):
         (x, g), vector = drawn("dense", dtype)
@@ -216,7 +214,7 @@ def test_an_average_of_weights_far_apart(plain_library, compiled):
     library = plain_library
     if compiled and library.name != "jax":
         return
-    block = kc.blocks.FullyConnectedKFACBasicFB(1, 1)
+    block = blocks.FullyConnectedKFACBasicFB(1, 1)
 
     def inverse(one, small, vector):
         state = block.init(one)
@@ -246,7 +244,7 @@ def test_an_average_of_weights_far_apart(plain_library, compiled):
 def test_weights_beyond_the_root_of_the_range(plain_library, weight, damping, expected):
     library = plain_library
     one = library.asarray(np.ones((5, 1), np.float32))
-    block = kc.blocks.FullyConnectedKFACBasicFB(1, 1)
+    block = blocks.FullyConnectedKFACBasicFB(1, 1)
     state = block.update_covs(
         block.init(one), one, one, 0.0, weights=one[:, 0] * weight
     )
@@ -261,7 +259,7 @@ def test_weights_beyond_the_root_of_the_range(plain_library, weight, damping, ex
 def test_a_constant_damping_keeps_its_digits(plain_library):
     library = plain_library
     one = library.asarray(np.ones((5, 1), np.float32))
-    block = kc.blocks.FullyConnectedKFACBasicFB(1, 1, damping_type="constant")
+    block = blocks.FullyConnectedKFACBasicFB(1, 1, damping_type="constant")
     state = block.update_covs(block.init(one), one, one, 0.0, weights=one[:, 0] * 1e10)
     state = block.update_inverses(state, 1e11)
     found = library.to_numpy(block.multiply_inverse(state, one[:1, :]))
@@ -274,7 +272,7 @@ def test_the_latest_rows_are_damped_as_their_matrix(kind):
     (x, g), vector = drawn("dense", "float64")
     found = []
     for sides in ({}, {"input_max_rows": 8}, {"output_max_rows": 8}):
-        block = kc.blocks.FullyConnectedKFACBasicFB(3, 2, damping_type=kind, **sides)
+        block = blocks.FullyConnectedKFACBasicFB(3, 2, damping_type=kind, **sides)
         state = block.init(x)
         for weights in (TIMES, TIMES / 7):
             state = block.update_covs(state, x, g, 0.5, weights=weights)
@@ -286,7 +284,7 @@ def test_the_latest_rows_are_damped_as_their_matrix(kind):
 
 def test_the_power_one_has_the_weights_of_now():
     (x, g), vector = drawn("dense", "float64")
-    block = kc.blocks.FullyConnectedKFACBasicFB(3, 2)
+    block = blocks.FullyConnectedKFACBasicFB(3, 2)
     state = block.update_covs(block.init(x), x, g, 0.0, weights=TIMES)
     state = block.update_inverses(state, 0.0)
     state = block.update_covs(state, x, g, 0.0, weights=TIMES * 100)
@@ -347,7 +345,7 @@ def test_a_mean_weight_out_of_the_range_is_refused(name, why):
     if "weights" in options:
         options["weights"] = np.full(4, options["weights"], np.float32)
     state = block.init(np.zeros(1, np.float32))
-    with pytest.raises(kc.errors.ArgumentError, match=f"fc7.*{message}"):
+    with pytest.raises(ArgumentError, match=f"fc7.*{message}"):
         block.update_covs(state, *packed(name, data), 0.0, **options)
 
 
@@ -392,6 +390,6 @@ def test_cases_times_locations_out_of_the_range_are_refused():
     block = case.made(name="conv3")
     state = block.init(np.zeros(1, np.float32))
     factor = kc.factors.ConvInputKroneckerFactor((2, 2, 1, 2), "VALID", name="conv3")
-    with pytest.raises(kc.errors.ArgumentError, match=r"conv3: num_cases is 2e\+38"):
+    with pytest.raises(ArgumentError, match=r"conv3: num_cases is 2e\+38"):
         factor.update_cov(factor.init(data[0]), data[0], 0.0, num_cases=2e38)
     block.update_covs(state, *data, 0.0, num_cases=2e30)

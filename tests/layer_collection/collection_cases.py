@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 import kfac_core as kc
+from kfac_core import blocks
 
 PARAMS = {
     "w": np.zeros((4, 3)),
@@ -51,25 +52,23 @@ CONV_2D = {
 
 
 def fully_connected(**options):
-    return kc.blocks.FullyConnectedKFACBasicFB(4, 3, has_bias=True, **options)
+    return blocks.FullyConnectedKFACBasicFB(4, 3, has_bias=True, **options)
 
 
 def fully_connected_multi(**options):
-    return kc.blocks.FullyConnectedMultiIndepFB(
-        4, 3, has_bias=True, num_uses=2, **options
-    )
+    return blocks.FullyConnectedMultiIndepFB(4, 3, has_bias=True, num_uses=2, **options)
 
 
 def partial_bias(**options):
-    return kc.blocks.FullyConnectedMultiPartialBiasFB(4, 3, (True, False), **options)
+    return blocks.FullyConnectedMultiPartialBiasFB(4, 3, (True, False), **options)
 
 
 def embedding(**options):
-    return kc.blocks.EmbeddingKFACFB(7, 5, **options)
+    return blocks.EmbeddingKFACFB(7, 5, **options)
 
 
 def embedding_multi(**options):
-    return kc.blocks.EmbeddingKFACMultiIndepFB(7, 5, num_uses=2, **options)
+    return blocks.EmbeddingKFACMultiIndepFB(7, 5, num_uses=2, **options)
 
 
 def convolutions(kernel, dilation):
@@ -78,19 +77,17 @@ def convolutions(kernel, dilation):
     steps = {"strides": (2,) * rank, "padding": ((1, 0),) * rank}
 
     def kron(**options):
-        return kc.blocks.ConvKFCBasicFB(
-            kernel, dilation_rate=dilation, **steps, **options
-        )
+        return blocks.ConvKFCBasicFB(kernel, dilation_rate=dilation, **steps, **options)
 
     return {
         "kron": kron(),
-        "diagonal": kc.blocks.ConvDiagonalFB(kernel, dilations=dilation, **steps),
+        "diagonal": blocks.ConvDiagonalFB(kernel, dilations=dilation, **steps),
         "kron_sua": kron(use_sua_approx_for_input_factor=True),
     }
 
 
 def transposed(**options):
-    return kc.blocks.TransposedConvKFCBasicFB(
+    return blocks.TransposedConvKFCBasicFB(
         (3, 3, 4, 3),
         ((1, 1), (0, 1)),
         (2, 1),
@@ -105,11 +102,11 @@ def transposed(**options):
 
 def tied(**options):
     uses = ("embedding", "transposed")
-    return kc.blocks.TiedWeightsKFACFB(7, 5, uses, has_bias=True, **options)
+    return blocks.TiedWeightsKFACFB(7, 5, uses, has_bias=True, **options)
 
 
 def bilinear(**options):
-    return kc.blocks.BilinearKFACFB(4, 5, 3, has_bias=True, layout="out_in", **options)
+    return blocks.BilinearKFACFB(4, 5, 3, has_bias=True, layout="out_in", **options)
 
 
 IN, OUT = {"diagonal_approx_for_input": True}, {"diagonal_approx_for_output": True}
@@ -144,7 +141,7 @@ KINDS = {
     "generic": Kind(
         register("generic", ("w", "b", "scalar")),
         ("w", "b", "scalar"),
-        {"diagonal": kc.blocks.NaiveDiagonalFB(16), "full": kc.blocks.NaiveFullFB(16)},
+        {"diagonal": blocks.NaiveDiagonalFB(16), "full": blocks.NaiveFullFB(16)},
         towers=(),
     ),
     "fully_connected": Kind(
@@ -152,7 +149,7 @@ KINDS = {
         ("w", "b"),
         {
             "kron": fully_connected(),
-            "diagonal": kc.blocks.FullyConnectedDiagonalFB(4, 3, has_bias=True),
+            "diagonal": blocks.FullyConnectedDiagonalFB(4, 3, has_bias=True),
             "kron_in_diag": fully_connected(**IN),
             "kron_out_diag": fully_connected(**OUT),
             "kron_both_diag": fully_connected(**IN, **OUT),
@@ -166,8 +163,8 @@ KINDS = {
             "kron_indep_in_diag": fully_connected_multi(**IN),
             "kron_indep_out_diag": fully_connected_multi(**OUT),
             "kron_indep_both_diag": fully_connected_multi(**IN, **OUT),
-            "kron_series_1": kc.blocks.FullyConnectedSeriesFB(4, 3, True, 2, option=1),
-            "kron_series_2": kc.blocks.FullyConnectedSeriesFB(4, 3, True, 2, option=2),
+            "kron_series_1": blocks.FullyConnectedSeriesFB(4, 3, True, 2, option=1),
+            "kron_series_2": blocks.FullyConnectedSeriesFB(4, 3, True, 2, option=2),
         },
         TWO,
     ),
@@ -224,11 +221,11 @@ KINDS = {
         register("conv2d", ("conv2", "conv2_bias"), site="here", **CONV_2D),
         ("conv2", "conv2_bias"),
         {
-            "kron": kc.blocks.ConvKFCBasicFB(**KRON_2D),
-            "diagonal": kc.blocks.ConvDiagonalFB(
+            "kron": blocks.ConvKFCBasicFB(**KRON_2D),
+            "diagonal": blocks.ConvDiagonalFB(
                 (3, 3, 2, 4), (2, 1), "SAME", "NCHW", (1, 2), has_bias=True
             ),
-            "kron_sua": kc.blocks.ConvKFCBasicFB(
+            "kron_sua": blocks.ConvKFCBasicFB(
                 **KRON_2D, use_sua_approx_for_input_factor=True
             ),
         },
@@ -248,7 +245,7 @@ KINDS = {
     "conv2d_multi": Kind(
         register("conv2d_multi", ("conv2", "conv2_bias"), site=("t1", "t2"), **CONV_2D),
         ("conv2", "conv2_bias"),
-        {"kron_indep": kc.blocks.ConvKFCBasicMultiIndepFB(**KRON_2D, num_uses=2)},
+        {"kron_indep": blocks.ConvKFCBasicMultiIndepFB(**KRON_2D, num_uses=2)},
         TWO,
     ),
     "depthwise_conv2d": Kind(
@@ -262,10 +259,10 @@ KINDS = {
         ),
         ("depthwise",),
         {
-            "diagonal": kc.blocks.DepthwiseConvDiagonalFB(
+            "diagonal": blocks.DepthwiseConvDiagonalFB(
                 (3, 3, 2, 2), (2, 2), "VALID", (1, 1)
             ),
-            "kron": kc.blocks.DepthwiseConvKFCBasicFB(
+            "kron": blocks.DepthwiseConvKFCBasicFB(
                 (3, 3, 2, 2), (2, 2), "VALID", (1, 1)
             ),
         },
@@ -281,7 +278,7 @@ KINDS = {
         ),
         ("grouped",),
         {
-            "kron": kc.blocks.GroupedConvKFCBasicFB(
+            "kron": blocks.GroupedConvKFCBasicFB(
                 (3, 3, 2, 4), 2, ((1, 1), (1, 1)), (2, 2), (1, 1)
             )
         },
@@ -299,10 +296,7 @@ KINDS = {
             data_format="NCHW",
         ),
         ("transposed", "transposed_bias"),
-        {
-            "kron": transposed(),
-            "kron_output_locations": transposed(locations="output"),
-        },
+        {"kron": transposed(), "kron_output_locations": transposed(locations="output")},
     ),
     "tied_weights": Kind(
         register(
@@ -322,18 +316,12 @@ KINDS = {
     "bilinear": Kind(
         register("bilinear", ("pairs", "b"), site="here", layout="out_in"),
         ("pairs", "b"),
-        {
-            "kron": bilinear(),
-            "kron_factored_inputs": bilinear(factored_inputs=True),
-        },
+        {"kron": bilinear(), "kron_factored_inputs": bilinear(factored_inputs=True)},
     ),
     "bias": Kind(
         register("bias", "shift", site=("t1", "t2")),
         ("shift",),
-        {
-            "full": kc.blocks.BiasFullFB((5,)),
-            "diagonal": kc.blocks.BiasDiagonalFB((5,)),
-        },
+        {"full": blocks.BiasFullFB((5,)), "diagonal": blocks.BiasDiagonalFB((5,))},
         TWO,
     ),
     "scale_and_shift": Kind(
@@ -346,10 +334,8 @@ KINDS = {
         ),
         ("scale", "shift"),
         {
-            "full": kc.blocks.ScaleAndShiftFullFB.for_params(
-                (5,), (1, 5), (4, 5), (5,)
-            ),
-            "diagonal": kc.blocks.ScaleAndShiftDiagonalFB.for_params(
+            "full": blocks.ScaleAndShiftFullFB.for_params((5,), (1, 5), (4, 5), (5,)),
+            "diagonal": blocks.ScaleAndShiftDiagonalFB.for_params(
                 (5,), (1, 5), (4, 5), (5,)
             ),
         },

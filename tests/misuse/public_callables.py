@@ -36,6 +36,7 @@ WALKED_IN: dict[Any, tuple[str, ...]] = {
     fisher_factors.FisherFactor: ("contrib",),
     fisher_blocks.FisherBlock: ("contrib",),
     kc.FisherEstimator: ("estimator",),
+    kc.summary: ("estimator",),
     kc.KfacOptimizer: ("optimizer",),
     kc.CurvatureMatrixVectorProductComputer: ("models",),
     kc.backend_of: ("registry",),
