@@ -1,4 +1,4 @@
-"""States are nested tuples, and dictionaries, of arrays; updates are taken whole.
+"""Updates of a state are taken whole, or not at all; what is refused is told of.
 
 Functions take states that are checked, their arrays of one backend.
 """

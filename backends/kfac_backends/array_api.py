@@ -222,8 +222,7 @@ class ArrayAPIBackend:
 
     def vmap(self, function: Callable[..., T], *stacks: Any) -> T:
         """Go through the members one after the other."""
-        each = zip(*map(tree.members, stacks), strict=True)
-        found: T = tree.stack(self, [function(*same) for same in each])
+        found: T = tree.stack(self, [function(*each) for each in tree.members(stacks)])
         return found
 
     def batches(self, x: Array) -> bool:

@@ -140,7 +140,7 @@ def train(
     check_backend_is_one(backend)
     check_digits(digits)
     given: Any = optimizer
-    verbs = [getattr(given, verb, None) for verb in ("init", "step", "told")]
+    verbs = [getattr(given, verb, None) for verb in ("init", "step", "stats")]
     fits = not isinstance(given, type) and all(map(callable, verbs))
     check_is(fits, given, "optimizer", "one of kfac_core.demo.optimizers")
     value, epochs = as_setting(value, "value"), as_size(epochs, "epochs", "demo")

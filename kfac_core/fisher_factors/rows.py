@@ -86,12 +86,12 @@ class RowsFactor(FisherFactor):
         count = None
         for towers in sources:
             parts = self._in_parts(backend, towers)
-            if not samples:
-                count = count_of(backend, num_cases, parts[0].uses, like, self.label)
             own = tuple([x for part in parts for x in part.arrays])
             rows = check_towers(
                 backend, own, like.dtype, shape, self.data_name, self.label
             )
+            if not samples:
+                count = count_of(backend, num_cases, parts[0].uses, like, self.label)
             roots = self._roots(backend, parts, weights, like)
             samples.append(self._sample(backend, weighed(backend, rows, roots, count)))
             given.append(own)

@@ -50,8 +50,8 @@ class Retrying:
 
     def vmap(self, function: Callable[..., T], *stacks: Any) -> T:
         """Go through the members one after the other: each has a value then."""
-        each = zip(*map(tree.members, stacks), strict=True)
-        found: T = tree.stack(self._backend, [function(*same) for same in each])
+        every = [function(*each) for each in tree.members(stacks)]
+        found: T = tree.stack(self._backend, every)
         return found
 
     def _is_missing(self, a: Array, *found: Array) -> bool:

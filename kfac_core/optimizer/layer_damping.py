@@ -11,7 +11,7 @@ from kfac_core.linalg.named import Named, inner, map_named
 from kfac_core.optimizer.hyper_parameters import in_range
 from kfac_core.optimizer.options import KfacOptions
 from kfac_core.scalars import as_scalar
-from kfac_core.state import is_known_false, mapped, without_graph
+from kfac_core.state import is_known_false, without_graph
 from kfac_core.typing import Array, LayerDampings, Scalar
 
 Damping: TypeAlias = Array | dict[str, Array]

@@ -9,7 +9,6 @@ from kfac_core.estimator import EstimatorState
 from kfac_core.linearization import NamedParams
 from kfac_core.registry import backend_of
 from kfac_core.signature import UNSIGNED, Signature
-from kfac_core.state import mapped
 from kfac_core.typing import Array
 
 

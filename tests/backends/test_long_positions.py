@@ -10,15 +10,16 @@ import numpy as np
 import pytest
 from test_long_sums import MANY, ROWS, SUMS, UNIT, over
 
-from kfac_backends.runs import RUN_OF_SUM
+from kfac_backends.runs import ROWS_OF_SUM
 from kfac_core.registry import backend_of, load_backend
-from kfac_core.statistics import convolution, scale_and_shift
+from kfac_core.statistics import scale_and_shift
 from kfac_core.statistics.bias import bias_gradients
-from kfac_core.statistics.convolution_geometry import ConvolutionGeometry
+from kfac_core.statistics.patches import second_moment
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.position_sums import RUN, products_over, sum_over
 
 # A run, and then the runs as rows.
-PRODUCTS = RUN + (RUN_OF_SUM + 1) * math.ceil(math.log(MANY / RUN, RUN_OF_SUM)) + 4
+PRODUCTS = RUN + (ROWS_OF_SUM + 1) * math.ceil(math.log(MANY / RUN, ROWS_OF_SUM)) + 4
 POINT = ConvolutionGeometry((1,), (1,), (1,), "VALID")
 
 
@@ -118,7 +119,7 @@ def test_gradients_of_cases_with_many_positions(way, rng):
             SUMS + 1,
         ),
         "filter": (
-            lambda x, g: convolution.case_gradients(
+            lambda x, g: second_moment.case_gradients(
                 backend, x, g, POINT, has_bias=True
             ),
             np.concatenate([outer[0], sums[:, None]], axis=1),

@@ -171,6 +171,7 @@ def test_every_option_of_the_optimiser_that_is_the_originals_is_in_the_tables():
         "max_damping",
         "estimator",
         "computer",
+        "_made_by",
     }
     originals = [CORE_ALONE["KfacOptimizer"], CORE_ALONE["PeriodicInvCovUpdateKfacOpt"]]
     targets = {

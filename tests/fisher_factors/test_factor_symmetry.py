@@ -50,7 +50,7 @@ def check_symmetric(library, case, powers, dtype, rng):
 def test_the_average_is_positive_semi_definite(library, dtype, decay, seed, exponent):
     # Of low rank, badly scaled, and averaged often.
     rng = np.random.default_rng(seed)
-    spec = kc.FullyConnectedKroneckerFactor(12)
+    spec = kc.factors.FullyConnectedKroneckerFactor(12)
     state = library.moved(spec.init(np.zeros(1, dtype)))
     update = library.compiled(spec.update_cov)
     directions = rng.normal(size=(3, 12)) * 2.0**exponent

@@ -6,6 +6,7 @@ from factor_case import NumPy, tree
 from factor_cases import BATCHED
 
 import kfac_core as kc
+from kfac_core.statistics.patches.second_moment import patch_rows
 
 MASK = np.asarray([1.0, 0.0, 1.0, 1.0, 0.0, 1.0])
 TIMES = np.asarray([2.0, 0.0, 1.0, 3.0])
@@ -121,7 +122,7 @@ def test_weights_out_of_range_are_refused(library, name, bad, rng):
     spec, data = case.make(name="layer"), case.draw(rng, 4)
     state = library.moved(spec.init(np.zeros(1)))
     weights = library.asarray(np.asarray([1.0, 1.0, 1.0, bad]))
-    with pytest.raises(kc.ArgumentError, match="layer: weights holds"):
+    with pytest.raises(kc.errors.ArgumentError, match="layer: weights holds"):
         case.fold(library, spec, state, data, weights=weights)
 
 
@@ -173,9 +174,7 @@ def test_locations_have_weights(library, name, rng):
     close(total, found)
     only = np.zeros_like(flat)
     only[:, 0] = 1
-    patches = kc.statistics.convolution.patch_rows(
-        kc.backend_of(data[0]), data[0], spec.geometry
-    )[:, 0, :]
+    patches = patch_rows(kc.backend_of(data[0]), data[0], spec.geometry)[:, 0, :]
     if spec.has_bias:
         patches = np.concatenate([patches, np.ones((3, 1))], axis=1)
     first = updated(library, case, spec, data, weights=library.asarray(only))

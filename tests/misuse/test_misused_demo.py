@@ -49,7 +49,7 @@ LABELS = (
     "conv",
     "dense",
 )
-VERBS = ("train", "draw", "init", "step", "told")
+VERBS = ("train", "draw", "init", "step", "stats")
 
 
 @pytest.mark.parametrize("name", SPECS)
@@ -84,7 +84,7 @@ def test_verbs(walked, kinds, batch, params, rng, name):
     calls = [Call(f"{name}.init", optimizer.init, right, faults, **label)]
     states = {"state": NOTHINGS | {"number": 1.0, "an array": np.ones(2)}}
     calls.append(
-        Call(f"{name}.told", optimizer.told, {"state": state}, states, **label)
+        Call(f"{name}.stats", optimizer.stats, {"state": state}, states, **label)
     )
     right = right | {"state": state, "batch": batch, "noise": noise}
     faults = (
@@ -140,10 +140,10 @@ def test_runs(walked, digits):
 
 def test_the_picture(walked, tmp_path, params):
     epochs = [Epoch(n, 0.1, 1.0 / (n + 1), 0.5, params, {}) for n in range(2)]
-    told = [epoch._replace(told={"damping": 0.1}) for epoch in epochs]
+    stats = [epoch._replace(stats={"damping": 0.1}) for epoch in epochs]
     runs = [
         Run("SGD", "learning rate", 0.1, tuple(epochs)),
-        Run("K-FAC", "damping", 0.1, tuple(told)),
+        Run("K-FAC", "damping", 0.1, tuple(stats)),
     ]
     matrix = np.eye(3)
     right = {"path": tmp_path / "a.png", "runs": runs, "fishers": (matrix, matrix)}

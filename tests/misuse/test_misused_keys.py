@@ -27,19 +27,19 @@ def a_key(library):
 
 
 def fold_in_a_block(library, key):
-    block = kc.ConvKFCBasicFB(**CONVOLUTION)
+    block = kc.blocks.ConvKFCBasicFB(**CONVOLUTION)
     x, g = library.asarray(X), library.asarray(G)
     return block.update_covs(block.init(x), x, g, 0.0, key=key)
 
 
 def fold_in_a_shared_block(library, key):
-    block = kc.ConvKFCBasicMultiIndepFB(**CONVOLUTION, num_uses=1)
+    block = kc.blocks.ConvKFCBasicMultiIndepFB(**CONVOLUTION, num_uses=1)
     x, g = library.asarray(X), library.asarray(G)
     return block.update_covs(block.init(x), x, g, 0.0, key=key)
 
 
 def fold_in_a_factor(library, key):
-    factor = kc.ConvInputKroneckerFactor(**CONVOLUTION)
+    factor = kc.factors.ConvInputKroneckerFactor(**CONVOLUTION)
     x = library.asarray(X)
     return factor.update_cov(factor.init(x), x, 0.0, key=key)
 
@@ -62,7 +62,7 @@ DRAWING_NOTHING = {
 def test_what_is_no_key_is_refused(plain_library, verb):
     call, words = DRAWING_NOTHING[verb]
     for key in NO_KEYS.values():
-        with pytest.raises(kc.ArgumentError, match=words):
+        with pytest.raises(kc.errors.ArgumentError, match=words):
             call(plain_library, key)
 
 

@@ -22,7 +22,9 @@ def started(library, **options):
 def test_a_damping_below_the_smallest_is_refused(plain_library, damping):
     optimizer, *given = started(plain_library)
     for value in (damping, plain_library.asarray(np.asarray(damping))):
-        with pytest.raises(kc.ArgumentError, match=r"damping is .*min_damping, 1e-08"):
+        with pytest.raises(
+            kc.errors.ArgumentError, match=r"damping is .*min_damping, 1e-08"
+        ):
             optimizer.step(*given, damping=value)
     state, *_ = optimizer.step(*given, damping=1e-8)
     assert float(state.damping) == 1e-8
@@ -35,7 +37,7 @@ def test_a_damping_of_one_layer_is_named():
     optimizer = optimizer_of(damping=layers)
     params, batch = problem(_NumPy, model=DEEP)
     state = optimizer.init(params)
-    with pytest.raises(kc.ArgumentError, match=r"damping\['dense_1'\] is 0.0"):
+    with pytest.raises(kc.errors.ArgumentError, match=r"damping\['dense_1'\] is 0.0"):
         optimizer.step(state, params, batch, damping=layers | {"dense_1": 0.0})
 
 
@@ -65,7 +67,9 @@ def test_a_state_is_that_of_one_momentum_type(own, other, is_new):
     if own == other:
         assert reading.step(state, params, batch)[2].ok
         return
-    with pytest.raises(kc.StateError, match=f"state is one of .*{own}.*{other}.*init"):
+    with pytest.raises(
+        kc.errors.StateError, match=f"state is one of .*{own}.*{other}.*init"
+    ):
         reading.step(state, params, batch)
 
 
@@ -78,7 +82,7 @@ def test_a_state_is_that_of_one_momentum_type_under_a_trace(jax):
         optimizer_of(SHALLOW, momentum_type=k) for k in ("regular", "adam")
     )
     state = made.init(params)
-    with pytest.raises(kc.StateError, match="state is one of"):
+    with pytest.raises(kc.errors.StateError, match="state is one of"):
         jax.jit(reading.step)(state, params, batch)
     # What an optimizer of equal options made is of the same structure.
     again = optimizer_of(SHALLOW).init(params)
@@ -89,14 +93,14 @@ def test_a_state_is_that_of_one_momentum_type_under_a_trace(jax):
 def test_the_batch_before_is_one_where_it_is_of_no_use(plain_library):
     optimizer, *given, batch = started(plain_library)
     for bad in (3, "batch", [], {}, object(), batch.inputs):
-        with pytest.raises(kc.ArgumentError, match=r"prev_batch is a .*Batch"):
+        with pytest.raises(kc.errors.ArgumentError, match=r"prev_batch is a .*Batch"):
             optimizer.step(*given, batch, prev_batch=bad)
     assert optimizer.step(*given, batch, prev_batch=batch)[2].ok
     adapting = optimizer_of(
         SHALLOW, adapt_damping=True, update_damping_immediately=False
     )
     state = adapting.init(given[1])
-    with pytest.raises(kc.ArgumentError, match="prev_batch is a int"):
+    with pytest.raises(kc.errors.ArgumentError, match="prev_batch is a int"):
         adapting.step(state, given[1], batch, prev_batch=3)
 
 

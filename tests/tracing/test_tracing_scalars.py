@@ -7,9 +7,9 @@ from numpy.testing import assert_array_equal
 import kfac_core as kc
 
 REFRESHED = {
-    "dense": kc.FullyConnectedKFACBasicFB(2, 3, has_bias=True),
-    "diagonal": kc.FullyConnectedDiagonalFB(2, 3),
-    "parts": kc.TiedWeightsKFACFB(2, 3, ("fully_connected",)),
+    "dense": kc.blocks.FullyConnectedKFACBasicFB(2, 3, has_bias=True),
+    "diagonal": kc.blocks.FullyConnectedDiagonalFB(2, 3),
+    "parts": kc.blocks.TiedWeightsKFACFB(2, 3, ("fully_connected",)),
 }
 RIGHT = {"ema_decay": 0.5, "ema_weight": 1.0, "num_cases": 4.0}
 WRONG = [
@@ -75,7 +75,7 @@ def test_a_traced_damping_out_of_range_changes_nothing(jax, value):
 def test_a_traced_tolerance_out_of_range_changes_nothing(jax, block, value):
     state, update = started(jax, block)
     state = block.update_inverses(state, 0.1)
-    with pytest.raises(kc.ArgumentError, match="tolerance"):
+    with pytest.raises(kc.errors.ArgumentError, match="tolerance"):
         block.refresh_inverses(state, 0.1, value)
     later = update(state, {"ema_decay": np.float32(0.1)})
     refresh = jax.jit(block.refresh_inverses)

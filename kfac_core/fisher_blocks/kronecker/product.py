@@ -124,8 +124,8 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         self, state: KroneckerState, vector: Params, exp: float
     ) -> Params:
         """Return ``c^p (A + a I)^p V (G + g I)^p``; see `FisherBlock`."""
+        exp = as_exponent(exp, self.label, "exp")
         if self.damping_type == "exact":
-            exp = as_exponent(exp, self.label, "exp")
             if exp not in {1.0, *self.matpowers}:
                 raise self._not_registered(exp, "matpower")
             return self._multiply_exact(self._own(state), vector, exp)

@@ -78,12 +78,11 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         block itself is within it. A factor that is a mean by weight is left as it is:
         it has to be multiplied by the root, which its users do.
         """
-        # Both averages have the same weights.
-        weight = state.weights.weight * backend.xp.sqrt(mean)
+        root = backend.xp.sqrt(mean)
         first, second = (
             own
             if factor.is_mean_by_weight
-            else own._replace(cov=own.cov._replace(weight=weight))
+            else own._replace(cov=own.cov._replace(weight=own.cov.weight * root))
             for factor, own in zip(self._sides, state[:2], strict=True)
         )
         return state._replace(input_factor=first, output_factor=second)

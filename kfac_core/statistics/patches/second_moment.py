@@ -23,8 +23,8 @@ from kfac_core.statistics.patches.shifted.products import (
     strip_products,
     without_strips,
 )
-from kfac_core.statistics.rows import framed
 from kfac_core.statistics.position_sums import products_over, sum_over
+from kfac_core.statistics.rows import framed
 from kfac_core.statistics.weighted_rows import weighed_pair
 from kfac_core.typing import Array, Scalar
 
