@@ -1,4 +1,4 @@
-"""Hooks for the whole test suite: the recorded cases of the original."""
+"""Hooks for the whole test suite: the recorded cases of ``tf.contrib.kfac``."""
 
 import contextlib
 import os
@@ -72,6 +72,6 @@ def pytest_terminal_summary(terminalreporter: Any) -> None:
 
     passed = terminalreporter.stats.get("passed", [])
     if lines := summary(passed):
-        terminalreporter.section("recorded cases of the original")
+        terminalreporter.section("recorded cases of tf.contrib.kfac")
         for line in lines:
             terminalreporter.write_line(line)

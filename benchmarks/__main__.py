@@ -1,7 +1,7 @@
 """``python -m benchmarks``: measures, and shows and writes what was found.
 
-For every library that is chosen and every number of threads a process of its own, since
-libraries read the number when they are imported.
+Every chosen library and every number of threads has a process of its own, since
+libraries read the number of threads when they are imported.
 """
 
 import argparse

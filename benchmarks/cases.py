@@ -1,4 +1,4 @@
-"""`Case`: one row of a table, a piece of work and what it is compared with."""
+"""`Case`: one row of a table, which is a piece of work and its rivals."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
@@ -17,10 +17,10 @@ class Rivals(NamedTuple):
 
     Attributes:
         ours: The call of `kfac_core`.
-        floors: What the arithmetic alone takes, by name.
-        others: What a user would run otherwise, by name.
-        memory: The peak, result included, beside the inputs and as a multiple of them,
-            by name.
+        floors: Calls that do the arithmetic alone, by name.
+        others: Calls that a user would run otherwise, by name.
+        memory: The peak, including the result but not the inputs, as a multiple of the
+            inputs, by name.
     """
 
     ours: Call
@@ -72,7 +72,7 @@ def agree(what: str, ours: Any, theirs: Any, bound: float = 1e-3) -> None:
         bound: Largest relative difference.
 
     Raises:
-        AssertionError: If they do not.
+        AssertionError: If they differ by more.
     """
     a, b = as_numpy(ours), as_numpy(theirs)
     error = np.linalg.norm(a - b) / np.linalg.norm(b) if a.shape == b.shape else np.nan

@@ -13,9 +13,9 @@ class Pace(NamedTuple):
     """How long to measure.
 
     Attributes:
-        turn: Seconds that a turn of one call takes at least.
-        turns: Number of turns of every call, but for slow ones.
-        seconds: How long the turns go on at least.
+        turn: Least number of seconds of a turn of one call.
+        turns: Number of turns of every call, except slow ones.
+        seconds: Least number of seconds of all turns together.
     """
 
     turn: float = 0.02
@@ -25,14 +25,14 @@ class Pace(NamedTuple):
 
 QUICK = Pace(0.0, 1, 0.0)
 SLOW = 0.25
-"""Seconds from which on a call is slow: two turns are enough."""
+"""Number of seconds from which a call is slow, so that two turns are enough."""
 
 
 def clock_of(threads: int) -> Clock:
     """Return processor time for one thread, wall time for several.
 
-    Processor time does not count what other programs take; of several threads it would
-    count those that wait.
+    Processor time does not count what other programs take; with several threads, it
+    would count threads that wait.
     """
     return time.process_time if threads == 1 else time.perf_counter
 

@@ -3,10 +3,10 @@
 K-FAC approximates the Fisher information of a neural network, layer by layer, by
 Kronecker products of small matrices, and preconditions gradients with its inverse.
 
-Start with a block, such as `FullyConnectedKFACBasicFB`: a frozen spec whose verbs take
-a state and return a new one; or, to train a model, with `KfacOptimizer`. Arrays of
-NumPy, PyTorch, JAX and CuPy come in, and arrays of the same library, device and dtype
-go out.
+To train a model, start with `KfacOptimizer`. To use the mathematics alone, start with a
+block, such as `FullyConnectedKFACBasicFB`: a frozen spec whose methods take a state and
+return a new one. Functions take arrays of NumPy, PyTorch, JAX or CuPy, and return
+arrays of the same library, device and dtype.
 
 Example:
     >>> import numpy as np
@@ -91,7 +91,7 @@ _MOVED_TO = {
     "linalg": linalg,
     "layer_collection": layer_collection,
 }
-"""Where the classes are that stood here themselves before release 0.1."""
+"""The modules of the classes that were here themselves before release 0.1."""
 
 
 def __dir__() -> list[str]:
@@ -102,7 +102,7 @@ def __dir__() -> list[str]:
 def __getattr__(name: str) -> Any:
     """Return ``__version__``, or a class by the flat name that it had.
 
-    The version is read when it is asked for: that takes time, and few need it.
+    The version is read only when it is needed, since that takes time.
 
     Raises:
         AttributeError: If there is no such name.

@@ -13,7 +13,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Run a command.
 
     Args:
-        arguments: Those of the command line, by default those of the process.
+        arguments: Arguments of the command line; by default those of the process.
 
     Returns:
         The exit status.

@@ -1,7 +1,7 @@
-"""Checks of arguments: every message names the layer, what was got, what to do.
+"""Checks of arguments: every message names the layer, what it got, and what to do.
 
-Shapes, dtypes and devices are checked always; values only where they exist, that is
-not under a trace.
+Shapes, dtypes and devices are always checked; values only where they exist, which is
+outside of a trace.
 """
 
 from typing import Any
@@ -17,14 +17,14 @@ def backend_for(layer: str, arguments: str, *arrays: Any) -> Backend:
 
     Args:
         layer: Name of the layer or factor, for the message.
-        arguments: Names of the arguments that the arrays are of, for the message.
+        arguments: Names of the arguments that hold the arrays, for the message.
         *arrays: Arrays of one library on one device, at least one.
 
     Returns:
         The backend.
 
     Raises:
-        BackendError: As `kfac_core.registry.backend_of`.
+        BackendError: As in `kfac_core.registry.backend_of`.
     """
     try:
         return backend_of(*arrays)
@@ -34,7 +34,7 @@ def backend_for(layer: str, arguments: str, *arrays: Any) -> Backend:
 
 
 def as_towers(data: Any) -> tuple[Any, ...]:
-    """Return a tuple over towers, of one where `data` is an array.
+    """Return a tuple over towers, with one entry where `data` is an array.
 
     Example:
         >>> as_towers(1.0), as_towers([1.0, 2.0])
@@ -60,15 +60,16 @@ def as_sources(data: Any) -> tuple[tuple[Any, ...], ...]:
 
 
 def statistics_dtype(backend: Backend, x: Array, argument: str, layer: str) -> DType:
-    """Return the dtype for statistics of `x`: its own, at least float32.
+    """Return the dtype for statistics of `x`: that of `x`, at least float32.
 
     Raises:
-        DTypeError: If `x` holds no real numbers of half, single or double precision.
+        DTypeError: If `x` does not hold real numbers of half, single or double
+            precision.
     """
     xp, dtype = backend.xp, x.dtype
     if dtype == xp.float32 or dtype == xp.float64:
         return dtype
-    # In the order of bytes of the machine; not eight bits, and no longer ones.
+    # Eight bits are refused, and so are longer dtypes; the byte order becomes native.
     bits = xp.finfo(dtype).bits if xp.isdtype(dtype, "real floating") else 0
     if bits == 64:
         return xp.float64
@@ -88,8 +89,8 @@ def check_shape(
 
     Args:
         x: The array.
-        expected: A size, or the name of an axis of any size, for each axis.
-        argument: Its name, for the message.
+        expected: For each axis a size, or a name if any size will do.
+        argument: Name of the array, for the message.
         layer: Name of the layer or factor, for the message.
 
     Raises:
@@ -138,11 +139,11 @@ def check_towers(
     argument: str,
     layer: str,
 ) -> tuple[Array, ...]:
-    """Return towers as data for a state of `dtype`, their form checked.
+    """Check the form of towers, and return them as data for a state of `dtype`.
 
     Args:
         backend: Backend of the towers.
-        towers: Arrays, the first axis of each the batch.
+        towers: Arrays, whose first axis is the batch.
         dtype: Dtype of the state.
         expected: As in `check_shape`.
         argument: Name of the towers, for the message.
@@ -167,7 +168,7 @@ def as_batch(
     argument: str,
     layer: str,
 ) -> tuple[Array, ...]:
-    """Return towers as `check_towers` does, their shapes being checked already."""
+    """Return towers as `check_towers` does, if their shapes are checked already."""
     check_not_empty(towers, argument, layer)
     if len(towers) == 1:
         return (as_statistics(backend, towers[0], dtype, argument, layer),)
@@ -178,7 +179,7 @@ def check_not_empty(towers: tuple[Array, ...], argument: str, layer: str) -> Non
     """Check that there is a row in some tower.
 
     Raises:
-        ShapeError: If there is none.
+        ShapeError: If there is no row.
     """
     rows = 0
     for x in towers:
@@ -221,7 +222,7 @@ def check_paired(
         argument: Name of the inputs, for the message.
 
     Raises:
-        ShapeError: If the number of towers, or of rows in one, differs.
+        ShapeError: If the number of towers, or of rows in a tower, differs.
     """
     for name, towers in ((argument, inputs), ("outputs_grads", gradients)):
         for x in towers:
@@ -248,15 +249,15 @@ def check_indices(
 
     Args:
         backend: Backend of the indices.
-        indices: Of any shape.
-        size: How many there are to name.
+        indices: Any shape.
+        size: Number of things that the indices point to.
         argument: Name of the indices, for the message.
         layer: Name of the layer or loss, for the message.
-        least: The smallest that is allowed; None: any.
+        least: The smallest index that is allowed; None: any.
 
     Raises:
-        DTypeError: If they are not integers.
-        ArgumentError: If one is out of range.
+        DTypeError: If the indices are not integers.
+        ArgumentError: If an index is out of range.
     """
     xp = backend.xp
     if not xp.isdtype(indices.dtype, "integral"):
@@ -265,7 +266,7 @@ def check_indices(
     if 0 in indices.shape:
         return
     low, high = xp.min(indices), xp.max(indices)
-    # Within a trace, what is computed from a constant has no value either.
+    # Within a trace, a result of constants has no value either.
     if backend.is_traced(low):
         return
     too_low = least is not None and int(low) < least
@@ -278,5 +279,5 @@ def check_indices(
 
 
 def _is_sequence(data: Any) -> bool:
-    # The uses, or the inputs, of one tower are no towers.
+    # `Uses` and `Pair` are tuples too, but they are one tower.
     return isinstance(data, tuple | list) and not isinstance(data, Uses | Pair)

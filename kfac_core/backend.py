@@ -1,11 +1,11 @@
 """The backend protocol: what K-FAC needs and the array API standard lacks.
 
-`kfac_core` computes with the standard's functions of `Backend.xp` and with these.
-A third-party backend implements this protocol, most easily by a subclass of
-``kfac_backends.array_api.ArrayAPIBackend``, which has them all in the standard
-alone, and registers an instance in the entry-point group ``kfac_core.backends``
-under the name of the top-level package of its arrays' type. `kfac_core.testing`
-checks it. ``docs/writing_a_backend.md`` is the guide.
+`kfac_core` computes with the standard's functions, `Backend.xp`, and with the functions
+of this protocol. A third-party backend implements the protocol, most easily by a
+subclass of ``kfac_backends.array_api.ArrayAPIBackend``, which computes everything with
+the standard alone. It registers an instance in the entry-point group
+``kfac_core.backends``, under the name of the top-level package of its arrays' type.
+`kfac_core.testing` checks it. ``docs/writing_a_backend.md`` is the guide.
 """
 
 from collections.abc import Callable, Sequence
@@ -36,17 +36,17 @@ class Backend(Protocol):
 
     @property
     def array_types(self) -> tuple[type, ...]:
-        """Types of its arrays to know at once, and not only when one is first seen.
+        """Types of arrays that become known together, when the first of them is seen.
 
-        A compiler may not be able to trace the looking up of a type: one array of any
-        of these types, seen outside of it, is then enough for all.
+        A compiler may not be able to trace the look-up of a type. It is then enough
+        that one array of any of these types was seen outside of the compiler.
         """
 
     def check(self, x: Any) -> None:
         """Raise a `TypeError` if `x` is of this library but not a plain array.
 
-        Masked arrays, matrices and object arrays compute something else than their
-        entries suggest.
+        Masked arrays, matrices and object arrays do not compute what their entries
+        suggest.
         """
 
     def device(self, x: Array) -> Device:
@@ -56,29 +56,29 @@ class Backend(Protocol):
         """Return the ``device=`` with which to create an array beside `x`."""
 
     def is_traced(self, x: Array) -> bool:
-        """Say whether `x` has no value yet, being traced or mapped over."""
+        """Return whether `x` has no value yet, since it is traced or mapped over."""
 
     def in_precision(self, precision: Precision) -> Self:
         """Return the backend whose `matmul`, `gram` and `syrk` have this precision.
 
-        Factorisations and what is solved with them are in full precision always.
+        Factorisations, and solutions by them, always have full precision.
 
         Args:
             precision: ``"highest"``: full; ``"default"``: what the library is set to,
-                such as TF32 on a GPU. The registered backend has the first.
+                such as TF32 on a GPU. The registered backend has ``"highest"``.
         """
 
     def is_finite(self, x: Array) -> Array:
         """Return 0-d: whether no entry of `x` is NaN or infinite."""
 
     def axpby(self, a: Array, x: Array, b: Array, y: Array) -> Array:
-        """Return ``a * x + b * y``, for 0-d `a` and `b`, in as few passes as can be.
+        """Return ``a * x + b * y``, for 0-d `a` and `b`, in as few passes as possible.
 
         Args:
             a: 0-d.
-            x: Of any shape.
+            x: Any shape.
             b: 0-d.
-            y: Of the shape of `x`; all of the same dtype.
+            y: The shape of `x`. All four have one dtype.
         """
 
     def damp(self, a: Array, damping: Array) -> Array:
@@ -100,7 +100,7 @@ class Backend(Protocol):
         """
 
     def cross(self, a: Array, b: Array) -> Array:
-        """Return ``a.T @ b`` in full precision, as `gram` with few roundings.
+        """Return ``a.T @ b`` in full precision, with as few roundings as `gram`.
 
         Args:
             a: ``[rows, n]``, at least float32.
@@ -115,37 +115,37 @@ class Backend(Protocol):
         """
 
     def transposed(self, a: Array) -> Array:
-        """Return ``a.mT``, laid out as it is best multiplied by several matrices.
+        """Return ``a.mT`` in the memory order that suits several products with it.
 
         Args:
             a: ``[rows, n]``.
         """
 
     def syrk(self, alpha: Array, a: Array, beta: Array, c: Array) -> Array:
-        """Return ``alpha * a.T @ a + beta * c``, as `gram` symmetric bit for bit.
+        """Return ``alpha * a.T @ a + beta * c``, symmetric bit for bit like `gram`.
 
         Args:
             alpha: 0-d.
             a: ``[rows, n]``, at least float32.
             beta: 0-d.
-            c: ``[n, n]``, symmetric bit for bit; all of the same dtype.
+            c: ``[n, n]``, symmetric bit for bit. All four have one dtype.
         """
 
     def quiet(self) -> AbstractContextManager[object] | None:
-        """Return a context in which the library does not warn of what overflows.
+        """Return a context in which the library does not warn of overflow.
 
-        None where it does not warn, as within such a context: every verb asks, and most
-        are within another.
+        None if the library does not warn anyway, for instance within such a context:
+        every method asks for one, and most are called by another method.
         """
 
     def eigh(self, a: Array) -> tuple[Array, Array]:
         """Return eigenvalues ``[n]``, ascending, and eigenvectors ``[n, n]``.
 
-        Not a number where the library finds none; never an exception.
+        NaN where the library finds none; never an exception.
         """
 
     def cholesky(self, a: Array) -> Array:
-        """Return lower ``L`` with ``L @ L.T == a``; NaN throughout where there is none.
+        """Return lower ``L`` with ``L @ L.T == a``; all NaN where there is none.
 
         Only the lower triangle of `a` is read. Never an exception.
         """
@@ -159,9 +159,10 @@ class Backend(Protocol):
         """Solve ``L @ x = b``, or ``L.T @ x = b``, for lower `factor` ``L``."""
 
     def chunk_bytes(self, x: Array) -> int | None:
-        """Return how many bytes to work on at once with parts of `x`; None: no parts.
+        """Return how many bytes of `x` to work on at once; None: all of `x`.
 
-        Such as its caches hold; none where a trace would write out every part.
+        This is about what the caches hold. It is None where a trace would write out
+        every part.
         """
 
     def sum_over(
@@ -169,22 +170,24 @@ class Backend(Protocol):
     ) -> list[Array]:
         """Return the sums of what `function` returns for chunks of the first axis.
 
-        Under a trace a loop, if the library has one, so that only one chunk is held.
+        Under a trace it is a loop, if the library has one, so that only one chunk is
+        held at a time.
 
         Args:
-            function: Returns as many arrays for every chunk, of the same shapes, though
-                one chunk may be shorter than the others. Called at least once.
+            function: Returns arrays, whose number and shapes are the same for every
+                chunk, though one chunk may be shorter than the others. It is called at
+                least once.
             x: ``[cases, ...]``, at least one case.
-            size: Cases in a chunk; which cases are in which is not said.
+            size: Number of cases in a chunk. Any case may be in any chunk.
         """
 
     def scatter_add(self, size: int, indices: Array, weights: Array) -> Array:
-        """Return ``[size]``: at each index the sum of the weights given to it.
+        """Return ``[size]``: at each index the sum of the weights with this index.
 
         Args:
             size: Length of the result.
-            indices: Integers ``[k]`` in ``[0, size)``, repeated at will.
-            weights: ``[k]``; their dtype is that of the result.
+            indices: Integers ``[k]`` in ``[0, size)``, which may repeat.
+            weights: ``[k]``; the result has their dtype.
         """
 
     def cond(
@@ -192,8 +195,8 @@ class Backend(Protocol):
     ) -> T:
         """Return ``then()`` where the 0-d `condition` holds, else ``otherwise()``.
 
-        Under a trace only the one that is chosen should be computed, if the library
-        can do that.
+        Under a trace, only the chosen one should be computed, if the library can do
+        that.
 
         Args:
             condition: 0-d boolean array.
@@ -202,18 +205,18 @@ class Backend(Protocol):
         """
 
     def vmap(self, function: Callable[..., T], *stacks: Any) -> T:
-        """Return `function` of each member of stacks, its results stacked.
+        """Apply `function` to each member of stacks, and return the stacked results.
 
         Args:
-            function: Of nested tuples of arrays; returns such.
+            function: Takes nested tuples of arrays, and returns one.
             stacks: Nested tuples of arrays, all with a leading axis of the same length,
                 at least one.
         """
 
     def batches(self, x: Array) -> bool:
-        """Say whether matrices like `x` are factorised faster as a stack than in turn.
+        """Return whether a stack of matrices like `x` is factorised faster than each.
 
-        A library that computes one small matrix at a time on an accelerator waits more
+        On an accelerator, a library that computes one small matrix at a time waits more
         than it computes.
         """
 
@@ -221,25 +224,26 @@ class Backend(Protocol):
         """Return `x` detached from automatic differentiation."""
 
     def has_graph(self, x: Array) -> bool:
-        """Say whether `x` keeps alive what it was computed from.
+        """Return whether `x` keeps alive what it was computed from.
 
-        As a tensor of PyTorch does that takes part in automatic differentiation. What
-        a transformation differentiates, such as `jax.grad`, lives no longer than that.
+        A tensor of PyTorch that takes part in automatic differentiation does so. Arrays
+        that a transformation such as `jax.grad` differentiates do not: they live no
+        longer than the transformation.
         """
 
     def as_leaf(self, x: Array, like: Array) -> Array:
-        """Return `x` without a graph, to be differentiated for where `like` is.
+        """Return `x` without a graph, as a variable to differentiate for if `like` is.
 
         Args:
-            x: Of any shape.
-            like: Of the same; where it has a graph, operations on the result will be
-                recorded as well. Under a trace they are not.
+            x: Any shape.
+            like: The shape of `x`. Where it has a graph, operations on the result are
+                recorded as well; under a trace they are not.
         """
 
     def split(self, key: Key, count: int) -> tuple[Key, ...]:
         """Return keys to draw independent numbers with, in the order of the tuple.
 
-        Of a generator, which changes as it draws, the same `count` times.
+        A generator, which changes as it draws, is returned `count` times.
         """
 
     def uniform(
@@ -256,7 +260,7 @@ class Backend(Protocol):
         """Copy `x` to a NumPy array on the host."""
 
     def from_numpy(self, x: Any, device: Device = None) -> Array:
-        """Copy a NumPy array to this library, its dtype kept."""
+        """Copy a NumPy array to this library, with its dtype."""
 
     def jit(self, function: F) -> F:
         """Compile a function of arrays, or return it as it is."""

@@ -1,9 +1,9 @@
-"""`CheckedLinearization`: what a model gives, refused by its name where it cannot be.
+"""`CheckedLinearization`: checks of what a model gives, with errors that name it.
 
-A linearization is made by an adapter, which its author tests by using it. Here each of
-its answers is checked for what can be seen of it at no cost: that there is one, that it
-is a mapping of arrays of one library, with the names and shapes that are registered.
-Rows and values are checked where they are used, by the layer's block and the loss.
+An adapter makes a linearization, and its author tests the adapter by using it. So every
+answer of a linearization gets the checks that cost nothing: that there is an answer,
+and that it is a mapping of arrays of one library, with the registered names and shapes.
+The layer's block and the loss check rows and values where they use them.
 """
 
 from collections.abc import Mapping
@@ -55,8 +55,8 @@ class CheckedLinearization:
 
     @property
     def masks(self) -> Mapping[str, Array]:
-        """The weights of rows, of losses and of layers: all ask, one check is made."""
-        # Not kept: what is made within a branch of a trace has no meaning outside.
+        """The weights of rows, for losses and layers, which are checked only once."""
+        # It is not kept, since arrays made in a branch of a trace end with the branch.
         masks = self._mapping("masks")
         if not self._masks_are_checked:
             _check_masks(masks)
@@ -65,7 +65,7 @@ class CheckedLinearization:
 
     @property
     def has_second_derivatives(self) -> bool:
-        """Whether `param_gradients_change` can be asked for."""
+        """Whether the model has `param_gradients_change`."""
         return hasattr(self._given, "param_gradients_change")
 
     def output_gradients(self, vectors: NamedLossInputs) -> Mapping[str, Array]:
@@ -73,17 +73,17 @@ class CheckedLinearization:
         return self._called("output_gradients", vectors)
 
     def param_gradients(self, vectors: NamedLossInputs) -> NamedParams:
-        """Return gradients for the parameters, of their names and shapes."""
+        """Return gradients for the parameters, with names and shapes checked."""
         return self._of_params("param_gradients", vectors)
 
     def param_gradients_change(
         self, vectors: NamedLossInputs, tangents: NamedParams
     ) -> NamedParams:
-        """Return their derivative, of the names and shapes of the parameters."""
+        """Return the change of these gradients, with names and shapes checked."""
         return self._of_params("param_gradients_change", vectors, tangents)
 
     def push_forward(self, tangents: NamedParams) -> NamedLossInputs:
-        """Return the change of the loss inputs, of their shapes."""
+        """Return the change of the loss inputs, with shapes checked."""
         method = "push_forward"
         pushed, given = self._called(method, tangents), self.loss_inputs
         for loss in self._collection.losses:
@@ -143,10 +143,10 @@ def _check_masks(masks: Mapping[str, Any]) -> None:
 
 
 def check_is_collection(value: object, argument: str, label: str) -> None:
-    """Check that something is a collection of layers.
+    """Check that `value` is a collection of layers.
 
     Raises:
-        ArgumentError: If it is none.
+        ArgumentError: If it is not a collection.
     """
     if not isinstance(value, LayerCollection):
         msg = (
@@ -161,7 +161,7 @@ def checked(collection: LayerCollection, linearization: Any) -> CheckedLineariza
 
     Args:
         collection: The layers and losses.
-        linearization: What the model gave, or such a one already.
+        linearization: What the model gave, or a linearization that is checked already.
 
     Returns:
         The linearization.
@@ -174,7 +174,7 @@ def checked(collection: LayerCollection, linearization: Any) -> CheckedLineariza
 def _check_like(
     loss: str, site: str, method: str, pushed: Mapping[str, Any], inputs: Any
 ) -> None:
-    """Check that a change of the inputs of a loss is structured as these are."""
+    """Check that a change of the inputs of a loss has the structure of the inputs."""
     if site not in pushed:
         msg = (
             f"{loss}: {method} returns nothing for the loss site {site!r}, only for"

@@ -1,7 +1,7 @@
-"""How one damping becomes the damping of the two factors of a Kronecker product.
+"""How one damping is split between the two factors of a Kronecker product.
 
-``c (A + a I) kron (G + g I)`` approximates ``c A kron G + damping I``. With
-``l = damping / c^power``, the split is by name:
+``c (A + a I) kron (G + g I)`` approximates ``c A kron G + damping I``. There are
+several ways to split the damping. With ``l = damping / c^power``:
 
 | name | ``a`` | ``g`` |
 |---|---|---|
@@ -10,9 +10,9 @@
 | ``constant`` | ``l`` | ``l`` |
 | ``exact`` | none: ``c A kron G + damping I`` itself, in the eigenbasis | |
 
-``pi`` is of Martens & Grosse (2015), section 6.3, and the original's; ``off`` is the
-original's ``PI_TYPE = "off"``; ``constant`` the default of curvlinops, and what
-kfac-pytorch does where it inverts.
+``pi`` is from Martens & Grosse (2015), section 6.3, and the default of
+``tf.contrib.kfac``; ``off`` is ``PI_TYPE = "off"`` there; ``constant`` is the default
+of curvlinops, and what kfac-pytorch does where it inverts.
 
 Functions take checked arrays of one backend.
 """
@@ -33,13 +33,13 @@ DAMPING_TYPES = ("pi", "off", "constant", "exact")
 def normalize_damping(damping: Array, uses: Array, power: float) -> Array:
     """Return ``damping / uses^power``, 0-d.
 
-    The product is multiplied by the number of uses (locations of a convolution), so
-    that with power 1 the damping that is added to it is `damping` itself.
+    The product is multiplied by the number of uses (locations of a convolution). With
+    power 1, `damping` itself is added to the product after that.
 
     Args:
         damping: 0-d.
         uses: 0-d, the mean number of uses or locations of a case.
-        power: ``NORMALIZE_DAMPING_POWER`` of the original; 0 leaves the damping.
+        power: ``NORMALIZE_DAMPING_POWER`` of ``tf.contrib.kfac``; 0 leaves the damping.
 
     Returns:
         The normalised damping.
@@ -52,24 +52,24 @@ def compute_pi(
 ) -> Array:
     """Return ``pi = sqrt((tr A / dim A) / (tr G / dim G))``, 0-d.
 
-    It makes the error ``A kron g I + a I kron G`` of the split smallest in trace norm
-    (Martens & Grosse, 2015, equation 31), and the damped product the same for
-    ``(A, G)`` and ``(t A, G / t)``.
+    This ``pi`` minimises the trace norm of the split's error, ``A kron g I + a I kron
+    G`` (Martens & Grosse, 2015, equation 31). It also makes the damped product the same
+    for ``(A, G)`` and ``(t A, G / t)``.
 
     Args:
         backend: Backend of the traces.
         trace_a: 0-d.
-        size_a: Rows of ``A``, that of the bias included.
+        size_a: Number of rows of ``A``, including the row of the bias.
         trace_g: 0-d.
-        size_g: Rows of ``G``.
+        size_g: Number of rows of ``G``.
 
     Returns:
-        ``pi``; 1 where a trace is zero, which `split_by_traces` takes as a limit.
+        ``pi``; 1 where a trace is zero (`split_by_traces` takes the limit instead).
     """
     xp = backend.xp
     one = xp.ones_like(trace_a)
     positive = (trace_a > 0) & (trace_g > 0)
-    # Root by root: the quotient of the traces leaves the range before its root does.
+    # Roots are divided: the quotient of the traces leaves the range before its root.
     # The unused branch of a `where` must be finite as well, for derivatives.
     root_a = _root_of_mean(backend, xp.where(positive, trace_a, one), size_a)
     root_g = _root_of_mean(backend, xp.where(positive, trace_g, one), size_g)
@@ -85,24 +85,24 @@ def split_by_traces(
 ) -> tuple[Array, Array]:
     """Return the dampings ``a`` of ``A`` and ``g`` of ``G`` by `pi`, in the range.
 
-    With ``l`` the damping and ``alpha`` and ``beta`` the mean eigenvalues, ``a = pi
-    sqrt(l)`` where ``pi = sqrt(alpha / beta)``, and ``a g = l``. For small ``beta``
-    that ``a`` grows without bound, and to no purpose: once ``a >= N alpha``, the
-    products of ``A`` with ``g`` and of ``a`` with ``G`` are at most ``l n / N`` and
-    ``l m / N``, for ``n`` and ``m`` rows. So it stops there, with ``N = (n + m) /
-    eps``: the damped product differs by at most ``eps l``. A ``G`` of zero is the
-    limit, where the block is damped by ``l`` alone; it is not as if ``pi`` were one,
-    which would add ``sqrt(l) A``. The same holds with the sides changed.
+    Let ``l`` be the damping, and ``alpha`` and ``beta`` the mean eigenvalues of ``A``
+    and ``G``. Then ``a = pi sqrt(l)`` with ``pi = sqrt(alpha / beta)``, and ``a g =
+    l``. For small ``beta``, ``a`` would grow without bound, and without effect: once
+    ``a >= N alpha``, the terms ``A kron g I`` and ``a I kron G`` are at most ``l n /
+    N`` and ``l m / N``, for ``n`` and ``m`` rows. So ``a`` stops there, with ``N = (n +
+    m) / eps``, and the damped product changes by at most ``eps l``. For ``G = 0`` this
+    is the limit, in which ``l`` alone damps the block; ``pi = 1`` would add ``sqrt(l)
+    A``. The same holds with the two sides exchanged.
 
-    Beyond that both stay in ``[k tiny max(1, l), min(1, l) / (k tiny)]``, with ``k =
-    4``, so that they and their inverses are in the range. At that bound ``g`` is
-    ``k tiny``, and adds ``k tiny A``.
+    In addition, both dampings stay in ``[k tiny max(1, l), min(1, l) / (k tiny)]``,
+    with ``k = 4``, so that they and their inverses are in the range. At that bound
+    ``g`` is ``k tiny``, and adds ``k tiny A``.
 
     Args:
         backend: Backend of the arrays.
         damping: ``l``, 0-d, normalised.
-        traces: Of ``A`` and ``G``, 0-d.
-        sizes: Their numbers of rows.
+        traces: Traces of ``A`` and ``G``, 0-d.
+        sizes: Numbers of rows of ``A`` and ``G``.
         rows: ``n + m``; None: the sum of the sizes.
 
     Returns:
@@ -129,7 +129,7 @@ def split_by_traces(
     larger = xp.where(of_a_is_larger, means[0], means[1])
     smaller = xp.where(of_a_is_larger, means[1], means[0])
     pi = larger / smaller
-    # All in roots, whose squares are in the range where they are used.
+    # Everything is computed with roots; their squares are in the range where used.
     most = larger * math.sqrt((rows or sum(sizes)) / float(info.eps)) / xp.sqrt(safe)
     most = xp.maximum(most, xp.ones_like(most))
     enough = xp.minimum(most, xp.sqrt(pi))
@@ -145,8 +145,8 @@ def split_by_traces(
 
 
 def _root_of_mean(backend: Backend, trace: Array, size: int) -> Array:
-    """Return the root of the mean eigenvalue, at least that of the least normal."""
-    # Less is zero to some compilers, and rounded to few digits elsewhere.
+    """Return the root of the mean eigenvalue, which is at least the least normal."""
+    # Smaller numbers are zero for some compilers, and have few digits elsewhere.
     info: Any = backend.xp.finfo(trace.dtype)
     return backend.xp.sqrt(backend.xp.clip(trace / size, min=info.smallest_normal))
 
@@ -160,7 +160,7 @@ def split_damping(
         backend: Backend of the arrays.
         kind: Name of the split; not ``"exact"``, which splits nothing.
         damping: 0-d, normalised.
-        pi: 0-d, of `compute_pi`.
+        pi: 0-d, from `compute_pi`.
 
     Returns:
         Two 0-d arrays.

@@ -1,6 +1,6 @@
 """Every error that this package raises on purpose.
 
-Each is a `KfacError` and also the builtin that users catch.
+Each is a `KfacError`, and also the built-in exception that users would catch.
 """
 
 import numpy as np
@@ -39,11 +39,11 @@ class ShapeError(KfacError, ValueError):
 
 
 class StateError(ShapeError):
-    """A state that was made by another spec, or what is no state at all."""
+    """A state was made by another spec, or an argument is not a state at all."""
 
 
 class ArgumentError(KfacError, ValueError):
-    """A value is outside of what an argument allows."""
+    """A value is not allowed for this argument."""
 
 
 class RegistrationError(KfacError, ValueError):
@@ -67,7 +67,7 @@ class NotComputedError(KfacError, RuntimeError):
 
 
 class UnsupportedError(KfacError, NotImplementedError):
-    """Something that this class does not have, though others of its kind do."""
+    """This class does not have something that others of its kind have."""
 
 
 class NotRegisteredError(KfacError, KeyError):

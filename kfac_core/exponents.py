@@ -1,7 +1,7 @@
-"""Powers and damping ids that a spec is asked to serve, checked where they are given.
+"""Checks of the powers and damping ids that a spec is asked to serve.
 
-A number alone is one power. What has no finite value, or is no number, is refused with
-the name of the layer: a power that is infinite or NaN serves nothing.
+A number alone is one power. A value that is not a finite number is refused, with the
+name of the layer.
 """
 
 import math
@@ -15,7 +15,7 @@ from kfac_core.errors import ArgumentError
 def shown(value: object) -> str:
     """Return a value as a message shows it.
 
-    Python writes no integer of more than some thousand digits.
+    Python refuses to write integers of more than some thousand digits.
 
     Example:
         >>> shown(3), shown((1.5, "a")), shown(10**5000)
@@ -33,7 +33,7 @@ def check_damping_id(value: object, argument: str, layer: str) -> None:
     """Check that a damping id can be looked up.
 
     Raises:
-        ArgumentError: If it has no hash.
+        ArgumentError: If the id has no hash.
     """
     try:
         hash(value)
@@ -55,7 +55,7 @@ def as_exponents(value: object, layer: str) -> tuple[float, ...]:
         The exponents as Python's floats.
 
     Raises:
-        ArgumentError: If one is no finite number.
+        ArgumentError: If an exponent is not a finite number.
 
     Example:
         >>> as_exponents(-1, "layer"), as_exponents([-0.5, -1, -1], "layer")
@@ -75,7 +75,7 @@ def as_powers(
         layer: Name of the layer or factor, for the message.
 
     Raises:
-        ArgumentError: If an exponent is no finite number, or an id not hashable.
+        ArgumentError: If an exponent is not a finite number, or an id is not hashable.
 
     Example:
         >>> as_powers([-1, (-0.5, "mine")], "damping", "layer")
@@ -98,8 +98,8 @@ def as_damping_ids(value: object, argument: str, layer: str) -> tuple[Any, ...]:
     """Return damping ids as a tuple.
 
     Raises:
-        ArgumentError: If it is no sequence of hashable ids; a string is one id, and
-            not a sequence of letters.
+        ArgumentError: If `value` is not a sequence of hashable ids. A string is one id,
+            and not a sequence of letters.
     """
     if not isinstance(value, Sequence) or isinstance(value, str | bytes):
         msg = (
@@ -121,9 +121,9 @@ def as_exponent(value: object, layer: str, argument: str = "matpowers") -> float
         argument: Name of the value, for the message.
 
     Raises:
-        ArgumentError: If it is no finite number.
+        ArgumentError: If the value is not a finite number.
     """
-    # A boolean is an integer in Python, and means a flag.
+    # A boolean is an integer in Python, but it is meant as a flag.
     if isinstance(value, bool) or not isinstance(value, Real):
         error = _no_exponent(value, layer, argument)
         raise error

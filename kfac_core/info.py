@@ -1,4 +1,4 @@
-"""``kfac-core info``: versions, backends, devices, BLAS: what a bug report needs."""
+"""``kfac-core info``: versions, backends, devices and BLAS, for a bug report."""
 
 import importlib
 import platform
@@ -25,7 +25,7 @@ PACKAGES = (
 def report() -> Iterator[str]:
     """Yield the lines of the report.
 
-    Loads every array library that is installed: to find out whether it can be loaded.
+    It loads every installed array library, to find out whether it can be loaded.
     """
     yield f"Python {platform.python_version()} on {platform.platform()}"
     yield f"processor {platform.processor() or platform.machine()}"

@@ -1,14 +1,14 @@
-"""What K-FAC needs of a model, and only a framework or calculus by hand can give.
+"""What K-FAC needs from a model, which only a framework or hand-written code can give.
 
 A *linearization* is a model at some parameters and a batch: the inputs of its layers
-and losses, and the two products with the Jacobian ``J`` of the loss inputs by the
-parameters. Parameters are named, as are *sites*, one for each use of a layer and for
-each input of a loss: ``{name: array}`` throughout. `kfac_core.reference` implements it
-for small networks; an adapter for a framework takes its forward hooks, ``vjp`` and
-``jvp``.
+and losses, and products with the Jacobian ``J`` of the loss inputs by the parameters.
+Parameters have names, and so do *sites*: there is one site for each use of a layer, and
+one for each input of a loss. Data are ``{name: array}`` throughout.
+`kfac_core.reference` implements linearizations of small networks; an adapter for a
+framework uses the framework's forward hooks, ``vjp`` and ``jvp``.
 
-Gradients and vectors belong to the *summed* loss: each case has its row, not divided by
-the batch.
+Gradients and vectors belong to the *summed* loss: each case has a row, which is not
+divided by the batch size.
 """
 
 from collections.abc import Mapping
@@ -30,7 +30,7 @@ class Linearization(Protocol):
 
     @property
     def batch_size(self) -> int:
-        """Number of cases: what the sum of the loss is divided by to be the mean."""
+        """Number of cases, by which the summed loss is divided to give the mean."""
 
     @property
     def layer_inputs(self) -> Mapping[str, Array]:
@@ -46,11 +46,11 @@ class Linearization(Protocol):
 
     @property
     def masks(self) -> Mapping[str, Array]:
-        """For each site with weights a weight for each position, ``[batch, ...]``.
+        """For each site with weights, a weight for each position, ``[batch, ...]``.
 
-        For a loss site, what its loss is multiplied by. For a layer's site, how much
-        each row counts in the statistics of the layer, ``[batch]`` or ``[batch,
-        positions]``: zero for padding, for instance.
+        The loss of a loss site is multiplied by its weights. The weights of a layer's
+        site, ``[batch]`` or ``[batch, positions]``, tell how much each row counts in
+        the statistics of the layer: zero for padding, for instance.
         """
 
     def output_gradients(self, vectors: NamedLossInputs) -> Mapping[str, Array]:
@@ -60,8 +60,8 @@ class Linearization(Protocol):
             vectors: For every loss site a vector of the shape of its inputs.
 
         Returns:
-            For each site of a layer the vector times the derivative of the loss inputs
-            by the layer's outputs, ``[batch, ...]``: a row of its own for each case.
+            For each site of a layer, the vector times the derivative of the loss inputs
+            by the layer's outputs, ``[batch, ...]``, with one row for each case.
         """
 
     def param_gradients(self, vectors: NamedLossInputs) -> NamedParams:
@@ -76,7 +76,7 @@ class Linearization(Protocol):
         """
 
     def push_forward(self, tangents: NamedParams) -> NamedLossInputs:
-        """Return ``J v``: the change of the loss inputs along that of the parameters.
+        """Return ``J v``: the change of the loss inputs for a change of the parameters.
 
         Args:
             tangents: For every parameter its change.
@@ -87,9 +87,9 @@ class Linearization(Protocol):
 
 
 class SecondOrderLinearization(Linearization, Protocol):
-    """One that gives second derivatives of the model, too: for products with a Hessian.
+    """A linearization that also gives second derivatives of the model.
 
-    It is needed for `CurvatureMatrixVectorProductComputer.multiply_hessian` alone.
+    Only `CurvatureMatrixVectorProductComputer.multiply_hessian` needs it.
     """
 
     def param_gradients_change(
@@ -98,7 +98,7 @@ class SecondOrderLinearization(Linearization, Protocol):
         """Return the derivative of `param_gradients` along a change of the parameters.
 
         Args:
-            vectors: As there; held constant.
+            vectors: As in `param_gradients`; held constant.
             tangents: For every parameter its change.
 
         Returns:
@@ -107,7 +107,7 @@ class SecondOrderLinearization(Linearization, Protocol):
 
 
 class Model(Protocol[B]):
-    """What can be linearized: all that an optimiser sees of a network."""
+    """A model that can be linearized; an optimiser sees no more of a network."""
 
     def linearize(self, params: Any, batch: B) -> Linearization:
         """Return the model at these parameters and this batch.

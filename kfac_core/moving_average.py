@@ -38,7 +38,7 @@ class MovingAverage(NamedTuple):
 
 
 class Ema(NamedTuple):
-    """The checked weights of a sample: what a block gives its factors as their decay.
+    """The checked weights of a sample, which a block gives to its factors as a decay.
 
     Attributes:
         decay: 0-d, in [0, 1]: what the weights so far are multiplied by.
@@ -110,7 +110,7 @@ def weights_of(
 
     Args:
         backend: Backend of `like`.
-        ema_decay: In [0, 1]; or both, as they were returned before.
+        ema_decay: A decay in [0, 1]; or an `Ema`, which holds both numbers.
         ema_weight: Not negative, and at most the root of the largest number of the
             dtype; None: 1, or ``1 - ema_decay`` without debiasing.
         like: Array that gives dtype and device.
@@ -132,7 +132,7 @@ def weights_of(
     if ema_weight is None:
         one = backend.xp.ones_like(decay)
         return Ema(decay, one if zero_debias else one - decay)
-    # Sums of so many samples, of so many uses each, stay in the range.
+    # With this limit, sums of many samples, of many uses each, stay in the range.
     largest = float(backend.xp.finfo(like.dtype).max) ** 0.5
     weight = as_scalar(backend, ema_weight, like, "ema_weight", layer, upper=largest)
     return Ema(
@@ -150,12 +150,12 @@ def fold_numbers(
     *,
     zero_debias: bool,
 ) -> list[MovingAverage]:
-    """Return averages of numbers that tell of a batch, each with one more.
+    """Return averages of numbers that describe a batch, each with one more sample.
 
     Args:
         backend: Backend of the averages.
-        averages: Each of a 0-d total, at least one.
-        samples: A number or 0-d array for each.
+        averages: Averages with 0-d totals, at least one.
+        samples: A number or 0-d array for each average.
         ema_decay: As in `weights_of`.
         ema_weight: As in `weights_of`.
         layer: Name of the layer, for the message.

@@ -1,7 +1,7 @@
-"""Options of a spec, checked where they are given: names, words, numbers, sizes.
+"""Checks of the options of a spec: names, words, numbers and sizes.
 
-What can be said of a field by its type or its name is said here, once for all specs: a
-field of a type ``Literal[...]`` is one of these words.
+A field's type or name tells how to check it, in the same way for all specs: a field of
+the type ``Literal[...]`` must be one of these words.
 """
 
 from dataclasses import fields
@@ -14,13 +14,13 @@ from kfac_core.exponents import as_exponent, shown
 from kfac_core.sizes import check_sizes
 
 TEXTS = ("name", "data_name")
-"""Fields that are text, wherever a spec has them."""
+"""Fields that are strings, in any spec."""
 
 NUMBERS = ("normalize_damping_power",)
 """Fields that are a finite number."""
 
 NAMED_ELSEWHERE = ("layout",)
-"""Fields of words whose own check says more."""
+"""Fields of words that have a check of their own, with a better message."""
 
 
 def check_options(spec: Any) -> None:
@@ -30,8 +30,9 @@ def check_options(spec: Any) -> None:
         spec: A dataclass with a ``label``.
 
     Raises:
-        ArgumentError: If a name is no text, an option none of its words, a number not
-            finite, a size no positive integer, or a flag no boolean.
+        ArgumentError: If a name is not a string, an option is not one of its words, a
+            number is not finite, a size is not a positive integer, or a flag is not a
+            boolean.
     """
     cls: Any = type(spec)
     texts, numbers, words = _options_of(cls)
@@ -55,9 +56,9 @@ def check_word(
     """Check the name of an option.
 
     Raises:
-        ArgumentError: If it is not one of those allowed.
+        ArgumentError: If the name is not allowed.
     """
-    # Arrays compare entry by entry, and text of another type is none of ours.
+    # Arrays compare entry by entry, and string types of other libraries do not count.
     known = value is None or isinstance(value, str)
     if not known or value not in allowed:
         *others, last = map(repr, allowed)
@@ -72,7 +73,7 @@ def _options_of(
 ) -> tuple[
     tuple[str, ...], tuple[str, ...], tuple[tuple[str, tuple[str | None, ...]], ...]
 ]:
-    """Return the fields that are text, numbers, and words with those allowed."""
+    """Return the fields that are strings, numbers, and words with allowed values."""
     given = [each for each in fields(cls) if each.init]
     names = [each.name for each in given]
     words = tuple(
@@ -89,7 +90,7 @@ def _options_of(
 
 
 def _words_of(annotation: Any) -> tuple[str | None, ...] | None:
-    """Return the words of a ``Literal``, or of one that may be None; else None."""
+    """Return the words of a ``Literal``, optional or not; None for other types."""
     if get_origin(annotation) is Literal:
         return get_args(annotation)
     if get_origin(annotation) in {UnionType, Union}:

@@ -5,11 +5,11 @@ Fisher ``F_L = B B'``,
 
     Fisher  J' F_L J,    its factor  J' B,    the factor's transpose  B' J,
 
-and likewise the generalised Gauss-Newton matrix (Schraudolph, 2002). All are sums over
-cases: divide by the batch for those of the mean loss.
+and the same of the generalised Gauss-Newton matrix (Schraudolph, 2002). All are sums
+over cases: divide by the batch size for the mean loss.
 
-Each product can be differentiated for the vector it is of. Where autograd tracks no
-vector, what is returned has no graph, though the parameters of the model may have one.
+Each product can be differentiated for its vector. Where autograd does not track the
+vector, the product has no graph, even if the parameters of the model have one.
 """
 
 from collections.abc import Callable, Mapping
@@ -54,7 +54,8 @@ Verb: TypeAlias = Callable[[LossFunction], Callable[..., Any]]
 class CurvatureMatrixVectorProductComputer(Quiet):
     """Products of the registered losses' curvature with vectors of parameters.
 
-    Losses carry their coefficients, factors the roots of these.
+    The matrix of a loss is multiplied by its coefficient, and a factor by the root of
+    the coefficient.
 
     Attributes:
         layer_collection: Where the losses are registered; its layers are not used.
@@ -80,7 +81,7 @@ class CurvatureMatrixVectorProductComputer(Quiet):
         """Check the collection.
 
         Raises:
-            ArgumentError: If it is none.
+            ArgumentError: If it is not a collection.
         """
         check_is_collection(self.layer_collection, "layer_collection", _LABEL)
 
@@ -145,7 +146,7 @@ class CurvatureMatrixVectorProductComputer(Quiet):
     def multiply_ggn(
         self, linearization: Linearization, vectors: NamedParams
     ) -> NamedParams:
-        """Return ``J' H_L J v``, ``H_L`` the losses' GGN; see `multiply_fisher`."""
+        """Return ``J' H_L J v`` with the losses' GGN ``H_L``; see `multiply_fisher`."""
         return self._squared(linearization, lambda f: f.multiply_ggn, vectors)
 
     def multiply_ggn_factor(
@@ -181,8 +182,8 @@ class CurvatureMatrixVectorProductComputer(Quiet):
     ) -> NamedParams:
         """Return the exact Hessian of the total loss on its targets, times a vector.
 
-        The losses' own Hessian, pulled back, and the model's second derivative along
-        the gradient (Pearlmutter, 1994).
+        It is the losses' own Hessian, pulled back to the parameters, plus the model's
+        second derivative along the gradient (Pearlmutter, 1994).
 
         Args:
             linearization: The model at its parameters and a batch, with its second
@@ -193,8 +194,8 @@ class CurvatureMatrixVectorProductComputer(Quiet):
             The product, by name.
 
         Raises:
-            ArgumentError: If the linearization has no second derivatives, or a loss no
-                targets.
+            ArgumentError: If the linearization has no second derivatives, or a loss has
+                no targets.
         """
         known = checked(self.layer_collection, linearization)
         if not known.has_second_derivatives:
@@ -282,12 +283,12 @@ _LABEL = "CurvatureMatrixVectorProductComputer"
 
 
 def _at_site(inner: Mapping[str, Any], at: LossAt, shape: tuple[int, ...]) -> Array:
-    """Return what the factor of a loss multiplies, checked.
+    """Return what the factor of a loss multiplies, after checking it.
 
     Raises:
-        ArgumentError: If there is nothing.
-        BackendError: If it is no array of the library of the loss's inputs.
-        DTypeError: If it holds no real numbers.
+        ArgumentError: If there is nothing for the site.
+        BackendError: If it is not an array of the library of the loss's inputs.
+        DTypeError: If it does not hold real numbers.
         NotFiniteError: If it is not finite.
         ShapeError: If it has another shape.
     """
@@ -312,8 +313,8 @@ def _of(
     """Return products without a graph, unless the user differentiates for a vector.
 
     Raises:
-        BackendError: If one lies elsewhere than its vector.
-        NotFiniteError: If one is not finite, of vectors that are.
+        BackendError: If a product is not on the device of its vector.
+        NotFiniteError: If a product is not finite, though its vectors are.
     """
     backend = backend_of(next(iter(vectors.values())))
     for name in vectors.keys() & products.keys():

@@ -1,4 +1,4 @@
-"""Verbs under which a library does not warn of what overflows: an error tells of it."""
+"""Methods in which a library does not warn of overflow: an error reports it."""
 
 from collections.abc import Callable
 from functools import wraps
@@ -11,16 +11,16 @@ from kfac_core.registry import backend_of, remembered
 
 
 class Quiet:
-    """Base of what has public verbs: these do not let their library warn.
+    """Base of classes whose public methods do not let their library warn.
 
-    NumPy warns of every overflow, which is an exception where warnings are errors, and
-    then comes before the error that names the layer. What a verb computes it checks
-    itself, also what a model gives within it. Each method with a public name is wrapped
-    where its class is made.
+    NumPy warns of every overflow. Where warnings are errors, the warning would come
+    before the error that names the layer. A method checks its results itself, and also
+    what a model gives to it. Every method with a public name is wrapped when its class
+    is made.
     """
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Wrap the verbs of the class."""
+        """Wrap the public methods of the class."""
         super().__init_subclass__(**kwargs)
         for name, member in list(vars(cls).items()):
             is_verb = not name.startswith(("_", "register_"))
@@ -29,7 +29,7 @@ class Quiet:
 
 
 def _quietly(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the verb, computing without warnings."""
+    """Return a method that computes without warnings."""
 
     @wraps(verb)
     def quiet_verb(self: Any, *args: Any, **kwargs: Any) -> Any:
@@ -38,7 +38,7 @@ def _quietly(verb: Callable[..., Any]) -> Callable[..., Any]:
             first = first[0]  # states and data start with an array
         backend = remembered(type(first)) or _backend_of(args, kwargs)
         context = None if backend is None else backend.quiet()
-        # Of most libraries, and within another verb, there is nothing to enter.
+        # Most libraries have no context to enter, and nor has a call within another.
         if context is None:
             return verb(self, *args, **kwargs)
         with context:

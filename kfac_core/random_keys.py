@@ -1,4 +1,4 @@
-"""Random numbers from what a user gives to draw from, refused by its name."""
+"""Random numbers from the key that a user gives, with errors that name it."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar
@@ -16,15 +16,15 @@ def drawn(backend: Backend, key: Any, layer: str, draw: Callable[[Any], T]) -> T
     Args:
         backend: Backend that draws.
         key: What the user gave: a generator of NumPy or PyTorch, a key of JAX.
-        layer: Name of the layer or the whole, for the message.
+        layer: Name of the layer or the model, for the message.
         draw: Takes the key.
 
     Returns:
-        What it returns.
+        What `draw` returns.
 
     Raises:
-        ArgumentError: If the key is none of this library. Each has errors of its own
-            for that, which become the cause of this one.
+        ArgumentError: If the key is not one of this library. The library's own error is
+            the cause of this one.
     """
     try:
         return draw(key)

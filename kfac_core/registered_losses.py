@@ -1,7 +1,8 @@
 """The registered losses at a linearization: values, gradients, products.
 
-Everything is of ``sum_l coeff_l loss_l``, each loss a sum over cases. A half-factor
-carries the root of the coefficient, as the Fisher carries the coefficient.
+All functions compute with the total loss ``sum_l coeff_l loss_l``, where each loss is a
+sum over cases. The Fisher is multiplied by the coefficient, and so a vector whose
+square estimates it (`half_gradient`) by the root of the coefficient.
 """
 
 import math
@@ -24,11 +25,11 @@ class LossAt(NamedTuple):
     """One loss at one of its sites.
 
     Attributes:
-        name: Of the loss.
-        site: Where its inputs come from.
-        loss: What it computes; it ignores no target, since `mask` says what counts.
-        coeff: What it is multiplied by.
-        inputs: What it takes from the model.
+        name: Name of the loss.
+        site: Where the loss's inputs come from.
+        loss: The spec; it ignores no target, since `mask` says what counts.
+        coeff: What the loss is multiplied by.
+        inputs: What the loss takes from the model.
         mask: A weight for each position, or None.
     """
 
@@ -75,7 +76,7 @@ def losses_at(
 
 
 def _check_arrays(loss: str, site: str, arrays: tuple[Any, ...]) -> None:
-    """Check that a loss has arrays with columns; it checks the rest itself."""
+    """Check that a loss has arrays with columns; the loss checks the rest itself."""
     argument = f"loss_inputs of the site {site!r}"
     backend_for(loss, argument, *arrays)
     for x in arrays:
@@ -88,9 +89,9 @@ def _check_arrays(loss: str, site: str, arrays: tuple[Any, ...]) -> None:
 
 
 def _mask(loss: LossFunction, linearization: Linearization, site: str) -> Array | None:
-    """Return the mask of a site, with zero also where the data's targets say so.
+    """Return the mask of a site, with zeros also where targets are to be ignored.
 
-    It stands for the targets to ignore, in all that knows no targets of the data too.
+    So targets of the data are ignored even where only the mask is used.
     """
     mask = linearization.masks.get(site)
     targets = linearization.targets.get(site)
@@ -101,10 +102,10 @@ def batch_size_of(linearization: Linearization) -> int:
     """Return the number of cases, checked.
 
     Raises:
-        ArgumentError: If it is no positive integer.
+        ArgumentError: If it is not a positive integer.
     """
     size: object = linearization.batch_size
-    # Within a trace of PyTorch it may be a symbol, which is an `int` there.
+    # Within a trace of PyTorch the number may be symbolic, but is still an `int`.
     if not isinstance(size, int | Integral) or isinstance(size, bool) or size < 1:
         msg = (
             f"linearization: batch_size is {size!r}, expected a positive integer:"
@@ -117,23 +118,23 @@ def batch_size_of(linearization: Linearization) -> int:
 def loss_rows(collection: LayerCollection, linearization: Linearization) -> int:
     """Check the rows of all losses against the number of cases.
 
-    A loss has a row for each case, over all its towers together; or several, as many
-    for each, such as positions that are flattened into the batch; or fewer, where some
-    cases have no loss.
+    A loss has one row for each case, over all its towers together. It may have several
+    rows, the same number for each case, such as positions that are flattened into the
+    batch; or fewer, where some cases have no loss.
 
     Returns:
         The largest number of rows that a loss has.
 
     Raises:
-        ArgumentError: If the number of cases is no positive integer, or a loss has no
-            inputs.
+        ArgumentError: If the number of cases is not a positive integer, or a loss has
+            no inputs.
         ShapeError: If a loss has more rows than cases, and not as many for each.
     """
     linearization = checked(collection, linearization)
     size = batch_size_of(linearization)
     rows: dict[str, int] = {}
     for at in losses_at(collection, linearization):
-        # What is no batch of rows, the loss itself refuses by name.
+        # The loss itself refuses inputs that are not a batch of rows.
         shape = getattr(arrays_of(at.inputs)[0], "shape", ())
         rows[at.name] = rows.get(at.name, 0) + (shape[0] if shape else 0)
     for name, number in rows.items():
@@ -184,11 +185,11 @@ def loss_gradient(
 
 
 def mean_loss(collection: LayerCollection, linearization: Linearization) -> Array:
-    """Return `total_loss` for each case of the batch, the mean, 0-d.
+    """Return `total_loss` divided by the number of cases, 0-d.
 
     Raises:
         ArgumentError: If a loss has no inputs or no targets, or the number of cases is
-            no positive integer.
+            not a positive integer.
     """
     linearization = checked(collection, linearization)
     size = batch_size_of(linearization)
@@ -202,7 +203,7 @@ def mean_gradient(
 
     Raises:
         ArgumentError: If a loss has no inputs or no targets, or the number of cases is
-            no positive integer.
+            not a positive integer.
         ShapeError: If a loss has more rows than cases, and not as many for each.
     """
     linearization = checked(collection, linearization)
@@ -213,11 +214,11 @@ def mean_gradient(
 
 
 def half_gradient(at: LossAt, targets: Array) -> LossInputs:
-    """Return a gradient whose square has the loss's coefficient and mask, not theirs.
+    """Return a gradient whose outer product has the loss's coefficient and mask.
 
     Args:
         at: The loss.
-        targets: Of the data, or drawn from the model.
+        targets: Targets of the data, or drawn from the model.
 
     Returns:
         ``sqrt(coeff mask)`` times the gradient of the loss of each position.
@@ -229,7 +230,7 @@ def target(linearization: Linearization, at: LossAt) -> Array:
     """Return the targets of a loss.
 
     Raises:
-        ArgumentError: If there are none.
+        ArgumentError: If there are no targets.
     """
     if at.site not in linearization.targets:
         msg = (

@@ -1,4 +1,4 @@
-"""From arrays to their backend: a table of names, and a memory of types.
+"""Finds the backend of arrays, with a table of names and a memory of types.
 
 A backend is loaded when the first of its arrays is seen, so that importing this
 package imports no framework. There is no global setting to choose one.
@@ -28,7 +28,7 @@ BUILTIN_BACKENDS = MappingProxyType(
 )
 """Top-level package of an array's type -> module with the `backend` for it."""
 
-# Not a setting but a memory: what a type maps to never changes.
+# This is a memory and not a setting: what a type maps to never changes.
 _BY_TYPE: dict[type, Backend] = {}
 
 
@@ -42,9 +42,9 @@ def backend_of(*arrays: Any) -> Backend:
         The backend, loaded at first use.
 
     Raises:
-        BackendError: If an argument is no array, or of a kind that computes
-            something else (``np.matrix``, masked, object arrays), or if two
-            arrays are of different libraries or devices.
+        BackendError: If an argument is not an array, or of a kind that computes
+            differently (``np.matrix``, masked and object arrays), or if two arrays are
+            of different libraries or devices.
 
     Example:
         >>> import numpy as np
@@ -100,14 +100,14 @@ def load_backend(package: str) -> Backend:
     """Load the backend for the arrays of a top-level package.
 
     Args:
-        package: Such as ``"torch"``; one of `available_backends`.
+        package: One of `available_backends`, such as ``"torch"``.
 
     Returns:
         The backend.
 
     Raises:
-        BackendError: If there is none, the library is not installed, or what the entry
-            point names is no backend.
+        BackendError: If there is no such backend, the library is not installed, or the
+            entry point does not name a backend.
     """
     name: object = package
     known = isinstance(name, str)
@@ -137,7 +137,7 @@ def load_backend(package: str) -> Backend:
 
 def entry_points(group: str) -> "EntryPoints":
     """Return the entry points of a group."""
-    # Importing this takes time that those who use the libraries above do not owe.
+    # The import takes time, which users of the libraries above should not pay.
     from importlib import metadata
 
     return metadata.entry_points(group=group)
@@ -147,7 +147,7 @@ def _packages_of(cls: type) -> Iterator[str]:
     """Yield the top-level packages of a type and its bases, nearest first."""
     for base in cls.__mro__:
         package = base.__module__.partition(".")[0]
-        # Python's types and ours have no backend: nothing is searched for them.
+        # Python's types and ours have no backend, so that no search is needed.
         if package not in {"builtins", "kfac_core"}:
             yield package
 

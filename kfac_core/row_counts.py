@@ -1,4 +1,4 @@
-"""What the rows of a batch count: their weights, and what sums over them divide by."""
+"""How much the rows of a batch count: their weights, and the divisor of their sums."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -26,17 +26,17 @@ def count_of(
     like: Array,
     layer: str,
 ) -> Array | None:
-    """Return how many rows the mean loss divides by, 0-d; None where all are given.
+    """Return the number of rows that the mean loss divides by, 0-d; None: all given.
 
     Args:
         backend: Backend of `like`.
         num_cases: Number of cases, positive; or None.
-        positions: Rows of a case: its locations and uses.
+        positions: Number of rows of a case: its locations and uses.
         like: Array that gives dtype and device.
         layer: Name of the layer or factor, for the message.
 
     Raises:
-        ArgumentError: If the number is known, and not positive.
+        ArgumentError: If the number has a value, and that is not positive.
     """
     if num_cases is None:
         return None
@@ -59,7 +59,7 @@ def counted_uses(
     *,
     batch_first: bool,
 ) -> tuple[tuple[Array, ...] | None, Array | None]:
-    """Return what to give where the uses of a case are cases of their own.
+    """Return weights and number of cases where each use counts as a case of its own.
 
     Args:
         backend: Backend of the data.
@@ -72,8 +72,8 @@ def counted_uses(
         batch_first: Whether cases come before their uses, in weights and in data.
 
     Returns:
-        For each tower its weights, ``[T * N]`` or ``[T * N, locations]``; and the
-        number of cases, times ``T``.
+        The weights of each tower, ``[T * N]`` or ``[T * N, locations]``; and the number
+        of cases times ``T``.
 
     Raises:
         KfacError: As `weights_for` and `count_of`.
@@ -112,13 +112,13 @@ def weights_by_use(
 
 
 class Counts(NamedTuple):
-    """What the rows of a batch count, for the two factors of a Kronecker product.
+    """How much the rows of a batch count, for both factors of a Kronecker product.
 
     Attributes:
         of_inputs: Options of the input factor's `update_cov`; empty without weights.
-        of_outputs: The same of the output factor.
-        mean_weight: Sum of the weights of the rows of inputs over the number of rows
-            that the mean loss counts.
+        of_outputs: Options of the output factor's `update_cov`.
+        mean_weight: Sum of the weights of the rows of inputs, divided by the number of
+            rows that the mean loss counts.
         uses: Number of locations and uses of a case.
     """
 
@@ -137,12 +137,12 @@ def counted(
     like: Array,
     layer: str,
 ) -> Counts:
-    """Return what the rows of a batch count.
+    """Return how much the rows of a batch count.
 
     Args:
         backend: Backend of the data.
-        weights: Those of the inputs as `weights_for` returns them; those of the
-            gradients as the factor takes them.
+        weights: The weights of inputs, as `weights_for` returns them; and of gradients,
+            as the factor takes them.
         shapes: For each tower ``(rows, ..positions..)``.
         uses: Number of locations and uses of a case.
         num_cases: As in `count_of`.
@@ -237,6 +237,6 @@ def mean_weight(backend: Backend, weights: MovingAverage) -> Array:
     """
     total, number = weights
     one = backend.xp.ones_like(total)
-    # Of no weight at all the statistics are zero, and so is any multiple of them.
+    # If all weights are zero, so are the statistics, and any multiple of them.
     mean: Array = backend.xp.where(total > 0, total, one)
     return mean / backend.xp.where(total > 0, number, one)

@@ -1,12 +1,12 @@
 """Weights of rows: masks, padding, cases that count more or less than others.
 
-A row of weight ``w`` counts like ``w`` equal rows: a statistic is ``sum_n w_n x_n
-x_n' / N``, where ``N`` counts the cases that the represented mean loss divides by,
-whether or not they reach the layer. A row of weight zero changes nothing, whatever it
-holds.
+A row of weight ``w`` counts like ``w`` equal rows: a statistic is ``sum_n w_n x_n x_n'
+/ N``. Here ``N`` is the number of cases that the mean loss divides by, whether or not
+they reach the layer. A row of weight zero changes nothing, whatever it holds.
 
-A Kronecker product of two such statistics must be divided by the mean weight, since
-``sum_n w_n`` is in both: `kfac_core.fisher_blocks.kronecker.product` keeps it for that.
+A Kronecker product of two such statistics contains ``sum_n w_n`` twice, and must be
+divided by the mean weight: `kfac_core.fisher_blocks.kronecker.product` keeps it for
+that.
 """
 
 import math
@@ -30,10 +30,10 @@ def sides(weights: Weights | None) -> tuple[Any, Any]:
 
 
 def both_known(weights: RowWeights, known: Sequence[Any]) -> RowWeights:
-    """Return the weights of both sides, times what is known to count.
+    """Return the weights of both sides, with zeros for what does not count.
 
     Args:
-        weights: For each side None, or an array or `UseWeights` for each tower.
+        weights: For each side None, or for each tower an array or `UseWeights`.
         known: For each tower an array, or `UseWeights`, of ones and zeros.
     """
 
@@ -61,20 +61,21 @@ def weights_for(
 
     Args:
         backend: Backend of the data.
-        weights: None, an array, or a tuple of arrays over towers: of real numbers,
-            integers or booleans.
+        weights: None, an array, or a tuple of arrays over towers, which hold real
+            numbers, integers or booleans.
         shapes: For each tower ``(batch, ..positions..)``.
         like: Array that gives dtype and device of the result.
         layer: Name of the layer or factor, for the message.
 
     Returns:
-        For each tower ``[batch]`` or ``[batch, positions]``, the positions as one axis;
-        None for None. Under a trace, NaN where a weight is negative or not finite.
+        For each tower ``[batch]`` or ``[batch, positions]``, with positions as one
+        axis; None for None. Under a trace, NaN where a weight is negative or not
+        finite.
 
     Raises:
-        ShapeError: If there are not as many towers, or a shape is another one.
-        DTypeError: If an array holds no real numbers.
-        ArgumentError: If a weight is known, and negative or not finite.
+        ShapeError: If the number of towers or a shape is wrong.
+        DTypeError: If an array does not hold real numbers.
+        ArgumentError: If a weight has a value that is negative or not finite.
         BackendError: If an array is of another library or device.
     """
     if weights is None:
@@ -89,7 +90,7 @@ def check_same_towers(weights: Sequence[Any], data: Sequence[Any], layer: str) -
     """Check that there are weights for every tower.
 
     Raises:
-        ShapeError: If there are more or fewer.
+        ShapeError: If the numbers of towers differ.
     """
     if len(weights) != len(data):
         msg = (
@@ -123,9 +124,9 @@ def use_weights(
 
     Args:
         backend: Backend of the data.
-        weights: ``[N]`` (of cases), ``[T, N]`` or ``[T * N]`` (of the uses of these;
-            with `batch_first` ``[N, T]`` or ``[N * T]``), or `Uses` of ``T`` arrays
-            ``[N]``; but for the first, perhaps with axes for locations.
+        weights: ``[N]`` (of cases); ``[T, N]`` or ``[T * N]`` (of uses; ``[N, T]`` or
+            ``[N * T]`` with `batch_first`); or `Uses` of ``T`` arrays ``[N]``. Weights
+            of uses may have further axes for locations.
         shape: ``(T * N, ..locations..)``.
         num_uses: ``T``.
         like: Array that gives dtype and device of the result.
@@ -136,7 +137,7 @@ def use_weights(
         The weights.
 
     Raises:
-        ShapeError: If the shape is another one.
+        ShapeError: If the shape is wrong.
         KfacError: As `weights_for`.
     """
     if isinstance(weights, UseWeights):
@@ -169,7 +170,7 @@ def use_weights(
 def in_uses(
     backend: Backend, flat: Array, num_uses: int, *, case_slow: bool
 ) -> UseWeights:
-    """Return weights by use, of those of rows, ``[T * N]`` or ``[T * N, locations]``.
+    """Return the weights of rows, ``[T * N]`` or ``[T * N, locations]``, by use.
 
     Args:
         backend: Backend of the weights.
@@ -185,12 +186,12 @@ def in_uses(
 
 
 def in_rows(backend: Backend, weights: UseWeights, *, case_slow: bool) -> Array:
-    """Return weights by use as those of rows, ``[T * N]`` or ``[T * N, locations]``.
+    """Return weights by use as weights of rows, ``[T * N]`` or ``[T * N, locations]``.
 
     Args:
         backend: Backend of the weights.
         weights: The weights.
-        case_slow: Whether all rows of a case shall follow one another.
+        case_slow: Whether all rows of a case are to follow one another.
     """
     array = weights.by_use
     if case_slow:
@@ -209,7 +210,7 @@ def weights_of_parts(
     batch_first: bool = False,
     case_slow: bool = False,
 ) -> list[Array]:
-    """Return the weights of one tower of a shared layer, as its data are in parts.
+    """Return the weights of one tower of a shared layer, in the parts of its data.
 
     Args:
         backend: Backend of the data.
@@ -222,7 +223,7 @@ def weights_of_parts(
         case_slow: Whether all rows of a case follow one another in the data.
 
     Returns:
-        For each part its weights ``[rows]``.
+        The weights ``[rows]`` of each part.
 
     Raises:
         KfacError: As `weights_for`.
@@ -241,7 +242,7 @@ def weights_of_parts(
 
 
 def split_rows(flat: Array, sizes: Sequence[int]) -> list[Array]:
-    """Return an array in parts of so many rows each."""
+    """Return an array in parts with the given numbers of rows."""
     ends = [0, *accumulate(sizes)]
     return [flat[start:end, ...] for start, end in pairwise(ends)]
 

@@ -1,4 +1,4 @@
-"""Checks of numbers: weights, decays and dampings, given as such or as 0-d arrays."""
+"""Checks of weights, decays and dampings, which are numbers or 0-d arrays."""
 
 import math
 from collections.abc import Mapping
@@ -21,7 +21,7 @@ def as_scalar(
     layer: str,
     upper: float = math.inf,
 ) -> Array:
-    """Return a 0-d array beside `like`, of its dtype, in ``[0, upper]``.
+    """Return a 0-d array in ``[0, upper]``, with the dtype and device of `like`.
 
     Args:
         backend: Backend of `like`.
@@ -29,16 +29,16 @@ def as_scalar(
         like: Array that gives dtype and device.
         argument: Name of the value, for the message.
         layer: Name of the layer or factor, for the message.
-        upper: The largest value allowed; what the dtype cannot hold never is.
+        upper: The largest value allowed; a number that the dtype cannot hold never is.
 
     Returns:
         The 0-d array; under a trace, NaN for a value out of range.
 
     Raises:
-        ArgumentError: If the value is known, and negative, too large or NaN.
-        BackendError: If it is neither a number nor a 0-d array of this library.
-        DTypeError: If it is an array of no real number.
-        ShapeError: If it is an array, and not 0-d.
+        ArgumentError: If the number is negative, too large or NaN.
+        BackendError: If the value is neither a number nor a 0-d array of this library.
+        DTypeError: If it is an array that does not hold real numbers.
+        ShapeError: If it is an array that is not 0-d.
     """
     xp = backend.xp
     # A number that the dtype cannot hold would become infinite.
@@ -47,9 +47,10 @@ def as_scalar(
         number = _as_python(value)
         _check_range(number, largest, argument, layer)
         device = backend.creation_device(like)
-        # Libraries take integers of 64 bits alone; floats are what is asked for.
+        # Libraries take no integers of more than 64 bits, but floats will do.
         number = float(number) if isinstance(number, int) else number
-        # Not `full`: to torch.compile its argument is a constant, one for each value.
+        # `full` is not used: torch.compile compiles anew for each value of its
+        # argument.
         return xp.ones((), dtype=like.dtype, device=device) * number
     array: Any = value
     if not hasattr(array, "shape") or isinstance(array, np.generic):
@@ -62,13 +63,13 @@ def as_scalar(
     check_shape(array, (), argument, layer)
     _check_real(backend, array, argument, layer)
     if not backend.is_traced(array):
-        # PyTorch warns of a number taken from what autograd tracks.
+        # PyTorch warns if a number is taken from a tensor that autograd tracks.
         known = backend.stop_gradient(array) if backend.has_graph(array) else array
         _check_range(float(known), largest, argument, layer)
-    # A copy even of the same dtype: no array stands in two places of a state.
+    # It is copied even if the dtype is right: no array stands in two places of a state.
     found = xp.astype(array, like.dtype, copy=True)
     if backend.is_traced(found):
-        # It has no value to refuse. NaN spoils what it enters, and that is refused.
+        # It has no value to refuse. NaN makes the results NaN, which are refused.
         inside = (found >= 0) & (found <= largest)
         found = xp.where(inside, found, xp.full_like(found, math.nan))
     return found
@@ -77,18 +78,18 @@ def as_scalar(
 def as_vector(
     backend: Backend, value: Array, size: int, like: Array, argument: str, layer: str
 ) -> Array:
-    """Return ``[size]`` numbers beside `like`, of its dtype, none of them negative.
+    """Return ``[size]`` numbers, not negative, with dtype and device of `like`.
 
     Args:
         backend: Backend of `like`.
         value: ``[size]``, real.
-        size: How many there are.
+        size: Number of entries.
         like: Array that gives dtype and device.
         argument: Name of the value, for the message.
         layer: Name of the layer or factor, for the message.
 
     Raises:
-        KfacError: As `as_scalar`, for the least and the largest.
+        KfacError: As `as_scalar`, for the smallest and the largest entry.
     """
     xp = backend.xp
     backend_for(layer, argument, like, value)
@@ -110,7 +111,7 @@ def as_dampings(
 
     Args:
         backend: Backend of `like`.
-        damping: One for all, or a mapping from damping id.
+        damping: One damping for all ids, or a mapping from damping ids.
         ids: The ids that need one.
         like: Array that gives dtype and device.
         layer: Name of the layer or factor, for the message.
@@ -119,7 +120,7 @@ def as_dampings(
         The dampings, in the order of `ids`.
 
     Raises:
-        ArgumentError: If one is missing, negative or not finite.
+        ArgumentError: If a damping is missing, negative or not finite.
     """
     if not isinstance(damping, Mapping):
         if not ids:  # checked all the same
@@ -142,15 +143,15 @@ def _check_real(backend: Backend, array: Array, argument: str, layer: str) -> No
 
 
 def _is_number(value: Any) -> bool:
-    # NumPy's scalars are numbers beside arrays of any library; its 0-d arrays are not.
-    # A boolean is an integer in Python, and means a flag.
+    # NumPy's scalars count as numbers for any library; its 0-d arrays do not. A boolean
+    # is an integer in Python, but it is meant as a flag.
     return isinstance(value, float | int | np.floating | np.integer) and (
         value is not True and value is not False
     )
 
 
 def _as_python(value: Any) -> float | int:
-    """Return a number of Python's: NumPy's compare in their own precision."""
+    """Return a Python number, since NumPy's scalars compare in their own precision."""
     if isinstance(value, np.floating):
         return float(value)
     return int(value) if isinstance(value, np.integer) else value

@@ -1,10 +1,11 @@
-"""What a state says of the spec that made it: a type of tuples without entries.
+"""The signature by which a state tells which spec made it: a type of empty tuples.
 
-A state is a tree of arrays, and what it serves is no array; but it has to be where the
-state is, or the state of one spec is read as that of another. A named tuple without
-fields holds nothing, and its type is a part of the tree's structure, with nothing to
-register: JAX and PyTorch compare it, trace anew where it is another one, and refuse to
-choose between two; copies and pickles keep it. To compare two types costs nothing.
+A state is a tree of arrays. What it serves is not an array, but must be kept with the
+state: otherwise the state of one spec could be read as the state of another. A named
+tuple without fields holds nothing, and its type is a part of the tree's structure
+without any registration. JAX and PyTorch compare the type, trace anew for another type,
+and refuse to choose between trees of two types; copies and pickles keep it. Comparing
+two types costs nothing.
 """
 
 from dataclasses import fields
@@ -23,7 +24,7 @@ UNSIGNED: Signature = ()
 """What no spec made."""
 
 _SEPARATOR = " | "
-# A type is pickled by its name, in which a dot would mean a member, and found by it.
+# A type is pickled and found by its name, in which a dot would mean a member.
 _ESCAPES = {"%": "%25", "|": "%7C", "·": "%B7", ".": "·"}
 
 _TABLE = str.maketrans(_ESCAPES)
@@ -73,24 +74,24 @@ def check_made_by(state: Any, made_by: Signature, label: str) -> None:
         label: Name of the layer or factor, for the message.
 
     Raises:
-        StateError: If it was not.
+        StateError: If it was made by another spec.
     """
     if type(getattr(state, "made_by", None)) is not type(made_by):
         raise StateError(_mismatch(state, made_by, label))
 
 
 def check_kind(state: Any, made_by: Signature, label: str) -> None:
-    """Check as `check_made_by`, but that a state may serve other things.
+    """Check as `check_made_by` does, but allow a state that serves other things.
 
     Raises:
-        StateError: If it is of another kind.
+        StateError: If the state is of another kind.
     """
     if kind_of(getattr(state, "made_by", None)) != kind_of(made_by):
         raise StateError(_mismatch(state, made_by, label))
 
 
 def _mismatch(state: Any, made_by: Signature, label: str) -> str:
-    """Say what made a state, and what to do."""
+    """Return an error that says what made a state, and what to do."""
     wanted, found = kind_of(made_by), kind_of(getattr(state, "made_by", None))
     if found is None:
         return (
@@ -110,7 +111,7 @@ def _mismatch(state: Any, made_by: Signature, label: str) -> str:
 
 
 def options_of(spec: Any, names: frozenset[str]) -> str:
-    """Return fields of a dataclass, as ``name=value``: the same for what is equal.
+    """Return fields of a dataclass as ``name=value``; equal fields give equal text.
 
     Fields at their defaults are left out.
 
@@ -135,7 +136,7 @@ def _defaults(cls: Any, names: frozenset[str]) -> tuple[tuple[str, Any], ...]:
 
 
 def _is_default(value: Any, default: Any) -> bool:
-    # Of arrays, which may stand where they are not yet refused, equality is no answer.
+    # Arrays, which may stand here before they are refused, do not compare to a boolean.
     return value is default or (
         isinstance(value, str | int | float | tuple)
         and type(value) is type(default)
@@ -154,7 +155,7 @@ def _canonical(value: Any) -> str:
         if not number.is_integer():
             return repr(number)
     whole = int(value)  # type: ignore[call-overload]
-    # Python writes no integer of more than some thousand digits in decimals.
+    # Python refuses to write integers of more than some thousand decimal digits.
     return repr(whole) if whole.bit_length() <= 64 else hex(whole)
 
 
@@ -187,7 +188,7 @@ def _new(cls: Any, *entries: Any) -> Any:
     return tuple.__new__(cls, entries)
 
 
-# What `collections.namedtuple` gives a type without fields, in a fifth of the time.
+# These are what `collections.namedtuple` gives, made in a fifth of the time.
 _MEMBERS: dict[str, Any] = {
     "__slots__": (),
     "__module__": __name__,
@@ -202,7 +203,7 @@ _MEMBERS: dict[str, Any] = {
 
 
 def __getattr__(name: str) -> type:
-    """Return the type of a name: so that pickles find it, in another process too."""
+    """Return the type of a name, so that pickles find it in any process."""
     if name.count(_SEPARATOR) != 1:
         msg = f"module {__name__!r} has no attribute {name!r}"
         raise AttributeError(msg)

@@ -1,4 +1,4 @@
-"""`Signed`: a spec that signs its states, and knows those that it may read."""
+"""`Signed`: a spec that signs its states, and recognises the states it may read."""
 
 from dataclasses import dataclass, field, fields
 from functools import cache, cached_property
@@ -14,12 +14,12 @@ S = TypeVar("S")
 class Signed(Quiet):
     """Base of the specs: factors and blocks.
 
-    A state is read by the specs of its signature alone: those of one class whose
-    fields are equal, but for the `free_fields`. What the `served_fields` ask for is
-    computed anew where ``init_inverses`` brings a state along.
+    Only specs with the signature of a state read it: specs of one class whose fields
+    are equal, except for the `free_fields`. ``init_inverses`` brings a state along to a
+    spec with other `served_fields`, which are then computed anew.
 
     Attributes:
-        name: Name for messages; that of the class if empty.
+        name: Name for messages; the name of the class if empty.
     """
 
     name: str = ""
@@ -45,7 +45,7 @@ class Signed(Quiet):
             "newton_steps",
             "inverse_dtype",
             "init_covariances_at_zero",
-            # How the data of one statistic come, and which sample of them is taken.
+            # These describe the form of the data, and the sample that is taken.
             "data_format",
             "dtype",
             "num_uses",
@@ -60,7 +60,7 @@ class Signed(Quiet):
     """The fields that may differ between two specs that share a state."""
 
     has_factors: ClassVar[bool] = False
-    """Whether factors, which sign their own states, say what the statistics are."""
+    """Whether factors sign their own states, which tells what the statistics are."""
 
     @cached_property
     def label(self) -> str:
@@ -69,11 +69,11 @@ class Signed(Quiet):
 
     @property
     def signature(self) -> Signature:
-        """What states of this spec are signed with; see `kfac_core.signature`."""
+        """The signature of this spec's states; see `kfac_core.signature`."""
         return self._made_by
 
     def sign(self) -> None:
-        """Find what states of this spec are signed with, once its fields are final."""
+        """Find the signature of this spec's states, once its fields are final."""
         spec: Any = self
         cls: Any = type(self)
         kind = cls.__qualname__
@@ -83,10 +83,11 @@ class Signed(Quiet):
         object.__setattr__(self, "_made_by", made_by)
 
     def _signed(self) -> Signature:
-        """Return a signature of its own for a state.
+        """Return a new signature object for a state.
 
-        Were it the spec's, a compiler would see one object in two places of its
-        arguments, and compile again where a state has come out of what is compiled.
+        If it were the spec's own object, a compiler would see one object in two places
+        of its arguments, and compile again for a state that comes out of a compiled
+        function.
         """
         make: Any = type(self._made_by)
         own: Signature = make()
@@ -96,7 +97,7 @@ class Signed(Quiet):
         """Return a state that was made by a spec of the same signature.
 
         Raises:
-            StateError: If it was not.
+            StateError: If it was made by another spec.
         """
         check_made_by(state, self._made_by, self.label)
         return state

@@ -1,7 +1,8 @@
-"""Sizes and flags that a spec is given, checked where they are given.
+"""Checks of the sizes and flags of a spec.
 
-Sizes are positive integers. NumPy's numbers are written as Python's, so that equal
-specs are equal and hash alike. A boolean is no number here, and a number no flag.
+Sizes are positive integers. NumPy's numbers are stored as Python's, so that equal specs
+compare equal and have equal hashes. A boolean is not a number here, and a number is not
+a flag.
 """
 
 from collections.abc import Sequence
@@ -32,9 +33,9 @@ SIZES = (
     "max_patches",
     "multiplier",
 )
-"""Fields that are a number of things, wherever a spec has them, or None by their type.
+"""Fields that are a number of things, in any spec, or None if their type allows it.
 
-Of a layer with a bias, the rows beside it may have the size zero.
+If a layer has a bias, the size of its other rows may be zero.
 """
 
 SHAPES = ("filter_shape", "shape")
@@ -46,15 +47,15 @@ def as_size(value: object, argument: str, layer: str, *, optional: bool = False)
 
     Args:
         value: What the user gave.
-        argument: Its name, for the message.
+        argument: Name of the value, for the message.
         layer: Name of the layer or factor, for the message.
-        optional: Whether None would do, for the message.
+        optional: Whether None is allowed, for the message.
 
     Returns:
         The number.
 
     Raises:
-        ArgumentError: If it is no positive integer.
+        ArgumentError: If the value is not a positive integer.
 
     Example:
         >>> import numpy as np
@@ -69,10 +70,10 @@ def as_size(value: object, argument: str, layer: str, *, optional: bool = False)
 
 
 def as_shape(value: object, argument: str, layer: str) -> tuple[int, ...]:
-    """Return a shape, each size of it at least one.
+    """Return a shape, whose sizes are at least one.
 
     Raises:
-        ArgumentError: If it is no sequence of positive integers.
+        ArgumentError: If the value is not a sequence of positive integers.
     """
     if not _is_list(value) or not all(map(_is_size, value)):  # type: ignore[call-overload]
         msg = (
@@ -102,13 +103,13 @@ def as_free_shape(value: object, argument: str, layer: str) -> tuple[int | None,
 
 
 def check_sizes(spec: Any) -> None:
-    """Check the sizes of a frozen spec, by their names, and its flags, by their type.
+    """Check the sizes of a frozen spec, found by name, and its flags, found by type.
 
     Args:
         spec: A dataclass with a ``label``, before anything is computed from its sizes.
 
     Raises:
-        ArgumentError: If one is no positive integer, or a flag no boolean.
+        ArgumentError: If a size is not a positive integer, or a flag not a boolean.
     """
     for each in fields(spec):
         name = each.name
@@ -119,7 +120,7 @@ def check_sizes(spec: Any) -> None:
             optional = each.type is not int
             if value is None and optional:
                 continue
-            # A row of the one for the bias alone.
+            # Each row holds nothing but the one for the bias.
             is_empty = isinstance(value, Integral) and int(value) == 0
             alone = name == "size" and getattr(spec, "has_bias", False) is True
             if not (is_empty and alone) or isinstance(value, bool):
@@ -135,7 +136,7 @@ def as_flag(value: object, argument: str, layer: str) -> bool:
     """Return a flag.
 
     Raises:
-        ArgumentError: If it is neither True nor False.
+        ArgumentError: If the value is neither True nor False.
     """
     if not isinstance(value, bool | np.bool_):
         msg = f"{layer}: {argument} is {shown(value)}, expected True or False"
@@ -144,7 +145,7 @@ def as_flag(value: object, argument: str, layer: str) -> bool:
 
 
 def _is_size(value: object) -> bool:
-    # A boolean is an integer in Python, and means a flag.
+    # A boolean is an integer in Python, but it is meant as a flag.
     if isinstance(value, bool) or not isinstance(value, Integral):
         return False
     return 1 <= int(value) < 2**63

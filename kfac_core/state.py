@@ -19,7 +19,7 @@ def all_finite(backend: Backend, state: Any, like: Array) -> Array:
 
     Args:
         backend: Backend of the arrays.
-        state: A tree of arrays, perhaps of none.
+        state: A tree of arrays, which may be empty.
         like: 0-d boolean array, for the device of the answer.
 
     Returns:
@@ -33,7 +33,7 @@ def all_finite(backend: Backend, state: Any, like: Array) -> Array:
 
 
 def without_graph(backend: Backend, arrays: T) -> T:
-    """Return arrays that keep nothing alive of what they were computed from.
+    """Return arrays that do not keep alive what they were computed from.
 
     Args:
         backend: Backend of the arrays.
@@ -51,10 +51,10 @@ def without_graph(backend: Backend, arrays: T) -> T:
 
 
 def is_known_false(backend: Backend, condition: Array) -> bool:
-    """Say whether a 0-d condition has a value, and that is False.
+    """Return whether a 0-d condition has a value that is False.
 
-    To be asked of the computed condition, and not of what it is computed from: within
-    a trace, what is computed from a constant has no value either.
+    Test the computed condition, and not the arrays it is computed from: within a trace,
+    a result of constants has no value either.
 
     Args:
         backend: Backend of the condition.
@@ -76,13 +76,13 @@ def commit(
         ok: 0-d boolean array.
         new: The updated state.
         old: The state before.
-        error: Makes the exception.
+        error: Makes the exception to raise.
 
     Returns:
         `new`, or under a trace whichever `ok` selects.
 
     Raises:
-        Exception: That of `error`, if `ok` has a value and is False.
+        Exception: The exception of `error`, if `ok` has a value and is False.
     """
     if backend.is_traced(ok):
         return tree.where(backend, ok, new, old)
@@ -92,16 +92,16 @@ def commit(
 
 
 def check_finite(backend: Backend, x: Array, argument: str, layer: str) -> None:
-    """Check that an array holds no NaN and no infinity, where it has values.
+    """Check that an array with values holds neither NaN nor infinity.
 
     Args:
         backend: Backend of the array.
-        x: Of any shape.
-        argument: Its name, for the message.
+        x: Any shape.
+        argument: Name of the array, for the message.
         layer: Name of the layer or factor, for the message.
 
     Raises:
-        NotFiniteError: If it holds one.
+        NotFiniteError: If it holds NaN or infinity.
     """
     if is_known_false(backend, backend.is_finite(x)):
         msg = f"{layer}: {argument} holds NaN or infinity, expected finite numbers"

@@ -1,4 +1,4 @@
-"""Trees: tuples, named tuples and dictionaries of arrays, nested; what a state is."""
+"""Trees: nested tuples, named tuples and dictionaries of arrays, such as states."""
 
 from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
@@ -10,10 +10,10 @@ T = TypeVar("T")
 
 
 def map(function: Callable[..., Any], *trees: Any) -> Any:
-    """Return a function of the arrays in the same places of trees.
+    """Apply a function to the arrays in the same places of trees.
 
     Args:
-        function: Of as many arrays as there are trees.
+        function: Takes one array from each tree.
         trees: Trees of one structure.
 
     Returns:
@@ -30,13 +30,13 @@ def map(function: Callable[..., Any], *trees: Any) -> Any:
 
 
 def leaves(tree: Any) -> list[Any]:
-    """Return the arrays of a tree in their order: all that is no tuple or dictionary.
+    """Return the arrays of a tree in order: whatever is not a tuple or a dictionary.
 
     Args:
         tree: The tree.
 
     Returns:
-        The arrays; none of an empty tree.
+        The arrays; an empty list for an empty tree.
     """
     found, parts = [], [tree]
     while parts:  # every verb walks its state: a call for each part would cost more
@@ -81,7 +81,7 @@ def cast(backend: Backend, tree: Any, dtype: DType) -> Any:
         dtype: A real floating-point dtype.
 
     Returns:
-        A tree of the same structure; an array of that dtype is not copied.
+        A tree of the same structure; an array that has the dtype is not copied.
     """
     xp = backend.xp
 
@@ -113,21 +113,22 @@ def members(stacks: Any) -> list[Any]:
         stacks: A tree of arrays with a leading axis of one length.
 
     Returns:
-        For each place of that axis a tree of the same structure.
+        A tree of the same structure for each place of that axis.
     """
     count = leaves(stacks)[0].shape[0]
     return [map(lambda x, i=i: x[i, ...], stacks) for i in range(count)]
 
 
 def unstack(backend: Backend, stacks: Any) -> list[Any]:
-    """Return the members of a tree of stacks, each on its own: `stack`, undone.
+    """Return the members of a tree of stacks as separate trees; it undoes `stack`.
 
     Args:
         backend: Backend of the arrays.
         stacks: A tree of arrays with a leading axis of one length.
 
     Returns:
-        As `members`, of arrays of their own: one that is kept keeps no stack alive.
+        The trees of `members`, as copies: a tree that is kept does not keep a stack
+        alive.
     """
     xp = backend.xp
 

@@ -1,4 +1,4 @@
-"""The types that the whole package speaks of: arrays, namespaces, scalars."""
+"""The types that the whole package uses: arrays, namespaces, scalars."""
 
 from collections.abc import Callable, Hashable, Mapping
 from typing import Any, Literal, NamedTuple, Protocol, Self, TypeAlias
@@ -42,7 +42,7 @@ class Array(Protocol):
 class Namespace(Protocol):
     """A module of the array API standard: ``numpy``, ``jax.numpy``, ...
 
-    All its functions return arrays, but for those that are named here.
+    All its functions return arrays, except for those that are listed here.
     """
 
     float32: Any
@@ -75,7 +75,7 @@ Scalar: TypeAlias = float | Array
 
 
 class Uses(NamedTuple):
-    """Data of one tower of a layer that every case uses several times: one for each.
+    """Data of one tower of a layer that every case uses several times, use by use.
 
     Attributes:
         arrays: For each use, in the order of time, an array ``[batch, ...]``.
@@ -85,11 +85,10 @@ class Uses(NamedTuple):
 
 
 class RowWeights(NamedTuple):
-    """Weights of the rows of a layer, where its inputs and gradients have others.
+    """Weights of the rows of a layer, where inputs and gradients have different ones.
 
-    The gradients that are pulled back from a weighted loss carry the roots of the
-    weights already: their rows then count one, or zero, and those of the inputs by the
-    weights.
+    Gradients of a weighted loss already contain the roots of the weights. Their rows
+    then have the weight one, or zero, while the rows of the inputs have the weights.
 
     Attributes:
         inputs: Weights of the rows of inputs; None: one each.
@@ -101,7 +100,7 @@ class RowWeights(NamedTuple):
 
 
 class Pair(NamedTuple):
-    """The inputs of a layer that has two, such as a bilinear one.
+    """The inputs of a layer with two inputs, such as a bilinear one.
 
     Attributes:
         first: ``[batch, ...]``.
@@ -128,7 +127,7 @@ LossInputs: TypeAlias = Array | tuple[Array, ...]
 """What a loss takes from the network, ``[batch, ...]``, or a vector of its shape."""
 
 DampingId: TypeAlias = Hashable
-"""What tells two dampings of one factor apart."""
+"""An id that tells apart two dampings of one factor."""
 
 Dampings: TypeAlias = Scalar | Mapping[DampingId, Scalar]
 """One damping for all that a factor serves, or one for each damping id."""

@@ -1,7 +1,7 @@
 """Data of a layer that every case uses several times: a shared layer.
 
-With ``T`` uses of ``N`` cases, the data of one tower come in one of three forms, the
-inputs and the gradients each in its own:
+With ``T`` uses of ``N`` cases, the data of one tower come in one of three forms; inputs
+and gradients may have different forms:
 
 | form | what it is |
 |---|---|
@@ -9,11 +9,10 @@ inputs and the gradients each in its own:
 | an array with one axis more | ``[T, N, ...]`` |
 | `Uses((x_1, .., x_T))` | ``T`` arrays ``[N, ...]`` |
 
-The rank tells the first two apart, so that the rank of one use must be known. Where
-the cases come before their uses, as in most models of sequences, a spec says
+The rank tells the first two forms apart, so that the rank of one use must be known.
+Where the cases come before their uses, as in most models of sequences, a spec says
 ``batch_first=True``: the arrays are then ``[N * T, ...]``, case slow, or ``[N, T,
-...]``.
-No shape tells the two orders from each other.
+...]``. No shape tells the two orders apart.
 
 Functions take arrays that are checked to be of one backend, and check their shapes.
 """
@@ -33,7 +32,7 @@ MultiSources: TypeAlias = MultiTowers | tuple[MultiTowers, ...] | list[MultiTowe
 
 def arrays_of(data: Any) -> tuple[Any, ...]:
     """Return the arrays of one tower, whatever its form."""
-    # Uses of what is no list are no array, which is what errors then say.
+    # `Uses` of something that is not a list becomes an error: it is not an array.
     if isinstance(data, Uses) and isinstance(data.arrays, tuple | list):
         return tuple(data.arrays)
     return (data,)
@@ -52,25 +51,25 @@ def in_parts(
 ) -> tuple[tuple[Array, ...], int]:
     """Return one tower as arrays that follow one another in time.
 
-    Nothing is copied, but for data with the cases first whose order matters.
+    Nothing is copied, except data with the cases first, where the order matters.
 
     Args:
         backend: Backend of the data.
         data: One tower, in one of the three forms.
-        rank: Number of axes of one use's array, that of the cases included.
+        rank: Number of axes of one use's array, including the axis of the cases.
         num_uses: ``T``, or None where the data say it.
         argument: Name of the data, for the message.
         layer: Name of the layer or factor, for the message.
         batch_first: Whether the cases of an array come before their uses.
-        in_order: Whether the rows must be in the order of time; if not, they are in
-            that of the data.
+        in_order: Whether the rows must be in the order of time; if not, they are in the
+            order of the data.
 
     Returns:
         ``T`` arrays ``[N, ...]``, or one array ``[T * N, ...]``; and ``T``.
 
     Raises:
-        ShapeError: If there is no use, uses differ in shape, an array has another
-            rank, or its rows are no multiple of ``T``.
+        ShapeError: If there is no use, uses differ in shape, an array has another rank,
+            or the number of its rows is not a multiple of ``T``.
         ArgumentError: If ``T`` is not known, or not `num_uses`.
     """
     if isinstance(data, Uses):
@@ -143,10 +142,9 @@ def folded(
 ) -> tuple[Array, int]:
     """Return one tower as one array of all rows, and ``T``.
 
-    The rows of a case follow one another with `batch_first`, else those of a use.
-
-    Only `Uses` of more than one array are copied, into one. Arguments and errors are
-    those of `in_parts`.
+    With `batch_first`, the rows of a case follow one another; otherwise the rows of a
+    use do. Only `Uses` of more than one array are copied, into one. Arguments and
+    errors are those of `in_parts`.
 
     Example:
         >>> import numpy as np

@@ -1,4 +1,4 @@
-"""The array API standard alone: the fallback, and the oracle of the others."""
+"""The array API standard alone: the fallback, and the oracle for other backends."""
 
 import functools
 import itertools
@@ -27,20 +27,20 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 PANELS_FROM = 256
-"""Size from which a Gram matrix is computed in panels: below it that costs as much."""
+"""Size from which a Gram matrix is computed in panels; below it, panels do not help."""
 CHUNK_BYTES = 2**23
-"""Bytes of a chunk of arrays that are worked on at once."""
+"""Size in bytes of a chunk of arrays that is processed at once."""
 
 
 class ArrayAPIBackend:
-    """Every function of `kfac_core.backend.Backend` in the standard's own words.
+    """Every function of `kfac_core.backend.Backend`, by functions of the standard.
 
-    Subclasses replace what their library does better. Needs the ``linalg``
+    Subclasses replace what their library does better. The class needs the ``linalg``
     extension of the standard.
     """
 
     array_types: tuple[type, ...] = ()
-    # Of this many panels a Gram matrix: four leave out 3/8 of the product, eight 7/16.
+    # Number of panels of a Gram matrix: four save 3/8 of the product, eight 7/16.
     panels = 4
 
     def __init__(self, xp: Namespace, name: str | None = None) -> None:
@@ -62,7 +62,7 @@ class ArrayAPIBackend:
         return x.device  # type: ignore[attr-defined]
 
     def is_traced(self, x: Array) -> bool:
-        """Say that `x` has a value: the standard knows no tracing."""
+        """Return False: the standard knows no tracing."""
         return False
 
     def in_precision(self, precision: Precision) -> Self:
@@ -70,12 +70,12 @@ class ArrayAPIBackend:
         return self
 
     def is_finite(self, x: Array) -> Array:
-        """Ask every entry."""
+        """Test every entry."""
         finite: Array = self.xp.all(self.xp.isfinite(x))
         return finite
 
     def axpby(self, a: Array, x: Array, b: Array, y: Array) -> Array:
-        """Return ``a * x + b * y``, which a compiler makes one pass."""
+        """Return ``a * x + b * y``; a compiler turns it into one pass."""
         return x * a + y * b
 
     def damp(self, a: Array, damping: Array) -> Array:
@@ -88,14 +88,14 @@ class ArrayAPIBackend:
         return product
 
     def transposed(self, a: Array) -> Array:
-        """Return ``a.mT``, in the standard a view or a copy."""
+        """Return ``a.mT``, which is a view or a copy in the standard."""
         view: Array = a.mT
         return view
 
     def gram(self, a: Array) -> Array:
-        """Return ``a.T @ a``, of many rows as a sum over runs; see `runs`.
+        """Return ``a.T @ a``, as a sum over runs for many rows; see `runs`.
 
-        A subclass that has a better way for a run replaces `gram_of_run`.
+        A subclass that has a better method for a run replaces `gram_of_run`.
         """
         rows, n = a.shape[-2:]
         if rows <= run_length(n):
@@ -106,7 +106,7 @@ class ArrayAPIBackend:
         return self._symmetric(total)
 
     def cross(self, a: Array, b: Array) -> Array:
-        """Return ``a.T @ b``, of many rows as a sum over runs; see `runs`."""
+        """Return ``a.T @ b``, as a sum over runs for many rows; see `runs`."""
         rows, n, m = a.shape[-2], a.shape[-1], b.shape[-1]
         if rows <= run_length(min(n, m)):
             return self.matmul(a.mT, b)
@@ -127,14 +127,14 @@ class ArrayAPIBackend:
         return sum_of_stack(stack)
 
     def gram_of_run(self, a: Array) -> Array:
-        """Return ``a.T @ a``; of a large one, all but what mirrors the rest."""
+        """Return ``a.T @ a``; a large one is computed by half, and mirrored."""
         if not self._is_large(a):
             return self._symmetric(self.matmul(a.mT, a))
         xp, n = self.xp, a.shape[-1]
-        # As many for every size, which a compiler may know as a symbol alone.
+        # Their number is fixed, since a compiler may know sizes only as symbols.
         cuts = [n * k // self.panels for k in range(self.panels + 1)]
         spans = [*itertools.pairwise(cuts)]
-        # The columns of a panel by themselves and by those that follow.
+        # Each panel multiplies its columns with themselves and with those that follow.
         products = [self.matmul(a[..., i:j].mT, a[..., i:]) for i, j in spans]
         bands = []
         for k, (i, j) in enumerate(spans):
@@ -157,7 +157,7 @@ class ArrayAPIBackend:
         """Return eigenvalues and eigenvectors; NaN for what is not finite."""
         xp = self.xp
         finite = xp.all(xp.isfinite(a), axis=(-2, -1))[..., None]
-        # Of a matrix with one NaN, libraries return some finite eigenvalues.
+        # Libraries return some finite eigenvalues for a matrix with one NaN.
         safe = xp.where(finite[..., None], a, xp.zeros_like(a))
         try:
             values, vectors = xp.linalg.eigh(safe)
@@ -166,7 +166,7 @@ class ArrayAPIBackend:
         return self._where(finite, values), self._where(finite[..., None], vectors)
 
     def cholesky(self, a: Array) -> Array:
-        """Return the lower factor; NaN where the library raises or has some NaN."""
+        """Return the lower factor; NaN where the library raises or returns some NaN."""
         xp = self.xp
         try:
             factor = xp.linalg.cholesky(a)
@@ -183,12 +183,12 @@ class ArrayAPIBackend:
     def solve_triangular(
         self, factor: Array, b: Array, *, transpose: bool = False
     ) -> Array:
-        """Solve as a general system, the standard having none for triangles."""
+        """Solve as a general system: the standard has no solver for triangles."""
         solution: Array = self.xp.linalg.solve(factor.mT if transpose else factor, b)
         return solution
 
     def chunk_bytes(self, x: Array) -> int | None:
-        """Return what caches hold; nothing under a trace, which has no loops here."""
+        """Return what caches hold; None under a trace, which has no loops here."""
         return None if self.is_traced(x) else CHUNK_BYTES
 
     def sum_over(
@@ -217,7 +217,7 @@ class ArrayAPIBackend:
     def cond(
         self, condition: Array, then: Callable[[], T], otherwise: Callable[[], T]
     ) -> T:
-        """Ask the condition for its value."""
+        """Choose by the value of the condition."""
         return then() if bool(condition) else otherwise()
 
     def vmap(self, function: Callable[..., T], *stacks: Any) -> T:
@@ -226,7 +226,7 @@ class ArrayAPIBackend:
         return found
 
     def batches(self, x: Array) -> bool:
-        """Say no: the standard promises nothing of the speed of stacks."""
+        """Return False: the standard promises nothing about the speed of stacks."""
         return False
 
     def stop_gradient(self, x: Array) -> Array:
@@ -234,7 +234,7 @@ class ArrayAPIBackend:
         return x
 
     def has_graph(self, x: Array) -> bool:
-        """Say no: the standard knows no differentiation."""
+        """Return False: the standard knows no differentiation."""
         return False
 
     def as_leaf(self, x: Array, like: Array) -> Array:
@@ -271,11 +271,11 @@ class ArrayAPIBackend:
         return function
 
     def _is_large(self, a: Array) -> bool:
-        """Say whether the Gram matrix of `a` is computed in panels."""
+        """Return whether the Gram matrix of `a` is computed in panels."""
         return a.shape[-1] >= PANELS_FROM
 
     def _adds_in_turn(self, a: Array) -> bool:
-        """Say whether runs of rows are multiplied in turn, and not as a stack."""
+        """Return whether runs of rows are multiplied in turn, and not as a stack."""
         return a.shape[-1] > MANY_COLUMNS
 
     def _symmetric(self, a: Array) -> Array:
@@ -300,11 +300,11 @@ class ArrayAPIBackend:
         return drawn
 
 
-# A failed factorisation is a ValueError in NumPy's error and a RuntimeError in others.
+# For a failed factorisation, NumPy raises a ValueError, and others a RuntimeError.
 _LINALG_ERRORS = (np.linalg.LinAlgError, ValueError, RuntimeError)
 
 
 @functools.cache
 def backend_for(xp: Namespace) -> ArrayAPIBackend:
-    """Return the fallback backend for a namespace, one for each."""
+    """Return the fallback backend of a namespace; each has one."""
     return ArrayAPIBackend(xp)

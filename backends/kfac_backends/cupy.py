@@ -1,7 +1,7 @@
 """CuPy: cuBLAS and cuSOLVER.
 
-As everywhere in CuPy, results lie on the current device: with several GPUs, work in
-``with x.device:``. Importing this module needs no GPU.
+As always in CuPy, results are on the current device: with several GPUs, work in ``with
+x.device:``. Importing this module needs no GPU.
 """
 
 from typing import Any
@@ -15,14 +15,14 @@ from kfac_core.typing import Array, Device, DType, Key
 
 
 class CuPyBackend(ArrayAPIBackend):
-    """Factorisations that report failure; CuPy by default ignores it.
+    """Factorisations that report failure, which CuPy ignores by default.
 
     Reading the report waits for the device, once for each Cholesky factor.
     A stack of matrices fails as a whole.
     """
 
     def check(self, x: Any) -> None:
-        """Refuse anything that holds no numbers."""
+        """Refuse arrays that do not hold numbers."""
         if not isinstance(x, cupy.ndarray) or x.dtype.kind not in "biufc":
             kind = type(x).__name__
             if isinstance(x, cupy.ndarray):
@@ -31,21 +31,21 @@ class CuPyBackend(ArrayAPIBackend):
             raise TypeError(msg)
 
     def gram_of_run(self, a: Any) -> Array:
-        """Return ``a.T @ a``; of a large one by SYRK, which computes one triangle."""
+        """Return ``a.T @ a``; SYRK computes one triangle of a large one."""
         if not self._is_large(a):
             return super().gram_of_run(a)
-        # Loads cuBLAS, which a machine without a GPU lacks.
+        # This import loads cuBLAS, which a machine without a GPU lacks.
         from cupy import cublas
 
         n = a.shape[-1]
-        # In C order: for a result in Fortran's, CuPy would copy the rows.
+        # The result is in C order: for Fortran order, CuPy would copy the rows.
         lower: Any = cupy.empty((n, n), dtype=a.dtype)
         cublas.syrk("T", a, out=lower, lower=True)
         whole: Array = cupy.tril(lower) + cupy.tril(lower, -1).T
         return whole
 
     def quiet(self) -> None:
-        """Return nothing to enter: the library does not warn."""
+        """Return None: the library does not warn."""
 
     def eigh(self, a: Any) -> tuple[Array, Array]:
         """Return the eigendecomposition; NaN for what is not finite."""
@@ -81,7 +81,7 @@ class CuPyBackend(ArrayAPIBackend):
         self, factor: Any, b: Any, *, transpose: bool = False
     ) -> Array:
         """Solve by trsm."""
-        # Loads cuBLAS, which a machine without a GPU lacks.
+        # This import loads cuBLAS, which a machine without a GPU lacks.
         from cupyx.scipy.linalg import solve_triangular
 
         solution: Array = solve_triangular(

@@ -1,8 +1,8 @@
 """JAX: arrays and tracers on any of its devices, one or many.
 
-Everything works under `jax.jit`, `jax.vmap` and sharding. The backend reads the
-user's ``jax_enable_x64`` and never sets it: where float64 is asked for and not
-enabled, it says so rather than return float32.
+Everything works under `jax.jit`, `jax.vmap` and sharding. The backend reads the user's
+``jax_enable_x64`` and never sets it: where float64 is needed and not enabled, it raises
+an error, and does not return float32.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,22 +29,22 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 SCATTER_LANES = 256
-"""Sums at each index that are added up at the end."""
+"""Number of partial sums for each index, which are added at the end."""
 PANELS_FROM_WORK = 2**30
-"""Multiplications from which panels of a Gram matrix pay outside of a trace."""
+"""Number of multiplications from which panels of a Gram matrix pay without a trace."""
 PANELS_FROM_COLUMNS, COMPENSATED_TO_COLUMNS = 32, 128
-"""Columns of rows that are transposed before their product, at twice its speed.
+"""Largest number of columns that are transposed before their product.
 
-Wider ones gain nothing.
+This doubles the speed; wider rows gain nothing.
 """
 TILES_FROM_COLUMNS, TILES_FROM_COLUMNS_PER_ROW = 2048, 8
-"""Columns, and columns for each row, from which a Gram matrix is added in tiles."""
+"""Columns, and columns per row, from which a Gram matrix is added in tiles."""
 SOME_BYTES, MANY_BYTES = 2**24, 2**28
-"""Bytes of all copies of a chunk, on the CPU and on accelerators."""
+"""Size in bytes of all copies of a chunk, on the CPU and on accelerators."""
 
 
 class JAXBackend(ArrayAPIBackend):
-    """XLA, with products in full precision: its default on GPU and TPU is less."""
+    """XLA, with products in full precision; its default on GPU and TPU is lower."""
 
     # XLA's products of narrow panels are slow on the CPU.
     panels = 3
@@ -52,7 +52,7 @@ class JAXBackend(ArrayAPIBackend):
     def __init__(self, xp: Namespace, name: str, precision: Precision) -> None:
         super().__init__(xp, name)
         self.precision = precision
-        # Of arrays that have values too: a run is an operation of its own there.
+        # Arrays with values need this, too: each run is an operation of its own.
         self._compiled_gram: Callable[[Any], Array] = jax.jit(self.gram)
         self._compiled_cross: Callable[[Any, Any], Array] = jax.jit(self.cross)
 
@@ -62,7 +62,7 @@ class JAXBackend(ArrayAPIBackend):
         return chosen  # type: ignore[no-any-return]
 
     def check(self, x: Any) -> None:
-        """Refuse random keys and whatever else of JAX holds no numbers."""
+        """Refuse random keys, and other arrays of JAX that do not hold numbers."""
         if not isinstance(x, jax.Array):
             msg = f"expected a jax.Array, got {type(x).__name__}"
             raise TypeError(msg)
@@ -71,26 +71,27 @@ class JAXBackend(ArrayAPIBackend):
             raise TypeError(msg)
 
     def device(self, x: Any) -> Device:
-        """Return the set of devices that hold `x`, sharded or copied alike."""
+        """Return the set of devices that hold `x`, whether sharded or copied."""
         return None if isinstance(x, jax.core.Tracer) else frozenset(x.devices())
 
     def creation_device(self, x: Any) -> Device:
-        """Return where `x` is, for arrays of any rank; nothing under a trace."""
-        # Under a trace the compiler places what is created.
+        """Return where `x` is, for arrays of any rank; None under a trace."""
+        # Under a trace the compiler places new arrays.
         if isinstance(x, jax.core.Tracer):
             return None
-        # How `x` is cut does not fit arrays of other ranks: a copy on each device does.
+        # The sharding of `x` does not fit arrays of other ranks; a copy on each device
+        # does.
         if isinstance(x.sharding, NamedSharding):
             return NamedSharding(x.sharding.mesh, PartitionSpec())
         return x.device if len(x.devices()) == 1 else None
 
     def is_traced(self, x: Array) -> bool:
-        """Say whether `x` is a tracer."""
+        """Return whether `x` is a tracer."""
         return isinstance(x, jax.core.Tracer)
 
     def is_finite(self, x: Any) -> Array:
-        """Ask the sum of all entries times zero: XLA is slow at ``all``."""
-        # Not their maximum: XLA's on the CPU may leave out a NaN.
+        """Test the sum of all entries times zero: XLA is slow at ``all``."""
+        # The maximum will not do: on the CPU, XLA's may leave out a NaN.
         finite: Array = jnp.isfinite(jnp.sum(x * 0))
         return finite
 
@@ -102,16 +103,16 @@ class JAXBackend(ArrayAPIBackend):
         return matmul(a, b)
 
     def transposed(self, a: Any) -> Array:
-        """Return ``a.mT``; traced for the CPU, as an array of its own."""
+        """Return ``a.mT``; under a trace for the CPU, as an array of its own."""
         if not self._is_traced_for_cpu(a) or a.shape[-1] < PANELS_FROM_COLUMNS:
             view: Array = a.mT
             return view
-        # XLA would transpose within each product, at half of its speed.
+        # XLA would transpose within each product, at half the speed.
         whole: Array = jax.lax.optimization_barrier(a.mT)
         return whole
 
     def gram(self, a: Any) -> Array:
-        """Return ``a.T @ a`` without TF32 or bfloat16 inside, on the CPU compiled."""
+        """Return ``a.T @ a`` without TF32 or bfloat16 inside, compiled on the CPU."""
         if a.shape[-2] > run_length(a.shape[-1]) and jax.default_backend() == "cpu":
             if self.is_traced(a):
                 return gram_in_loop(self.gram_of_run, a)
@@ -119,7 +120,7 @@ class JAXBackend(ArrayAPIBackend):
         return super().gram(a)
 
     def cross(self, a: Any, b: Any) -> Array:
-        """Return ``a.T @ b`` as `gram`, on the CPU compiled."""
+        """Return ``a.T @ b`` as `gram` does, compiled on the CPU."""
         n, m = a.shape[-1], b.shape[-1]
         if a.shape[-2] <= run_length(min(n, m)) or jax.default_backend() != "cpu":
             return super().cross(a, b)
@@ -136,7 +137,7 @@ class JAXBackend(ArrayAPIBackend):
         return total
 
     def gram_of_run(self, a: Any) -> Array:
-        """Return ``a.T @ a``, multiplied from the layout that is the fastest."""
+        """Return ``a.T @ a``, multiplied in the fastest layout."""
         if self._is_traced_for_cpu(a) and (
             a.dtype == "float64" or a.shape[-1] <= COMPENSATED_TO_COLUMNS
         ):
@@ -144,7 +145,7 @@ class JAXBackend(ArrayAPIBackend):
         return super().gram_of_run(a)
 
     def syrk(self, alpha: Any, a: Any, beta: Any, c: Any) -> Array:
-        """Return the sum of the Gram matrix and `c`, in tiles where rows are few."""
+        """Return the sum of the Gram matrix and `c`, in tiles if there are few rows."""
         rows, n = a.shape
         if (
             self.precision == "highest"
@@ -155,12 +156,12 @@ class JAXBackend(ArrayAPIBackend):
         return super().syrk(alpha, a, beta, c)
 
     def quiet(self) -> None:
-        """Return nothing to enter: the library does not warn."""
+        """Return None: the library does not warn."""
 
     def eigh(self, a: Any) -> tuple[Array, Array]:
         """Return the eigendecomposition; NaN for what is not finite."""
         finite = jnp.isfinite(a).all((-2, -1))[..., None]
-        # Of a matrix with one NaN, LAPACK returns some finite eigenvalues.
+        # LAPACK returns some finite eigenvalues for a matrix with one NaN.
         values, vectors = jnp.linalg.eigh(
             jnp.where(finite[..., None], a, 0.0), symmetrize_input=False
         )
@@ -170,7 +171,7 @@ class JAXBackend(ArrayAPIBackend):
         )
 
     def cholesky(self, a: Any) -> Array:
-        """Return the lower factor, NaN throughout where there is none."""
+        """Return the lower factor; all NaN where there is none."""
         if jax.default_backend() == "cpu":
             factor = cholesky_in_panels(a)
         else:
@@ -181,7 +182,7 @@ class JAXBackend(ArrayAPIBackend):
         return whole
 
     def cholesky_inverse(self, factor: Any) -> Array:
-        """Return ``inv(L).T @ inv(L)``, both in blocks, zeros left out."""
+        """Return ``inv(L).T @ inv(L)``, in blocks, leaving out zeros."""
         inverse: Array = inverse_from_cholesky(factor)
         return inverse
 
@@ -200,27 +201,28 @@ class JAXBackend(ArrayAPIBackend):
             return MANY_BYTES
         if not self.is_traced(x):
             return super().chunk_bytes(x)
-        # Little beside the inputs, as what is compiled holds all that it copies.
+        # The size is small against the inputs, since a compiled function holds all its
+        # copies.
         return min(SOME_BYTES, int(x.size * x.dtype.itemsize * 2.75))
 
     def sum_over(
         self, function: Callable[[Any], Sequence[Array]], x: Any, size: int
     ) -> list[Array]:
-        """Traced, take the chunks in a loop that is compiled once."""
+        """Under a trace, take the chunks in a loop that is compiled once."""
         if self.is_traced(x):
             return sum_in_loop(function, x, size)
         return super().sum_over(function, x, size)
 
     def scatter_add(self, size: int, indices: Any, weights: Any) -> Array:
-        """Add by index, in float64 or in lanes; what lies beyond `size` is dropped."""
-        # One after the other, with a rounding each.
+        """Add by index, in float64 or in lanes; indices beyond `size` are dropped."""
+        # XLA adds one number after the other, with one rounding each.
         device = self.creation_device(weights)
         if jax.config.jax_enable_x64:
             wide = weights.astype("float64")
             zeros = jnp.zeros(size, wide.dtype, device=device)
             added: Any = zeros.at[indices].add(wide, mode="drop")
             return added.astype(weights.dtype)  # type: ignore[no-any-return]
-        # Of no more memory than the weights have.
+        # The lanes take no more memory than the weights.
         lanes = max(1, min(SCATTER_LANES, weights.shape[0] // max(size, 1)))
         own = jnp.arange(weights.shape[0]) % lanes
         stack = jnp.zeros((lanes, size), weights.dtype, device=device)
@@ -247,7 +249,7 @@ class JAXBackend(ArrayAPIBackend):
         return looped
 
     def batches(self, x: Any) -> bool:
-        """Say yes on accelerators alone."""
+        """Return True on accelerators alone."""
         accelerated: bool = jax.default_backend() != "cpu"
         return accelerated
 
@@ -297,7 +299,7 @@ class JAXBackend(ArrayAPIBackend):
         return self.is_traced(x) and jax.default_backend() == "cpu"
 
     def _is_large(self, a: Any) -> bool:
-        # Outside of a trace, each slice is an operation that has to pay.
+        # Outside of a trace, each slice is an operation, whose cost must pay off.
         work = a.shape[-2] * a.shape[-1] ** 2
         return super()._is_large(a) and (self.is_traced(a) or work >= PANELS_FROM_WORK)
 

@@ -18,10 +18,10 @@ def sum_in_loop(
     Args:
         function: Returns arrays of shapes that do not depend on the chunk's length.
         x: ``[cases, ...]``.
-        size: Cases in a chunk; fewer are taken at once.
+        size: Number of cases in a chunk; if there are fewer, they are one chunk.
 
     Returns:
-        One sum for each array that the function returns.
+        A sum for each array that the function returns.
     """
     if x.shape[0] <= size:
         return list(function(x))
@@ -29,7 +29,7 @@ def sum_in_loop(
     if count == 1:
         total = list(function(x[:size]))
     else:
-        # Every so many cases one, so that each chunk has cases of every device.
+        # A chunk takes cases at equal distances, and so has cases of every device.
         cases = jnp.reshape(x[: count * size], (size, count, *x.shape[1:]))
 
         def parts(k: Any) -> list[Any]:
@@ -53,10 +53,10 @@ def gram_in_loop(gram: Callable[[Any], Array], a: Any) -> Array:
 
     Args:
         gram: Returns the Gram matrix of one run.
-        a: ``[rows, n]``, more rows than a run.
+        a: ``[rows, n]``, with more rows than a run.
 
     Returns:
-        ``[n, n]``, symmetric bit for bit as `gram` is.
+        ``[n, n]``, symmetric bit for bit like the results of `gram`.
     """
     return _in_loop(lambda x, _: gram(x), a, a, run_length(a.shape[1]))
 
@@ -98,8 +98,8 @@ def _in_loop(multiply: Callable[[Any, Any], Array], a: Any, b: Any, run: int) ->
 def _compensated(totals: tuple[Any, Any], part: Any) -> tuple[Any, Any]:
     """Return a sum with one more term, and the sum of what was rounded away.
 
-    Knuth's sum of two numbers and its error, which is exact whichever is the larger
-    (Higham, 4.3): XLA changes the order of additions nowhere.
+    This is Knuth's sum of two numbers and its error, which is exact whichever number is
+    larger (Higham, 4.3). XLA does not change the order of additions.
     """
     total, lost = totals
     new = total + part

@@ -1,8 +1,8 @@
 """JAX: Cholesky factors and inverses of positive-definite matrices, in panels.
 
-LAPACK as JAX calls it on the CPU factorises a matrix at a sixth of the speed of XLA's
-products, and solves a triangular system at half of it. In panels almost all of the work
-is products, and blocks of zeros are left out of them.
+LAPACK, as JAX calls it on the CPU, factorises a matrix at a sixth of the speed of XLA's
+products, and solves a triangular system at half of that speed. With panels, almost all
+of the work is products, which leave out blocks of zeros.
 """
 
 from typing import Any
@@ -14,14 +14,14 @@ from jax.lax.linalg import triangular_solve
 from kfac_core.typing import Array
 
 FACTOR_LEAF, FACTOR_PANELS = 128, 8
-"""Size up to which LAPACK factorises a matrix, and into how many panels others go.
+"""Size up to which LAPACK factorises a matrix, and number of panels of larger ones.
 
-Less here and below is hardly faster, and takes longer to compile.
+Smaller numbers, here and below, are hardly faster, and take longer to compile.
 """
 INVERSE_LEAF = 64
 """Size up to which LAPACK inverts a triangle; others are halved."""
 SQUARE_NARROWEST, SQUARE_PANELS = 128, 6
-"""Least columns of the panels that a triangle is squared in, and their number."""
+"""Least number of columns of the panels for the square of a triangle; their number."""
 
 
 def matmul(a: Any, b: Any) -> Array:
@@ -31,7 +31,7 @@ def matmul(a: Any, b: Any) -> Array:
 
 
 def _cholesky(a: Any) -> Any:
-    """Return the lower factor of `a`, of which the lower triangle is read.
+    """Return the lower factor of `a`, reading its lower triangle alone.
 
     Args:
         a: ``[..., n, n]``.
@@ -50,7 +50,8 @@ def _cholesky(a: Any) -> Any:
             before = jnp.concatenate(rows, -1)
             panel = panel - matmul(before, before[..., : j - i, :].mT)
         own, below = _cholesky(panel[..., : j - i, :]), panel[..., j - i :, :]
-        # From the left: LAPACK takes twice as long from the right.
+        # The system is solved from the left: from the right, LAPACK takes twice as
+        # long.
         half = triangular_solve(own, below.mT, left_side=True, lower=True)
         below = jax.lax.optimization_barrier(half.mT)
         panels.append((i, jnp.concatenate([own, below], -2)))
@@ -69,16 +70,16 @@ def _inverse_from_cholesky(factor: Any) -> Any:
     return _upper_square(_inverse_transposed(factor))
 
 
-# Compiled even for arrays that have values: they are many small operations.
+# These are compiled even for arrays with values: they are many small operations.
 cholesky_in_panels = jax.jit(_cholesky)
 inverse_from_cholesky = jax.jit(_inverse_from_cholesky)
 
 
 def _inverse_transposed(factor: Any) -> Any:
-    """Return ``inv(L).T``, upper: nothing then is transposed to be multiplied.
+    """Return ``inv(L).T``, upper, so that products need no transposes.
 
     With ``L = [[A, 0], [C, B]]`` it is ``[[A', -A' C.T B'], [0, B']]``, where a prime
-    marks the same of a block.
+    stands for the inverse transpose of a block.
     """
     n = factor.shape[-1]
     if n <= INVERSE_LEAF:
@@ -96,7 +97,7 @@ def _inverse_transposed(factor: Any) -> Any:
 def _upper_square(root: Any) -> Any:
     """Return ``U @ U.T`` of upper ``U``, symmetric bit for bit."""
     spans = _spans(root.shape[-1], SQUARE_PANELS, SQUARE_NARROWEST)
-    # The rows of a panel by themselves and by those before.
+    # Each panel multiplies its rows with themselves and with those before.
     products = [matmul(root[..., i:j, i:], root[..., :j, i:].mT) for i, j in spans]
     bands = []
     for k, (i, j) in enumerate(spans):
@@ -108,7 +109,7 @@ def _upper_square(root: Any) -> Any:
 
 
 def _spans(n: int, panels: int, narrowest: int) -> list[tuple[int, int]]:
-    """Return where panels start and end, the last of them the shortest."""
+    """Return where panels start and end; the last one is the shortest."""
     width = max(narrowest, -(-n // panels))
     return [(start, min(start + width, n)) for start in range(0, n, width)]
 

@@ -16,8 +16,8 @@ TILE = 128
 def syrk_in_tiles(alpha: Any, a: Any, beta: Any, c: Any) -> Array:
     """Return ``alpha * a.T @ a + beta * c``, symmetric bit for bit.
 
-    Of few rows the product is little, and most of the time goes to mirroring one
-    triangle at the pace of the memory, or to a product that is not held symmetric.
+    For few rows, the product takes little time. Most time goes to mirroring one
+    triangle at the speed of the memory, or to a product that is not kept symmetric.
     Here each tile is written twice, and no other array of the size of `c` is held.
 
     Args:
@@ -32,7 +32,8 @@ def syrk_in_tiles(alpha: Any, a: Any, beta: Any, c: Any) -> Array:
     n = a.shape[-1]
     count = -(-n // TILE)
     tiles = [(i, j) for i in range(count) for j in range(i, count)]
-    # The last may overlap the one before: on the diagonal at the end, it is then whole.
+    # The last tile may overlap the one before, so that it is whole and ends on the
+    # diagonal.
     starts = jnp.asarray(np.minimum(np.array(tiles) * TILE, n - TILE), jnp.int32)
 
     def step(total: Any, start: Any) -> tuple[Any, None]:

@@ -1,6 +1,6 @@
 """NumPy: LAPACK through SciPy, in the array's own precision.
 
-`numpy.linalg` computes float32 in float64, up to four times slower; SciPy's
+`numpy.linalg` computes float32 in float64, which is up to four times slower; SciPy's
 wrappers do not. SciPy is imported at the first factorisation.
 """
 
@@ -14,12 +14,12 @@ from kfac_backends.runs import ROWS_OF_NARROW_RUN
 from kfac_core.typing import Array, Device, DType, Key
 
 NUMPY_BELOW = 128
-"""Sizes below it are factorised without waking SciPy's threads.
+"""Smaller matrices are factorised without waking SciPy's threads.
 
-NumPy and SciPy each carry an OpenBLAS with threads of its own, which go on spinning for
-a while after a product. On few cores, whichever is called next waits for them, many
-times longer than a small factorisation takes (``python benchmarks/threads.py``). Below
-this size potrf and trtri use one thread, and potri and syevd would use all.
+NumPy and SciPy each have an OpenBLAS with threads of its own, which go on spinning for
+a while after a product. On few cores, the library that is called next waits for them,
+many times longer than a small factorisation takes (``python benchmarks/threads.py``).
+Below this size potrf and trtri use one thread; potri and syevd would use all threads.
 """
 
 
@@ -27,7 +27,7 @@ class NumPyBackend(ArrayAPIBackend):
     """SYRK for Gram matrices, potrf, potri and syevd for the rest."""
 
     def check(self, x: Any) -> None:
-        """Refuse matrices, masked arrays and anything that holds no numbers."""
+        """Refuse matrices, masked arrays, and arrays that do not hold numbers."""
         kind = type(x).__name__
         if isinstance(x, np.ndarray | np.generic):
             if x.dtype.kind not in "biufc":
@@ -45,11 +45,11 @@ class NumPyBackend(ArrayAPIBackend):
         return "cpu"
 
     def creation_device(self, x: Any) -> Device:
-        """Return nothing: there is one device."""
+        """Return None: there is one device."""
         return None
 
     def is_finite(self, x: Any) -> Array:
-        """Ask every entry."""
+        """Test every entry."""
         finite: Array = np.isfinite(x).all()
         return finite
 
@@ -59,7 +59,8 @@ class NumPyBackend(ArrayAPIBackend):
         if x.size <= _ENTRIES_OF_PART:
             summed: Array = total + y * b
             return summed
-        # Fresh memory costs more than the arithmetic: a part that fits a cache has it.
+        # Fresh memory costs more than the arithmetic; a part's temporary array fits
+        # into a cache, and is used again.
         step = max(1, _ENTRIES_OF_PART * len(x) // x.size)
         for k in range(0, len(x), step):
             total[k : k + step] += y[k : k + step] * b
@@ -75,20 +76,22 @@ class NumPyBackend(ArrayAPIBackend):
         return whole
 
     def gram(self, a: Any) -> Array:
-        """Return ``a.T @ a`` by SYRK, of a large one in bands."""
-        # In bands, the runs of rows are within each.
+        """Return ``a.T @ a`` by SYRK, in bands if it is large."""
+        # With bands, each band goes through the runs of rows.
         if self._is_large(a) or a.shape[0] <= ROWS_OF_NARROW_RUN:
             return self.gram_of_run(a)
         return super().gram(a)
 
     def gram_of_run(self, a: Any) -> Array:
         """Return ``a.T @ a`` by SYRK."""
-        # Of other strides NumPy would make two copies, and not see them to be one.
+        # With other strides NumPy would make two copies, and not notice that both
+        # arguments are one array.
         rows = a if a.flags.forc else np.ascontiguousarray(a)
         if self._is_large(rows):
             return gram_in_bands(rows)
         product = rows.T @ rows
-        # One row or one column is no SYRK, and need not round alike on both sides.
+        # For one row or column NumPy does not use SYRK, and may round both triangles
+        # differently.
         return product if min(rows.shape) > 1 else self._symmetric(product)
 
     def syrk(self, alpha: Any, a: Any, beta: Any, c: Any) -> Array:
@@ -102,7 +105,7 @@ class NumPyBackend(ArrayAPIBackend):
         """Return the eigendecomposition by divide and conquer."""
         from scipy.linalg import eigh
 
-        # Other drivers have been seen to hang on NaN.
+        # Other drivers were seen to hang on NaN.
         if a.shape[0] == 0 or not np.isfinite(a).all():
             return self._nan(a[..., 0]), self._nan(a)
         try:
@@ -184,6 +187,6 @@ class NumPyBackend(ArrayAPIBackend):
 
 
 _ENTRIES_OF_PART = 2**16
-"""Entries whose temporary array is reused from a cache."""
+"""Number of entries whose temporary array is reused from a cache."""
 
 backend = NumPyBackend(np, "numpy")

@@ -1,7 +1,7 @@
-"""NumPy: symmetric matrices of which one triangle is computed, and the other copied.
+"""NumPy: symmetric matrices whose one triangle is computed, and the other copied.
 
-NumPy's own SYRK copies it entry by entry across the lines of the cache, which for few
-rows takes several times longer than the product.
+NumPy's own SYRK copies the triangle entry by entry across the lines of the cache. For
+few rows this takes several times longer than the product.
 """
 
 from typing import Any
@@ -30,8 +30,8 @@ def gram_in_bands(
         ``[n, n]``, symmetric bit for bit.
     """
     n = rows.shape[1]
-    # Narrow bands for few rows, where writing is what costs; wide ones where it is
-    # the products, which narrow are slow on several threads.
+    # Bands are narrow for few rows, where writing costs most; and wide for many rows,
+    # since narrow products are slow on several threads.
     width = 128 if len(rows) < n else 256
     total = np.empty((n, n), dtype=rows.dtype)
     run = run_length(n)
@@ -50,13 +50,13 @@ def gram_in_bands(
 
 
 def _band_of_run(run: Any, i: int, j: int, out: Any, first: int = 0) -> None:
-    """Write columns ``i`` to ``j`` by themselves and by those before, to the left.
+    """Write the products of columns ``i`` to ``j`` with themselves and earlier ones.
 
     Args:
         run: ``[rows, n]``.
         i: First column of the band.
-        j: Column after its last.
-        out: ``[.., at least j]``, of which the band's rows are written.
+        j: Column after the last of the band.
+        out: ``[.., at least j]``; the band's rows are written.
         first: The column that the first row of `out` stands for.
     """
     left = run[:, i:j].T
@@ -81,7 +81,7 @@ def mirrored(owned: Any) -> Array:
         corner, above = owned[i:j, i:j], _ABOVE[: j - i, : j - i]
         np.copyto(corner, corner.T.copy(), where=above)
         for k in range(j, n, _TILE):
-            # Copied first: the lines of one tile lie in one place of the cache.
+            # The tile is copied first, since its lines share one place of the cache.
             owned[i:j, k : k + _TILE] = owned[k : k + _TILE, i:j].copy().T
     result: Array = owned
     return result

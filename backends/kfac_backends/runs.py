@@ -1,21 +1,22 @@
-"""Sums over many rows, of products of runs of rows: few roundings on any processor.
+"""Sums over many rows, made of products of runs: few roundings on any processor.
 
-A sum of ``r`` products of numbers, added in whatever order, errs by at most ``r u``
+A sum of ``r`` products of numbers, added in any order, has an error of at most ``r u``
 times the sum of their magnitudes, to first order in the roundoff ``u`` (Higham,
-Accuracy and Stability of Numerical Algorithms, 3.1). How much of that is reached is up
-to the library, the shape and the processor: with 400,000 rows of two columns XLA and
-MKL add one after the other, and the digits from the third on are lost.
+Accuracy and Stability of Numerical Algorithms, 3.1). The library, the shape and the
+processor decide how near the error comes to this bound: with 400,000 rows of two
+columns, XLA and MKL add one row after the other, and lose the digits from the third on.
 
-So no product is of more rows than a run, and the products of ``k`` runs are added in
-pairs, which adds ``2 log2(k)`` roundings at most (ibid., 4.2), or with compensation,
-which adds two (ibid., 4.3). The error of a Gram matrix is then in each entry at most
+So no product has more rows than a run. The products of ``k`` runs are added in pairs,
+which adds at most ``2 log2(k)`` roundings (ibid., 4.2), or with compensation, which
+adds two (ibid., 4.3). The error of each entry of a Gram matrix is then at most
 
     (min(rows, run) + 2 log2(rows / run) + 4) u  |a|' |a|,
 
-where the four are those of the rest, of what is left of a run, and of the mean of the
-two triangles. A product ``a.T @ b`` of other rows has the same bound, with ``|a|' |b|``
-and runs for the narrower of the two. Sums of rows are sums of sums of `ROWS_OF_SUM`
-rows: of ``ROWS_OF_SUM + 1`` roundings for each power of that in their number.
+where the four covers the other additions: of the rows that are left over from runs, and
+in the mean of the two triangles. A product ``a.T @ b`` has the same bound, with ``|a|'
+|b|``, and the run length of the narrower of the two. Sums of rows are nested sums of
+`ROWS_OF_SUM` terms: each level has ``ROWS_OF_SUM + 1`` roundings, and there are as many
+levels as powers of `ROWS_OF_SUM` in the number of rows.
 """
 
 from collections.abc import Callable
@@ -24,16 +25,16 @@ from typing import Any
 from kfac_core.typing import Array
 
 FEW_COLUMNS, MANY_COLUMNS = 8, 256
-"""Columns from which libraries add several sums at once, and from which a sum of runs
-costs as much as it helps."""
+"""Number of columns from which libraries add several sums at once, so that a sum of
+runs costs as much as it helps."""
 ROWS_OF_SUM = 128
-"""Rows that are added one after the other where no more than a sum is asked for."""
+"""Number of rows that are added one after the other, where only a sum is needed."""
 ROWS_OF_NARROW_RUN, ROWS_OF_RUN, ROWS_OF_WIDE_RUN = 256, 2048, 4096
-"""Rows of a run: of fewer columns than the first, of up to the second, of more."""
+"""Rows of a run: for fewer columns than the first limit, up to the second, and more."""
 
 
 def run_length(columns: int) -> int:
-    """Return the most rows that one product is of.
+    """Return the largest number of rows of one product.
 
     Example:
         >>> run_length(2), run_length(64), run_length(1024)
@@ -70,16 +71,16 @@ def gram_in_stack(
     reshape: Callable[[Any, tuple[int, ...]], Any],
     a: Any,
 ) -> Array:
-    """Return ``a.T @ a``, the products of all runs computed as one stack.
+    """Return ``a.T @ a``, with the products of all runs computed as one stack.
 
     Args:
         matmul: Multiplies stacks of matrices.
-        add: As `sum_of_stack`.
-        reshape: That of the library.
-        a: ``[..., rows, n]``, more rows than a run.
+        add: Adds a stack, as `sum_of_stack` does.
+        reshape: The library's function.
+        a: ``[..., rows, n]``, with more rows than a run.
 
     Returns:
-        ``[..., n, n]``, symmetric but for rounding.
+        ``[..., n, n]``, symmetric up to rounding.
     """
     return cross_in_stack(matmul, add, reshape, a, a)
 
@@ -91,7 +92,7 @@ def cross_in_stack(
     a: Any,
     b: Any,
 ) -> Array:
-    """Return ``a.T @ b`` as `gram_in_stack`, of ``b`` ``[..., rows, m]``."""
+    """Return ``a.T @ b`` as `gram_in_stack` does, for ``b`` ``[..., rows, m]``."""
     *outer, rows, n = a.shape
     m = b.shape[-1]
     run = run_length(min(n, m))
@@ -105,7 +106,7 @@ def cross_in_stack(
 
 
 def cross_in_turn(matmul: Callable[[Any, Any], Array], a: Any, b: Any) -> Array:
-    """Return ``a.T @ b`` as `gram_in_turn`, of ``b`` ``[..., rows, m]``."""
+    """Return ``a.T @ b`` as `gram_in_turn` does, for ``b`` ``[..., rows, m]``."""
     run = run_length(min(a.shape[-1], b.shape[-1]))
     total = matmul(a[..., :run, :].mT, b[..., :run, :])
     for start in range(run, a.shape[-2], run):
@@ -122,8 +123,8 @@ def sum_of_rows(
     """Return the sum over the first axis, as sums of sums of runs.
 
     Args:
-        add: Sums over an axis, in whatever order.
-        reshape: That of the library.
+        add: Sums over an axis, in any order.
+        reshape: The library's function.
         x: ``[rows, ...]``.
 
     Returns:
@@ -142,9 +143,9 @@ def sum_of_rows(
 
 
 def gram_in_turn(gram: Callable[[Any], Array], a: Any) -> Array:
-    """Return ``a.T @ a``, the products of runs added one after the other.
+    """Return ``a.T @ a``, with the products of runs added one after the other.
 
-    The number of runs takes the place of ``2 log2`` of it in the bound.
+    In the bound, the number of runs takes the place of twice its logarithm.
 
     Args:
         gram: Returns the Gram matrix of one run.

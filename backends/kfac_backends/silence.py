@@ -1,4 +1,4 @@
-"""A context in which NumPy does not warn, and which is entered once."""
+"""A context in which NumPy does not warn, and which needs to be entered only once."""
 
 from contextvars import ContextVar
 
@@ -8,7 +8,7 @@ _is_silent = ContextVar("_is_silent", default=False)
 
 
 class Silence:
-    """As ``np.errstate(all="ignore")``; what is within another need not enter it."""
+    """Like ``np.errstate(all="ignore")``; a nested call need not enter it again."""
 
     __slots__ = ("_errors", "_token")
 
@@ -23,5 +23,5 @@ class Silence:
 
 
 def silence() -> Silence | None:
-    """Return the context; None within another."""
+    """Return the context; None within another one."""
     return None if _is_silent.get() else Silence()

@@ -1,8 +1,8 @@
 """PyTorch: CPU and CUDA tensors, eager, compiled, or mapped by `torch.func`.
 
-No function waits for the device to tell whether it succeeded: failures are NaN.
-Random numbers come from a `torch.Generator`, which ``torch.compile`` cannot trace:
-draw outside of what is compiled.
+No function waits for the device to find out whether it succeeded: failures are NaN.
+Random numbers come from a `torch.Generator`, which ``torch.compile`` cannot trace: draw
+them outside of a compiled function.
 
 With one thread (``torch.set_num_threads``, or ``OMP_NUM_THREADS=1``), Gram matrices and
 Cholesky factors of tensors on the CPU are computed by NumPy and SciPy, on the tensors'
@@ -37,10 +37,10 @@ F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
 ENTRIES_OF_PART = 2**16
-"""Entries from which what is added in place is so much less memory that it pays."""
+"""Number of entries from which adding in place saves enough memory to pay off."""
 
 LARGEST_BATCHED = 64
-"""Largest matrices that the CPU factorises faster as a stack: small overheads count."""
+"""Largest size of matrices that the CPU factorises faster as a stack."""
 
 
 class TorchBackend(ArrayAPIBackend):
@@ -53,7 +53,7 @@ class TorchBackend(ArrayAPIBackend):
         self.precision = precision
 
     def in_precision(self, precision: Precision) -> Self:
-        """Return the backend that leaves, or does not leave, TF32 to the caller."""
+        """Return the backend that leaves TF32 to the caller's settings, or does not."""
         chosen: Any = _OF_PRECISION[precision]
         return chosen  # type: ignore[no-any-return]
 
@@ -71,19 +71,19 @@ class TorchBackend(ArrayAPIBackend):
             raise TypeError(msg)
 
     def is_traced(self, x: Any) -> bool:
-        """Say whether `x` is being compiled, has no storage, or is mapped over."""
+        """Return whether `x` is being compiled, has no storage, or is mapped over."""
         return is_traced(x)
 
     def is_finite(self, x: Any) -> Array:
-        """Ask the largest entry: ``isfinite`` writes arrays of the size of `x`."""
+        """Test the largest entry: ``isfinite`` writes arrays of the size of `x`."""
         if 0 in x.shape or x.dtype not in OF_NUMPY:
             return super().is_finite(x)
-        # NaN is the largest, and not below infinity.
+        # NaN counts as the largest, and is not below infinity.
         finite: Array = x.abs().amax() < torch.inf
         return finite
 
     def axpby(self, a: Any, x: Any, b: Any, y: Any) -> Array:
-        """Return ``a * x + b * y``, the second term of large ones added in place."""
+        """Return ``a * x + b * y``, with large second terms added in place."""
         if torch.compiler.is_compiling() or x.numel() <= ENTRIES_OF_PART:
             summed: Array = torch.addcmul(x * a, y, b)
             return summed
@@ -103,9 +103,9 @@ class TorchBackend(ArrayAPIBackend):
         return whole
 
     def matmul(self, a: Any, b: Any) -> Array:
-        """Return ``a @ b``, not lowered to bfloat16 or TF32 by the caller's settings.
+        """Return ``a @ b``; the caller's settings do not lower it to bfloat16 or TF32.
 
-        Under ``torch.compile`` as `gram`.
+        Under ``torch.compile`` the caller's setting of TF32 does hold, as in `gram`.
         """
         in_full = self.precision == "highest"
         with no_autocast(a), no_tf32(a) if in_full else contextlib.nullcontext():
@@ -113,7 +113,7 @@ class TorchBackend(ArrayAPIBackend):
         return product
 
     def gram(self, a: Any) -> Array:
-        """Return ``a.T @ a``, not lowered to bfloat16 or TF32 by the caller's settings.
+        """Return ``a.T @ a``; settings do not lower it to bfloat16 or TF32.
 
         Under ``torch.compile`` the caller's setting of TF32 does hold, as it does for
         everything else that is compiled.
@@ -123,7 +123,7 @@ class TorchBackend(ArrayAPIBackend):
         return super().gram(a)
 
     def cross(self, a: Any, b: Any) -> Array:
-        """Return ``a.T @ b``; by a single column as a sum, which needs no runs."""
+        """Return ``a.T @ b``; with a single column it is a sum, which needs no runs."""
         n, m = a.shape[-1], b.shape[-1]
         if (
             min(n, m) > 1
@@ -140,7 +140,7 @@ class TorchBackend(ArrayAPIBackend):
         return total
 
     def sum_of_stack(self, stack: Any) -> Array:
-        """Return the sum of matrices; of a number of them that is a symbol, in turn."""
+        """Return the sum of matrices; in turn, if their number is symbolic."""
         if torch.compiler.is_compiling():
             in_turn: Array = stack.sum(-3)
             return in_turn
@@ -153,12 +153,12 @@ class TorchBackend(ArrayAPIBackend):
         return super().syrk(alpha, a, beta, c)
 
     def quiet(self) -> None:
-        """Return nothing to enter: the library does not warn."""
+        """Return None: the library does not warn."""
 
     def eigh(self, a: Any) -> tuple[Array, Array]:
         """Return the eigendecomposition; NaN for what is not finite."""
         finite = torch.isfinite(a).all(-1).all(-1)[..., None]
-        # What LAPACK does with NaN depends on its maker: it must not see any.
+        # LAPACK implementations treat NaN differently: they must not see any.
         safe = torch.where(finite[..., None], a, 0.0)
         try:
             values, vectors = torch.linalg.eigh(safe)
@@ -176,7 +176,7 @@ class TorchBackend(ArrayAPIBackend):
         factor, info = torch.linalg.cholesky_ex(a, check_errors=False)
         diagonal = torch.diagonal(factor, dim1=-2, dim2=-1)
         ok = (info == 0) & torch.isfinite(diagonal).all(-1)
-        # LAPACK's order is Fortran's; a compiler specialises on the order of a state.
+        # LAPACK returns Fortran order; a compiler specialises on a state's order.
         whole: Array = torch.where(ok[..., None, None], factor, torch.nan).contiguous()
         return whole
 
@@ -205,7 +205,7 @@ class TorchBackend(ArrayAPIBackend):
 
     def scatter_add(self, size: int, indices: Any, weights: Any) -> Array:
         """Add by index, in float64; on CUDA in an order that is not fixed."""
-        # One after the other, with a rounding each.
+        # PyTorch adds one number after the other, with one rounding each.
         wide = weights if weights.device.type == "mps" else weights.double()
         zeros = torch.zeros(size, dtype=wide.dtype, device=wide.device)
         added = zeros.index_add(0, indices.to(torch.int64), wide)
@@ -234,7 +234,7 @@ class TorchBackend(ArrayAPIBackend):
         return mapped
 
     def batches(self, x: Any) -> bool:
-        """Say yes on accelerators, and where starting an operation costs the most."""
+        """Return True on accelerators, and where starting an operation costs most."""
         return not x.is_cpu or x.ndim < 2 or x.shape[-1] <= LARGEST_BATCHED
 
     def stop_gradient(self, x: Any) -> Array:
@@ -243,8 +243,8 @@ class TorchBackend(ArrayAPIBackend):
         return detached
 
     def has_graph(self, x: Any) -> bool:
-        """Say whether autograd tracks `x`; not what `torch.func` differentiates."""
-        # What is none of PyTorch's is refused where it is used, by name.
+        """Return whether autograd tracks `x`; `torch.func` does not count."""
+        # An array of another library is refused where it is used, by name.
         if not getattr(x, "requires_grad", False):
             return False
         if torch.compiler.is_compiling():
@@ -257,7 +257,7 @@ class TorchBackend(ArrayAPIBackend):
             same: Array = x
             return same
         leaf: Any = x.detach()
-        # Within what is compiled, nothing becomes a leaf.
+        # Within a compiled function, nothing becomes a leaf.
         if self.has_graph(like) and not self.is_traced(leaf):
             leaf.requires_grad_()
         whole: Array = leaf
@@ -282,15 +282,15 @@ class TorchBackend(ArrayAPIBackend):
         return drawn
 
     def to_numpy(self, x: Any) -> Any:
-        """Copy, in float32 what NumPy has no dtype for (bfloat16, float8)."""
+        """Copy; dtypes that NumPy lacks (bfloat16, float8) become float32."""
         if x.is_floating_point() and x.dtype not in _NUMPY_FLOATS:
             x = x.to(torch.float32)
         return np.array(x.numpy(force=True))
 
     def from_numpy(self, x: Any, device: Device = None) -> Array:
         """Copy."""
-        # C order first: PyTorch knows no negative strides, and through DLPack they
-        # abort the process.
+        # The array is put into C order first: PyTorch has no negative strides, which
+        # through DLPack abort the process.
         copied: Array = torch.from_numpy(np.array(x, order="C")).to(device)
         return copied
 

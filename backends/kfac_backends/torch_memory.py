@@ -1,4 +1,4 @@
-"""The memory of tensors: which may be written to, and lent to NumPy."""
+"""The memory of tensors: which tensors can be written to, and lent to NumPy."""
 
 from collections.abc import Callable
 from typing import Any
@@ -11,15 +11,15 @@ from torch.autograd import forward_ad
 from kfac_core.typing import Array
 
 OF_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
-"""The dtypes in which NumPy computes, and their names there."""
+"""The dtypes in which NumPy computes, with NumPy's names."""
 
 PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
-"""Types of tensors that mean what they hold: other subclasses give it a meaning."""
+"""Types of tensors that hold plain numbers; other subclasses may mean anything."""
 
 
 def is_traced(x: Any) -> bool:
-    """Say whether `x` is being compiled, has no storage, or is mapped over."""
-    # Dynamo takes the first for a constant and never reads the rest.
+    """Return whether `x` is being compiled, has no storage, or is mapped over."""
+    # Dynamo takes the first condition for a constant, and never reads the rest.
     return (
         torch.compiler.is_compiling()
         or isinstance(x, FakeTensor)
@@ -29,21 +29,21 @@ def is_traced(x: Any) -> bool:
 
 
 def is_for_numpy(a: Any) -> bool:
-    """Say whether NumPy may compute on the memory of `a`, and is the faster."""
-    # It has SYRK, which PyTorch has not, but threads of its own: where both have
-    # several, each waits for the other's to come to rest.
+    """Return whether NumPy may compute on the memory of `a`, and is faster."""
+    # NumPy has SYRK, which PyTorch lacks, but also threads of its own. Where both
+    # libraries have several threads, each waits until those of the other come to rest.
     if torch.compiler.is_compiling() or torch.get_num_threads() > 1:
         return False
     return a.is_cpu and a.dtype in OF_NUMPY and a.ndim == 2 and are_plain(a)
 
 
 def are_plain(*tensors: Any) -> bool:
-    """Say whether nothing but this module will know what happens to the tensors."""
+    """Return whether no subclass or transformation watches the tensors."""
     if torch.compiler.is_compiling():
         return False
     differentiates = torch.is_grad_enabled()
     for x in tensors:
-        # Not one that a subclass or a transformation has a meaning for.
+        # A subclass or a transformation would give the tensor another meaning.
         if type(x) not in PLAIN_TYPES or is_traced(x):
             return False
         if differentiates and x.requires_grad:
@@ -58,15 +58,16 @@ def are_plain(*tensors: Any) -> bool:
 def empty_like(x: Any) -> Any:
     """Return a tensor in C order to write to."""
     if x.is_cpu and x.dtype in OF_NUMPY:
-        # NumPy asks the system for large pages: a quarter of the time for fresh memory.
+        # NumPy asks the system for large pages: fresh memory takes a quarter of the
+        # time.
         return torch.from_numpy(np.empty(tuple(x.shape), OF_NUMPY[x.dtype]))
     return torch.empty(x.shape, dtype=x.dtype, device=x.device)
 
 
 def by_numpy(function: Callable[..., Any], *arrays: Any) -> Array:
-    """Return a function of the memory of tensors, which is not copied."""
+    """Apply a NumPy function to the memory of tensors, which is not copied."""
     values = [x.numpy(force=True) for x in arrays]
-    # What overflows is PyTorch's to tell, which does not.
+    # PyTorch does not warn of overflow, and so neither must NumPy.
     with np.errstate(all="ignore"):
         result: Array = torch.from_numpy(function(*values))
     return result

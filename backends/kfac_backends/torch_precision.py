@@ -22,8 +22,8 @@ def no_autocast(a: Any) -> contextlib.AbstractContextManager[Any]:
 def tf32_disabled() -> Iterator[None]:
     """Compute products of float32 on CUDA in float32; keep the caller's setting."""
     settings = torch.backends.cuda.matmul
-    # PyTorch before 2.9 has the switch alone; since then, reading the switch is an
-    # error where the user chose by name.
+    # PyTorch before 2.9 has only the switch. Since then, reading the switch is an error
+    # if the user has chosen a precision by name.
     by_name = hasattr(settings, "fp32_precision")
     name, off = ("fp32_precision", "ieee") if by_name else ("allow_tf32", False)
     saved = getattr(settings, name)
@@ -35,7 +35,7 @@ def tf32_disabled() -> Iterator[None]:
 
 
 def no_tf32(a: Any) -> contextlib.AbstractContextManager[Any]:
-    """Return a context in which products of float32 on CUDA are of float32."""
+    """Return a context in which products of float32 on CUDA stay in float32."""
     if a.is_cuda and a.dtype == torch.float32 and not torch.compiler.is_compiling():
         return tf32_disabled()
     return contextlib.nullcontext()

@@ -11,7 +11,7 @@ class Layer(NamedTuple):
     """A layer with bias.
 
     Attributes:
-        shape: Of its inputs: rows and width, or batch, height, width, channels.
+        shape: Shape of the inputs: rows and width, or batch, height, width, channels.
         outputs: Number of its outputs.
         convolution: What it is, if it is one.
     """

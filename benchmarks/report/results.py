@@ -21,8 +21,8 @@ class Row(NamedTuple):
         part_of: The network that it is a layer of, or empty.
         count: How often it occurs in that.
         seconds: Our time, of each run.
-        floors: For each floor its time over ours, of each run.
-        others: Likewise, for each other way.
+        floors: For each floor, its time over ours, of each run.
+        others: For each other way, its time over ours, of each run.
         memory: Peaks as multiples of the inputs, by name.
     """
 

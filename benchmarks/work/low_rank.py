@@ -40,7 +40,7 @@ def _step(library: Library, rows: int, width: int) -> Rivals:
 
     def step_of(block: kc.blocks.FullyConnectedKFACBasicFB) -> Any:
         def step(state: Any, x: Any, g: Any, v: Any) -> Any:
-            # Of this batch alone: both are then of the same matrix.
+            # It keeps this batch alone, so that both factors have the same matrix.
             state = block.update_covs(state, x, g, 0.0)
             state = block.update_inverses(state, DAMPING)
             return block.multiply_inverse(state, v)

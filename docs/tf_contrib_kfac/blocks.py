@@ -8,11 +8,15 @@ BLOCK_MEMBERS = {
     "register_additional_minibatch": Name(
         "update_covs", "towers are the entries of a tuple"
     ),
-    "register_additional_tower": Name("update_covs", "likewise"),
+    "register_additional_tower": Name(
+        "update_covs", "towers are the entries of a tuple"
+    ),
     "num_registered_minibatches": Name(
         "update_covs", "the length of that tuple; a naive block: `batch_size`"
     ),
-    "num_registered_towers": Name("update_covs", "likewise"),
+    "num_registered_towers": Name(
+        "update_covs", "the length of that tuple; a naive block: `batch_size`"
+    ),
     "tensors_to_compute_grads": Name(
         "update_covs", "takes the gradients of the summed loss for the layer's outputs"
     ),
@@ -22,15 +26,19 @@ BLOCK_MEMBERS = {
     "register_matpower": Name("register_matpower", "returns a new spec"),
     "register_inverse": Name("register_inverse", "every block serves it anyway"),
     "register_cholesky": Name("register_cholesky", "returns a new spec"),
-    "register_cholesky_inverse": Name("register_cholesky_inverse", "likewise"),
+    "register_cholesky_inverse": Name(
+        "register_cholesky_inverse", "returns a new spec"
+    ),
     "multiply_matpower": Name("multiply_matpower", _SNAPSHOT),
     "multiply": Name("multiply", "the power 1"),
     "multiply_inverse": Name("multiply_inverse", "the power -1"),
     "multiply_cholesky": Name("multiply_cholesky", "as of the last `update_inverses`"),
-    "multiply_cholesky_inverse": Name("multiply_cholesky_inverse", "likewise"),
+    "multiply_cholesky_inverse": Name(
+        "multiply_cholesky_inverse", "as of the last `update_inverses`"
+    ),
     "full_fisher_block": Name("full_fisher_block", "undamped"),
 }
-"""Of all blocks; bases have no towers."""
+"""The members of all blocks; bases have no towers."""
 
 _BASE = {
     name: core
@@ -131,7 +139,9 @@ BLOCKS = (
             "sub_sample_inputs": Name(
                 "sub_sample_inputs", "since 2022; `update_covs` then takes a `key`"
             ),
-            "sub_sample_patches": Name("sub_sample_patches", "likewise"),
+            "sub_sample_patches": Name(
+                "sub_sample_patches", "since 2022; `update_covs` then takes a `key`"
+            ),
             "use_sua_approx_for_input_factor": Name(
                 "use_sua_approx_for_input_factor", "since 2022"
             ),
@@ -147,7 +157,7 @@ BLOCKS = (
     ),
     Original(
         "GroupedConvKFCBasicFB",
-        "not in the original",
+        "new here",
         {
             **_OWNER,
             **_PARAMS,

@@ -4,6 +4,7 @@ from tf_contrib_kfac.tables import Name, Original
 
 _ID = "the damping function becomes a damping id"
 _SNAPSHOT = "as of the last `update_inverses`; the power 1 is fresh"
+_OPERATOR = "a linear operator; as of the last `update_inverses`"
 
 FACTOR_MEMBERS = {
     "name": Name("name", "for messages alone: nothing is looked up by it"),
@@ -18,19 +19,21 @@ FACTOR_MEMBERS = {
     "get_cov_as_linear_operator": Name("get_cov_as_linear_operator"),
     "get_eigendecomp": Name("get_eigendecomp", "fresh, none negative"),
     "register_matpower": Name("register_matpower", f"returns a new spec; {_ID}"),
-    "register_inverse": Name("register_inverse", "likewise"),
-    "register_cholesky": Name("register_cholesky", "likewise"),
-    "register_cholesky_inverse": Name("register_cholesky_inverse", "likewise"),
+    "register_inverse": Name("register_inverse", f"returns a new spec; {_ID}"),
+    "register_cholesky": Name("register_cholesky", f"returns a new spec; {_ID}"),
+    "register_cholesky_inverse": Name(
+        "register_cholesky_inverse", f"returns a new spec; {_ID}"
+    ),
     "get_matpower": Name("get_matpower", f"a linear operator; {_SNAPSHOT}"),
-    "get_inverse": Name("get_inverse", "likewise"),
-    "get_cholesky": Name("get_cholesky", "likewise"),
-    "get_cholesky_inverse": Name("get_cholesky_inverse", "likewise"),
+    "get_inverse": Name("get_inverse", _OPERATOR),
+    "get_cholesky": Name("get_cholesky", _OPERATOR),
+    "get_cholesky_inverse": Name("get_cholesky_inverse", _OPERATOR),
     "left_multiply_matpower": Name("left_multiply_matpower", _SNAPSHOT),
     "right_multiply_matpower": Name(
-        "right_multiply_matpower", "likewise; diagonal factors have it, too"
+        "right_multiply_matpower", f"{_SNAPSHOT}; diagonal factors have it, too"
     ),
 }
-"""Of all factors, though not every class has all."""
+"""The members of all factors, though not every class has all of them."""
 
 SERIES_MEMBERS = {
     "register_cov_dt1": Name("register_cov_dt1", "returns a new spec"),
@@ -38,13 +41,18 @@ SERIES_MEMBERS = {
     "register_option1quants": Name(
         "register_option1quants", f"returns a new spec, with lag one; {_ID}"
     ),
-    "register_option2quants": Name("register_option2quants", "likewise"),
+    "register_option2quants": Name(
+        "register_option2quants", f"returns a new spec, with lag one; {_ID}"
+    ),
     "get_option1quants": Name(
         "get_option1quants", "`lmat` and `psi`, as of the last `update_inverses`"
     ),
-    "get_option2quants": Name("get_option2quants", "`pmat`, `kmat` and `mu`, likewise"),
+    "get_option2quants": Name(
+        "get_option2quants",
+        "`pmat`, `kmat` and `mu`, as of the last `update_inverses`",
+    ),
 }
-"""Of `FullyConnectedMultiKF` alone."""
+"""The members of `FullyConnectedMultiKF` alone."""
 
 
 def _members(*names: str) -> dict[str, Name]:
@@ -96,7 +104,8 @@ _SAMPLE = {
     ),
     "sub_sample_patches": Name(
         "sub_sample_patches",
-        "since r1.10; `max_patches` and `max_patches_per_dimension`, likewise",
+        "since r1.10; at most `max_patches` and `max_patches_per_dimension`, by a"
+        " `key`",
     ),
     **_MASK,
 }

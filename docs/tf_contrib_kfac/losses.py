@@ -30,7 +30,7 @@ LOSS_MEMBERS = {
         for name, core in _product_members(kind).items()
     },
 }
-"""Of all losses; the Fisher's of all, the GGN's where a loss has one."""
+"""The members of all losses: the Fisher's for all, the GGN's where a loss has one."""
 
 _TARGETS = {
     "targets": Name("evaluate(targets)"),

@@ -75,7 +75,7 @@ def optimizers() -> str:
 
 
 def constants() -> str:
-    """Return the table of the original's global constants."""
+    """Return the table of the global constants of ``tf.contrib.kfac``."""
     return table("constant", rows_of(CONSTANTS))
 
 

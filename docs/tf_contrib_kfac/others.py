@@ -1,4 +1,4 @@
-"""The original's constants, functions and helpers, and what has no counterpart."""
+"""Constants, functions and helpers of ``tf.contrib.kfac``, and what stands for them."""
 
 from typing import NamedTuple
 
@@ -18,7 +18,7 @@ CONSTANTS = {
         "ConvInputKroneckerFactor.sub_sample_patches", "the name of 2018"
     ),
     "_MAX_NUM_OUTER_PRODUCTS_PER_COV_ROW": Name(
-        "ConvInputKroneckerFactor.max_patches_per_dimension", "likewise"
+        "ConvInputKroneckerFactor.max_patches_per_dimension", "the name of 2018"
     ),
     "_SUB_SAMPLE_PATCHES": Name("ConvInputKroneckerFactor.sub_sample_patches"),
     "_MAX_NUM_PATCHES": Name("ConvInputKroneckerFactor.max_patches"),
@@ -29,7 +29,7 @@ CONSTANTS = {
         "ConvInputSUAKroneckerFactor.assume_zero_mean"
     ),
     "SUBTRACT_MEAN_CONTRIB_FROM_COV": Name("ConvInputSUAKroneckerFactor.subtract_mean"),
-    "_USE_PATCHES_SECOND_MOMENT_OP": Name("", "an error in the original"),
+    "_USE_PATCHES_SECOND_MOMENT_OP": Name("", "an error in `tf.contrib.kfac`"),
     "NORMALIZE_DAMPING_POWER": Name("KroneckerProductFB.normalize_damping_power"),
     "PI_TYPE": Name(
         "KroneckerProductFB.damping_type", "`tracenorm` is `pi`, `off` is `off`"
@@ -42,7 +42,7 @@ CONSTANTS = {
         "KfacOptimizer.include_damping_in_qmodel_change"
     ),
 }
-"""Global in the original; each is a field of the spec here."""
+"""Global in ``tf.contrib.kfac``; each is a field of the spec here."""
 
 HELPERS = {
     "PackagedFunc": Name("contrib.PackagedFunc", "in the core a damping id"),
@@ -143,7 +143,7 @@ ABSENT = (
     ),
     Absent(
         ("set_global_constants",),
-        "Likewise: what were constants are fields of specs.",
+        "There is no global state: what were constants are fields of specs.",
     ),
     Absent(
         ("PartitionedTensor", "InputOutputMultiTower"),

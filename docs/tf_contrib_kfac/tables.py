@@ -1,4 +1,4 @@
-"""What the tables of the original's names are made of, and how they are printed."""
+"""The rows of the tables of names in ``tf.contrib.kfac``, and how they are printed."""
 
 import inspect
 import pkgutil
@@ -12,7 +12,7 @@ import kfac_core
 
 
 class Name(NamedTuple):
-    """What a name of the original becomes in the functional core.
+    """What a name of ``tf.contrib.kfac`` becomes in the functional core.
 
     Attributes:
         core: A method, ``method(argument)``, a property or field of the class, or an
@@ -26,7 +26,7 @@ class Name(NamedTuple):
 
 
 class Original(NamedTuple):
-    """A class or a function of the original.
+    """A class or a function of ``tf.contrib.kfac``.
 
     Attributes:
         name: Its name.

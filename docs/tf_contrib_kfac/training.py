@@ -10,7 +10,9 @@ _THUNKS = {
     "create_ops_and_vars_thunks": Name(
         "init", "then `update_covs` and `update_inverses`, for all layers or some"
     ),
-    "make_vars_and_create_op_thunks": Name("init", "likewise"),
+    "make_vars_and_create_op_thunks": Name(
+        "init", "then `update_covs` and `update_inverses`, for all layers or some"
+    ),
 }
 
 ESTIMATOR = Original(
@@ -45,9 +47,12 @@ ESTIMATOR = Original(
         "cov_update_thunks": Name(
             "update_covs(layers)", "names of layers; whose turn it is, says `rolling`"
         ),
-        "inv_update_thunks": Name("update_inverses(layers)", "likewise"),
+        "inv_update_thunks": Name(
+            "update_inverses(layers)",
+            "names of layers; whose turn it is, says `rolling`",
+        ),
         "get_cov_vars": Name("EstimatorState.blocks", "a state is plain arrays"),
-        "get_inv_vars": Name("EstimatorState.blocks", "likewise"),
+        "get_inv_vars": Name("EstimatorState.blocks", "a state is plain arrays"),
     },
 )
 
@@ -144,7 +149,7 @@ OPTIMIZER = Original(
             "init", "then `step`, which updates what is due, or as it is told"
         ),
         "cov_update_thunks": Name("step(update_covs)", "a boolean; all layers"),
-        "inv_update_thunks": Name("step(update_inverses)", "likewise"),
+        "inv_update_thunks": Name("step(update_inverses)", "a boolean; all layers"),
         "set_loss": Name("step(loss)"),
         "set_damping_adaptation_params": Name("adapt_damping", "its options: above"),
         "maybe_pre_update_adapt_damping": Name("step(prev_batch)"),
@@ -168,7 +173,7 @@ PERIODIC = Original(
     "PeriodicInvCovUpdateKfacOpt",
     "2022",
     {
-        "invert_every": Name("invert_every", "by default 5; in the original 10"),
+        "invert_every": Name("invert_every", "by default 5; in `tf.contrib.kfac` 10"),
         "cov_update_every": Name("cov_update_every"),
         "num_burnin_steps": Name("num_burnin_steps"),
     },

@@ -1,10 +1,10 @@
 """The calling convention of ``tf.contrib.kfac``, name for name.
 
-For those who come from it, and for notebooks: an object holds a spec, its state and
-its data, and its methods are the original's (those of r1.7, r1.8 and r1.10). An *op* is
-a callable: called bare it uses the arrays that were given to the constructor; called
-with new arrays of the same structure, those. There is no mathematics here: every
-method calls the spec of the same name in `kfac_core`.
+It is for users of ``tf.contrib.kfac``, and for notebooks. An object holds a spec, its
+state and its data, and its methods are those of ``tf.contrib.kfac`` in r1.7, r1.8 and
+r1.10. An *op* is a callable. Without arguments it uses the arrays that were given to
+the constructor; with new arrays of the same structure, it uses these. There is no
+mathematics here: every method calls the spec of the same name in `kfac_core`.
 
 Example:
     >>> import numpy as np

@@ -1,4 +1,4 @@
-"""A block's spec, state and data in one object with the original's methods."""
+"""A block's spec, state and data with the methods of ``tf.contrib.kfac``."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -20,7 +20,7 @@ class FisherBlock(ABC):
     """Base of the blocks, and the holder of each.
 
     Attributes:
-        layer_collection: What the block belongs to; kept, and not used.
+        layer_collection: What the block belongs to; it is kept, but not used.
     """
 
     def __init__(self, layer_collection: Any, **options: Any) -> None:
@@ -28,7 +28,7 @@ class FisherBlock(ABC):
 
         Args:
             layer_collection: What the block belongs to.
-            **options: Fields of the spec beyond the original's arguments.
+            **options: Fields of the spec that ``tf.contrib.kfac`` has no argument for.
         """
         self.layer_collection = layer_collection
         self._options = options
@@ -58,7 +58,7 @@ class FisherBlock(ABC):
 
     @property
     def state(self) -> Any:
-        """The state as it is now."""
+        """The current state."""
         self.spec  # noqa: B018 - raises before instantiate_factors
         return self._state
 
@@ -69,7 +69,7 @@ class FisherBlock(ABC):
 
     @property
     def num_registered_minibatches(self) -> int:
-        """Number of towers: the name until r1.8."""
+        """Number of towers, by the name until r1.8."""
         return self.num_registered_towers
 
     @abstractmethod
@@ -78,7 +78,7 @@ class FisherBlock(ABC):
 
     @abstractmethod
     def _arrange(self, *data: Any) -> tuple[Any, ...]:
-        """Return data in the original's forms as arguments of `update_covs`."""
+        """Return data, as ``tf.contrib.kfac`` takes it, as `update_covs` does."""
 
     @abstractmethod
     def _make_spec(self, *data: Any) -> core.FisherBlock[Any]:
@@ -92,7 +92,7 @@ class FisherBlock(ABC):
         Args:
             grads_list: List over sources of gradients for what
                 `tensors_to_compute_grads` returns.
-            damping: Times the identity, approximately added to the block: a number, a
+            damping: Added to the block, approximately, times the identity: a number, a
                 0-d array, or a function that returns one.
         """
         self._data = self._registered(grads_list)
@@ -111,12 +111,12 @@ class FisherBlock(ABC):
 
         Args:
             ema_decay: As in `update_covs` of the spec.
-            ema_weight: Likewise.
+            ema_weight: As in `update_covs` of the spec.
 
         Returns:
-            Called bare it uses what is registered; called with new data (for a layer
-            the inputs and the gradients, for a naive block the gradients and the batch
-            size) that. Where it draws a sample it takes a ``key``.
+            A callable. Without arguments it uses the registered data. New data are, for
+            a layer, the inputs and the gradients; and for a naive block, the gradients
+            and the batch size. Where it draws a sample, it takes a ``key``.
         """
 
         def op(*data: Any, key: Key = None) -> None:
@@ -129,7 +129,7 @@ class FisherBlock(ABC):
         return op
 
     def instantiate_inv_variables(self) -> None:
-        """Make a place for all that is registered by now."""
+        """Make places for all that is registered so far."""
         self._served = self.spec
         self._state = self._served.init_inverses(self.state)
 
@@ -148,7 +148,7 @@ class FisherBlock(ABC):
         self._spec = self.spec.register_matpower(exp)
 
     def register_inverse(self) -> None:
-        """Ask for products with the inverse: which every block serves anyway."""
+        """Ask for products with the inverse, which every block serves anyway."""
         self._spec = self.spec.register_inverse()
 
     def register_cholesky(self) -> None:
@@ -163,7 +163,7 @@ class FisherBlock(ABC):
         """Return a power of the damped block times `vector`."""
         spec, state = self._served, self.state
         if as_exponent(exp, self._label, "exp") == 1:
-            # Fresh, and with the damping of now: nothing is decomposed for it.
+            # The power 1 is fresh, with the current damping, and decomposes nothing.
             spec = replace(spec, matpowers=(), cholesky=False, cholesky_inverse=False)
             state = spec.update_inverses(
                 spec.init_inverses(state), damping_of(self._damping)
@@ -226,7 +226,7 @@ class LayerBlock(FisherBlock):
 
         Args:
             inputs: Inputs of the layer, ``[batch, ...]``.
-            outputs: Its outputs, ``[batch, ...]``, before the non-linearity.
+            outputs: Outputs of the layer, ``[batch, ...]``, before the non-linearity.
         """
         self._inputs.append(inputs)
         self._outputs.append(outputs)
@@ -272,12 +272,12 @@ class KroneckerProductFB(LayerBlock):
 
     @property
     def input_factor(self) -> FactorHolder:
-        """The factor of the inputs, as it is now."""
+        """The factor of the inputs, with its current state."""
         return _view(self.spec.input_factor, self.state.input_factor)  # type: ignore[attr-defined]
 
     @property
     def output_factor(self) -> FactorHolder:
-        """The factor of the output gradients, as it is now."""
+        """The factor of the output gradients, with its current state."""
         return _view(self.spec.output_factor, self.state.output_factor)  # type: ignore[attr-defined]
 
 
@@ -318,7 +318,7 @@ class NaiveBlock(FisherBlock):
 
 
 def _view(spec: Any, state: FactorState) -> FactorHolder:
-    """Return a factor for reading: updates of it would not reach the block."""
+    """Return a factor for reading; updates of this factor would not reach the block."""
     holder = FactorHolder(spec, (), like=state.cov.total)
     holder.state = state
     return holder

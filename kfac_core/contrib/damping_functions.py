@@ -1,4 +1,4 @@
-"""Damping as the original has it: a function without arguments, with an id."""
+"""Damping as in ``tf.contrib.kfac``: a function without arguments, with an id."""
 
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, TypeAlias
@@ -12,7 +12,7 @@ class PackagedFunc(NamedTuple):
     """A damping function with an id: equal ids share what is computed with them.
 
     Attributes:
-        func: Takes nothing and returns the damping.
+        func: Takes no arguments, and returns the damping.
         func_id: Hashable.
 
     Example:
@@ -33,22 +33,23 @@ DampingFunc: TypeAlias = Callable[[], Scalar] | float
 
 
 def damping_of(damping_func: DampingFunc | Scalar) -> Scalar:
-    """Return the damping as it is now."""
-    # A type is called too, and would return a damping of zero.
+    """Return the current damping."""
+    # A type can be called, too, and would return a damping of zero.
     given: Any = damping_func
     is_function = callable(given) and not isinstance(given, type)
     return given() if is_function else given  # type: ignore[no-any-return]
 
 
 def id_of(damping_func: DampingFunc, label: str) -> DampingId:
-    """Return the id of a damping function: a function without one is its own.
+    """Return the id of a damping function; without an id, the function itself.
 
     Args:
         damping_func: What the user gave.
         label: Name of the factor, for the message.
 
     Raises:
-        ArgumentError: If it is neither a function nor a number, or has no hash.
+        ArgumentError: If the damping is neither a function nor a number, or has no
+            hash.
     """
     given: object = damping_func
     if isinstance(given, PackagedFunc):

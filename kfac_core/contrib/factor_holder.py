@@ -1,4 +1,4 @@
-"""A factor's spec, state and data in one object with the original's methods."""
+"""A factor's spec, state and data with the methods of ``tf.contrib.kfac``."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -21,14 +21,14 @@ class FisherFactor:
     """
 
     forms: ClassVar[tuple[Callable[[Any], Any], ...]] = ()
-    """For each data argument, from the original's form to that of `update_cov`."""
+    """For each data argument: from its form in ``tf.contrib.kfac`` to the spec's."""
 
     def __init__(self, spec: core.FisherFactor, data: tuple[Any, ...], like: Array):
         """Hold a spec and the data of its updates.
 
         Args:
             spec: The factor.
-            data: Arguments of its `update_cov`.
+            data: Arguments of the factor's `update_cov`.
             like: Array that gives library, device and dtype of the state.
         """
         self.spec = spec
@@ -44,12 +44,12 @@ class FisherFactor:
 
     @property
     def name(self) -> str:
-        """The spec in words: equal for equal constructor arguments."""
+        """The spec in words, which are equal for equal constructor arguments."""
         return self.spec.name or repr(self.spec)
 
     @property
     def state(self) -> core.FactorState:
-        """The state as it is now.
+        """The current state.
 
         Raises:
             NotComputedError: Before `instantiate_cov_variables`.
@@ -74,12 +74,12 @@ class FisherFactor:
 
         Args:
             ema_decay: As in `update_cov` of the spec.
-            ema_weight: Likewise.
+            ema_weight: As in `update_cov` of the spec.
 
         Returns:
-            Called bare it uses the arrays of the constructor; called with new arrays
-            of the same structure, those. Where it draws a sample it takes a ``key``. It
-            returns the statistics as they are stored.
+            A callable. Without arguments it uses the arrays of the constructor; with
+            new arrays of the same structure, it uses these. Where it draws a sample, it
+            takes a ``key``. It returns the statistics as they are stored.
         """
 
         def op(*data: Any, key: Key = None) -> Array:
@@ -93,7 +93,7 @@ class FisherFactor:
         return op
 
     def instantiate_inv_variables(self) -> None:
-        """Make a place for all that is registered by now."""
+        """Make places for all that is registered so far."""
         self._served = self.spec
         self.state = self._served.init_inverses(self.state)
 
@@ -188,7 +188,7 @@ class FisherFactor:
         return tuple(form(x) for form, x in zip(self.forms, data, strict=True))
 
     def _known(self, damping_func: DampingFunc) -> DampingId:
-        """Remember a damping function by its id: the first under an id is kept."""
+        """Remember a damping function by its id; the first with an id is kept."""
         damping_id = id_of(damping_func, self.spec.label)
         self._dampings.setdefault(damping_id, damping_func)
         return damping_id
@@ -224,7 +224,7 @@ class DiagonalFactor(FisherFactor):
     """Base of the factors that store a diagonal: powers are computed on demand."""
 
     def make_inverse_update_ops(self) -> list[Callable[[], None]]:
-        """Return none: there is nothing to keep."""
+        """Return an empty list: there is nothing to keep."""
         return []
 
     def get_cholesky(self, damping_func: DampingFunc) -> LinearOperator:

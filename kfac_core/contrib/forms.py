@@ -1,4 +1,4 @@
-"""The original's forms of data: lists over towers, lists over sources of these."""
+"""Data as ``tf.contrib.kfac`` takes it: lists over towers, lists of those by source."""
 
 from collections.abc import Sequence
 from typing import Any, TypeAlias
@@ -62,7 +62,7 @@ def first_array(data: Any, argument: str, label: str) -> Array:
         label: Name of the factor or block, for the message.
 
     Raises:
-        BackendError: If there is none.
+        BackendError: If there is no array.
         ShapeError: If it has no axis.
     """
     while isinstance(data, tuple | list) and data:
@@ -74,17 +74,17 @@ def first_array(data: Any, argument: str, label: str) -> Array:
 
 
 def listed(value: Any) -> Any:
-    """Return a list as a tuple; what is none is for the spec to refuse."""
+    """Return a list as a tuple; the spec refuses what is not a list."""
     return tuple(value) if isinstance(value, list) else value
 
 
 def flag(value: Any) -> Any:
-    """Return a flag that may be None, which is False."""
+    """Return a flag, where None stands for False."""
     return False if value is None else value
 
 
 def is_channels_first(data_format: Any) -> bool:
-    """Say whether a data format has the channels after the batch."""
+    """Return whether a data format has the channels after the batch."""
     return isinstance(data_format, str) and data_format.startswith("NC")
 
 

@@ -1,7 +1,7 @@
-"""``tf.contrib.kfac.loss_functions``: the original's constructors, which hold the data.
+"""``tf.contrib.kfac.loss_functions``: losses whose constructors take the data.
 
-A `seed` is what the array library draws from: a generator, or a key. What is called
-``hessian`` in the original of 2018 is its ``ggn`` of 2022; both names are here.
+A `seed` is what the array library draws from: a generator, or a key. The methods named
+``hessian`` in 2018 are named ``ggn`` in 2022; both names work here.
 
 Example:
     >>> import numpy as np
@@ -27,8 +27,8 @@ class LossFunction:
 
     Attributes:
         spec: The loss of `kfac_core` that does the work.
-        inputs: What it takes from the network.
-        targets: Its targets, or None.
+        inputs: What the loss takes from the network.
+        targets: The targets, or None.
     """
 
     def __init__(
@@ -43,12 +43,12 @@ class LossFunction:
         Args:
             spec: The loss of `kfac_core`.
             inputs: ``[batch, ..., n]``, or a tuple of these.
-            targets: Of the shape that the spec takes, or None.
+            targets: Targets of the shape that the spec takes, or None.
             seed: What samples are drawn from by default, or None.
 
         Raises:
-            ArgumentError: If the spec is none.
-            BackendError: If inputs or targets are no arrays.
+            ArgumentError: If `spec` is not a loss.
+            BackendError: If inputs or targets are not arrays.
             ShapeError: If there are not as many inputs as the loss has.
         """
         given: object = spec
@@ -73,14 +73,14 @@ class LossFunction:
 
     @property
     def dtype(self) -> DType:
-        """The dtype of the inputs, of the first of them if they are several."""
+        """The dtype of the inputs; if there are several, of the first."""
         return arrays_of(self.inputs)[0].dtype
 
     def evaluate(self) -> Array:
         """Return the loss at the targets, 0-d.
 
         Raises:
-            ArgumentError: If there are none.
+            ArgumentError: If there are no targets.
         """
         if self.targets is None:
             msg = f"{self.spec.label}: targets is None; give them to the constructor"
@@ -95,10 +95,10 @@ class LossFunction:
         """Return the loss at targets drawn from the model, 0-d.
 
         Args:
-            seed: What they are drawn from; None: what the constructor got.
+            seed: What the targets are drawn from; None: the seed of the constructor.
 
         Raises:
-            ArgumentError: If there is none.
+            ArgumentError: If there is no seed.
         """
         key = self._seed if seed is None else seed
         if key is None:
@@ -139,34 +139,35 @@ class LossFunction:
     def multiply_ggn(self, vector: LossInputs) -> Any:
         """Return the Gauss-Newton matrix times a vector.
 
-        This and what follows raise `UnsupportedError` where the loss has none.
+        This method and those that follow raise `UnsupportedError` where the loss has no
+        such matrix.
         """
         return self.spec.multiply_ggn(self.inputs, vector)
 
     def multiply_ggn_factor(self, vector: Array) -> Any:
-        """Return its factor times an inner vector."""
+        """Return the Gauss-Newton factor times an inner vector."""
         return self.spec.multiply_ggn_factor(self.inputs, vector)
 
     def multiply_ggn_factor_transpose(self, vector: LossInputs) -> Array:
-        """Return the transpose of its factor times a vector."""
+        """Return the transpose of the Gauss-Newton factor times a vector."""
         return self.spec.multiply_ggn_factor_transpose(self.inputs, vector)
 
     def multiply_ggn_factor_replicated_one_hot(
         self, index: tuple[int, ...] | list[int]
     ) -> Any:
-        """Return a column of its factor for every case at once."""
+        """Return a column of the Gauss-Newton factor for every case at once."""
         return self.spec.multiply_ggn_factor_replicated_one_hot(
             self.inputs, cast("tuple[int, ...]", index)
         )
 
     @property
     def ggn_factor_inner_shape(self) -> tuple[int, ...]:
-        """Shape of what its factor multiplies."""
+        """Shape of what the Gauss-Newton factor multiplies."""
         return self.spec.ggn_factor_inner_shape(self.inputs)
 
     @property
     def ggn_factor_inner_static_shape(self) -> tuple[int, ...]:
-        """Shape of what its factor multiplies: every shape is static."""
+        """Shape of what the Gauss-Newton factor multiplies: all shapes are static."""
         return self.ggn_factor_inner_shape
 
     multiply_hessian = multiply_ggn

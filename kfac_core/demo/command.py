@@ -21,13 +21,13 @@ def demo(
 
     Args:
         backend_name: Array library.
-        seed: Of all randomness.
+        seed: Seed of all randomness.
         epochs: Passes over the training images in each run.
         out: Folder for the picture and the numbers; made if it is not there.
         jit: Whether to compile the step; None: where that is quick, for JAX.
 
     Raises:
-        ArgumentError: If an argument is none that could be.
+        ArgumentError: If an argument is out of range.
         BackendError: If there is no such library.
     """
     console = Console()

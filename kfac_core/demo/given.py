@@ -49,7 +49,7 @@ def as_setting(value: object, argument: str, *, upper: float | None = None) -> f
         upper: What it must be below; None: finite.
 
     Raises:
-        ArgumentError: If it is none.
+        ArgumentError: If the value is no such number.
     """
     given: Any = value
     real = isinstance(given, int | float) and not isinstance(given, bool)
@@ -109,7 +109,7 @@ def checked_step(
     """Return the learning rate of a step, 0-d, its arguments checked.
 
     Args:
-        collection: Of the parameters.
+        collection: The collection of the parameters.
         velocities: What the state has for each parameter.
         params: The parameters.
         noise: Real numbers, of no use to some optimisers.
@@ -131,7 +131,7 @@ def as_path(path: object) -> Path:
     """Return a path.
 
     Raises:
-        ArgumentError: If it is none.
+        ArgumentError: If the value is not a path.
     """
     given: Any = path
     check_is(

@@ -53,7 +53,7 @@ def _setting(run: Run) -> str:
 
 
 def write_json(path: Path, runs: Sequence[Run]) -> None:
-    """Write every run, all of its epochs but for the parameters.
+    """Write every run with all of its epochs, without the parameters.
 
     Args:
         path: Where to write.

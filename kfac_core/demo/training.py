@@ -61,13 +61,13 @@ def optimizers() -> tuple[Optimizer, ...]:
 
 
 class Epoch(NamedTuple):
-    """How things stand after an epoch; the first of a run is before any.
+    """The results after an epoch; the first entry of a run is before any epoch.
 
     Attributes:
         steps: Steps so far.
         seconds: Time that they took, evaluation not counted.
         loss: Mean loss on the training images.
-        accuracy: On the test images.
+        accuracy: Accuracy on the test images.
         params: The parameters.
         stats: What the optimiser tells of its state, by name.
     """
@@ -84,7 +84,7 @@ class Run(NamedTuple):
     """A run of an optimiser.
 
     Attributes:
-        optimizer: Its name.
+        optimizer: Name of the optimiser.
         setting: Name of what was tried on a grid.
         value: The value in this run.
         epochs: The epochs.
@@ -125,9 +125,9 @@ def train(
         backend: Backend of the digits.
         digits: The data.
         optimizer: The optimiser.
-        value: Its setting.
+        value: Setting of the optimiser.
         epochs: Passes over the training images.
-        seed: Of all randomness.
+        seed: Seed of all randomness.
         jit: Whether to compile the step.
         on_epoch: Called after each epoch.
 

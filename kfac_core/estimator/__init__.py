@@ -1,4 +1,4 @@
-"""The curvature matrix of a whole model: estimated, inverted, looked at."""
+"""The curvature matrix of a whole model: its estimate, inverses and summary."""
 
 from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix
 from kfac_core.estimator.fisher_estimator import FisherEstimator

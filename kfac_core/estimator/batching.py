@@ -1,8 +1,8 @@
-"""Blocks that are alike, inverted together: one call of the library for all of them.
+"""Equal blocks are inverted together, in one call of the library for all of them.
 
-An accelerator that is given one small matrix after another waits more than it
-computes, and so does Python. The states of equal blocks are stacked, and the update is
-mapped over the stack; each block's result is what it would be alone, up to rounding.
+An accelerator that is given one small matrix after another waits more than it computes.
+So the states of equal blocks are stacked, and the update is mapped over the stack. Each
+block's result is the same as alone, up to rounding.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,13 +20,13 @@ from kfac_core.typing import Array, Scalar
 
 
 def alike(layers: Sequence[LayerRegistration]) -> tuple[tuple[str, ...], ...]:
-    """Return the names of all layers, those with equal blocks together.
+    """Return the names of all layers, grouped by equal blocks.
 
     Args:
-        layers: The layers; the names of their blocks do not count.
+        layers: The layers; blocks may be equal though their names differ.
 
     Returns:
-        Groups of names, in the order of their first layers.
+        Groups of names, in the order of each group's first layer.
     """
     groups: dict[FisherBlock[Any], list[str]] = {}
     for layer in layers:
@@ -39,15 +39,15 @@ def batches(
     blocks: Mapping[str, FisherBlock[Any]],
     states: Mapping[str, Any],
 ) -> list[list[str]]:
-    """Return the names of a group in parts whose states can, and should, be stacked.
+    """Return a group of names in parts whose states can, and should, be stacked.
 
     Args:
         group: Names of layers with equal blocks.
-        blocks: Block of each.
-        states: State of each.
+        blocks: Block of each layer.
+        states: State of each block.
 
     Returns:
-        Parts of the group; of one, where a stack would be no faster.
+        Parts of the group; a part has one name where a stack would not be faster.
     """
     parts: dict[Any, list[str]] = {}
     for name in group:
@@ -69,16 +69,16 @@ def update_together(
     """Return the states with new inverses, by one mapped `FisherBlock.update_inverses`.
 
     Args:
-        blocks: Blocks that are equal but for their names.
-        states: A state of each, of one dtype, on one device; at least one.
-        damping: As for one block, or that of each.
+        blocks: Blocks that are equal, except for their names.
+        states: A state of each block, of one dtype, on one device; at least one.
+        damping: One damping for all blocks, or a sequence with one for each.
 
     Returns:
         The new states.
 
     Raises:
-        KfacError: What the block raises: of a stack nothing is known but that some
-            update failed, so that then each state is updated by itself.
+        KfacError: What the block raises. A stack only tells that some update failed; in
+            that case each state is updated by itself, and one of them raises.
     """
     dampings = damping if isinstance(damping, Sequence) else [damping for _ in states]
     if len(states) > 1:
@@ -94,7 +94,7 @@ def _in_one_call(
     states: Sequence[Any],
     dampings: Sequence[Scalar],
 ) -> list[Any] | None:
-    """Return the new states; None if an update failed, of whichever layer."""
+    """Return the new states; None if the update of any layer failed."""
     block, first = blocks[0], dampings[0]
     backend = backend_of(states[0].ok)
     stack = tree.stack(backend, states)
@@ -105,7 +105,7 @@ def _in_one_call(
             numbers = _checked(backend, blocks, states, dampings)
             new = backend.vmap(block.update_inverses, stack, numbers)
     except KfacError:
-        # Where the library goes through the stack one by one after all.
+        # The library goes through this stack one by one after all.
         return None
     fine = new.ok
     for _, part in block.factors(stack).values():
@@ -121,7 +121,7 @@ def _checked(
     states: Sequence[Any],
     dampings: Sequence[Scalar],
 ) -> Array:
-    """Return one damping a block as a stack, each checked, as it is not when mapped."""
+    """Return a stack of checked dampings; a mapped update does not check them."""
     likes = [
         next(iter(block.factors(state).values()))[1].cov.weight
         for block, state in zip(blocks, states, strict=True)

@@ -29,12 +29,13 @@ class BlockDiagonalMatrix(Quiet):
 
     Attributes:
         layer_collection: The layers and the losses.
-        matpowers: Powers of the damped blocks to serve, beside those that the
-            registered blocks serve themselves.
+        matpowers: Powers of the damped blocks to serve, besides those that the
+            registered blocks already serve.
         compute_cholesky: Whether to serve products with the Cholesky factors.
-        compute_cholesky_inverse: Whether to serve products with the inverses of these.
-        layers: The layers of the collection, their blocks serving all that.
-        alike: Their names, those with equal blocks together.
+        compute_cholesky_inverse: Whether to serve products with the inverse Cholesky
+            factors.
+        layers: The layers of the collection, with blocks that serve all of this.
+        alike: Names of the layers, grouped by equal blocks.
     """
 
     layer_collection: LayerCollection
@@ -48,7 +49,7 @@ class BlockDiagonalMatrix(Quiet):
         """Check the collection, and register the powers.
 
         Raises:
-            ArgumentError: If an option is of another form.
+            ArgumentError: If an option has the wrong form.
             RegistrationError: If a parameter has no block, or there is no loss.
         """
         collection = self.layer_collection
@@ -67,7 +68,7 @@ class BlockDiagonalMatrix(Quiet):
 
     @property
     def blocks(self) -> dict[str, FisherBlock[Any]]:
-        """For each layer its block as it is served, by the layer's name."""
+        """The block of each layer, by the layer's name, with all that is served."""
         return {layer.name: layer.block for layer in self.layers}
 
     @property
@@ -86,7 +87,7 @@ class BlockDiagonalMatrix(Quiet):
 
         Raises:
             ArgumentError: If a parameter is missing or unknown.
-            ShapeError: If one has another shape than the collection says.
+            ShapeError: If a parameter's shape is not the one in the collection.
         """
         backend = self.check_vector(params, "params")
         first = params[self.variables[0]]
@@ -114,31 +115,33 @@ class BlockDiagonalMatrix(Quiet):
 
         Args:
             state: The state; left as it is.
-            damping: Times the identity, approximately added to the matrix; a number or
+            damping: Added to the matrix, approximately, times the identity; a number or
                 0-d array, not negative. Or a mapping from the name of each layer that
-                is updated to its own. The only argument to differentiate for.
+                is updated to a damping of its own. Derivatives can be taken for this
+                argument alone.
             layers: Names of the layers to update, such as those of
                 `kfac_core.estimator.rolling`; None: all.
             tolerance: The largest `FisherBlock.inverse_error` of a layer whose inverses
-                are kept as they are, not negative; None: none is kept.
+                are kept as they are, not negative; None: no inverses are kept.
 
         Returns:
             The new state.
 
         Raises:
-            ArgumentError: If a damping or the tolerance is negative or not finite, or
-                a name unknown or missing.
+            ArgumentError: If a damping or the tolerance is negative or not finite, or a
+                name is unknown or missing.
             NotComputedError: If there are no statistics yet.
-            UnsupportedError: If there is a tolerance, and a block that has no error.
+            UnsupportedError: If there is a tolerance, and a block cannot tell its
+                error.
             NotPositiveDefiniteError: If a damped block has no inverse. Under a trace
-                all layers keep their old ones, and ``ok`` is False.
+                all layers keep their old inverses, and ``ok`` is False.
         """
         backend = self.check_state(state)
         specs, blocks = self.blocks, dict(state.blocks)
         chosen = [layer.name for layer in self._chosen(layers)]
         dampings = dampings_of(damping, chosen, list(specs))
         if tolerance is not None:
-            # Each by itself: what is kept costs nothing.
+            # Each layer is updated by itself, so that one which is kept costs nothing.
             for name in chosen:
                 old = blocks[name]
                 blocks[name] = specs[name].refresh_inverses(
@@ -159,14 +162,14 @@ class BlockDiagonalMatrix(Quiet):
     def inverse_errors(
         self, state: EstimatorState, damping: LayerDampings
     ) -> dict[str, Array]:
-        """Return how wrong the stored inverses are for the statistics as they are now.
+        """Return how wrong the stored inverses are for the current statistics.
 
         Args:
             state: The state.
             damping: As in `update_inverses`.
 
         Returns:
-            For each layer its `FisherBlock.inverse_error`, 0-d, by the layer's name.
+            The `FisherBlock.inverse_error` of each layer, 0-d, by the layer's name.
 
         Raises:
             KfacError: What the blocks raise.
@@ -209,13 +212,13 @@ class BlockDiagonalMatrix(Quiet):
     def multiply_inverse(
         self, state: EstimatorState, vectors: NamedParams
     ) -> dict[str, Array]:
-        """Return its inverse times a vector; see `multiply_matpower`."""
+        """Return the inverse times a vector; see `multiply_matpower`."""
         return self.multiply_matpower(state, vectors, -1)
 
     def multiply_cholesky(
         self, state: EstimatorState, vectors: NamedParams, transpose: bool = False
     ) -> dict[str, Array]:
-        """Return its Cholesky factor, or the transpose, times a vector."""
+        """Return the Cholesky factor, or its transpose, times a vector."""
         return self._by_layer(
             state,
             vectors,
@@ -227,10 +230,10 @@ class BlockDiagonalMatrix(Quiet):
     def multiply_cholesky_inverse(
         self, state: EstimatorState, vectors: NamedParams, transpose: bool = False
     ) -> dict[str, Array]:
-        """Return the factor's inverse, or its transpose, times a vector.
+        """Return the inverse Cholesky factor, or its transpose, times a vector.
 
-        With standard normal vectors and `transpose`, a sample of the normal
-        distribution whose covariance is the inverse of the damped matrix.
+        With `transpose` and standard normal vectors, the product is a sample of the
+        normal distribution whose covariance is the inverse of the damped matrix.
         """
         return self._by_layer(
             state,
@@ -244,17 +247,17 @@ class BlockDiagonalMatrix(Quiet):
         """Check that a vector has the names and shapes of the parameters.
 
         Args:
-            vectors: By name.
-            argument: What it is, for the message.
+            vectors: The vector, by name.
+            argument: Name of the vector, for the message.
 
         Returns:
-            Its backend.
+            The backend of the vector.
 
         Raises:
             ArgumentError: If a parameter is missing or unknown.
             BackendError: If the arrays are of several libraries.
-            DTypeError: If one holds no real floating-point numbers.
-            ShapeError: If one has another shape than the collection says.
+            DTypeError: If an array does not hold real floating-point numbers.
+            ShapeError: If a parameter's shape is not the one in the collection.
         """
         shapes = dict(self.layer_collection.variables)
         return check_named(vectors, shapes, argument, LABEL)
@@ -276,16 +279,16 @@ class BlockDiagonalMatrix(Quiet):
         return {name: products[name] for name in vectors}
 
     def check_state(self, state: EstimatorState) -> Backend:
-        """Check that a state has the layers of this estimator; their blocks do more.
+        """Check that a state has the layers of this estimator; blocks check the rest.
 
         Args:
             state: The state.
 
         Returns:
-            Its backend.
+            The backend of the state.
 
         Raises:
-            StateError: If it is no such state.
+            StateError: If it is not a state of these layers.
         """
         return backend_of_state(state, list(self.blocks))
 

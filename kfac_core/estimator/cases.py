@@ -1,18 +1,18 @@
-"""Whether what a linearization holds can be of as many cases as it says.
+"""Checks that a linearization's data fit the number of cases that it states.
 
-The represented matrix is that of the loss summed over the batch and divided by
-`batch_size`, and the statistics of a layer are means over its cases. Both are right for
-data of these cases alone:
+The estimated matrix belongs to the loss summed over the batch and divided by
+`batch_size`, and the statistics of a layer are means over its cases. So the data must
+have the rows of these cases:
 
-- a layer has one row for each case, over all its towers together, or as many as a case
-  uses it, where its block knows that (`num_uses`, or several sites in one tower). It
-  may have fewer, for cases that do not reach it, and never more;
-- a loss has a row for each case, or the same number of rows for each, or fewer;
-- something has a row for every case.
+- a layer has one row for each case, over all its towers together; or as many as a case
+  has uses, where its block knows their number (`num_uses`, or several sites in one
+  tower). It may have fewer rows, for cases that do not reach it, and never more;
+- a loss has one row for each case, or the same number of rows for each, or fewer;
+- at least one loss or layer has a row for every case.
 
-What is seen is a layer whose uses are registered as towers, or whose positions are
-flattened into the batch; and a wrong `batch_size`. Shapes alone are read, so that it is
-seen under a trace as well.
+The checks find layers whose uses are registered as towers, or whose positions are
+flattened into the batch, and a wrong `batch_size`. They read shapes alone, so that they
+work under a trace as well.
 """
 
 from collections.abc import Mapping, Sequence
@@ -37,15 +37,16 @@ def check_cases(
     Args:
         collection: Where the losses are registered.
         layers: The layers whose data are about to be used.
-        data: For each what `kfac_core.estimator.layer_data` returns, by its name.
+        data: For each layer, by its name, what `kfac_core.estimator.layer_data`
+            returns.
         linearization: The model at its parameters and a batch.
 
     Returns:
-        For each layer with sites, by its name, how many cases reach it.
+        For each layer with sites, by its name, the number of cases that reach it.
 
     Raises:
-        ArgumentError: If the number of cases is no positive integer, or larger than
-            all that there are rows for.
+        ArgumentError: If the number of cases is not a positive integer, or larger than
+            any number of rows.
         ShapeError: If a layer or a loss has more rows than it can have.
     """
     size = batch_size_of(linearization)
@@ -60,7 +61,7 @@ def check_cases(
             raise ShapeError(_too_many(layer, cases, size))
         most = max(most, cases)
         reached[layer.name] = cases
-    # Of some layers alone, the others may be those that all cases reach.
+    # If only some layers are given, all cases may reach one of the others.
     if most < size and len(layers) == len(collection.layers):
         msg = (
             f"FisherEstimator: the linearization's batch_size is {size}, but no layer"
@@ -72,13 +73,13 @@ def check_cases(
 
 
 def _cases(layer: LayerRegistration, towers: tuple[Any, ...]) -> int:
-    """Return of how many cases the data of a layer are, over all its towers."""
+    """Return the number of cases in the data of a layer, over all its towers."""
     count = getattr(layer.block, "count_cases", None)
     return sum(map(_rows, towers)) if count is None else int(count(towers))
 
 
 def _rows(tower: Any) -> int:
-    """Return the rows of one use; what is no array, its block refuses by name."""
+    """Return the number of rows of one use; its block refuses what is not an array."""
     first, *_ = arrays_of(tower) or (None,)
     shape = getattr(first, "shape", ())
     return int(shape[0]) if shape else 0

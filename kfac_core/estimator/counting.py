@@ -1,12 +1,12 @@
-"""What the rows of each layer count, from the masks of losses and of sites.
+"""How much the rows of each layer count, from the masks of losses and of sites.
 
-A case whose losses weigh nothing does not count at any layer; one of weight ``m``
-counts ``m`` times. Of a loss with several positions a case counts as its largest one
-does: a position that is masked at the loss may still matter within the model, so that
-only a mask of the layer's own site takes rows out of a case.
+A case whose losses have weight zero does not count at any layer; a case of weight ``m``
+counts ``m`` times. Where a loss has several positions, a case has the largest weight of
+its positions. A position that is masked at the loss may still matter within the model,
+so that only a mask of the layer's own site removes rows from a case.
 
-The gradients that are pulled back carry the roots of the losses' masks already: in
-their statistics a case counts once, or not at all.
+Output gradients already carry the roots of the losses' masks, so that in their
+statistics a case counts once, or not at all.
 """
 
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ def case_weights(
 
     Returns:
         For each tower ``[batch]``; None where all cases count one, or where the rows of
-        a loss are no cases.
+        a loss are not cases.
     """
     by_loss: dict[str, list[Array]] = {}
     for at in losses_at(collection, linearization):
@@ -62,18 +62,18 @@ def counting(
     cases: Sequence[Array] | None,
     reached: int,
 ) -> dict[str, Any]:
-    """Return the options that tell a block what its rows count.
+    """Return the options that tell a block how much its rows count.
 
     Args:
         layer: The layer.
         data: What `kfac_core.estimator.layer_data` returns.
         linearization: The model at its parameters and a batch.
-        cases: Of `case_weights`.
-        reached: How many cases reach the layer.
+        cases: What `case_weights` returns.
+        reached: Number of cases that reach the layer.
 
     Returns:
-        ``weights`` and ``num_cases`` of `FisherBlock.update_covs`; what is as by
-        default is left out.
+        ``weights`` and ``num_cases`` of `FisherBlock.update_covs`, without those that
+        have their default.
     """
     options: dict[str, Any] = {}
     inputs = data[0] if layer.block.takes_inputs else data[0][0]
@@ -125,7 +125,7 @@ def _rows(x: Array | Pair) -> Array:
 
 
 def _has_rows_of(x: Array, cases: int) -> bool:
-    """Say whether an array has rows of all cases, once or for each use."""
+    """Return whether an array has rows of all cases, once or for each use."""
     if x.ndim > 2 and x.shape[1] == cases:
         return True
     return cases > 0 and x.shape[0] > 0 and x.shape[0] % cases == 0

@@ -34,13 +34,13 @@ from kfac_core.typing import Array, Key, Scalar
 class FisherEstimator(BlockDiagonalMatrix):
     """Estimates the Fisher (or GGN) of a model, block-diagonal over its layers.
 
-    Statistics and inverses have clocks of their own: `update_covs` and
-    `update_inverses` are called when the caller likes, for all layers or some.
+    Statistics and inverses are updated independently: the caller decides when to call
+    `update_covs` and `update_inverses`, for all layers or some.
 
     Attributes:
-        estimation_mode: What is pulled back; see `kfac_core.estimator.sources`.
-        num_samples: Number of samples of the modes that draw random numbers; each
-            costs a backward pass.
+        estimation_mode: Name of the way to estimate; see `kfac_core.estimator.sources`.
+        num_samples: Number of samples in the modes that draw random numbers; each
+            sample costs a backward pass.
 
     Example:
         >>> import numpy as np
@@ -64,7 +64,7 @@ class FisherEstimator(BlockDiagonalMatrix):
     num_samples: int = 1
 
     def __post_init__(self) -> None:
-        """Check the options too.
+        """Check these options, too.
 
         Raises:
             ArgumentError: If an option is unknown, or a mode does not fit a layer.
@@ -90,7 +90,7 @@ class FisherEstimator(BlockDiagonalMatrix):
 
     @property
     def needs_randomness(self) -> bool:
-        """Whether the mode draws random numbers; a block may need a key beside it."""
+        """Whether the mode draws random numbers; a block may need a key, too."""
         return self.estimation_mode in RANDOM_MODES
 
     @property
@@ -98,7 +98,7 @@ class FisherEstimator(BlockDiagonalMatrix):
         return any(layer.block.needs_key for layer in self.layers)
 
     def noise_shapes(self, linearization: Linearization) -> dict[str, tuple[int, ...]]:
-        """Return the shapes of `update_covs`'s noise, by loss site; none: no noise."""
+        """Return the shapes of noise for `update_covs`, by loss site; may be empty."""
         shapes = noise_shapes(
             self.layer_collection, linearization, self.estimation_mode
         )
@@ -120,8 +120,8 @@ class FisherEstimator(BlockDiagonalMatrix):
         Args:
             state: The state; left as it is.
             linearization: The model at its parameters and a batch. Its masks, of losses
-                and of layer sites, say which rows count; its `batch_size` is what the
-                mean loss divides by, though fewer rows may reach a layer.
+                and of layer sites, say which rows count. Its `batch_size` is what the
+                mean loss divides by, even if fewer rows reach a layer.
             ema_decay: What the weights of earlier batches are multiplied by, in
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
@@ -129,23 +129,24 @@ class FisherEstimator(BlockDiagonalMatrix):
                 to its weight, or None.
             key: What the array library draws from, where the mode is random or a block
                 sub-samples.
-            noise: Instead of a key for the mode: uniform numbers on [0, 1) of the
-                shapes of `noise_shapes`, such as those drawn outside of what is
-                compiled.
+            noise: Random numbers for the mode, in place of a key: uniform on [0, 1), of
+                the shapes of `noise_shapes`. They can be drawn outside of a compiled
+                function.
             layers: Names of the layers to update; None: all.
 
         Returns:
-            The new state, of which no derivative can be taken: data, decay and weight
-            are constants. A batch is taken by all the layers or by none: under a trace
-            all keep their statistics if the data of one are not finite, and ``ok`` is
+            The new state. It has no derivatives: data, decay and weight are constants.
+            Either all layers take a batch, or none does: under a trace, if the data of
+            one layer are not finite, all layers keep their statistics, and ``ok`` is
             False.
 
         Raises:
-            ArgumentError: If the linearization lacks a site, a name is unknown, or
-                there is no key where one is needed, or a key that nothing draws from
-                beside noise; or if nothing holds as many cases as `batch_size` says.
-            ShapeError: Also if a layer or a loss holds more of them, as where the uses
-                of a layer are registered as towers; see `kfac_core.estimator.cases`.
+            ArgumentError: If the linearization lacks a site; if a name is unknown; if a
+                key is missing, or is given beside noise though no block needs it; or if
+                no layer or loss holds as many cases as `batch_size` says.
+            ShapeError: Also if a layer or a loss holds more cases than `batch_size`, as
+                where the uses of a layer are registered as towers; see
+                `kfac_core.estimator.cases`.
             KfacError: What the blocks raise.
         """
         backend = self.check_state(state)

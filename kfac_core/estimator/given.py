@@ -1,4 +1,4 @@
-"""What the verbs of an estimator are given, checked by the names of its layers."""
+"""Checks of the arguments of an estimator's methods, by the names of its layers."""
 
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
@@ -17,7 +17,7 @@ from kfac_core.typing import Key, LayerDampings, Scalar
 
 
 def backend_of_state(state: object, layers: Sequence[str]) -> Backend:
-    """Return the backend of a state of these layers.
+    """Return the backend of a state, which must have the given layers.
 
     Args:
         state: What the user gave.
@@ -27,8 +27,8 @@ def backend_of_state(state: object, layers: Sequence[str]) -> Backend:
         The backend.
 
     Raises:
-        BackendError: If the number of cases is no array.
-        StateError: If it is no state, or one of other layers.
+        BackendError: If the number of cases is not an array.
+        StateError: If `state` is not a state, or belongs to other layers.
     """
     blocks: Any = getattr(state, "blocks", None)
     if not isinstance(state, EstimatorState) or not isinstance(blocks, Mapping):
@@ -62,18 +62,18 @@ def check_unused(key: Key | None, noise: object, linearization: Linearization) -
 
 
 def known_names(given: object, layers: Sequence[str], argument: str) -> list[str]:
-    """Return given names, all of which are those of layers.
+    """Return given names, which must be names of layers.
 
     Args:
         given: What the user gave.
         layers: Names of all layers.
-        argument: Its name, for the message.
+        argument: Name of the argument, for the message.
 
     Returns:
         The names.
 
     Raises:
-        ArgumentError: If one is unknown, or they are no collection.
+        ArgumentError: If a name is unknown, or `given` is not a collection.
     """
     if isinstance(given, str) or not isinstance(given, Collection):
         msg = (
@@ -97,15 +97,15 @@ def dampings_of(
     """Return the damping of each of some layers.
 
     Args:
-        damping: One for all, or a mapping from names.
+        damping: One damping for all layers, or a mapping from their names.
         chosen: Names of the layers that need one.
         layers: Names of all layers.
 
     Returns:
-        The dampings as they are given: their blocks check them.
+        The dampings as given; the blocks check them.
 
     Raises:
-        ArgumentError: If a name is unknown, or one is missing.
+        ArgumentError: If a name is unknown or missing.
     """
     if not isinstance(damping, Mapping):
         return dict.fromkeys(chosen, damping)

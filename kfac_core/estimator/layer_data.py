@@ -20,11 +20,11 @@ def layer_data(
     Args:
         layer: The layer.
         linearization: The model at its parameters and a batch.
-        gradients: For each source the gradients of all sites.
+        gradients: For each source, the gradients of all sites.
 
     Returns:
         ``(inputs, outputs_grads)``: towers, and sources of towers; `Uses` where a tower
-        has several sites. The second alone, if the block takes no inputs.
+        has several sites. Only ``outputs_grads``, if the block takes no inputs.
 
     Raises:
         ArgumentError: If the linearization does not know a site.
@@ -55,7 +55,7 @@ def weight_of(
     """Return the weight of a batch for one layer.
 
     Raises:
-        ArgumentError: If the weights are by layer, and it is not there.
+        ArgumentError: If the weights are by layer, and this layer has none.
     """
     if not isinstance(weights, Mapping):
         return weights

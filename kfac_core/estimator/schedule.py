@@ -1,4 +1,4 @@
-"""Whose turn it is: of a few layers at each step, so that work is spread evenly."""
+"""The layers to update at each step, a few at a time, so that work is spread evenly."""
 
 from collections.abc import Sequence
 from numbers import Integral
@@ -10,19 +10,20 @@ from kfac_core.sizes import as_size
 def rolling(step: int, names: Sequence[str], per_step: int) -> tuple[str, ...]:
     """Return the layers whose turn it is at a step, round-robin.
 
-    Over ``len(names)`` steps each has `per_step` turns, as evenly spaced as can be.
+    In ``len(names)`` steps each layer has `per_step` turns, spaced as evenly as
+    possible.
 
     Args:
         step: Number of the step, from 0.
         names: Names of the layers.
-        per_step: How many have their turn at each step.
+        per_step: Number of layers whose turn it is at each step.
 
     Returns:
-        Their names, in the order of `names`.
+        Names of the layers, in the order of `names`.
 
     Raises:
-        ArgumentError: If the step is no integer, or below zero, `per_step` no positive
-            one, or there is no name.
+        ArgumentError: If the step is not an integer or is below zero, `per_step` is not
+            a positive integer, or there is no name.
 
     Example:
         >>> [rolling(step, "abc", 2) for step in range(3)]

@@ -1,7 +1,7 @@
-"""What is pulled back to estimate a curvature matrix: vectors at the loss inputs.
+"""Sources: the vectors at the loss inputs from which a curvature matrix is estimated.
 
-A *source* has a vector at every loss site. The outer products of what it becomes at
-the layers, summed over sources, estimate the matrix:
+A *source* has a vector at every loss site. The model pulls it back to gradients at the
+layers. The outer products of these gradients, summed over sources, estimate the matrix:
 
 | mode | sources | vector at a loss site | estimates |
 |---|---|---|---|
@@ -10,15 +10,15 @@ the layers, summed over sources, estimate the matrix:
 | ``curvature_prop`` | samples | ``B r``, the signs ``r`` drawn at random | Fisher |
 | ``exact`` | columns of all ``B`` | one column, zero at the other losses | Fisher |
 | ``curvature_prop_GGN`` | samples | as above, ``B B'`` the GGN of the loss | GGN |
-| ``exact_GGN`` | columns of all ``B`` | likewise | GGN |
+| ``exact_GGN`` | columns of all ``B`` | one column, zero at the other losses | GGN |
 
-Vectors carry the root of a loss's coefficient and mask: what is estimated is linear in
-these (in the original the coefficients of ``empirical`` are squared). Of several losses
-the products of one with another have mean zero, but in ``empirical``, where they stay.
-So have those of the positions of a case, also if they are flattened into the batch
-(several rows of a loss for each case, in either order).
-``curvature_prop`` is of Martens, Sutskever & Swersky (2012); see also Grosse & Martens
-(2016), section 2.3.
+Each vector carries the root of its loss's coefficient and mask, so that the estimate is
+linear in coefficient and mask (``tf.contrib.kfac`` squares the coefficients of
+``empirical``). If there are several losses, products of the vectors of two losses have
+mean zero; only in ``empirical`` they do not vanish. The same holds for the vectors of
+two positions of a case, even if positions are flattened into the batch (several rows of
+a loss for each case, in either order). ``curvature_prop`` is from Martens, Sutskever &
+Swersky (2012); see also Grosse & Martens (2016), section 2.3.
 """
 
 import math
@@ -110,7 +110,7 @@ def sources(
         collection: Where the losses are registered.
         linearization: The model at its parameters and a batch.
         mode: Name of the mode.
-        noise: For each loss site what `drawn` returns; empty where nothing is random.
+        noise: What `drawn` returns for each loss site; empty where nothing is random.
 
     Yields:
         For each source a vector at every loss site.
@@ -162,8 +162,9 @@ def drawn(
         For each loss site ``[num_samples, ...]``; empty where nothing is random.
 
     Raises:
-        ArgumentError: If numbers are needed, and neither or both are given.
-        ShapeError: If those given have another shape.
+        ArgumentError: If numbers are needed, and neither or both of `key` and `noise`
+            are given.
+        ShapeError: If the noise has another shape.
     """
     shapes = noise_shapes(collection, linearization, mode)
     if not shapes:
@@ -200,7 +201,7 @@ def check_mode(mode: object, label: str) -> None:
     """Check the name of a mode.
 
     Raises:
-        ArgumentError: If there is none of this name.
+        ArgumentError: If there is no mode of this name.
     """
     if not isinstance(mode, str) or mode not in ESTIMATION_MODES:
         msg = (
@@ -221,10 +222,10 @@ def check_noise(
         num_samples: Number of samples; None: any.
 
     Raises:
-        ArgumentError: If they are no mapping, or those for a site are missing.
-        BackendError: If those for a site are no array.
-        DTypeError: If they are not real.
-        ShapeError: If they have another shape.
+        ArgumentError: If `noise` is not a mapping, or lacks a site.
+        BackendError: If the noise of a site is not an array.
+        DTypeError: If it is not real.
+        ShapeError: If it has another shape.
     """
     given = as_named(noise, "noise", LABEL)
     count = "num_samples" if num_samples is None else num_samples
@@ -263,10 +264,10 @@ def _drawn_vector(
 def _columns(
     losses: list[LossAt], mode: EstimationMode, size: int
 ) -> Iterator[NamedLossInputs]:
-    """Yield for each loss and each column of its factor a source, at all its towers.
+    """Yield one source for each loss and each column of its factor, at all its towers.
 
-    A source has one column for each case: of two at once, the product of one with the
-    other would count too.
+    A source has only one column for each case: if it had two, their product with each
+    other would count, too.
 
     Raises:
         ArgumentError: If the towers of a loss have inputs of unlike shapes.
@@ -314,9 +315,9 @@ def _column(at: LossAt, mode: EstimationMode, index: tuple[int, ...]) -> LossInp
 def _one_row_a_case(column: LossInputs, rows: int, size: int) -> Iterator[LossInputs]:
     """Yield parts of a column whose rows are positions flattened into the batch.
 
-    A part has one row of each case, whether cases or positions stand first: row ``i``
-    is in the part ``(i + i // lcm(N, T)) mod T`` of ``T``, and no two rows with the
-    same ``i mod N``, or the same ``i // T``, are in one.
+    A part has one row of each case, whether cases or positions come first. Row ``i`` is
+    in part ``(i + i // lcm(N, T)) mod T`` of ``T`` parts; no part has two rows with the
+    same ``i mod N``, or with the same ``i // T``.
     """
     first = arrays_of(column)[0]
     backend = backend_of(first)

@@ -1,4 +1,4 @@
-"""The eigenvalues of what a factor estimates, without eigenvectors."""
+"""The eigenvalues of a factor's matrix, without eigenvectors."""
 
 from kfac_core.backend import Backend
 from kfac_core.fisher_factors import FactorState, FisherFactor
@@ -13,18 +13,19 @@ from kfac_core.typing import Array
 def eigenvalues(backend: Backend, factor: FisherFactor, state: FactorState) -> Array:
     """Return the eigenvalues of the current estimate.
 
-    Of forms that stand for matrices beyond memory, nothing of their size is made.
+    If a factor stands for a matrix that is too large to store, nothing of that size is
+    made.
 
     Args:
         backend: Backend of the state.
         factor: The factor.
-        state: Its state.
+        state: State of the factor.
 
     Returns:
         ``[n]``, in any order; for a factor of groups ``[groups, n]``.
 
     Raises:
-        EigendecompositionError: If the library finds none, in float64 neither.
+        EigendecompositionError: If the library finds none, not even in float64.
     """
 
     def of(matrix: Array) -> Array:

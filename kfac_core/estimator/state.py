@@ -1,4 +1,4 @@
-"""`EstimatorState`: the states of all blocks, updated all together or not at all."""
+"""`EstimatorState`: the states of all blocks, updated together or not at all."""
 
 from collections.abc import Collection, Sequence
 from typing import Any, NamedTuple
@@ -13,7 +13,7 @@ class EstimatorState(NamedTuple):
     """State of a `FisherEstimator`.
 
     Attributes:
-        blocks: For each layer the state of its block, by the layer's name.
+        blocks: The state of each layer's block, by the layer's name.
         cases: 0-d integer, the number of cases seen by `update_covs`.
     """
 
@@ -29,11 +29,11 @@ class EstimatorState(NamedTuple):
         """Return whether the last update of one kind was taken, 0-d.
 
         Args:
-            name: ``"cov_ok"``, of the statistics, or ``"derived_ok"``, of the inverses.
+            name: ``"cov_ok"`` for the statistics, or ``"derived_ok"`` for the inverses.
             layers: Names of the layers to ask, at least one; None: all.
 
         Returns:
-            A boolean: under a trace False if one of them refused it.
+            A boolean: under a trace, False if one of the layers refused the update.
 
         Raises:
             ArgumentError: If there is no such flag or layer, or no layer to ask.
@@ -52,7 +52,7 @@ class EstimatorState(NamedTuple):
 
 
 def _check_layers(layers: object, known: list[str]) -> None:
-    """Check that there are layers of these names, at least one."""
+    """Check that each name is a layer's, and that there is at least one."""
     is_some = isinstance(layers, Collection) and not isinstance(layers, str)
     if not is_some or not layers or any(name not in known for name in layers):  # type: ignore[attr-defined]
         msg = (
@@ -79,7 +79,7 @@ def whole(
         layers: Names of the layers that were to be updated.
 
     Returns:
-        The state; its layers that were to be updated have the flag of all of them.
+        The state; all layers that were to be updated have one common flag.
     """
     if not layers or not any(
         backend.is_traced(new.blocks[layer].ok) for layer in layers
@@ -89,7 +89,7 @@ def whole(
     chosen = tree.where(backend, ok, new, old)
     blocks = dict(chosen.blocks)
     for layer in layers:
-        # A flag of its own for each: no array stands in two places of a state.
+        # Each layer has a flag of its own: no array stands in two places of a state.
         blocks[layer] = blocks[layer].with_flag(flag, ok & ok)
     return chosen._replace(blocks=blocks)
 

@@ -26,33 +26,33 @@ def summary(
 ) -> dict[str, Array | int]:
     """Return a flat view of what an estimator holds.
 
-    ``"cases"`` is the number of cases seen, and ``"bytes"`` the size of the state. Of
-    each layer, by ``"name/entry"``:
+    ``"cases"`` is the number of cases seen, and ``"bytes"`` the size of the state. Each
+    layer has the entries ``"name/entry"``:
 
     - ``dimension``, ``trace``, ``max_eigenvalue`` and ``min_eigenvalue`` of each
-      factor, as in ``"name/input_factor/trace"``: of its current statistics, undamped.
-      A factor of groups counts as the block-diagonal matrix of all of them.
-    - ``pi`` of a Kronecker product, as of the current statistics, whether or not its
-      damping uses it; see `kfac_core.damping`. A layer of groups has one for each
-      group, which are not shown.
-    - ``damping``, that of the last `update_inverses`; zero before it.
+      factor, as in ``"name/input_factor/trace"``, from its current statistics,
+      undamped. A factor of groups counts as the block-diagonal matrix of all groups.
+    - ``pi`` of a Kronecker product, from the current statistics, whether or not its
+      damping uses it; see `kfac_core.damping`. A layer of groups has one ``pi`` for
+      each group; these are not shown.
+    - ``damping``, the damping of the last `update_inverses`; zero before it.
     - ``uses``, the mean number of locations or uses of a case.
     - ``weight``, the sum of the weights in the moving average of its statistics.
     - ``bytes``, the size of its state.
 
-    Costs an eigendecomposition of each dense factor.
+    It costs an eigendecomposition of each dense factor.
 
     Args:
         estimator: The estimator.
-        state: Its state.
+        state: State of the estimator.
 
     Returns:
-        0-d arrays of the library, and Python integers for sizes: what ends in
+        0-d arrays of the library; and Python integers for entries that end in
         ``dimension`` or ``bytes``.
 
     Raises:
-        ArgumentError: If the estimator is none.
-        StateError: If the state is not one of it.
+        ArgumentError: If `estimator` is not an estimator.
+        StateError: If the state does not belong to it.
         NotComputedError: If a layer has no statistics yet. Under a trace its entries
             are zero instead.
 
@@ -138,7 +138,7 @@ def _of_block(
     if isinstance(state, KroneckerState | SingleFactorState):
         entries["uses"] = moving_average.value(backend, state.uses, block.label)
     for _, own in factors.values():
-        # All factors of a block have one weight: they are updated together.
+        # All factors of a block have one weight, since they are updated together.
         entries["weight"] = own.cov.weight
     return entries
 

@@ -1,8 +1,8 @@
-"""Blocks of the Fisher approximation: specs of one layer's Fisher each.
+"""Blocks of the Fisher approximation: each is the spec of one layer's Fisher.
 
-A block multiplies vectors in the form of a layer's parameters with powers and Cholesky
-factors of its damped Fisher block. The spec is a frozen dataclass without arrays; the
-state is a `KroneckerState` or a `SingleFactorState`.
+A block multiplies powers and Cholesky factors of its damped Fisher block with vectors
+that have the form of the layer's parameters. The spec is a frozen dataclass without
+arrays; the state is a `KroneckerState` or a `SingleFactorState`.
 """
 
 from kfac_core.fisher_blocks.base.block import FisherBlock

@@ -17,8 +17,9 @@ from kfac_core.uses import MultiSources
 class BiasFB(SingleFactorFB):
     """Abstract base of the blocks of ``y = x + bias``, with broadcasting.
 
-    For a bias whose layer has no other parameters, or others that a block of their own
-    covers: a learned position, a logit offset. Its data are output gradients alone.
+    It is for a bias whose layer has no other parameters (a learned position, a logit
+    offset), or whose other parameters have a block of their own. Its data are output
+    gradients alone.
 
     Attributes:
         shape: Shape of the bias, aligned with the outputs at their last axes; an axis
@@ -63,9 +64,9 @@ class BiasFB(SingleFactorFB):
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
             weights: How much each case counts, ``[batch]``, or a tuple of these
-                (towers): zero for one that does not; None: one each.
+                (towers): zero for a case that does not count; None: one each.
             num_cases: Number of cases that the mean loss divides by, whether or not
-                they reach the layer; None: those given.
+                they reach the layer; None: the number of cases given.
 
         Returns:
             The new state.

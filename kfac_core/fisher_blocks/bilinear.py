@@ -30,12 +30,12 @@ class BilinearKFACFB(PartsFB):
     """K-FAC of a bilinear layer, ``y[k] = x1' W[:, :, k] x2 + b[k]``.
 
     A case's gradient for the weights is ``outer(x1, x2, g)``. With ``r = x1 kron x2``
-    taken as one input, the layer is a fully connected one, and its block ``kron(E[r
-    r'], E[g g'])``, exact where that of a fully connected layer is. The first matrix
-    has ``(first_size * second_size)^2`` entries. With ``factored_inputs`` both inputs
-    are taken to be independent as well: ``kron(E[x1 x1'], E[x2 x2'], E[g g'])``, exact
-    for one case; the bias is then no row of a factor, and has a block of its own, a
-    `BiasFullFB`.
+    taken as one input, the layer is a fully connected one. Its block is ``kron(E[r r'],
+    E[g g'])``, which is exact where the block of a fully connected layer is. The first
+    matrix has ``(first_size * second_size)^2`` entries. With ``factored_inputs`` the
+    two inputs are taken to be independent as well. The block is then ``kron(E[x1 x1'],
+    E[x2 x2'], E[g g'])``, which is exact for one case; and the bias, no longer a row of
+    a factor, has a block of its own, a `BiasFullFB`.
 
     Attributes:
         first_size: Length of a row of the first input.
@@ -124,10 +124,11 @@ class BilinearKFACFB(PartsFB):
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
             weights: How much each case counts, ``[batch]``, or a tuple of these
-                (towers): zero for one that does not; None: one each. Those of inputs
-                and gradients may differ: see `kfac_core.typing.RowWeights`.
+                (towers): zero for a case that does not count; None: one each. Inputs
+                and gradients may have different weights: see
+                `kfac_core.typing.RowWeights`.
             num_cases: Number of cases that the mean loss divides by, whether or not
-                they reach the layer; None: those given.
+                they reach the layer; None: the number of cases given.
 
         Returns:
             The new state.
@@ -161,7 +162,7 @@ class BilinearKFACFB(PartsFB):
         return self._all_or_none(state._replace(parts=tuple(new)), state, "cov_ok")
 
     def count_cases(self, inputs: Any) -> int:
-        """Return of how many cases the inputs of all towers are, each counted once."""
+        """Return the number of cases in all towers, each counted once."""
         towers = self._pairs(inputs)
         backend_for(self.label, "inputs", *(x for pair in towers for x in pair))
         for pair in towers:
@@ -192,7 +193,7 @@ class BilinearKFACFB(PartsFB):
         towers: tuple[Pair, ...],
         sources: tuple[tuple[Any, ...], ...],
     ) -> None:
-        """Check that inputs are real, and of the same cases as the gradients."""
+        """Check that inputs are real, and have the same cases as the gradients."""
         for pair in towers:
             self._check_pair(pair)
             for x, name in zip(pair, _NAMES, strict=True):

@@ -16,26 +16,26 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
     """K-FAC of a fully connected layer: ``F = kron(E[a a'], E[g g'])``.
 
     Inputs and output gradients are taken to be independent (Martens & Grosse, 2015,
-    section 3). A side that is too wide for its matrix can be kept as its latest rows,
-    as blocks along its diagonal, or as its diagonal: one of these.
+    section 3). Where the matrix of a side would be too large, one of three forms can
+    take its place: its latest rows, blocks along its diagonal, or its diagonal.
 
     Attributes:
         input_size: Length of a row of inputs.
         output_size: Length of a row of outputs.
         has_bias: Whether the layer has a bias: the last row of its parameters' matrix.
         diagonal_approx_for_input: Whether to keep the diagonal of ``A`` alone. A
-            diagonal side is a snapshot, as the other one is; the original evaluates it
-            afresh at every product.
+            diagonal side is a snapshot, as the other one is; ``tf.contrib.kfac``
+            evaluates it afresh at every product.
         diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.
         input_max_rows: How many of the latest rows of inputs to keep, in place of their
             matrix: see `kfac_core.fisher_factors.FullyConnectedLowRankFactor`. It
             serves powers alone, no Cholesky factor and no damping_type "exact".
-        output_max_rows: The same of the gradients, all sources together.
-        input_blocks: How many blocks along its diagonal to keep of ``A``: see
+        output_max_rows: The same for the gradients, all sources together.
+        input_blocks: How many blocks to keep along the diagonal of ``A``: see
             `kfac_core.fisher_factors.FullyConnectedBlockDiagonalFactor`.
-        output_blocks: The same of ``G``.
+        output_blocks: The same for ``G``.
         layout: How the weights lie: ``"in_out"``, or ``"out_in"`` as PyTorch has them.
-            Vectors come and leave in it; see `kfac_core.linalg.layouts`.
+            Vectors and products are in this layout; see `kfac_core.linalg.layouts`.
 
     Example:
         >>> import numpy as np
@@ -117,10 +117,11 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
             weights: How much each case counts, ``[batch]``, or a tuple of these
-                (towers): zero for one that does not; None: one each. Those of inputs
-                and gradients may differ: see `kfac_core.typing.RowWeights`.
+                (towers): zero for a case that does not count; None: one each. Inputs
+                and gradients may have different weights: see
+                `kfac_core.typing.RowWeights`.
             num_cases: Number of cases that the mean loss divides by, whether or not
-                they reach the layer; None: those given.
+                they reach the layer; None: the number of cases given.
 
         Returns:
             The new state.

@@ -18,17 +18,19 @@ from kfac_core.typing import Scalar, Sources, Towers, Weights
 class ScaleAndShiftFB(SingleFactorFB):
     """Abstract base of the blocks of ``y = scale * x + shift``, with broadcasting.
 
-    For the last step of a normalisation, where that is of each case alone; statistics
-    over a batch couple its cases, and such a layer is for a naive block. Its vector is
-    ``scale``, or ``(scale, shift)``, with or without axes of size one.
+    It is for the last step of a normalisation that treats each case alone. Where
+    normalisation uses statistics of the batch, cases depend on each other: use a naive
+    block for such a layer. Vectors are ``scale``, or ``(scale, shift)``, with or
+    without axes of size one.
 
     Attributes:
         input_shape: Shape of one case's input. None stands for an axis of any size,
             such as the positions of a sequence, along which each parameter must be
             broadcast.
-        broadcast_dims_scale: Axes of the outputs in which the scale is broadcast, that
-            is over which its gradient is summed; the batch is axis 0. See `for_params`.
-        broadcast_dims_shift: Likewise of the shift.
+        broadcast_dims_scale: Axes of the outputs along which the scale is broadcast, so
+            that its gradient is summed over them; the batch is axis 0. See
+            `for_params`.
+        broadcast_dims_shift: Axes of the outputs along which the shift is broadcast.
         has_shift: Whether there is a shift.
         output_shape: Shape of one case's output, to which the inputs are broadcast;
             None: `input_shape`.
@@ -86,7 +88,7 @@ class ScaleAndShiftFB(SingleFactorFB):
         Raises:
             ShapeError: If a parameter has more axes than the outputs, an axis for
                 cases, or a size that is neither one nor that of the outputs.
-            ArgumentError: If a shape is none.
+            ArgumentError: If a shape is not a tuple of sizes.
         """
         return cls(
             **fields_for_params(
@@ -123,11 +125,11 @@ class ScaleAndShiftFB(SingleFactorFB):
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
             weights: How much each case counts, ``[batch]``, or a tuple of these
-                (towers): zero for one that does not; None: one each. ``[batch,
+                (towers): zero for a case that does not count; None: one each. ``[batch,
                 *output_shape[:n]]``: how often each position adds to the gradient of
                 its case.
             num_cases: Number of cases that the mean loss divides by, whether or not
-                they reach the layer; None: those given.
+                they reach the layer; None: the number of cases given.
 
         Returns:
             The new state.

@@ -1,4 +1,4 @@
-"""The factor of one side of a fully connected layer, in the form that is asked for."""
+"""The factor of one side of a fully connected layer, in the requested form."""
 
 from typing import Any
 
@@ -34,7 +34,8 @@ def rows_factor(
         has_bias: Whether each row ends in a one that is not stored.
         diagonal: Whether to keep the diagonal alone.
         max_rows: How many of the latest rows to keep, in place of their matrix.
-        num_blocks: Number of blocks along the diagonal to keep; 1 is the whole.
+        num_blocks: Number of blocks to keep along the diagonal; 1 keeps the whole
+            matrix.
         **options: Further fields of the factor, its name among them.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Factors of the Fisher approximation: specs of one matrix each.
+"""Factors of the Fisher approximation: each is the spec of one matrix.
 
 A factor estimates one positive semi-definite matrix ``C`` from data, and serves
 powers and Cholesky factors of the damped ``C + damping I``. The spec is a frozen

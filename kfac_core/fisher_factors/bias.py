@@ -29,7 +29,7 @@ from kfac_core.uses import MultiSources, arrays_of
 
 @dataclass(frozen=True)
 class BiasFactor(FisherFactor):
-    """Abstract base of the factors of a bias: of ``y = x + bias``, with broadcasting.
+    """Abstract base of the factors of a bias, ``y = x + bias``, with broadcasting.
 
     A case's gradient is the sum of its output gradients over all axes along which the
     bias is broadcast, and nothing is taken to be independent. The outputs may have any
@@ -77,7 +77,7 @@ class BiasFactor(FisherFactor):
                 each use of the bias, or a tuple of these (towers, each in a form of
                 its own): zero for one that does not; None: one each.
             num_cases: Number of cases that the mean loss divides by, whether or not
-                they reach the layer; None: those given.
+                they reach the layer; None: the number of cases given.
 
         Returns:
             The new state.

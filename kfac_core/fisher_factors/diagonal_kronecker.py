@@ -14,9 +14,9 @@ from kfac_core.typing import Array
 class DiagonalKroneckerFactor(RowsFactor, DiagonalFactor):
     """Diagonal of the second moment of rows.
 
-    `FullyConnectedKroneckerFactor` without what is off the diagonal: the mean of the
-    square of each entry. The original's mode for ids is
-    `EmbeddingInputKroneckerFactor`.
+    It is the diagonal of a `FullyConnectedKroneckerFactor`: the mean of the square of
+    each entry. The mode for ids that ``tf.contrib.kfac`` has is
+    `EmbeddingInputKroneckerFactor` here.
 
     Attributes:
         size: Length of a row.

@@ -24,20 +24,20 @@ from kfac_core.typing import Array, DType, DTypeName, Scalar, Towers, Weights
 class EmbeddingInputKroneckerFactor(DiagonalFactor):
     """Diagonal second moment of the n-hot vectors that ids stand for.
 
-    Exact, as a Kronecker factor, where every case has one id. Costs by the ids: no
-    one-hot vector is made. The original's formula and its code disagree where an id is
-    repeated within a case; see `repeated_ids`.
+    The diagonal loses nothing where every case has one id. The cost grows with the
+    number of ids: no one-hot vector is made. The manual of ``tf.contrib.kfac`` and its
+    code disagree where an id is repeated within a case; see `repeated_ids`.
 
     Attributes:
         vocab_size: Number of ids.
         dtype: Dtype of the statistics, ``"float32"`` or ``"float64"``; by default
             that of the array given to `init`, or float32 where it holds ids.
         repeated_ids: How an id that is repeated within a case counts: ``"n_hot"``
-            (once, the formula of the original's manual), ``"count"`` (each time, what
-            the original computes) or ``"count_squared"`` (the exact diagonal where
-            embeddings are summed).
-        padding_id: Id that stands for no id, and counts nothing; None: every id counts.
-            ``padding_idx`` of PyTorch.
+            (once, the formula in the manual of ``tf.contrib.kfac``), ``"count"`` (each
+            time, what ``tf.contrib.kfac`` computes) or ``"count_squared"`` (the exact
+            diagonal where embeddings are summed).
+        padding_id: Id that stands for no id, and counts nothing (PyTorch's
+            ``padding_idx``); None: every id counts.
         negative_ids_are_padding: Whether ids below zero stand for no id. If not, they
             are an error.
 
@@ -60,7 +60,7 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
         """Check the options.
 
         Raises:
-            ArgumentError: If one is unknown.
+            ArgumentError: If an option is unknown.
         """
         super().__post_init__()
         check_padding(self.padding_id, self.vocab_size, self.label)
@@ -91,8 +91,9 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
             weights: How much each case counts, ``[batch]``, or a tuple of these
-                (towers): zero for one that does not; None: one each.
-            num_cases: Number of cases that the mean loss divides by; None: those given.
+                (towers): zero for a case that does not count; None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: the number
+                of cases given.
 
         Returns:
             The new state.
@@ -100,8 +101,8 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
         Raises:
             ShapeError: If ids have another rank, or there is no case.
             DTypeError: If ids are not integers.
-            ArgumentError: If an id is out of range (under a trace it counts nothing),
-                or the decay, a weight or `num_cases` is.
+            ArgumentError: If an id (which under a trace counts nothing), the decay, a
+                weight or `num_cases` is out of range.
         """
         towers = as_towers(input_ids)
         backend = self._backend(state, "state, input_ids", *towers)
@@ -110,7 +111,7 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
         check_not_empty(towers, "input_ids", self.label)
         like, shapes = state.cov.total, [(ids.shape[0],) for ids in towers]
         own = weights_for(backend, sides(weights)[0], shapes, like, self.label)
-        # What a case of weight zero holds is not judged, and counts nowhere.
+        # The ids of a case of weight zero are not checked, and count nowhere.
         judged, counted = towers, towers
         if own is not None:
             judged, counted = (
@@ -162,7 +163,7 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
         return tuple(found)
 
     def _without_padding(self, backend: Backend, ids: Array) -> Array:
-        """Return ids, below zero in place of those that are padding."""
+        """Return ids, with numbers below zero in place of padding."""
         if self.padding_id is None:
             return ids
         return _put(backend, -1, ids, backend.xp.equal(ids, self.padding_id))
@@ -197,7 +198,7 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
 
 
 def _put(backend: Backend, value: int, ids: Array, where: Array) -> Array:
-    """Return ids, a value in place of some, or of those of some cases ``[batch]``."""
+    """Return ids with a value in place of some ids, or of all ids of some cases."""
     xp = backend.xp
     if xp.isdtype(ids.dtype, "unsigned integer"):
         ids = xp.astype(ids, xp.int64)

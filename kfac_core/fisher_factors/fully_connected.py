@@ -112,8 +112,9 @@ class FullyConnectedDiagonalFactor(DiagonalFactor):
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
             weights: How much each row counts, ``[batch]``, or a tuple of these
-                (towers): zero for one that does not; None: one each.
-            num_cases: Number of cases that the mean loss divides by; None: those given.
+                (towers): zero for a case that does not count; None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: the number
+                of cases given.
 
         Returns:
             The new state.

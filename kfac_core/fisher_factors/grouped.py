@@ -36,8 +36,8 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
     """Second moments of rows, one matrix for each group.
 
     A layer in groups, such as a grouped or depthwise convolution, is many layers side
-    by side: each group has inputs and outputs of its own. All verbs are of each group,
-    and return stacks ``[num_groups, ...]``: of matrices, of traces, of eigenvalues. A
+    by side: each group has inputs and outputs of its own. All methods act on each
+    group, and return stacks ``[num_groups, ...]`` of matrices, traces or eigenvalues. A
     damping may be an array ``[num_groups]``, one for each group.
 
     Attributes:
@@ -94,8 +94,10 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
             weights: How much each row counts, ``[batch]`` or ``[batch, locations]``, or
-                a tuple of these (towers): zero for one that does not; None: one each.
-            num_cases: Number of cases that the mean loss divides by; None: those given.
+                a tuple of these (towers): zero for a case that does not count; None:
+                one each.
+            num_cases: Number of cases that the mean loss divides by; None: the number
+                of cases given.
 
         Returns:
             The new state.
@@ -171,9 +173,9 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
             The products, of the shape and dtype of `x`.
 
         Raises:
-            ShapeError: If the shape of `x` is another one.
+            ShapeError: If `x` has another shape.
             NotFiniteError: If `x` holds NaN or infinity. Under a trace the product
-                does.
+                holds it, too.
         """
         backend = self._stack_backend(state, x, (self.num_groups, self.dimension, "k"))
         power = self.get_matpower(state, exp, damping_id)
@@ -212,7 +214,7 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
         return MatrixStackOperator(stored)
 
     def _power(self, backend: Backend, cov: Array, damping: Array, exp: float) -> Array:
-        # Of the power 1 alone; the others are derived.
+        # Only the power 1 comes here; the others are derived.
         return backend.vmap(partial(super()._power, backend, exp=exp), cov, damping)
 
     def _entries_to_check(self, backend: Backend, statistic: Array) -> Array:
@@ -251,11 +253,11 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
     def _not_positive_definite(
         self, backend: Backend, cov: Array, dampings: Mapping[DampingId, Array]
     ) -> Exception:
-        """Name the first group that is not."""
+        """Name the first group that is not positive definite."""
         known = backend.is_finite(cov)
         parts = tree.members(self._derive(backend, cov, dampings))
         finite = [bool(all_finite(backend, part, known)) for part in parts]
-        # Of a factor that computes in float64, rounding may be what overflows.
+        # If the factor computes in float64, the rounding to float32 may overflow.
         i = 0 if all(finite) else finite.index(False)
         smallest = min((float(d[i]) for d in dampings.values()), default=0.0)
         return messages.not_positive_definite(
@@ -292,7 +294,7 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
     def _stack_backend(
         self, state: FactorState, x: Array, shape: tuple[int | str, ...]
     ) -> Backend:
-        """Return the backend of a stack of finite numbers, its shape checked."""
+        """Check the shape of a stack of finite numbers, and return its backend."""
         backend = self._backend(state)
         backend_for(self.label, "state, x", state.cov.total, x)
         statistics_dtype(backend, x, "x", self.label)

@@ -1,9 +1,9 @@
 """Factors from the square of the batch's summed gradient.
 
-With targets sampled from the model, cases are independent and their gradients have
-mean zero, so that ``E[(sum_i g_i)(sum_i g_i)'] / N`` is the Fisher: unbiased, from one
-gradient, with a relative variance of order one. It does not hold for the targets of
-the data, nor where one label is enumerated for a whole batch at once.
+With targets sampled from the model, cases are independent and their gradients have mean
+zero, so that ``E[(sum_i g_i)(sum_i g_i)'] / N`` is the Fisher. One gradient gives an
+unbiased estimate with a relative variance of order one. This does not hold for the
+targets of the data, nor where one label is enumerated for a whole batch at once.
 """
 
 from dataclasses import dataclass
@@ -105,7 +105,7 @@ class NaiveDiagonalFactor(DiagonalFactor):
 
     @property
     def cov_shape(self) -> tuple[int, ...]:
-        """``(size, 1)``, as in the original."""
+        """``(size, 1)``, as in ``tf.contrib.kfac``."""
         return (self.size, 1)
 
     def update_cov(

@@ -1,6 +1,6 @@
 """`RowsFactor`: a second moment of rows, stored whole or as its diagonal.
 
-`MultiUseRowsFactor` is that of a shared layer, the rows of all uses alike.
+`MultiUseRowsFactor` is the factor of a shared layer; the rows of all uses count alike.
 """
 
 from abc import abstractmethod
@@ -26,7 +26,8 @@ class Parts(NamedTuple):
     Attributes:
         arrays: Arrays of rows.
         uses: How many rows a case has.
-        case_slow: Whether all rows of a case follow one another; if not, all of a use.
+        case_slow: Whether all rows of a case follow one another; if not, all rows of a
+            use do.
     """
 
     arrays: tuple[Array, ...]
@@ -62,9 +63,10 @@ class RowsFactor(FisherFactor):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
-            weights: How much each row counts, ``[rows]``, or a tuple of these
-                (towers): zero for one that does not; None: one each.
-            num_cases: Number of cases that the mean loss divides by; None: those given.
+            weights: How much each row counts, ``[rows]``, or a tuple of these (towers):
+                zero for a case that does not count; None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: the number
+                of cases given.
 
         Returns:
             The new state.
@@ -181,5 +183,5 @@ class MultiUseRowsFactor(RowsFactor):
         return found
 
     def _is_case_slow(self, tower: Any) -> bool:
-        """Say whether the rows of all uses of a case follow one another."""
+        """Return whether the rows of all uses of a case follow one another."""
         return self.batch_first and not isinstance(tower, Uses)

@@ -1,4 +1,4 @@
-"""The layers and losses of a model: what covers which parameter, by which block."""
+"""The layers and losses of a model: which block covers which parameters."""
 
 from kfac_core.layer_collection.approximations import APPROXIMATIONS, Approximation
 from kfac_core.layer_collection.collection import LayerCollection

@@ -1,4 +1,4 @@
-"""Approximations by name: which block each is, for every kind of layer."""
+"""Approximations by name: the block of each, for every kind of layer."""
 
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field, fields
@@ -35,12 +35,12 @@ from kfac_core.fisher_blocks import (
 
 @dataclass(frozen=True)
 class Approximation:
-    """How a block is made from what a registration knows of its layer.
+    """How a block is made from what a registration knows about its layer.
 
     Attributes:
         block: Class of the block.
-        fixed: Fields of it that make this approximation.
-        renamed: What it calls fields that registrations call otherwise.
+        fixed: Fields of the block that select this approximation.
+        renamed: The block's names for fields that registrations name differently.
     """
 
     block: type[FisherBlock[Any]]
@@ -61,8 +61,8 @@ class Approximation:
             The spec.
 
         Raises:
-            ArgumentError: If an option is no field of the block, or one that the
-                registration makes; and whatever the block refuses.
+            ArgumentError: If an option is not a field of the block, or is a field that
+                the registration makes; or if the block refuses it.
         """
         given = {self.renamed.get(name, name): value for name, value in made.items()}
         given |= {"name": label, **self.fixed}
@@ -81,7 +81,7 @@ _INPUT = {"diagonal_approx_for_input": True}
 _OUTPUT = {"diagonal_approx_for_output": True}
 _SUA = {"use_sua_approx_for_input_factor": True}
 
-# Registrations make strides spatial, which not every extractor takes.
+# Registrations make strides spatial, and not every extractor takes spatial strides.
 _EXTRACTOR = {"extract_patches_fn": None}
 
 _CONVOLUTION = {
@@ -185,11 +185,11 @@ def check_approximation(value: object, allowed: Collection[str], what: str) -> N
 
     Args:
         value: The name.
-        allowed: Those that there are.
-        what: What gives it, for the message.
+        allowed: The names that exist.
+        what: What gives the name, for the message.
 
     Raises:
-        ArgumentError: If it is not one of those allowed.
+        ArgumentError: If the name is not allowed.
     """
     if not isinstance(value, str) or value not in allowed:
         msg = f"{what} is {value!r}, expected one of {', '.join(allowed)}"

@@ -1,4 +1,4 @@
-"""What a `LayerCollection` holds, and how a layer gets into it."""
+"""What a `LayerCollection` holds, and how a layer is registered in it."""
 
 import math
 from collections.abc import Mapping, Sequence
@@ -34,7 +34,7 @@ from kfac_core.layer_collection.sites import (
 
 @dataclass(frozen=True)
 class Registrations:
-    """The fields of a `LayerCollection`, listed there, and what all layers share."""
+    """The fields of a `LayerCollection`, and what all registrations share."""
 
     variables: tuple[tuple[str, Shape], ...]
     layers: tuple[LayerRegistration, ...] = ()
@@ -63,7 +63,7 @@ class Registrations:
 
     @property
     def total_num_uses(self) -> dict[str, float]:
-        """For each registered parameter its uses in all towers; infinite: any number.
+        """Number of uses of each registered parameter in all towers; infinite: any.
 
         A single site whose array holds all uses, one after another, counts as one.
         """
@@ -79,20 +79,20 @@ class Registrations:
         """Register a layer with a block of the caller's own.
 
         Args:
-            params: Name of its parameter, or names of its weights and its bias.
-            block: Spec of its block; if it has no name, the joined names of the
-                parameters.
-            site: The site of its use; a tuple of sites: the uses of one tower; None:
-                the block takes the gradients for the parameters themselves.
+            params: Name of the layer's parameter, or names of its weights and its bias.
+            block: Spec of the layer's block. If it has no name, it gets the joined
+                names of the parameters.
+            site: The site of its use; or a tuple of sites, the uses of one tower; or
+                None, if the block takes the gradients for the parameters themselves.
             reuse: False: the parameters must be new; True: they must be registered with
-                an equal block, and `site` is one more tower of it, a shard of the batch
-                with cases of its own; ``"auto"``: either.
+                an equal block, and `site` is one more tower of the layer, a shard of
+                the batch with cases of its own; ``"auto"``: either.
 
         Returns:
             The new collection.
 
         Raises:
-            ArgumentError: If a name is unknown, or an argument of no known form.
+            ArgumentError: If a name is unknown, or an argument has an unknown form.
             RegistrationError: If the parameters overlap with those of another layer or
                 linked group, if a site is taken, or if `reuse` does not hold.
         """
@@ -134,10 +134,10 @@ class Registrations:
     def define_linked_parameters(
         self, params: Names, approximation: str | None = None
     ) -> Self:
-        """Declare parameters to be those of one layer.
+        """Declare that parameters belong to one layer.
 
-        They can be registered with each other alone, and `approximation` is what a
-        registration without one takes.
+        They can then be registered only together. A registration without an
+        approximation takes `approximation`.
 
         Args:
             params: Names of the parameters, in any order.
@@ -149,7 +149,7 @@ class Registrations:
         Raises:
             ArgumentError: If a name or the approximation is unknown.
             RegistrationError: If a parameter is linked already, or registered with
-                others than these.
+                other parameters.
         """
         key, label = self._named(params)
         group = frozenset(key)
@@ -189,10 +189,10 @@ class Registrations:
 
         Args:
             kind: A key of `APPROXIMATIONS`.
-            key: Names of its parameters.
+            key: Names of the layer's parameters.
             site: As in `register_block`.
             made: Fields of its block that the registration makes.
-            approx: As users give it.
+            approx: Name of the approximation, as users give it.
             reuse: As in `register_block`.
             label: Name of the layer.
             options: Further fields of its block, from the user.
@@ -223,20 +223,20 @@ class Registrations:
         """Return the weights' shape in our order, and whether there is a bias.
 
         Args:
-            key: Names of its parameters.
+            key: Names of the layer's parameters.
             axes: Names of the axes that the weights must have, in our order.
             label: Name of the layer, for the messages.
             layout: Name of the weights' layout, for the messages.
             places: For each of `axes`, its place in the weights as they lie.
-            output_axes: How many of the last ones are together those of the outputs; if
-                none, there can be no bias.
+            output_axes: Number of axes, from the last, that belong to the outputs; if
+                zero, there can be no bias.
 
         Returns:
-            The two.
+            The shape, and whether there is a bias.
 
         Raises:
-            ArgumentError: If there are other parameters beside these.
-            ShapeError: If a shape is not that of weights or a bias.
+            ArgumentError: If there are further parameters.
+            ShapeError: If a shape does not fit weights or a bias.
         """
         if len(key) > (2 if output_axes else 1):
             wanted = "weights, or weights and a bias" if output_axes else "weights"
@@ -252,7 +252,7 @@ class Registrations:
         return shape, len(key) == 2
 
     def _named(self, params: Names, name: str | None = None) -> tuple[Key, str]:
-        """Return the names of known parameters, each once, and that of their layer."""
+        """Return the names of known parameters, each once, and the layer's name."""
         check_name(name, "the layer")
         label = name or "the layer"
         key, known = as_names(params), self.shapes
@@ -273,7 +273,7 @@ class Registrations:
         return key, name or joined(key)
 
     def _check_free(self, key: Key, label: str) -> None:
-        """Check that no name or parameter is another layer's, or linked to others."""
+        """Check that no name or parameter belongs to another layer, or is linked."""
         for layer in self.layers:
             if shared := [name for name in key if name in layer.params]:
                 msg = (

@@ -22,15 +22,16 @@ class BiasRegistrations(Registrations):
     ) -> Self:
         """Register a bias that is added to outputs, and belongs to no other layer.
 
-        The original has no such function.
+        ``tf.contrib.kfac`` has no such function.
 
         Args:
-            param: Name of the bias, whose shape is aligned with that of the outputs at
-                their last axes, and broadcast along all others.
-            site: Gives gradients ``[batch, ...]`` for what the bias is added to; its
-                inputs are not asked for. A tuple of sites: all those where a case adds
-                the bias.
-            approx: ``"full"`` or ``"diagonal"``, exact both; see `LayerCollection`.
+            param: Name of the bias. Its shape is aligned with the last axes of the
+                outputs, and broadcast along all other axes.
+            site: The site of gradients ``[batch, ...]`` for the outputs that the bias
+                is added to; its inputs are not used. Or a tuple of all sites where a
+                case adds the bias.
+            approx: ``"full"`` or ``"diagonal"``, which are both exact; see
+                `LayerCollection`.
             reuse: As in `register_block`.
             name: Name of the layer, for messages.
             **options: Further fields of its block.

@@ -23,7 +23,7 @@ class BilinearRegistrations(Registrations):
     ) -> Self:
         """Register a layer that is linear in each of two inputs.
 
-        The original has no such function.
+        ``tf.contrib.kfac`` has no such function.
 
         Args:
             params: Names of the weights ``[first, second, outputs]``, or of these and

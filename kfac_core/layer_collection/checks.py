@@ -1,4 +1,4 @@
-"""The check that a collection covers a model, each parameter once."""
+"""The check that a collection covers each parameter of a model once."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -19,17 +19,17 @@ class RegistrationChecks(Registrations):
     ) -> None:
         """Check that every parameter is covered, and that there is a loss.
 
-        That no two layers share a parameter is checked when they are registered.
+        A registration itself checks that no two layers share a parameter.
 
         Args:
-            variables: By name the model's parameters, or their shapes; by default those
-                that the collection was made of.
-            uses: By name how often the model uses a parameter, where that is known; see
-                `total_num_uses`.
+            variables: The model's parameters, or their shapes, by name; by default
+                those that the collection was made with.
+            uses: How often the model uses a parameter, by name, where that is known;
+                see `total_num_uses`.
 
         Raises:
-            ArgumentError: If what is given is no mapping of the kind.
-            RegistrationError: If something is wrong: it names all that is.
+            ArgumentError: If an argument is not such a mapping.
+            RegistrationError: If something is wrong; the message names all problems.
         """
         shapes = self.shapes
         if variables is not None:
@@ -46,7 +46,7 @@ class RegistrationChecks(Registrations):
             raise RegistrationError(msg)
 
     def _coverage_problems(self, shapes: Mapping[str, Shape]) -> Iterator[str]:
-        """Yield what is wrong with the registered parameters beside the model's."""
+        """Yield the differences between the registered and the model's parameters."""
         own = self.shapes
         registered = {name: layer for layer in self.layers for name in layer.params}
         for name, shape in shapes.items():
@@ -82,7 +82,7 @@ class RegistrationChecks(Registrations):
 
 
 def _numbers(uses: object) -> Mapping[str, int]:
-    """Return numbers of uses, checked: none of them below zero."""
+    """Check numbers of uses, none of which may be below zero, and return them."""
     numbers = uses.values() if isinstance(uses, Mapping) else [None]
     if not all(map(is_length, numbers)):
         msg = f"uses is {uses!r}, expected a mapping from name to a number of uses"

@@ -28,18 +28,20 @@ class LayerCollection(
 ):
     """The layers and losses of a model: which block covers which parameters.
 
-    Frozen and hashable, without arrays: every function returns a new collection, and
-    one that raises leaves nothing behind. It says where a layer's data comes from by
-    *sites*: names of the uses of layers in a model, as in `kfac_core.linearization`.
-    There is no default collection and no ``finalize``, which the original has.
+    A collection is frozen, hashable, and without arrays: every method returns a new
+    collection, and a method that raises changes nothing. *Sites* say where the data of
+    a layer come from: they are names of the uses of layers in a model, as in
+    `kfac_core.linearization`. Unlike ``tf.contrib.kfac``, there is no default
+    collection and no ``finalize``.
 
-    Every parameter belongs to one layer. A layer registered again, with ``reuse``, gets
-    one more tower: a shard of the batch, with cases of its own. Several uses of a layer
-    by the same cases are one tower of several sites: see
-    `register_fully_connected_multi`.
+    Every parameter belongs to one layer. A layer that is registered again, with
+    ``reuse``, gets one more tower: a shard of the batch, with cases of its own. If the
+    same cases use a layer several times, these uses are one tower with several sites:
+    see `register_fully_connected_multi`.
 
-    The approximation of a layer is the argument ``approx``; else that of its linked
-    parameters; else the default of its kind, here the first of each:
+    The approximation of a layer is the argument ``approx``; without it, the
+    approximation of its linked parameters; and without that, the default of its kind,
+    which is the first in each line:
 
     - ``generic``: diagonal, full
     - ``fully_connected``: kron, diagonal, kron_in_diag, kron_out_diag, kron_both_diag
@@ -61,12 +63,12 @@ class LayerCollection(
     - ``bias``: full, diagonal
 
     Attributes:
-        variables: Name and shape of every parameter of the model, in its order.
+        variables: Name and shape of every parameter, in the order of the model.
         layers: The registered layers, in the order of registration.
-        losses: The registered losses, likewise.
-        links: Sets of parameters that are one layer each, with their approximation if
+        losses: The registered losses, in the order of registration.
+        links: Sets of parameters that form one layer each, with their approximation if
             they have one.
-        defaults: Default approximations other than those of the library, by kind.
+        defaults: Default approximations that differ from the library's, by kind.
 
     Example:
         >>> params = {"w1": (784, 100), "b1": (100,), "w2": (100, 10)}  # or arrays
@@ -86,14 +88,14 @@ class LayerCollection(
         """Return the empty collection of a model.
 
         Args:
-            params: By name every parameter of the model, or its shape; the order is
+            params: Every parameter of the model, or its shape, by name; the order is
                 kept.
 
         Returns:
             The collection.
 
         Raises:
-            ArgumentError: If a name is no text, or a value neither an array nor a
-                shape.
+            ArgumentError: If a name is not a string, or a value is neither an array nor
+                a shape.
         """
         return cls(shapes_of(params))

@@ -14,15 +14,15 @@ Steps: TypeAlias = Sequence[int] | int | None
 """One for each spatial axis, or of full rank (``[1, s, s, 1]``), or one for all."""
 
 KERNEL_AXES = ("depth", "height", "width")
-"""Names of the axes of a kernel, the last ones where there are fewer."""
+"""Names of the axes of a kernel; a kernel with fewer axes has the last of these."""
 
 
 class ConvolutionRegistrations(Registrations):
     """Registers convolutions.
 
-    Strides and dilation may be spatial or of full rank, and the block's spec has them
-    spatial. Unlike in the original, channels may come first (``data_format``), and
-    every approximation gets them all.
+    Strides and dilation may be spatial or of full rank; the block's spec has them
+    spatial. Unlike in ``tf.contrib.kfac``, channels may come first (``data_format``),
+    and every approximation gets all arguments.
     """
 
     def register_conv2d(
@@ -44,18 +44,18 @@ class ConvolutionRegistrations(Registrations):
 
         Args:
             params: Names of the weights ``[height, width, in_channels, out_channels]``,
-                or of these and the bias ``[out_channels]``.
-            site: Gives inputs and gradients, as
+                or of the weights and the bias ``[out_channels]``.
+            site: The site of inputs and gradients, as
                 `kfac_core.fisher_blocks.ConvKFCBasicFB` takes them.
             strides: For each spatial axis, or ``[1, rows, columns, 1]``; None: 1.
             padding: ``"SAME"``, ``"VALID"``, a width, or for each spatial axis a width
                 or a pair.
             data_format: None or ``"NHWC"``: channels last; ``"NCHW"``: channels first.
-                It says nothing of the weights: that is `layout`.
-            layout: How the weights lie: ``"HWIO"``; ``"OIHW"``, ``[out_channels,
-                in_channels, height, width]``, as those of ``torch.nn.Conv2d``; or
-                another order of kernel, inputs and outputs.
-            dilations: As `strides`.
+                It describes the data; `layout` describes the weights.
+            layout: How the weights lie: ``"HWIO"``; ``"OIHW"``, which is
+                ``[out_channels, in_channels, height, width]``, as in
+                ``torch.nn.Conv2d``; or another order of kernel, inputs and outputs.
+            dilations: For each spatial axis, or ``[1, rows, columns, 1]``; None: 1.
             approx: ``"kron"``, ``"kron_sua"`` or ``"diagonal"``; see `LayerCollection`.
             reuse: As in `register_block`.
             name: Name of the layer, for messages.
@@ -95,9 +95,9 @@ class ConvolutionRegistrations(Registrations):
     ) -> Self:
         """Register a convolution that every case uses several times.
 
-        Arguments and errors are those of `register_conv2d`, but `site`, `num_uses` and
-        `batch_first` those of `register_fully_connected_multi`, and `approx` is
-        ``"kron_indep"``.
+        `site`, `num_uses` and `batch_first` are as in `register_fully_connected_multi`,
+        and `approx` is ``"kron_indep"``. Other arguments and errors are those of
+        `register_conv2d`.
 
         Returns:
             The new collection.
@@ -129,9 +129,10 @@ class ConvolutionRegistrations(Registrations):
     ) -> Self:
         """Register a convolution of one spatial axis.
 
-        Arguments and errors are those of `register_conv2d`, but weights are ``[width,
-        in_channels, out_channels]``, strides of full rank ``[1, s, 1]``, data formats
-        ``"NWC"`` and ``"NCW"``, and layouts also ``"WIO"`` and ``"OIW"``.
+        Arguments and errors are those of `register_conv2d`, with these differences:
+        weights are ``[width, in_channels, out_channels]``, strides of full rank are
+        ``[1, s, 1]``, data formats are ``"NWC"`` and ``"NCW"``, and layouts can also be
+        named ``"WIO"`` and ``"OIW"``.
 
         Returns:
             The new collection.
@@ -160,9 +161,9 @@ class ConvolutionRegistrations(Registrations):
     ) -> Self:
         """Register a convolution of one to three spatial axes.
 
-        Arguments and errors are those of `register_conv2d`; the number of axes is that
-        of the weights ``[..kernel.., in_channels, out_channels]``, and the layouts of
-        two axes stand for those of one and three.
+        Arguments and errors are those of `register_conv2d`. The weights ``[..kernel..,
+        in_channels, out_channels]`` give the number of axes, and the names of layouts
+        for two axes also serve for one and three.
 
         Returns:
             The new collection.

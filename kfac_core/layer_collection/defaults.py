@@ -11,10 +11,10 @@ from kfac_core.layer_collection.base import Registrations
 
 
 class DefaultApproximations(Registrations):
-    """Sets the approximation that layers of a kind get if nothing else names one.
+    """Sets the default approximation of each kind of layer.
 
-    Each function returns a new collection, for the registrations that follow, and
-    raises `ArgumentError` if the kind has no such approximation.
+    Each function returns a new collection; the default holds for the registrations that
+    follow. It raises `ArgumentError` if the kind has no such approximation.
     """
 
     def set_default_generic_approximation(self, value: str) -> Self:
@@ -32,7 +32,7 @@ class DefaultApproximations(Registrations):
     def set_default_fully_connected_partial_bias_approximation(
         self, value: str
     ) -> Self:
-        """Set the default for shared layers of which some uses add no bias."""
+        """Set the default for shared layers that add a bias in some uses alone."""
         return self._set_default("fully_connected_partial_bias", value)
 
     def set_default_embedding_approximation(self, value: str) -> Self:

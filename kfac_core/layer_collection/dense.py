@@ -1,4 +1,4 @@
-"""Registration of layers without locations: affine ones, embeddings, any others."""
+"""Registration of layers without locations: affine layers, embeddings and others."""
 
 import math
 from typing import Any, Self
@@ -26,9 +26,9 @@ class DenseRegistrations(Registrations):
     ) -> Self:
         """Register parameters of any layer, however often it is used.
 
-        Their statistics come from the gradient for the parameters, summed over the
-        batch, so that there is no site. Unlike in the original, several parameters may
-        be diagonal, too.
+        The statistics come from the gradient for the parameters, summed over the batch,
+        so that there is no site. Unlike in ``tf.contrib.kfac``, several parameters may
+        also have a diagonal approximation.
 
         Args:
             params: Names of the parameters, one or more.
@@ -63,13 +63,14 @@ class DenseRegistrations(Registrations):
         """Register a fully connected layer.
 
         Args:
-            params: Names of the weights ``[input_size, output_size]``, or of these and
-                the bias ``[output_size]``; for the order of axes see `layout`.
-            site: Gives inputs ``[batch, input_size]`` and gradients ``[batch,
+            params: Names of the weights ``[input_size, output_size]``, or of the
+                weights and the bias ``[output_size]``; for the order of axes see
+                `layout`.
+            site: The site of inputs ``[batch, input_size]`` and gradients ``[batch,
                 output_size]``.
-            dense_inputs: If not, the inputs are ids, and this is `register_embedding`.
+            dense_inputs: If False, the inputs are ids: `register_embedding`.
             layout: ``"in_out"``, or ``"out_in"`` where the weights are ``[output_size,
-                input_size]``, as those of ``torch.nn.Linear``.
+                input_size]``, as in ``torch.nn.Linear``.
             approx: ``"kron"``, ``"diagonal"``, ``"kron_in_diag"``, ``"kron_out_diag"``
                 or ``"kron_both_diag"``; see `LayerCollection`.
             reuse: As in `register_block`.
@@ -109,17 +110,17 @@ class DenseRegistrations(Registrations):
 
         Args:
             params: As in `register_fully_connected`.
-            site: A tuple of the sites of the uses, in the order of time; or one site,
+            site: A tuple of the sites of the uses, in the order of time; or one site
                 whose arrays hold all uses, ``[num_uses * batch, ...]`` (time slow) or
                 ``[num_uses, batch, ...]``.
-            num_uses: Number of uses; needed with one site, which counts as one use.
+            num_uses: Number of uses; needed with one site, which else is one use.
             batch_first: Whether the arrays of one site have the cases before the uses,
                 ``[batch, num_uses, ...]`` or ``[batch * num_uses, ...]`` (case slow).
-            uses_with_bias: For each use whether it adds the bias, where some do not,
-                such as those of a derivative; None: all do. With the approximation
-                ``"kron_indep"`` and its diagonal sides; see
+            uses_with_bias: For each use, whether it adds the bias, where some uses do
+                not, such as those of a derivative; None: all uses do. Only for the
+                approximation ``"kron_indep"``, with diagonal sides or without; see
                 `kfac_core.fisher_blocks.FullyConnectedMultiPartialBiasFB`.
-            dense_inputs: If not, the inputs are ids: `register_embedding_multi`.
+            dense_inputs: If False, the inputs are ids: `register_embedding_multi`.
             layout: As in `register_fully_connected`.
             approx: ``"kron_indep"``, ``"kron_indep_in_diag"``,
                 ``"kron_indep_out_diag"``, ``"kron_indep_both_diag"``,
@@ -164,13 +165,13 @@ class DenseRegistrations(Registrations):
 
         Args:
             params: Name of the weights ``[vocab_size, output_size]``.
-            site: Gives ids ``[batch]`` or ``[batch, m]`` and gradients ``[batch,
+            site: The site of ids ``[batch]`` or ``[batch, m]`` and gradients ``[batch,
                 output_size]``.
             layout: ``"in_out"``, which is every framework's order for an embedding; or
                 ``"out_in"`` where the weights are ``[output_size, vocab_size]``.
-            approx: ``"kron"``, ``"kron_in_diag"`` (the same: the input factor is always
-                diagonal), ``"kron_out_diag"`` or ``"kron_both_diag"`` (likewise); see
-                `LayerCollection`.
+            approx: ``"kron"`` or ``"kron_in_diag"`` (the same, for the input factor is
+                always diagonal), ``"kron_out_diag"`` or ``"kron_both_diag"`` (the same
+                as each other); see `LayerCollection`.
             reuse: As in `register_block`.
             name: Name of the layer, for messages.
             **options: Further fields of its block.
@@ -212,11 +213,13 @@ class DenseRegistrations(Registrations):
         Args:
             params: Name of the weights ``[vocab_size, output_size]``.
             site: As in `register_fully_connected_multi`.
-            num_uses: As there.
+            num_uses: As in `register_fully_connected_multi`.
             batch_first: As in `register_fully_connected_multi`.
             layout: As in `register_embedding`.
-            approx: ``"kron_indep"``, or that followed by ``"_in_diag"`` (the same),
-                ``"_out_diag"`` or ``"_both_diag"``; see `LayerCollection`.
+            approx: ``"kron_indep"`` or ``"kron_indep_in_diag"`` (the same, for the
+                input factor is always diagonal), ``"kron_indep_out_diag"`` or
+                ``"kron_indep_both_diag"`` (the same as each other); see
+                `LayerCollection`.
             reuse: As in `register_block`.
             name: Name of the layer, for messages.
             **options: Further fields of its block.
@@ -255,19 +258,20 @@ class DenseRegistrations(Registrations):
         name: str = "",
         **options: Any,
     ) -> Self:
-        """Register a layer ``y = scale * x + shift``, its parameters broadcast.
+        """Register a layer ``y = scale * x + shift`` with broadcast parameters.
 
-        Normalisation over the batch couples cases: register that as generic.
+        In normalisation over the batch, cases depend on each other: use
+        `register_generic` for it.
 
         Args:
-            params: Name of the scale, or names of the scale and the shift, whose shapes
-                are aligned with those of the data at their last axes.
-            site: Gives inputs ``[batch, *input_shape]`` and gradients ``[batch,
+            params: Name of the scale, or names of the scale and the shift. Their shapes
+                are aligned with the last axes of the data.
+            site: The site of inputs ``[batch, *input_shape]`` and gradients ``[batch,
                 *output_shape]``.
             input_shape: Shape of one case's inputs; None: an axis of any size, such as
                 the positions of a sequence, along which each parameter is broadcast.
-            output_shape: Shape of one case's outputs; by default that of the inputs.
-                The original takes it to be that always.
+            output_shape: Shape of one case's outputs; by default `input_shape`, which
+                ``tf.contrib.kfac`` always takes.
             approx: ``"full"`` or ``"diagonal"``; see `LayerCollection`.
             reuse: As in `register_block`.
             name: Name of the layer, for messages.
@@ -324,10 +328,10 @@ def _kind(dense_inputs: object, label: str) -> str:
 def _with_partial_bias(
     made: dict[str, Any], flags: Any, num_uses: int | None, label: str
 ) -> dict[str, Any]:
-    """Return the fields of a block of which some uses add no bias.
+    """Return the fields of a block that adds its bias in some uses alone.
 
     Raises:
-        ArgumentError: If there is no bias, or not a flag for each use.
+        ArgumentError: If there is no bias, or not one flag for each use.
     """
     if not made.pop("has_bias", False):
         msg = (

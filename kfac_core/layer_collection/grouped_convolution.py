@@ -11,7 +11,7 @@ from kfac_core.statistics.patches.geometry import Padding
 
 
 class GroupedRegistrations(ConvolutionRegistrations):
-    """Registers convolutions whose channels fall into groups, each with its own."""
+    """Registers convolutions whose channels fall into groups."""
 
     def register_grouped_convolution(
         self,
@@ -29,12 +29,12 @@ class GroupedRegistrations(ConvolutionRegistrations):
         name: str = "",
         **options: Any,
     ) -> Self:
-        """Register a convolution whose channels fall into groups, each with its own.
+        """Register a convolution whose channels fall into groups.
 
-        The original has no such function. Arguments and errors are those of
-        `register_convolution`; the weights are ``[..kernel.., in_channels / num_groups,
-        out_channels]``, the outputs of a group being consecutive, and `approx` is
-        ``"kron"``.
+        Each group has weights of its own. The weights are ``[..kernel.., in_channels /
+        num_groups, out_channels]``, with the outputs of a group side by side; `approx`
+        is ``"kron"``. Other arguments and errors are those of `register_convolution`.
+        ``tf.contrib.kfac`` has no such function.
 
         Returns:
             The new collection.
@@ -66,11 +66,11 @@ class GroupedRegistrations(ConvolutionRegistrations):
     ) -> Self:
         """Register a depthwise convolution of two spatial axes.
 
-        Arguments and errors are those of `register_conv2d`; the weights are ``[height,
-        width, in_channels, multiplier]``, or in the layout ``"OIHW"`` ``[in_channels *
-        multiplier, 1, height, width]`` with the option ``multiplier``; the bias, which
-        the original does not have, is ``[in_channels * multiplier]``, and `approx`
-        ``"diagonal"`` or ``"kron"``.
+        The weights are ``[height, width, in_channels, multiplier]``; or, in the layout
+        ``"OIHW"``, ``[in_channels * multiplier, 1, height, width]``, with the option
+        ``multiplier``. The bias, which ``tf.contrib.kfac`` does not have, is
+        ``[in_channels * multiplier]``, and `approx` is ``"diagonal"`` or ``"kron"``.
+        Other arguments and errors are those of `register_conv2d`.
 
         Returns:
             The new collection.
@@ -107,29 +107,31 @@ class GroupedRegistrations(ConvolutionRegistrations):
         approx: str | None = None,
         reuse: Reuse = False,
     ) -> Self:
-        """Register a depthwise convolution, and the pointwise one of its outputs.
+        """Register a depthwise convolution, and a pointwise one of its outputs.
 
-        To give names or options, register the two by themselves: with
-        `register_depthwise_conv2d`, and `register_conv2d` of stride 1 and padding
+        To give names or options, register the two layers separately: with
+        `register_depthwise_conv2d`, and with `register_conv2d` of stride 1 and padding
         ``"VALID"``.
 
         Args:
             depthwise_params: As in `register_depthwise_conv2d`.
             pointwise_params: Names of the weights ``[1, 1, in_channels * multiplier,
-                out_channels]``, or of these and the bias ``[out_channels]``.
-            depthwise_site: The site of the first, as in `register_depthwise_conv2d`.
-            pointwise_site: The site of the second, as in `register_conv2d`.
-            strides: Of the first, as in `register_conv2d`.
-            padding: Of the first.
-            rate: Dilation of the first.
-            data_format: Of both.
-            layout: Of both, as in `register_depthwise_conv2d` and `register_conv2d`.
-            approx: Of the second; the first gets that of its linked parameters, else
-                the default of its kind.
-            reuse: As in `register_block`, for both.
+                out_channels]``, or of the weights and the bias ``[out_channels]``.
+            depthwise_site: Site of the depthwise layer, as in
+                `register_depthwise_conv2d`.
+            pointwise_site: Site of the pointwise layer, as in `register_conv2d`.
+            strides: Strides of the depthwise layer, as in `register_conv2d`.
+            padding: Padding of the depthwise layer, as in `register_conv2d`.
+            rate: Dilation of the depthwise layer.
+            data_format: Data format of both layers.
+            layout: Layout of both layers, as in `register_depthwise_conv2d` and
+                `register_conv2d`.
+            approx: Approximation of the pointwise layer. The depthwise layer gets that
+                of its linked parameters, or the default of its kind.
+            reuse: As in `register_block`, for both layers.
 
         Returns:
-            The new collection, with both or, if either is refused, none.
+            The new collection with both layers; if either is refused, with none.
 
         Raises:
             ShapeError: If parameters or strides have other shapes.

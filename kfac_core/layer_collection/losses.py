@@ -32,20 +32,23 @@ class LossRegistrations(Registrations):
         """Register a loss, or one more tower of it.
 
         Args:
-            loss: Its spec.
-            site: The site of what goes into it.
-            name: Its name; by default that of its class, numbered if taken.
-            coeff: What it is multiplied by in the total loss; finite, not negative.
+            loss: Spec of the loss.
+            site: The site of the loss's inputs.
+            name: Name of the loss; by default the name of its class, with a number if
+                that is taken.
+            coeff: What the loss is multiplied by in the total loss; finite, not
+                negative.
             reuse: False: the name must be new; True: it must be that of an equal loss
                 with an equal coefficient, and `site` is one more tower; ``"auto"``:
-                either. Without a name it is always new; the original fails at that, and
-                at ``"auto"`` for new names.
+                either. Without a name the loss is always new; ``tf.contrib.kfac`` fails
+                without a name, and at ``"auto"`` with a new one.
 
         Returns:
             The new collection.
 
         Raises:
-            ArgumentError: If an argument is of no known form, or True has no name.
+            ArgumentError: If an argument has an unknown form, or `reuse` is True
+                without a name.
             RegistrationError: If `reuse` does not hold, or a loss has the site.
         """
         check_name(name, type(loss).__name__)
@@ -99,7 +102,7 @@ class LossRegistrations(Registrations):
         reuse: Reuse = False,
         ignore_index: int | None = None,
     ) -> Self:
-        """Register softmax cross-entropy of integer targets, its site giving logits.
+        """Register softmax cross-entropy of integer targets; the site gives logits.
 
         Positions whose target is `ignore_index` have no weight; see
         `kfac_core.loss_functions.CategoricalLogitsNegativeLogProbLoss`. Other arguments
@@ -120,9 +123,9 @@ class LossRegistrations(Registrations):
         coeff: float = 1.0,
         reuse: Reuse = False,
     ) -> Self:
-        """Register softmax cross-entropy of one-hot targets, its site giving logits.
+        """Register softmax cross-entropy of one-hot targets; the site gives logits.
 
-        The original has no such function. Arguments and errors are those of
+        ``tf.contrib.kfac`` has no such function. Arguments and errors are those of
         `register_loss_function`.
 
         Returns:
@@ -138,7 +141,7 @@ class LossRegistrations(Registrations):
         coeff: float = 1.0,
         reuse: Reuse = False,
     ) -> Self:
-        """Register sigmoid cross-entropy, its site giving logits.
+        """Register sigmoid cross-entropy; the site gives logits.
 
         Arguments and errors are those of `register_loss_function`.
 
@@ -160,11 +163,11 @@ class LossRegistrations(Registrations):
         coeff: float = 1.0,
         reuse: Reuse = False,
     ) -> Self:
-        """Register a normal distribution of constant variance, its site giving means.
+        """Register a normal distribution of constant variance; the site gives means.
 
-        The loss is ``|t - mean|^2 / (2 var)`` and a constant, `var` a number, or an
-        array of one for each output. Other arguments and errors are those of
-        `register_loss_function`.
+        The loss is ``|t - mean|^2 / (2 var)`` plus a constant, where `var` is a number,
+        or an array with one number for each output. Other arguments and errors are
+        those of `register_loss_function`.
 
         Returns:
             The new collection.
@@ -179,10 +182,10 @@ class LossRegistrations(Registrations):
         coeff: float = 1.0,
         reuse: Reuse = False,
     ) -> Self:
-        """Register the squared error, its site giving predictions.
+        """Register the squared error; the site gives predictions.
 
-        A normal distribution of variance 1/2, whose loss has a constant beside
-        ``|t - prediction|^2``. Arguments and errors are those of
+        This is a normal distribution of variance 1/2, whose loss is ``|t -
+        prediction|^2`` plus a constant. Arguments and errors are those of
         `register_loss_function`.
 
         Returns:
@@ -199,9 +202,9 @@ class LossRegistrations(Registrations):
         coeff: float = 1.0,
         reuse: Reuse = False,
     ) -> Self:
-        """Register a normal distribution, its site giving means and variances.
+        """Register a normal distribution; the site gives means and variances.
 
-        The original has no such function. Arguments and errors are those of
+        ``tf.contrib.kfac`` has no such function. Arguments and errors are those of
         `register_loss_function`.
 
         Returns:

@@ -1,4 +1,4 @@
-"""What a `LayerCollection` holds: a layer, and a loss."""
+"""The entries of a `LayerCollection`: layers and losses."""
 
 import math
 import sys
@@ -12,20 +12,21 @@ from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.loss_functions import LossFunction
 
 Key = tuple[str, ...]
-"""Names of the parameters of a layer: of its weights, then of its bias."""
+"""Names of the parameters of a layer: the weights, then the bias."""
 
 
 @dataclass(frozen=True)
 class LayerRegistration:
-    """A layer: its parameters, the block of their Fisher, and where data comes from.
+    """A layer: its parameters, the block of their Fisher, and where its data come from.
 
-    A tower is a shard of the batch, such as that of one device. It has one site, whose
-    arrays go to the block as they are; or several, the uses of the layer within a case,
-    whose arrays go to the block as one `kfac_core.typing.Uses`.
+    A tower is a shard of the batch, such as the part of one device. If it has one site,
+    the arrays of the site go to the block as they are. If it has several, these are the
+    uses of the layer within a case, and their arrays go to the block as one
+    `kfac_core.typing.Uses`.
 
     Attributes:
-        params: Names of its parameters: of the weights, then of the bias.
-        block: Spec of its block.
+        params: Names of the parameters: the weights, then the bias.
+        block: Spec of the layer's block.
         towers: For each tower the sites of its uses, in their order; none if the block
             takes the gradients for the parameters themselves.
     """
@@ -38,7 +39,7 @@ class LayerRegistration:
         """Check the fields, which registrations make.
 
         Raises:
-            ArgumentError: If one is of another form.
+            ArgumentError: If a field has the wrong form.
         """
         params: object = self.params
         check_field(
@@ -51,7 +52,7 @@ class LayerRegistration:
 
     @property
     def name(self) -> str:
-        """Name for messages: that of its block."""
+        """Name for messages: the name of the block."""
         return self.block.label
 
     @property
@@ -70,10 +71,11 @@ class LossRegistration:
     """A loss: its spec, its coefficient in the total, and where its inputs come from.
 
     Attributes:
-        name: Its name, unlike that of any other.
-        loss: The spec.
-        coeff: What it is multiplied by in the total loss, and its Fisher likewise.
-        towers: For each tower the site of what goes into it.
+        name: Name of the loss, which no other loss has.
+        loss: Spec of the loss.
+        coeff: What the loss is multiplied by in the total loss, and its Fisher in the
+            total Fisher.
+        towers: For each tower, the site of the loss's inputs.
         counting_all: The loss that ignores no target.
     """
 
@@ -87,7 +89,7 @@ class LossRegistration:
         """Check the fields, which registrations make.
 
         Raises:
-            ArgumentError: If one is of another form.
+            ArgumentError: If a field has the wrong form.
         """
         check_field(self, "name", "a name", ok=_texts((self.name,)))
         ok = isinstance(self.loss, LossFunction)
@@ -95,7 +97,7 @@ class LossRegistration:
         ok = is_coefficient(self.coeff)
         check_field(self, "coeff", "a finite number that is not negative", ok=ok)
         check_field(self, "towers", "a tuple of sites", ok=_texts(self.towers))
-        # Of two losses of one class, errors tell which.
+        # With its name, errors tell which of two losses of one class they are about.
         loss = self.loss.called(self.name)
         object.__setattr__(self, "loss", loss)
         object.__setattr__(self, "counting_all", loss.counting_all())
@@ -105,7 +107,7 @@ def check_collection(collection: Any) -> None:
     """Check the fields of a collection, which functions make.
 
     Raises:
-        ArgumentError: If one is of another form.
+        ArgumentError: If a field has the wrong form.
     """
 
     def is_pair(value: Any, first: Any, second: Any) -> bool:
@@ -128,7 +130,7 @@ def check_field(record: object, field: str, expected: str, *, ok: bool) -> None:
     """Check a field of a record.
 
     Raises:
-        ArgumentError: If it is not `ok`.
+        ArgumentError: If `ok` is False.
     """
     if not ok:
         msg = (
@@ -139,12 +141,12 @@ def check_field(record: object, field: str, expected: str, *, ok: bool) -> None:
 
 
 def is_tuple_of(value: object, is_entry: Callable[[Any], bool]) -> bool:
-    """Say whether something is a tuple of such entries."""
+    """Return whether `value` is a tuple of such entries."""
     return isinstance(value, tuple) and all(map(is_entry, value))
 
 
 def is_coefficient(value: object) -> bool:
-    """Say whether a loss can be multiplied by this."""
+    """Return whether a loss can be multiplied by `value`."""
     if isinstance(value, bool) or not isinstance(value, Real):
         return False
     return 0 <= value <= sys.float_info.max  # type: ignore[operator]

@@ -15,15 +15,15 @@ def shapes_of(params: Any, argument: str = "params") -> tuple[tuple[str, Shape],
     """Return name and shape of every parameter.
 
     Args:
-        params: By name an array, or its shape.
-        argument: What they are called, for the message.
+        params: Arrays, or their shapes, by name.
+        argument: Name of the mapping, for the message.
 
     Returns:
         The pairs, in the order of the mapping.
 
     Raises:
-        ArgumentError: If a name is no text, or empty, or a value neither an array nor
-            a shape.
+        ArgumentError: If a name is not a string, or empty, or a value is neither an
+            array nor a shape.
     """
     if not isinstance(params, Mapping):
         msg = f"{argument} is a {type(params).__name__}, expected a mapping from name"
@@ -47,7 +47,7 @@ def _shape(name: object, value: Any) -> Shape:
 
 
 def is_length(value: object) -> bool:
-    """Say whether something is an integer that is not negative."""
+    """Return whether `value` is an integer that is not negative."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         return False
     return int(value) >= 0
@@ -65,13 +65,13 @@ def check_weights(
 
     Args:
         name: Name of the parameter.
-        shape: Its shape.
-        axes: Names of the axes that it must have, in its layout.
+        shape: Shape of the parameter.
+        axes: Names of the axes that the parameter must have, in its layout.
         label: Name of the layer, for the message.
         layout: Name of the layout, for the message.
 
     Raises:
-        ShapeError: If the rank is another one, or a size is zero.
+        ShapeError: If the rank is wrong, or a size is zero.
     """
     if len(shape) != len(axes) or 0 in shape:
         msg = (
@@ -85,7 +85,7 @@ def check_bias(name: str, shape: Shape, output_size: int, label: str) -> None:
     """Check that a bias has an entry for each output.
 
     Raises:
-        ShapeError: If it has another number of entries.
+        ShapeError: If the bias has another number of entries.
     """
     if math.prod(shape) != output_size:
         msg = (

@@ -1,4 +1,4 @@
-"""Sites as users give them, and whether they are a first or a further tower."""
+"""Sites as users give them, and whether they are a first tower or a further one."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
@@ -16,14 +16,14 @@ Tower: TypeAlias = tuple[str, ...]
 """The sites of the uses of one tower."""
 
 Reuse: TypeAlias = bool | Literal["auto"]
-"""Whether what is registered must be new, must exist, or may be either."""
+"""Whether a layer or loss must be new, must exist, or may be either."""
 
 
 def check_reuse(reuse: object, label: str) -> None:
     """Check the argument `reuse`.
 
     Raises:
-        ArgumentError: If it is not one of those allowed.
+        ArgumentError: If its value is not allowed.
     """
     text = reuse if isinstance(reuse, str) else ""
     if not isinstance(reuse, bool) and text != "auto":
@@ -32,7 +32,7 @@ def check_reuse(reuse: object, label: str) -> None:
 
 
 def as_names(given: object) -> tuple[Any, ...]:
-    """Return one name or several as a tuple; of what is no list, an empty one."""
+    """Return one name or several as a tuple; an empty one for anything else."""
     if isinstance(given, str):
         return (given,)
     is_list = isinstance(given, Sequence) and not isinstance(given, bytes | bytearray)
@@ -43,7 +43,7 @@ def check_name(name: object, what: str) -> None:
     """Check the name that a user gives to a layer or a loss.
 
     Raises:
-        ArgumentError: If it is neither None nor text.
+        ArgumentError: If the name is neither None nor a string.
     """
     if name is not None and not isinstance(name, str):
         msg = f"{what}: name is {name!r}, expected a string, or None"
@@ -51,10 +51,10 @@ def check_name(name: object, what: str) -> None:
 
 
 def as_sites(site: Any, label: str) -> Tower:
-    """Return the sites of a tower, none for None.
+    """Return the sites of a tower; no sites for None.
 
     Raises:
-        ArgumentError: If it is no site, or one comes twice.
+        ArgumentError: If `site` is not a site or several, or a site comes twice.
     """
     if site is None:
         return ()
@@ -73,7 +73,7 @@ def as_use(site: Any, label: str) -> Tower:
     """Return the tower of a layer that a case uses once.
 
     Raises:
-        ArgumentError: If it has several sites.
+        ArgumentError: If there are several sites.
     """
     if not isinstance(site, str):
         msg = (
@@ -88,7 +88,7 @@ def as_uses(site: Names, num_uses: int | None, label: str) -> tuple[Tower, int]:
     """Return the tower of a layer that a case uses several times, and their number.
 
     Raises:
-        ArgumentError: If the number is unknown, or unlike that of the sites.
+        ArgumentError: If the number is unknown, or differs from that of the sites.
     """
     tower = as_sites(site, label)
     if num_uses is not None:

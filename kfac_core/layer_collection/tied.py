@@ -25,17 +25,17 @@ class TiedRegistrations(Registrations):
     ) -> Self:
         """Register a matrix that unlike layers share, as embedding and decoder do.
 
-        The original has no such function.
+        ``tf.contrib.kfac`` has no such function.
 
         Args:
-            params: Name of the matrix ``[rows, columns]``, or names of it and the bias
-                ``[rows]`` of its uses ``x V' + b``.
+            params: Name of the matrix ``[rows, columns]``; or names of the matrix and
+                of the bias ``[rows]``, which its uses ``x V' + b`` add.
             uses: For each use its kind and its site: ``("embedding", site)`` for
                 ``V[ids]``, ``("fully_connected", site)`` for ``x V``, ``("transposed",
-                site)`` for ``x V'``. Sites give inputs and gradients as
-                `kfac_core.fisher_blocks.TiedWeightsKFACFB` takes those of a use.
+                site)`` for ``x V'``. A site has inputs and gradients as
+                `kfac_core.fisher_blocks.TiedWeightsKFACFB` takes them for one use.
             approx: ``"kron"``, ``"kron_nearest"`` or ``"kron_mean"``: how one Kronecker
-                product is made of those of the uses; see `LayerCollection`.
+                product is made of the products of all uses; see `LayerCollection`.
             reuse: As in `register_block`.
             name: Name of the layer, for messages.
             **options: Further fields of its block.

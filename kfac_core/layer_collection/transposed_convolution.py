@@ -34,23 +34,24 @@ class TransposedRegistrations(Registrations):
     ) -> Self:
         """Register a transposed convolution of one to three spatial axes.
 
-        The original has no such function.
+        ``tf.contrib.kfac`` has no such function.
 
         Args:
             params: Names of the weights ``[..kernel.., in_channels, out_channels /
-                num_groups]``, or of these and the bias ``[out_channels]``.
-            site: Gives inputs and gradients, as
+                num_groups]``, or of the weights and the bias ``[out_channels]``.
+            site: The site of inputs and gradients, as
                 `kfac_core.fisher_blocks.TransposedConvKFCBasicFB` takes them.
-            padding: As that takes it, of the convolution whose adjoint this is.
+            padding: As in `register_convolution`, of the convolution whose adjoint this
+                layer is.
             strides: One for each spatial axis, or one for all; None: 1.
-            output_padding: Outputs added after the last one, for each spatial axis, or
-                one number for all; None: what the data say.
-            dilation_rate: As `strides`.
+            output_padding: Number of outputs added after the last one, for each spatial
+                axis, or one number for all; None: as the data say.
+            dilation_rate: One for each spatial axis, or one for all; None: 1.
             num_groups: Number of groups; divides the input channels.
             data_format: None or such as ``"NHWC"``: channels last; such as ``"NCHW"``:
                 channels first.
-            layout: Order of the weights' axes, as the block takes it: PyTorch's is
-                ``"IOHW"``, that of TensorFlow and Keras ``"HWOI"``.
+            layout: Order of the weights' axes, as in the block: PyTorch has ``"IOHW"``,
+                TensorFlow and Keras have ``"HWOI"``.
             approx: ``"kron"``, by input locations, or ``"kron_output_locations"``; see
                 `LayerCollection`.
             reuse: As in `register_block`.

@@ -1,7 +1,7 @@
-"""Products and powers whose steps stay in the range where what they give does.
+"""Products and powers whose steps stay in the range of a dtype if the result does.
 
-A number in the middle of the range may be a product that leaves it on the way:
-``1e30 * 1e9 * 1e-20`` in float32. What is right is a matter of the order alone.
+A product may be in the middle of the range, and leave it on the way: ``1e30 * 1e9 *
+1e-20`` in float32. Only the order of the steps decides.
 """
 
 import math
@@ -10,25 +10,26 @@ from kfac_core.backend import Backend
 from kfac_core.typing import Array
 
 MOST_PARTS = 64
-"""Powers are taken in so many steps at the most."""
+"""Largest number of steps in which a power is taken."""
 
 
 def scaled_product(backend: Backend, scale: Array, x: Array, y: Array) -> Array:
     """Return ``scale * x * y`` of numbers that are not negative.
 
-    A scale above one is first multiplied with the smaller of the two, one below with
-    the larger. If that overflows, or falls below the range, so does the product: for
-    ``c >= 1``, ``c min(x, y)`` is not below ``min(x, y)``, and above the range only
-    where it, and so ``max(x, y)``, is above one; for ``c < 1`` the other way round.
+    A scale above one is first multiplied with the smaller of `x` and `y`, a scale below
+    one with the larger. If this first step leaves the range, so does the product. For a
+    scale ``c >= 1``, ``c min(x, y)`` is not below ``min(x, y)``; and it is above the
+    range only where ``max(x, y)`` is above one, too. For ``c < 1`` the same holds with
+    above and below exchanged.
 
     Args:
         backend: Backend of the arrays.
         scale: 0-d.
-        x: Of any shape.
-        y: Of a shape that goes with that of `x`.
+        x: Any shape.
+        y: Any shape that broadcasts with `x`.
 
     Returns:
-        The product; where it is a normal number of the dtype, of two roundings.
+        The product; where it is a normal number of the dtype, it has two roundings.
 
     Example:
         >>> import numpy as np
@@ -44,15 +45,16 @@ def scaled_product(backend: Backend, scale: Array, x: Array, y: Array) -> Array:
 
 
 def times_power(x: Array, base: Array, exp: float) -> Array:
-    """Return ``x * base^exp``, of a base that is not negative.
+    """Return ``x * base^exp`` for a base that is not negative.
 
-    In steps of powers of at most one, each of which is in the range, as are the
-    products: they lie between `x` and what is returned. So it is right wherever that
-    and the inverse of `base` are normal numbers, for exponents up to `MOST_PARTS`.
+    The power is split into steps whose exponents are at most one in absolute value.
+    Each step is in the range, and so is each product, since it lies between `x` and the
+    result. So the result is right wherever it and the inverse of `base` are normal
+    numbers, for exponents up to `MOST_PARTS`.
 
     Args:
-        x: Of any shape.
-        base: Of a shape that goes with that of `x`.
+        x: Any shape.
+        base: Any shape that broadcasts with `x`.
         exp: The exponent.
 
     Returns:

@@ -1,7 +1,7 @@
 """Kronecker products in the row-major convention.
 
-For ``F = c kron(A, G)`` on the row-major flattening of a matrix ``V``, rows on the
-side of ``A``: ``F^p V = c^p A^p V G^p``, since ``A`` and ``G`` are symmetric.
+``F = c kron(A, G)`` acts on the row-major flattening of a matrix ``V``, and ``A`` acts
+on the rows: ``F^p V = c^p A^p V G^p``, since ``A`` and ``G`` are symmetric.
 """
 
 from kfac_core.backend import Backend

@@ -1,13 +1,13 @@
-"""Layouts: in which order a framework keeps the axes of a layer's weights.
+"""Layouts: the order in which a framework keeps the axes of a layer's weights.
 
-The library's own order is inputs before outputs, and before both the kernel: ``[in,
-out]``, ``[height, width, in, out]``. A layout says another one. What a block is on,
-and multiplies, lies then as the layout says, and is brought into the library's order
-by views.
+The library's own order is the kernel first, then inputs, then outputs: ``[in, out]``,
+``[height, width, in, out]``. A layout names another order. A block then takes and
+returns vectors in the order of the layout; views bring them into the library's order
+and back.
 
-A layout of a convolution names the axes: ``I`` and ``O`` are the channels, ``D``,
-``H`` and ``W`` the kernel's. The names of two dimensions stand for those of one and
-three, too: ``"OIHW"`` is then ``"OIW"`` and ``"OIDHW"``.
+A layout of a convolution names the axes: ``I`` and ``O`` are the channels, ``D``, ``H``
+and ``W`` the kernel's. The names for two dimensions also serve for one and three:
+``"OIHW"`` then stands for ``"OIW"`` and ``"OIDHW"``.
 """
 
 import math
@@ -23,10 +23,10 @@ from kfac_core.exponents import shown
 from kfac_core.typing import Array
 
 DenseLayout = Literal["in_out", "out_in"]
-"""Of a matrix of weights: ``[in, out]``, or ``[out, in]`` as PyTorch's."""
+"""Layout of a matrix of weights: ``[in, out]``, or ``[out, in]`` as in PyTorch."""
 
 KernelLayout = str
-"""Of a convolution's weights: ``"HWIO"``, ``"OIHW"`` or another order of the axes."""
+"""Layout of a convolution's weights: ``"HWIO"``, ``"OIHW"`` or another order."""
 
 DENSE_LAYOUTS = ("in_out", "out_in")
 """The layouts of a matrix of weights."""
@@ -37,10 +37,10 @@ class Layout:
     """The layout of the weights of one layer.
 
     Attributes:
-        name: Its name, as the user gave it.
+        name: Name of the layout, as the user gave it.
         shape: Shape of the weights as they lie.
         axes: For each axis in the library's order, its place in `shape`.
-        is_standard: Whether it is the library's own order.
+        is_standard: Whether the layout is the library's own order.
         inverse: For each axis of `shape`, its place in the library's order.
         standard_shape: Shape of the weights in the library's order.
     """
@@ -54,7 +54,7 @@ class Layout:
     standard_shape: tuple[int, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Work out what follows, once: it is asked for at every product."""
+        """Work out once what every product needs."""
         rank = range(len(self.axes))
         object.__setattr__(self, "is_standard", self.axes == tuple(rank))
         object.__setattr__(self, "inverse", tuple(map(self.axes.index, rank)))
@@ -62,14 +62,14 @@ class Layout:
         object.__setattr__(self, "standard_shape", shape)
 
     def fits(self, shape: tuple[int, ...]) -> bool:
-        """Say whether weights have this shape, or are a matrix in our order."""
+        """Return whether `shape` fits the weights, or a matrix in our order."""
         if self.is_standard and len(shape) == 2:
             *leading, last = self.shape
             return shape == (math.prod(leading), last)
         return shape == self.shape
 
     def of_matrix(self, backend: Backend, dense: Array) -> Array:
-        """Return a matrix on the parameters in the library's order on them as they lie.
+        """Return a matrix, given in the library's order, in the order of the layout.
 
         Args:
             backend: Backend of the matrix.
@@ -123,7 +123,7 @@ def dense_layout(
 
 
 def dense_axes(name: object, layer: str) -> tuple[int, ...]:
-    """Return for inputs and outputs their places; errors are those of `dense_layout`.
+    """Return the places of inputs and outputs among the axes of the weights.
 
     Raises:
         ArgumentError: If the name is unknown.
@@ -161,7 +161,7 @@ def kernel_layout(name: object, filter_shape: tuple[int, ...], layer: str) -> La
 
 
 def kernel_axes(name: object, rank: int, layer: str) -> tuple[int, ...]:
-    """Return for the kernel's axes, inputs and outputs their places.
+    """Return the places of the kernel's axes, inputs and outputs.
 
     Args:
         name: As in `kernel_layout`.
@@ -183,7 +183,7 @@ def kernel_axes(name: object, rank: int, layer: str) -> tuple[int, ...]:
         raise ShapeError(msg)
     spatial = "DHW"[2 - rank :]
     orders = ["".join(order) for order in permutations((spatial, "I", "O"))]
-    # The names of two dimensions stand for those of one and three.
+    # The names for two dimensions also serve for one and three.
     plain = name if isinstance(name, str) else ""
     order = plain.replace("HW", spatial) if set(plain) == set("HWIO") else plain
     if order not in orders:

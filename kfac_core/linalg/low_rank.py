@@ -1,7 +1,8 @@
 """`LowRankOperator`: a multiple of the identity, plus a matrix of low rank.
 
-With rows ``U`` ``[r, n]``, every power of ``U' U + d I`` is of this form (Woodbury,
-1950, of the inverse), and costs what the small ``U U'`` does: with ``U U' = V s V'``,
+With rows ``U`` ``[r, n]``, every power of ``U' U + d I`` has this form (Woodbury, 1950,
+for the inverse), and needs only the eigendecomposition of the small matrix ``U U' = V s
+V'``:
 
     (U' U + d I)^p  =  d^p I  +  U' V diag(((d + s)^p - d^p) / s) V' U.
 """
@@ -50,7 +51,7 @@ class LowRankOperator(NamedTuple):
         del adjoint  # The matrix is symmetric.
         rows, x = operands(self, self.rows, x, adjoint_arg)
         backend = backend_of(rows)
-        # In full precision: along the rows the two terms nearly cancel.
+        # Full precision is needed: along the rows the two terms nearly cancel.
         inner = backend.matmul(rows, x)
         if self.core is not None:
             inner = backend.matmul(promoted(self.core, inner)[0], inner)
@@ -97,8 +98,8 @@ def power_core(
         exp: The exponent.
 
     Returns:
-        ``[r, r]``, symmetric; NaN where the power does not exist: a negative one with
-        no damping.
+        ``[r, r]``, symmetric; NaN where the power does not exist, which is a negative
+        power without damping.
 
     Example:
         >>> import numpy as np
@@ -113,7 +114,7 @@ def power_core(
     eigen = psd.eigendecomposition(backend, gram)
     core = _quotient(backend, eigen.values, damping, exp)
     root = eigen.vectors * backend.xp.sqrt(backend.xp.abs(core))[None, :]
-    # All of one sign: a power is monotonic.
+    # All values have one sign, since a power is monotonic.
     product = backend.gram(root.mT)
     return product if exp >= 0 else -product
 
@@ -121,9 +122,9 @@ def power_core(
 def _quotient(backend: Backend, s: Array, damping: Array, exp: float) -> Array:
     """Return ``((d + s)^p - d^p) / s``; where ``s`` is zero its limit ``p d^(p-1)``.
 
-    It is ``(1 - exp(-|p| log(1 + s / d))) / s`` times the larger of the two powers and
-    the sign of ``p``, so that nothing cancels where ``s`` is small. With no damping,
-    and ``s`` zero too, it does not matter, and is zero.
+    It is computed as ``(1 - exp(-|p| log(1 + s / d))) / s`` times the larger of the two
+    powers and the sign of ``p``, so that nothing cancels where ``s`` is small. Where
+    both ``d`` and ``s`` are zero, the value does not matter, and is zero.
     """
     xp = backend.xp
     one, zero = xp.ones_like(s), xp.zeros_like(s)

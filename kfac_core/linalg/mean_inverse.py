@@ -1,14 +1,15 @@
 """Inverses of a covariance plus the square of a mean that may be far larger.
 
-The second moment ``S + m m'`` has a condition of ``|m|^2 / s``, with ``s`` the least
-eigenvalue of ``S``: in float32, with a mean of a few thousand deviations, it is not
-positive definite by rounding alone. From ``S = L L'`` and ``m`` apart its inverse is
-as accurate as that of ``S``, by the formula of Sherman and Morrison in its symmetric
-form: with ``u = inv(L) m``,
+The second moment ``S + m m'`` has the condition number ``|m|^2 / s``, with ``s`` the
+least eigenvalue of ``S``. In float32, if the mean is a few thousand standard
+deviations, rounding alone makes it indefinite. If ``S = L L'`` and ``m`` are kept
+apart, the inverse of the second moment is as accurate as the inverse of ``S``. It is
+computed by the formula of Sherman and Morrison in its symmetric form. With ``u = inv(L)
+m``,
 
     inv(S + m m') = W W',   W = inv(L)' (I - (1 - 1 / sqrt(1 + u'u)) u u' / (u'u)),
 
-a Gram matrix, and so positive semi-definite whatever is rounded.
+which is a Gram matrix, and so positive semi-definite whatever is rounded.
 """
 
 from kfac_core.backend import Backend
@@ -25,7 +26,7 @@ def inverse_of_second_moment(backend: Backend, factor: Array, mean: Array) -> Ar
         mean: ``m``, ``[n]``.
 
     Returns:
-        ``[n, n]``; NaN where the factor is.
+        ``[n, n]``; NaN where the factor is NaN.
 
     Example:
         >>> import numpy as np
@@ -44,8 +45,8 @@ def inverse_of_bordered_moment(
 ) -> Array:
     """Return ``inv([[L L' + m m', r m], [r m', r^2 + l]])`` with ``r^2`` the corner.
 
-    What is left of the upper block once the last coordinate is eliminated is
-    ``L L' + m m' l / (r^2 + l)``, without a difference.
+    Eliminating the last coordinate turns the upper block into ``L L' + m m' l / (r^2 +
+    l)``, without a difference.
 
     Args:
         backend: Backend of all.
@@ -55,7 +56,8 @@ def inverse_of_bordered_moment(
         damping: ``l``, 0-d, not negative.
 
     Returns:
-        ``[n + 1, n + 1]``, symmetric bit for bit; NaN or infinite where there is none.
+        ``[n + 1, n + 1]``, symmetric bit for bit; NaN or infinite where there is no
+        inverse.
     """
     xp, damped = backend.xp, corner + damping
     column = mean * (xp.sqrt(corner) / damped)
@@ -73,12 +75,13 @@ def _root(
 ) -> tuple[Array, Array]:
     """Return ``W`` with ``W W' = inv(L L' + m m')``, and ``c'W``, for ``m = scale c``.
 
-    As a product the second would lose what cancels: ``c'W = (inv(L) c)' / r``.
+    ``c'W`` is computed as ``(inv(L) c)' / r``: the product of ``c`` with ``W`` would
+    cancel.
     """
     xp = backend.xp
     inverse = psd.cholesky_inverse(backend, factor)
     u = backend.matmul(inverse, column[:, None])[:, 0]
-    # The square of its length may be out of range, where the length is not.
+    # The square of the length may be out of range where the length is not.
     largest = _positive(backend, xp.max(xp.abs(u)))
     length = largest * xp.sqrt(xp.sum((u / largest) ** 2))
     unit = (u / _positive(backend, length))[:, None]
@@ -90,5 +93,5 @@ def _root(
 
 
 def _positive(backend: Backend, x: Array) -> Array:
-    """Return a number, or one where that is zero."""
+    """Return `x`, or one where it is zero."""
     return backend.xp.where(x > 0, x, backend.xp.ones_like(x))

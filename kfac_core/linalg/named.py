@@ -10,15 +10,15 @@ from kfac_core.state import all_finite, is_known_false
 from kfac_core.typing import Array, Scalar
 
 Named: TypeAlias = Mapping[str, Array]
-"""A vector: for each name its part."""
+"""A vector: a mapping from names to its parts."""
 
 
 def check_named(
     vector: object, shapes: Mapping[str, tuple[int, ...]], argument: str, label: str
 ) -> Backend:
-    """Check that a vector has real arrays of these names and shapes, of one library.
+    """Check that a vector has real arrays of given names and shapes, of one library.
 
-    They may lie on several devices.
+    The arrays may lie on several devices.
 
     Args:
         vector: What the user gave.
@@ -30,10 +30,10 @@ def check_named(
         The backend.
 
     Raises:
-        ArgumentError: If it is no mapping, or a name is missing or unknown.
-        BackendError: If a part is no array, or of another library than the first.
-        DTypeError: If one holds no real floating-point numbers.
-        ShapeError: If one has another shape.
+        ArgumentError: If `vector` is not a mapping, or a name is missing or unknown.
+        BackendError: If a part is not an array, or of another library than the first.
+        DTypeError: If a part does not hold real floating-point numbers.
+        ShapeError: If a part has another shape.
     """
     parts = as_named(vector, argument, label)
     if parts.keys() != shapes.keys():
@@ -72,12 +72,12 @@ def check_all_finite(
         label: Who takes it, for the message.
 
     Raises:
-        NotFiniteError: If one holds NaN or infinity: it names all that do.
+        NotFiniteError: If a part holds NaN or infinity; the message names all that do.
     """
     by_device: dict[Any, dict[str, Array]] = {}
     for name, x in vector.items():
         by_device.setdefault(backend.device(x), {})[name] = x
-    # Asked once of all: on an accelerator every answer is waited for.
+    # All parts are tested at once: on an accelerator, every answer takes a wait.
     fine = [all_finite(backend, x, next(iter(x.values()))) for x in by_device.values()]
     if any(is_known_false(backend, each) for each in fine):
         bad = [n for n, x in vector.items() if not bool(backend.is_finite(x))]
@@ -89,10 +89,10 @@ def check_all_finite(
 
 
 def as_named(vector: object, argument: str, label: str) -> Mapping[str, Any]:
-    """Return what is given by name.
+    """Return a mapping as it is given.
 
     Raises:
-        ArgumentError: If it is no mapping.
+        ArgumentError: If `vector` is not a mapping.
     """
     if not isinstance(vector, Mapping):
         msg = (
@@ -123,7 +123,7 @@ def scaled(factor: Scalar, vector: Named) -> dict[str, Array]:
 
 
 def cast_like(backend: Backend, vector: Named, like: Named) -> dict[str, Array]:
-    """Return a vector, each part in the dtype of that of `like`."""
+    """Return a vector, each part in the dtype of the same part of `like`."""
     xp = backend.xp
     return map_named(lambda x, y: xp.astype(x, y.dtype, copy=False), vector, like)
 

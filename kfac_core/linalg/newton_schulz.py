@@ -1,9 +1,10 @@
 """An inverse improved by products alone: the iteration of Newton and Schulz.
 
 ``X <- 2 X - X (M X)`` squares the residual ``I - M X``, and so each of its eigenvalues
-(Schulz, 1933). From an inverse of nearly the same matrix it needs a step or two, of two
-matrix products each. On accelerators these are many times as fast as a factorisation
-of as much arithmetic; on a CPU they are not, and Cholesky's factorisation is faster.
+(Schulz, 1933). Starting from the inverse of nearly the same matrix, it needs a step or
+two, with two matrix products each. On accelerators, matrix products are many times as
+fast as a factorisation with as much arithmetic; on a CPU they are not, and Cholesky's
+factorisation is faster.
 """
 
 from kfac_core.backend import Backend
@@ -13,12 +14,12 @@ from kfac_core.typing import Array
 def refined(
     backend: Backend, matrix: Array, inverse: Array, steps: int
 ) -> tuple[Array, Array]:
-    """Return a better inverse, and a bound on what is wrong with it.
+    """Return a better inverse, and a bound on its error.
 
-    The bound is the square of the Frobenius norm of the last residual that is met on
-    the way, that before the last step: ``|R^2| <= |R|^2``. Rounding comes on top, to
-    first order at most ``3 n u |M| |X|`` with the unit roundoff ``u``: to a factor what
-    it does to any inverse, that of Cholesky's factorisation included.
+    The bound is the square of the Frobenius norm of the residual before the last step:
+    ``|R^2| <= |R|^2``. Rounding adds, to first order, at most ``3 n u |M| |X|`` with
+    the unit roundoff ``u``. Up to a factor, rounding does the same to any inverse,
+    including one by Cholesky's factorisation.
 
     Args:
         backend: Backend of the matrices.
@@ -52,24 +53,24 @@ def refined(
 
 
 def tolerance(backend: Backend, matrix: Array) -> float:
-    """Return the residual below which an inverse is as good as any: ``n`` roundings."""
+    """Return the residual, ``n`` roundings, below which no inverse is better."""
     eps: float = backend.xp.finfo(matrix.dtype).eps
     return matrix.shape[-1] * float(eps)
 
 
 def may_suffice(backend: Backend, rho: Array, steps: int, limit: float) -> Array:
-    """Return whether so many steps can bring a residual below a limit.
+    """Return whether `steps` steps can bring a residual below a limit.
 
     Args:
         backend: Backend of `rho`.
-        rho: At most the largest absolute eigenvalue of the residual; of any shape.
+        rho: At most the largest absolute eigenvalue of the residual; any shape.
         steps: Number of steps.
-        limit: On the norm of the residual.
+        limit: Limit of the norm of the residual.
 
     Returns:
-        False where they cannot; 0-d.
+        0-d; False where they cannot.
     """
     xp = backend.xp
-    # One is as bad as anything above, and has powers without overflow.
+    # One is as bad as anything above it, and its powers do not overflow.
     least = xp.minimum(rho, xp.ones_like(rho)) ** 2**steps
     return xp.all(least <= limit)

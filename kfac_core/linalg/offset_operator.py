@@ -1,10 +1,11 @@
 """`OffsetOperator`: a matrix over copies of a space that treats all copies alike.
 
-Let there be ``k`` copies of an n-dimensional space, and perhaps one more coordinate.
-A symmetric matrix that does not change when the copies are permuted acts on the
-direction in which all copies are equal, and on the last coordinate, by one matrix of
-order ``n + 1``, and on each of the ``k - 1`` directions orthogonal to it by one and the
-same matrix of order ``n``. So do all its powers: each is the power of these two.
+Let there be ``k`` copies of an n-dimensional space, and perhaps one more coordinate,
+and a symmetric matrix that does not change when the copies are permuted. On the
+direction in which all copies are equal, together with the last coordinate, it acts as
+one matrix of order ``n + 1``. On each of the ``k - 1`` directions orthogonal to it, it
+acts as one and the same matrix of order ``n``. A power of the whole matrix acts as the
+powers of these two matrices.
 """
 
 import math
@@ -19,14 +20,14 @@ from kfac_core.typing import Array
 
 
 class OffsetOperator(NamedTuple):
-    """A symmetric matrix, alike for all copies, stored as two small ones.
+    """A symmetric matrix that treats all copies alike, stored as two small matrices.
 
     With ``e`` the unit vector in which all copies are equal, it is
 
         kron(I - e e', within) + kron(e e', common)
 
-    and, where `common` has one more row and column than `within`, these for the last
-    coordinate: ``kron(e, row)`` and its transpose, and the corner.
+    Where `common` has one more row and column than `within`, they belong to the last
+    coordinate, as ``kron(e, row)``, its transpose, and the corner.
 
     Attributes:
         within: ``[n, n]``, symmetric.

@@ -1,7 +1,7 @@
 """Linear operators: a square matrix that is stored whole, or as its diagonal.
 
-The interface of the original's ``LinearOperatorFullMatrix`` and
-``LinearOperatorDiag``.
+The interface is that of ``LinearOperatorFullMatrix`` and ``LinearOperatorDiag`` in
+``tf.contrib.kfac``.
 """
 
 from typing import NamedTuple, Protocol
@@ -57,7 +57,7 @@ class FullMatrixOperator(NamedTuple):
 
     @property
     def domain_dimension(self) -> int:
-        """Number of rows and of columns, of each if they are a stack."""
+        """Number of rows and of columns, of each matrix of a stack."""
         return self.matrix.shape[-1]
 
     def matmul(
@@ -142,10 +142,10 @@ def multiply(
     """Return ``operator @ x``, or ``x @ operator``, in the form of `x`.
 
     Args:
-        operator: Of dimension ``n``.
+        operator: An operator of dimension ``n``.
         x: ``[n, k]`` (on the right side ``[k, n]``), ``[n]``, or a vector of
             `vector_shape`.
-        vector_shape: A shape of ``n`` entries that stands for a vector.
+        vector_shape: A shape with ``n`` entries that stands for a vector.
         layer: Name of the layer or factor, for the message.
         right: Whether the operator is on the right.
 
@@ -153,9 +153,10 @@ def multiply(
         The product, of the shape and dtype of `x`.
 
     Raises:
-        ShapeError: If the shape of `x` is another one.
-        NotFiniteError: If `x` holds NaN or infinity. Under a trace the product does.
-        BackendError: If `x` is no array, or of another library or device.
+        ShapeError: If `x` has another shape.
+        NotFiniteError: If `x` holds NaN or infinity. Under a trace the product holds
+            it.
+        BackendError: If `x` is not an array, or of another library or device.
     """
     n = operator.domain_dimension
     backend = backend_for(layer, "x", x)
@@ -186,22 +187,22 @@ def operands(
     adjoint_arg: bool,
     axis: int = -2,
 ) -> tuple[Array, Array]:
-    """Return what an operator stores and what it is multiplied by, in one dtype.
+    """Return what an operator stores, and what it multiplies, in one dtype.
 
     Args:
-        operator: Of dimension ``n``.
-        stored: An array of it.
+        operator: An operator of dimension ``n``.
+        stored: An array that the operator stores.
         x: ``[n, k]``, on the right side ``[k, n]``; or the transpose.
         adjoint_arg: Whether `x` is the transpose.
-        axis: That of ``n``: -2, or -1 where the operator is on the right.
+        axis: The axis of ``n``: -2, or -1 where the operator is on the right.
 
     Returns:
-        The array, and `x`, transposed where it is the transpose.
+        The array; and `x`, transposed with `adjoint_arg`.
 
     Raises:
-        BackendError: If `x` is no array, or of another library or device.
-        DTypeError: If it holds no real numbers.
-        ShapeError: If its shape is another one.
+        BackendError: If `x` is not an array, or of another library or device.
+        DTypeError: If `x` does not hold real numbers.
+        ShapeError: If `x` has another shape.
     """
     try:
         backend = backend_of(stored, x)
@@ -230,7 +231,7 @@ def operands(
 
 
 def promoted(a: Array, b: Array) -> tuple[Array, Array]:
-    """Return both in the wider of their two dtypes: not every library does so."""
+    """Return both in the wider of their dtypes, which not every library does itself."""
     xp = backend_of(a, b).xp
     if a.dtype == b.dtype:
         return a, b

@@ -1,10 +1,10 @@
 """A layer's parameters as one matrix, or as one vector, and back.
 
-The matrix has a row for each input, in the order of the weights' leading axes
-(kernel height, kernel width, input channel), then one row for the bias if there is
-one, and a column for each output. The vector is the tensors one after another, each
-row-major. Weights that lie otherwise come with their `Layout`: they are brought into
-this order, and back, as views.
+The matrix has a row for each input, in the order of the weights' leading axes (kernel
+height, kernel width, input channel), then one row for the bias if there is one, and a
+column for each output. The vector holds the tensors one after another, each row-major.
+Weights in another order come with their `Layout`; views bring them into this order, and
+back.
 """
 
 import math
@@ -19,7 +19,7 @@ Shapes = tuple[tuple[int, ...], ...]
 
 
 def tensors_of(params: Params) -> tuple[Array, ...]:
-    """Return a tuple of tensors, of one where `params` is a tensor itself."""
+    """Return a tuple of tensors, with one entry where `params` is a tensor itself."""
     return tuple(params) if isinstance(params, tuple | list) else (params,)
 
 
@@ -31,17 +31,17 @@ def num_entries(params: Params) -> int:
 def check_params(
     params: Params, rows: int, columns: int, layer: str, layout: Layout | None = None
 ) -> None:
-    """Check that parameters are those of a matrix.
+    """Check that parameters fill a matrix.
 
     Args:
         params: ``weights`` or ``(weights, bias)``.
-        rows: Rows of the matrix, that of the bias included.
-        columns: Its columns.
+        rows: Number of rows of the matrix, including the row of the bias.
+        columns: Number of its columns.
         layer: Name of the layer, for the message.
         layout: How the weights lie; None: as the matrix, with any leading axes.
 
     Raises:
-        ShapeError: If they have other sizes, or are no or too many tensors.
+        ShapeError: If the sizes or the number of tensors are wrong.
     """
     shapes = [tuple(tensor.shape) for tensor in tensors_of(params)]
     weights, *bias = shapes or [()]
@@ -64,10 +64,10 @@ def check_params(
 
 
 def check_weights(shape: tuple[int, ...], layout: Layout, layer: str) -> None:
-    """Check that weights have the shape that they have in their layout.
+    """Check that weights have the shape that their layout demands.
 
     Raises:
-        ShapeError: If they have another.
+        ShapeError: If they have another shape.
     """
     if not layout.fits(shape):
         msg = (
@@ -86,10 +86,10 @@ def check_entries(
         params: A tensor or a tuple of these.
         size: Number of entries.
         layer: Name of the layer, for the message.
-        layout: How the first of them lies, the weights; None: in any shape.
+        layout: How the first tensor, the weights, lies; None: in any shape.
 
     Raises:
-        ShapeError: If it is another.
+        ShapeError: If the number is not `size`.
     """
     shapes = [tuple(tensor.shape) for tensor in tensors_of(params)]
     entries = num_entries(params)
@@ -181,7 +181,7 @@ def _standard(backend: Backend, weights: Array, layout: Layout | None) -> Array:
 def _as_laid(
     backend: Backend, entries: Array, template: Array, layout: Layout | None
 ) -> Array:
-    """Return entries in the library's order as weights that lie as the template."""
+    """Return entries in the library's order as weights that lie as `template` does."""
     xp = backend.xp
     if layout is None or layout.is_standard:
         return xp.reshape(entries, template.shape)

@@ -1,22 +1,23 @@
-"""One Kronecker product in the place of a sum of several.
+"""One Kronecker product in place of a sum of several.
 
-A parameter that unlike layers share has a block ``F = sum_k c_k kron(A_k, G_k)``, one
-term for each use. A sum of Kronecker products has no cheap inverse; one product has. By
-name:
+A parameter that unlike layers share has a block ``F = sum_k c_k kron(A_k, G_k)``, with
+one term for each use. A sum of Kronecker products has no cheap inverse; one product
+does. There are three ways to make one:
 
 | name | ``A`` and ``G`` |
 |---|---|
-| ``marginal`` | both partial traces of ``F``, and its trace |
+| ``marginal`` | the partial traces of ``F``, so that the trace is kept |
 | ``nearest`` | the product that is nearest to ``F`` in the Frobenius norm |
 | ``mean`` | the means of all ``A_k`` and of all ``G_k``, weighted by ``c_k`` |
 
-With ``f_k = c_k tr A_k tr G_k``, the trace of a term, and ``p_k = f_k / sum f``, the
-first is ``(sum f) kron(sum_k p_k A_k / tr A_k, sum_k p_k G_k / tr G_k)``. Of all
-products ``F`` has the least relative entropy to it; it is one step, from the identity,
-of the power iteration that finds the second. Both are exact where ``F`` is a Kronecker
-product, as with one use, or where all uses agree on a side; and neither depends on how
-a term's scale is shared by its sides. The third does, and has terms of one use's
-``A_k`` and another's ``G_l``: it is for uses that are alike.
+Let ``f_k = c_k tr A_k tr G_k`` be the trace of a term, and ``p_k = f_k / sum f``. Then
+``marginal`` is ``(sum f) kron(sum_k p_k A_k / tr A_k, sum_k p_k G_k / tr G_k)``. It is
+the product to which ``F`` has the least relative entropy, and the first step, from the
+identity, of the power iteration that finds ``nearest``. Both are exact where ``F`` is a
+Kronecker product, as with one use, or where all uses agree on a side. Neither depends
+on how a term's scale is divided between its sides. ``mean`` does depend on it, and
+contains terms of one use's ``A_k`` and another use's ``G_l``: it is for uses that are
+alike.
 """
 
 from collections.abc import Sequence
@@ -41,8 +42,8 @@ class Term(NamedTuple):
         uses: 0-d, ``c``.
         a: ``[n, n]``, or its diagonal ``[n]``.
         g: ``[m, m]``, or its diagonal ``[m]``.
-        weight: 0-d, ``w``: the mean weight of rows, which both matrices have as a
-            factor. None: one; zero, where both are: one, too.
+        weight: 0-d, ``w``: the mean weight of rows, which both matrices contain as a
+            factor. None means one; so does zero, where both matrices are zero.
     """
 
     uses: Array
@@ -52,7 +53,7 @@ class Term(NamedTuple):
 
 
 def pooled(backend: Backend, terms: Sequence[Term], kind: Pooling) -> Term:
-    """Return one term in the place of several.
+    """Return one term in place of several.
 
     Args:
         backend: Backend of the arrays.
@@ -60,7 +61,7 @@ def pooled(backend: Backend, terms: Sequence[Term], kind: Pooling) -> Term:
         kind: Name of the way.
 
     Returns:
-        The term, its ``c`` the sum of all, with a weight if the terms have one.
+        The term; its ``c`` is the sum of all, and it has a weight if the terms do.
 
     Example:
         >>> import numpy as np
@@ -122,10 +123,10 @@ def pooled(backend: Backend, terms: Sequence[Term], kind: Pooling) -> Term:
 def _shares(
     backend: Backend, terms: Sequence[Term], traces: Sequence[tuple[Array, Array]]
 ) -> list[Array]:
-    """Return the part of the trace that each term has; equal parts of zero.
+    """Return the share of the trace that each term has; equal shares of zero.
 
-    By logarithms, as the traces of two sides may differ by more than the range of a
-    dtype.
+    Logarithms are used, as the traces of two sides may differ by more than the range of
+    a dtype.
     """
     xp = backend.xp
     one = xp.ones_like(terms[0].uses)
@@ -155,10 +156,10 @@ def _shares(
 def _nearest(
     backend: Backend, unit: Sequence[Term], shares: Sequence[Array]
 ) -> tuple[list[Array], list[Array]]:
-    """Return the parts of the nearest product, from those of unit trace.
+    """Return the coefficients of the nearest product, for terms of unit trace.
 
-    The power iteration of ``sum_k p_k vec(A_k) vec(G_k)'`` in the span of its terms,
-    whose inner products are not negative: nor are the parts.
+    This is the power iteration of ``sum_k p_k vec(A_k) vec(G_k)'`` in the span of its
+    terms. Their inner products are not negative, and so neither are the coefficients.
     """
     xp, places = backend.xp, range(len(unit))
     a = [[_inner(backend, unit[i].a, unit[j].a) for j in places] for i in places]

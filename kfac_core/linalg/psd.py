@@ -1,7 +1,8 @@
 """Damped inverses, powers and Cholesky factors of positive semi-definite matrices.
 
-All of a matrix ``C`` stand for the damped ``C + damping I``. Nothing here raises on
-values: what cannot be computed is NaN, and `Backend.is_finite` tells.
+Each function takes a matrix ``C``, and computes with the damped ``C + damping I``.
+Values never raise an error here: what cannot be computed is NaN, which
+`Backend.is_finite` detects.
 """
 
 from typing import NamedTuple
@@ -15,7 +16,7 @@ class Eigendecomposition(NamedTuple):
 
     Attributes:
         values: ``[n]``, ascending, none negative.
-        vectors: ``[n, n]``, one eigenvector a column.
+        vectors: ``[n, n]``, one eigenvector in each column.
     """
 
     values: Array
@@ -35,7 +36,7 @@ def trace(backend: Backend, matrix: Array) -> Array:
 
 
 def cholesky(backend: Backend, matrix: Array, damping: Array) -> Array:
-    """Return lower ``L`` with ``L L' = matrix + damping I``; NaN where none is."""
+    """Return lower ``L`` with ``L L' = matrix + damping I``; NaN if there is none."""
     return backend.cholesky(backend.damp(matrix, damping))
 
 
@@ -44,15 +45,15 @@ def cholesky_inverse(backend: Backend, factor: Array) -> Array:
     eye = backend.xp.eye(
         factor.shape[-1], dtype=factor.dtype, device=backend.creation_device(factor)
     )
-    # What a general solver leaves above the diagonal is rounding.
+    # A general solver leaves rounding above the diagonal.
     return backend.xp.tril(backend.solve_triangular(factor, eye))
 
 
 def eigendecomposition(backend: Backend, matrix: Array) -> Eigendecomposition:
     """Return the eigendecomposition, eigenvalues clipped at zero.
 
-    The matrix is positive semi-definite, so that what lies below zero is rounding;
-    unclipped it turns a small damping into a negative one.
+    The matrix is positive semi-definite, so that eigenvalues below zero are rounding.
+    Without clipping, they could make a damped eigenvalue negative.
     """
     values, vectors = backend.eigh(matrix)
     zero = backend.xp.zeros_like(values)
@@ -65,7 +66,7 @@ def eigen_power(
 ) -> Array:
     """Return ``(C + damping I)^exp``, symmetric bit for bit, from ``C``'s `eigen`.
 
-    As the Gram matrix of ``diag((e + damping)^(exp / 2)) U'``.
+    It is computed as the Gram matrix of ``diag((e + damping)^(exp / 2)) U'``.
     """
     root = positive_power(backend, eigen.values + damping, exp / 2)
     return backend.gram((eigen.vectors * root[None, :]).mT)
@@ -88,16 +89,16 @@ def power(
 ) -> Array:
     """Return ``(matrix + damping I)^exp``, symmetric bit for bit.
 
-    By products and the Cholesky factor for the powers 1, 2, -1 and -2, by the
-    eigendecomposition for all others.
+    The powers 1, 2, -1 and -2 are computed with products and the Cholesky factor, all
+    others with the eigendecomposition.
 
     Args:
         backend: Backend of `matrix`.
         matrix: ``[n, n]``, symmetric positive semi-definite.
         damping: 0-d, not negative.
         exp: The exponent.
-        factor: `cholesky` of the same, if at hand.
-        eigen: `eigendecomposition` of `matrix`, if at hand.
+        factor: `cholesky` of `matrix` and `damping`, if already computed.
+        eigen: `eigendecomposition` of `matrix`, if already computed.
 
     Returns:
         ``[n, n]``; NaN or infinite where the power does not exist.
@@ -124,10 +125,10 @@ def power(
 
 
 def needs_eigendecomposition(exp: float) -> bool:
-    """Say whether `power` uses the eigendecomposition for this exponent."""
+    """Return whether `power` uses the eigendecomposition for this exponent."""
     return exp not in {1, 2, -1, -2}
 
 
 def needs_cholesky(exp: float) -> bool:
-    """Say whether `power` uses the Cholesky factor for this exponent."""
+    """Return whether `power` uses the Cholesky factor for this exponent."""
     return exp in {-1, -2}

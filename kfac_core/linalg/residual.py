@@ -1,12 +1,13 @@
 """How wrong an inverse ``X`` of a positive definite ``M`` is: the residual ``I - M X``.
 
-Its eigenvalues are real, those of the symmetric ``S = I - M^(1/2) X M^(1/2)``. With
-``rho`` the largest of them in absolute value ::
+The residual has the real eigenvalues of the symmetric ``S = I - M^(1/2) X M^(1/2)``.
+With ``rho`` for the largest absolute value of these ::
 
     |X g - inv(M) g|_M  <=  rho |inv(M) g|_M    for every vector g,
 
-in the norm ``|v|_M = sqrt(v' M v)``: the relative error of what is preconditioned. The
-bound is reached where ``M^(-1/2) g`` is an eigenvector of ``S``.
+in the norm ``|v|_M = sqrt(v' M v)``. So ``rho`` bounds the relative error of a
+preconditioned vector. The bound is reached where ``M^(-1/2) g`` is an eigenvector of
+``S``.
 """
 
 from collections.abc import Callable
@@ -16,15 +17,15 @@ from kfac_core.backend import Backend
 from kfac_core.typing import Array
 
 KRYLOV_STEPS = 8
-"""Dimension of the subspace in which eigenvalues are looked for."""
+"""Dimension of the subspace in which eigenvalues are estimated."""
 
 
 class ResidualRange(NamedTuple):
-    """The extreme eigenvalues of a residual, 0-d (of a stack: ``[count]``).
+    """The extreme eigenvalues of a residual, 0-d, or ``[count]`` for a stack.
 
     Attributes:
-        smallest: Not above zero but for rounding, unless all are positive.
-        largest: Less than one if the inverse is positive definite.
+        smallest: The smallest eigenvalue.
+        largest: The largest; less than one if the inverse is positive definite.
     """
 
     smallest: Array
@@ -38,7 +39,7 @@ def rho(backend: Backend, found: ResidualRange) -> Array:
 
 
 def diagonal_range(backend: Backend, matrix: Array, inverse: Array) -> ResidualRange:
-    """Return the extreme eigenvalues, exactly, of two diagonals of any one shape."""
+    """Return the exact extreme eigenvalues for two diagonals of one shape."""
     residual = 1.0 - matrix * inverse
     return ResidualRange(backend.xp.min(residual), backend.xp.max(residual))
 
@@ -52,18 +53,18 @@ def krylov_range(
 ) -> ResidualRange:
     """Estimate the extreme eigenvalues from `KRYLOV_STEPS` products with each matrix.
 
-    Lanczos's iteration with ``I - X M``, which is symmetric in the inner product
-    ``u' M v``: the estimates are Rayleigh quotients, and so never outside of the true
-    range but for rounding. Where the start has the cosine ``c`` with an extreme
-    eigenvector, in that inner product, the estimate of `rho` is at least
-    ``c^(1 / (KRYLOV_STEPS - 1))`` of the truth, and mostly far better. Exact, but for
-    rounding, up to the size `KRYLOV_STEPS`.
+    This is Lanczos's iteration with ``B = I - X M``, which is symmetric in the inner
+    product ``u' M v``. The estimates are Rayleigh quotients, and so never outside of
+    the true range, except by rounding. If the start has the cosine ``c`` with an
+    extreme eigenvector, in that inner product, the estimate of `rho` is at least
+    ``c^(1 / (KRYLOV_STEPS - 1))`` times the truth, and mostly far better. It is exact,
+    except for rounding, up to the size `KRYLOV_STEPS`.
 
     Args:
         backend: Backend of the matrices.
-        multiply: The product with ``M``, of ``[size, 1]``.
-        invert: The product with ``X``.
-        traces: The traces of both, 0-d.
+        multiply: Multiplies a vector ``[size, 1]`` with ``M``.
+        invert: Multiplies a vector ``[size, 1]`` with ``X``.
+        traces: The traces of ``M`` and ``X``, 0-d.
         size: Number of rows.
 
     Returns:
@@ -73,8 +74,9 @@ def krylov_range(
     like = traces[0]
     device = backend.creation_device(like)
     zero, one = xp.zeros_like(like), xp.ones_like(like)
-    # Chirps: no natural basis, be it that of entries or of waves, has a vector that
-    # they miss. One weighs the large eigenvalues of M, the other the small ones.
+    # 1. Start: w = cos(j^2) + sqrt(tr M / tr X) X sin(j^2), over the places j. These
+    #    are chirps: no vector of a natural basis, be it of entries or of waves, is
+    #    orthogonal to them. The first weighs large eigenvalues of M, the second small.
     places = xp.arange(size, dtype=like.dtype, device=device)[:, None]
     squares = places * places
     positive = traces[1] > 0
@@ -84,6 +86,8 @@ def krylov_range(
     diagonal: list[Array] = []
     beside: list[Array] = []
     for _ in range(KRYLOV_STEPS):
+        # 2. Normalise in the inner product of M: beta = sqrt(w' M w), v = w / beta,
+        #    with M v as M w / beta. At the end of the span beta is zero, and so is v.
         image = multiply(following)
         norm = xp.sum(following * image)
         ends = norm <= 0  # and not where it is NaN
@@ -92,12 +96,17 @@ def krylov_range(
         beside.append(norm)
         previous, vector = vector, following * scale
         image = image * scale
+        # 3. Apply B: B v = v - X (M v).
         following = vector - invert(image)
-        # At the end of its span the iteration repeats what it has found.
+        # 4. The Rayleigh quotient alpha = v' M B v. At the end of the span there is
+        #    none; the first is repeated, which lies in the range already.
         repeated = diagonal[0] if diagonal else one
         alpha = xp.where(ends, repeated, xp.sum(following * image))
         diagonal.append(alpha)
+        # 5. Three terms: w = B v - alpha v - beta v_previous, orthogonal to all before.
         following = following - alpha * vector - norm * previous
+    # 6. The extreme eigenvalues of the tridiagonal matrix with the alphas on its
+    #    diagonal, and the betas from the second on beside it, are the estimates.
     eye = xp.eye(KRYLOV_STEPS, dtype=like.dtype, device=device)
     below = xp.eye(KRYLOV_STEPS, k=-1, dtype=like.dtype, device=device)
     lower = below * xp.stack(beside)[:, None]
@@ -110,14 +119,15 @@ def product_rho(
 ) -> Array:
     """Return `rho` of ``t (X kron Y)`` as the inverse of ``s (M kron N)``.
 
-    The eigenvalues are ``1 - ratio (1 - a) (1 - b)`` for those ``a`` and ``b`` of the
-    residuals of ``X`` and ``Y``. That is linear in each, and so extreme where both are:
-    exact for exact ranges, and not above the truth for ranges inside of it.
+    If ``a`` and ``b`` are eigenvalues of the residuals of ``X`` and ``Y``, those of the
+    product are ``1 - ratio (1 - a) (1 - b)``. This is linear in ``a`` and in ``b``, and
+    so extreme where both are. The result is exact for exact ranges, and not above the
+    truth for ranges inside the true ones.
 
     Args:
         backend: Backend of the ranges.
-        first: Of ``X``.
-        second: Of ``Y``.
+        first: Range of the residual of ``X``.
+        second: Range of the residual of ``Y``.
         ratio: ``s t``, 0-d.
 
     Returns:

@@ -1,4 +1,4 @@
-"""Eigendecompositions that a library did not find: once more, in float64."""
+"""Eigendecompositions that a library did not find are tried once more in float64."""
 
 from collections.abc import Callable
 from typing import Any, TypeVar, cast
@@ -14,14 +14,14 @@ T = TypeVar("T")
 
 
 class Retrying:
-    """A backend whose `eigh` tries twice: once more in float64.
+    """A backend whose `eigh` tries a second time, in float64.
 
-    All else is that of the backend. It is for where something went wrong already: each
-    eigendecomposition is looked at, which waits for the device.
+    Everything else comes from the backend. It is for use after a failure: it tests each
+    eigendecomposition, which waits for the device.
 
     Attributes:
         failed: Whether one was not found in float64 either.
-        cause: What the library raised then; None where it raised nothing.
+        cause: What the library raised in float64; None where it raised nothing.
     """
 
     def __init__(self, backend: Backend) -> None:
@@ -33,7 +33,7 @@ class Retrying:
         return getattr(self._backend, name)
 
     def eigh(self, a: Array) -> tuple[Array, Array]:
-        """Return the eigendecomposition; NaN where both ways find none."""
+        """Return the eigendecomposition; NaN where neither attempt finds one."""
         backend, xp = self._backend, self._backend.xp
         values, vectors = backend.eigh(a)
         if not self._is_missing(a, values, vectors):
@@ -55,7 +55,7 @@ class Retrying:
         return found
 
     def _is_missing(self, a: Array, *found: Array) -> bool:
-        """Say whether nothing was found, of a matrix that is finite."""
+        """Return whether nothing was found for a matrix that is finite."""
         backend = self._backend
         if any(map(backend.is_traced, (a, *found))):
             return False
@@ -65,7 +65,7 @@ class Retrying:
 
 
 def retrying(backend: Backend) -> tuple[Backend, Retrying]:
-    """Return a backend that retries, and the same as what tells of failures."""
+    """Return a backend that retries, and the object that tells of its failures."""
     again = Retrying(backend)
     return cast(Backend, again), again
 
@@ -73,15 +73,15 @@ def retrying(backend: Backend) -> tuple[Backend, Retrying]:
 def eigendecomposition(
     backend: Backend, matrix: Array
 ) -> tuple[Eigendecomposition, Retrying | None]:
-    """Return that of a matrix, retried where it fails.
+    """Return the eigendecomposition of a matrix, retried where it fails.
 
     Args:
         backend: Backend of `matrix`.
         matrix: ``[n, n]``, or a stack of these.
 
     Returns:
-        The eigendecomposition, as `psd.eigendecomposition`; and what tells of a
-        failure, None without one.
+        The eigendecomposition, as in `psd.eigendecomposition`; and the object that
+        tells of a failure, None without one.
     """
 
     def of(backend: Backend) -> Eigendecomposition:
@@ -95,15 +95,15 @@ def eigendecomposition(
 def retried(
     backend: Backend, compute: Callable[[Backend], T], like: Array
 ) -> tuple[T, Retrying | None]:
-    """Return what is computed by eigendecompositions, retried where one fails.
+    """Return a result of eigendecompositions, retried where one of them fails.
 
     Args:
         backend: The backend.
-        compute: Given a backend, returns arrays: nested tuples of them, or one.
+        compute: Takes a backend, and returns arrays: nested tuples of them, or one.
         like: Array on the device of the answer.
 
     Returns:
-        The arrays; and what tells of a failure, None without one.
+        The arrays; and the object that tells of a failure, None without one.
     """
     found = compute(backend)
     if not is_known_false(backend, all_finite(backend, found, like)):
@@ -121,7 +121,7 @@ def float64_of(backend: Backend) -> DType | None:
 
 
 def _raised(backend: Backend, a: Array) -> Exception | None:
-    """Return what the library itself raises, which its backend makes a NaN of."""
+    """Return the error that the library raises, for which its backend gives NaN."""
     try:
         backend.xp.linalg.eigh(a)
     except Exception as error:  # any: libraries have errors of their own

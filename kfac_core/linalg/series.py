@@ -1,13 +1,13 @@
-"""A layer that is used in series: its Fisher by covariances of one and of no lag.
+"""The Fisher of a layer that is used in series, from covariances of lags zero and one.
 
-With a factor ``C`` of the rows of all uses, damped, and ``C1`` of lag one, let
-``Psi = C^(-1/2) C1 C^(-1/2)``. The covariance of lag ``d`` is taken to be that of a
-chain, ``C_d = C^(1/2) Psi^d C^(1/2)``. Of two factors ``A`` and ``G`` and ``T`` uses,
-the block is (Martens, Ba & Johnson, 2018, section 3.5)
+Let ``C`` be the damped second moment of the rows of all uses, and ``C1`` the one of lag
+one. With ``Psi = C^(-1/2) C1 C^(-1/2)``, the covariance of lag ``d`` is taken to be
+that of a chain, ``C_d = C^(1/2) Psi^d C^(1/2)``. For two factors ``A`` and ``G``, and
+``T`` uses, the block is (Martens, Ba & Johnson, 2018, section 3.5)
 
-- option 1, ``Psi`` made symmetric: the sum of ``(T - |d|) kron(A_d, G_d)`` over
+- option 1, with ``Psi`` made symmetric: the sum of ``(T - |d|) kron(A_d, G_d)`` over
   ``|d| < T``;
-- option 2, for ``T`` without bound: ``T`` times the sum of ``kron(A_d, G_d)`` over all
+- option 2, for unbounded ``T``: ``T`` times the sum of ``kron(A_d, G_d)`` over all
   ``d``, where ``C_-d`` is the transpose of ``C_d``.
 """
 
@@ -26,7 +26,7 @@ class Option1Quants(NamedTuple):
     """What option 1 needs of a factor.
 
     Attributes:
-        lmat: ``C^(-1/2) U``, ``[n, n]``, of the eigenvectors ``U`` of ``Psi``.
+        lmat: ``C^(-1/2) U``, ``[n, n]``, with the eigenvectors ``U`` of ``Psi``.
         psi: Eigenvalues of ``Psi``, ``[n]``, ascending.
     """
 
@@ -39,9 +39,9 @@ class Option2Quants(NamedTuple):
 
     Attributes:
         pmat: ``C1' C^-1``, ``[n, n]``.
-        kmat: ``C^(-1/2) E``, ``[n, n]``, of the right singular vectors ``E`` of
+        kmat: ``C^(-1/2) E``, ``[n, n]``, with the right singular vectors ``E`` of
             ``Psi``.
-        mu: Squares of its singular values, ``[n]``, in [0, 1].
+        mu: Squares of the singular values of ``Psi``, ``[n]``, in [0, 1].
     """
 
     pmat: Array
@@ -65,7 +65,7 @@ def option1_quants(
         absolute_eigenvalues: Whether eigenvalues lose their sign.
 
     Returns:
-        The quantities; not a number where `root` is not.
+        The quantities; NaN where `root` is NaN.
     """
     product = backend.matmul
     symmetric = (lagged + lagged.mT) / 2
@@ -76,7 +76,7 @@ def option1_quants(
 
 
 def option2_quants(backend: Backend, root: Array, lagged: Array) -> Option2Quants:
-    """Return what option 2 needs; as `option1_quants`."""
+    """Return what option 2 needs; see `option1_quants`."""
     product = backend.matmul
     half = product(root, lagged)
     # The left singular vectors are not needed, and the squares are.
@@ -89,19 +89,20 @@ def option2_quants(backend: Backend, root: Array, lagged: Array) -> Option2Quant
 def lag_sum(backend: Backend, x: Array, uses: Array) -> Array:
     """Return the sum of ``(T - |d|) x^|d|`` over ``|d| < T``.
 
-    Its closed form ``(T (1 - x^2) - 2 x (1 - x^T)) / (1 - x)^2`` is 0 / 0 at one, where
-    the sum is ``T^2``. With ``x = exp(-h)`` it is
+    Its closed form ``(T (1 - x^2) - 2 x (1 - x^T)) / (1 - x)^2`` is 0 / 0 at ``x = 1``,
+    where the sum is ``T^2``. With ``x = exp(-h)`` it becomes
 
-        (T (sinh h - h) + (T h - 1 + exp(-T h))) / (2 sinh(h / 2)^2),
+        (T (sinh h - h) + (T h - 1 + exp(-T h))) / (2 sinh(h / 2)^2).
 
-    each part of which has a Taylor series without cancellation: used above 1/2. Below,
-    the closed form has none. Accurate to about 10 units in the last place.
+    Each part of this has a Taylor series without cancellation, which is used for ``x >
+    1/2``. Below, the closed form does not cancel. The result is accurate to about 10
+    units in the last place.
 
     Args:
         backend: Backend of the arrays.
         x: In [-1, 1], of any shape.
-        uses: ``T``, 0-d, at least one. A mean that is no whole number has
-            ``cos(pi T)`` for the sign of ``(-1)^T``.
+        uses: ``T``, 0-d, at least one. If it is a mean, and not an integer, the sign of
+            ``(-1)^T`` is ``cos(pi T)``.
 
     Returns:
         The sums, of the shape of `x`, not negative.
@@ -150,7 +151,7 @@ def option1_matrix(
     Args:
         backend: Backend of the arrays.
         inputs: ``C^(1/2)`` and ``Psi`` of the factor ``A``.
-        outputs: Those of the factor ``G``.
+        outputs: ``C^(1/2)`` and ``Psi`` of the factor ``G``.
         uses: ``T``, 0-d.
 
     Returns:
@@ -172,12 +173,12 @@ def option2_matrix(
     outputs: tuple[Array, Array],
     uses: Array,
 ) -> Array:
-    """Return the block of option 2, dense; as `option1_matrix`."""
+    """Return the block of option 2, dense; see `option1_matrix`."""
     (root_a, psi_a), (root_g, psi_g) = inputs, outputs
     root, psi = kron(backend, root_a, root_g), kron(backend, psi_a, psi_g)
     device = backend.creation_device(psi)
     eye = backend.xp.eye(psi.shape[0], dtype=psi.dtype, device=device)
-    # The powers of Psi from the first on, summed.
+    # The sum of the powers of Psi, from the first on.
     later = backend.xp.linalg.solve(eye - psi, psi)
     lags = backend.matmul(backend.matmul(root, later), root)
     block: Array = uses * (backend.gram(root) + (lags + lags.mT))
@@ -189,12 +190,12 @@ def root_and_psi(
 ) -> tuple[Array, Array]:
     """Return ``C^(1/2)`` and ``Psi`` of an undamped factor, by the pseudo-inverse.
 
-    The rows of ``C1`` lie where those of ``C`` do, so that this is the limit of a
-    damping that becomes zero.
+    The rows of ``C1`` lie in the span of the rows of ``C``, so that this is the limit
+    of a damping that goes to zero.
 
     Args:
         backend: Backend of the arrays.
-        eigen: That of ``C``.
+        eigen: The eigendecomposition of ``C``.
         lagged: ``C1``.
 
     Returns:

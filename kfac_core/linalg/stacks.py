@@ -1,7 +1,7 @@
 """Stacks of square matrices of one size, ``[count, n, n]``, each on its own.
 
-Products broadcast over the stack. What is factorised is so one matrix after another:
-a backend need not know stacks.
+Products broadcast over the stack. Factorisations go through the stack one matrix after
+another, so that a backend need not support stacks.
 """
 
 from kfac_core.backend import Backend
@@ -11,7 +11,7 @@ from kfac_core.typing import Array
 
 
 class MatrixStackOperator(FullMatrixOperator):
-    """A stack of matrices: products, traces and all are of each.
+    """A stack of matrices; products and traces are computed for each matrix.
 
     Attributes:
         matrix: ``[count, n, n]``.
@@ -30,7 +30,7 @@ class MatrixStackOperator(FullMatrixOperator):
         return self.matrix.shape[-1]
 
     def trace(self) -> Array:
-        """Return the trace of each, ``[count]``."""
+        """Return the trace of each matrix, ``[count]``."""
         backend = backend_of(self.matrix)
         return backend.xp.sum(diagonals(backend, self.matrix), axis=-1)
 

@@ -1,7 +1,8 @@
 """Loss functions: values, gradients, samples, and products with Fisher and Hessian.
 
-Each is a frozen spec; what the network gives (`inputs`), targets and masks are
-arguments. A value is a sum over cases, not a mean. The names are the original's.
+Each loss is a frozen spec; the outputs of the network (`inputs`), targets and masks are
+arguments. A value is a sum over cases, not a mean. The names are those of
+``tf.contrib.kfac``.
 
 Example:
     >>> import numpy as np

@@ -4,9 +4,9 @@ The Fisher information of a case for the inputs of its loss (outputs of the netw
 
     F = E[g g'],    g the gradient for the inputs, targets drawn from the model,
 
-and ``B`` is any matrix with ``B B' = F``: its columns take the place of gradients in
-what back-propagates these, and make the Fisher exact (Martens, 2020, sections 5 and 9).
-The matrices are block-diagonal: one block for each position of each case.
+and ``B`` is any matrix with ``B B' = F``. Back-propagating the columns of ``B``, in
+place of gradients, gives the exact Fisher (Martens, 2020, sections 5 and 9). The
+matrices are block-diagonal, with one block for each position of each case.
 """
 
 from dataclasses import dataclass
@@ -24,32 +24,32 @@ from kfac_core.typing import Array, Key, LossInputs
 class LossFunction(LossMembers):
     """Abstract base of the losses: specs without arrays.
 
-    Throughout, `inputs` is what the loss takes from the network: an array
-    ``[batch, ..., n]``, or a tuple of arrays of one such shape. `mask` is None or
-    ``[batch, ...]``: weights of the positions, not negative; what is at a position of
-    weight zero (padding) has no effect, be it NaN or no target at all. A product with a
-    matrix of a masked loss is that of the weighted loss: ``w F v`` and ``sqrt(w) B u``.
-    Vectors may have further leading axes. Half precision is computed with in float32,
-    and the results are in the dtype of the inputs; values of the loss in at least
-    float32.
+    In all methods, `inputs` is what the loss takes from the network: an array ``[batch,
+    ..., n]``, or a tuple of arrays of one such shape. `mask` is None or ``[batch,
+    ...]``: weights of the positions, not negative. A position of weight zero (padding)
+    has no effect, even if it holds NaN or an invalid target. A product with a matrix of
+    a masked loss belongs to the weighted loss: ``w F v`` and ``sqrt(w) B u``. Vectors
+    may have further leading axes. Inputs in half precision are computed in float32;
+    results have the dtype of the inputs, and values of the loss are at least float32.
 
-    A loss of your own is a frozen dataclass with the abstract members. They get
-    arrays that are checked, of one dtype, and unmasked (padding is ones in inputs, and
-    zeros in the rest), ``inputs`` structured as the user gave them, and vectors perhaps
-    with leading axes; ``xp`` is ``backend.xp``:
+    A loss of your own is a frozen dataclass with the abstract members. They get checked
+    arrays of one dtype, without a mask (padding is ones in inputs, and zeros
+    elsewhere). ``inputs`` have the structure that the user gave, and vectors may have
+    further leading axes. ``xp`` is ``backend.xp``:
 
     - ``_losses(backend, inputs, targets)``: ``-log p`` of each position,
       ``[batch, ...]``;
-    - ``_gradient(backend, inputs, targets)``: of these, structured like the inputs;
+    - ``_gradient(backend, inputs, targets)``: the gradient of ``_losses``, structured
+      like the inputs;
     - ``_sample_from(backend, noise, inputs)``: targets;
     - ``_fisher_factor(backend, inputs, inner)`` and
       ``_fisher_factor_transpose(backend, inputs, vector)``: ``B u`` and ``B' v``;
     - ``_hessian(backend, inputs, targets, vector)``.
 
     `NaturalParamsNegativeLogProbLoss` and `IndependentNaturalParamsNegativeLogProbLoss`
-    ask for less. Where they are not as in this class, a loss also sets ``input_names``
-    and overrides ``targets_shape``, ``_as_targets``, ``_valid_inputs`` and
-    ``_valid_targets`` (what is finite is valid), ``noise_shape``,
+    need fewer members. Where the defaults of this class do not fit, a loss also sets
+    ``input_names``, and overrides ``targets_shape``, ``_as_targets``, ``_valid_inputs``
+    and ``_valid_targets`` (by default, finite numbers are valid), ``noise_shape``,
     ``fisher_factor_inner_shape``, ``_fisher``, and the members of the Gauss-Newton
     matrix.
 
@@ -64,14 +64,14 @@ class LossFunction(LossMembers):
 
         Args:
             inputs: ``[batch, ..., n]``, or a tuple of these.
-            targets: Of the shape `targets_shape`; constants to differentiation.
+            targets: Targets of the shape `targets_shape`; constants to differentiation.
             mask: Weights of the positions, ``[batch, ...]``.
 
         Returns:
             0-d: the sum over all cases and positions, weighted.
 
         Raises:
-            ArgumentError: If a weight or target is known, and out of range.
+            ArgumentError: If a weight or target has a value, and is out of range.
             BackendError: If the arrays are of several libraries or devices.
             DTypeError: If a dtype cannot be used.
             ShapeError: If a shape is wrong.
@@ -83,7 +83,7 @@ class LossFunction(LossMembers):
     def gradient(
         self, inputs: LossInputs, targets: Array, mask: Array | None = None
     ) -> Any:
-        """Return the gradient of `evaluate`, like the inputs; arguments as there."""
+        """Return the gradient of `evaluate`, shaped like the inputs; same arguments."""
         at, prepared = self._with_targets(inputs, targets, mask)
         gradient = self._gradient(at.backend, at.inputs, prepared)
         return self._results(at, gradient, inputs)
@@ -93,8 +93,8 @@ class LossFunction(LossMembers):
     ) -> Any:
         """Return the gradient, weighted by the root of the mask.
 
-        Its outer product has the weights that the loss has, and not their squares: so
-        it stands beside ``B u`` in an estimate of the Fisher.
+        Its outer product has the weights of the loss, and not their squares, so that it
+        can take the place of ``B u`` in an estimate of the Fisher.
         """
         at, prepared = self._with_targets(inputs, targets, mask)
         gradient = self._gradient(at.backend, at.inputs, prepared)
@@ -114,16 +114,16 @@ class LossFunction(LossMembers):
             inputs: ``[batch, ..., n]``, or a tuple of these.
             num_samples: Number of targets for each position; None: one.
             mask: Weights of the positions; where it is zero, inputs may be anything,
-                and so may the targets.
+                and the targets mean nothing.
 
         Returns:
             Targets, with a first axis for the samples if their number is given. Within
-            a trace, from inputs that are NaN: NaN, or a label that is none.
+            a trace, inputs that are NaN give NaN, or an invalid label.
 
         Raises:
-            ArgumentError: If the number of samples is no positive integer, or the
+            ArgumentError: If the number of samples is not a positive integer, or the
                 library cannot draw from the key.
-            NotFiniteError: If an input is known, and NaN.
+            NotFiniteError: If an input has a value, and that is NaN.
             KfacError: What else the library's backend refuses.
         """
         at = self._positions(inputs, mask)
@@ -145,11 +145,11 @@ class LossFunction(LossMembers):
     def sample_from(
         self, noise: Array, inputs: LossInputs, mask: Array | None = None
     ) -> Array:
-        """Return targets made of noise: deterministic, with `sample` its law.
+        """Return targets computed from noise, with the distribution of `sample`.
 
         Args:
-            noise: Uniform on [0, 1), of the shape `noise_shape`, or with one axis more
-                in front, for the samples.
+            noise: Uniform numbers on [0, 1), of the shape `noise_shape`, or with one
+                more axis in front, for the samples.
             inputs: ``[batch, ..., n]``, or a tuple of these.
             mask: As in `sample`.
 
@@ -159,8 +159,8 @@ class LossFunction(LossMembers):
 
         Raises:
             ShapeError: If the noise has another shape.
-            ArgumentError: If it is known, and not in [0, 1).
-            NotFiniteError: If an input is known, and NaN.
+            ArgumentError: If the noise has values, and they are not in [0, 1).
+            NotFiniteError: If an input has a value, and that is NaN.
         """
         at = self._checked(inputs, mask)
         backend_for(self.label, "noise, inputs", noise, *arrays_of(inputs))
@@ -190,7 +190,7 @@ class LossFunction(LossMembers):
             mask: Weights of the positions, ``[batch, ...]``.
 
         Returns:
-            The product, like the vector.
+            The product, structured like the vector.
 
         Raises:
             ShapeError: If a shape is wrong.
@@ -226,11 +226,13 @@ class LossFunction(LossMembers):
 
         Args:
             inputs: ``[batch, ..., n]``, or a tuple of these.
-            index: The column: a place on each axis of the inner shape but the batch.
+            index: The column: a place on each axis of the inner shape, except the
+                batch.
             mask: Weights of the positions, ``[batch, ...]``.
 
         Returns:
-            ``B e`` with ``e`` one at the index, for every case, and zero elsewhere.
+            ``B e``, where ``e`` is one at the index, for every case, and zero
+            elsewhere.
 
         Raises:
             ArgumentError: If there is no such place.
@@ -246,8 +248,9 @@ class LossFunction(LossMembers):
     ) -> Any:
         """Return the (generalised) Gauss-Newton matrix times a vector.
 
-        It is the second derivative of the loss for its inputs, where that is positive
-        semi-definite and does not depend on the targets. See `multiply_fisher`.
+        The matrix is the second derivative of the loss for its inputs, if that is
+        positive semi-definite and does not depend on the targets. See
+        `multiply_fisher`.
 
         Raises:
             UnsupportedError: If the loss has no such matrix.
@@ -310,7 +313,7 @@ class LossFunction(LossMembers):
 
         Args:
             inputs: ``[batch, ..., n]``, or a tuple of these.
-            targets: As for `evaluate`.
+            targets: As in `evaluate`.
             vector: Structured like the inputs.
             mask: Weights of the positions, ``[batch, ...]``.
 

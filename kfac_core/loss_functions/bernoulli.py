@@ -16,9 +16,9 @@ class MultiBernoulliNegativeLogProbLoss(IndependentNaturalParamsNegativeLogProbL
     """Sigmoid cross-entropy: ``p = sigmoid(logits)``, each entry on its own.
 
     Targets are zeros and ones ``[batch, ..., n]``, or probabilities between them (soft
-    targets: the expectation of the loss). Others are refused where they are known;
-    within a trace, value and gradient of their positions are NaN. Nothing cancels or
-    overflows where a probability is nearly zero or one.
+    targets, for which the loss is an expectation). Invalid targets are refused where
+    they have values; within a trace, value and gradient of their positions are NaN.
+    Nothing cancels or overflows where a probability is nearly zero or one.
 
     Example:
         >>> import numpy as np
@@ -37,14 +37,15 @@ class MultiBernoulliNegativeLogProbLoss(IndependentNaturalParamsNegativeLogProbL
         xp = backend.xp
         zero = xp.zeros_like(inputs)
         if_not, if_so = xp.logaddexp(zero, inputs), xp.logaddexp(zero, -inputs)
-        # Of an infinite logit one is infinite, and has no weight if the other is right.
+        # With an infinite logit one of the terms is infinite; its weight is zero if the
+        # other event happened.
         others = 1 - targets
         if_not = xp.where(xp.equal(others, zero), zero, if_not)
         if_so = xp.where(xp.equal(targets, zero), zero, if_so)
         return xp.sum(others * if_not + targets * if_so, axis=-1)
 
     def _valid_inputs(self, backend: Backend, inputs: Array) -> Array:
-        # What is certain has an infinite logit.
+        # A certain event has an infinite logit.
         return backend.xp.equal(inputs, inputs)
 
     def _valid_targets(
@@ -71,7 +72,7 @@ class MultiBernoulliNegativeLogProbLoss(IndependentNaturalParamsNegativeLogProbL
 
 
 def _probabilities(backend: Backend, logits: Array) -> tuple[Array, Array]:
-    """Return ``p`` and ``1 - p``, each exact but for rounding."""
+    """Return ``p`` and ``1 - p``, each exact up to rounding."""
     xp = backend.xp
     small = xp.exp(-xp.abs(logits))
     rare, common = small / (1 + small), 1 / (1 + small)

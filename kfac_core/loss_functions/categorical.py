@@ -14,12 +14,12 @@ from kfac_core.typing import Array, LossInputs
 
 
 class _Softmax(NamedTuple):
-    """Probabilities of labels; a most likely one is set apart, so nothing cancels.
+    """Probabilities of labels; the most likely is kept apart, so that nothing cancels.
 
     Attributes:
         p: ``[..., n]``.
         of_others: ``1 - p``.
-        is_top: Whether a label is the most likely one; of equal ones, the first.
+        is_top: Whether a label is the most likely one, or the first of several.
     """
 
     p: Array
@@ -31,11 +31,11 @@ class _Softmax(NamedTuple):
 class OnehotCategoricalLogitsNegativeLogProbLoss(NaturalParamsNegativeLogProbLoss):
     """Classification by logits ``[batch, ..., n]``: ``p = softmax(logits)``.
 
-    Targets are one-hot, ``[batch, ..., n]``, or probabilities of the labels: not
-    negative, and of the sum one, up to rounding. Others are refused where they are
-    known; within a trace, value and gradient of their positions are NaN.
-    ``F = diag(p) - p p'`` and ``B = (I - p 1') diag(sqrt(p))``. Nothing cancels where a
-    label is nearly certain: there ``F`` and the gradient keep their digits.
+    Targets are one-hot, ``[batch, ..., n]``, or probabilities of the labels, which are
+    not negative and sum to one, up to rounding. Invalid targets are refused where they
+    have values; within a trace, value and gradient of their positions are NaN. ``F =
+    diag(p) - p p'`` and ``B = (I - p 1') diag(sqrt(p))``. Nothing cancels where a label
+    is nearly certain: there ``F`` and the gradient keep their digits.
 
     Example:
         >>> import numpy as np
@@ -55,7 +55,7 @@ class OnehotCategoricalLogitsNegativeLogProbLoss(NaturalParamsNegativeLogProbLos
         return self.fisher_factor_inner_shape(inputs)[:-1]
 
     def _valid_inputs(self, backend: Backend, inputs: Array) -> Array:
-        # A label without probability has a logit of minus infinity; one has some.
+        # A label of probability zero has a logit of minus infinity; not all can.
         xp = backend.xp
         some = xp.any(xp.isfinite(inputs), axis=-1, keepdims=True)
         return (inputs < math.inf) & some
@@ -64,7 +64,7 @@ class OnehotCategoricalLogitsNegativeLogProbLoss(NaturalParamsNegativeLogProbLos
         self, backend: Backend, given: Array, targets: Array, inputs: Array
     ) -> Array:
         xp = backend.xp
-        # Of n rounded numbers, whose errors go either way.
+        # The sum has n rounded numbers, whose errors have either sign.
         slack = roundoff(backend, given) * max(8.0, math.sqrt(inputs.shape[-1]))
         positive = xp.all(targets >= -slack, axis=-1, keepdims=True)
         excess = xp.sum(targets, axis=-1, keepdims=True) - 1
@@ -78,7 +78,7 @@ class OnehotCategoricalLogitsNegativeLogProbLoss(NaturalParamsNegativeLogProbLos
         below = top - inputs
         others = xp.where(is_top, zero, xp.exp(-below))
         normaliser = xp.log1p(xp.sum(others, axis=-1, keepdims=True))
-        # A label without probability (a logit of minus infinity) may have no weight.
+        # A label of probability zero (a logit of minus infinity) may have weight zero.
         distance = xp.where(targets > 0, below + normaliser, zero)
         return xp.sum(targets * distance, axis=-1)
 
@@ -122,17 +122,18 @@ class OnehotCategoricalLogitsNegativeLogProbLoss(NaturalParamsNegativeLogProbLos
 class CategoricalLogitsNegativeLogProbLoss(OnehotCategoricalLogitsNegativeLogProbLoss):
     """Classification by logits, with labels for targets: integers ``[batch, ...]``.
 
-    As `OnehotCategoricalLogitsNegativeLogProbLoss` otherwise. Labels out of range are
-    refused where they are known; within a trace, value and gradient of their positions
-    are NaN. A label drawn within a trace from logits that are NaN is negative.
+    Otherwise it is `OnehotCategoricalLogitsNegativeLogProbLoss`. Labels out of range
+    are refused where they have values; within a trace, value and gradient of their
+    positions are NaN. A label that is drawn within a trace from logits that are NaN is
+    negative.
 
     Attributes:
         ignore_index: The target of positions that do not count, such as -100 in other
             libraries, or None. `evaluate`, `gradient`, `half_gradient` and
             `multiply_hessian` give such a position the weight zero, as a mask does. The
-            products with a Fisher know no targets: of these, `mask_for` makes the mask
-            that they take; an estimator, an optimiser and the products of a whole model
-            do so themselves. A mean divides by all cases all the same.
+            products with a Fisher take no targets: give them the mask that `mask_for`
+            makes from the targets. An estimator, an optimiser and the products of a
+            whole model do so themselves. A mean still divides by all cases.
 
     Example:
         >>> import numpy as np
@@ -167,7 +168,7 @@ class CategoricalLogitsNegativeLogProbLoss(OnehotCategoricalLogitsNegativeLogPro
         """Check the label to ignore.
 
         Raises:
-            ArgumentError: If it is neither None nor an integer of 32 bits.
+            ArgumentError: If the label is neither None nor an integer of 32 bits.
         """
         index: object = self.ignore_index
         if index is None:
@@ -192,10 +193,11 @@ class CategoricalLogitsNegativeLogProbLoss(OnehotCategoricalLogitsNegativeLogPro
             mask: Weights of the positions, ``[batch, ...]``, or None.
 
         Returns:
-            Weights of the positions, booleans without a mask; None if none is ignored.
+            Weights of the positions, or booleans if `mask` is None; None if no label is
+            to be ignored.
 
         Raises:
-            DTypeError: If the labels are no integers, and one is to be ignored.
+            DTypeError: If the labels are not integers, and one is to be ignored.
             ShapeError: If the mask has another shape, and a label is to be ignored.
         """
         if self.ignore_index is None:
@@ -205,7 +207,7 @@ class CategoricalLogitsNegativeLogProbLoss(OnehotCategoricalLogitsNegativeLogPro
         if not xp.isdtype(targets.dtype, "integral"):
             msg = f"{self.label}: targets has dtype {targets.dtype}, expected integers"
             raise DTypeError(msg)
-        # Of a type that can hold the number: labels may be of eight bits.
+        # The dtype must hold the number: labels may have eight bits.
         default = xp.__array_namespace_info__().default_dtypes()["integral"]
         wide = xp.astype(targets, default)
         counts = xp.not_equal(wide, xp.full_like(wide, int(self.ignore_index)))
@@ -216,7 +218,7 @@ class CategoricalLogitsNegativeLogProbLoss(OnehotCategoricalLogitsNegativeLogPro
         return masked
 
     def counting_all(self) -> Self:
-        """Return the loss that ignores no target: for such as are drawn from it."""
+        """Return the loss that ignores no target, for targets drawn from the model."""
         if self.ignore_index is None:
             return self
         return replace(self, ignore_index=None).called(self.label)
@@ -228,13 +230,13 @@ class CategoricalLogitsNegativeLogProbLoss(OnehotCategoricalLogitsNegativeLogPro
     def _valid_targets(
         self, backend: Backend, given: Array, targets: Array, inputs: Array
     ) -> Array:
-        # Those that are known are checked; a one-hot vector without a one has no label.
+        # Labels with values are checked; a one-hot vector without a one has no label.
         if not backend.is_traced(targets):
             return backend.xp.ones_like(given, dtype=backend.xp.bool)[..., None]
         return backend.xp.max(targets, axis=-1, keepdims=True) > 0
 
     def _sample_from(self, backend: Backend, noise: Array, inputs: Array) -> Array:
-        # A label that is none, and not ignored either.
+        # An invalid label, which is not the one to ignore either.
         return _labels_from(
             backend, noise, inputs, -2 if self.ignore_index == -1 else -1
         )
@@ -272,12 +274,12 @@ def _centred(backend: Backend, softmax: _Softmax, vector: Array) -> Array:
 def _labels_from(backend: Backend, noise: Array, logits: Array, unknown: int) -> Array:
     """Return labels by the inverse of the distribution function.
 
-    A label is the number of labels up to which the probabilities sum to no more than
-    the noise; where they are NaN within a trace, `unknown`.
+    A label is the number of labels whose cumulative probability is at most the noise;
+    where probabilities are NaN within a trace, it is `unknown`.
     """
     xp = backend.xp
     cumulative = xp.cumulative_sum(_softmax(backend, logits).p, axis=-1)
-    # The last sum is one but for rounding: what it is lacks no label.
+    # The last sum is one, except for rounding, and must not count.
     passed = noise[..., None] * cumulative[..., -1:] >= cumulative[..., :-1]
     labels = xp.sum(xp.astype(passed, xp.int32), axis=-1)
     if not backend.is_traced(labels):

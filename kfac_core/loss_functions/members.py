@@ -1,4 +1,4 @@
-"""What a loss is made of, and how its verbs prepare what these members get."""
+"""The members that make a loss, and how its methods prepare their arguments."""
 
 from abc import ABC, abstractmethod
 from copy import copy
@@ -31,12 +31,12 @@ from kfac_core.typing import Array, LossInputs
 _REALS = ("bool", "integral", "real floating")
 
 Index = tuple[int, ...]
-"""A place on all axes of an inner vector but the batch."""
+"""A place on all axes of an inner vector, except the batch."""
 
 
 @dataclass(frozen=True)
 class LossMembers(Quiet, ABC):
-    """The members of a loss; `LossFunction` says what they get and return."""
+    """The members of a loss; `LossFunction` describes arguments and results."""
 
     input_names: ClassVar[tuple[str, ...]] = ("inputs",)
     has_range: ClassVar[bool] = False
@@ -46,14 +46,14 @@ class LossMembers(Quiet, ABC):
 
     @property
     def label(self) -> str:
-        """The name of the loss in messages: that it is called by, or of its class."""
+        """The name of the loss in messages: its own, or the name of its class."""
         return self._called or type(self).__name__
 
     def called(self, name: str) -> Self:
-        """Return the loss with a name in messages: such as it is registered by.
+        """Return the loss with a name for messages, such as the registered name.
 
         Raises:
-            ArgumentError: If the name is no text.
+            ArgumentError: If the name is not a string.
         """
         given: object = name
         if not isinstance(given, str) or not given:
@@ -66,18 +66,18 @@ class LossMembers(Quiet, ABC):
         return named
 
     def targets_shape(self, inputs: LossInputs) -> tuple[int, ...]:
-        """Return the shape of the targets: by default that of the inputs."""
+        """Return the shape of the targets; by default the shape of the inputs."""
         return shape_of(inputs, self.input_names, self.label)
 
     def noise_shape(self, inputs: LossInputs) -> tuple[int, ...]:
-        """Return the shape of the uniform noise that one set of targets is made of.
+        """Return the shape of the uniform noise that makes one set of targets.
 
-        By default that of the targets.
+        By default it is the shape of the targets.
         """
         return self.targets_shape(inputs)
 
     def fisher_factor_inner_shape(self, inputs: LossInputs) -> tuple[int, ...]:
-        """Return the shape of what ``B`` multiplies: by default that of the inputs."""
+        """Return the shape of what ``B`` multiplies; by default the inputs' shape."""
         return shape_of(inputs, self.input_names, self.label)
 
     def ggn_factor_inner_shape(self, inputs: LossInputs) -> tuple[int, ...]:
@@ -90,10 +90,10 @@ class LossMembers(Quiet, ABC):
         self._no_ggn()
 
     def mask_for(self, targets: Array, mask: Array | None = None) -> Array | None:
-        """Return a mask, zero also where targets are to be ignored: here, nowhere.
+        """Return a mask that is zero where targets are to be ignored: here, nowhere.
 
         Args:
-            targets: Of the shape `targets_shape`.
+            targets: Targets of the shape `targets_shape`.
             mask: Weights of the positions, ``[batch, ...]``, or None.
 
         Returns:
@@ -104,13 +104,13 @@ class LossMembers(Quiet, ABC):
         return mask
 
     def counting_all(self) -> Self:
-        """Return the loss that ignores no target: for such as are drawn from it."""
+        """Return the loss that ignores no target, for targets drawn from the model."""
         return self
 
     def _valid_inputs(self, backend: Backend, inputs: Any) -> Array:
-        """Return whether inputs can be such: of the shape of each, or broadcasting.
+        """Return whether inputs are valid, in the shape of each input, or broadcast.
 
-        By default where they are finite.
+        By default, finite inputs are valid.
         """
         first, *others = arrays_of(inputs)
         valid = backend.xp.isfinite(first)
@@ -121,16 +121,16 @@ class LossMembers(Quiet, ABC):
     def _valid_targets(
         self, backend: Backend, given: Array, targets: Array, inputs: Any
     ) -> Array:
-        """Return whether targets can be such, broadcasting to `_as_targets`'s.
+        """Return whether targets are valid, broadcast to those of `_as_targets`.
 
-        By default where they are finite. `given` are those of the user, zero where the
-        mask is.
+        By default, finite targets are valid. `given` are the user's targets, with zeros
+        where the mask is zero.
         """
         del given, inputs
         return backend.xp.isfinite(targets)
 
     def _as_targets(self, backend: Backend, targets: Array, inputs: Any) -> Array:
-        """Return targets of the right shape as the other members get them."""
+        """Return targets of the right shape in the form that the other members get."""
         if not backend.xp.isdtype(targets.dtype, _REALS):
             msg = f"{self.label}: targets has dtype {targets.dtype}, expected reals"
             raise DTypeError(msg)
@@ -176,7 +176,7 @@ class LossMembers(Quiet, ABC):
     def _ggn_factor_transpose(
         self, backend: Backend, inputs: Any, vector: Any
     ) -> Array:
-        """Return the transpose of that factor times a vector."""
+        """Return the transpose of the Gauss-Newton factor times a vector."""
         del backend, inputs, vector
         self._no_ggn()
 
@@ -217,11 +217,11 @@ class LossMembers(Quiet, ABC):
         return at, checked_targets(at, valid, known, prepared, expected, self.label)
 
     def _checked(self, inputs: LossInputs, mask: Array | None) -> Positions:
-        """Return the inputs, checked and masked, and their values checked as well."""
+        """Return the inputs, checked and masked, after checking their values, too."""
         return self._values(self._positions(inputs, mask))
 
     def _values(self, at: Positions) -> Positions:
-        """Return checked and masked inputs, their values checked too."""
+        """Check the values of checked and masked inputs, and return the inputs."""
         names, has_range = self.input_names, self.has_range
         return checked_inputs(
             at, self._valid_inputs, names, self.label, has_range=has_range
@@ -289,7 +289,7 @@ class LossMembers(Quiet, ABC):
     def _results(
         self, at: Positions, product: Any, inputs: LossInputs, *, root: bool = False
     ) -> Any:
-        """Return what is like the inputs, weighted and in their dtypes."""
+        """Return arrays like the inputs, weighted and in the dtypes of the inputs."""
         arrays = [
             at.backend.xp.astype(at.weighted(part, root=root), x.dtype)
             for part, x in zip(arrays_of(product), arrays_of(inputs), strict=True)
@@ -302,7 +302,7 @@ class LossMembers(Quiet, ABC):
         return at.backend.xp.astype(at.weighted(product, root=True), dtype)
 
     def _as_uniforms(self, at: Positions, noise: Array) -> Array:
-        """Return noise in the dtype of the inputs, checked, and below one still."""
+        """Check noise, and return it in the dtype of the inputs, still below one."""
         xp = at.backend.xp
         if not xp.isdtype(noise.dtype, "real floating"):
             msg = f"{self.label}: noise has dtype {noise.dtype}, expected real numbers"
@@ -312,7 +312,7 @@ class LossMembers(Quiet, ABC):
             raise ArgumentError(msg)
         if noise.dtype == at.dtype:
             return noise
-        # What rounds to one in a narrower dtype would be no uniform number.
+        # A number that rounds to one in a narrower dtype would not be in [0, 1).
         largest = 1 - float(xp.finfo(at.dtype).eps) / 2
         uniforms = xp.astype(noise, at.dtype)
         return xp.minimum(uniforms, xp.full_like(uniforms, largest))

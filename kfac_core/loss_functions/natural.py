@@ -1,7 +1,7 @@
 """Losses whose inputs are the natural parameters of an exponential family.
 
-Of these the second derivative does not depend on the targets, and is the Fisher
-(Martens, 2020, section 9.2): hence Gauss-Newton matrix, Hessian and Fisher are one.
+Their second derivative does not depend on the targets, and equals the Fisher (Martens,
+2020, section 9.2). So Gauss-Newton matrix, Hessian and Fisher are the same.
 """
 
 from abc import abstractmethod
@@ -17,7 +17,7 @@ from kfac_core.typing import Array, LossInputs
 class NaturalParamsNegativeLogProbLoss(LossFunction):
     """Abstract base of the losses with natural parameters: all curvature is the Fisher.
 
-    Abstract are the members of `LossFunction` but ``_hessian``.
+    The abstract members are those of `LossFunction`, except for ``_hessian``.
     """
 
     def ggn_factor_inner_shape(self, inputs: LossInputs) -> tuple[int, ...]:
@@ -44,9 +44,9 @@ class NaturalParamsNegativeLogProbLoss(LossFunction):
 
 @dataclass(frozen=True)
 class IndependentNaturalParamsNegativeLogProbLoss(NaturalParamsNegativeLogProbLoss):
-    """Abstract base of those whose outputs are independent: the Fisher is diagonal.
+    """Abstract base of the losses with independent outputs and a diagonal Fisher.
 
-    Abstract are ``_losses``, ``_gradient``, ``_sample_from``, and
+    The abstract members are ``_losses``, ``_gradient``, ``_sample_from``, and
     ``_variance(backend, inputs)``: the variances of the targets, ``[batch, ..., n]``,
     which are the diagonal of the Fisher.
 

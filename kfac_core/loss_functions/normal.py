@@ -1,4 +1,4 @@
-"""Real targets with normal noise, of a known variance or of one that is an input."""
+"""Real targets with normal noise, whose variance is known, or is an input."""
 
 import math
 from dataclasses import dataclass
@@ -18,14 +18,15 @@ Pair = tuple[Array, Array]
 class NormalMeanNegativeLogProbLoss(IndependentNaturalParamsNegativeLogProbLoss):
     """Regression: targets are ``mean + sqrt(var) noise``, real, ``[batch, ..., n]``.
 
-    The variance takes no dtype from anywhere, so that means of any are served (the
-    original makes it float32, and refuses float64).
+    The variance adapts to the dtype of the means, which may be any (``tf.contrib.kfac``
+    makes it float32, and refuses float64).
 
     Attributes:
-        var: Of the noise, known: a positive number, or an array of one for each output,
-            of any shape that broadcasts to the outputs' (nested lists, or an array of
-            any library; kept as nested tuples). With 1/2 the loss is the squared error,
-            and with 1 half of it, plus a constant.
+        var: The known variance of the noise: a positive number, or an array with one
+            number for each output, whose shape broadcasts to the outputs' (nested
+            lists, or an array of any library; kept as nested tuples). With 1/2 the loss
+            is the squared error plus a constant, and with 1 half the squared error plus
+            a constant.
 
     Example:
         >>> import numpy as np
@@ -50,7 +51,7 @@ class NormalMeanNegativeLogProbLoss(IndependentNaturalParamsNegativeLogProbLoss)
     input_names = ("mean",)
 
     def __post_init__(self) -> None:
-        """Check the variance, and keep what is an array as nested tuples.
+        """Check the variance, and keep an array as nested tuples.
 
         Raises:
             ArgumentError: If an entry is not positive and finite.
@@ -90,11 +91,14 @@ class NormalMeanNegativeLogProbLoss(IndependentNaturalParamsNegativeLogProbLoss)
 class NormalMeanVarianceNegativeLogProbLoss(LossFunction):
     """Regression with inputs ``(mean, variance)``, both ``[batch, ..., n]``.
 
-    The variances are positive. Others are refused where they are known; within a trace
-    all that is computed of them is NaN. Targets are real, of their shape.
-    An inner vector has ``2 n`` entries: for the mean, then for the variance. These are
-    not natural parameters, and the second derivative may be indefinite: hence there is
-    no Gauss-Newton matrix, as in the original. `multiply_hessian` is exact.
+    The variances are positive. Others are refused where they have values; within a
+    trace, everything that is computed from them is NaN. Targets are real, in the shape
+    of the mean.
+
+    An inner vector has ``2 n`` entries: for the mean, then for the variance. Mean and
+    variance are not natural parameters, and the second derivative may be indefinite. So
+    there is no Gauss-Newton matrix, as in ``tf.contrib.kfac``. `multiply_hessian` is
+    exact.
 
     Example:
         >>> import numpy as np
@@ -116,7 +120,7 @@ class NormalMeanVarianceNegativeLogProbLoss(LossFunction):
         return (2, *self.targets_shape(inputs))
 
     def fisher_factor_inner_shape(self, inputs: LossInputs) -> tuple[int, ...]:
-        """Return the shape of the mean, its last axis twice as long."""
+        """Return the shape of the mean, with a last axis twice as long."""
         *leading, size = self.targets_shape(inputs)
         return (*leading, 2 * size)
 
@@ -181,8 +185,8 @@ class NormalMeanVarianceNegativeLogProbLoss(LossFunction):
 def _normal_like(backend: Backend, noise: Array, mean: Array) -> Array:
     """Return standard normal numbers made of pairs of uniform ones on [0, 1).
 
-    Box & Muller (1958). ``1 - u`` is never zero, and the largest number that of its
-    smallest value: 5.8 for the float32 numbers of most libraries.
+    The method is from Box & Muller (1958). ``1 - u`` is never zero; its smallest value
+    gives the largest number, 5.8 for the float32 numbers of most libraries.
     """
     xp = backend.xp
     samples = (slice(None),) * (noise.ndim - mean.ndim - 1)

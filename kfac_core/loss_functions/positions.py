@@ -1,7 +1,8 @@
 """The positions of a loss's inputs, and what a mask does to them.
 
-A mask weighs positions. One of weight zero is padding, and may hold anything, also NaN:
-so it is filled in before anything is computed, and what comes of it times zero.
+A mask holds weights of positions. A position of weight zero is padding, and may hold
+anything, even NaN. So it is filled with valid numbers before anything is computed, and
+the results are multiplied by zero.
 """
 
 import math
@@ -15,14 +16,14 @@ from kfac_core.typing import Array, DType, LossInputs
 
 
 class Positions(NamedTuple):
-    """Inputs of a loss to compute with, and the weights of their positions.
+    """Inputs of a loss, ready to compute with, and the weights of their positions.
 
     Attributes:
         backend: Backend of the arrays.
         inputs: Structured as the user gave them: ``[batch, ..., n]``, all of one dtype,
             at least float32, and one where the mask is zero.
-        weights: ``[batch, ..., 1]``, of that dtype; None without a mask. Within a trace
-            NaN where the mask holds no weight, so that all that comes of it is NaN.
+        weights: ``[batch, ..., 1]``, in the dtype of the inputs; None without a mask.
+            Within a trace, an invalid weight becomes NaN, and so do its results.
     """
 
     backend: Backend
@@ -35,11 +36,11 @@ class Positions(NamedTuple):
         return arrays_of(self.inputs)[0].dtype
 
     def filled(self, x: Array, *, by_position: bool = False) -> Array:
-        """Return `x`, zero where the mask is.
+        """Return `x`, with zeros where the mask is zero.
 
         Args:
             x: ``[..., batch, ..., k]``.
-            by_position: Whether its last axis is missing instead.
+            by_position: Whether `x` lacks its last axis.
         """
         if self.weights is None:
             return x
@@ -55,12 +56,12 @@ class Positions(NamedTuple):
 
 
 def arrays_of(data: LossInputs) -> tuple[Array, ...]:
-    """Return the arrays of a loss's inputs, or of what is structured like them."""
+    """Return the arrays of a loss's inputs, or of a vector structured like them."""
     return data if isinstance(data, tuple) else (data,)
 
 
 def shape_of(inputs: LossInputs, names: tuple[str, ...], loss: str) -> tuple[int, ...]:
-    """Return the shape of a loss's inputs, of the first of them if they are several.
+    """Return the shape of a loss's inputs; if there are several, of the first.
 
     Args:
         inputs: An array for each name.
@@ -71,8 +72,8 @@ def shape_of(inputs: LossInputs, names: tuple[str, ...], loss: str) -> tuple[int
         The shape.
 
     Raises:
-        BackendError: If they are no arrays.
-        ShapeError: If there are not as many as names, or one has no axis.
+        BackendError: If an input is not an array.
+        ShapeError: If there are not as many inputs as names, or one has no axis.
     """
     shape: tuple[int, ...] = ()
     for x, name in zip(checked_parts(inputs, names, loss), names, strict=True):
@@ -93,7 +94,7 @@ def checked_parts(
     """Return the arrays of inputs, one for each name; see `shape_of`.
 
     Raises:
-        ShapeError: If there are not as many as names.
+        ShapeError: If there are not as many inputs as names.
     """
     arrays = arrays_of(inputs)
     if len(arrays) != len(names) or isinstance(inputs, tuple) != (len(names) > 1):
@@ -111,17 +112,17 @@ def check_beside(
     names: tuple[str, ...],
     loss: str,
 ) -> None:
-    """Check the shape of what is given beside inputs.
+    """Check the shape of an array that is given beside inputs.
 
     Args:
         x: The array.
         expected: As in `kfac_core.arguments.check_shape`.
-        argument: Its name, for the message.
+        argument: Name of the array, for the message.
         names: Names of the inputs, for messages.
         loss: Name of the loss, for messages.
 
     Raises:
-        ShapeError: If the shape is another one.
+        ShapeError: If the shape is wrong.
     """
     try:
         check_shape(x, expected, argument, loss)
@@ -150,15 +151,15 @@ def positions_of(
         mask: Weights ``[batch, ...]``, or None.
         names: Names of the inputs, for messages.
         loss: Name of the loss, for messages.
-        least_axes: Number of axes that an input has at least.
+        least_axes: Smallest number of axes of an input.
 
     Returns:
         The positions.
 
     Raises:
-        ArgumentError: If a weight is known, and negative, infinite or NaN.
-        BackendError: If they are of several libraries or devices.
-        DTypeError: If an input holds no real floating-point numbers.
+        ArgumentError: If a weight has a value, and that is negative, infinite or NaN.
+        BackendError: If inputs and mask are of several libraries or devices.
+        DTypeError: If an input does not hold real floating-point numbers.
         ShapeError: If there are not as many inputs as names, or a shape is wrong.
     """
     arrays = checked_parts(inputs, names, loss)

@@ -1,7 +1,8 @@
-"""What the values of a loss's inputs and targets may be.
+"""Checks of the values of a loss's inputs and targets.
 
-They are checked where they have values. Within a trace, what cannot be right becomes
-NaN, and so does all that is computed from it: never a number that looks right.
+Arrays are checked where they have values. Within a trace, an invalid entry becomes NaN,
+and so does everything that is computed from it: a wrong input never gives a number that
+looks right.
 """
 
 import math
@@ -26,20 +27,20 @@ def checked_inputs(
     """Check the values of inputs.
 
     Args:
-        at: The inputs, one where the mask is zero.
-        valid_inputs: Whether entries can be such: a condition that broadcasts to them.
+        at: The inputs, with ones where the mask is zero.
+        valid_inputs: Whether entries are valid: a condition that broadcasts to them.
         names: Names of the inputs, for messages.
         loss: Name of the loss, for messages.
-        has_range: Whether finite entries may be none; if not, what cannot be an input
-            makes results NaN by itself.
+        has_range: Whether finite entries may be invalid; if not, an invalid entry makes
+            results NaN by itself.
 
     Returns:
         The inputs; within a trace NaN where they are out of range.
 
     Raises:
-        NotFiniteError: If an input is known, and NaN, or infinite where that is no
-            input of the loss.
-        ArgumentError: If it is finite, and cannot be one.
+        NotFiniteError: If an input has a value that is NaN, or infinite where the loss
+            does not allow that.
+        ArgumentError: If an input has a finite value that is invalid.
     """
     backend, arrays = at.backend, arrays_of(at.inputs)
     if not has_range:
@@ -77,22 +78,22 @@ def checked_targets(
 
     Args:
         at: The inputs, and the weights of the positions.
-        valid: Whether targets can be such: a condition that broadcasts to `prepared`.
+        valid: Whether targets are valid: a condition that broadcasts to `prepared`.
         given: The targets as the user gave them.
-        prepared: As the loss computes with them.
-        expected: What they can be, in words.
+        prepared: The targets as the loss computes with them.
+        expected: What targets can be, in words.
         loss: Name of the loss, for messages.
 
     Returns:
-        The targets prepared; within a trace NaN where they cannot be such.
+        The prepared targets; within a trace NaN where they are invalid.
 
     Raises:
-        ArgumentError: If they are known, and cannot be such.
+        ArgumentError: If a target has a value that is invalid.
     """
     backend = at.backend
     xp = backend.xp
     if at.weights is not None:
-        # What is filled in at padding may be no target. NaN is no padding.
+        # The numbers that fill padding may be invalid targets. NaN is not padding.
         valid = valid | xp.equal(at.weights, xp.zeros_like(at.weights))
     ok = xp.all(valid)
     if is_known_false(backend, ok):
@@ -108,9 +109,9 @@ def checked_targets(
 
 
 def roundoff(backend: Backend, given: Array) -> float:
-    """Return the unit of roundoff of targets: of their dtype, float32's at the least.
+    """Return the unit roundoff of targets: of their dtype, but at least float32's.
 
-    So that what was rounded before it was cast to float64 is taken for what it is.
+    So targets may have been rounded to float32 before they were cast to float64.
     """
     xp = backend.xp
     single = float(xp.finfo(xp.float32).eps)

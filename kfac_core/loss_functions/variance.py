@@ -1,7 +1,7 @@
 """The variance of normal noise: one number for all outputs, or one for each.
 
-A spec is hashable and holds no arrays, so that an array is kept as nested tuples of
-numbers, and made again beside the data, in their dtype.
+A spec is hashable and holds no arrays. So an array is kept as nested tuples of numbers,
+from which an array of the data's library and dtype is made.
 """
 
 import math
@@ -26,11 +26,11 @@ def as_variance(var: Any, loss: str) -> Variance:
         loss: Name of the loss, for messages.
 
     Returns:
-        The variance; what is 0-d, as a number.
+        The variance; a 0-d array becomes a number.
 
     Raises:
-        ArgumentError: If an entry is not positive and finite, there is none, or it is
-            nothing that holds numbers, or only known within a trace.
+        ArgumentError: If an entry is not positive and finite, if there is no entry, or
+            if `var` does not hold numbers, or has no values within a trace.
 
     Example:
         >>> as_variance(2, "loss"), as_variance([[0.5], [1]], "loss")
@@ -59,7 +59,7 @@ def variance_beside(
 
     Args:
         backend: Backend of the inputs.
-        var: As of `as_variance`.
+        var: As `as_variance` returns it.
         inputs: ``[batch, ..., n]``; vectors may have further leading axes.
         loss: Name of the loss, for messages.
 
@@ -67,8 +67,8 @@ def variance_beside(
         The variance; an array broadcasts to the inputs.
 
     Raises:
-        ArgumentError: If the dtype cannot hold an entry, as a normal number.
-        ShapeError: If it does not broadcast to the inputs.
+        ArgumentError: If the dtype cannot hold an entry as a normal number.
+        ShapeError: If the variance does not broadcast to the inputs.
     """
     entries = _entries(var)
     info = backend.xp.finfo(inputs.dtype)

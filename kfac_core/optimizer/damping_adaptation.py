@@ -1,19 +1,20 @@
 """The Levenberg-Marquardt rule: more damping where the quadratic model is wrong.
 
-By ``rho``, the change of the loss over the change that was predicted (Martens & Grosse,
-2015, section 6.5), the damping is decreased, increased or kept.
+Let ``rho`` be the change of the loss divided by the change that was predicted (Martens
+& Grosse, 2015, section 6.5). It decides whether the damping is decreased, increased or
+kept.
 
-The change is a difference of two losses that are rounded. Each is a mean of ``N``
-terms: to sum them in whatever order errs by at most ``(N - 1) u`` times the sum of
-their magnitudes, ``u = eps / 2`` being the unit roundoff, and, errors being as random
-as they are, hardly ever by more than ``2 sqrt(N) u`` times it (Higham & Mary, 2019,
-section 2). So the change is known to within::
+The change is a difference of two rounded losses. Each is a mean of ``N`` terms. In any
+order of summation, its error is at most ``(N - 1) u`` times the sum of the terms'
+magnitudes, with the unit roundoff ``u = eps / 2``. Since rounding errors are mostly
+random, the error is hardly ever more than ``2 sqrt(N) u`` times that sum (Higham &
+Mary, 2019, section 2). So the change is known to within::
 
     noise = eps sqrt(N) (|loss before| + |loss after|).
 
-What all changes within the noise agree on is evidence, and changes the damping; what
-they do not is none, and leaves it: near a minimum every loss is the same number, and a
-change of zero says nothing of the model.
+The damping changes only if all changes within the noise lead to the same decision.
+Otherwise it stays as it is: near a minimum every loss is the same number, and a change
+of zero tells nothing about the model.
 """
 
 from kfac_core import tree
@@ -35,15 +36,16 @@ def adapted(
 
     Args:
         backend: Backend of the state.
-        options: Of the optimiser.
-        state: Has the loss before a step, and the change that was predicted for it.
-        after: The mean loss after it, on the same batch, 0-d. One that is not finite
-            is as bad as can be, whatever was predicted.
-        rounding: What a loss may be off by, relative to it: ``eps sqrt(N)``.
+        options: Options of the optimiser.
+        state: Has the loss before a step, and the change that was predicted for the
+            step.
+        after: The mean loss after the step, on the same batch, 0-d. If it is not
+            finite, the step has failed, whatever was predicted.
+        rounding: The relative error of a loss: ``eps sqrt(N)``.
 
     Returns:
-        The state with its damping, `rho` and actual change. Where no change, or none
-        that is finite, was predicted, `rho` is that of before.
+        The state with its damping, `rho` and actual change. If no change, or none that
+        is finite, was predicted, the state keeps its `rho`.
     """
     xp = backend.xp
     predicted = state.predicted_change
@@ -64,7 +66,7 @@ def adapted(
 
 
 def reduction_ratio(backend: Backend, actual: Array, predicted: Array) -> Array:
-    """Return ``rho``; not a number where no change was predicted.
+    """Return ``rho``; NaN where no change was predicted.
 
     Args:
         backend: Backend of the changes.
@@ -72,7 +74,7 @@ def reduction_ratio(backend: Backend, actual: Array, predicted: Array) -> Array:
         predicted: The change that was predicted.
 
     Returns:
-        Their quotient, 0-d.
+        The quotient of both, 0-d.
     """
     xp = backend.xp
     nothing = xp.equal(predicted, xp.zeros_like(predicted))
@@ -92,26 +94,27 @@ def adapted_damping(
 ) -> Damping:
     """Return the damping after an adaptation.
 
-    It decreases also where the loss fell although a rise was predicted: ``rho`` is
-    negative then, for no fault of the step.
+    The damping also decreases where the loss fell although a rise was predicted:
+    ``rho`` is then negative, but the step was good.
 
     Args:
         backend: Backend of the arrays.
         options: Thresholds, factor, smallest and largest damping.
-        damping: The damping before, 0-d, or by layer: all are multiplied by the same.
+        damping: The damping before, 0-d, or by layer; all are multiplied by one number.
         actual: Change of the loss.
-        predicted: The change that was predicted; where it is zero, or not a number,
-            neither way.
-        noise: What the actual change may be off by.
+        predicted: The change that was predicted; where it is zero or NaN, the damping
+            is kept.
+        noise: The error of the actual change.
         failed: Whether the loss is not finite, so that the damping increases.
 
     Returns:
         The damping.
     """
     xp = backend.xp
-    # Multiplied out: of a small prediction, the quotient may leave the range.
+    # The comparison is multiplied out, since the quotient by a small prediction may
+    # leave the range.
     size = xp.abs(predicted)
-    # Not by the sign of the prediction, which no compiler of PyTorch can trace.
+    # `sign` is not used, since PyTorch's compilers cannot trace it.
     rising = xp.where(predicted > 0, actual, xp.zeros_like(actual))
     gained = xp.where(predicted < 0, -actual, rising)
     fell = (actual < -noise) & (predicted > 0)

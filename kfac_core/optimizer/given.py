@@ -1,4 +1,4 @@
-"""What a `KfacOptimizer` and its steps are given, checked before anything is done."""
+"""Checks of the arguments of a `KfacOptimizer` and its steps, made first of all."""
 
 from collections.abc import Mapping
 from numbers import Real
@@ -25,7 +25,7 @@ def check_model(model: object) -> None:
     """Check that a model can be linearized.
 
     Raises:
-        ArgumentError: If it has no such method.
+        ArgumentError: If the model has no method ``linearize``.
     """
     if not callable(getattr(model, "linearize", None)):
         msg = (
@@ -39,8 +39,8 @@ def check_state(options: KfacOptions, estimator: FisherEstimator, state: Any) ->
     """Check that a state belongs to an optimiser.
 
     Args:
-        options: Of the optimiser.
-        estimator: Of the optimiser.
+        options: Options of the optimiser.
+        estimator: Estimator of the optimiser.
         state: What the user gave.
 
     Raises:
@@ -98,17 +98,17 @@ def checked_gradient(
 
 
 def check_flag(one: Array, given: Any, argument: str) -> None:
-    """Check that a step is told whether to do something.
+    """Check a flag that tells a step whether to do something.
 
     Args:
-        one: 0-d, beside the parameters.
-        given: None, a boolean, or a 0-d array of one.
-        argument: Its name, for the message.
+        one: 0-d, of the parameters' library.
+        given: None, a boolean, or a 0-d array of booleans.
+        argument: Name of the flag, for the message.
 
     Raises:
-        ArgumentError: If it is nothing of that.
+        ArgumentError: If the flag is none of these.
         BackendError: If it is an array of another library.
-        DTypeError: If it is an array of no booleans.
+        DTypeError: If it is an array that does not hold booleans.
         ShapeError: If it is an array that is not 0-d.
     """
     if given is None or isinstance(given, bool | np.bool_):
@@ -120,21 +120,21 @@ def check_flag(one: Array, given: Any, argument: str) -> None:
 
 
 def check_loss(one: Array, value: Any, argument: str) -> None:
-    """Check that a loss is a real number; that it is finite, a step asks at its end.
+    """Check that a loss is a real number; a step checks at its end that it is finite.
 
     Args:
-        one: 0-d, beside the parameters.
+        one: 0-d, of the parameters' library.
         value: A number or 0-d array.
-        argument: Where it comes from, for the message.
+        argument: Where the loss comes from, for the message.
 
     Raises:
-        ArgumentError: If it is neither.
+        ArgumentError: If the loss is neither a number nor an array.
         BackendError: If it is an array of another library.
-        DTypeError: If it is an array of no real number.
+        DTypeError: If it is an array that does not hold real numbers.
         ShapeError: If it is an array that is not 0-d.
     """
     is_flag = isinstance(value, bool | np.bool_)
-    # An integer that no float holds is none.
+    # An integer that is too large for a float is refused.
     huge = isinstance(value, int) and value.bit_length() > 1023
     if isinstance(value, Real) and not is_flag and not huge:
         return

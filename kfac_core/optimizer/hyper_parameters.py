@@ -1,4 +1,4 @@
-"""The numbers of one step: those given to it, else those of the options."""
+"""The numbers of one step: those given to the step, or those of the options."""
 
 import math
 from typing import NamedTuple
@@ -15,12 +15,12 @@ class HyperParameters(NamedTuple):
     """The numbers of one step, 0-d arrays.
 
     Attributes:
-        learning_rate: As in `KfacOptions`; of a ``qmodel`` type what rescales it.
-        momentum: Likewise; unused by ``qmodel``.
-        norm_constraint: Likewise; None if there is none.
-        weight_decay_coeff: Likewise; None if there is none.
-        in_range: Boolean: whether all that are given to the step are in the range of
-            the options; outside of a trace they are checked at once.
+        learning_rate: As in `KfacOptions`; for a ``qmodel`` type, what rescales it.
+        momentum: As in `KfacOptions`; unused by ``qmodel``.
+        norm_constraint: As in `KfacOptions`; None if there is none.
+        weight_decay_coeff: As in `KfacOptions`; None if there is none.
+        in_range: Boolean: whether all numbers given to the step are in the range of the
+            options; outside of a trace they are checked at once.
     """
 
     learning_rate: Array
@@ -42,19 +42,20 @@ def step_numbers(
     """Return the numbers of a step.
 
     Args:
-        options: Of the optimiser.
+        options: Options of the optimiser.
         backend: Backend of the parameters.
         one: 0-d, of the dtype of the numbers.
-        learning_rate: That given to the step, or None.
-        momentum: Likewise.
-        norm_constraint: Likewise.
-        weight_decay_coeff: Likewise.
+        learning_rate: The learning rate given to the step, or None.
+        momentum: The momentum given to the step, or None.
+        norm_constraint: The constraint given to the step, or None.
+        weight_decay_coeff: The coefficient given to the step, or None.
 
     Returns:
         The numbers.
 
     Raises:
-        ArgumentError: If one is out of range, or the momentum type takes none.
+        ArgumentError: If a number is out of range, or the momentum type does not take
+            it.
     """
     label = "KfacOptimizer"
     refused = {"learning_rate": learning_rate, "norm_constraint": norm_constraint}

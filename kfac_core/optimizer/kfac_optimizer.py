@@ -8,7 +8,7 @@ from kfac_core.backend import Backend
 from kfac_core.checked_linearization import checked
 from kfac_core.estimator import FisherEstimator
 from kfac_core.layer_collection import LayerCollection
-from kfac_core.linalg.named import cast_like, map_named
+from kfac_core.linalg.named import map_named
 from kfac_core.linearization import Linearization, Model, NamedParams
 from kfac_core.optimizer.clock import turn
 from kfac_core.optimizer.damping_adaptation import adapted
@@ -18,9 +18,8 @@ from kfac_core.optimizer.given import (
     check_state,
     checked_gradient,
 )
-from kfac_core.optimizer.hyper_parameters import HyperParameters, step_numbers
+from kfac_core.optimizer.hyper_parameters import step_numbers
 from kfac_core.optimizer.layer_damping import (
-    by_parameter,
     check_layers,
     given_damping,
     initial_damping,
@@ -29,7 +28,6 @@ from kfac_core.optimizer.mean_loss import as_loss, number_of_cases, rounding_of
 from kfac_core.optimizer.messages import check_given, not_finite
 from kfac_core.optimizer.movement import Moved, moved
 from kfac_core.optimizer.options import LABEL, KfacOptions
-from kfac_core.optimizer.quadratic_model import quadratic_model
 from kfac_core.optimizer.state import (
     KfacState,
     StepStatistics,
@@ -37,11 +35,11 @@ from kfac_core.optimizer.state import (
     statistics_of,
     unit,
 )
-from kfac_core.optimizer.update_rules import StepContext
+from kfac_core.optimizer.step_context import step_context
 from kfac_core.optimizer.upkeep import batch_weights, with_inverses, with_statistics
 from kfac_core.products import CurvatureMatrixVectorProductComputer
-from kfac_core.registered_losses import mean_gradient, mean_loss
-from kfac_core.state import commit, without_graph
+from kfac_core.registered_losses import mean_loss
+from kfac_core.state import commit
 from kfac_core.typing import Array, Key, LayerDampings, Scalar
 
 B = TypeVar("B")
@@ -53,15 +51,15 @@ Outcome: TypeAlias = tuple[KfacState, dict[str, Array], StepStatistics]
 class KfacOptimizer(KfacOptions, Generic[B]):
     """Minimises the mean of the registered losses of a model.
 
-    A step updates the statistics, then the inverses, each when it is due, then the
-    parameters, then the damping. Options are of `KfacOptions`, which says what each
-    does; numbers that change from step to step are arguments of `step`.
+    A step updates the statistics and then the inverses, each when it is due, then the
+    parameters, then the damping. `KfacOptions` describes the options; numbers that
+    change from step to step are arguments of `step`.
 
     Attributes:
-        model: What is trained: gives a linearization at parameters and a batch.
-        layer_collection: Its layers and losses.
-        estimator: Made from these.
-        computer: Likewise.
+        model: The model to train; it gives a linearization at parameters and a batch.
+        layer_collection: The layers and losses of the model.
+        estimator: Made from the layer collection and the options.
+        computer: Made from the layer collection.
 
     Example:
         >>> import numpy as np
@@ -98,6 +96,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
 
         Raises:
             ArgumentError: If one is out of range, or does not go with another.
+
         """
         super().__post_init__()
         check_model(self.model)
@@ -114,14 +113,14 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         """Return the state before the first step.
 
         Args:
-            params: The parameters, by name: for library, devices and dtypes.
+            params: The parameters, by name, which give library, devices and dtypes.
 
         Returns:
             The state.
 
         Raises:
             ArgumentError: If a parameter is missing or unknown.
-            ShapeError: If one has another shape than the collection says.
+            ShapeError: If a parameter's shape is not the one in the collection.
         """
         estimator = self.estimator.init(params)
         _, one = unit(params, LABEL)
@@ -154,36 +153,36 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             params: The parameters, by name; left as they are.
             batch: What the model takes.
             key: As in `FisherEstimator.update_covs`; checked in any case.
-            noise: Likewise.
-            learning_rate: Instead of that of the options, in this step.
-            momentum: Likewise.
-            norm_constraint: Likewise.
-            weight_decay_coeff: Likewise.
-            damping: Instead of that of the state, from now on: a number, at least
+            noise: As in `FisherEstimator.update_covs`; checked in any case.
+            learning_rate: Takes the place of the option, in this step.
+            momentum: Takes the place of the option, in this step.
+            norm_constraint: Takes the place of the option, in this step.
+            weight_decay_coeff: Takes the place of the option, in this step.
+            damping: Takes the place of the state's, from now on: a number, at least
                 `min_damping`, or where the options have one for each layer, a mapping
-                from the names of all.
-            gradient: Of the mean loss, by parameter, where that is not the mean of the
-                registered losses: it has a regulariser, say.
-            loss: The mean loss itself, 0-d, likewise; to adapt the damping by it needs
-                `loss_fn`, too.
+                from the names of all layers.
+            gradient: The gradient of the mean loss, by parameter, where that is not the
+                mean of the registered losses: it has a regulariser, say.
+            loss: The mean loss itself, 0-d, where it is not the mean of the registered
+                losses; to adapt the damping by it needs `loss_fn`, too.
             prev_batch: The batch of the step before, where the damping is adapted at
                 the start of a step: of the type of `batch`, also where it is not.
             update_covs: Whether to update the statistics; None: when it is due, by the
                 counter of the state. Where a compiler cannot choose between two
                 computations (PyTorch's computes both), a Python boolean is faster.
-            update_inverses: Likewise for the inverses.
+            update_inverses: Whether to update the inverses; None: when it is due.
 
         Returns:
-            The new state, the new parameters, and what happened. Nothing of it has a
-            graph, whatever the model gives, nor is a step a function for autograd to
-            differentiate; parameters that it tracks become new ones that it tracks.
+            The new state, the new parameters, and what happened. None of these arrays
+            has a graph, whatever the model gives: autograd cannot differentiate a step.
+            If autograd tracks a parameter, it also tracks the new one.
 
         Raises:
-            ArgumentError: If something is needed that is not given, or out of range.
+            ArgumentError: If a needed argument is missing, or one is out of range.
             NotFiniteError: If the loss, an update or the data of a block are not
                 finite.
-            KfacError: What blocks and losses raise. Under a trace nothing changes where
-                values would be refused, in no part of the state, and ``ok`` of the
+            KfacError: What blocks and losses raise. Under a trace, where values would
+                be refused, no part of the state changes, and ``ok`` of the step's
                 statistics is False.
         """
         check_state(self, self.estimator, state)
@@ -214,7 +213,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             return old._replace(estimator=estimator, batch_cases=reference)
 
         def settled(new: Moved, gradient: NamedParams) -> Outcome:
-            """Return what was done if all of it can be taken, else what was before."""
+            """Return the outcome of the step if it is fine, else the old state."""
             fine = new.fine & ok & backend.xp.isfinite(new.state.loss)
             chosen, params_now = commit(
                 backend,
@@ -253,8 +252,15 @@ class KfacOptimizer(KfacOptions, Generic[B]):
                 one, params, batch, linearization, known=True, given=loss
             )
             now = now._replace(loss=value)
-            context = self._context(
-                backend, now, params, linearization, numbers, gradient
+            context = step_context(
+                self,
+                self.estimator,
+                self.computer,
+                now,
+                params,
+                linearization,
+                numbers,
+                gradient,
             )
             new = moved(
                 context,
@@ -272,42 +278,8 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             state.burnin_counter < self.num_burnin_steps, burn_in, train
         )
 
-    def _context(
-        self,
-        backend: Backend,
-        state: KfacState,
-        params: NamedParams,
-        linearization: Linearization,
-        numbers: HyperParameters,
-        gradient: NamedParams | None,
-    ) -> StepContext:
-        if gradient is None:
-            gradient = mean_gradient(self.layer_collection, linearization)
-        of_mean = checked_gradient(backend, self.estimator, state, gradient)
-        damping = by_parameter(self.estimator, state.damping)
-        return StepContext(
-            backend=backend,
-            options=self,
-            numbers=numbers,
-            gradient=of_mean,
-            velocity=without_graph(backend, state.velocity),
-            damping=damping,
-            precondition=lambda v: self.estimator.multiply_inverse(state.estimator, v),
-            multiply=lambda v: self.estimator.multiply(state.estimator, v),
-            model=lambda *directions: quadratic_model(
-                backend,
-                self.computer,
-                linearization,
-                self.estimator.mat_type,
-                of_mean,
-                damping,
-                # A model takes tangents of the dtypes of its parameters.
-                [cast_like(backend, d, params) for d in directions],
-            ),
-        )
-
     def _linearized(self, params: NamedParams, batch: B) -> Linearization:
-        """Return what the model gives, its answers checked."""
+        """Return the model's linearization, whose answers are checked."""
         return checked(self.layer_collection, self.model.linearize(params, batch))
 
     def _adapt_before(
@@ -319,7 +291,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         prev_batch: B | None,
         about: Linearization,
     ) -> KfacState:
-        """Adapt the damping at the start of a step, where it is adapted there."""
+        """Adapt the damping at the start of a step, if the options say so."""
         if not self.adapts_at_start or prev_batch is None:
             return state
         its_turn = turn(backend, state.counter, self.damping_adaptation_interval)
@@ -340,10 +312,10 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         known: bool = False,
         given: Array | None = None,
     ) -> tuple[Array, Array]:
-        """Return the mean loss, in the dtype of all numbers, and its rounding.
+        """Return the mean loss, in the dtype of all numbers, and its relative error.
 
-        By the linearization `about`, if it is `known` to be that of the parameters and
-        the batch; it is of their dtypes and sizes in any case.
+        The linearization `about` gives the loss if it is `known` to belong to the
+        parameters and the batch; it has their dtypes and sizes in any case.
         """
         value, source = given, "loss"
         if given is None and self.loss_fn is not None:

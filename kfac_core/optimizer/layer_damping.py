@@ -15,7 +15,7 @@ from kfac_core.state import is_known_false, without_graph
 from kfac_core.typing import Array, LayerDampings, Scalar
 
 Damping: TypeAlias = Array | dict[str, Array]
-"""0-d, or a 0-d array for each layer; or, as a penalty, for each parameter."""
+"""0-d, or a 0-d array for each layer; or for each parameter, if it is a penalty."""
 
 _LABEL = "KfacOptimizer"
 
@@ -24,7 +24,7 @@ def initial_damping(options: KfacOptions, one: Array, layers: Sequence[str]) -> 
     """Return the damping of the options.
 
     Args:
-        options: Of the optimiser.
+        options: Options of the optimiser.
         one: 0-d, of the dtype of all numbers.
         layers: Names of all layers.
 
@@ -71,8 +71,8 @@ def given_damping(
         The damping, and a 0-d boolean; outside of a trace it is checked at once.
 
     Raises:
-        ArgumentError: If it is out of range; if a layer is missing or unknown; if it is
-            by layer, and that of the state is one number.
+        ArgumentError: If the damping is out of range; if a layer is missing or unknown;
+            or if the damping is by layer, and the state has one number.
     """
     if isinstance(given, Mapping) and not isinstance(known, dict):
         msg = (
@@ -108,13 +108,13 @@ def given_damping(
 
 
 def times(damping: Damping, factor: float) -> Damping:
-    """Return a damping, of all layers, times a number."""
+    """Return a damping times a number, for all layers."""
     product: Damping = tree.map(lambda x: x * factor, damping)
     return product
 
 
 def by_parameter(estimator: FisherEstimator, damping: Damping) -> Damping:
-    """Return a damping by layer as one by parameter; one number as it is."""
+    """Turn a damping by layer into one by parameter; one number stays as it is."""
     if not isinstance(damping, dict):
         return damping
     return {
@@ -125,13 +125,13 @@ def by_parameter(estimator: FisherEstimator, damping: Damping) -> Damping:
 
 
 def penalised(backend: Backend, damping: Damping, x: Named, y: Named) -> Array:
-    """Return ``x' L y``, ``L`` the diagonal of the damping of each parameter.
+    """Return ``x' L y``, where ``L`` is the diagonal of each parameter's damping.
 
     Args:
         backend: Backend of the vectors.
         damping: 0-d, or one for each parameter.
         x: A vector, by name.
-        y: Another.
+        y: Another vector.
 
     Returns:
         The product, 0-d.

@@ -1,4 +1,4 @@
-"""The mean loss of a batch, wherever it comes from, and how well it is known."""
+"""The mean loss of a batch, whatever computes it, and its rounding error."""
 
 from typing import Any
 
@@ -26,19 +26,19 @@ def number_of_cases(one: Array, linearization: Linearization) -> Array:
     """Return the number of cases of a batch, 0-d, in the dtype of all numbers.
 
     Raises:
-        ArgumentError: If it is no positive integer.
+        ArgumentError: If it is not a positive integer.
     """
     return one * batch_size_of(linearization)
 
 
 def rounding_of(one: Array, value: Any, linearization: Linearization) -> Array:
-    """Return what a mean loss may be off by, relative to it: ``eps sqrt(N)``.
+    """Return the relative error of a mean loss: ``eps sqrt(N)``.
 
     Args:
         one: 0-d, of the dtype of all numbers.
         value: The loss as it was computed.
-        linearization: The model at the batch: ``N`` cases, and loss inputs, whose
-            dtype counts as well: a loss is no better known than what it is of.
+        linearization: The model at the batch, with ``N`` cases. The dtype of its loss
+            inputs counts as well: a loss is not known better than its inputs.
 
     Returns:
         0-d; see `kfac_core.optimizer.damping_adaptation`.

@@ -1,4 +1,4 @@
-"""What a `KfacOptimizer` says of an error."""
+"""The errors of a `KfacOptimizer`, with what causes them."""
 
 from typing import Any
 
@@ -15,10 +15,10 @@ def check_given(
     """Check that a step is given what an adaptation of the damping needs.
 
     Args:
-        options: Of the optimiser.
+        options: The options of the optimiser.
         batch: What the step was given.
         loss: What the step was given, or None.
-        prev_batch: Likewise.
+        prev_batch: What the step was given, or None.
 
     Raises:
         ArgumentError: If something is missing, or the batches are of two types.
@@ -45,7 +45,7 @@ def check_given(
 
 
 def _are_alike(one: Any, other: Any) -> bool:
-    """Say whether two batches are of one type; what an array is says its library."""
+    """Return whether two batches are of one type; all arrays count as one type."""
     if hasattr(one, "shape") and hasattr(other, "shape"):
         return True
     is_base = type(one) is not object and isinstance(other, type(one))
@@ -53,12 +53,12 @@ def _are_alike(one: Any, other: Any) -> bool:
 
 
 def not_finite(loss: Array, gradient: NamedParams, predicted: Array) -> NotFiniteError:
-    """Return the error for a step that is not finite, naming what made it so.
+    """Return the error for a step that is not finite, which names the cause.
 
     Args:
         loss: The mean loss before the step, 0-d.
-        gradient: Of it; none where it was not asked for.
-        predicted: The predicted change of it, 0-d.
+        gradient: The gradient of the mean loss; empty where it was not computed.
+        predicted: The predicted change of the mean loss, 0-d.
 
     Returns:
         The error.

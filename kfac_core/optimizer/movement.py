@@ -1,4 +1,4 @@
-"""The last part of a step: new parameters, and a damping that follows them."""
+"""The last part of a step: new parameters, and then a new damping."""
 
 from collections.abc import Callable
 from typing import NamedTuple
@@ -8,9 +8,9 @@ from kfac_core.linearization import NamedParams
 from kfac_core.optimizer.clock import turn
 from kfac_core.optimizer.damping_adaptation import adapted
 from kfac_core.optimizer.state import KfacState
+from kfac_core.optimizer.step_context import StepContext
 from kfac_core.optimizer.update_rules import (
     RULES,
-    StepContext,
     change_of,
     predicted_change,
 )
@@ -19,12 +19,12 @@ from kfac_core.typing import Array
 
 
 class Moved(NamedTuple):
-    """What a step leads to, before it is known whether it is taken.
+    """The result of a step, before it is known whether it is taken.
 
     Attributes:
         state: The new state.
         params: The new parameters.
-        fine: 0-d: whether all that was computed is finite.
+        fine: 0-d: whether everything that was computed is finite.
         gradient_norm: As in `StepStatistics`.
         update_norm: As in `StepStatistics`.
         norm_coefficient: As in `StepStatistics`.
@@ -44,16 +44,17 @@ def moved(
     params: NamedParams,
     loss_at: Callable[[NamedParams], tuple[Array, Array]],
 ) -> Moved:
-    """Update the parameters, and the damping where that follows a step.
+    """Update the parameters, and the damping if it is adapted at the end of a step.
 
     Args:
         context: What the update is made of.
-        state: The state, its statistics and inverses up to date.
+        state: The state, with statistics and inverses up to date.
         params: The parameters.
-        loss_at: Returns the mean loss at parameters, and its rounding; see `adapted`.
+        loss_at: Returns the mean loss at parameters, and its relative error; see
+            `adapted`.
 
     Returns:
-        What the step leads to.
+        The result of the step.
     """
     backend, options = context.backend, context.options
     xp = backend.xp
@@ -61,7 +62,7 @@ def moved(
     old = without_graph(backend, dict(params))
     change = change_of(context.numbers, update, old)
     sums = cast_like(backend, map_named(lambda p, d: p + d, old, change), params)
-    # What autograd tracks it still does, for the loss after the step, too.
+    # Autograd goes on tracking what it tracked, also for the loss after the step.
     new_params = map_named(backend.as_leaf, sums, params)
     new = state._replace(
         velocity=cast_like(backend, update.velocity, state.velocity),

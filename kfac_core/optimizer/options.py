@@ -1,4 +1,4 @@
-"""`KfacOptions`: what can be chosen of a `KfacOptimizer`, and what goes together."""
+"""`KfacOptions`: the options of a `KfacOptimizer`, and which of them go together."""
 
 import math
 import sys
@@ -16,7 +16,7 @@ from kfac_core.sizes import as_flag
 from kfac_core.typing import Array
 
 MomentumType = Literal["regular", "adam", "qmodel", "qmodel_fixedmu"]
-"""Name of a way to make an update of a gradient and the update before."""
+"""Name of a way to make an update from a gradient and the previous update."""
 
 MOMENTUM_TYPES: tuple[MomentumType, ...] = (
     "regular",
@@ -35,63 +35,67 @@ BatchWeights = Literal["cases", "equally"]
 
 @dataclass(frozen=True, kw_only=True)
 class KfacOptions(Quiet):
-    """Options of a `KfacOptimizer`; names and defaults are the original's.
+    """Options of a `KfacOptimizer`, with the names and defaults of ``tf.contrib.kfac``.
 
-    With ``F`` the damped blocks, ``g`` the gradient of the mean loss, and the velocity
-    ``v`` zero at first, an update is ``params -= learning_rate * step``:
+    Let ``F`` be the damped blocks, ``g`` the gradient of the mean loss, and ``v`` the
+    velocity, which is zero at first. An update is ``params -= learning_rate * step``:
 
     | `momentum_type` | velocity and step |
     |---|---|
     | ``regular`` | ``v = momentum v + inv(F) g``, the step is ``v`` |
     | ``adam`` | ``v = momentum v + g``, the step is ``inv(F) v``; no second moments |
     | ``qmodel`` | ``v = mu v - alpha inv(F) g``, the step is ``v`` |
-    | ``qmodel_fixedmu`` | likewise, ``mu`` being `momentum` |
+    | ``qmodel_fixedmu`` | as for ``qmodel``, ``mu`` being `momentum` |
 
-    where ``(alpha, mu)`` minimise the quadratic model with the exact Fisher of the
-    batch (Martens & Grosse, 2015, section 7).
+    Here ``(alpha, mu)`` minimise the quadratic model with the exact Fisher of the batch
+    (Martens & Grosse, 2015, section 7).
 
     Attributes:
-        learning_rate: Of the step; None with ``qmodel`` and ``qmodel_fixedmu``, whose
-            step has a length of its own.
-        damping: Times the identity, added to the Fisher; where it is adapted, at first.
-            A number, or a mapping from the name of each layer to a number (kept as a
-            tuple of pairs): the quadratic model then has each parameter's penalty of
-            its layer, and an adaptation multiplies all of them by the same.
-        momentum: In [0, 1]; None: 0.9, and with ``qmodel``, which finds its own, None.
-        momentum_type: As in the table, in any case.
-        cov_ema_decay: What the weight of earlier statistics is multiplied by with each
-            step: between two updates `cov_update_every` times.
+        learning_rate: Factor of the step; None with ``qmodel`` and ``qmodel_fixedmu``,
+            which find the length of the step themselves.
+        damping: Added to the Fisher, times the identity; if it is adapted, its initial
+            value. A number, or a mapping from the name of each layer to a number (kept
+            as a tuple of pairs). With a mapping, the quadratic model penalises each
+            parameter by the damping of its layer, and an adaptation multiplies all
+            dampings by one number.
+        momentum: A number in [0, 1]; None: 0.9. With ``qmodel``, which finds its
+            momentum itself, it must be None.
+        momentum_type: A name from the table, in capitals or not.
+        cov_ema_decay: What the weight of earlier statistics is multiplied by at each
+            step, and so `cov_update_every` times between two updates.
         weigh_batches: ``"cases"``: a batch counts in the statistics by its number of
-            cases, that of the first being one, so that a short last batch counts
-            little. ``"equally"``: all batches count alike. Without debiasing, blocks
-            have ``1 - decay`` for any batch.
+            cases, relative to the first batch, so that a short last batch counts
+            little. ``"equally"``: all batches count alike. Blocks without debiasing
+            give any batch the weight ``1 - decay``.
         estimation_mode: As in `kfac_core.estimator.FisherEstimator`.
-        num_samples: Likewise.
+        num_samples: As in `kfac_core.estimator.FisherEstimator`.
         cov_update_every: Steps between updates of the statistics.
         invert_every: Steps between updates of the inverses.
-        inverse_tolerance: When an update is due, a layer whose inverses are still as
-            good as this keeps them: the largest
-            `kfac_core.fisher_blocks.FisherBlock.inverse_error`, such as 0.1; None: all
-            are computed anew.
-        stagger_inverses: Whether layers take turns within the `invert_every` steps, all
-            of them at the first, so that no step has all the work. The
-            ``update_inverses`` of `KfacOptimizer.step` is still about all.
-        num_burnin_steps: Calls of `KfacOptimizer.step` at the start that average
-            statistics, all alike, and leave the parameters where they are.
+        inverse_tolerance: Largest `kfac_core.fisher_blocks.FisherBlock.inverse_error`,
+            such as 0.1, of a layer that keeps its inverses when an update is due; None:
+            all inverses are computed anew.
+        stagger_inverses: Whether layers take turns within the `invert_every` steps, so
+            that no step has all the work. At the first step, all inverses are computed.
+            The argument ``update_inverses`` of `KfacOptimizer.step` still updates all
+            layers or none.
+        num_burnin_steps: Number of calls of `KfacOptimizer.step` at the start that
+            average statistics, all with equal weight, and leave the parameters as they
+            are.
         norm_constraint: Largest ``learning_rate^2 g' inv(F) g`` of a step (Ba et al.,
-            2017, section 5); None: no limit. With ``regular`` and ``adam`` alone.
-        weight_decay_coeff: Times the parameters, added to the step: not
-            preconditioned, not in the velocity (Zhang et al., 2019).
+            2017, section 5); None: no limit. Only for ``regular`` and ``adam``.
+        weight_decay_coeff: This times the parameters is added to the step, without
+            preconditioning and without velocity (Zhang et al., 2019).
         qmodel_update_rescale: What the update of the ``qmodel`` types is multiplied by;
             None: 1.
-        precon_damping_mult: What the damping of the blocks is multiplied by, but not
-            that of the quadratic model.
-        adapt_damping: Whether to adapt the damping by the Levenberg-Marquardt rule, by
-            ``rho``, the change of the loss over the one predicted.
-        damping_adaptation_interval: Steps between adaptations: best a multiple of
-            `invert_every`, so that the step before has the damping of then.
-        damping_adaptation_decay: What an adaptation multiplies or divides the damping
-            by is this to the power of the interval.
+        precon_damping_mult: What the damping of the blocks is multiplied by. The
+            damping of the quadratic model is not.
+        adapt_damping: Whether to adapt the damping by the Levenberg-Marquardt rule,
+            from ``rho``, the change of the loss divided by the predicted change.
+        damping_adaptation_interval: Steps between adaptations; best a multiple of
+            `invert_every`, so that the inverses of the tested step have the current
+            damping.
+        damping_adaptation_decay: An adaptation multiplies or divides the damping by
+            this number to the power of the interval.
         damping_decrease_rho_threshold: ``rho`` above which the damping decreases.
         damping_increase_rho_threshold: ``rho`` below which it increases.
         min_damping: Below which an adaptation does not take it, nor a step is given
@@ -100,19 +104,20 @@ class KfacOptions(Quiet):
             step is 1e-8 of the gradient, which parameters of size one do not notice in
             float32: a larger damping could not be told from it.
         update_damping_immediately: Whether to evaluate the loss anew at the end of a
-            step; else at the start of the next, on the batch given as ``prev_batch``.
-        l2_reg: The coefficient of ``|params|^2 / 2`` in a loss of the caller's own, who
-            gives the gradient and the loss to `KfacOptimizer.step`: part of the
-            predicted change, and of the smallest damping.
-        predicted_change: ``"exact"``: of the update taken, by the exact Fisher of the
-            batch. ``"blocks"``: as in the original, for ``regular`` and ``adam`` by the
-            damped blocks, which takes no further pass through the model; the damping
-            is taken out for ``regular``, as if it were a multiple of the identity, and
-            left in for ``adam``.
-        include_damping_in_qmodel_change: Whether the predicted change has the damping
-            as a penalty.
+            step; if not, the start of the next step does, on the batch given as
+            ``prev_batch``.
+        l2_reg: The coefficient of ``|params|^2 / 2`` in the caller's own loss, if the
+            caller gives gradient and loss to `KfacOptimizer.step`. It enters the
+            predicted change and the smallest damping.
+        predicted_change: ``"exact"``: the change is predicted for the update taken, by
+            the exact Fisher of the batch. ``"blocks"``: as in ``tf.contrib.kfac``,
+            ``regular`` and ``adam`` predict it by the damped blocks, which takes no
+            further pass through the model; ``regular`` removes the damping as if it
+            were a multiple of the identity, and ``adam`` keeps it.
+        include_damping_in_qmodel_change: Whether the predicted change contains the
+            damping as a penalty.
         loss_fn: The mean loss as a function of parameters and batch, for adaptation;
-            None: that of the registered losses.
+            None: the mean of the registered losses.
     """
 
     learning_rate: float | None = None
@@ -162,7 +167,7 @@ class KfacOptions(Quiet):
         kind = f"{LABEL}(momentum_type={self.momentum_type!r})"
         object.__setattr__(self, "_made_by", signature_for(kind, ""))
         if isinstance(self.damping, Mapping):
-            # Frozen, so that the options can be hashed; in one order, so that equal.
+            # A tuple can be hashed; in sorted order, equal mappings are equal tuples.
             pairs = tuple(sorted(self.damping.items(), key=lambda pair: str(pair[0])))
             object.__setattr__(self, "damping", pairs)
         self._check_choice("weigh_batches", ("cases", "equally"))
@@ -193,7 +198,7 @@ class KfacOptions(Quiet):
 
     @property
     def layer_dampings(self) -> dict[str, float] | None:
-        """The damping of each layer, by its name; None where it is one number."""
+        """The damping of each layer, by its name; None if there is one number."""
         return dict(self.damping) if isinstance(self.damping, tuple) else None
 
     @property
@@ -229,7 +234,7 @@ class KfacOptions(Quiet):
 
     def _check_choice(self, name: str, allowed: tuple[str, ...]) -> None:
         value = getattr(self, name)
-        # An array is no word to look for.
+        # An array cannot be looked up among words.
         known = isinstance(value, str) and value in allowed
         _require(known, f"{name} is {value!r}", f"one of {', '.join(allowed)}")
 
@@ -293,7 +298,7 @@ _COUNTS = {
     "damping_adaptation_interval": 1,
     "num_burnin_steps": 0,
 }
-"""The least of each number of steps."""
+"""The smallest allowed value of each count."""
 
 _NUMBERS = {
     "learning_rate": math.inf,
@@ -311,7 +316,7 @@ _NUMBERS = {
     "cov_ema_decay": 1.0,
     "damping_adaptation_decay": 1.0,
 }
-"""The largest of each number; of None, it may be negative as well."""
+"""The largest allowed value of each number; None: it may also be negative."""
 
 _OPTIONAL = (
     "learning_rate",
@@ -323,7 +328,7 @@ _OPTIONAL = (
 
 
 def _check_number(name: str, value: Any, upper: float | None = math.inf) -> None:
-    # A boolean is an integer in Python, and means a flag.
+    # A boolean is an integer in Python, but it is meant as a flag.
     real = isinstance(value, Real) and not isinstance(value, bool)
     fits = real and abs(value) <= sys.float_info.max
     if upper is None:

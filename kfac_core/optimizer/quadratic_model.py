@@ -2,10 +2,10 @@
 
     q(d) = g'd + d' (F + L) d / 2,    d = sum_i s_i d_i,
 
-with ``L`` the damping times the identity, or for each parameter that of its layer, the
-gradient ``g`` of the mean loss and its exact Fisher ``F`` on the batch, not an
-approximation (Martens & Grosse, 2015, section 6.4 and 7): one product with the Jacobian
-for each direction.
+where ``L`` is the damping times the identity (or each parameter's damping, if layers
+have their own), ``g`` is the gradient of the mean loss, and ``F`` is the exact Fisher
+on the batch, not an approximation (Martens & Grosse, 2015, sections 6.4 and 7). It
+takes one product with the Jacobian for each direction.
 """
 
 from collections.abc import Callable, Sequence
@@ -29,7 +29,7 @@ class QuadraticModel(NamedTuple):
     Attributes:
         slopes: ``g'd_i``.
         curvature: ``d_i' F d_j``, as a tuple of rows.
-        products: ``d_i' d_j``, likewise.
+        products: ``d_i' d_j``, as a tuple of rows.
         penalties: ``d_i' L d_j``, as a tuple of rows.
     """
 
@@ -44,7 +44,8 @@ class QuadraticModel(NamedTuple):
 
         Args:
             coefficients: The ``s_i``.
-            penalty: What the identity is multiplied by, in place of ``L``; None: ``L``.
+            penalty: Replaces ``L`` by this multiple of the identity; None: ``L``
+                itself.
 
         Returns:
             The change of the mean loss that the model predicts, 0-d.
@@ -59,7 +60,7 @@ class QuadraticModel(NamedTuple):
     def best(self, backend: Backend) -> tuple[Array, Array]:
         """Return the ``(alpha, mu)`` that minimise the model of two directions.
 
-        The second may be zero, or nearly a multiple of the first: then ``mu`` is 0.
+        If the second direction is zero, or nearly a multiple of the first, ``mu`` is 0.
 
         Args:
             backend: Backend of the products.
@@ -70,9 +71,9 @@ class QuadraticModel(NamedTuple):
         xp = backend.xp
         m11, m12, m22 = self._entry(0, 0), self._entry(0, 1), self._entry(1, 1)
         ratio = _quotient(backend, m12, m11)
-        # What is left of the second direction without the first. Of m22 it has lost so
-        # many digits as it is smaller; where that is half of them or more, the solution
-        # would be noise.
+        # What is left of m22 once the first direction is eliminated. The smaller it is
+        # against m22, the more digits it has lost; where half of them or more are lost,
+        # the solution would be noise.
         left = m22 - m12 * ratio
         digits = float(xp.finfo(m22.dtype).eps) ** 0.5
         usable = left > digits * m22
@@ -106,10 +107,10 @@ def quadratic_model(
         backend: Backend of the parameters.
         computer: Multiplies with the factor of the matrix.
         linearization: The loss at the parameters and the batch.
-        matrix: The Fisher; or its GGN, as for the empirical Fisher, which is no model
-            of the loss.
-        gradient: Of the mean loss.
-        damping: Of ``L``: 0-d, or one for each parameter.
+        matrix: The Fisher; or the GGN, which also takes the place of the empirical
+            Fisher, since the latter is not a model of the loss.
+        gradient: Gradient of the mean loss.
+        damping: The damping in ``L``: 0-d, or one for each parameter.
         directions: The ``d_i``.
 
     Returns:
@@ -134,7 +135,7 @@ def quadratic_model(
 
 
 def _rows(product: Callable[..., Array], vectors: Sequence[Named]) -> Rows:
-    """Return the product of each of some vectors with each."""
+    """Return the products of all pairs of some vectors."""
     return tuple(tuple(product(x, y) for y in vectors) for x in vectors)
 
 

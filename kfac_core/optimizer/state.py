@@ -1,4 +1,4 @@
-"""What a `KfacOptimizer` remembers, and what it tells of a step."""
+"""What a `KfacOptimizer` remembers, and what it reports of a step."""
 
 from typing import Any, NamedTuple, cast
 
@@ -15,25 +15,25 @@ from kfac_core.typing import Array
 class KfacState(NamedTuple):
     """State of a `KfacOptimizer`; all but the first two and the last are 0-d.
 
-    What is not known yet is not a number.
+    A field whose value is not known yet is NaN.
 
     Attributes:
         estimator: Statistics and inverses of all blocks.
-        velocity: By parameter, in at least float32; see `KfacOptions`.
-        damping: As it is now; where the options have one for each layer, a dictionary.
+        velocity: The velocity of each parameter, at least float32; see `KfacOptions`.
+        damping: The current damping; a dictionary where each layer has its own.
         counter: Number of updates of the parameters.
         burnin_counter: Number of steps that averaged statistics alone.
         loss: The mean loss before the last step.
-        predicted_change: The change of the loss last predicted: in each step of the
-            ``qmodel`` types, else where the damping is adapted.
+        predicted_change: The change of the loss that was last predicted: the ``qmodel``
+            types predict it in each step, the others where the damping is adapted.
         actual_change: The change of the loss when the damping was last adapted.
         rho: The reduction ratio then.
-        learning_rate: Of the last step: of a ``qmodel`` type minus the ``alpha`` found,
-            rescaled.
-        momentum: Of the last step.
+        learning_rate: Learning rate of the last step; a ``qmodel`` type finds it, as
+            minus the rescaled ``alpha``.
+        momentum: Momentum of the last step.
         batch_cases: Number of cases of the batch that counts as one in the statistics,
             the first; zero before it, and where all batches count alike.
-        made_by: Of which momentum type the velocity is.
+        made_by: The momentum type that the velocity belongs to.
     """
 
     estimator: EstimatorState
@@ -52,22 +52,22 @@ class KfacState(NamedTuple):
 
 
 class StepStatistics(NamedTuple):
-    """What happened in a step; all 0-d. In a burn-in only the loss is new.
+    """What happened in a step; all fields are 0-d. In a burn-in only the loss is new.
 
     Attributes:
         loss: As in the `KfacState` after the step.
-        predicted_change: Likewise.
-        actual_change: Likewise.
-        rho: Likewise.
-        damping: Likewise.
-        learning_rate: Likewise.
-        momentum: Likewise.
+        predicted_change: As in the `KfacState` after the step.
+        actual_change: As in the `KfacState` after the step.
+        rho: As in the `KfacState` after the step.
+        damping: As in the `KfacState` after the step.
+        learning_rate: As in the `KfacState` after the step.
+        momentum: As in the `KfacState` after the step.
         gradient_norm: Euclidean norm of the gradient of the mean loss.
-        update_norm: That of the change of the parameters.
+        update_norm: Euclidean norm of the change of the parameters.
         norm_coefficient: What the norm constraint multiplied the step by.
-        ok: Boolean. Under a trace, False if the step was refused, for a number out of
-            range, data or a loss that are not finite, or a block that has no inverse;
-            without one, that is an error. All that is of the state is then as before.
+        ok: Boolean. Under a trace, False if the step was refused: because a number was
+            out of range, data or a loss were not finite, or a block had no inverse. The
+            whole state is then as before. Without a trace, these are errors.
     """
 
     loss: Array
@@ -86,10 +86,11 @@ class StepStatistics(NamedTuple):
 def unit(params: NamedParams, label: str) -> tuple[Backend, Array]:
     """Return the backend of parameters, and a 0-d one of the dtype of all scalars.
 
-    It is that of the widest parameter: their order is not the same under a trace.
+    The dtype is that of the widest parameter, whatever their order, which changes under
+    a trace.
 
     Raises:
-        DTypeError: If a parameter holds no real floating-point numbers.
+        DTypeError: If a parameter does not hold real floating-point numbers.
     """
     backend = backend_for(label, "params", *params.values())
     xp = backend.xp
@@ -108,7 +109,7 @@ def initial_state(
     """Return the state before any step.
 
     Args:
-        estimator: That before any data.
+        estimator: State of the estimator before any data.
         params: The parameters.
         one: 0-d, of the dtype of all numbers.
         damping: 0-d, or by layer.
@@ -129,7 +130,7 @@ def initial_state(
         },
         damping=damping,
         counter=zero,
-        # A copy each: no array stands in two places of a state.
+        # Each field has a copy: no array stands in two places of a state.
         burnin_counter=zero + 0,
         loss=unknown,
         predicted_change=unknown + 0,
@@ -150,7 +151,7 @@ def statistics_of(
     norm_coefficient: Array,
     ok: Array,
 ) -> StepStatistics:
-    """Return what the state after a step and its norms tell."""
+    """Return the statistics of a step, from the state after it and its norms."""
     return StepStatistics(
         loss=state.loss + 0,
         predicted_change=state.predicted_change + 0,

@@ -3,39 +3,12 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
-from kfac_core.backend import Backend
 from kfac_core.linalg.named import Named, inner, map_named, scaled
 from kfac_core.optimizer.hyper_parameters import HyperParameters
-from kfac_core.optimizer.layer_damping import Damping, penalised
-from kfac_core.optimizer.options import KfacOptions, MomentumType
-from kfac_core.optimizer.quadratic_model import QuadraticModel
+from kfac_core.optimizer.layer_damping import penalised
+from kfac_core.optimizer.options import MomentumType
+from kfac_core.optimizer.step_context import StepContext
 from kfac_core.typing import Array
-
-
-class StepContext(NamedTuple):
-    """What an update is made of.
-
-    Attributes:
-        backend: Backend of all arrays.
-        options: Of the optimiser.
-        numbers: Of this step.
-        gradient: Of the mean loss.
-        velocity: Before the step.
-        damping: Of the quadratic model: 0-d, or one for each parameter.
-        precondition: The product with the inverse of the damped blocks.
-        multiply: The product with the damped blocks themselves.
-        model: Makes the quadratic model along some directions.
-    """
-
-    backend: Backend
-    options: KfacOptions
-    numbers: HyperParameters
-    gradient: Named
-    velocity: Named
-    damping: Damping
-    precondition: Callable[[Named], Named]
-    multiply: Callable[[Named], Named]
-    model: Callable[..., QuadraticModel]
 
 
 class Update(NamedTuple):
@@ -43,11 +16,12 @@ class Update(NamedTuple):
 
     Attributes:
         velocity: The new velocity.
-        step: What the parameters lose, times the learning rate, but for weight decay.
-        learning_rate: 0-d; of a ``qmodel`` type minus ``alpha``, rescaled.
+        step: This times the learning rate is subtracted from the parameters, besides
+            weight decay.
+        learning_rate: 0-d; for a ``qmodel`` type, minus ``alpha``, rescaled.
         momentum: 0-d.
-        norm_coefficient: 0-d, what the norm constraint multiplied by.
-        predicted_change: 0-d, of a ``qmodel`` type what its model predicts; else None.
+        norm_coefficient: 0-d, what the norm constraint multiplied the step by.
+        predicted_change: 0-d, what the model of a ``qmodel`` type predicts; else None.
     """
 
     velocity: dict[str, Array]
@@ -70,7 +44,7 @@ def regular(context: StepContext) -> Update:
 
 
 def adam(context: StepContext) -> Update:
-    """Add the gradient to the velocity, then precondition that."""
+    """Add the gradient to the velocity, then precondition the velocity."""
     rate, momentum, *_ = context.numbers
     velocity = map_named(
         lambda v, g: momentum * v + g, context.velocity, context.gradient
@@ -81,7 +55,7 @@ def adam(context: StepContext) -> Update:
 
 
 def qmodel(context: StepContext) -> Update:
-    """Minimise the quadratic model along the direction and the update before."""
+    """Minimise the quadratic model along the direction and the previous update."""
     rescale, mu, *_ = context.numbers
     direction = context.precondition(context.gradient)
     model = context.model(direction, scaled(-1.0, context.velocity))
@@ -105,7 +79,7 @@ RULES: dict[MomentumType, Callable[[StepContext], Update]] = {
 
 
 def change_of(numbers: HyperParameters, update: Update, params: Named) -> Named:
-    """Return what an update adds to the parameters, weight decay and all."""
+    """Return what an update adds to the parameters, including weight decay."""
     step: Named = update.step
     decay = numbers.weight_decay_coeff
     if decay is not None:
@@ -126,9 +100,9 @@ def norm_coefficient(context: StepContext, direction: Named, gradient: Named) ->
 
 
 def penalty(context: StepContext) -> float | None:
-    """Return what the squared norm of an update, halved, adds to a predicted change.
+    """Return the coefficient of an update's halved squared norm in a predicted change.
 
-    None where the damping does.
+    None stands for the damping.
     """
     included = context.options.include_damping_in_qmodel_change
     return None if included else context.options.l2_reg
@@ -140,7 +114,7 @@ def predicted_change(context: StepContext, update: Update, change: Named) -> Arr
     Args:
         context: What the update was made of.
         update: The update.
-        change: What it adds to the parameters, weight decay and all.
+        change: What the update adds to the parameters, including weight decay.
 
     Returns:
         The predicted change, 0-d; see `KfacOptions.predicted_change`.

@@ -1,4 +1,4 @@
-"""The statistics and inverses of a step: each brought up to date when it is due."""
+"""The statistics and inverses of a step, which are updated when they are due."""
 
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
@@ -27,13 +27,13 @@ def with_statistics(
 
     Args:
         backend: Backend of the state.
-        options: Of the optimiser.
-        state: Its state.
-        update: Folds the batch into the statistics, given a decay.
+        options: Options of the optimiser.
+        state: State of the optimiser.
+        update: Takes a decay, and folds the batch into the statistics.
         given: Whether to update; None: when it is due.
 
     Returns:
-        The state, and whether the batch was not refused, 0-d.
+        The state; and whether the batch was accepted, 0-d.
     """
     decay = options.cov_ema_decay**options.cov_update_every
 
@@ -56,17 +56,17 @@ def with_inverses(
     state: KfacState,
     given: Array | bool | None,
 ) -> tuple[KfacState, Array]:
-    """Return the state with the inverses updated that are due.
+    """Return the state after updating the inverses that are due.
 
     Args:
         backend: Backend of the state.
-        options: Of the optimiser.
-        estimator: Its estimator.
-        state: Its state, the statistics updated.
+        options: Options of the optimiser.
+        estimator: Estimator of the optimiser.
+        state: State of the optimiser, with statistics up to date.
         given: Whether to update all; None: those that are due.
 
     Returns:
-        The state, and whether no layer was refused, 0-d.
+        The state; and whether all layers were accepted, 0-d.
     """
     damping = times(state.damping, options.precon_damping_mult)
 
@@ -103,21 +103,21 @@ def batch_weights(
     *,
     burn_in: bool,
 ) -> tuple[Array, BatchWeight | Mapping[str, BatchWeight]]:
-    """Return what a batch counts in the statistics.
+    """Return the weight of a batch in the statistics.
 
     Args:
         backend: Backend of the state.
-        options: Of the optimiser.
-        state: Its state.
-        blocks: Block of each layer, by its name.
+        options: Options of the optimiser.
+        state: State of the optimiser.
+        blocks: Block of each layer, by the layer's name.
         cases: Number of cases of the batch, 0-d.
         burn_in: Whether batches are averaged without decay.
 
     Returns:
-        The number of cases that counts as one, and the weight of the batch, by layer:
-        batches of one size have the weight one, and None is the default of a block.
+        The number of cases that has the weight one; and the weight of the batch, by
+        layer. Batches of one size have the weight one; None is a block's default.
     """
-    # Without debiasing, what is there before the first batch counts as well.
+    # Without debiasing, the initial value before the first batch counts as well.
     plain = 1.0 if burn_in else None
     if options.weigh_batches == "equally":
         return state.batch_cases, plain
@@ -130,19 +130,19 @@ def batch_weights(
 
 
 def _yes(backend: Backend, state: KfacState) -> Array:
-    """Return True, 0-d, beside a state."""
+    """Return True, 0-d, of the library and device of a state."""
     return backend.xp.ones_like(state.counter, dtype=backend.xp.bool)
 
 
 def turns(names: tuple[str, ...], every: int) -> dict[int, tuple[str, ...]]:
-    """Return which layers have their turn how many steps after the first.
+    """Return the layers whose turn it is, for each number of steps after the first.
 
     Args:
-        names: Of the layers.
-        every: After how many steps it is a layer's turn again.
+        names: Names of the layers.
+        every: Number of steps after which it is a layer's turn again.
 
     Returns:
-        The layers by the number of steps, from 0: as evenly spread as can be.
+        The layers by the number of steps, from 0, spread as evenly as possible.
 
     Example:
         >>> turns(("a", "b", "c"), 2)

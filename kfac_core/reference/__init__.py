@@ -1,9 +1,9 @@
 """Dense truth: small networks with hand-written gradients, and their Fisher.
 
-For tests and teaching. Nothing here is approximate: what K-FAC approximates is
-computed whole, `[num_params, num_params]`, and the blocks of `kfac_core` are held
-against it. Everything runs on NumPy, PyTorch, JAX (also under `jax.jit`) and any other
-library of the array API standard.
+It is for tests and teaching. Nothing here is approximate: the matrix that K-FAC
+approximates is computed whole, ``[num_params, num_params]``, and the blocks of
+`kfac_core` are compared with it. Everything runs on NumPy, PyTorch, JAX (also under
+`jax.jit`) and any other library of the array API standard.
 
 Example:
     >>> import numpy as np

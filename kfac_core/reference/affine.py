@@ -1,4 +1,4 @@
-"""`AffineLayer`: whatever multiplies rows with weights and adds a bias.
+"""`AffineLayer`: the layers that multiply rows with weights and add a bias.
 
 Inputs become rows ``a[n, t]`` ``[batch, locations, features]``, linearly and without
 parameters: the inputs themselves for a dense layer, patches for a convolution, counts
@@ -7,7 +7,7 @@ of ids for an embedding. With outputs ``s[n, t] = a[n, t] W + b`` and their grad
 
     dW = sum_t a[n, t]' g[n, t],    db = sum_t g[n, t].
 
-These rows and gradients are those that K-FAC takes the second moments of.
+K-FAC takes the second moments of these rows and gradients.
 """
 
 import math
@@ -27,7 +27,7 @@ class AffineCache(NamedTuple):
     """What an affine layer keeps of its forward pass.
 
     Attributes:
-        inputs: As they came.
+        inputs: Inputs of the layer, as they came.
         rows: ``[batch, locations, features]``.
     """
 
@@ -147,13 +147,13 @@ class AffineLayer(Layer):
         """Return the inputs of a forward pass.
 
         Raises:
-            ArgumentError: If it is none of an affine layer.
+            ArgumentError: If the cache is not that of an affine layer.
         """
         check_kind(cache, AffineCache, "cache", self.label)
         return cache.inputs
 
     def _apply(self, backend: Backend, rows: Array, params: Tensors) -> Array:
-        """Return ``[batch * locations, outputs]``: one product, not one for a case."""
+        """Return ``[batch * locations, outputs]``, by one product for all cases."""
         xp = backend.xp
         weights, *bias = params
         flat = xp.reshape(rows, (-1, self.fan_in))

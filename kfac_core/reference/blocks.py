@@ -29,18 +29,18 @@ B = TypeVar("B", bound=FisherBlock[Any])
 
 
 def block_for(layer: Layer, **options: Any) -> FisherBlock[Any]:
-    """Return the block of a layer with parameters: Kronecker-factored where one is.
+    """Return the block of a layer with parameters, Kronecker-factored if there is one.
 
     Args:
         layer: The layer.
         **options: Fields of the block, such as ``damping_type``.
 
     Returns:
-        Its block. That of an embedding counts repeated ids as the layer sums them,
+        The block. The block of an embedding counts repeated ids as the layer sums them,
         unless the options say otherwise.
 
     Raises:
-        ArgumentError: If the layer has no parameters, or an option is no field.
+        ArgumentError: If the layer has no parameters, or an option is not a field.
 
     Example:
         >>> from kfac_core.reference import Dense
@@ -94,7 +94,7 @@ def diagonal_block_for(
         Its block.
 
     Raises:
-        ArgumentError: If there is none for the layer, or an option is no field.
+        ArgumentError: If the layer has no such block, or an option is not a field.
     """
     check_kind(layer, Layer, "layer", "diagonal_block_for")
     if isinstance(layer, Dense):
@@ -123,7 +123,7 @@ def _made(kind: type[B], options: Mapping[str, Any], **made: Any) -> B:
     """Return a block of some fields and of options.
 
     Raises:
-        ArgumentError: If an option is no field, or one that is made already.
+        ArgumentError: If an option is not a field, or is made already.
     """
     free = [f.name for f in fields(kind) if f.init and f.name not in made]
     if unknown := [option for option in options if option not in free]:

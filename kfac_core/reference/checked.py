@@ -1,7 +1,7 @@
-"""What the layers of a small network are given, checked before each verb.
+"""Checks of the arguments of a small network's layers, before each method.
 
-A layer's own code is the mathematics alone: each of its verbs is wrapped where its
-class is made, and asks first whether its arguments can be such.
+A layer's own code is the mathematics alone: each method is wrapped when its class is
+made, and checks its arguments first.
 """
 
 import inspect
@@ -34,12 +34,12 @@ OPTIONAL = ("dx", "dg")
 
 
 class Checked:
-    """Base of the layers: their verbs check what they are given."""
+    """Base of the layers, whose methods check their arguments."""
 
     takes_ids: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
-        """Wrap the verbs of the class."""
+        """Wrap the methods of the class."""
         super().__init_subclass__(**kwargs)
         for name in VERBS:
             member = vars(cls).get(name)
@@ -66,13 +66,13 @@ class Checked:
 
         Args:
             params: A tuple of arrays.
-            argument: Its name, for the messages.
+            argument: Name of the argument, for the messages.
 
         Raises:
-            BackendError: If one is no array.
-            DTypeError: If one holds no real floating-point numbers.
-            NotFiniteError: If one holds NaN or infinity.
-            ShapeError: If one differs from `param_shapes`.
+            BackendError: If a tensor is not an array.
+            DTypeError: If a tensor does not hold real floating-point numbers.
+            NotFiniteError: If a tensor holds NaN or infinity.
+            ShapeError: If a shape differs from `param_shapes`.
         """
         shapes = self.param_shapes
         if not isinstance(params, tuple | list) or len(params) != len(shapes):
@@ -99,19 +99,19 @@ class Checked:
         return inputs
 
     def output_shape(self, x: Array) -> tuple[int, ...]:
-        """Return the shape of the outputs for inputs `x`: by default theirs."""
+        """Return the shape of the outputs for inputs `x`; by default that of `x`."""
         return tuple(x.shape)
 
     def check_like_outputs(self, inputs: Array, g: Array, argument: str) -> None:
         """Check that an array has the shape of the outputs.
 
         Raises:
-            ShapeError: If it has another one.
+            ShapeError: If it has another shape.
         """
         check_shape(g, self.output_shape(inputs), argument, self.label)
 
     def check_arguments(self, given: Mapping[str, Any]) -> None:
-        """Check what a verb is given, by name."""
+        """Check the arguments of a method, by name."""
         arrays: dict[str, Any] = {}
         for name in ("params", "tangents"):
             if name in given:
@@ -149,8 +149,8 @@ def check_reals(x: Any, argument: str, label: str) -> None:
     """Check that an array holds finite floating-point numbers, if it has values.
 
     Raises:
-        BackendError: If it is no array.
-        DTypeError: If it holds no real floating-point numbers.
+        BackendError: If it is not an array.
+        DTypeError: If it does not hold real floating-point numbers.
         NotFiniteError: If it holds NaN or infinity.
     """
     backend = backend_for(label, argument, x)
@@ -170,11 +170,11 @@ def check_kind(value: object, kind: type, argument: str, what: str) -> None:
     Args:
         value: The argument.
         kind: The class.
-        argument: Its name, for the message.
+        argument: Name of the argument, for the message.
         what: Who takes it, for the message.
 
     Raises:
-        ArgumentError: If it is of another one.
+        ArgumentError: If it is of another class.
     """
     if not isinstance(value, kind):
         msg = (
@@ -185,7 +185,7 @@ def check_kind(value: object, kind: type, argument: str, what: str) -> None:
 
 
 def _checked(verb: Callable[..., Any]) -> Callable[..., Any]:
-    """Return the verb, its arguments checked first."""
+    """Return the method with a check of its arguments."""
     names = tuple(inspect.signature(verb).parameters)[1:]
 
     @wraps(verb)
@@ -200,7 +200,7 @@ def check_layers(layers: object) -> None:
     """Check the layers of a network.
 
     Raises:
-        ArgumentError: If they are no list of layers.
+        ArgumentError: If `layers` is not a list of layers.
     """
     is_list = isinstance(layers, tuple | list)
     if not is_list or not all(isinstance(layer, Checked) for layer in layers):  # type: ignore[attr-defined]
@@ -213,7 +213,7 @@ def as_index(layer: object, count: int, what: str) -> int | None:
 
     Args:
         layer: What the user gave.
-        count: How many layers with parameters there are.
+        count: Number of layers with parameters.
         what: Who takes it, for the message.
 
     Returns:

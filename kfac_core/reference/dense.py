@@ -93,11 +93,11 @@ class Embedding(AffineLayer):
 
     @property
     def bias_size(self) -> int:
-        """None: 0."""
+        """0: an embedding has no bias."""
         return 0
 
     def init_from(self, normals: Array) -> Tensors:
-        """Return weights of variance one: of the ids, few add up in an output."""
+        """Return weights of variance one, since an output sums the rows of few ids."""
         return (backend_of(normals).xp.reshape(normals, self.weights_shape),)
 
     def rows(self, backend: Backend, x: Array, like: Array) -> Array:

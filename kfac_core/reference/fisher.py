@@ -5,11 +5,11 @@ With case ``n``'s Jacobian ``J_n`` of the outputs by the parameters, and gradien
 
     F = (1 / N) sum_n E[g g'] = (1 / N) sum_n J_n' F_n J_n,
 
-targets being drawn from the model, and ``F_n`` the Fisher of the loss for the outputs
-(Martens, 2020, sections 5 and 9; for a loss in natural parameters it is the
-Gauss-Newton matrix as well). The *empirical* Fisher has the targets of the data
-instead. The order of the parameters is that of `Sequential`; a layer's block is in
-that of `kfac_core.fisher_blocks.FisherBlock.full_fisher_block`.
+where targets are drawn from the model, and ``F_n`` is the Fisher of the loss for the
+outputs (Martens, 2020, sections 5 and 9; for a loss in natural parameters, ``F`` is
+also the Gauss-Newton matrix). The *empirical* Fisher has the targets of the data
+instead. Parameters have the order of `Sequential`; a layer's block has the order of
+`kfac_core.fisher_blocks.FisherBlock.full_fisher_block`.
 """
 
 from itertools import product
@@ -34,7 +34,7 @@ def exact_fisher(
     *,
     layer: int | None = None,
 ) -> Array:
-    """Return the Fisher, no targets being drawn.
+    """Return the exact Fisher, without drawing targets.
 
     Args:
         network: The network.
@@ -84,8 +84,8 @@ def empirical_fisher(
         params: Its parameters.
         x: Inputs, ``[batch, ..]``.
         loss: The loss.
-        targets: Of the data: the empirical Fisher. Of the model: an unbiased estimate
-            of the Fisher.
+        targets: Targets of the data give the empirical Fisher; targets drawn from the
+            model give an unbiased estimate of the Fisher.
         layer: Index of one layer with parameters, for its block; None: the whole.
 
     Returns:
@@ -143,7 +143,7 @@ class LayerData(NamedTuple):
     """What a layer's block takes: ``block.update_covs(state, *data, ema_decay=0.0)``.
 
     Attributes:
-        inputs: Of the layer.
+        inputs: Inputs of the layer.
         outputs_grads: For each source a tuple of one tower: gradients for the outputs.
     """
 
@@ -156,8 +156,8 @@ def exact_sources(
 ) -> tuple[LayerData, ...]:
     """Return for each layer with parameters the data that make its block exact.
 
-    Exact is what the block takes for the expectation over targets; that a Kronecker
-    product stands for its layer's Fisher is still an approximation.
+    The data give the exact expectation over targets. A Kronecker product is still an
+    approximation of its layer's Fisher.
 
     Args:
         network: The network.

@@ -33,7 +33,7 @@ class Layer(Checked, ABC):
         """Check the sizes.
 
         Raises:
-            ArgumentError: If one is no positive integer, or a flag no boolean.
+            ArgumentError: If one is not a positive integer, or a flag no boolean.
         """
         check_sizes(self)
 
@@ -50,8 +50,8 @@ class Layer(Checked, ABC):
 
         Raises:
             ArgumentError: If the library draws nothing from the key.
-            BackendError: If `like` is no array.
-            DTypeError: If it holds no real floating-point numbers.
+            BackendError: If `like` is not an array.
+            DTypeError: If it does not hold real floating-point numbers.
         """
         return self.init_from(normals_for(key, like, self.num_params, self.label))
 

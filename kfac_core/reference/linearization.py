@@ -18,15 +18,15 @@ from kfac_core.reference.passes import Forward, NetworkParams
 from kfac_core.typing import Array, Key
 
 LOSS_SITE = "outputs"
-"""The site of what goes into the loss: the network's outputs."""
+"""The site of the loss's inputs, which are the network's outputs."""
 
 
 class Batch(NamedTuple):
     """Data of some cases.
 
     Attributes:
-        inputs: Of the network, ``[batch, ...]``.
-        targets: Of the loss, ``[batch, ...]``; None where none are needed.
+        inputs: Inputs of the network, ``[batch, ...]``.
+        targets: Targets of the loss, ``[batch, ...]``; None where none are needed.
         mask: A weight for each case, ``[batch]``; None: one.
     """
 
@@ -39,8 +39,8 @@ class Batch(NamedTuple):
 class SequentialModel(Quiet):
     """A network whose parameters are named ``dense_0/weights``, ``dense_0/bias``, ...
 
-    The number is that of the layer among those with parameters; ``dense_0`` is the
-    layer's site, ``outputs`` that of the loss.
+    The number counts the layers with parameters; ``dense_0`` is the layer's site, and
+    ``outputs`` is the site of the loss.
 
     Attributes:
         network: The network.
@@ -69,7 +69,7 @@ class SequentialModel(Quiet):
         """Check the network.
 
         Raises:
-            ArgumentError: If it is none.
+            ArgumentError: If it is not a network.
         """
         check_kind(self.network, Sequential, "network", "SequentialModel")
 
@@ -83,7 +83,7 @@ class SequentialModel(Quiet):
 
     @property
     def names(self) -> tuple[tuple[str, ...], ...]:
-        """For each layer with parameters the names of these, in order."""
+        """The names of the parameters of each layer that has any, in order."""
         return tuple(
             tuple(
                 f"{site}/{kind}"
@@ -136,8 +136,8 @@ class SequentialModel(Quiet):
         """Return a collection with the Kronecker block of each layer, and a loss.
 
         Args:
-            loss: What the outputs go into.
-            coeff: What it is multiplied by.
+            loss: The loss of the outputs.
+            coeff: What the loss is multiplied by.
             **options: Fields of the blocks, such as ``damping_type``.
 
         Returns:
@@ -159,9 +159,9 @@ class SequentialModel(Quiet):
         """Return the network at these parameters and this batch.
 
         Raises:
-            ArgumentError: If a parameter is missing, or of another network; or if the
-                batch is none.
-            BackendError: If the inputs are no array, or of another library.
+            ArgumentError: If a parameter is missing, or of another network; or if
+                `batch` is not a batch.
+            BackendError: If the inputs are not an array, or of another library.
             ShapeError: If inputs or parameters have another shape than a layer takes.
         """
         check_kind(batch, Batch, "batch", "SequentialModel")
@@ -180,7 +180,7 @@ class SequentialLinearization(Quiet):
     Attributes:
         model: The network.
         params: Its parameters.
-        forward: The forward pass with these.
+        forward: The forward pass with these parameters.
         batch: The data.
     """
 

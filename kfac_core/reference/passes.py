@@ -1,4 +1,4 @@
-"""What a forward and a backward pass through a network give."""
+"""The results of a forward and a backward pass through a network."""
 
 from typing import NamedTuple, TypeAlias
 
@@ -6,7 +6,7 @@ from kfac_core.reference.layer import Cache, Tensors
 from kfac_core.typing import Array
 
 NetworkParams: TypeAlias = tuple[Tensors, ...]
-"""For each layer with parameters, in order, its parameters."""
+"""The parameters of each layer that has any, in order."""
 
 
 class Forward(NamedTuple):
@@ -14,8 +14,8 @@ class Forward(NamedTuple):
 
     Attributes:
         outputs: ``[batch, outputs]``.
-        inputs: Of each layer with parameters.
-        caches: Of every layer.
+        inputs: Inputs of each layer with parameters.
+        caches: Caches of every layer.
     """
 
     outputs: Array

@@ -21,12 +21,12 @@ from kfac_core.typing import Array, Uses
 class TiedLanguageModel:
     """``h = tanh(V[ids])``, logits ``h V' + b``, at each position of a case.
 
-    The derivatives are written by hand. The loss of a case is the sum over positions
-    of that of a categorical distribution.
+    The derivatives are written by hand. The loss of a case is the sum, over positions,
+    of the losses of categorical distributions.
 
     Attributes:
-        vocab_size: Rows of ``V``.
-        size: Columns of ``V``.
+        vocab_size: Number of rows of ``V``.
+        size: Number of columns of ``V``.
 
     Example:
         >>> import numpy as np
@@ -43,7 +43,7 @@ class TiedLanguageModel:
         """Check the sizes.
 
         Raises:
-            ArgumentError: If one is no positive integer.
+            ArgumentError: If one is not a positive integer.
         """
         check_sizes(self)
 
@@ -78,7 +78,7 @@ class TiedLanguageModel:
             g: Gradients for the logits, of their shape.
 
         Returns:
-            The two.
+            The inputs and the gradients.
         """
         self._check_params(params)
         matrix, _ = params
@@ -90,7 +90,7 @@ class TiedLanguageModel:
     def case_gradients(
         self, params: tuple[Array, Array], ids: Array, g: Array
     ) -> tuple[Array, Array]:
-        """Return each case's gradients for ``V`` and ``b``, given those of logits."""
+        """Return each case's gradients for ``V`` and ``b``, from those of logits."""
         (_, hidden), (of_rows, _) = (x.arrays for x in self.data(params, ids, g))
         xp = backend_of(g).xp
         hot = self._one_hot(params[0], ids)
@@ -99,7 +99,8 @@ class TiedLanguageModel:
     def output_columns(self, logits: Array) -> list[Array]:
         """Return gradients whose squares, summed, are the Fisher of the logits.
 
-        One for each position and each column of the loss's factor, zero elsewhere.
+        There is one for each position and each column of the loss's factor; it is zero
+        elsewhere.
         """
         self._check("logits", logits, ("batch", "positions", self.vocab_size))
         xp = backend_of(logits).xp

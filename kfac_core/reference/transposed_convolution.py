@@ -23,15 +23,16 @@ from kfac_core.typing import Array
 class ConvTranspose(AffineLayer):
     """The adjoint of a convolution, of images ``[batch, ..spatial.., in_channels]``.
 
-    Computed as a convolution of the inputs with zeros between neighbours, and in groups
-    with weights of all channels that are zero between groups: for small layers.
+    It is computed as a convolution of the inputs with zeros between neighbours. Groups
+    are computed with weights of all channels, which are zero between groups. This suits
+    small layers.
 
     Attributes:
         filter_shape: ``(..kernel.., in_channels, out_channels / num_groups)``.
         padding: ``"VALID"``, ``"SAME"``, or widths that are cut off the outputs.
         strides: Steps between the outputs of neighbouring inputs; None: 1.
-        output_padding: Outputs added after the last one; None: the most there can be,
-            for ``"SAME"``.
+        output_padding: Number of outputs added after the last one; None, for
+            ``"SAME"``: as many as possible.
         dilation: Steps between kernel taps; None: 1.
         num_groups: Number of groups.
         has_bias: Whether there is a bias.
@@ -103,7 +104,7 @@ class ConvTranspose(AffineLayer):
             backend, x, self.geometry, self.output_shape(x)[1:-1]
         )
         patches = patch_rows(backend, image, seen)
-        # Without a mirrored kernel they come backwards.
+        # Without a mirrored kernel, the patches come in reverse order.
         return patches if self.mirrored else backend.xp.flip(patches, axis=1)
 
     def output_shape(self, x: Array) -> tuple[int, ...]:
@@ -123,7 +124,7 @@ class ConvTranspose(AffineLayer):
         taps = xp.reshape(weights, (-1, *weights.shape[-2:]))
         matrix = xp.reshape(xp.permute_dims(taps, (0, 2, 1)), (-1, x.shape[-1]))
         gradient = xp.reshape(patches @ matrix, x.shape)
-        # Those of a mirrored kernel come backwards.
+        # The patches of a mirrored kernel come in reverse order.
         spatial = tuple(range(1, x.ndim - 1))
         return xp.flip(gradient, axis=spatial) if self.mirrored else gradient
 

@@ -1,6 +1,5 @@
-"""Second moments of layer inputs and gradients: where the time goes.
+"""Second moments of layer inputs and gradients: most of the time is spent here.
 
-Each function takes checked towers of one backend and returns a statistic that is
-already divided by its number of rows, or of cases: that of the batch with all towers
-concatenated.
+Each function takes checked towers of one backend, and returns the statistic of the
+batch with all towers concatenated, already divided by the number of rows or cases.
 """

@@ -14,7 +14,7 @@ def bias_gradients(
     """Return each case's gradient for the bias of ``y = x + bias``.
 
     The bias is aligned with the outputs at their last axes, and broadcast along all
-    others: its gradient is the sum of `g` over those.
+    other axes; its gradient is the sum of `g` over these other axes.
 
     Args:
         backend: Backend of `g`.

@@ -1,20 +1,21 @@
-"""Moments of weighted samples, the second about their mean.
+"""Moments of weighted samples; the second moment is about their mean.
 
-Of samples ``x_i`` of weights ``w_i``,
+Samples ``x_i`` with weights ``w_i`` have the moments
 
     [[C, m], [m', w]],   w = sum_i w_i,   m = sum_i w_i x_i,
                          C = sum_i w_i (x_i - m / w) (x_i - m / w)'.
 
-The second moment about zero is ``C + m m' / w``, so that either tells the other. But a
-covariance that is computed as a difference, ``E[x x'] - E[x] E[x]'``, has the rounding
-errors of the larger: with mean ``mu`` and deviation ``s`` they are ``(mu / s)^2`` times
-those of ``C``. Two sets of samples are merged without a difference of large numbers
-(Chan, Golub & LeVeque, The American Statistician, 1983, eq. 2.1):
+The second moment about zero is ``C + m m' / w``, so that each of the two gives the
+other. But a covariance that is computed as the difference ``E[x x'] - E[x] E[x]'`` has
+the rounding errors of its larger term: with the mean ``mu`` and the deviation ``s``
+they are ``(mu / s)^2`` times as large as those of ``C``. Two sets of samples can be
+merged without a difference of large numbers (Chan, Golub & LeVeque, The American
+Statistician, 1983, eq. 2.1):
 
-    C = C1 + C2 + w1 w2 / (w1 + w2) d d',   d = m1 / w1 - m2 / w2,
+    C = C1 + C2 + w1 w2 / (w1 + w2) d d',   d = m1 / w1 - m2 / w2.
 
-which is all that a weighted mean of batches needs: a batch decayed by ``a`` is one of
-weights ``a w_i``.
+A weighted mean of batches needs no more than this: a batch that has decayed by ``a`` is
+a batch with weights ``a w_i``.
 """
 
 from dataclasses import dataclass
@@ -28,7 +29,7 @@ from kfac_core.typing import Array
 
 @dataclass(frozen=True)
 class CentredMoments(Sample):
-    """Moments that are merged with a sum of such, and not added to it.
+    """Moments that are merged with earlier moments, and not added to them.
 
     Attributes:
         moments: ``[[C, m], [m', w]]``, ``[n + 1, n + 1]``.
@@ -39,13 +40,13 @@ class CentredMoments(Sample):
     def added(
         self, backend: Backend, weight: Array, decay: Array, total: Array
     ) -> Array:
-        """Return the moments of all samples, their weights multiplied.
+        """Return the moments of all samples, with their weights multiplied.
 
         Args:
             backend: Backend of the arrays.
             weight: 0-d, what the weights of these samples are multiplied by.
-            decay: 0-d, what those of the others are multiplied by.
-            total: Moments of the others, zero if there are none.
+            decay: 0-d, what the weights of the earlier samples are multiplied by.
+            total: Moments of the earlier samples, zero if there are none.
 
         Returns:
             ``[n + 1, n + 1]``, symmetric bit for bit.
@@ -64,10 +65,10 @@ def merged(backend: Backend, first: Array, second: Array) -> Array:
     Args:
         backend: Backend of both.
         first: ``[[C, m], [m', w]]``, ``[n + 1, n + 1]``.
-        second: Of the same form.
+        second: Moments of the same form.
 
     Returns:
-        Of the same form, symmetric bit for bit.
+        Moments of the same form, symmetric bit for bit.
 
     Example:
         >>> import numpy as np
@@ -78,22 +79,22 @@ def merged(backend: Backend, first: Array, second: Array) -> Array:
                [4., 2.]])
     """
     xp = backend.xp
-    # With the weights as last entries, which differ by nothing once divided.
+    # The weights are last entries, which are both one after the division, and cancel.
     m1, m2 = first[:, -1], second[:, -1]
     w1, w2 = m1[-1], m2[-1]
     apart = m1 / _positive(backend, w1) - m2 / _positive(backend, w2)
-    # Of the product of both weights the root may be in range where it is not.
+    # The root of the product of both weights may be in range where the product is not.
     weight = xp.sqrt(w1) * xp.sqrt(w2 / _positive(backend, w1 + w2))
     return first + second + _square(weight * apart)
 
 
 def centred(backend: Backend, moments: Array, shift: Array) -> Array:
-    """Return the moments of samples of which they are known about another point.
+    """Return the moments about the mean of samples, from those about another point.
 
     Args:
         backend: Backend of both.
-        moments: ``sum_i w_i [y_i 1]' [y_i 1]`` of ``y_i = x_i - shift``,
-            ``[n + 1, n + 1]``; the nearer the shift to the mean the better.
+        moments: ``sum_i w_i [y_i 1]' [y_i 1]`` of ``y_i = x_i - shift``, ``[n + 1, n +
+            1]``; the nearer the shift is to the mean, the smaller the error.
         shift: ``[n]``.
 
     Returns:
@@ -117,7 +118,7 @@ def witness(backend: Backend, moments: Array) -> Array:
 
 
 def mean_square(backend: Backend, moments: Array) -> Array:
-    """Return ``m m' / w``, ``[n, n]``; zero where nothing weighs anything."""
+    """Return ``m m' / w``, ``[n, n]``; zero where all weights are zero."""
     _, first, weight = parts(moments)
     return _square(first / backend.xp.sqrt(_positive(backend, weight)))
 
@@ -128,7 +129,7 @@ def _square(x: Array) -> Array:
 
 
 def _positive(backend: Backend, weight: Array) -> Array:
-    """Return a weight, or one where that is zero."""
+    """Return a weight, or one where it is zero."""
     return backend.xp.where(weight > 0, weight, backend.xp.ones_like(weight))
 
 

@@ -1,15 +1,15 @@
 """Second moments of one-hot vectors, by scattering ids.
 
-A case that looks up the ids of one row has as its input the sum of their one-hot
-vectors. Its second moment is kept on the diagonal alone, and how an id that is
-repeated within the row counts is a choice:
+The input of a case that looks up the ids of one row is the sum of their one-hot
+vectors. Only the diagonal of its second moment is kept. An id that is repeated within
+the row can count in three ways:
 
-- ``n_hot``: once, the vector being binary (the formula of the original's manual);
-- ``count``: once for each time (what the original computes);
+- ``n_hot``: once, the vector being binary (the manual of ``tf.contrib.kfac``);
+- ``count``: once for each time (what ``tf.contrib.kfac`` computes);
 - ``count_squared``: as the square of its number of times, which is the exact diagonal
   where a case sums the embeddings of its ids.
 
-All agree where the ids of a case are distinct.
+All three agree where the ids of a case are distinct.
 """
 
 from collections.abc import Sequence
@@ -68,7 +68,7 @@ def id_second_moment(
         if rows.shape[1] > 1 and repeated_ids != "count":
             rows = xp.sort(rows, axis=1)
             rank = _rank_in_run(backend, rows)
-            # 1 + 3 + ... + (2 k - 1) = k^2: summed over a run of k, its square.
+            # 1 + 3 + ... + (2 k - 1) = k^2: a run of length k sums to its square.
             times = rank < 1 if repeated_ids == "n_hot" else 2 * rank + 1
             counts = xp.astype(times, dtype)
         else:
@@ -89,7 +89,7 @@ def id_second_moment(
 
 
 def _rank_in_run(backend: Backend, rows: Array) -> Array:
-    """Return for each entry of sorted rows how many equal ones stand before it."""
+    """Return for each entry of sorted rows the number of equal entries before it."""
     xp = backend.xp
     n, m = rows.shape
     device = backend.creation_device(rows)
@@ -101,8 +101,8 @@ def _rank_in_run(backend: Backend, rows: Array) -> Array:
         ],
         axis=1,
     )
-    # The start of each run, carried to its right by a running maximum in log2(m) steps:
-    # the standard has a running sum, but no running maximum.
+    # A running maximum in log2(m) steps carries the start of each run to its right: the
+    # standard has a running sum, but no running maximum.
     start = xp.where(first, place, xp.zeros_like(place))
     step = 1
     while step < m:

@@ -21,7 +21,7 @@ def sum_over(backend: Backend, x: Array, axes: Sequence[int]) -> Array:
 
     Args:
         backend: Backend of the array.
-        x: Of any shape.
+        x: An array of any shape.
         axes: From the first, ascending; none: the array itself.
 
     Returns:

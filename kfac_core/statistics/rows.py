@@ -1,14 +1,14 @@
-"""Second moments of rows, the bias as a border.
+"""Second moments of rows, with the bias as a border.
 
 The bias is a homogeneous coordinate: a one at the end of every row (Martens & Grosse,
-2015, section 2). It is never concatenated to the rows, but put around their Gram
-matrix: with rows ``X`` ``[N, n]``,
+2015, section 2). The ones are not concatenated to the rows; instead their products are
+put around the Gram matrix. With rows ``X`` ``[N, n]``,
 
     [X 1]' [X 1]  =  [[X'X, X'1], [1'X, N]].
 
 Rows may have weights: a row of weight ``w`` counts like ``w`` equal rows. Then `towers`
-hold the rows times the roots ``r`` of their weights (`weigh`), and the roots stand for
-the ones of the bias:
+hold the rows times the roots ``r`` of their weights (`weigh`), and the roots take the
+place of the ones:
 
     [X r]' [X r]  =  [[X'X, X'r], [r'X, r'r]].
 """
@@ -30,12 +30,12 @@ def second_moment(
     roots: Roots = None,
     count: Scalar | None = None,
 ) -> Array:
-    """Return ``X'X / N`` of all rows of all towers, about zero and not the mean.
+    """Return ``X'X / N`` over all rows of all towers, about zero and not the mean.
 
     Args:
         backend: Backend of the towers.
-        towers: Rows, each ``[rows, n]``, times their roots if there are any; at least
-            one row in all.
+        towers: Rows, each ``[rows, n]``, multiplied by their roots if there are any; at
+            least one row in all.
         has_bias: Whether each row ends in a one that is not stored.
         roots: The roots of the weights of the rows of each tower.
         count: ``N``; None: the number of rows.
@@ -62,7 +62,7 @@ def second_moment(
 
 @dataclass(frozen=True)
 class SecondMoment(Sample):
-    """The `second_moment`, to be added to a sum while it is computed.
+    """The `second_moment`, which is added to a sum while it is computed.
 
     Attributes:
         towers: As in `second_moment`.
@@ -85,7 +85,7 @@ class SecondMoment(Sample):
             backend: Backend of the arrays.
             weight: 0-d.
             decay: 0-d.
-            total: Of the moment's shape, symmetric bit for bit.
+            total: The sum so far, of the moment's shape, symmetric bit for bit.
 
         Returns:
             The sum, symmetric bit for bit.
@@ -97,7 +97,7 @@ class SecondMoment(Sample):
                     backend, towers, has_bias=True, roots=self.roots, count=count
                 )
                 return backend.axpby(decay, total, weight, moment)
-            # Of few rows a copy is less than the border of a wide matrix.
+            # Copying a few rows costs less than putting a border around a wide matrix.
             towers = with_ones(backend, towers, self.roots)
         for k, rows in enumerate(towers):
             factor = backend.xp.ones_like(decay) if k else decay
@@ -113,17 +113,17 @@ def lagged_moment(
     roots: Sequence[Sequence[Array]] | None = None,
     count: Scalar | None = None,
 ) -> Array:
-    """Return ``X+' X- / (T N)``: of rows that follow one another, the later left.
+    """Return ``X+' X- / (T N)``: products of successive rows, the later on the left.
 
-    Divided by all ``T N`` rows, and not by the ``(T - 1) N`` pairs: so the covariances
-    of no lag and of lag one are those of one positive semi-definite matrix.
+    The sum is divided by all ``T N`` rows, and not by the ``(T - 1) N`` pairs, so that
+    the covariances of lags zero and one fit into one positive semi-definite matrix.
 
     Args:
         backend: Backend of the towers.
-        towers: Of each, arrays that follow one another in time, ``T`` of ``[N, n]`` or
-            one ``[T * N, n]``; and ``T``. At least one row in all. If there are roots,
-            each row times its root, so that a pair counts by the geometric mean of the
-            weights of its rows.
+        towers: For each tower, arrays that follow one another in time, either ``T`` of
+            ``[N, n]`` or one ``[T * N, n]``; and ``T``. At least one row in all. If
+            there are roots, each row is multiplied by its root, so that a pair counts
+            by the geometric mean of the weights of its rows.
         has_bias: Whether each row ends in a one that is not stored.
         roots: For each array of each tower the roots ``[rows]`` of the weights.
         count: What to divide by; None: the number of rows, ``T N``.
@@ -164,7 +164,7 @@ def lagged_moment(
 def _pairs(
     towers: Sequence[tuple[Sequence[Array], int]],
 ) -> tuple[list[Array], list[Array]]:
-    """Return the arrays of the later, and of the earlier rows of all pairs."""
+    """Return the arrays of the later rows, and of the earlier rows, of all pairs."""
     later: list[Array] = []
     earlier: list[Array] = []
     for parts, uses in towers:
@@ -216,8 +216,8 @@ def squared_moment(
 
     Args:
         backend: Backend of the towers.
-        towers: Pairs ``x`` ``[rows, n]`` and ``g`` ``[rows, m]``, the latter times the
-            roots of the rows' weights if there are any; at least one row.
+        towers: Pairs ``x`` ``[rows, n]`` and ``g`` ``[rows, m]``; ``g`` is multiplied
+            by the roots of the rows' weights if there are any. At least one row.
         has_bias: Whether each row of ``x`` ends in a one that is not stored.
         count: What to divide by; None: the number of rows.
 
@@ -236,7 +236,7 @@ def squared_moment(
 def mean_over(
     backend: Backend, towers: Sequence[Array], count: Scalar | None = None
 ) -> Array:
-    """Return the sum over the first axis of all towers, over `count` or the rows."""
+    """Return the sum over the first axis of all towers, divided by `count` or rows."""
     total = _total([backend.sum_of_rows(x) for x in towers])
     return total / _number(towers, count)
 

@@ -1,7 +1,7 @@
 """Gradients of the parameters of ``y = scale * x + shift``, with broadcasting.
 
-Axes are numbered as those of the outputs, the batch being axis 0. Along the axes in
-which a parameter is broadcast, its gradient is a sum:
+Axes have the numbers of the outputs' axes; the batch is axis 0. The gradient for a
+parameter is a sum over the axes along which the parameter is broadcast:
 
     d scale = sum over its broadcast axes of x * g,    d shift = sum of g.
 """
@@ -31,9 +31,9 @@ def case_gradients(
     Args:
         backend: Backend of both.
         x: Inputs, ``[batch, ...]``; axes of size one may be broadcast to those of `g`.
-        g: For the outputs, ``[batch, ...]``.
-        dims_scale: Axes in which the scale is broadcast.
-        dims_shift: Axes in which the shift is; None without shift.
+        g: Gradients for the outputs, ``[batch, ...]``.
+        dims_scale: Axes along which the scale is broadcast.
+        dims_shift: Axes along which the shift is broadcast; None without shift.
 
     Returns:
         ``[batch, n]``, each parameter flattened row-major.
@@ -54,7 +54,7 @@ def case_gradients(
 def kept_size(shape: FreeShape, dims: tuple[int, ...]) -> int:
     """Return the number of entries of one case without the axes `dims`.
 
-    An axis of any size must be one of these.
+    An axis of any size must be among `dims`.
 
     Example:
         >>> kept_size((5, 4, 3), (1, 2))
@@ -69,16 +69,16 @@ def kept_size(shape: FreeShape, dims: tuple[int, ...]) -> int:
 def broadcast_dims(
     shape: Shape, output_shape: FreeShape, parameter: str, layer: str
 ) -> tuple[int, ...]:
-    """Return the axes in which a parameter is broadcast, from the right.
+    """Return the axes along which a parameter, aligned from the right, is broadcast.
 
-    They follow from the outputs. The original takes the inputs for them, and so the
-    wrong ones where outputs are larger.
+    The axes follow from the outputs. ``tf.contrib.kfac`` derives them from the inputs,
+    and gets the wrong ones where outputs are larger.
 
     Args:
         shape: Shape of the parameter, with or without an axis of size one for the
-            batch, and without those of its leading axes that it does not need.
-        output_shape: Shape of one case's output; along an axis of any size, None, a
-            parameter must be broadcast.
+            batch; leading axes of size one may be left out.
+        output_shape: Shape of one case's output. None stands for an axis of any size,
+            along which the parameter must be broadcast.
         parameter: Name of the parameter, for the message.
         layer: Name of the layer, for the message.
 

@@ -11,18 +11,18 @@ from kfac_core.backend import Backend
 from kfac_core.typing import Array, Scalar
 
 Roots = Sequence[Array] | None
-"""Of each tower the roots ``[rows]`` of the weights; None: all rows count one."""
+"""The roots ``[rows]`` of each tower's weights; None: all rows count one."""
 
 
 def weigh(backend: Backend, rows: Array, roots: Array) -> Array:
     """Return rows times the roots of their weights.
 
-    A row of weight zero becomes zero whatever it holds, NaN and infinity included.
+    A row of weight zero becomes zero, even if it holds NaN or infinity.
 
     Args:
         backend: Backend of both.
         rows: ``[rows, ...]``, or with as many leading axes as `roots` has.
-        roots: ``[rows]``, or with more axes of `rows`.
+        roots: ``[rows]``, or with more of the axes of `rows`.
 
     Returns:
         The products, of the shape of `rows`.
@@ -40,13 +40,13 @@ def weigh(backend: Backend, rows: Array, roots: Array) -> Array:
 
 
 def masked(backend: Backend, rows: Array, roots: Array) -> Array:
-    """Return rows, and zeros in place of those of weight zero, whatever these hold."""
+    """Return rows, with zeros in place of rows of weight zero, whatever they hold."""
     xp = backend.xp
     return xp.where(_over(backend, rows, roots) > 0, rows, xp.zeros_like(rows))
 
 
 def _over(backend: Backend, rows: Array, roots: Array) -> Array:
-    """Return roots with an axis for each of the rows."""
+    """Return roots with as many axes as the rows have."""
     axes = (*roots.shape, *((1,) * (rows.ndim - roots.ndim)))
     shaped: Array = backend.xp.reshape(roots, axes)
     return shaped
@@ -57,9 +57,9 @@ def weighed_pair(
 ) -> tuple[Array, Array]:
     """Return inputs and gradients whose products, summed over positions, are weighted.
 
-    A case that counts ``w`` times has a gradient times the root of ``w``, since its
-    square is what counts. A position that counts ``w`` times within a case adds ``w``
-    times to the gradient of the case.
+    A case that counts ``w`` times has its gradient multiplied by the root of ``w``,
+    since the square of the gradient counts. A position that counts ``w`` times within a
+    case is added ``w`` times to the gradient of the case.
 
     Args:
         backend: Backend of all.
@@ -68,7 +68,7 @@ def weighed_pair(
         weights: ``[batch]`` or ``[batch, positions]``.
 
     Returns:
-        `x`, zeros in place of what weighs nothing; and `g`, weighted.
+        `x`, with zeros in place of rows of weight zero; and `g`, weighted.
     """
     factor = backend.xp.sqrt(weights) if weights.ndim == 1 else weights
     return masked(backend, x, factor), weigh(backend, g, factor)
@@ -91,13 +91,13 @@ def as_rows(
     positions: float,
     num_cases: Scalar | None,
 ) -> dict[str, Any]:
-    """Return the options of a factor to which each position is a case of its own.
+    """Return the options of a factor that sees each position as a case of its own.
 
     Args:
         backend: Backend of the weights.
         weights: None, or for each tower ``[batch]`` or ``[batch, positions]``.
         shapes: For each tower ``(batch, ..positions..)``.
-        positions: Positions of a case, the mean over all towers.
+        positions: Number of positions of a case, the mean over all towers.
         num_cases: As in `kfac_core.row_counts.count_of`.
     """
     options: dict[str, Any] = {}
@@ -112,10 +112,10 @@ def as_rows(
 
 
 class Rows(NamedTuple):
-    """Rows of a batch, and what they count.
+    """Rows of a batch, with their weights.
 
     Attributes:
-        arrays: Rows, each ``[rows, n]``, times their roots if there are any.
+        arrays: Rows, each ``[rows, n]``, multiplied by their roots if there are any.
         roots: For each array the roots ``[rows]`` of the weights.
         number: What sums over rows are divided by; None: the number of rows.
     """
@@ -128,7 +128,7 @@ class Rows(NamedTuple):
 def weighed(
     backend: Backend, arrays: Sequence[Array], roots: Roots, count: Scalar | None
 ) -> Rows:
-    """Return rows with what they count; see `weigh`."""
+    """Return rows with their weights; see `weigh`."""
     if roots is not None:
         pairs = zip(arrays, roots, strict=True)
         arrays = [weigh(backend, x, r) for x, r in pairs]
@@ -138,7 +138,7 @@ def weighed(
 def with_ones(
     backend: Backend, towers: Sequence[Array], roots: Roots, width: int = 1
 ) -> list[Array]:
-    """Return ``[rows, n + width]``, each row with its root, or a one, at its end."""
+    """Return ``[rows, n + width]``, where each row ends in its root, or a one."""
     xp = backend.xp
     if roots is None:
         roots = [ones_of(backend, rows) for rows in towers]

@@ -132,7 +132,7 @@ def compiled_functions_agree(candidate: Candidate) -> None:
 
 
 def cond_chooses(candidate: Candidate) -> None:
-    """`cond` returns what the condition says, compiled or not, and asks no other."""
+    """`cond` returns the chosen branch, compiled or not, and calls no other."""
     backend = candidate.backend
     x = candidate.array(_RIGHT, "float32")
 

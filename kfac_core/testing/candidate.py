@@ -1,4 +1,4 @@
-"""A backend on trial: what the checks know of it, and how they speak to it."""
+"""A backend on trial: what the checks know about it, and how they use it."""
 
 import dataclasses
 from collections.abc import Callable, Iterator
@@ -15,8 +15,8 @@ def require(truth: Any, message: str) -> None:
     """Raise an `AssertionError` unless `truth`, under ``python -O`` as well.
 
     Args:
-        truth: What is claimed.
-        message: What was got and what was expected.
+        truth: Whether the claim holds.
+        message: What was found, and what was expected.
 
     Raises:
         AssertionError: If the claim does not hold.
@@ -27,7 +27,7 @@ def require(truth: Any, message: str) -> None:
 
 @dataclasses.dataclass(frozen=True)
 class Candidate:
-    """A backend, with what of its library the protocol does not say.
+    """A backend, with facts about its library that the protocol does not give.
 
     Attributes:
         backend: The backend on trial.
@@ -43,10 +43,10 @@ class Candidate:
         """Check that there is something to try.
 
         Raises:
-            ArgumentError: If the backend is none, or the maker of keys no function.
+            ArgumentError: If `backend` is not a backend, or `make_key` not a function.
         """
         found: object = self.backend
-        # What it lacks beside these is a finding.
+        # If it lacks other members, the checks report that.
         if isinstance(found, type) or not (
             hasattr(found, "name") and hasattr(found, "xp")
         ):

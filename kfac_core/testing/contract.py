@@ -1,4 +1,4 @@
-"""The contract of a backend, as checks that anyone's backend can be put to."""
+"""The contract of a backend, as checks that can be run on any backend."""
 
 import dataclasses
 from collections.abc import Callable
@@ -55,7 +55,7 @@ With pytest: ``@pytest.mark.parametrize("check", CONTRACT, ids=lambda c: c.__nam
 
 @dataclasses.dataclass(frozen=True)
 class Report:
-    """What a backend was found to do.
+    """The result of the checks of a backend.
 
     Attributes:
         backend: Name of the backend.
@@ -74,7 +74,7 @@ def check_backend(
     device: Device = None,
     make_key: Callable[[int], Key] = np.random.default_rng,
 ) -> Report:
-    """Put a backend to every check of the contract.
+    """Run every check of the contract on a backend.
 
     Args:
         backend: The backend, registered for the type of its arrays.
@@ -85,7 +85,7 @@ def check_backend(
         What was checked.
 
     Raises:
-        ArgumentError: If the backend is none, or `make_key` no function.
+        ArgumentError: If `backend` is not a backend, or `make_key` not a function.
         AssertionError: If a check fails; the message names all that do, and why.
 
     Example:
@@ -98,7 +98,7 @@ def check_backend(
     for check in CONTRACT:
         try:
             check(candidate)
-        # Whatever a backend raises is a finding.
+        # Any error that a backend raises is reported.
         except Exception as error:
             failures.append(f"{check.__name__}: {type(error).__name__}: {error}")
     if failures:

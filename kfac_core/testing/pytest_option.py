@@ -1,8 +1,8 @@
 """The option ``--golden DIR`` of this project's own test suite.
 
-A pytest plugin, since pytest looks for its configuration beside every folder that it
-is given: an option that a ``conftest.py`` defines is not known yet when its value is a
-folder outside of the project. Elsewhere than in a checkout it adds nothing.
+It is a pytest plugin, since pytest looks for its configuration next to every folder
+that it is given: an option from a ``conftest.py`` is not known yet when its value is a
+folder outside of the project. Outside of a checkout the plugin adds nothing.
 """
 
 from pathlib import Path

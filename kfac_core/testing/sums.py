@@ -1,4 +1,4 @@
-"""Checks of what adds whole matrices: `axpby`, `damp`, `syrk`, and of `is_finite`."""
+"""Checks of `axpby`, `damp` and `syrk`, which add whole matrices, and `is_finite`."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -13,7 +13,7 @@ _SHAPES = ((0, 3), (9, 4), (2, 259), (300, 270))
 
 
 def sums_are_exact(candidate: Candidate) -> None:
-    """Of small integers `axpby`, `damp` and `syrk` are exact, in every memory order."""
+    """`axpby`, `damp` and `syrk` are exact for small integers in any memory order."""
     backend, rng = candidate.backend, np.random.default_rng(0)
     for dtype in candidate.floats():
         alpha, beta = (candidate.array(np.asarray(x), dtype) for x in (0.5, 3.0))
@@ -59,7 +59,7 @@ def syrk_is_symmetric(candidate: Candidate) -> None:
 
 
 def is_finite_sees_every_entry(candidate: Candidate) -> None:
-    """One NaN or infinity among any number of entries is seen, the largest is none."""
+    """One NaN or infinity among many entries is found; the largest number is finite."""
     for dtype in candidate.floats():
         largest = np.finfo(dtype).max
         for shape in ((), (0, 3), (5,), (7, 41)):

@@ -8,10 +8,11 @@ from functools import partial
 
 import numpy as np
 import pytest
-from block_case import DAMPING_TYPES, BlockCase, NumPy, flat, tree
+from block_case import NumPy, flat, tree
 from block_cases import BLOCKS
 from hypothesis import given
 from hypothesis import strategies as st
+from weighted_cases import OTHERS, SPLIT
 
 import kfac_core as kc
 from kfac_core import blocks
@@ -20,55 +21,8 @@ from kfac_core.errors import ArgumentError
 # Weights of 4^50, about 1e30, and in float64 of 1e276.
 MOST = {"float32": 50, "float64": 460}
 TIMES = np.asarray([2.0, 0.0, 1.0, 3.0])
-BOTH = ("embedding", "transposed")
 
 
-def normal(*shapes):
-    return lambda rng, n: tuple(
-        rng.normal(size=(*shape[:-1], n, shape[-1])) for shape in shapes
-    )
-
-
-def tied(rng, cases):
-    ids = rng.integers(0, 4, (cases, 3))
-    return ids, *(rng.normal(size=(cases, 3, n)) for n in (2, 2, 4))
-
-
-def other(make, draw, shapes, kinds=DAMPING_TYPES, **options):
-    return BlockCase(make, draw, shapes, None, kinds, **options)
-
-
-SPLIT = DAMPING_TYPES[:3]
-BILINEAR = (normal((2,), (3,), (2,)), ((2, 3, 2), (2,)))
-OTHERS = {
-    "bilinear": other(partial(blocks.BilinearKFACFB, 2, 3, 2, True), *BILINEAR),
-    "three factors": other(
-        partial(blocks.BilinearKFACFB, 2, 3, 2, False, True),
-        BILINEAR[0],
-        ((2, 3, 2),),
-        SPLIT,
-    ),
-    "tied": other(partial(blocks.TiedWeightsKFACFB, 4, 2, BOTH), tied, ((4, 2),)),
-    "tied, nearest": other(
-        partial(blocks.TiedWeightsKFACFB, 4, 2, BOTH, pooling="nearest"),
-        tied,
-        ((4, 2),),
-    ),
-    "partial bias": other(
-        partial(blocks.FullyConnectedMultiPartialBiasFB, 3, 2, (True, False)),
-        normal((2, 3), (2, 2)),
-        ((3, 2), (2,)),
-    ),
-    "low rank": other(
-        partial(
-            blocks.FullyConnectedKFACBasicFB, 3, 2, input_max_rows=8, output_max_rows=8
-        ),
-        normal((3,), (2,)),
-        ((3, 2),),
-        SPLIT,
-        powers_alone=True,
-    ),
-}
 CASES = {name: case for name, case in BLOCKS.items() if case.axis is not None} | OTHERS
 # Constant is the damping of weights of one, and that of a bias beside them another.
 BESIDE = {"transposed", "transposed-groups", "partial bias", "tied-bias"}

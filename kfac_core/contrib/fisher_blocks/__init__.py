@@ -1,8 +1,8 @@
-"""``tf.contrib.kfac.fisher_blocks``: the original's constructors.
+"""``tf.contrib.kfac.fisher_blocks``: its classes, with its constructors.
 
-Keyword options beyond the original's (`name`, `damping_type`,
-`normalize_damping_power`, `zero_debias`, `init_covariances_at_zero`, and for embeddings
-`repeated_ids`) are fields of the spec.
+Further keyword options (`name`, `damping_type`, `normalize_damping_power`,
+`zero_debias`, `init_covariances_at_zero`, and for embeddings `repeated_ids`) are fields
+of the spec.
 """
 
 from kfac_core.contrib.block_holder import (

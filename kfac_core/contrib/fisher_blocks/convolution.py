@@ -1,4 +1,4 @@
-"""The Kronecker block of convolutions, with the original's constructors."""
+"""The Kronecker block of convolutions, built as in ``tf.contrib.kfac``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -17,15 +17,16 @@ class ConvKFCBasicFB(KroneckerProductFB):
 
     Args:
         layer_collection: What the block belongs to; may be None.
-        params: The layer's weights, or weights and bias: for their shapes.
+        params: The layer's weights, or weights and bias; only their shapes are used.
         padding: ``"SAME"`` or ``"VALID"``, or as in the spec.
         strides: In the form that `extract_patches_fn` implies.
-        dilation_rate: Likewise.
+        dilation_rate: In the form that `extract_patches_fn` implies.
         data_format: None, or such as ``"NHWC"`` or ``"NCHW"``.
-        extract_patches_fn: Name of the original's patch extractor.
+        extract_patches_fn: Name of a patch extractor of ``tf.contrib.kfac``.
         sub_sample_inputs: Whether each update draws some of the cases; its op then
             takes a ``key``.
-        sub_sample_patches: Whether it draws some of the patches, likewise.
+        sub_sample_patches: Whether each update draws some of the patches; its op then
+            takes a ``key``.
         use_sua_approx_for_input_factor: Whether pixels are taken to be spatially
             uncorrelated.
         patch_mask: ``[..kernel.., in_channels]``, what each patch is multiplied by.

@@ -1,4 +1,4 @@
-"""The diagonal block of convolutions, with the original's constructor."""
+"""The diagonal block of convolutions, built as in ``tf.contrib.kfac``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -16,11 +16,11 @@ class ConvDiagonalFB(LayerBlock):
 
     Args:
         layer_collection: What the block belongs to; may be None.
-        params: The layer's weights, or weights and bias: for their shapes.
+        params: The layer's weights, or weights and bias; only their shapes are used.
         strides: ``[1, rows, columns, 1]``, or spatial.
         padding: ``"SAME"`` or ``"VALID"``, or as in the spec.
         data_format: None, or such as ``"NHWC"`` or ``"NCHW"``.
-        dilations: As `strides`.
+        dilations: ``[1, rows, columns, 1]``, or spatial.
         patch_mask: ``[..kernel.., in_channels]``, what each patch is multiplied by.
         **options: Fields of the spec.
     """

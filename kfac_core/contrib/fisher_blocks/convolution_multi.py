@@ -1,4 +1,4 @@
-"""The block of shared convolutions, with the original's constructor."""
+"""The block of shared convolutions, built as in ``tf.contrib.kfac``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -23,12 +23,12 @@ class ConvKFCBasicMultiIndepFB(KroneckerProductFB):
 
     Args:
         layer_collection: What the block belongs to; may be None.
-        params: The layer's weights, or weights and bias: for their shapes.
+        params: The layer's weights, or weights and bias; only their shapes are used.
         padding: ``"SAME"`` or ``"VALID"``, or as in the spec.
         strides: In the form that `extract_patches_fn` implies.
-        dilation_rate: Likewise.
+        dilation_rate: In the form that `extract_patches_fn` implies.
         data_format: None, or such as ``"NHWC"`` or ``"NCHW"``, of one use.
-        extract_patches_fn: Name of the original's patch extractor.
+        extract_patches_fn: Name of a patch extractor of ``tf.contrib.kfac``.
         num_uses: ``T``, or None where the data say it.
         **options: Fields of the spec.
     """

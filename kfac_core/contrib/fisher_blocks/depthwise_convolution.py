@@ -1,4 +1,4 @@
-"""Blocks of depthwise convolutions, with the original's constructors."""
+"""Blocks of depthwise convolutions, built as in ``tf.contrib.kfac``."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -13,7 +13,7 @@ from kfac_core.typing import Params
 
 
 class _DepthwiseBlock(LayerBlock):
-    """What both blocks are: the same arguments, a spec each."""
+    """Base of both blocks, which have the same arguments, and different specs."""
 
     spec_type: ClassVar[type[core.FisherBlock[Any]]]
 
@@ -45,12 +45,12 @@ class DepthwiseConvDiagonalFB(_DepthwiseBlock):
 
 
 class DepthwiseConvKFCBasicFB(_DepthwiseBlock, KroneckerProductFB):
-    """`kfac_core.fisher_blocks.DepthwiseConvKFCBasicFB`, called as its siblings are.
+    """`kfac_core.fisher_blocks.DepthwiseConvKFCBasicFB`, called as other blocks are.
 
     Args:
         layer_collection: What the block belongs to; may be None.
-        params: The weights ``[rows, columns, in_channels, multiplier]``, or these and a
-            bias, which the original refuses: for their shapes.
+        params: The weights ``[rows, columns, in_channels, multiplier]``, or weights and
+            a bias (which ``tf.contrib.kfac`` refuses); only their shapes are used.
         strides: ``[1, rows, columns, 1]``.
         padding: ``"SAME"`` or ``"VALID"``, or as in the spec.
         rate: Dilation, ``[rows, columns]``.
@@ -58,8 +58,8 @@ class DepthwiseConvKFCBasicFB(_DepthwiseBlock, KroneckerProductFB):
         **options: Fields of the spec.
 
     Raises:
-        ShapeError: If the weights have not four axes, or there are not four strides or
-            two rates.
+        ShapeError: If the weights do not have four axes, or there are not four strides
+            or two rates.
     """
 
     spec_type = core.DepthwiseConvKFCBasicFB
@@ -73,7 +73,7 @@ def _fields(
     rate: Sequence[int] | None,
     data_format: str | None,
 ) -> dict[str, Any]:
-    """Return the fields of a spec, the lengths of lists being the original's."""
+    """Return the fields of a spec; lists have the lengths of ``tf.contrib.kfac``."""
     of_params = filter_of(params, name)
     lengths = (
         ("the filter's shape", of_params["filter_shape"], 4),

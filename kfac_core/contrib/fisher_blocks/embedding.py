@@ -1,4 +1,4 @@
-"""The block of an embedding, with the original's constructor."""
+"""The block of an embedding, built as in ``tf.contrib.kfac``."""
 
 from typing import Any
 

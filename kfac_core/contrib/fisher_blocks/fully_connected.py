@@ -1,4 +1,4 @@
-"""Blocks of fully connected layers, with the original's constructors."""
+"""Blocks of fully connected layers, built as in ``tf.contrib.kfac``."""
 
 from typing import Any
 
@@ -17,7 +17,7 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
         layer_collection: What the block belongs to; may be None.
         has_bias: Whether the layer has a bias.
         diagonal_approx_for_input: Whether the input factor is diagonal.
-        diagonal_approx_for_output: Whether the output factor is.
+        diagonal_approx_for_output: Whether the output factor is diagonal.
         **options: Fields of the spec.
 
     Example:

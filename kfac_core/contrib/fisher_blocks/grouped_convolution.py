@@ -1,4 +1,4 @@
-"""The block of grouped convolutions, in the manner of the original's constructors."""
+"""The block of grouped convolutions, built as the blocks of ``tf.contrib.kfac`` are."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,16 +12,16 @@ from kfac_core.typing import Params
 
 
 class GroupedConvKFCBasicFB(KroneckerProductFB):
-    """`kfac_core.fisher_blocks.GroupedConvKFCBasicFB`; the original has no such block.
+    """`kfac_core.fisher_blocks.GroupedConvKFCBasicFB`, new here.
 
     Args:
         layer_collection: What the block belongs to; may be None.
         params: The weights ``[..kernel.., in_channels / num_groups, out_channels]``, or
-            these and a bias: for their shapes.
+            weights and a bias; only their shapes are used.
         num_groups: Number of groups.
         padding: ``"SAME"`` or ``"VALID"``, or as in the spec.
         strides: For each spatial axis, or of full rank; None: 1.
-        dilation_rate: Likewise.
+        dilation_rate: For each spatial axis, or of full rank; None: 1.
         data_format: None, or such as ``"NHWC"`` or ``"NCHW"``.
         **options: Fields of the spec.
     """

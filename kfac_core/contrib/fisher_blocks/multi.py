@@ -1,4 +1,4 @@
-"""Blocks of shared layers, with the original's constructors."""
+"""Blocks of shared layers, built as in ``tf.contrib.kfac``."""
 
 from typing import Any
 
@@ -48,7 +48,7 @@ class FullyConnectedMultiIndepFB(MultiUseFB):
         has_bias: Whether the layer has a bias.
         num_uses: Number of uses; None where lists over uses say it.
         diagonal_approx_for_input: Whether the input factor is diagonal.
-        diagonal_approx_for_output: Whether the output factor is.
+        diagonal_approx_for_output: Whether the output factor is diagonal.
         **options: Fields of the spec.
     """
 
@@ -103,7 +103,7 @@ class EmbeddingKFACMultiIndepFB(MultiUseFB):
         return tuple(map(self._stacked, towers)), sources
 
     def _stacked(self, ids: Any) -> Any:
-        """Return ids ``[T * batch, m]`` as ``[T, batch, m]``, and all others alike."""
+        """Return ids ``[T * batch, m]`` as ``[T, batch, m]``, and others unchanged."""
         if self._num_uses is None or isinstance(ids, Uses) or ids.ndim != 2:
             return ids
         (ids,), uses = in_parts(

@@ -1,4 +1,4 @@
-"""Blocks from the batch-summed gradient, with the original's constructors."""
+"""Blocks from the batch-summed gradient, built as in ``tf.contrib.kfac``."""
 
 from typing import Any
 

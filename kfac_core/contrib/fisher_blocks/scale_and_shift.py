@@ -1,4 +1,4 @@
-"""Blocks of layers that scale and shift, with the original's constructors."""
+"""Blocks of layers that scale and shift, built as in ``tf.contrib.kfac``."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -34,7 +34,7 @@ class ScaleAndShiftFullFB(_ScaleAndShiftFB):
     Args:
         layer_collection: What the block belongs to; may be None.
         broadcast_dims_scale: Axes in which the scale is broadcast; the batch is 0.
-        broadcast_dims_shift: Axes in which the shift is.
+        broadcast_dims_shift: Axes in which the shift is broadcast.
         has_shift: Whether there is a shift.
         **options: Fields of the spec.
     """
@@ -48,7 +48,7 @@ class ScaleAndShiftDiagonalFB(_ScaleAndShiftFB):
     Args:
         layer_collection: What the block belongs to; may be None.
         broadcast_dims_scale: Axes in which the scale is broadcast; the batch is 0.
-        broadcast_dims_shift: Axes in which the shift is.
+        broadcast_dims_shift: Axes in which the shift is broadcast.
         has_shift: Whether there is a shift.
         **options: Fields of the spec.
     """

@@ -1,9 +1,9 @@
-"""``tf.contrib.kfac.fisher_factors``: the original's constructors.
+"""``tf.contrib.kfac.fisher_factors``: its classes, with its constructors.
 
-Keyword options beyond the original's (`name`, `zero_debias`,
-`init_covariances_at_zero`, and for embeddings `repeated_ids`) are fields of the spec.
-With ``zero_debias=False, init_covariances_at_zero=False`` a factor averages as those of
-r1.7 and r1.8, whose initial statistics are the identity.
+Further keyword options (`name`, `zero_debias`, `init_covariances_at_zero`, and for
+embeddings `repeated_ids`) are fields of the spec. With ``zero_debias=False,
+init_covariances_at_zero=False`` a factor averages as those of r1.7 and r1.8, whose
+initial statistics are the identity.
 """
 
 from kfac_core.contrib.factor_holder import (

@@ -1,4 +1,4 @@
-"""The Kronecker factors of convolutions, with the original's constructors."""
+"""The Kronecker factors of convolutions, built as in ``tf.contrib.kfac``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,13 +26,14 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
         filter_shape: ``[..kernel.., in_channels, out_channels]``.
         padding: ``"SAME"`` or ``"VALID"``, or as in the spec.
         strides: In the form that `extract_patches_fn` implies.
-        dilation_rate: Likewise.
+        dilation_rate: In the form that `extract_patches_fn` implies.
         data_format: None, or such as ``"NHWC"`` or ``"NCHW"``.
-        extract_patches_fn: Name of the original's patch extractor.
+        extract_patches_fn: Name of a patch extractor of ``tf.contrib.kfac``.
         has_bias: Whether each patch ends in a one.
         sub_sample_inputs: Whether each update draws some of the cases; its op then
             takes a ``key``.
-        sub_sample_patches: Whether it draws some of the patches, likewise.
+        sub_sample_patches: Whether each update draws some of the patches; its op then
+            takes a ``key``.
         patch_mask: ``[..kernel.., in_channels]``, what each patch is multiplied by.
         **options: Fields of the spec.
     """
@@ -76,8 +77,9 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
 class ConvInputSUAKroneckerFactor(FisherFactor):
     """`kfac_core.fisher_factors.ConvInputSUAKroneckerFactor` as of 2022.
 
-    Its switches for all factors (``assume_zero_mean``, ``subtract_mean``) are options
-    of each; ``averaged="covariances"`` averages as it does.
+    The global switches of ``tf.contrib.kfac`` (``assume_zero_mean``, ``subtract_mean``)
+    are options of each factor; ``averaged="covariances"`` averages as
+    ``tf.contrib.kfac`` does.
 
     Args:
         inputs: List over towers of ``[batch, ..spatial.., in_channels]``.

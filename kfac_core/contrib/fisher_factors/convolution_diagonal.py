@@ -1,4 +1,4 @@
-"""The diagonal factor of convolutions, with the original's constructor."""
+"""The diagonal factor of convolutions, built as in ``tf.contrib.kfac``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -27,7 +27,7 @@ class ConvDiagonalFactor(DiagonalFactor):
         strides: ``[1, rows, columns, 1]``, or spatial.
         padding: ``"SAME"`` or ``"VALID"``, or as in the spec.
         data_format: None, or such as ``"NHWC"`` or ``"NCHW"``.
-        dilations: As `strides`.
+        dilations: ``[1, rows, columns, 1]``, or spatial.
         has_bias: Whether the layer has a bias.
         patch_mask: ``[..kernel.., in_channels]``, what each patch is multiplied by.
         **options: Fields of the spec.

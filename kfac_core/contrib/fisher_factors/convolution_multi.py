@@ -1,4 +1,4 @@
-"""Factors of shared convolutions, with the original's constructors."""
+"""Factors of shared convolutions, built as in ``tf.contrib.kfac``."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -26,13 +26,13 @@ class ConvInputMultiKF(DenseSquareMatrixFactor):
         padding: ``"SAME"`` or ``"VALID"``, or as in the spec.
         num_uses: ``T``, or None where the data say it.
         strides: In the form that `extract_patches_fn` implies.
-        dilation_rate: Likewise.
+        dilation_rate: In the form that `extract_patches_fn` implies.
         data_format: None, or such as ``"NHWC"`` or ``"NCHW"``, of one use.
-        extract_patches_fn: Name of the original's patch extractor.
+        extract_patches_fn: Name of a patch extractor of ``tf.contrib.kfac``.
         has_bias: Whether each patch ends in a one.
         sub_sample_inputs: As in `ConvInputKroneckerFactor`.
-        sub_sample_patches: As there.
-        patch_mask: As there.
+        sub_sample_patches: As in `ConvInputKroneckerFactor`.
+        patch_mask: As in `ConvInputKroneckerFactor`.
         **options: Fields of the spec.
     """
 

@@ -1,4 +1,4 @@
-"""Diagonal Kronecker factors, with the original's constructors."""
+"""Diagonal Kronecker factors, built as in ``tf.contrib.kfac``."""
 
 from typing import Any, get_args
 
@@ -18,7 +18,7 @@ from kfac_core.typing import Array, DTypeName
 class DiagonalKroneckerFactor(DiagonalFactor):
     """`kfac_core.fisher_factors.DiagonalKroneckerFactor` as of 2022.
 
-    Of dense rows: ids have the factor `EmbeddingInputKroneckerFactor`.
+    It takes dense rows: ids have the factor `EmbeddingInputKroneckerFactor`.
 
     Args:
         tensors: List over sources of lists over towers of ``[batch, n]``.

@@ -1,4 +1,4 @@
-"""The factor for the input of an embedding, with the original's constructor."""
+"""The factor for the input of an embedding, built as in ``tf.contrib.kfac``."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Factors of fully connected layers, with the original's constructors."""
+"""Factors of fully connected layers, built as in ``tf.contrib.kfac``."""
 
 from typing import Any
 

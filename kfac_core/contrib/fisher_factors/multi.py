@@ -1,4 +1,4 @@
-"""The factor of a shared fully connected layer, with the original's constructor."""
+"""The factor of a shared fully connected layer, built as in ``tf.contrib.kfac``."""
 
 from dataclasses import replace
 from typing import Any

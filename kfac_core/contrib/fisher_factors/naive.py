@@ -1,4 +1,4 @@
-"""Factors from the batch-summed gradient, with the original's constructors."""
+"""Factors from the batch-summed gradient, built as in ``tf.contrib.kfac``."""
 
 from typing import Any
 

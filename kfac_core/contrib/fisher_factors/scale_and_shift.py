@@ -1,4 +1,4 @@
-"""Factors of layers that scale and shift, with the original's constructors."""
+"""Factors of layers that scale and shift, built as in ``tf.contrib.kfac``."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -49,7 +49,7 @@ class ScaleAndShiftFullFactor(_ScaleAndShiftFactor, DenseSquareMatrixFactor):
         inputs: List over towers of ``[batch, ...]``.
         outputs_grads: List over sources of lists over towers of ``[batch, ...]``.
         broadcast_dims_scale: Axes in which the scale is broadcast; the batch is 0.
-        broadcast_dims_shift: Axes in which the shift is.
+        broadcast_dims_shift: Axes in which the shift is broadcast.
         has_shift: Whether there is a shift.
         **options: Fields of the spec.
     """

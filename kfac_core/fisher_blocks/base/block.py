@@ -40,19 +40,20 @@ S = TypeVar("S", bound=BlockState)
 class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
     """Abstract base of the blocks.
 
-    Each represents the Fisher of the mean loss for one layer's parameters, from
-    gradients of the summed loss (one row for each case, not divided by the batch).
+    A block estimates the Fisher of the mean loss for one layer's parameters. Its data
+    are gradients of the summed loss: one row for each case, not divided by the batch.
 
     Attributes:
-        name: Name of the layer, for messages; that of the class if empty.
+        name: Name of the layer, for messages; the name of the class if empty.
         matpowers: Powers of the damped block to serve.
         cholesky: Whether to serve products with its Cholesky factor.
-        cholesky_inverse: Whether to serve products with the inverse of that.
+        cholesky_inverse: Whether to serve products with the inverse of the Cholesky
+            factor.
         zero_debias: As in `kfac_core.fisher_factors.FisherFactor`.
-        init_covariances_at_zero: As there.
-        precision: As there, of the statistics of the factors.
-        newton_steps: As there, of the factors.
-        inverse_dtype: As there, of the factors.
+        init_covariances_at_zero: As in `kfac_core.fisher_factors.FisherFactor`.
+        precision: As in `kfac_core.fisher_factors.FisherFactor`.
+        newton_steps: As in `kfac_core.fisher_factors.FisherFactor`.
+        inverse_dtype: As in `kfac_core.fisher_factors.FisherFactor`.
     """
 
     matpowers: tuple[float, ...] = (-1.0,)
@@ -75,7 +76,7 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
         """Write every size as an integer and every power as a float, once.
 
         Raises:
-            ArgumentError: If a size is no positive integer, or a power no finite
+            ArgumentError: If a size is not a positive integer, or a power no finite
                 number.
         """
         check_options(self)
@@ -133,7 +134,7 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
 
         Args:
             state: The state; left as it is.
-            damping: Times the identity, approximately added to the block; a number or
+            damping: Added to the block, approximately, times the identity; a number or
                 0-d array, not negative.
 
         Returns:
@@ -148,13 +149,13 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
 
     @abstractmethod
     def inverse_error(self, state: S, damping: Scalar) -> Array:
-        """Return how wrong the stored inverse is for the statistics as they are now.
+        """Return how wrong the stored inverse is for the current statistics.
 
-        With ``X`` the stored inverse and ``F`` the block as `update_inverses` would
-        damp it now, the least ``rho`` with ``|X g - inv(F) g| <= rho |inv(F) g|`` for
-        every gradient ``g``, in the norm ``|v|^2 = v' F v``; estimated as in
-        `kfac_core.fisher_factors.FisherFactor.inverse_error`, at a small part of the
-        cost of `update_inverses`.
+        Let ``X`` be the stored inverse, and ``F`` the block as `update_inverses` would
+        damp it now. The error is the least ``rho`` with ``|X g - inv(F) g| <= rho
+        |inv(F) g|`` for every gradient ``g``, in the norm ``|v|^2 = v' F v``. It is
+        estimated as in `kfac_core.fisher_factors.FisherFactor.inverse_error`, at a
+        small part of the cost of `update_inverses`.
 
         Args:
             state: The state.
@@ -171,9 +172,10 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
         """
 
     def refresh_inverses(self, state: S, damping: Scalar, tolerance: Scalar) -> S:
-        """Compute all that is registered anew, unless the inverse is still good.
+        """Compute anew all that is registered, unless the inverse is still good.
 
-        All of it or nothing, so that both factors of a product are of one age.
+        Either everything is computed or nothing, so that both factors of a product have
+        one age.
 
         Args:
             state: The state; left as it is.
@@ -193,7 +195,7 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
         error = self.inverse_error(state, damping)
         backend = backend_for(self.label, "state", error)
         limit = as_scalar(backend, tolerance, error, "tolerance", self.label)
-        valid = limit >= 0  # a traced one out of range is not a number
+        valid = limit >= 0  # a traced one out of range is NaN
         return backend.cond(
             (error <= limit) | ~valid,
             # Whatever was refused before, nothing else is now.
@@ -209,9 +211,9 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
             state: The state.
             vector: ``weights``, or ``(weights, bias)``, in the shapes and the layout of
                 the layer's parameters.
-            exp: A registered exponent, or 1. The power 1 is of the current statistics
-                with the damping of the last `update_inverses`; all others are
-                snapshots taken then.
+            exp: A registered exponent, or 1. The power 1 uses the current statistics
+                and the damping of the last `update_inverses`; all other powers are
+                snapshots that `update_inverses` took.
 
         Returns:
             The product, of the structure, shapes and dtypes of `vector`.
@@ -251,23 +253,24 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
     ) -> Params:
         """Return ``inv(L)`` or its transpose times `vector`; see `multiply_cholesky`.
 
-        With standard normal `vector` and `transpose`, a sample of the normal
-        distribution whose covariance is the damped block's inverse.
+        With `transpose` and a standard normal `vector`, the product is a sample of the
+        normal distribution whose covariance is the damped block's inverse.
         """
 
     @abstractmethod
     def full_fisher_block(self, state: S) -> Array:
         """Return the block, undamped and dense, for tests and teaching.
 
-        On the parameters as one vector: the weights row-major, as they lie in their
-        layout, then the bias.
+        It acts on the parameters as one vector: the weights row-major, as they lie in
+        their layout, then the bias.
         """
 
     def factors(self, state: S) -> dict[str, tuple[FisherFactor, FactorState]]:
         """Return the factors that the block is made of, each with its state.
 
-        By the name that both have as fields of spec and state: ``input_factor`` and
-        ``output_factor``, or ``factor``. A block without such fields has none.
+        The keys are the names of the fields that hold both in spec and state:
+        ``input_factor`` and ``output_factor``, or ``factor``. A block without such
+        fields has no factors.
         """
         fields: dict[str, Any] = getattr(self._own(state), "_asdict", dict)()
         return {
@@ -280,7 +283,7 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
         """Return what a factor must serve so that this block can serve its own."""
         ids = (DEFAULT_DAMPING_ID,)
         return {
-            # With the power 1, which stores nothing, there is always a damping.
+            # The power 1 stores nothing, and makes sure that there is a damping.
             "matpowers": (1.0, *self.matpowers),
             "cholesky": ids if self.cholesky else (),
             "cholesky_inverse": ids if self.cholesky_inverse else (),

@@ -39,6 +39,6 @@ class LaidOut:
         return found.standard_shape
 
     def _laid_out(self, backend: Backend, dense: Array) -> Array:
-        """Return a matrix in the library's order on the parameters as they lie."""
+        """Return a matrix, given in the library's order, in the order of the layout."""
         layout = self.weight_layout
         return dense if layout is None else layout.of_matrix(backend, dense)

@@ -38,7 +38,7 @@ class PartsState(NamedTuple):
 
     def with_flag(self, name: str, ok: Array) -> Self:
         """Return the state with a flag of all factors set."""
-        # An array for each: none stands in two places of a state.
+        # An array for each: no array stands in two places of a state.
         return self._replace(
             parts=tuple(part.with_flag(name, ok & ok) for part in self.parts)
         )
@@ -49,7 +49,7 @@ class PartsFB(FisherBlock[PartsState]):
     """Abstract base of the blocks whose parameters fall into uncorrelated parts.
 
     Each part has a block of its own, such as a Kronecker product for the weights and a
-    whole matrix for the bias. They are updated together, all or none.
+    whole matrix for the bias. The parts are updated together: all of them, or none.
 
     Attributes:
         parts: For each part its name and its block, made from the block's fields.
@@ -81,7 +81,7 @@ class PartsFB(FisherBlock[PartsState]):
         return self._all_or_none(new, state, "derived_ok")
 
     def inverse_error(self, state: PartsState, damping: Scalar) -> Array:
-        """Return the worst of all parts; see `FisherBlock.inverse_error`."""
+        """Return the largest error of the parts; see `FisherBlock.inverse_error`."""
         backend = backend_of(self._own(state).ok)
         worst, *others = (
             block.inverse_error(part, damping) for block, part in self._paired(state)
@@ -138,7 +138,7 @@ class PartsFB(FisherBlock[PartsState]):
 
     @abstractmethod
     def _split(self, backend: Backend, vector: Params) -> tuple[Params, ...]:
-        """Return the vector of each part, the shapes checked."""
+        """Check the shapes, and return the vector of each part."""
 
     @abstractmethod
     def _joined(
@@ -147,7 +147,7 @@ class PartsFB(FisherBlock[PartsState]):
         """Return the products of all parts in the form of `vector`."""
 
     def _in_order(self, backend: Backend, dense: Array) -> Array:
-        """Return a matrix of all parts, in their order, in that of the parameters."""
+        """Return a matrix of all parts, reordered as the parameters are."""
         return dense
 
     def _paired(self, state: PartsState) -> list[tuple[FisherBlock[Any], Any]]:
@@ -176,7 +176,7 @@ class PartsFB(FisherBlock[PartsState]):
         return self._joined(backend, products, vector)
 
     def _set_parts(self, **parts: FisherBlock[Any] | None) -> None:
-        """Set the parts that there are, by name."""
+        """Set the parts that are not None, by name."""
         there = tuple((name, block) for name, block in parts.items() if block)
         object.__setattr__(self, "parts", there)
 
@@ -189,7 +189,7 @@ def _all(flags: list[Array]) -> Array:
 
 
 def _block_diagonal(backend: Backend, matrices: list[Array]) -> Array:
-    """Return a matrix with these along its diagonal."""
+    """Return a matrix with the given matrices along its diagonal."""
     if len(matrices) == 1:
         return matrices[0]
     xp = backend.xp

@@ -49,7 +49,7 @@ class SingleFactorState(NamedTuple):
 
 @dataclass(frozen=True, kw_only=True)
 class SingleFactorFB(FisherBlock[SingleFactorState]):
-    """Abstract base of the full and the diagonal blocks: damped by the damping itself.
+    """Abstract base of the full and the diagonal blocks, which add the damping itself.
 
     Attributes:
         factor: The factor, made from the block's fields.
@@ -77,7 +77,7 @@ class SingleFactorFB(FisherBlock[SingleFactorState]):
         return state._replace(factor=factor)
 
     def inverse_error(self, state: SingleFactorState, damping: Scalar) -> Array:
-        """Return that of the factor; see `FisherBlock.inverse_error`."""
+        """Return the factor's error; see `FisherBlock.inverse_error`."""
         return self.factor.inverse_error(self._own(state).factor, damping)
 
     def multiply_matpower(
@@ -92,7 +92,7 @@ class SingleFactorFB(FisherBlock[SingleFactorState]):
     ) -> Params:
         """Return ``L`` times `vector`; see `FisherBlock.multiply_cholesky`.
 
-        Of a diagonal block, ``L`` is the power 1/2.
+        A diagonal block's ``L`` is its power 1/2.
         """
         operator = self.factor.get_cholesky(self._own(state).factor)
         return self._multiply(state, operator, vector, transpose=transpose)

@@ -1,8 +1,8 @@
 """Blocks of depthwise convolutions.
 
-A separable convolution is a depthwise one and a pointwise one, two layers: a block of
-these, and a `ConvKFCBasicFB` with the filter ``(1, 1, in_channels * multiplier,
-out_channels)`` and ``"VALID"`` padding.
+A separable convolution is two layers, a depthwise one and a pointwise one. The first
+has a block of this module; the second has a `ConvKFCBasicFB` with the filter ``(1, 1,
+in_channels * multiplier, out_channels)`` and ``"VALID"`` padding.
 """
 
 from dataclasses import dataclass, field
@@ -23,23 +23,23 @@ class DepthwiseConvKFCBasicFB(GroupedKroneckerFB):
 
     ``F = blockdiag(P kron(E[p_i p_i'], E[g_i g_i']))`` over input channels ``i``, for
     ``P`` locations, with the patches ``[kernel]`` of one channel and the gradients of
-    its ``multiplier`` outputs. It is a grouped convolution with as many groups as
-    input channels, and each is damped with its own pi. The original inverts a dense
-    convolution's block and drops the entries off the structure, which is the inverse
-    of neither.
+    its ``multiplier`` outputs. It is a grouped convolution with as many groups as input
+    channels, and each is damped with its own pi. ``tf.contrib.kfac`` inverts a dense
+    convolution's block and drops the entries off the structure, which is the inverse of
+    neither.
 
     Attributes:
-        filter_shape: ``(..kernel.., in_channels, multiplier)``; output channel
-            ``i * multiplier + m`` is of input channel ``i``. Of PyTorch's weights, with
-            the layout ``"OIHW"``, ``(in_channels * multiplier, 1, ..kernel..)``.
+        filter_shape: ``(..kernel.., in_channels, multiplier)``; output channel ``i *
+            multiplier + m`` belongs to input channel ``i``. With the layout ``"OIHW"``
+            of PyTorch's weights: ``(in_channels * multiplier, 1, ..kernel..)``.
         strides: For each spatial axis, or of full rank; None: 1.
         padding: As in `ConvKFCBasicFB`.
         rate: Dilation, for each spatial axis, or of full rank; None: 1.
         data_format: As in `ConvKFCBasicFB`.
         has_bias: Whether the layer has a bias, ``[in_channels * multiplier]``.
         layout: ``"HWIO"``, the kernel first, then inputs and multiplier; or ``"OIHW"``,
-            all outputs, then an axis of size one, then the kernel. In one and three
-            dimensions, too.
+            all outputs, then an axis of size one, then the kernel. The same names hold
+            in one and three dimensions.
         multiplier: Number of outputs of each input channel, where the shape does not
             tell it: in the layout ``"OIHW"``, where None is 1.
 
@@ -82,8 +82,8 @@ class DepthwiseConvDiagonalFB(SingleFactorFB):
         padding: As in `ConvKFCBasicFB`.
         rate: Dilation, for each spatial axis, or of full rank; None: 1.
         data_format: As in `ConvKFCBasicFB`.
-        has_bias: Whether the layer has a bias, ``[in_channels * multiplier]``; the
-            original has none.
+        has_bias: Whether the layer has a bias, ``[in_channels * multiplier]``;
+            ``tf.contrib.kfac`` has none.
         layout: As in `DepthwiseConvKFCBasicFB`.
         multiplier: As in `DepthwiseConvKFCBasicFB`.
 
@@ -168,7 +168,7 @@ def _depthwise_shape(
 
     Raises:
         ArgumentError: If the layout is unknown, or the multiplier does not fit.
-        ShapeError: If the weights have another axis of inputs than one of size one.
+        ShapeError: If the axis of inputs of the weights is not of size one.
     """
     shape = block._set_kernel_layout(block.layout, block.filter_shape, block.label)
     *kernel, inputs, outputs = shape

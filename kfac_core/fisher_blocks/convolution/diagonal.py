@@ -28,8 +28,8 @@ class ConvDiagonalFB(SingleFactorFB):
         dilations: For each spatial axis, or of full rank; None: 1.
         has_bias: Whether the layer has a bias.
         patch_mask: As in `ConvInputKroneckerFactor`.
-        normalize_damping_power: The damping is multiplied by the number of locations
-            to the power of one minus this.
+        normalize_damping_power: With ``p`` for this power, the damping is multiplied by
+            the number of locations to the power ``1 - p``.
         layout: As in `ConvKFCBasicFB`.
 
     Example:

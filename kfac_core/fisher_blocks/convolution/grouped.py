@@ -29,8 +29,8 @@ from kfac_core.typing import Array, Params, Scalar, Sources, Towers, Weights
 class GroupedKroneckerFB(KroneckerProductFB):
     """Abstract base: ``F = blockdiag(P kron(A_i, G_i))`` over groups ``i``.
 
-    Each group is a convolution of its own, with its own pi, and shares with the others
-    no more than the locations. The state is a `KroneckerState` of stacks.
+    Each group is a convolution of its own, with its own pi; groups share nothing but
+    the locations. The state is a `KroneckerState` of stacks.
 
     Attributes:
         filter_shape: Shape of the weights. In the library's order, row-major, they are
@@ -58,8 +58,8 @@ class GroupedKroneckerFB(KroneckerProductFB):
     ) -> KroneckerState:
         """Fold a batch into the statistics of both factors.
 
-        Arguments and errors are those of `ConvKFCBasicFB.update_covs`; the channels
-        are those of all groups.
+        Arguments and errors are those of `ConvKFCBasicFB.update_covs`; the data hold
+        the channels of all groups.
 
         Returns:
             The new state.
@@ -93,8 +93,8 @@ class GroupedKroneckerFB(KroneckerProductFB):
     def full_fisher_block(self, state: KroneckerState) -> Array:
         """Return the block of the current statistics, dense and undamped.
 
-        On the weights row-major, in their layout, then the bias: so the groups
-        interleave.
+        It acts on the weights row-major, in their layout, then the bias, so that the
+        groups interleave.
         """
         now = self._now(state)
         backend = backend_of(state.scale)
@@ -140,7 +140,7 @@ class GroupedKroneckerFB(KroneckerProductFB):
     def _make_factors(
         self, num_groups: int, channels: int, outputs: int, *, has_bias: bool
     ) -> None:
-        """Make the factors, of groups of so many input and output channels."""
+        """Make the factors, for these numbers of channels in each group."""
         self._set_factors(
             GroupedKroneckerFactor(
                 num_groups,
@@ -172,7 +172,7 @@ class GroupedConvKFCBasicFB(GroupedKroneckerFB):
         num_groups: Number of groups; divides both channels.
         padding: As in `ConvKFCBasicFB`.
         strides: For each spatial axis, or of full rank; None: 1.
-        dilation_rate: Likewise.
+        dilation_rate: For each spatial axis, or of full rank; None: 1.
         data_format: As in `ConvKFCBasicFB`.
         has_bias: Whether the layer has a bias, ``[out_channels]``.
         layout: As in `ConvKFCBasicFB`.

@@ -27,7 +27,7 @@ class ConvKFCBasicFB(KroneckerProductFB):
 
     Patches and output gradients are taken to be independent, and locations
     uncorrelated (Grosse & Martens, 2016, section 3). ``P`` is the true number of
-    output locations; the original ignores dilation and refuses spatial strides.
+    output locations; ``tf.contrib.kfac`` ignores dilation and refuses spatial strides.
 
     Attributes:
         filter_shape: ``(..kernel.., in_channels, out_channels)``, the shape of the
@@ -36,27 +36,29 @@ class ConvKFCBasicFB(KroneckerProductFB):
             a pair ``(before, after)``.
         strides: For each spatial axis, or of full rank, as `extract_patches_fn` says;
             None: 1.
-        dilation_rate: Likewise.
+        dilation_rate: In the same form as `strides`; None: 1.
         data_format: None or such as ``"NHWC"``: channels last; such as ``"NCHW"``:
-            channels first. Of the data alone: for the weights see `layout`.
-        extract_patches_fn: One of the original's names: see
+            channels first. It describes the data alone; for the weights see `layout`.
+        extract_patches_fn: A name from ``tf.contrib.kfac``: see
             `kfac_core.statistics.patches.extractors`.
         has_bias: Whether the layer has a bias.
         sub_sample_inputs: Whether each update of ``A`` draws some of the cases:
             `update_covs` then takes a ``key``. ``G`` is of all cases.
-        sub_sample_patches: Whether it draws some of the patches, likewise.
+        sub_sample_patches: Whether each update of ``A`` draws some of the patches:
+            `update_covs` then takes a ``key``.
         use_sua_approx_for_input_factor: Whether pixels are taken to be spatially
             uncorrelated: ``A`` is then a `ConvInputSUAKroneckerFactor`, which serves
             powers alone, and takes neither a mask nor a sample.
-        patch_mask: As in `ConvInputKroneckerFactor`, as are the sizes of a sample.
-        inputs_fraction: As there.
-        max_patches: As there.
-        max_patches_per_dimension: As there.
+        patch_mask: As in `ConvInputKroneckerFactor`.
+        inputs_fraction: As in `ConvInputKroneckerFactor`.
+        max_patches: As in `ConvInputKroneckerFactor`.
+        max_patches_per_dimension: As in `ConvInputKroneckerFactor`.
         pixel_weights: As in `ConvInputSUAKroneckerFactor`, for the approximation of
             uncorrelated pixels alone.
-        layout: How the weights lie: ``"HWIO"``, or such as ``"OIHW"`` as PyTorch has
-            them, also in one and three dimensions. Vectors come and leave in it; see
-            `kfac_core.linalg.layouts`. A mask is of patches, and has no layout.
+        layout: How the weights lie: ``"HWIO"``, or another order such as PyTorch's
+            ``"OIHW"``, also in one and three dimensions. Vectors and products are in
+            this layout; see `kfac_core.linalg.layouts`. A mask belongs to patches, and
+            has no layout.
 
     Example:
         >>> import numpy as np
@@ -156,20 +158,20 @@ class ConvKFCBasicFB(KroneckerProductFB):
             inputs: ``[batch, ..spatial.., in_channels]``, or channels first; or a
                 tuple of these (towers, weighted by their rows).
             outputs_grads: Gradients of the summed loss for the layer's outputs,
-                ``[batch, ..locations.., out_channels]``, likewise; or a tuple of these
-                (towers); or a tuple of such tuples (sources, summed).
+                ``[batch, ..locations.., out_channels]``, or channels first; or a tuple
+                of these (towers); or a tuple of such tuples (sources, summed).
             ema_decay: What the weights of earlier batches are multiplied by, in
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
-            key: What the backend draws from, where `needs_key`: the same key draws
-                the same sample.
+            key: What the backend draws from, where `needs_key` is true; the same key
+                draws the same sample.
             weights: How much each case counts, ``[batch]``, or each location, ``[batch,
                 ..locations..]`` or ``[batch, locations]``; or a tuple of these
-                (towers). Zero for one that does not; None: one each. Those of inputs
-                and gradients may differ: see `kfac_core.typing.RowWeights`.
+                (towers). Zero for one that does not count; None: one each. Inputs and
+                gradients may have different weights: see `kfac_core.typing.RowWeights`.
             num_cases: Number of cases that the mean loss divides by, whether or not
-                they reach the layer; None: those given.
+                they reach the layer; None: the number of cases given.
 
         Returns:
             The new state.

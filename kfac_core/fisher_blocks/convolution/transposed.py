@@ -37,42 +37,43 @@ Locations = Literal["input", "output"]
 class TransposedConvKFCBasicFB(PartsFB):
     """KFC of a transposed ("fractionally strided") convolution.
 
-    The gradient for the weights is a sum over input locations, ``sum_u x_u q_u'`` with
-    ``q_u`` the patch of output gradients that the input at ``u`` touches; and it is a
-    sum over output locations, ``sum_t p_t g_t'`` with ``p_t`` a patch of the inputs
-    with ``stride - 1`` zeros between neighbours. Either can be taken to have
-    uncorrelated locations and independent sides, as in `ConvKFCBasicFB`:
+    The gradient for the weights can be written as a sum over input locations, ``sum_u
+    x_u q_u'`` with ``q_u`` the patch of output gradients that the input at ``u``
+    touches; or as a sum over output locations, ``sum_t p_t g_t'`` with ``p_t`` a patch
+    of the inputs with ``stride - 1`` zeros between neighbours. In either sum, locations
+    can be taken to be uncorrelated and both sides independent, as in `ConvKFCBasicFB`:
 
     - ``locations="input"``: ``F = U kron(E[x x'], E[q q'])`` for ``U`` input locations.
-      The bias is no row of these weights, and has a block of its own, a `BiasFullFB`,
-      exact and uncorrelated with the weights.
+      The bias is no row of these weights. It has a block of its own, a `BiasFullFB`,
+      which is exact, and is taken to be uncorrelated with the weights.
     - ``locations="output"``: ``F = T kron(E[p p'], E[g g'])`` for ``T`` output
-      locations, the bias a row of it, as other libraries have it.
+      locations. The bias is a row of the weights, as in other libraries.
 
-    The first is exact, as K-FAC of a fully connected layer is, where there is one input
-    location, and drops fewer correlations where there are fewer inputs than outputs;
-    the second where there is one output location. If stride and kernel are equal, with
-    nothing cut off, the first is that of the fully connected layer which all locations
+    With one input location, the first is as exact as K-FAC of a fully connected layer;
+    with one output location, the second is. Where there are fewer inputs than outputs,
+    the first drops fewer correlations. If stride and kernel are equal, and nothing is
+    cut off, the first is the block of the fully connected layer that all locations
     share.
 
     Attributes:
         filter_shape: ``(..kernel.., in_channels, out_channels / num_groups)``, the
             shape of the weights as they lie in `layout`, the inputs of a group being
             consecutive.
-        padding: Of the convolution whose adjoint this is: ``"VALID"``, a width that is
-            cut off the outputs at either end, for each spatial axis a width or a pair;
-            or ``"SAME"``: as many inputs as ``ceil(outputs / stride)``.
+        padding: The padding of the convolution whose adjoint this layer is:
+            ``"VALID"``; a width that is cut off the outputs at either end; a width or a
+            pair for each spatial axis; or ``"SAME"``, with ``ceil(outputs / stride)``
+            inputs.
         strides: One for each spatial axis, or one for all; None: 1.
-        output_padding: Outputs added after the last one, below stride or dilation; None
-            where the data say it.
-        dilation_rate: As `strides`.
+        output_padding: Number of outputs added after the last one, less than the stride
+            or the dilation; None where the data say it.
+        dilation_rate: One for each spatial axis, or one for all; None: 1.
         num_groups: Number of groups; divides the input channels.
         data_format: None or such as ``"NHWC"``: channels last; such as ``"NCHW"``:
-            channels first. It is of inputs and outputs, and not of the weights.
+            channels first. It describes inputs and outputs, and not the weights.
         has_bias: Whether the layer has a bias.
         locations: ``"input"`` or ``"output"``.
-        layout: Order of the weights' axes, kernel, inputs and outputs: ``"HWIO"``;
-            PyTorch's is ``"IOHW"``, that of TensorFlow and Keras ``"HWOI"``; see
+        layout: Order of the weights' axes: kernel, inputs and outputs in ``"HWIO"``;
+            PyTorch has ``"IOHW"``, and TensorFlow and Keras have ``"HWOI"``; see
             `kfac_core.linalg.layouts`.
         mirrored: Whether the kernel runs backwards, as in `jax.lax.conv_transpose` with
             ``transpose_kernel=False``, and in Flax.
@@ -183,19 +184,19 @@ class TransposedConvKFCBasicFB(PartsFB):
             weights: How much each case counts, ``[batch]``, or each location that the
                 gradient is a sum over, ``[batch, ..locations..]``: of the inputs, or of
                 the outputs with ``locations="output"``; or a tuple of these (towers).
-                Zero for one that does not; None: one each. A bias with a
-                block of its own sees no input locations: give ``[batch]``. Those of
-                inputs and gradients may differ: see `kfac_core.typing.RowWeights`.
+                Zero for one that does not count; None: one each. A bias with a block of
+                its own sees no input locations: give ``[batch]``. Inputs and gradients
+                may have different weights: see `kfac_core.typing.RowWeights`.
             num_cases: Number of cases that the mean loss divides by, whether or not
-                they reach the layer; None: those given.
+                they reach the layer; None: the number of cases given.
 
         Returns:
             The new state.
 
         Raises:
-            ShapeError: If an array has another shape, towers do not match, there is
-                no case, or there are other outputs than the inputs have; or if there
-                are weights of input locations, and a bias.
+            ShapeError: If an array has another shape, towers do not match, there is no
+                case, or the outputs are not those of the inputs; or if there are
+                weights of input locations, and a bias.
             DTypeError: If an array is not real, or wider than the state.
             NotFiniteError: If an array holds NaN or infinity. Under a trace the state
                 is kept, with ``ok`` False.

@@ -72,7 +72,7 @@ class TransposedWeightsFB(KroneckerProductFB):
         weights: Weights | None = None,
         num_cases: Scalar | None = None,
     ) -> KroneckerState:
-        """Fold a batch, its shapes being checked; see `TransposedConvKFCBasicFB`."""
+        """Fold a batch whose shapes are checked; see `TransposedConvKFCBasicFB`."""
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = (g for source in sources for g in source)
         given = (self._own(state).scale, *towers, *gradients)
@@ -91,7 +91,7 @@ class TransposedWeightsFB(KroneckerProductFB):
         uses, like = mean_locations(self.transposed, towers), state.scale
         known = self._row_weights(backend, towers, shapes, weights, like)
         counts = counted(backend, known, shapes, uses, num_cases, like, self.label)
-        # To the factor of the inputs each location is a case.
+        # The factor of the inputs sees each location as a case.
         of_inputs = as_rows(backend, known.inputs, shapes, uses, num_cases)
         counts = counts._replace(
             of_inputs=of_inputs, of_outputs={"spatial": spatial, **counts.of_outputs}
@@ -144,7 +144,7 @@ class TransposedGroupsFB(GroupedKroneckerFB):
         weights: Weights | None = None,
         num_cases: Scalar | None = None,
     ) -> KroneckerState:
-        """Fold a batch, its shapes being checked; see `TransposedConvKFCBasicFB`."""
+        """Fold a batch whose shapes are checked; see `TransposedConvKFCBasicFB`."""
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = (g for source in sources for g in source)
         given = (self._own(state).scale, *towers, *gradients)
@@ -218,8 +218,8 @@ def known_weights(
         has_bias: Whether there is a bias.
 
     Raises:
-        ShapeError: If a shape is another one, or there are weights of input locations
-            and a bias.
+        ShapeError: If a shape is wrong, or there are weights of input locations and a
+            bias.
         KfacError: As `kfac_core.row_weights.weights_for`.
     """
     if weights is None:
@@ -249,12 +249,12 @@ def spread_data(
     towers: tuple[Array, ...],
     sources: tuple[tuple[Array, ...], ...],
 ) -> tuple[tuple[Array, ...], tuple[tuple[Array, ...], ...]]:
-    """Return images whose patches are those of the outputs, and gradients beside them.
+    """Return images that have one patch for each output, and the gradients.
 
     Both have their channels last; see `spread_inputs_image` for the order of patches.
     """
     adjoint = transposed.adjoint
-    # Whatever the source, the outputs of a tower have one shape.
+    # The outputs of a tower have one shape, whatever the source.
     sizes = [adjoint.spatial_of(g) for g in sources[0]]
     images = tuple(
         spread_inputs_image(backend, x, transposed, size)[0]

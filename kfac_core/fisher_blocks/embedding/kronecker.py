@@ -14,10 +14,11 @@ from kfac_core.typing import DTypeName, Scalar, Sources, Towers, Weights
 
 @dataclass(frozen=True)
 class EmbeddingKFACFB(EmbeddingRowsFB):
-    """K-FAC of an embedding: like a fully connected layer, its input factor diagonal.
+    """K-FAC of an embedding: of a fully connected layer with a diagonal input factor.
 
-    Exact, as K-FAC, where every case has one id. Has no bias. Unlike in the original,
-    both factors and ``pi`` are snapshots of one `update_inverses`.
+    The diagonal form loses nothing where every case has one id. The layer has no bias.
+    Unlike in ``tf.contrib.kfac``, both factors and ``pi`` are snapshots of one
+    `update_inverses`.
 
     Attributes:
         vocab_size: Number of ids, rows of the parameters.
@@ -31,8 +32,8 @@ class EmbeddingKFACFB(EmbeddingRowsFB):
         layout: How the weights lie: ``"in_out"``, ``[vocab_size, output_size]``, as in
             every framework; or ``"out_in"``, the transpose.
         padding_id: Id that stands for no id; see
-            `kfac_core.fisher_factors.EmbeddingInputKroneckerFactor`. A case of padding
-            alone has weight zero.
+            `kfac_core.fisher_factors.EmbeddingInputKroneckerFactor`. A case whose ids
+            are all padding has weight zero.
         negative_ids_are_padding: Whether ids below zero stand for no id.
 
     Example:
@@ -111,10 +112,11 @@ class EmbeddingKFACFB(EmbeddingRowsFB):
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
             weights: How much each case counts, ``[batch]``, or a tuple of these
-                (towers): zero for one that does not; None: one each. Those of inputs
-                and gradients may differ: see `kfac_core.typing.RowWeights`.
+                (towers): zero for a case that does not count; None: one each. Inputs
+                and gradients may have different weights: see
+                `kfac_core.typing.RowWeights`.
             num_cases: Number of cases that the mean loss divides by, whether or not
-                they reach the layer; None: those given.
+                they reach the layer; None: the number of cases given.
 
         Returns:
             The new state.

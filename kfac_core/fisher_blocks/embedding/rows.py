@@ -1,4 +1,4 @@
-"""`EmbeddingRowsFB`: the block of an embedding, also of some of its rows alone."""
+"""`EmbeddingRowsFB`: the block of an embedding, or of some of its rows."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
@@ -32,23 +32,23 @@ class EmbeddingRowsFB(KroneckerProductFB):
     ) -> tuple[Self, KroneckerState]:
         """Return the block of the rows of some ids, and its state.
 
-        The damped block is itself block-diagonal over ids, so that products of the
-        restricted block with the rows of a vector are those rows of the product,
-        whatever the power. A gradient that is zero but for the rows of a batch's ids
-        costs by these, not by the vocabulary.
+        The damped block is block-diagonal over ids. So the restricted block times some
+        rows of a vector gives the same rows of the full product, whatever the power. If
+        a gradient is zero except in the rows of a batch's ids, the cost of a product
+        grows with the number of these ids, and not with the vocabulary.
 
         Args:
             state: The state; left as it is.
             ids: Integers ``[k]`` in ``[0, vocab_size)``.
 
         Returns:
-            A block with the vocabulary ``k``, and its state: for products alone, as its
-            statistics are no longer those of a whole layer.
+            A block with the vocabulary ``k``, and its state. They are for products
+            alone, since the statistics are no longer those of a whole layer.
 
         Raises:
             ShapeError: If `ids` has another rank.
-            DTypeError: If they are not integers.
-            ArgumentError: If one is known, and out of range.
+            DTypeError: If the ids are not integers.
+            ArgumentError: If an id is known, and out of range.
 
         Example:
             >>> import numpy as np
@@ -99,7 +99,7 @@ def _rows_of(backend: Backend, state: FactorState, ids: Array) -> FactorState:
             matpowers=tree.map(take, derived.matpowers),
             choleskys=tree.map(take, derived.choleskys),
             cholesky_inverses=tree.map(take, derived.cholesky_inverses),
-            # Of a diagonal matrix the eigenvectors are a vector of ones.
+            # The eigenvectors of a diagonal matrix are kept as a vector of ones.
             eigendecompositions=tree.map(take, derived.eigendecompositions),
         ),
     )

@@ -56,12 +56,12 @@ class KroneckerProductFB(KroneckerStatisticsFB):
 
     Attributes:
         damping_type: How the two factors are damped: ``"pi"``, ``"off"``,
-            ``"constant"``, or ``"exact"``, which damps the product itself, has the
-            power 1/2 for its Cholesky factor, and takes the power 1, too, as of the
-            last `update_inverses`.
+            ``"constant"``, or ``"exact"``, which damps the product itself. With
+            ``"exact"`` the Cholesky factor is the power 1/2, and the power 1, too, is a
+            snapshot of the last `update_inverses`.
         normalize_damping_power: The damping is divided by ``c`` to this power.
         input_factor: The factor ``A``, made from the block's fields.
-        output_factor: The factor ``G``, likewise.
+        output_factor: The factor ``G``, made from the block's fields.
     """
 
     damping_type: DampingType = "pi"
@@ -91,8 +91,8 @@ class KroneckerProductFB(KroneckerStatisticsFB):
     def inverse_error(self, state: KroneckerState, damping: Scalar) -> Array:
         """Return how wrong the stored inverse is now; see `FisherBlock.inverse_error`.
 
-        Of both factors with their parts of the damping, and of ``c``: exact for exact
-        errors of these, and otherwise estimated from below, as they are.
+        It combines the errors of both damped factors and of ``c``. If these errors are
+        exact, the result is exact; if they are estimates from below, so is the result.
 
         Raises:
             UnsupportedError: If the damping is exact.
@@ -129,7 +129,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
             if exp not in {1.0, *self.matpowers}:
                 raise self._not_registered(exp, "matpower")
             return self._multiply_exact(self._own(state), vector, exp)
-        # The power 1 is of the statistics as they are now, with their weights.
+        # The power 1 is that of the current statistics and weights.
         now = self._now(state) if exp == 1 else self._own(state)
         a = self.input_factor.get_matpower(now.input_factor, exp)
         g = self.output_factor.get_matpower(now.output_factor, exp)
@@ -177,7 +177,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         return self._laid_out(backend, product)
 
     def _now(self, state: KroneckerState) -> KroneckerState:
-        """Return the balanced state, by the mean weight as it is now."""
+        """Return the balanced state, by the current mean weight."""
         backend = backend_of(self._own(state).scale)
         return self._balanced(backend, state, mean_weight(backend, state.weights))
 
@@ -279,7 +279,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         return product + state.damping
 
     def _check_exact(self, backend: Backend, new: KroneckerState) -> KroneckerState:
-        """Check that eigenvalues are finite, and none zero that is to be divided by."""
+        """Check that eigenvalues are finite, and not zero where they are divided by."""
         eigenvalues = self._exact_eigenvalues(new)
         ok = backend.is_finite(eigenvalues)
         if min(self.matpowers, default=0) < 0 or self.cholesky_inverse:

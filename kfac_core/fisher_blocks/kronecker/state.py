@@ -21,8 +21,8 @@ class KroneckerState(NamedTuple):
         uses: Moving average of the number of locations or uses of a case.
         weights: Moving average of the weight of a location or use, one without weights.
         scale: 0-d, ``c`` as of the last `update_inverses`.
-        mean_weight: 0-d, the mean weight as of then; one where all is zero.
-        damping: 0-d, the damping given to it.
+        mean_weight: 0-d, the mean weight at that update; one where all is zero.
+        damping: 0-d, the damping given to that update.
         made_by: What kind of block the state belongs to, and what it serves.
     """
 
@@ -48,7 +48,7 @@ class KroneckerState(NamedTuple):
 
     def with_flag(self, name: str, ok: Array) -> Self:
         """Return the state with a flag of both factors set."""
-        # Two arrays: none stands in two places of a state.
+        # Two arrays: no array stands in two places of a state.
         first: dict[str, Any] = {name: ok}
         second: dict[str, Any] = {name: ok & ok}
         return self._replace(

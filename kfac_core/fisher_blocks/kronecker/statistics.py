@@ -64,7 +64,7 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         )
 
     def _scale(self, backend: Backend, state: KroneckerState) -> tuple[Array, Array]:
-        """Return ``c`` as it is now, and the mean weight."""
+        """Return the current ``c`` and mean weight."""
         uses = moving_average.value(backend, state.uses, self.label)
         return uses, mean_weight(backend, state.weights)
 
@@ -107,7 +107,7 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         num_cases: Scalar | None = None,
         **of_inputs: Any,
     ) -> KroneckerState:
-        """Fold data of the same cases, `of_inputs` into the input factor too."""
+        """Fold data of the same cases; `of_inputs` go into the input factor."""
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = (g for source in sources for g in source)
         given = (self._own(state).scale, *towers, *gradients)
@@ -135,7 +135,7 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         ema_weight: Scalar | None,
         **of_inputs: Any,
     ) -> KroneckerState:
-        """Fold data of each factor, and what they count, all of them or none."""
+        """Fold the data and the counts of both factors: all of them, or none."""
         a, g = state.input_factor, state.output_factor
         ema = self._ema(backend, ema_decay, ema_weight, state.scale)
         new = state._replace(
@@ -184,7 +184,7 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         return (inputs.shape[0],)
 
     def _check_pair(self, inputs: Array, gradients: Array) -> None:
-        """Check what a tower's inputs and gradients must have in common beside rows."""
+        """Check what a tower's inputs and gradients must share, besides their rows."""
 
     def _mean_uses(self, inputs: tuple[Array, ...]) -> float:
         """Return the mean number of uses of a case."""

@@ -1,4 +1,4 @@
-"""How a product of three factors is damped in each."""
+"""How the damping of a product of three factors is split between them."""
 
 from collections.abc import Sequence
 from typing import Any, Literal
@@ -8,7 +8,7 @@ from kfac_core.damping import split_by_traces
 from kfac_core.typing import Array
 
 SplitDamping = Literal["pi", "off", "constant"]
-"""How the damping of a product becomes that of its factors."""
+"""How the damping of a product is split between its factors."""
 
 
 def split_in_three(
@@ -20,25 +20,26 @@ def split_in_three(
 ) -> tuple[Array, ...]:
     """Return the dampings of the three factors of a product.
 
-    With ``t`` the mean eigenvalues of the factors, ``"pi"`` damps each by
-    ``t_i (damping / (t_1 t_2 t_3))^(1/3)``. Of all dampings whose product is
-    `damping`, the error ``kron(M_i + m_i I) - kron(M_i) - damping I`` has the least
-    trace for these: relative to the product's, it is ``sum x_i + sum x_i x_j`` with
-    ``x_i = m_i / t_i``, whose product is given, and so least where all are equal. For
-    two factors that is the ``pi`` of Martens & Grosse (2015), section 6.3. ``"off"``
-    damps each by ``damping^(1/3)``, ``"constant"`` by `damping`.
+    With ``t`` the mean eigenvalues of the factors, ``"pi"`` damps each by ``t_i
+    (damping / (t_1 t_2 t_3))^(1/3)``. Among all dampings ``m_i`` whose product is
+    `damping`, these give the error ``kron(M_i + m_i I) - kron(M_i) - damping I`` the
+    least trace. Relative to the trace of the product, it is ``sum x_i + sum x_i x_j``
+    with ``x_i = m_i / t_i``; since the product of the ``x_i`` is given, the sum is
+    least where all ``x_i`` are equal. For two factors this rule is the ``pi`` of
+    Martens & Grosse (2015), section 6.3. ``"off"`` damps each factor by
+    ``damping^(1/3)``, ``"constant"`` by `damping`.
 
-    Where a mean is zero or far below the others, the dampings of these would grow
-    without bound. As in `kfac_core.damping.split_by_traces` the largest stops at ``N``
-    times its mean, ``N = rows / eps``, and `split_by_traces` splits what is left of the
-    damping between the other two.
+    Where one mean is zero or far below the others, the dampings of the other factors
+    would grow without bound. As in `kfac_core.damping.split_by_traces`, the largest
+    damping stops at ``N`` times its mean, ``N = rows / eps``, and `split_by_traces`
+    splits the rest of the damping between the other two factors.
 
     Args:
         backend: Backend of the arrays.
         kind: Name of the split.
         damping: 0-d.
         means: 0-d each.
-        rows: Those of all three factors.
+        rows: Number of rows of all three factors together.
 
     Returns:
         Three 0-d arrays.
@@ -72,7 +73,7 @@ def split_in_three(
     most = rows / float(info.eps)
     inverse = 1 / (others[0] ** third * others[1] ** third)
     times = xp.minimum(root / largest**third, most / inverse) * inverse
-    # So that it, and what is left of the damping, are in the range.
+    # So both it and the rest of the damping are in the range.
     one = xp.ones_like(damping)
     highest = 1 / (4 * tiny)
     times = xp.minimum(times, highest / xp.maximum(largest, one))

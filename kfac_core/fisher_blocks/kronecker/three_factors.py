@@ -1,4 +1,4 @@
-"""A Kronecker product of three factors, damped in each."""
+"""A Kronecker product of three factors, each of them damped."""
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
@@ -64,7 +64,7 @@ class ThreeFactorsState(NamedTuple):
 
     def with_flag(self, name: str, ok: Array) -> Self:
         """Return the state with a flag of all factors set."""
-        # An array for each: none stands in two places of a state.
+        # An array for each: no array stands in two places of a state.
         flags: list[dict[str, Any]] = [{name: ok & ok} for _ in range(3)]
         first, second, third = (
             factor._replace(**flag)
@@ -156,7 +156,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         weights: Weights | None = None,
         num_cases: Scalar | None = None,
     ) -> ThreeFactorsState:
-        """Fold a batch into the statistics, its rows being checked against another."""
+        """Fold a batch into the statistics; the rows of its arrays are checked."""
         towers = as_towers(first)
         backend = backend_for(
             self.label, "state, inputs", self._own(state).damping, *towers
@@ -219,7 +219,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
             for factor, own, part in zip(self._all, now, split, strict=True)
         ]
         first, second, third = ranges
-        # Linear in each eigenvalue, and so extreme where all three are.
+        # The error is linear in each eigenvalue, and so extreme where all three are.
         corners = [
             backend.xp.abs(1 - (1 - a) * (1 - b) * (1 - c))
             for a in first
@@ -257,7 +257,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
     def multiply_cholesky_inverse(
         self, state: ThreeFactorsState, vector: Params, transpose: bool = False
     ) -> Params:
-        """Return the product with the inverses of these; see `FisherBlock`."""
+        """Return the inverse Cholesky factors times `vector`; see `FisherBlock`."""
         return self._multiply(
             state,
             vector,
@@ -337,7 +337,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         check_entries(vector, sizes[0] * sizes[1] * sizes[2], self.label)
         xp = backend.xp
         x = xp.reshape(params_to_vector(backend, vector), sizes)
-        # The power 1 is of the statistics as they are now, with their weights.
+        # The power 1 is that of the current statistics and weights.
         states = self._now(state) if is_fresh else state[:3]
         pairs = zip(self._all, states, strict=True)
         for operator in [get(factor, own) for factor, own in pairs]:

@@ -28,20 +28,21 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
     """KFC of a shared convolution, its uses taken to be independent.
 
     ``F = P T kron(E[p p'], E[g g'])`` for ``P`` locations and ``T`` uses, the means
-    over cases, locations and uses. The original takes the number of uses for a wish to
-    draw a sample of the cases.
+    over cases, locations and uses. ``tf.contrib.kfac`` mistakes the number of uses for
+    a request to sample the cases.
 
     Attributes:
-        filter_shape: As in `ConvKFCBasicFB`, as are all options.
-        padding: As there.
-        strides: As there.
-        dilation_rate: As there.
-        data_format: As there, of one use.
-        extract_patches_fn: As there.
+        filter_shape: As in `ConvKFCBasicFB`.
+        padding: As in `ConvKFCBasicFB`.
+        strides: As in `ConvKFCBasicFB`.
+        dilation_rate: As in `ConvKFCBasicFB`.
+        data_format: As in `ConvKFCBasicFB`, of one use.
+        extract_patches_fn: As in `ConvKFCBasicFB`.
         has_bias: Whether the layer has a bias.
         layout: As in `ConvKFCBasicFB`.
         num_uses: ``T``; None where the data say it. See `kfac_core.uses`.
-        batch_first: Whether the cases of an array come before their uses; see there.
+        batch_first: Whether the cases of an array come before their uses; see
+            `kfac_core.uses`.
 
     Example:
         >>> import numpy as np
@@ -75,9 +76,9 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
                 ``[batch, ..spatial.., in_channels]``, or channels first; or a tuple of
                 these (towers, weighted by their rows).
             outputs_grads: Gradients of the summed loss for the outputs of all uses,
-                ``[batch, ..locations.., out_channels]`` each, likewise, and in any of
-                these forms; or a tuple of these (towers); or a tuple of such tuples
-                (sources, summed).
+                ``[batch, ..locations.., out_channels]`` each, or channels first, and in
+                any of the forms of `inputs`; or a tuple of these (towers); or a tuple
+                of such tuples (sources, summed).
             ema_decay: As in `ConvKFCBasicFB.update_covs`.
             ema_weight: As in `ConvKFCBasicFB.update_covs`.
             key: As in `ConvKFCBasicFB.update_covs`.
@@ -127,7 +128,7 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
             backend, of_outputs, shapes, uses, num_cases, like, self.label, **first
         )
         locations, rows = self._mean_uses(x), RowWeights(own, others)
-        # To the factors, the uses of a case are cases of their own.
+        # The factors see each use of a case as a case of its own.
         counts = counted(backend, rows, shapes, locations, all_uses, like, self.label)
         return self._fold(
             backend,
@@ -140,7 +141,7 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
         )
 
     def count_cases(self, inputs: MultiTowers) -> int:
-        """Return of how many cases the inputs of all towers are, each counted once."""
+        """Return the number of cases in all towers, each counted once."""
         towers = as_towers(inputs)
         arrays = (x for tower in towers for x in arrays_of(tower))
         backend = backend_for(self.label, "inputs", *arrays)

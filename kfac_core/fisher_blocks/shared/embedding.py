@@ -18,7 +18,7 @@ from kfac_core.typing import Array, DTypeName, Uses
 class EmbeddingKFACMultiIndepFB(EmbeddingRowsFB, MultiUseFB):
     """K-FAC of a shared embedding, its uses taken to be independent.
 
-    As `FullyConnectedMultiIndepFB`, the input factor that of `EmbeddingKFACFB`.
+    It is a `FullyConnectedMultiIndepFB` with the input factor of `EmbeddingKFACFB`.
 
     Attributes:
         vocab_size: Number of ids, rows of the parameters.

@@ -38,8 +38,8 @@ from kfac_core.uses import (
 class MultiUseFB(KroneckerProductFB):
     """Abstract base of the Kronecker blocks of shared layers without locations.
 
-    ``c`` is the number of uses ``T``; batches may differ in it, and ``c`` is then their
-    weighted mean, as that of any statistics.
+    ``c`` is the number of uses ``T``. Batches may have different ``T``; ``c`` is then
+    their weighted mean, averaged as the statistics are.
 
     Attributes:
         batch_first: Whether the cases of an array come before their uses, ``[N, T,
@@ -74,18 +74,18 @@ class MultiUseFB(KroneckerProductFB):
                 a row, or for an embedding an id or a row of ids; or a tuple of these
                 (towers, weighted by their rows).
             outputs_grads: Gradients of the summed loss for the outputs of all uses, a
-                row for each, likewise, and in any of these forms; or a tuple of these
-                (towers); or a tuple of such tuples (sources, summed).
+                row for each case and use, in any of the forms of `inputs`; or a tuple
+                of these (towers); or a tuple of such tuples (sources, summed).
             ema_decay: What the weights of earlier batches are multiplied by, in
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
             weights: How much each case counts, ``[N]``, or each use of each, ``[T,
-                N]``, ``[T * N]`` or `Uses`; or a tuple of these (towers): zero for one
-                that does not; None: one each. Those of inputs and gradients may
-                differ: see `kfac_core.typing.RowWeights`.
+                N]``, ``[T * N]`` or `Uses`; or a tuple of these (towers): zero for a
+                case that does not count; None: one each. Inputs and gradients may have
+                different weights: see `kfac_core.typing.RowWeights`.
             num_cases: Number of cases that the mean loss divides by, whether or not
-                they reach the layer; None: those given.
+                they reach the layer; None: the number of cases given.
 
         Returns:
             The new state.
@@ -163,7 +163,7 @@ class MultiUseFB(KroneckerProductFB):
         return self._fold(backend, state, data, counts, ema_decay, ema_weight)
 
     def count_cases(self, inputs: MultiTowers) -> int:
-        """Return of how many cases the inputs of all towers are, each counted once."""
+        """Return the number of cases in all towers, each counted once."""
         towers = as_towers(inputs)
         arrays = (x for tower in towers for x in arrays_of(tower))
         backend = backend_for(self.label, "inputs", *arrays)
@@ -211,7 +211,7 @@ class MultiUseFB(KroneckerProductFB):
         uses: int,
         like: Array,
     ) -> tuple[UseWeights, ...] | None:
-        """Return zeros for what does not count, ones else; None where all does."""
+        """Return zeros for what does not count, ones for the rest; None: all ones."""
         return None
 
     def _as_cases(
@@ -222,7 +222,7 @@ class MultiUseFB(KroneckerProductFB):
         options: Mapping[str, Any],
         uses: int,
     ) -> dict[str, Any]:
-        """Return the options of a factor to which uses are cases of their own."""
+        """Return the options of a factor that sees each use as a case of its own."""
         own = dict(options)
         if "num_cases" in own:
             own["num_cases"] = own["num_cases"] * uses
@@ -253,7 +253,7 @@ class MultiUseFB(KroneckerProductFB):
         name = "inputs" if side == "input" else "outputs_grads"
         options = self._factor_options(side) | {"data_name": name}
         if max_rows is not None or num_blocks != 1:
-            # To these the uses of a case are cases of their own.
+            # These factors see each use of a case as a case of its own.
             return rows_factor(
                 size,
                 has_bias,
@@ -272,8 +272,8 @@ class FullyConnectedMultiIndepFB(MultiUseFB):
     """K-FAC of a shared fully connected layer, its uses taken to be independent.
 
     ``F = T kron(E[a a'], E[g g'])``, the means over cases and uses (Martens, Ba &
-    Johnson, 2018, section 3.4). Where a side is diagonal, it is a snapshot, as the
-    other one is; the original evaluates it afresh at every product.
+    Johnson, 2018, section 3.4). A diagonal side is a snapshot, as the other side is;
+    ``tf.contrib.kfac`` evaluates it afresh at every product.
 
     Attributes:
         input_size: Length of a row of inputs.
@@ -283,7 +283,7 @@ class FullyConnectedMultiIndepFB(MultiUseFB):
         batch_first: As in `MultiUseFB`.
         diagonal_approx_for_input: Whether to keep the diagonal of ``A`` alone.
         diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.
-        input_max_rows: As in `FullyConnectedKFACBasicFB`, the rows those of all uses.
+        input_max_rows: As in `FullyConnectedKFACBasicFB`; counts the rows of all uses.
         output_max_rows: As `input_max_rows`, for the outputs.
         input_blocks: As in `FullyConnectedKFACBasicFB`.
         output_blocks: As in `FullyConnectedKFACBasicFB`.

@@ -1,4 +1,4 @@
-"""The block of a shared fully connected layer of which some uses add no bias."""
+"""The block of a shared fully connected layer that adds its bias in some uses alone."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,12 +23,12 @@ from kfac_core.uses import MultiSources, MultiTowers, arrays_of, in_parts
 class FullyConnectedMultiPartialBiasFB(PartsFB):
     """K-FAC of a shared fully connected layer, its bias added in some uses alone.
 
-    Such as a network and its derivative, in which each layer is used a second time,
-    without the bias (physics-informed losses, score matching). A one at the end of
-    every input would count the bias in all uses. So the weights have the Kronecker
-    product of `FullyConnectedMultiIndepFB`, over all uses, and the bias has its whole
-    Fisher of the uses that add it, exact, the sum over these taken in each case;
-    weights and bias are taken to be uncorrelated.
+    An example is a network together with its derivative, which uses each layer a second
+    time, without the bias (physics-informed losses, score matching). A one at the end
+    of every input would count the bias in all uses. So the weights have the Kronecker
+    product of `FullyConnectedMultiIndepFB`, over all uses. The bias has its whole
+    Fisher, which is exact: its gradients are summed, in each case, over the uses that
+    add it. Weights and bias are taken to be uncorrelated.
 
     Attributes:
         input_size: Length of a row of inputs.
@@ -153,7 +153,7 @@ class FullyConnectedMultiPartialBiasFB(PartsFB):
         return self._all_or_none(new, state, "cov_ok")
 
     def count_cases(self, inputs: MultiTowers) -> int:
-        """Return of how many cases the inputs of all towers are, each counted once."""
+        """Return the number of cases in all towers, each counted once."""
         weights = self.parts[0][1]
         assert isinstance(weights, FullyConnectedMultiIndepFB)
         return weights.count_cases(inputs)

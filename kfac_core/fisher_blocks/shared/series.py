@@ -33,24 +33,24 @@ class SeriesFBApproximation(IntEnum):
     """What a `FullyConnectedSeriesFB` takes the covariance of the uses to be."""
 
     option1 = 1
-    """Covariances of lag one made symmetric; of a series of ``T`` uses."""
+    """Covariances of lag one are made symmetric; the series has ``T`` uses."""
 
     option2 = 2
-    """Covariances of lag one as they are; of a series without end."""
+    """Covariances of lag one are kept as they are; the series has no end."""
 
 
 @dataclass(frozen=True)
 class FullyConnectedSeriesFB(MultiUseFB):
     """K-FAC of a shared fully connected layer whose uses follow one another in time.
 
-    The covariances of inputs and of gradients over time are those of a chain, known by
-    lags zero and one; see `kfac_core.linalg.series` (Martens, Ba & Johnson, 2018,
-    section 3.5). Damped, both factors of lag zero are, and nothing of lag one. Serves
-    the inverse alone.
+    Inputs and gradients over time are taken to have the covariances of a chain, which
+    the covariances of lags zero and one determine; see `kfac_core.linalg.series`
+    (Martens, Ba & Johnson, 2018, section 3.5). Damping is added to both factors of lag
+    zero, and to nothing of lag one. The block serves the inverse alone.
 
-    Unlike in the original, option 1 keeps the sign of a correlation and has its limit
-    where one is complete, and option 2 stays positive definite in the presence of
-    rounding.
+    Unlike in ``tf.contrib.kfac``, option 1 keeps the sign of a correlation, and takes
+    its limit where a correlation is complete; and option 2 stays positive definite
+    under rounding.
 
     Attributes:
         input_size: Length of a row of inputs.
@@ -60,7 +60,7 @@ class FullyConnectedSeriesFB(MultiUseFB):
         batch_first: As in `FullyConnectedMultiIndepFB`.
         option: A `SeriesFBApproximation`, or its number.
         absolute_eigenvalues: Whether option 1 takes negative correlation for positive,
-            as the original does.
+            as ``tf.contrib.kfac`` does.
         layout: As in `FullyConnectedKFACBasicFB`.
 
     Example:
@@ -90,8 +90,8 @@ class FullyConnectedSeriesFB(MultiUseFB):
 
         Raises:
             ArgumentError: If the option is unknown.
-            UnsupportedError: If more is to be served than the inverse, or the damping
-                is to be exact.
+            UnsupportedError: If anything but the inverse is to be served, or the
+                damping is ``"exact"``.
         """
         super().__post_init__()
         option: object = self.option
@@ -113,7 +113,7 @@ class FullyConnectedSeriesFB(MultiUseFB):
         )
 
     def inverse_error(self, state: KroneckerState, damping: Scalar) -> Array:
-        """Raise an `UnsupportedError`: what it keeps are no inverses."""
+        """Raise an `UnsupportedError`: the block keeps no inverses."""
         raise self._unsupported(what="errors of its inverse (update_inverses has none)")
 
     def multiply_matpower(
@@ -130,7 +130,7 @@ class FullyConnectedSeriesFB(MultiUseFB):
             The product, of the structure, shapes and dtypes of `vector`.
 
         Raises:
-            UnsupportedError: If `exp` is another one.
+            UnsupportedError: If `exp` is not -1.
             ShapeError: If the vector has another size.
             NotComputedError: If `update_inverses` has not run yet.
         """
@@ -160,12 +160,12 @@ class FullyConnectedSeriesFB(MultiUseFB):
     def full_fisher_block(self, state: KroneckerState) -> Array:
         """Return the block of the current statistics, dense and undamped.
 
-        Where a factor is singular, by its pseudo-inverse: the limit of a damping that
-        becomes zero.
+        A singular factor is inverted by its pseudo-inverse, the limit of a damping that
+        goes to zero.
 
         Raises:
-            not_decomposed: If the library finds no eigendecomposition, in float64
-                neither.
+            not_decomposed: If the library finds no eigendecomposition, not even in
+                float64.
         """
         now = self._now(state)
         backend = backend_of(state.scale)
@@ -191,7 +191,7 @@ class FullyConnectedSeriesFB(MultiUseFB):
         backend = backend_of(state.scale)
         xp = backend.xp
         left, right = FullMatrixOperator(a.lmat), FullMatrixOperator(g.lmat)
-        # Rounding leaves the bounds; at -1 the sum may be zero.
+        # Rounding can leave the bounds; at -1 the sum may be zero.
         x = xp.clip(a.psi[:, None] * g.psi[None, :], -1.0, 1.0)
         eigenvalues = lag_sum(backend, x, state.scale)
         eigenvalues = xp.clip(eigenvalues, min=float(xp.finfo(x.dtype).eps))

@@ -27,11 +27,11 @@ from kfac_core.uses import MultiSources, MultiTowers, arrays_of
 class TiedWeightsKFACFB(PartsFB):
     """K-FAC of a matrix that unlike layers share, as embedding and decoder do.
 
-    A case's gradient is the sum of those of all uses. These are taken to be
-    uncorrelated, and so are positions: ``F = sum_k c_k kron(A_k, G_k)`` over uses,
-    ``A_k`` on the side of the matrix's rows and ``G_k`` on that of its columns, for
-    ``c_k`` positions. One Kronecker product stands for the sum; see
-    `kfac_core.linalg.pooling`. With a single use it is that of the use's own block.
+    A case's gradient is the sum of the gradients of all uses. Uses are taken to be
+    uncorrelated, and so are positions: ``F = sum_k c_k kron(A_k, G_k)`` over uses
+    ``k``, each with ``c_k`` positions. ``A_k`` acts on the matrix's rows, and ``G_k``
+    on its columns. One Kronecker product stands for the sum; see
+    `kfac_core.linalg.pooling`. With a single use it is the product of that use.
 
     | use | computes | rows see | columns see |
     |---|---|---|---|
@@ -40,16 +40,16 @@ class TiedWeightsKFACFB(PartsFB):
     | ``"transposed"`` | ``x V'`` | gradients | inputs |
 
     Attributes:
-        input_size: Rows of the matrix: the vocabulary, of an embedding.
-        output_size: Columns of the matrix: the length of an embedding.
+        input_size: Number of rows of the matrix: the size of the vocabulary.
+        output_size: Number of columns of the matrix: the length of an embedding.
         uses: For each use its kind, in the order of the data.
-        has_bias: Whether the uses ``x V' + b`` have a bias ``[input_size]``. It has a
-            block of its own, exact, uncorrelated with the matrix: whole, or its
-            diagonal where that side is diagonal.
+        has_bias: Whether the uses ``x V' + b`` have a bias ``[input_size]``. The bias
+            has an exact block of its own, taken to be uncorrelated with the matrix:
+            whole, or diagonal where the side of the rows is diagonal.
         pooling: ``"marginal"``, ``"nearest"`` or ``"mean"``.
         diagonal_rows: Whether to keep the diagonal alone on the side of the rows; None:
-            where a use is an embedding, whose ids have nothing else.
-        diagonal_columns: Whether to do so on that of the columns.
+            yes if a use is an embedding, since ids have a diagonal factor.
+        diagonal_columns: Whether to keep the diagonal alone on the side of the columns.
         repeated_ids: How an id that is repeated within a position counts; see
             `kfac_core.fisher_factors.EmbeddingInputKroneckerFactor`.
         damping_type: As in `KroneckerProductFB`, of the matrix.
@@ -140,25 +140,25 @@ class TiedWeightsKFACFB(PartsFB):
         Args:
             state: The state; left as it is.
             inputs: `kfac_core.typing.Uses` of the inputs of each use, in the order of
-                `uses`: of an embedding ids ``[batch, ...]``, or ``[batch, ..., m]`` for
-                ``m`` ids a position; of the others rows ``[batch, ..., features]``; or
-                a tuple of these (towers, weighted by their rows).
+                `uses`. An embedding takes ids ``[batch, ...]``, or ``[batch, ..., m]``
+                for ``m`` ids a position; the others take rows ``[batch, ...,
+                features]``. Or a tuple of these (towers, weighted by their rows).
             outputs_grads: Gradients of the summed loss for the outputs of each use,
-                ``[batch, ..., features]``, as `Uses`, whose axes between are those of
-                its inputs: positions; or a tuple of these (towers); or a tuple of such
-                tuples (sources, summed).
+                ``[batch, ..., features]``, as `Uses`; the axes of positions, in
+                between, are those of its inputs. Or a tuple of these (towers); or a
+                tuple of such tuples (sources, summed).
             ema_decay: What the weights of earlier batches are multiplied by, in
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
             weights: How much each case counts, ``[batch]``, at all its uses and
-                positions; or `Uses` of these, or of ``[batch, ...]`` with the axes of
-                positions, one for each use; or a tuple of such (towers). Zero for what
-                does not count; None: one each. A position of weight ``w`` adds ``w``
-                times to a case's gradient for the bias. Those of inputs and gradients
-                may differ: see `kfac_core.typing.RowWeights`.
+                positions; or `Uses` of one array for each use, ``[batch]`` or ``[batch,
+                ...]`` with the axes of positions; or a tuple of such (towers). Zero for
+                what does not count; None: one each. A position of weight ``w`` adds
+                ``w`` times to a case's gradient for the bias. Inputs and gradients may
+                have different weights: see `kfac_core.typing.RowWeights`.
             num_cases: Number of cases that the mean loss divides by, whether or not
-                they reach the layer; None: those given.
+                they reach the layer; None: the number of cases given.
 
         Returns:
             The new state.

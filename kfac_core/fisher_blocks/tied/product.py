@@ -36,7 +36,7 @@ def as_uses(uses: Any, label: str) -> tuple[UseKind, ...]:
     """Return the kinds of all uses.
 
     Raises:
-        ArgumentError: If it is no sequence of kinds.
+        ArgumentError: If `uses` is not a sequence of kinds.
     """
     if not isinstance(uses, tuple | list):
         msg = (
@@ -52,16 +52,16 @@ def as_uses(uses: Any, label: str) -> tuple[UseKind, ...]:
 class TiedMatrixFB(KroneckerProductFB):
     """One Kronecker product for a matrix ``[rows, columns]`` that unlike layers use.
 
-    See `TiedWeightsKFACFB`, whose weights it is, for the fields.
+    `TiedWeightsKFACFB` uses it for its weights, and describes the fields.
 
     Attributes:
         uses: For each use its kind.
         input_size: Number of rows.
         output_size: Number of columns.
-        pooling: How the product is made of those of all uses.
+        pooling: How one product is made of the products of all uses.
         diagonal_rows: Whether the factor of the rows is diagonal.
-        diagonal_columns: Whether that of the columns is.
-        repeated_ids: How an id counts that is repeated within a position.
+        diagonal_columns: Whether the factor of the columns is diagonal.
+        repeated_ids: How an id that is repeated within a position counts.
     """
 
     uses: tuple[UseKind, ...]
@@ -227,7 +227,7 @@ class TiedMatrixFB(KroneckerProductFB):
     def _by_use(
         self, towers: tuple[Any, ...], sources: tuple[tuple[Any, ...], ...]
     ) -> list[tuple[tuple[Array, ...], tuple[tuple[Array, ...], ...]]]:
-        """Return for each use its towers and its sources, the cases checked."""
+        """Check the cases, and return for each use its towers and its sources."""
         number = len(self.uses)
         for name, data in (("inputs", (towers,)), ("outputs_grads", sources)):
             found = [len(arrays_of(tower)) for part in data for tower in part]
@@ -313,7 +313,7 @@ class TiedMatrixFB(KroneckerProductFB):
 
 
 def _flat(backend: Backend, g: Array) -> Array:
-    """Return gradients as rows, of all positions."""
+    """Return the gradients of all positions as rows."""
     return g if g.ndim == 2 else backend.xp.reshape(g, (-1, g.shape[-1]))
 
 

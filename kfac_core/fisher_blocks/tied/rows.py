@@ -24,7 +24,7 @@ def weights_by_place(
     Args:
         backend: Backend of the data.
         weights: None; or for each tower ``[batch]``, which holds for all uses, or
-            `Uses` of an array for each, ``[batch]`` or ``[batch, ..positions..]``.
+            `Uses` of one array for each use, ``[batch]`` or ``[batch, ..positions..]``.
         shapes: For each tower ``(batch, ..positions..)`` of each use.
         like: Array that gives dtype and device of the result.
         layer: Name of the layer, for the message.
@@ -34,7 +34,8 @@ def weights_by_place(
         towers of ``[batch]`` or ``[batch, positions]``.
 
     Raises:
-        ShapeError: If there are not as many towers or uses, or a shape is another one.
+        ShapeError: If the number of towers or uses is not that of the data, or a shape
+            is wrong.
         KfacError: As `kfac_core.row_weights.weights_for`.
     """
     number = len(shapes[0])
@@ -56,10 +57,11 @@ def weights_by_place(
 def weighed_gradients(
     backend: Backend, g: Array, weights: Array, dtype: DType
 ) -> Array:
-    """Return the gradients of one use times what they add to that of their case.
+    """Return the gradients of one use, weighted as they enter the gradient of a case.
 
-    A case that counts ``w`` times has a gradient times the root of ``w``, since its
-    square is what counts; a position that counts ``w`` times adds ``w`` times.
+    A case that counts ``w`` times has its gradient times the root of ``w``, since the
+    square of the gradient counts; a position that counts ``w`` times is added ``w``
+    times.
 
     Args:
         backend: Backend of both.

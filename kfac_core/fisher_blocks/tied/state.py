@@ -12,8 +12,8 @@ class UseState(NamedTuple):
     """Statistics of one use.
 
     Attributes:
-        rows: Of the side of the matrix's rows.
-        columns: Of that of its columns.
+        rows: Statistics on the side of the matrix's rows.
+        columns: Statistics on the side of the matrix's columns.
         positions: Moving average of the number of positions of a case.
         weights: Moving average of the weight of a position, one without weights.
     """
@@ -29,12 +29,12 @@ class TiedState(NamedTuple):
 
     Attributes:
         input_factor: State of the factor on the side of the rows, of all uses.
-        output_factor: State of that on the side of the columns.
+        output_factor: State of the factor on the side of the columns, of all uses.
         uses: Moving average of ``c``, the number of positions of all uses of a case.
         weights: Moving average of the weight of a position, one without weights.
         scale: 0-d, ``c`` as of the last `update_inverses`.
-        mean_weight: 0-d, the mean weight as of then.
-        damping: 0-d, the damping given to it.
+        mean_weight: 0-d, the mean weight at that update.
+        damping: 0-d, the damping given to that update.
         by_use: The statistics of each use, from which the factors are made.
     """
 

@@ -1,4 +1,4 @@
-"""`FisherFactor`: averaging and what is derived, the same for all factors."""
+"""`FisherFactor`: averages, and what is derived from them, for all factors."""
 
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
@@ -45,7 +45,7 @@ class FisherFactor(ServingFactor, ABC):
             The state; its inverses are zeros until `update_inverses`.
 
         Raises:
-            DTypeError: If `like` holds no real floating-point numbers.
+            DTypeError: If `like` does not hold real floating-point numbers.
         """
         backend = backend_for(self.label, "like", like)
         dtype = self._state_dtype(backend, like)
@@ -92,8 +92,9 @@ class FisherFactor(ServingFactor, ABC):
             NotComputedError: If there are no statistics yet.
             NotPositiveDefiniteError: If the damped matrix has no inverse or Cholesky
                 factor. Under a trace the state is kept, with ``ok`` False.
-            EigendecompositionError: If the library finds no eigendecomposition, in
-                float64 neither. Under a trace as above, and not retried.
+            EigendecompositionError: If the library finds no eigendecomposition, not
+                even in float64. Under a trace the state is kept, with ``ok`` False, and
+                float64 is not tried.
         """
         backend = self._backend(state)
         wide = widened(backend, state, self.inverse_dtype, self.label)
@@ -148,7 +149,7 @@ class FisherFactor(ServingFactor, ABC):
         cov: Array,
         dampings: Mapping[DampingId, Array],
     ) -> Derived:
-        """Do as `_derive`, or use what was derived before, where the spec says so."""
+        """Derive anew, or from what was derived before where the spec says so."""
         return self._derive(backend, cov, dampings)
 
     def _derive_extra(

@@ -1,4 +1,4 @@
-"""The errors of factors that take some finding out."""
+"""The errors of factors whose cause has to be found out."""
 
 from collections.abc import Iterable, Mapping
 
@@ -59,7 +59,7 @@ def not_finite(
 def not_positive_definite(
     backend: Backend, label: str, trace: Array, dimension: int, damping: float
 ) -> NotPositiveDefiniteError:
-    """Say which damping would do."""
+    """Say which damping would be large enough."""
     # The backward error of a Cholesky factorisation moves eigenvalues by about n u |C|,
     # and the norm is at most the trace: a damping above that is safe.
     floor = dimension * float(backend.xp.finfo(trace.dtype).eps) * float(trace)

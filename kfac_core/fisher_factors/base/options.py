@@ -24,7 +24,7 @@ InverseDType = Literal["float64"]
 
 
 class Served(NamedTuple):
-    """What a spec serves, found once: it is asked for at every call.
+    """What a spec serves, found once since every call asks for it.
 
     Attributes:
         damping_ids: As `Registration.damping_ids`.
@@ -41,32 +41,33 @@ class Served(NamedTuple):
 class Registration(Signed):
     """Options that all factors share, and the verbs that register more to serve.
 
-    Two powers of one factor may be damped differently: each goes by a damping id, and
+    Two powers of one factor may be damped differently: each has a damping id, and
     `FisherFactor.update_inverses` takes a damping for each id.
 
     Attributes:
-        name: Name for messages; that of the class if empty.
+        name: Name for messages; the name of the class if empty.
         matpowers: Powers of the damped matrix to serve: exponents, or pairs of an
             exponent and a damping id.
         cholesky: Damping ids for which to serve the Cholesky factor.
-        cholesky_inverse: Damping ids for which to serve its inverse.
+        cholesky_inverse: Damping ids for which to serve the inverse Cholesky factor.
         eigendecomposition: Whether to keep the eigendecomposition.
         zero_debias: Whether the moving average is a true weighted mean. If not, the
-            initial value counts as one sample (the original before May 2018).
+            initial value counts as one sample (``tf.contrib.kfac`` before May 2018).
         init_covariances_at_zero: The initial value without debiasing: zero, or the
             identity.
         precision: Precision of the products that statistics are made of: ``"highest"``
             is full; with ``"default"`` it is what the library is set to, such as TF32
             on a GPU, or less. What `update_inverses` computes is in full precision.
-        newton_steps: From the second time on, the inverse is computed from the last one
-            by so many steps of Newton and Schulz, where that can be verified to be as
-            good, and by Cholesky's factorisation elsewhere; see
-            `kfac_core.linalg.newton_schulz`. For accelerators, where products are fast
-            and factorisations are not: on a CPU the factorisation alone, the default
-            0, is faster. Where nothing is served but inverses (and the power 1). A
-            diagonal is just divided by.
+        newton_steps: Number of Newton-Schulz steps that compute an inverse from the
+            last one, from the second time on, where the result can be verified to be as
+            good as a Cholesky factorisation's; elsewhere the factorisation is used. See
+            `kfac_core.linalg.newton_schulz`. The steps are for accelerators, where
+            products are fast and factorisations are slow; on a CPU the default 0, which
+            always factorises, is faster. They need a spec that serves nothing but
+            inverses and the power 1. Diagonal factors ignore the option.
         inverse_dtype: ``"float64"``: `update_inverses` computes in float64, and rounds
-            what it derives to the dtype of the statistics; None: it computes in that.
+            what it derives to the dtype of the statistics; None: it computes in the
+            dtype of the statistics.
     """
 
     matpowers: tuple[Any, ...] = ()
@@ -81,10 +82,10 @@ class Registration(Signed):
     _found: Served = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Write sizes as integers, powers as pairs of exponent and damping id, once.
+        """Store sizes as integers, and powers as pairs of exponent and damping id.
 
         Raises:
-            ArgumentError: If an option has no such value, or does not go with what is
+            ArgumentError: If an option's value is unknown, or does not go with what is
                 served.
         """
         check_options(self)
@@ -126,12 +127,12 @@ class Registration(Signed):
         return self._found.damping_ids
 
     def _more_damping_ids(self) -> tuple[DampingId, ...]:
-        """Return the damping ids of what a kind of factor serves beyond the others."""
+        """Return the damping ids of what this kind of factor alone serves."""
         return ()
 
     @property
     def stored_matpowers(self) -> tuple[tuple[float, DampingId], ...]:
-        """The registered powers that are stored: all but the first, which is fresh."""
+        """The registered powers that are stored: all but 1, which is fresh."""
         return self._found.stored_matpowers
 
     @property

@@ -1,4 +1,4 @@
-"""`ServingFactor`: what a factor tells of a state."""
+"""`ServingFactor`: what a factor reads from a state."""
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass
@@ -53,10 +53,10 @@ class ServingFactor(Registration, ABC):
 
     @abstractmethod
     def get_eigendecomp(self, state: FactorState) -> Eigendecomposition:
-        """Return the eigendecomposition of the current statistics, none negative.
+        """Return the eigendecomposition of the current statistics, clipped at zero.
 
         Raises:
-            EigendecompositionError: If the library finds none, in float64 neither.
+            EigendecompositionError: If the library finds none, not even in float64.
         """
 
     def get_matpower(
@@ -66,16 +66,16 @@ class ServingFactor(Registration, ABC):
 
         Args:
             state: The state.
-            exp: A registered exponent. The power 1 is of the current statistics with
-                the damping of the last `update_inverses`; all others are snapshots
-                taken then.
+            exp: A registered exponent. The power 1 uses the current statistics and the
+                damping of the last `update_inverses`; all other powers are snapshots
+                that `update_inverses` took.
             damping_id: Its damping id.
 
         Returns:
             The operator.
 
         Raises:
-            NotRegisteredError: If the spec does not serve it.
+            NotRegisteredError: If the spec does not serve the power.
             NotComputedError: If `update_inverses` has not run yet.
         """
         backend = self._computed(state)
@@ -92,26 +92,28 @@ class ServingFactor(Registration, ABC):
     def get_inverse(
         self, state: FactorState, damping_id: DampingId = DEFAULT_DAMPING_ID
     ) -> LinearOperator:
-        """Return the stored damped inverse; as `get_matpower` with exponent -1."""
+        """Return the stored damped inverse: `get_matpower` with the exponent -1."""
         return self.get_matpower(state, -1, damping_id)
 
     def inverse_error(self, state: FactorState, damping: Dampings) -> Array:
-        """Return how wrong the stored inverse is for the statistics as they are now.
+        """Return how wrong the stored inverse is for the current statistics.
 
-        With ``X`` the stored inverse and ``M = C + damping I`` as it is now, the least
-        ``rho`` with ``|X g - inv(M) g| <= rho |inv(M) g|`` for every ``g``, in the norm
-        ``|v|^2 = v' M v``; see `kfac_core.linalg.residual`. Exact for a diagonal. Else
-        estimated, by a few products with each matrix: never above the truth but for
-        rounding, and where the statistics drifted mostly within a tenth below it.
+        Let ``X`` be the stored inverse, and ``M = C + damping I`` with the current
+        statistics. The error is the least ``rho`` with ``|X g - inv(M) g| <= rho
+        |inv(M) g|`` for every ``g``, in the norm ``|v|^2 = v' M v``; see
+        `kfac_core.linalg.residual`. It is exact for a diagonal. Otherwise it is
+        estimated with a few products with each matrix. The estimate is never above the
+        truth, except by rounding; for statistics that drifted it is mostly less than a
+        tenth below.
 
         Args:
             state: The state.
             damping: As in `FisherFactor.update_inverses`, for the damping ids of the
-                inverses that are served, of which the worst counts.
+                inverses that are served; the largest error of these is returned.
 
         Returns:
-            0-d (of a factor of groups one for each, ``[num_groups]``); infinite where
-            nothing is computed yet. One is the error of no update at all.
+            0-d, or for a factor of groups ``[num_groups]``; infinite where nothing is
+            computed yet. An inverse of zeros has the error one.
 
         Raises:
             ArgumentError: If a damping is negative or not finite, or one is missing.
@@ -126,8 +128,8 @@ class ServingFactor(Registration, ABC):
         """Return the extreme eigenvalues of ``I - M X``; see `inverse_error`.
 
         Raises:
-            not_decomposed: If the library finds no eigendecomposition of what is made
-                of them, in float64 neither.
+            not_decomposed: If the library finds no eigendecomposition of the small
+                matrix that the estimate needs, not even in float64.
         """
         backend = self._backend(state)
         ids = [key for exp, key in self.stored_matpowers if exp == -1]
@@ -201,7 +203,7 @@ class ServingFactor(Registration, ABC):
             The product, of the shape and dtype of `x`.
 
         Raises:
-            ShapeError: If the shape of `x` is another one.
+            ShapeError: If `x` has another shape.
         """
         power = self.get_matpower(state, exp, damping_id)
         return multiply(power, x, self._vector_shape, self.label)
@@ -213,18 +215,18 @@ class ServingFactor(Registration, ABC):
         exp: float,
         damping_id: DampingId = DEFAULT_DAMPING_ID,
     ) -> Array:
-        """Return ``x @ (C + damping I)^exp``; as `left_multiply_matpower`, mirrored."""
+        """Return ``x @ (C + damping I)^exp``; see `left_multiply_matpower`."""
         power = self.get_matpower(state, exp, damping_id)
         return multiply(power, x, self._vector_shape, self.label, right=True)
 
     def _key(self, exp: float, damping_id: DampingId) -> tuple[float, DampingId]:
-        """Return what a power is stored under."""
+        """Return the key under which a power is stored."""
         check_damping_id(damping_id, "damping_id", self.label)
         return as_exponent(exp, self.label, "exp"), damping_id
 
     @abstractmethod
     def _operator(self, backend: Backend, stored: Array) -> LinearOperator:
-        """Return the operator of something stored."""
+        """Return the operator of a stored matrix."""
 
     @abstractmethod
     def _power(self, backend: Backend, cov: Array, damping: Array, exp: float) -> Array:
@@ -248,9 +250,9 @@ class ServingFactor(Registration, ABC):
         damping: Array,
         damping_id: DampingId,
     ) -> ResidualRange:
-        """Return the range of the residual of one inverse; under a trace, also of zero.
+        """Return the range of one inverse's residual; under a trace, even of zeros.
 
-        The factors that store a whole matrix or a diagonal have ways of their own.
+        Factors that store a whole matrix or a diagonal have methods of their own.
         """
         matrix = self.get_cov_as_linear_operator(state)
         inverse = self.get_matpower(state, -1, damping_id)
@@ -267,7 +269,7 @@ class ServingFactor(Registration, ABC):
         """Return the eigendecomposition of a matrix, or of each of a stack.
 
         Raises:
-            error: If the library finds none, in float64 neither.
+            error: If the library finds none, not even in float64.
         """
         found, retry = eigendecomposition(backend, matrix)
         if retry is None:
@@ -278,9 +280,9 @@ class ServingFactor(Registration, ABC):
     def _backend(
         self, state: FactorState, arguments: str = "state", *data: Array
     ) -> Backend:
-        """Return the backend of a state and of data, the state's form checked.
+        """Return the backend of a state, whose form is checked, and of data.
 
-        With data it is for their statistics, of the precision that these shall have.
+        With data, the backend computes products in the precision of the statistics.
         """
         if type(state) is not FactorState:
             check_made_by(state, self._made_by, self.label)
@@ -298,7 +300,7 @@ class ServingFactor(Registration, ABC):
     def _serve(
         self, state: FactorState, what: str, damping_id: DampingId
     ) -> LinearOperator:
-        """Return what is stored for a damping id, of a field of that order."""
+        """Return what is stored for one damping id, in a field ordered by ids."""
         backend = self._computed(state)
         stored: tuple[Array, ...] = getattr(state.derived, f"{what}s")
         return self._operator(backend, stored[self._place(what, damping_id)])
@@ -313,7 +315,7 @@ class ServingFactor(Registration, ABC):
 
     @property
     def _vector_shape(self) -> tuple[int, ...]:
-        """Shape in which a vector may come beside ``[dimension]``."""
+        """Shape that a vector may have instead of ``[dimension]``."""
         return (self.dimension,)
 
     def _not_registered(

@@ -12,16 +12,17 @@ from kfac_core.typing import Array
 
 
 class Derived(NamedTuple):
-    """What is computed from the statistics, all at one time.
+    """What one `update_inverses` computes from the statistics.
 
-    Read by position: it belongs to the specs of one signature, and `init_inverses`
-    makes one for another spec.
+    Its entries are read by position, so that it belongs to the specs of one signature;
+    `init_inverses` makes one for another spec.
 
     Attributes:
         dampings: 0-d, one for each of the factor's `damping_ids`.
         matpowers: One for each of the factor's `stored_matpowers`.
         choleskys: Lower Cholesky factors, one for each of ``cholesky``.
-        cholesky_inverses: Their inverses, one for each of ``cholesky_inverse``.
+        cholesky_inverses: Inverse Cholesky factors, one for each of
+            ``cholesky_inverse``.
         eigendecompositions: One if the factor asks for it, else none.
     """
 
@@ -41,12 +42,11 @@ class FactorState(NamedTuple):
             before it.
         computed: 0-d boolean: whether `update_inverses` ever ran.
         cov_ok: 0-d boolean: False if, under a trace, the last `update_cov` would have
-            raised; it was then refused and nothing else changed.
-        derived_ok: 0-d boolean: the same of the last `update_inverses`.
-        extra: What a kind of factor keeps beside these, a tuple of arrays; most keep
-            nothing.
-        made_by: What kind of spec the state belongs to, and what it serves: a tuple
-            without entries, whose type says it.
+            raised; the update was then refused, and nothing else changed.
+        derived_ok: 0-d boolean: the same for the last `update_inverses`.
+        extra: Tuple of further arrays that a kind of factor keeps; most keep none.
+        made_by: What kind of spec the state belongs to, and what that spec serves: an
+            empty tuple, whose type tells both.
     """
 
     cov: MovingAverage
@@ -76,7 +76,7 @@ def empty_state(
         backend: Backend of the arrays.
         cov: The statistics.
         places: Number of arrays in each field of `Derived`.
-        eigendecompositions: That of zero, or none.
+        eigendecompositions: The eigendecomposition of zero, or none.
         made_by: Signature of the spec.
 
     Returns:
@@ -85,7 +85,7 @@ def empty_state(
     xp = backend.xp
     device = backend.creation_device(cov.weight)
 
-    # One array for each place, none for two: a state can be donated to a compiler.
+    # No array stands in two places, so that a state can be donated to a compiler.
     def zeros(like: Array, count: int) -> tuple[Array, ...]:
         return tuple(xp.zeros_like(like) for _ in range(count))
 
@@ -113,7 +113,7 @@ def check_statistics(
 
     Raises:
         ShapeError: If the statistics are of another shape.
-        DTypeError: If they are neither float32 nor float64.
+        DTypeError: If the statistics are neither float32 nor float64.
     """
     total = state.cov.total
     if tuple(total.shape) != cov_shape:
@@ -139,7 +139,7 @@ def check_computed(backend: Backend, state: FactorState, label: str) -> None:
         label: Name of the factor, for the message.
 
     Raises:
-        NotComputedError: If it has not.
+        NotComputedError: If it has not run.
     """
     if is_known_false(backend, state.computed):
         msg = (

@@ -1,4 +1,4 @@
-"""What is derived in float64, from statistics and for products in less."""
+"""What is derived in float64 where statistics and products have less precision."""
 
 from typing import Any
 
@@ -17,11 +17,11 @@ def widened(
     Args:
         backend: Backend of the state.
         state: The state.
-        name: Name of the dtype; None: its own.
+        name: Name of the dtype; None: the dtype of the state.
         label: Name of the factor, for the message.
 
     Returns:
-        The state, of which nothing is rounded.
+        The state; nothing is rounded.
 
     Raises:
         DTypeError: If the library has no such dtype here.
@@ -33,12 +33,12 @@ def widened(
 
 
 def narrowed(backend: Backend, wide: FactorState, state: FactorState) -> FactorState:
-    """Return what was derived in a wide state in the dtype of another, with its data.
+    """Return a state's statistics with what a wide state derived, in the state's dtype.
 
     Args:
         backend: Backend of the states.
-        wide: Has what is derived.
-        state: Has the statistics, and the dtype.
+        wide: The state that holds what was derived.
+        state: The state that holds the statistics, in the dtype of the result.
 
     Returns:
         The state.
@@ -54,7 +54,8 @@ def narrowed(backend: Backend, wide: FactorState, state: FactorState) -> FactorS
 def _dtype(backend: Backend, name: str, label: str) -> DType:
     """Return a dtype by its name.
 
-    Asked for as the library lists it: JAX without x64 would make float32 of it.
+    The dtype is taken from the library's list: JAX without x64 would turn a name into
+    float32.
 
     Raises:
         DTypeError: If the library has no such dtype here.

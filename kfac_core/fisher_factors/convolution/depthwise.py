@@ -23,9 +23,9 @@ class DepthwiseConvDiagonalFactor(DiagonalFactor):
     """Diagonal of a depthwise convolution's Fisher, exact.
 
     Estimates the mean over cases of the square of each entry of the case's gradient,
-    summed over locations before it is squared. Input channel ``i`` has the output
-    channels ``i M`` to ``(i + 1) M`` to itself: the original expands the filter to the
-    dense ``[..kernel.., J, J M]``, for the same numbers.
+    summed over locations before it is squared. Only input channel ``i`` reaches the
+    output channels ``i M`` to ``(i + 1) M``. ``tf.contrib.kfac`` expands the filter to
+    the dense ``[..kernel.., J, J M]``, and gets the same numbers.
 
     Attributes:
         filter_shape: ``(..kernel.., in_channels, multiplier)``: ``J`` and ``M``.
@@ -60,7 +60,7 @@ class DepthwiseConvDiagonalFactor(DiagonalFactor):
 
     @property
     def cov_shape(self) -> tuple[int, ...]:
-        """``(kernel * in_channels, multiplier)``; the bias as one more kernel tap."""
+        """``(kernel * in_channels, multiplier)``; the bias is one more kernel tap."""
         taps = math.prod(self.geometry.kernel) + self.has_bias
         channels, multiplier = self.filter_shape[-2:]
         return (taps * channels, multiplier)
@@ -83,16 +83,17 @@ class DepthwiseConvDiagonalFactor(DiagonalFactor):
             inputs: ``[batch, ..spatial.., in_channels]``, or channels first; or a
                 tuple of these (towers).
             outputs_grads: Gradients of the summed loss, ``[batch, ..locations..,
-                in_channels * multiplier]``, likewise; or a tuple of these (towers); or
-                a tuple of such tuples (sources, summed).
+                in_channels * multiplier]``, or channels first; or a tuple of these
+                (towers); or a tuple of such tuples (sources, summed).
             ema_decay: What the weights of earlier batches are multiplied by, in
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
             weights: How much each case counts, ``[batch]``, or each of its locations,
                 ``[batch, ..locations..]`` or ``[batch, locations]``; or a tuple of
-                these (towers). Zero for one that does not; None: one each.
-            num_cases: Number of cases that the mean loss divides by; None: those given.
+                these (towers). Zero for one that does not count; None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: the number
+                of cases given.
 
         Returns:
             The new state.

@@ -30,7 +30,8 @@ class ConvDiagonalFactor(DiagonalFactor):
         data_format: As in `ConvInputKroneckerFactor`.
         dilations: For each spatial axis, or of full rank; None: 1.
         has_bias: Whether the layer has a bias.
-        patch_mask: As in `ConvInputKroneckerFactor`; the original fails with one.
+        patch_mask: As in `ConvInputKroneckerFactor`; ``tf.contrib.kfac`` fails with
+            one.
 
     Example:
         >>> import numpy as np
@@ -79,16 +80,17 @@ class ConvDiagonalFactor(DiagonalFactor):
             inputs: ``[batch, ..spatial.., in_channels]``, or channels first; or a
                 tuple of these (towers).
             outputs_grads: Gradients of the summed loss, ``[batch, ..locations..,
-                out_channels]``, likewise; or a tuple of these (towers); or a tuple of
-                such tuples (sources, summed).
+                out_channels]``, or channels first; or a tuple of these (towers); or a
+                tuple of such tuples (sources, summed).
             ema_decay: What the weights of earlier batches are multiplied by, in
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
             weights: How much each case counts, ``[batch]``, or each of its locations,
                 ``[batch, ..locations..]`` or ``[batch, locations]``; or a tuple of
-                these (towers). Zero for one that does not; None: one each.
-            num_cases: Number of cases that the mean loss divides by; None: those given.
+                these (towers). Zero for one that does not count; None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: the number
+                of cases given.
 
         Returns:
             The new state.

@@ -39,9 +39,9 @@ from kfac_core.typing import Array, Key, Scalar, Sources, Towers, Weights
 class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
     """Second moment of the patches that a convolution's kernel sees.
 
-    Estimates ``E[p p']`` over cases and locations, each location one patch ``p``, the
-    zeros of the padding included (``Omega`` of Grosse & Martens, 2016, section 3.1,
-    divided by the number of locations). Patches are laid out as the leading axes of
+    Estimates ``E[p p']`` over cases and locations (``Omega`` of Grosse & Martens, 2016,
+    section 3.1, divided by the number of locations). Each location has one patch ``p``,
+    which includes the zeros of the padding. Patches are laid out as the leading axes of
     the filter: kernel axes, then channels, then the one for the bias.
 
     Attributes:
@@ -50,21 +50,23 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
             a pair ``(before, after)``.
         strides: For each spatial axis, or of full rank, as `extract_patches_fn` says;
             None: 1.
-        dilation_rate: Likewise.
+        dilation_rate: In the same form as `strides`; None: 1.
         data_format: None or such as ``"NHWC"``: channels last; such as ``"NCHW"``:
             channels first.
-        extract_patches_fn: One of the original's names: see
+        extract_patches_fn: A name from ``tf.contrib.kfac``: see
             `kfac_core.statistics.patches.extractors`.
         has_bias: Whether each patch ends in a one.
         sub_sample_inputs: Whether each update draws some of the cases, without
             replacement: `update_cov` then takes a ``key``.
-        sub_sample_patches: Whether it draws some of the patches, likewise, of the cases
-            drawn.
+        sub_sample_patches: Whether each update draws some of the patches of the cases
+            drawn, without replacement: `update_cov` then takes a ``key``.
         patch_mask: What each patch is multiplied by, ``[..kernel.., in_channels]``: an
             array or nested lists, kept as nested tuples; None: ones.
-        inputs_fraction: How many cases of a tower are drawn, rounded up.
-        max_patches: How many patches of a tower are drawn at most.
-        max_patches_per_dimension: The same, for each entry of a patch.
+        inputs_fraction: Fraction of a tower's cases to draw; their number is rounded
+            up.
+        max_patches: Largest number of patches of a tower to draw.
+        max_patches_per_dimension: Largest number of patches of a tower to draw for each
+            entry of a patch.
 
     Example:
         >>> import numpy as np
@@ -128,12 +130,13 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
-            key: What the backend draws from, where `needs_key`: the same key draws
-                the same sample.
+            key: What the backend draws from, where `needs_key` is true; the same key
+                draws the same sample.
             weights: How much each case counts, ``[batch]``, or each location, ``[batch,
                 ..locations..]`` or ``[batch, locations]``; or a tuple of these
-                (towers). Zero for one that does not; None: one each.
-            num_cases: Number of cases that the mean loss divides by; None: those given.
+                (towers). Zero for one that does not count; None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: the number
+                of cases given.
 
         Returns:
             The new state.
@@ -142,8 +145,8 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
             ShapeError: If an array has another rank or number of channels, if there is
                 no case, or if the kernel does not fit into the padded image.
             DTypeError: If an array is not real, or wider than the state.
-            NotFiniteError: If an array holds NaN or infinity; of a sample, one that
-                was drawn. Under a trace the state is kept, with ``ok`` False.
+            NotFiniteError: If an array holds NaN or infinity; with sampling, if the
+                drawn part does. Under a trace the state is kept, with ``ok`` False.
             ArgumentError: If the decay, a weight or `num_cases` is out of range, or
                 there is no key and one is needed.
         """
@@ -221,7 +224,7 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
         """Check the options.
 
         Raises:
-            ArgumentError: If the data format is none of 1 to 3 spatial axes.
+            ArgumentError: If the data format does not have 1 to 3 spatial axes.
         """
         super().__post_init__()
         check_word(self.data_format, DATA_FORMATS, "data_format", self.label)
@@ -254,8 +257,9 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
                 without debiasing.
             weights: How much each case counts, ``[batch]``, or each location, ``[batch,
                 ..locations..]`` or ``[batch, locations]``; or a tuple of these
-                (towers). Zero for one that does not; None: one each.
-            num_cases: Number of cases that the mean loss divides by; None: those given.
+                (towers). Zero for one that does not count; None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: the number
+                of cases given.
 
         Returns:
             The new state.

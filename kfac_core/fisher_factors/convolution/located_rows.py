@@ -1,4 +1,4 @@
-"""What the rows of all locations of a case count, one after another."""
+"""The weights of the rows of all locations, one case after another."""
 
 import math
 from collections.abc import Sequence
@@ -30,8 +30,8 @@ def counted_rows(
         label: Name of the factor, for the message.
 
     Returns:
-        For each tower ``[batch * locations]``, or None without weights; and the number,
-        0-d, or None where all cases are given.
+        The roots for each tower, ``[batch * locations]``, or None without weights; and
+        the number to divide by, 0-d, or None where all cases are given.
 
     Raises:
         KfacError: As `weights_for` and `count_of`.

@@ -19,11 +19,12 @@ from kfac_core.uses import arrays_of, folded
 class ConvInputMultiKF(ConvInputKroneckerFactor):
     """Second moment of the patches of all uses of a convolution.
 
-    As `ConvInputKroneckerFactor`, over cases, locations and uses.
+    It is a `ConvInputKroneckerFactor` over cases, locations and uses.
 
     Attributes:
         num_uses: ``T``; None where the data say it. See `kfac_core.uses`.
-        batch_first: Whether the cases of an array come before their uses; see there.
+        batch_first: Whether the cases of an array come before their uses; see
+            `kfac_core.uses`.
 
     Example:
         >>> import numpy as np
@@ -61,14 +62,15 @@ class ConvInputMultiKF(ConvInputKroneckerFactor):
             weights: How much each case counts, ``[batch]``, or each use of each, ``[T,
                 batch]``, ``[T * batch]`` or `Uses`, perhaps with axes for locations; or
                 a tuple of these (towers); None: one each.
-            num_cases: Number of cases that the mean loss divides by; None: those given.
+            num_cases: Number of cases that the mean loss divides by; None: the number
+                of cases given.
 
         Returns:
             The new state.
 
         Raises:
             KfacError: As `ConvInputKroneckerFactor.update_cov`.
-            ShapeError: Also if the rows are no multiple of ``T``.
+            ShapeError: Also if the number of rows is not a multiple of ``T``.
             ArgumentError: Also if ``T`` is not known, or not `num_uses`.
         """
         towers = as_towers(inputs)
@@ -119,11 +121,12 @@ class ConvInputMultiKF(ConvInputKroneckerFactor):
 class ConvOutputMultiKF(ConvOutputKroneckerFactor):
     """Second moment of the output gradients of all uses of a convolution.
 
-    As `ConvOutputKroneckerFactor`, over cases, locations and uses.
+    It is a `ConvOutputKroneckerFactor` over cases, locations and uses.
 
     Attributes:
         num_uses: ``T``; None where the data say it. See `kfac_core.uses`.
-        batch_first: Whether the cases of an array come before their uses; see there.
+        batch_first: Whether the cases of an array come before their uses; see
+            `kfac_core.uses`.
     """
 
     num_uses: int | None = None
@@ -157,7 +160,7 @@ class ConvOutputMultiKF(ConvOutputKroneckerFactor):
 
         Raises:
             KfacError: As `ConvOutputKroneckerFactor.update_cov`.
-            ShapeError: Also if the rows are no multiple of ``T``.
+            ShapeError: Also if the number of rows is not a multiple of ``T``.
             ArgumentError: Also if ``T`` is not known, or not `num_uses`.
         """
         sources = as_sources(outputs_grads)
@@ -207,8 +210,8 @@ class ConvOutputMultiKF(ConvOutputKroneckerFactor):
             return len(self.data_format), uses
         if isinstance(tower, Uses):
             return max((x.ndim for x in tower.arrays), default=0), uses
-        # Without a name for the axes, an axis of uses that is not needed to tell their
-        # number counts as one more spatial axis, to the same effect. The cases and the
-        # outputs have an axis each.
+        # Axes have no names. An axis of uses that is not needed to tell the number of
+        # uses counts as one more spatial axis, which has the same effect. The cases and
+        # the outputs have an axis each.
         rank = max(tower.ndim - (uses is None), 2)
         return rank, 1 if self.batch_first and uses is not None else uses

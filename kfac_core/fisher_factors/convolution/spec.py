@@ -22,9 +22,9 @@ def prepare(
         spec: A spec with the fields ``filter_shape``, ``padding``, ``strides`` and
             ``data_format``, and perhaps ``extract_patches_fn`` and ``patch_mask``. Its
             ``geometry`` is set.
-        dilation: Name of its field for the dilation.
-        filter_shape: Shape of the weights in the library's order, of a spec that has
-            them in another.
+        dilation: Name of the spec's field for the dilation.
+        filter_shape: Shape of the weights in the library's order, where the spec has
+            another order.
 
     Raises:
         ArgumentError: If a form is unknown, or a number out of range.
@@ -56,7 +56,7 @@ def check_sampling(spec: Any) -> None:
     """Check the sizes of a sample.
 
     Raises:
-        ArgumentError: If a fraction is not in (0, 1], or a number not positive.
+        ArgumentError: If a fraction is not in (0, 1], or a number is not positive.
     """
     for name, upper in (("inputs_fraction", 1), ("max_patches_per_dimension", 2**53)):
         value = getattr(spec, name)
@@ -75,7 +75,7 @@ def sample_sizes(
     """Return how many cases of a tower to draw, and how many of their patches."""
     cases = inputs.shape[0]
     if spec.sub_sample_inputs:
-        # 0.2 * 35 is a little more than 7.
+        # In floating point 0.2 * 35 is a little more than 7.
         cases = math.ceil(round(cases * spec.inputs_fraction, 9))
     patches = cases * geometry.num_locations(inputs)
     if spec.sub_sample_patches:

@@ -1,4 +1,4 @@
-"""The factor of what a transposed convolution's inputs touch."""
+"""The factor of the outputs that a transposed convolution's inputs touch."""
 
 import math
 from collections.abc import Sequence
@@ -22,9 +22,9 @@ from kfac_core.typing import Scalar, Sources, Weights
 class OutputPatchesKroneckerFactor(DenseSquareMatrixFactor):
     """Second moment of the patches of output gradients that inputs touch.
 
-    Estimates ``E[q q']`` over cases and input locations of a transposed convolution,
-    ``q`` being the gradients of all outputs that a location adds to, zero for those
-    that are cut off. Patches are laid out kernel axes first, then output channels.
+    Estimates ``E[q q']`` over cases and input locations of a transposed convolution. A
+    patch ``q`` holds the gradients of all outputs that a location adds to, and zeros
+    for outputs that are cut off. Its kernel axes come first, then output channels.
 
     Attributes:
         geometry: Where the transposed convolution looks.
@@ -74,8 +74,9 @@ class OutputPatchesKroneckerFactor(DenseSquareMatrixFactor):
             spatial: For each tower the spatial sizes of its inputs.
             weights: How much each case counts, ``[batch]``, or each input location,
                 ``[batch, ..locations..]`` or ``[batch, locations]``; or a tuple of
-                these (towers). Zero for one that does not; None: one each.
-            num_cases: Number of cases that the mean loss divides by; None: those given.
+                these (towers). Zero for one that does not count; None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: the number
+                of cases given.
 
         Returns:
             The new state.

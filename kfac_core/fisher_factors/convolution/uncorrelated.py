@@ -39,42 +39,44 @@ Averaged: TypeAlias = Literal["moments", "covariances"]
 class ConvInputSUAKroneckerFactor(PowersFactor):
     """Second moment of patches whose pixels are spatially uncorrelated.
 
-    With ``k`` kernel offsets, and mean ``mu`` and covariance ``S`` of a pixel's
-    channels, the patches' second moment is ``kron(I_k, S) + m m'`` with ``m = kron(1_k,
-    mu)``, and with a bias ``m`` ends in a one: the approximation of spatially
-    uncorrelated activations (Grosse & Martens, 2016, section 3.1 and theorem 4). Costs
-    by the channels alone: it treats all offsets alike, so that every power is that of
-    two matrices of the order of the channels (see `kfac_core.linalg.offset_operator`).
+    Let there be ``k`` kernel offsets, and let a pixel's channels have the mean ``mu``
+    and the covariance ``S``. The patches' second moment is then ``kron(I_k, S) + m m'``
+    with ``m = kron(1_k, mu)``; with a bias, ``m`` ends in a one. This is the
+    approximation of spatially uncorrelated activations (Grosse & Martens, 2016, section
+    3.1 and theorem 4). The cost depends on the channels alone: all offsets are alike,
+    so that every power follows from the powers of two matrices of the size of the
+    channels (see `kfac_core.linalg.offset_operator`).
 
-    ``S`` is computed and kept about the mean. Of ``T`` batches of ``N`` pixels, with
-    the roundoff ``u``, it errs by ``(N + 3 T + 8) u`` of the variances, ``N`` no more
-    than the roundings of a sum (`kfac_backends.runs`), and by what the means are
-    rounded by, times their differences; not by ``u |mu|^2``. So do the powers -1 and
-    -2. For others take ``inverse_dtype="float64"`` where the mean is many deviations.
+    ``S`` is computed and kept about the mean. After ``T`` batches of ``N`` pixels, with
+    the roundoff ``u``, its error is ``(N + 3 T + 8) u`` times the variances, where
+    ``N`` counts no more than the roundings of a sum (`kfac_backends.runs`), plus the
+    rounding of the means times their differences. It does not grow as ``u |mu|^2``. The
+    same holds for the powers -1 and -2. For other powers, take
+    ``inverse_dtype="float64"`` where the mean is many standard deviations.
 
-    The rows are those of the parameters' matrix, offsets first, where the original's
-    are channels first, which no product of its block expects; and the bias has the
-    second moment one, where the original's has none if the mean is assumed to be zero.
-    There are no Cholesky factors, which would not be of this form.
+    The rows are those of the parameters' matrix, offsets first. ``tf.contrib.kfac``
+    puts channels first, which no product of its block expects. The bias has the second
+    moment one; in ``tf.contrib.kfac`` it has none if the mean is assumed to be zero.
+    There are no Cholesky factors, since they do not have this form.
 
     Attributes:
         filter_shape: ``(..kernel.., in_channels, out_channels)``.
         has_bias: Whether each patch ends in a one.
-        assume_zero_mean: Whether to leave out ``m m'``, but for the one of the bias.
-        subtract_mean: Whether ``S`` is the covariance even then, and not the second
-            moment.
-        averaged: What is averaged over batches: ``"moments"``, from which mean and
-            covariance are those of all batches together, or ``"covariances"``, each
-            batch's about its own mean, as in the original.
-        pixel_weights: ``"all"``: all pixels count alike, as in the original;
+        assume_zero_mean: Whether to leave out ``m m'``, except for the one of the bias.
+        subtract_mean: With `assume_zero_mean`, whether ``S`` is the covariance, and not
+            the second moment.
+        averaged: What is averaged over batches: ``"moments"``, which give the mean and
+            the covariance of all batches together; or ``"covariances"``, each about the
+            mean of its own batch, as in ``tf.contrib.kfac``.
+        pixel_weights: ``"all"``: all pixels count alike, as in ``tf.contrib.kfac``;
             ``"usage"``: by the number of kernel taps that fall on them, the padding
             included, so that ``kron(I_k, S) + m m'`` has the trace of the patches'
-            second moment. The geometry matters only to this.
+            second moment. Only ``"usage"`` depends on the geometry.
         padding: As in `ConvInputKroneckerFactor`.
-        strides: Likewise.
-        dilation_rate: Likewise.
-        data_format: Likewise.
-        extract_patches_fn: Likewise.
+        strides: As in `ConvInputKroneckerFactor`.
+        dilation_rate: As in `ConvInputKroneckerFactor`.
+        data_format: As in `ConvInputKroneckerFactor`.
+        extract_patches_fn: As in `ConvInputKroneckerFactor`.
 
     Example:
         >>> import numpy as np
@@ -108,8 +110,8 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
         """Check the options, and work out the geometry, once.
 
         Raises:
-            ArgumentError: If an option is unknown, or something is to be served that
-                is not a power.
+            ArgumentError: If an option is unknown, or anything but powers is to be
+                served.
         """
         super().__post_init__()
         prepare(self, "dilation_rate")
@@ -150,9 +152,10 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
             weights: How much each case counts, ``[batch]``; or a tuple of these
-                (towers). Zero for one that does not; None: one each. Pixels have no
-                weights of their own here.
-            num_cases: Number of cases that the mean loss divides by; None: those given.
+                (towers). Zero for one that does not count; None: one each. Pixels have
+                no weights of their own here.
+            num_cases: Number of cases that the mean loss divides by; None: the number
+                of cases given.
 
         Returns:
             The new state.
@@ -193,7 +196,7 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
     def get_cov_var(self, state: FactorState) -> Array:
         """Return the moments of a pixel, of shape `cov_shape`.
 
-        The second is about zero, but for ``averaged="covariances"``.
+        The second moment is about zero, except for ``averaged="covariances"``.
         """
         backend = self._backend(state)
         stored = moving_average.value(backend, state.cov, self.label)
@@ -201,7 +204,7 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
 
     @property
     def _centred(self) -> bool:
-        """Whether ``S`` is a covariance, and no second moment."""
+        """Whether ``S`` is a covariance, and not a second moment."""
         return self.subtract_mean or not self.assume_zero_mean
 
     @property
@@ -210,9 +213,9 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
         return self._centred and self.averaged == "moments"
 
     def _blocks(self, backend: Backend, moments: Array) -> tuple[Array, Array]:
-        """Return the matrices of an `OffsetOperator`: ``S``, and that of the mean."""
+        """Return the two matrices of an `OffsetOperator`: ``S``, and the mean's."""
         xp = backend.xp
-        # With weights, or without debiasing, the one is the weight of all samples.
+        # With weights, or without debiasing, the corner is the weight of all samples.
         covariance, mean, one = parts(moments)
         squared = mean_square(backend, moments)
         if self.assume_zero_mean:
@@ -256,7 +259,7 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
         return backend.xp.concat([backend.xp.reshape(p, (-1,)) for p in powers])
 
     def _inverses(self, backend: Backend, cov: Array, damping: Array) -> list[Array]:
-        """Return the inverses of both, as accurate as that of the covariance."""
+        """Return both inverses, each as accurate as the covariance's inverse."""
         xp = backend.xp
         covariance, first, one = parts(cov)
         factor = psd.cholesky(backend, covariance, damping)

@@ -1,4 +1,4 @@
-"""The factor for widths beyond memory: it keeps blocks along the diagonal."""
+"""The factor for rows whose matrix is too large: it keeps blocks along the diagonal."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -19,22 +19,22 @@ from kfac_core.typing import Array, DampingId
 
 @dataclass(frozen=True)
 class FullyConnectedBlockDiagonalFactor(RowsFactor):
-    """Second moment of rows, but for what is outside of blocks along its diagonal.
+    """Second moment of rows, kept as blocks along its diagonal.
 
-    `FullyConnectedKroneckerFactor`, the entries of a row cut into parts that are taken
-    to be uncorrelated: with ``b`` blocks, its memory and the work of a batch go down by
-    ``b``, and that of `update_inverses` by ``b^2``. One block is the whole matrix, and
-    as many as entries are the diagonal.
+    It is a `FullyConnectedKroneckerFactor` whose rows are cut into parts that are taken
+    to be uncorrelated. With ``b`` blocks, its memory and the work for a batch are
+    divided by ``b``, and the work of `update_inverses` by ``b^2``. One block is the
+    whole matrix; as many blocks as entries are the diagonal.
 
-    Stored is a stack ``[num_blocks, m, m]``. The last block may be smaller; what then
-    fills its place is never used.
+    The blocks are stored as a stack ``[num_blocks, m, m]``. The last block may be
+    smaller; the padding in its place is never used.
 
     Attributes:
         size: Length of a row.
         has_bias: Whether each row ends in a one that is not stored; it belongs to the
             last block.
-        num_blocks: Number of blocks. All are of one size, but for the last.
-        parts: The factor of each block, made from these.
+        num_blocks: Number of blocks. All have one size, except for the last.
+        parts: The factor of each block, made from these fields.
         data_name: What the rows are called in messages.
 
     Example:
@@ -57,7 +57,7 @@ class FullyConnectedBlockDiagonalFactor(RowsFactor):
         """Make the factors of the blocks, once.
 
         Raises:
-            ArgumentError: If blocks of equal size are fewer.
+            ArgumentError: If blocks of equal size would be fewer than `num_blocks`.
         """
         super().__post_init__()
         fewer = -(-self.dimension // self._block_size)
@@ -97,8 +97,8 @@ class FullyConnectedBlockDiagonalFactor(RowsFactor):
             state: The state.
 
         Returns:
-            Eigenvalues ``[n]``, those of one block after those of another, ascending
-            in each and clipped at zero; eigenvectors, dense ``[n, n]``.
+            Eigenvalues ``[n]``, block after block, ascending within each block and
+            clipped at zero; eigenvectors, dense ``[n, n]``.
         """
         backend = self._backend(state)
         blocks = self._operator(backend, self.get_cov_var(state)).blocks
@@ -172,7 +172,7 @@ class FullyConnectedBlockDiagonalFactor(RowsFactor):
         return self._joined(backend, derived)
 
     def _joined(self, backend: Backend, parts: Sequence[Derived]) -> Derived:
-        """Return what is derived of the blocks as what is stored of the whole."""
+        """Return what the blocks derived, joined as the whole factor stores it."""
 
         def stacks(field: str) -> tuple[Array, ...]:
             places = zip(*(getattr(part, field) for part in parts), strict=True)

@@ -24,9 +24,9 @@ class DenseSquareMatrixFactor(FisherFactor):
 
     One Cholesky factorisation for each damping serves its inverse, Cholesky factor and
     inverse Cholesky factor; one eigendecomposition serves all other powers. Which of
-    the two computes a power depends on the exponent alone, and not, as in the
-    original, on how many powers are registered. With ``newton_steps`` the last inverse
-    becomes the new one, by products, where that is verified to be as good.
+    the two computes a power depends on the exponent alone; in ``tf.contrib.kfac`` it
+    depends on how many powers are registered. With ``newton_steps``, products turn the
+    last inverse into the new one, where the result is verified to be as good.
     """
 
     @cached_property
@@ -41,7 +41,7 @@ class DenseSquareMatrixFactor(FisherFactor):
     def trace(self, state: FactorState) -> Array:
         """Return the trace of the current estimate, 0-d."""
         backend = self._backend(state)
-        # Of the sums, and not of the mean, which would be as large as they are.
+        # The trace is taken of the sums: the mean would need as much memory as they do.
         of_sums = state.cov._replace(
             total=self._operator(backend, state.cov.total).trace()
         )
@@ -88,9 +88,9 @@ class DenseSquareMatrixFactor(FisherFactor):
     def _krylov(
         self, backend: Backend, cov: MovingAverage, damping: Array, inverse: Array
     ) -> ResidualRange:
-        """Return the range for one matrix, in full precision, and without its mean."""
+        """Return the range for one matrix, from its sums and in full precision."""
         one = cov._replace(total=backend.xp.ones_like(cov.weight))
-        # What the sums are multiplied by: it is cheaper on vectors.
+        # The scale of the sums; it is cheaper to apply it to vectors.
         scale = moving_average.value(backend, one, self.label)
         n = self.dimension
         traces = (

@@ -18,9 +18,9 @@ from kfac_core.typing import Array, DampingId
 class DiagonalFactor(FisherFactor):
     """Abstract base of the factors that store a diagonal, in any shape.
 
-    The matrix is the diagonal one of the statistics flattened row-major. Its Cholesky
-    factor is its power 1/2. Powers are snapshots of the last `update_inverses`, so that
-    both sides of a Kronecker product are of one age (the original evaluates the
+    The statistics, flattened row-major, are the diagonal of the matrix. The Cholesky
+    factor is the power 1/2. Powers are snapshots of the last `update_inverses`, so that
+    both sides of a Kronecker product have one age (``tf.contrib.kfac`` evaluates the
     diagonal side afresh at every product).
     """
 

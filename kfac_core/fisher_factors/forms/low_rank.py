@@ -19,11 +19,11 @@ from kfac_core.typing import Array, DampingId, Scalar
 
 @dataclass(frozen=True)
 class _Latest(Sample):
-    """Rows that stand for a matrix, and are added to others as their latest.
+    """The latest rows, to be added to the rows that a factor keeps.
 
     Attributes:
-        rows: Each times the root of its weight, in which it ends.
-        is_weighted: Whether some may have the weight zero.
+        rows: Rows, each times the root of its weight, and with that root at its end.
+        is_weighted: Whether some rows may have the weight zero.
     """
 
     rows: Array
@@ -36,7 +36,7 @@ class _Latest(Sample):
         aged = total * xp.sqrt(decay)
         rows = self.rows * xp.sqrt(weight)
         if self.is_weighted:
-            # Rows without weight first, so that they take the place of none.
+            # Rows without weight come first, so that they displace no other row.
             joined = xp.concat([aged, rows], axis=0)
             counts = xp.astype(joined[:, -1] > 0, xp.int32)
             latest = xp.argsort(counts, stable=True)[rows.shape[0] :]
@@ -47,31 +47,31 @@ class _Latest(Sample):
 
 @dataclass(frozen=True)
 class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
-    """Second moment of the latest rows, for layers wider than these are many.
+    """Second moment of the latest rows, for layers with more columns than kept rows.
 
     ``C = sum_r w_r x_r x_r' / sum_r w_r`` over the `max_rows` latest rows, where the
-    weights decay as those of the moving average do. It equals
-    `FullyConnectedKroneckerFactor` as long as no row that still has weight is dropped,
-    and after that is the same average cut off. With ``R = max_rows`` and ``n``
-    columns, `update_inverses` costs ``R^2 n`` and a product with ``[n, k]`` costs
-    ``R n k``, and nothing of the size ``[n, n]`` is ever made, but by `get_cov` and
-    `get_eigendecomp`. The powers are those of `kfac_core.linalg.low_rank`; they are
-    all that it serves, negative ones with a damping above the rounding of the trace
-    alone. What is factorised is small: `newton_steps` makes no difference.
+    weights decay as in the moving average. The factor equals
+    `FullyConnectedKroneckerFactor` as long as no row that still has weight is dropped;
+    after that it is the same average without the dropped rows. With ``R = max_rows``
+    and ``n`` columns, `update_inverses` costs ``R^2 n`` and a product with ``[n, k]``
+    costs ``R n k``. Only `get_cov` and `get_eigendecomp` make anything of the size
+    ``[n, n]``. The factor serves powers alone, computed by `kfac_core.linalg.low_rank`;
+    a negative power needs a damping above the rounding of the trace. Only small
+    matrices are factorised, so that `newton_steps` makes no difference.
 
-    Stored are rows ``[max_rows, n + 1]``, the latest last: each times the root of its
-    weight, which is also what it ends in. The rows of ``k`` sources count ``k`` times,
-    as those sums do of which the matrix is a mean. Rows of weight zero take no place,
-    and the matrix is a mean by the weights of the rows that are kept. Without
-    debiasing, the initial zero is a first row of weight one, to be dropped as others
+    The rows are stored as ``[max_rows, n + 1]``, the latest last. Each is multiplied by
+    the root of its weight, and ends in that root. The rows of ``k`` sources count ``k``
+    times, since the matrix is a mean of sums over sources. Rows of weight zero take no
+    place, and the matrix is the mean of the kept rows by their weights. Without
+    debiasing, the initial zero is a first row of weight one, and is dropped as others
     are.
 
     Attributes:
         size: Length of a row.
         has_bias: Whether each row ends in a one that is not stored.
-        max_rows: Number of rows to keep: at least those of one batch, of all its
-            towers and sources; with ``ema_decay`` ``d`` of batches of ``N``, the last
-            ``k N`` rows have all but ``d^k`` of the weight.
+        max_rows: Number of rows to keep: at least all rows of one batch, with all its
+            towers and sources. With batches of ``N`` rows and an ``ema_decay`` ``d``,
+            the last ``k N`` rows have all but ``d^k`` of the weight.
         data_name: What the rows are called in messages.
 
     Example:
@@ -97,8 +97,8 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
         """Check the options.
 
         Raises:
-            ArgumentError: If something is to be served that is not a power, or if the
-                initial value is the identity.
+            ArgumentError: If anything but powers is to be served, or if the initial
+                value is the identity.
         """
         super().__post_init__()
         if not self.zero_debias and not self.init_covariances_at_zero:
@@ -137,15 +137,15 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
 
         Args:
             state: The state.
-            exp: A registered exponent; 1 is of the current rows, all others are of
-                those of the last `update_inverses`.
+            exp: A registered exponent. The power 1 uses the current rows; all other
+                powers use the rows of the last `update_inverses`.
             damping_id: Its damping id.
 
         Returns:
             The operator.
 
         Raises:
-            NotRegisteredError: If the spec does not serve it.
+            NotRegisteredError: If the spec does not serve the power.
             NotComputedError: If `update_inverses` has not run yet.
         """
         backend = self._computed(state)
@@ -186,7 +186,7 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
         ema_weight: Scalar | None,
         data: Mapping[str, tuple[tuple[Array, ...], ...]],
     ) -> FactorState:
-        """Return the state with the rows of all sources, and as many older dropped."""
+        """Return the state with the rows of all sources in place of the oldest."""
         xp = backend.xp
         samples = [sample for sample in by_source if isinstance(sample, _Latest)]
         rows = xp.concat([sample.rows for sample in samples], axis=0)
@@ -197,7 +197,7 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
                 " the factor with a larger max_rows, or give fewer rows"
             )
             raise ShapeError(msg)
-        # Sources are summed: their rows count as often, but share the weight of one.
+        # Sources are summed: the rows of each count, but share the weight of one.
         shared = rows[:, -1:] * len(by_source) ** -0.5
         joined = xp.concat([rows[:, :-1], shared], axis=1)
         latest = _Latest(joined, any(sample.is_weighted for sample in samples))
@@ -206,7 +206,7 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
         )
 
     def _operator(self, backend: Backend, stored: Array) -> LowRankOperator:
-        """Return the matrix of stored rows, to whatever scale these are."""
+        """Return the matrix of stored rows, on the scale of these rows."""
         xp, roots = backend.xp, stored[:, -1]
         norm = xp.sqrt(xp.sum(roots * roots))
         rows = stored[:, :-1] / xp.where(norm > 0, norm, xp.ones_like(norm))
@@ -215,11 +215,12 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
     def _scaled(
         self, backend: Backend, cov: Array, dampings: Iterable[Array]
     ) -> tuple[Array, Array]:
-        """Return rows of a matrix of trace one, and what it is to be multiplied by.
+        """Return rows of a matrix of trace one, and the scale of the original matrix.
 
-        Powers of numbers near one stay in range, where those of the rows may not. A
-        trace below the rounding of a damping counts as that, so that the damping
-        divided by the multiple does too. Of zeros, undamped, the multiple is one.
+        Powers of numbers near one stay in range, where powers of the rows may not. The
+        scale is the trace, or the rounding of a damping if the trace is smaller, so
+        that the damping divided by the scale stays in range, too. The scale of zeros
+        without damping is one.
         """
         xp, rows = backend.xp, self._operator(backend, cov).rows
         scale = xp.sum(rows * rows)
@@ -237,16 +238,24 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
     ) -> tuple[Array, ...]:
         """Return the cores of powers, for the rows of a matrix of trace one."""
         xp = backend.xp
+        # 1. Scale the rows U: C = scale U'U, with tr(U'U) = 1 or less, so that powers
+        #    of U'U stay in the range of the dtype.
         rows, scale = self._scaled(backend, cov, [damping for _, damping in wanted])
+        # 2. The small matrix U U', [R, R], has all eigenvalues of U'U but zeros.
         gram = backend.gram(rows.mT)
-        # Along the rows a negative power is a small difference of terms as large as
-        # that of the damping: where rounding outweighs it, it may be negative.
+        # 3. The least damping, relative to the scale, that a negative power can have.
+        #    Along the rows such a power is a small difference of two terms, each as
+        #    large as the power of the damping; below 2 eps tr(U U') rounding could make
+        #    the difference negative.
         served = xp.float32 if self.inverse_dtype else gram.dtype
         floor = 2 * float(xp.finfo(served).eps) * psd.trace(backend, gram)
         cores = []
         for exp, damping in wanted:
+            # 4. (C + damping I)^p = scale^p (U'U + d I)^p with d = damping / scale,
+            #    which is damping^p I + U' core U.
             ratio = damping / scale
             core = power_core(backend, gram, ratio, exp) * scale**exp
+            # 5. A negative power with too little damping is NaN, which is refused.
             if exp < 0:
                 core = xp.where(ratio > floor, core, xp.full_like(core, float("nan")))
             cores.append(core)
@@ -258,7 +267,7 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
         state: FactorState,
         dampings: Mapping[DampingId, Array],
     ) -> tuple[Array, ...]:
-        """Return the rows of now, scaled as those are that all cores belong to."""
+        """Return the current rows, on the scale that the cores of all powers have."""
         served = [dampings[key] for _, key in self.stored_matpowers]
         rows, _ = self._scaled(backend, self.get_cov_var(state), served)
         return (rows,)
@@ -279,5 +288,5 @@ class FullyConnectedLowRankFactor(RowsFactor, PowersFactor):
         raise self._unserved()
 
     def _entries_to_check(self, backend: Backend, statistic: Array) -> Array:
-        # What the trace sums: with it the statistics of all rows are finite.
+        # The trace sums these: if it is finite, the statistics of all rows are.
         return backend.xp.sum(statistic * statistic, axis=1)

@@ -19,8 +19,8 @@ from kfac_core.typing import Array, DampingId
 class PowersFactor(FisherFactor):
     """Abstract base of the factors that serve powers alone.
 
-    Neither Cholesky factors nor eigenvectors have the structure of the matrix; they
-    would be as large as it is, where it was to be avoided.
+    Neither Cholesky factors nor eigenvectors have the structure of the matrix. They
+    would be as large as the dense matrix, which these factors exist to avoid.
     """
 
     structure: ClassVar[str]
@@ -30,7 +30,7 @@ class PowersFactor(FisherFactor):
         """Check that nothing but powers is to be served.
 
         Raises:
-            ArgumentError: If something is.
+            ArgumentError: If anything else is.
         """
         super().__post_init__()
         if self.cholesky or self.cholesky_inverse or self.eigendecomposition:

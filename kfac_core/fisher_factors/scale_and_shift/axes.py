@@ -1,4 +1,4 @@
-"""The axes of a scale and a shift: those of the outputs in which each is broadcast."""
+"""The axes of the outputs along which a scale and a shift are broadcast."""
 
 from typing import Any
 
@@ -37,9 +37,9 @@ def fields_for_params(
 def checked_dims(
     dims: Any, outputs: FreeShape, name: str, label: str
 ) -> tuple[int, ...]:
-    """Return axes of the outputs, ascending: all those of any size among them."""
+    """Return axes of the outputs, ascending; axes of any size must be among them."""
     known = range(1, len(outputs) + 1)
-    # No shape, but a list of positive integers all the same.
+    # This is not a shape, but it is a list of positive integers as well.
     try:
         axes = as_shape(dims, name, label)
     except ArgumentError:

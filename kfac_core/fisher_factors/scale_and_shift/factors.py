@@ -35,17 +35,18 @@ from kfac_core.typing import Array, Scalar, Sources, Towers, Weights
 class ScaleAndShiftFactor(FisherFactor):
     """Abstract base of the factors of ``y = scale * x + shift``, with broadcasting.
 
-    Each case's gradient is taken whole: the scale's is the sum of ``x * g`` over the
-    axes in which it is broadcast, the shift's the sum of ``g``. Nothing is taken to be
-    independent. The vector is the scale, then the shift, each flattened row-major.
+    Each case's gradient is used whole, and nothing is taken to be independent. The
+    gradient for the scale is the sum of ``x * g`` over the axes along which the scale
+    is broadcast; the gradient for the shift is the sum of ``g``. The vector is the
+    scale, then the shift, each flattened row-major.
 
     Attributes:
         input_shape: Shape of one case's input. None stands for an axis of any size,
             such as the positions of a sequence, along which each parameter must be
             broadcast.
-        broadcast_dims_scale: Axes of the outputs in which the scale is broadcast, that
-            is over which its gradient is summed; the batch is axis 0.
-        broadcast_dims_shift: Likewise of the shift.
+        broadcast_dims_scale: Axes of the outputs along which the scale is broadcast, so
+            that its gradient is summed over them; the batch is axis 0.
+        broadcast_dims_shift: Axes of the outputs along which the shift is broadcast.
         has_shift: Whether there is a shift.
         output_shape: Shape of one case's output, to which the inputs are broadcast;
             None: `input_shape`.
@@ -61,9 +62,9 @@ class ScaleAndShiftFactor(FisherFactor):
         """Make the fields hashable, and check that they fit together.
 
         Raises:
-            ArgumentError: If a shape is none, an axis is none of the outputs, those of
-                the shift are missing, or a parameter is not broadcast along an axis of
-                any size.
+            ArgumentError: If a shape is not a tuple of sizes, an axis is not one of the
+                outputs', the axes of the shift are missing, or a parameter is not
+                broadcast along an axis of any size.
             ShapeError: If the inputs cannot be broadcast to the outputs.
         """
         super().__post_init__()
@@ -160,10 +161,11 @@ class ScaleAndShiftFactor(FisherFactor):
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
                 without debiasing.
             weights: How much each case counts, ``[batch]``, or a tuple of these
-                (towers): zero for one that does not; None: one each. ``[batch,
+                (towers): zero for a case that does not count; None: one each. ``[batch,
                 *output_shape[:n]]``: how often each position adds to the gradient of
                 its case.
-            num_cases: Number of cases that the mean loss divides by; None: those given.
+            num_cases: Number of cases that the mean loss divides by; None: the number
+                of cases given.
 
         Returns:
             The new state.
@@ -222,7 +224,7 @@ class ScaleAndShiftFactor(FisherFactor):
             return
         towers = as_towers(weights)
         check_same_towers(towers, pairs, self.label)
-        # The weights say which axes are positions: those after the batch.
+        # The axes of the weights after the batch are positions.
         ranks = [max(len(getattr(w, "shape", ())), 1) for w in towers]
         gradients = [g for _, g in pairs]
         shapes = [
@@ -244,7 +246,7 @@ class ScaleAndShiftFactor(FisherFactor):
         """Return the statistics of per-case gradients, each ``[batch, dimension]``."""
 
     def _check_free(self, x: Array, g: Array) -> None:
-        """Check that axes of any size have the same in inputs and gradients."""
+        """Check that axes of any size have one size in inputs and gradients."""
         for axis, size in enumerate(self.input_shape, start=1):
             if size is None and x.shape[axis] != g.shape[axis]:
                 msg = (

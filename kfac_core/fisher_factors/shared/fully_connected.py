@@ -34,26 +34,28 @@ from kfac_core.uses import MultiSources, arrays_of, in_parts
 
 @dataclass(frozen=True)
 class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
-    """Second moment of the rows of all uses of a shared layer, and that of lag one.
+    """Second moments of the rows of all uses of a shared layer, of lags zero and one.
 
-    ``C0`` is the mean of ``x_t x_t'`` over cases and uses, ``C1`` that of
-    ``x_(t+1) x_t'``, divided by all rows too (Martens, Ba & Johnson, 2018, section
-    3.5). Option 1 keeps the sign of eigenvalues, where the original takes negative
-    correlation for positive; and neither option changes what the other reads.
+    ``C0`` is the mean of ``x_t x_t'`` over cases and uses. ``C1`` is the sum of
+    ``x_(t+1) x_t'``, divided by the number of all rows, too (Martens, Ba & Johnson,
+    2018, section 3.5). Option 1 keeps the sign of eigenvalues, where
+    ``tf.contrib.kfac`` takes negative correlation for positive. Neither option changes
+    what the other reads.
 
     Attributes:
         size: Length of a row.
         has_bias: Whether each row ends in a one that is not stored.
-        num_uses: ``T``, or None where the data say it; see `kfac_core.uses`. Needed
-            with lag one alone.
-        batch_first: Whether the cases of an array come before their uses; see there.
-        cov_dt1: Whether to keep ``C1``. Options do, and keep the eigendecomposition of
-            ``C0`` that they share.
+        num_uses: ``T``, or None where the data say it; see `kfac_core.uses`. Only lag
+            one needs it.
+        batch_first: Whether the cases of an array come before their uses; see
+            `kfac_core.uses`.
+        cov_dt1: Whether to keep ``C1``. Either option keeps it anyway, and the
+            eigendecomposition of ``C0``, which both options share.
         option1quants: Damping ids for which to keep what option 1 needs; see
             `kfac_core.linalg.series`.
-        option2quants: The same for option 2.
-        absolute_eigenvalues: Whether option 1 drops the sign of eigenvalues, as the
-            original does.
+        option2quants: Damping ids for which to keep what option 2 needs.
+        absolute_eigenvalues: Whether option 1 drops the sign of eigenvalues, as
+            ``tf.contrib.kfac`` does.
         data_name: What the rows are called in messages.
 
     Example:
@@ -83,7 +85,7 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
     }
 
     def __post_init__(self) -> None:
-        """Ask for what the options need, before what is served is found."""
+        """Register what the options need, before the list of what is served is made."""
         check_options(self)
         self._write_ids("option1quants", "option2quants")
         if self.option1quants or self.option2quants:
@@ -100,7 +102,7 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
         )
 
     def register_cov_dt1(self) -> Self:
-        """Return a spec that keeps ``C1``; its state is one of its own `init`."""
+        """Return a spec that keeps ``C1``; it needs a state from its own `init`."""
         return replace(self, cov_dt1=True)
 
     def register_option1quants(
@@ -116,10 +118,10 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
         return replace(self, option2quants=self._with(self.option2quants, damping_id))
 
     def get_cov_dt1(self, state: FactorState) -> Array:
-        """Return ``C1``, the later use on the left, ``[n, n]``.
+        """Return ``C1``, ``[n, n]``, with the later use on the left.
 
         Raises:
-            NotRegisteredError: If the spec does not keep it.
+            NotRegisteredError: If the spec does not keep ``C1``.
             NotComputedError: If there are no statistics yet.
         """
         backend = self._backend(state)
@@ -178,7 +180,8 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
             weights: How much each row counts: ``[N]`` (cases), ``[T, N]``, ``[T * N]``
                 or `Uses`; or a tuple of these (towers); None: one each. A pair of uses
                 counts by the geometric mean of their weights.
-            num_cases: Number of cases that the mean loss divides by; None: those given.
+            num_cases: Number of cases that the mean loss divides by; None: the number
+                of cases given.
 
         Returns:
             The new state.
@@ -230,7 +233,7 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
     def _in_parts(self, backend: Backend, towers: tuple[Any, ...]) -> list[Parts]:
         if not self.cov_dt1:
             return super()._in_parts(backend, towers)
-        # What follows what in time has to be known.
+        # The order of uses in time has to be known.
         found = (
             in_parts(
                 backend,
@@ -253,7 +256,7 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
         count: Array | None,
         like: Array,
     ) -> Array:
-        """Return the lag-one statistics of a source, its form checked already."""
+        """Return the lag-one statistics of a source whose form is checked."""
         in_time, roots_in_time = [], []
         roots = self._roots(backend, towers, weights, like)
         rest = iter(roots or ())

@@ -11,10 +11,10 @@ class LaggedExtra(NamedTuple):
     """``extra`` of a `FullyConnectedMultiKF`'s state.
 
     Attributes:
-        cov_dt1: Weighted sum of the lag-one statistics ``[n, n]``, one or none; the
-            sum of the weights is that of ``cov``.
+        cov_dt1: Weighted sum of the lag-one statistics ``[n, n]``, one or none; its
+            weights are those of ``cov``.
         option1: One for each of ``option1quants``, as of the last `update_inverses`.
-        option2: One for each of ``option2quants``, of the same time.
+        option2: One for each of ``option2quants``, as of the last `update_inverses`.
     """
 
     cov_dt1: tuple[Array, ...]

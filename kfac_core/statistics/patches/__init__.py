@@ -1,1 +1,1 @@
-"""Patches of a convolution: where they lie, their second moment, masks and samples."""
+"""Patches of a convolution: their places, second moments, masks and samples."""

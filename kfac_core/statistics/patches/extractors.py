@@ -1,4 +1,4 @@
-"""The original's names of patch extractors, and the forms that they imply.
+"""Names of patch extractors in ``tf.contrib.kfac``, and the forms that they imply.
 
 | name | spatial axes | strides and dilation |
 |---|---|---|
@@ -36,13 +36,13 @@ def geometry_for(
     extract_patches_fn: str | None,
     layer: str,
 ) -> ConvolutionGeometry:
-    """Return the geometry of a convolution as the original's arguments say it.
+    """Return the geometry that the arguments of ``tf.contrib.kfac`` describe.
 
     Args:
         filter_shape: ``[..kernel.., in_channels, out_channels]``.
         padding: As in `ConvolutionGeometry.of`.
         strides: In the form that `extract_patches_fn` implies.
-        dilation: Likewise.
+        dilation: In the form that `extract_patches_fn` implies.
         data_format: As in `ConvolutionGeometry.of`.
         extract_patches_fn: One of `PATCH_FUNCTIONS`, or None for the first.
         layer: Name of the layer, for the messages.
@@ -73,7 +73,7 @@ def geometry_for(
                 f" {strides}, expected (1, 1) and none or ones"
             )
             raise ArgumentError(msg)
-        # Padding and dilation mean nothing to a kernel of one tap.
+        # A kernel of one tap needs neither padding nor dilation.
         return ConvolutionGeometry.of(kernel, None, None, "VALID", data_format, layer)
     if extract_patches_fn == "extract_image_patches":
         if rank != 2:

@@ -18,7 +18,7 @@ Padding = str | int | tuple[int | tuple[int, int], ...]
 
 
 DATA_FORMATS = (None, "NWC", "NHWC", "NDHWC", "NCW", "NCHW", "NCDHW")
-"""Where the channels are, of 1 to 3 spatial axes; None: last."""
+"""Where the channels are, for 1 to 3 spatial axes; None: last."""
 
 
 @dataclass(frozen=True)
@@ -29,8 +29,9 @@ class ConvolutionGeometry:
         kernel: Spatial sizes of the kernel.
         strides: Steps between output locations.
         dilation: Steps between kernel taps.
-        padding: ``"SAME"`` (zeros, the odd one after, so that there are
-            ``ceil(size / stride)`` locations), ``"VALID"`` (none), or explicit pairs.
+        padding: ``"SAME"`` (zeros on both sides so that there are ``ceil(size /
+            stride)`` locations; an odd one comes after), ``"VALID"`` (no zeros), or
+            explicit pairs.
         channels_last: Whether channels are the last axis, or the one after the batch.
     """
 
@@ -56,8 +57,8 @@ class ConvolutionGeometry:
             kernel: Spatial sizes of the kernel, one to three.
             strides: One for each spatial axis, or one for all; None: 1.
             dilation: One for each spatial axis, or one for all; None: 1.
-            padding: ``"SAME"`` or ``"VALID"`` in any case, a width for all axes, or
-                for each axis a width or a pair ``(before, after)``.
+            padding: ``"SAME"`` or ``"VALID"``, in capitals or not; a width for all
+                axes; or for each axis a width or a pair ``(before, after)``.
             data_format: None or one that ends in C (``"NHWC"``): channels last; one
                 that starts with NC (``"NCHW"``): channels first.
             layer: Name of the layer, for the messages.
@@ -105,7 +106,7 @@ class ConvolutionGeometry:
         return tuple(pads)
 
     def output_spatial(self, spatial: Sequence[int]) -> tuple[int, ...]:
-        """Return the number of locations along each axis; none below zero."""
+        """Return the number of locations along each axis; at least zero."""
         return tuple(
             max((size + before + after - (k - 1) * d - 1) // s + 1, 0)
             for size, (before, after), k, s, d in zip(
@@ -168,7 +169,7 @@ class ConvolutionGeometry:
             layer: Name of the layer, for the message.
 
         Raises:
-            ShapeError: If the shape is another one.
+            ShapeError: If the gradients have another shape.
         """
         locations = self.output_spatial(self.spatial_of(x))
         check_shape(g, self._shape(locations, channels), "outputs_grads", layer)
@@ -217,7 +218,7 @@ def _padding(
 
 
 def is_width(value: object) -> bool:
-    """Say whether a number of zeros beside an axis can be this."""
+    """Return whether `value` can be a number of zeros beside an axis."""
     if isinstance(value, bool) or not isinstance(value, Integral):
         return False
     return 0 <= int(value) < 2**63
@@ -229,7 +230,7 @@ def channels_to_last(backend: Backend, x: Array) -> Array:
 
 
 def is_channels_last(data_format: str | None, rank: int, layer: str) -> bool:
-    """Say where the channels are, by the name of a data format.
+    """Return where the channels are, by the name of a data format.
 
     Args:
         data_format: None, or such as ``"NHWC"`` or ``"NCHW"``.

@@ -1,9 +1,9 @@
 """What each group of a grouped convolution sees, and the gradients of its outputs.
 
-Channels are grouped in order: with ``groups`` groups of ``J / groups`` input and
-``M = I / groups`` output channels, group ``i`` computes the outputs ``i M`` to
-``(i + 1) M`` from the inputs ``i J / groups`` to ``(i + 1) J / groups``. A depthwise
-convolution has a group for each input channel.
+Channels are grouped in order. Let there be ``J`` input channels, ``I`` output channels
+and ``groups`` groups, and let ``M = I / groups``. Then group ``i`` computes the outputs
+``i M`` to ``(i + 1) M`` from the inputs ``i J / groups`` to ``(i + 1) J / groups``. A
+depthwise convolution has one group for each input channel.
 """
 
 import math

@@ -1,8 +1,9 @@
 """Masks of patches: entries of a convolution's filter that are held at zero.
 
-A filter that is multiplied entry by entry by a mask, as in an autoregressive image
-model, sees patches that are multiplied by it. Their second moment is that of the
-patches times the outer product of the mask with itself, so that no patch is touched.
+Multiplying a filter entry by entry with a mask, as an autoregressive image model does,
+has the same effect as multiplying its patches with the mask. The second moment of
+masked patches is the second moment of the patches times the outer product of the mask
+with itself, so that no patch needs to be changed.
 """
 
 from typing import Any, TypeAlias
@@ -34,8 +35,8 @@ def as_patch_mask(
 
     Raises:
         ShapeError: If the mask has another shape.
-        ArgumentError: If it does not hold finite numbers.
-        BackendError: If it is neither an array nor nested lists.
+        ArgumentError: If the mask does not hold finite numbers.
+        BackendError: If the mask is neither an array nor nested lists.
 
     Example:
         >>> as_patch_mask([[1], [0]], (2, 1, 3), "layer")
@@ -91,7 +92,8 @@ def masked_moment(
     if mask is None:
         return moment
     rows = mask_rows(backend, mask, moment, has_bias=has_bias)
-    # One product before the other keeps the matrix symmetric bit for bit.
+    # Multiplying by the outer product, computed first, keeps the matrix symmetric bit
+    # for bit.
     return moment * (rows[:, None] * rows[None, :])
 
 

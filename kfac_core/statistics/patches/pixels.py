@@ -1,9 +1,9 @@
 """First and second moments of pixels, for spatially uncorrelated activations.
 
-A convolution's patches hold each pixel as often as kernel taps of output locations
-fall on it: those at a border more seldom, and with strides some never. Weighted by
-that, the mean over all taps of all patches is exact, the zeros of the padding among
-them.
+A convolution's patches hold each pixel as often as kernel taps of output locations fall
+on it: pixels at a border less often, and with strides some never. If each pixel is
+weighted by the number of its taps, the result is the exact mean over all taps of all
+patches, including the zeros of the padding.
 """
 
 import math
@@ -31,21 +31,22 @@ def pixel_moments(
     roots: Sequence[Array] | None = None,
     cases: Scalar | None = None,
 ) -> Array:
-    """Return the moments of the channels of a pixel, second and first.
+    """Return the second and first moments of the channels of a pixel.
 
-    Those about the mean are sums of squares of ``x - c`` with ``c`` near the mean, set
-    right by what of it was missed: of ``r`` roundings (`kfac_backends.runs`) they err
-    by ``(r + 8) u`` of the root of the product of two variances, whatever the mean.
+    Moments about the mean are sums of squares of ``x - c``, with ``c`` near the mean,
+    corrected for the difference between ``c`` and the mean. After ``r`` roundings
+    (`kfac_backends.runs`) their error is ``(r + 8) u`` times the root of the product of
+    two variances, whatever the mean.
 
     Args:
         backend: Backend of the towers.
         towers: Inputs, each ``[batch, ..spatial.., channels]``, or channels first.
         geometry: Where the convolution looks.
         pixel_weights: How much each pixel counts.
-        about_mean: Whether the second moment is about the mean, as those of
+        about_mean: Whether the second moment is about the mean, as in
             `kfac_core.statistics.centred_moments`.
         roots: For each tower the roots ``[batch]`` of the weights of its cases.
-        cases: What the number of all cases stands for; None: itself.
+        cases: Replaces the number of all cases; None: their number itself.
 
     Returns:
         ``[[E[x x'], E[x]], [E[x'], 1]]``, ``[channels + 1, channels + 1]``, or with the
@@ -73,7 +74,7 @@ def pixel_moments(
     if about_mean:
         moments = centred(backend, moments, shift)
     if pixels.padding is not None:
-        # Zeros, which are samples as well.
+        # The zeros of the padding are samples as well.
         none = xp.zeros_like(moments)
         second, first, _ = parts(none)
         zeros = framed(backend, second, first, first, pixels.padding / count)
@@ -85,15 +86,15 @@ def pixel_moments(
 
 
 class _Pixels(NamedTuple):
-    """What pixels count.
+    """The weights of pixels.
 
     Attributes:
         of_case: For each tower the number of samples of a case.
         roots: For each tower the roots ``[batch * pixels]`` of the weights of pixels;
             None: all count one.
-        padding: Sum of the weights of the samples that are no pixels; None: there are
-            none.
-        weight: That of all samples, without the rounding of the roots; None: as found.
+        padding: Sum of the weights of the samples in the padding; None: there are none.
+        weight: Sum of the weights of all samples, without the rounding of the roots;
+            None: the sum as it is found.
     """
 
     of_case: Sequence[int]
@@ -109,7 +110,7 @@ def _pixels(
     pixel_weights: PixelWeights,
     roots: Sequence[Array] | None,
 ) -> _Pixels:
-    """Return what the pixels of images count, channels last."""
+    """Return the weights of the pixels of images, channels last."""
     xp = backend.xp
     sizes = [math.prod(x.shape[1:-1]) for x in images]
     if pixel_weights == "all":
@@ -140,7 +141,7 @@ def _pixels(
 
 
 def _mean(backend: Backend, rows: Sequence[Array], roots: Roots) -> Array:
-    """Return the weighted mean of rows, ``[n]``; zero where none weighs anything."""
+    """Return the weighted mean of rows, ``[n]``; zero where all weights are zero."""
     if roots is None:
         return mean_over(backend, rows)
     xp, weights = backend.xp, [(r * r)[:, None] for r in roots]
@@ -182,7 +183,7 @@ def tap_counts(
 
 
 def _taps(backend: Backend, counts: Sequence[Sequence[int]], like: Array) -> Array:
-    """Return the number of taps on each pixel, ``[pixels]``, of those of each axis."""
+    """Return the number of taps on each pixel, ``[pixels]``, from that of each axis."""
     xp, device = backend.xp, backend.creation_device(like)
     taps = xp.ones((1,), dtype=like.dtype, device=device)
     for own in counts:

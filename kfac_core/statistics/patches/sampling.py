@@ -1,7 +1,7 @@
 """The second moment of some cases and patches, drawn at random.
 
-A sample without replacement, each as likely as any other of its size: the mean over
-all samples is the second moment of all patches.
+Samples are drawn without replacement, and all samples of one size are equally likely.
+So the mean over all samples is the second moment of all patches.
 """
 
 from collections.abc import Sequence
@@ -20,12 +20,12 @@ def choose(backend: Backend, uniforms: Array, count: int) -> Array:
 
     Args:
         backend: Backend of the numbers.
-        uniforms: ``[n]``, independent and of one distribution: every set of places is
-            then as likely as any other.
+        uniforms: ``[n]``, independent, from one distribution, so that all sets of
+            places are equally likely.
         count: How many places, at most ``n``.
 
     Returns:
-        Integers ``[count]``, none twice.
+        Integers ``[count]``, all different.
 
     Example:
         >>> import numpy as np
@@ -51,20 +51,20 @@ def sampled_second_moment(
 ) -> Array:
     """Return the second moment of a sample of each tower's patches.
 
-    Towers count by the number of all their patches, drawn or not.
+    A tower has the weight of all its patches, drawn or not.
 
     Args:
         backend: Backend of the towers.
         towers: Inputs, each ``[batch, ..spatial.., channels]``, or channels first.
         geometry: Where the convolution looks.
-        sizes: For each tower, how many of its cases to draw, and how many of these
-            cases' patches.
-        key: What to draw from: all that is drawn here is one array.
+        sizes: For each tower, how many of its cases to draw, and how many patches of
+            the drawn cases.
+        key: What to draw from; one array of numbers is drawn.
         label: Name of the layer, for the message.
         has_bias: Whether each patch ends in a one.
         roots: For each tower the roots of the weights, ``[batch]`` or ``[batch,
             locations]``; None: all patches count alike.
-        count: What the number of all patches stands for; None: itself.
+        count: Replaces the number of all patches; None: their number itself.
 
     Returns:
         ``[n, n]`` with ``n = kernel * channels``, one more with bias.
@@ -90,7 +90,7 @@ def sampled_second_moment(
     start = 0
 
     def sample(arrays: list[Array], size: int) -> list[Array]:
-        """Return as many rows of all arrays, the same of each."""
+        """Return `size` rows of each array, the same ones of all."""
         nonlocal start
         rows = arrays[0].shape[0]
         if size == rows:

@@ -1,9 +1,8 @@
 """Patches of a convolution's inputs and their second moment.
 
-The patch of an output location holds the inputs that its kernel sees, zeros outside:
-``patches @ filter.reshape(-1, out_channels)`` is the convolution. A patch is laid out
-kernel axes first, channels last (kernel height, kernel width, channel), as the
-leading axes of the filter are.
+The patch of an output location holds the inputs that its kernel sees, and zeros outside
+the image: ``patches @ filter.reshape(-1, out_channels)`` is the convolution. A patch is
+laid out as the leading axes of the filter: kernel height, kernel width, channel.
 """
 
 import math
@@ -87,7 +86,7 @@ def patch_second_moment(
 ) -> Array:
     """Return the second moment of the patches of all cases and locations.
 
-    By products of shifted images or of patches, whichever costs less
+    It is computed from products of shifted images or from patches, whichever costs less
     (`kfac_core.statistics.patches.shifted.plan`).
 
     Args:
@@ -98,7 +97,7 @@ def patch_second_moment(
         count: What to divide the sum over patches by; None: the number of patches.
 
     Returns:
-        ``[n, n]`` with ``n = kernel * channels``, one more with bias. The ``Omega`` of
+        ``[n, n]`` with ``n = kernel * channels``, one more with bias: the ``Omega`` of
         Grosse & Martens (2016), equation 25, divided by the number of locations.
     """
     patches = sum(x.shape[0] * geometry.num_locations(x) for x in towers)
@@ -141,17 +140,20 @@ def planned_moment(
         backend: Backend of `x`.
         x: ``[batch, ..spatial.., channels]``.
         geometry: Where the convolution looks; channels last.
-        plan: How to go about it: what comes out is the same but for rounding.
+        plan: How to compute it; the result is the same, except for rounding.
         count: What to divide the sum over patches by.
 
     Returns:
         ``[kernel * channels, kernel * channels]``, symmetric bit for bit.
     """
+    # 1. Without shifts: the Gram matrix P'P of the patches P themselves.
     if plan.shifted == 0:
         (gram,) = backend.sum_over(
             lambda chunk: [_patch_gram(backend, chunk, geometry)], x, plan.cases
         )
         return gram / count
+    # 2. Split the axes: the first ones are shifted, and patches of the others, the
+    #    tail, are taken. A row u has width = (taps of the tail) * channels entries.
     xp, shifted = backend.xp, plan.shifted
     spatial = tuple(x.shape[1:-1])
     tail = ConvolutionGeometry(
@@ -174,19 +176,23 @@ def planned_moment(
     def rows_of(part: Array) -> Array:
         return xp.reshape(_unfolded(backend, part, tail), (-1, width))
 
+    # 4. Compute the large products, a chunk of cases at a time.
     products = backend.sum_over(large_products, x, plan.cases)
-    # Of all cases at once: a product of few rows is slow, and of copies here anyway.
+    # 5. Compute the small products for all cases at once: a product of few rows is
+    #    slow, and copies what it multiplies anyway.
     products += strip_products(backend, x, strips, rows_of)
     device = backend.creation_device(x)
     zeros = xp.zeros((width, width), dtype=x.dtype, device=device)
     kernel = geometry.kernel[:shifted]
-    # Divided last: a compiler may round the sums of two quotients in one way for a
-    # block and in another for its mirror.
+    # 6. Assemble the blocks M[a, b] = sum_t p_t[a]' p_t[b] of two taps a and b, each a
+    #    sum of products of one offset, and divide by the count. The division is last: a
+    #    compiler might round the sums of two quotients differently for a block and for
+    #    its mirror M[b, a] = M[a, b]'.
     return assembled(backend, [*groups, *strips], products, kernel, zeros) / count
 
 
 def _sum(parts: Iterable[Sequence[Array]]) -> list[Array]:
-    """Return the sums of the first arrays of all parts, of the second, and so on."""
+    """Return the sum of the first arrays of all parts, of the second, and so on."""
     total: list[Array] = []
     for arrays in parts:
         total = (
@@ -212,8 +218,8 @@ def _unfolded(backend: Backend, x: Array, tail: ConvolutionGeometry) -> Array:
         tail: Where the convolution looks along the last axes, if any.
 
     Returns:
-        ``[batch, ..other axes.., locations, kernel * channels]``, locations and kernel
-        those of the last axes.
+        ``[batch, ..other axes.., locations, kernel * channels]``, with the locations
+        and the kernel of the last axes.
     """
     xp = backend.xp
     first = x.ndim - 1 - tail.spatial_rank
@@ -228,7 +234,7 @@ def _first_axis_first(backend: Backend, x: Array) -> Array:
     """Return images with their first spatial axis before the batch, in C order."""
     xp = backend.xp
     x = xp.permute_dims(x, (1, 0, *range(2, x.ndim)))
-    # Through rows, so that it is the copy and no view.
+    # Reshaping to rows makes a copy, where a view would stay in the old order.
     return xp.reshape(xp.reshape(x, (-1, x.shape[-1])), x.shape)
 
 
@@ -246,11 +252,13 @@ def case_gradients(
     Args:
         backend: Backend of both.
         x: Inputs, ``[batch, ..spatial.., channels]``, or channels first.
-        gradients: For the outputs, ``[batch, ..locations.., out_channels]``, likewise.
+        gradients: For the outputs, ``[batch, ..locations.., out_channels]``, or
+            channels first.
         geometry: Where the convolution looks.
         has_bias: Whether to append the gradient for the bias as a last row.
-        weights: ``[batch]``: the gradients of cases are times the roots of these; or
-            ``[batch, locations]``: those of locations times these; None: all one.
+        weights: ``[batch]``: the gradients of cases are multiplied by the roots of
+            these; ``[batch, locations]``: the gradients of locations are multiplied by
+            these; None: all one.
 
     Returns:
         ``[batch, kernel * channels, out_channels]``, one more row with bias.

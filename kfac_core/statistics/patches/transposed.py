@@ -1,15 +1,16 @@
 """Where a transposed convolution looks, seen from its inputs and from its outputs.
 
-A transposed convolution is the adjoint of a convolution: along each axis the input at
-``u`` adds ``x[u] W[o]`` to the output at ``s u + d o - p``, with stride ``s``, dilation
-``d`` and ``p`` outputs cut off in front. Seen from an input, its tap ``o`` touches one
-output, and the gradient is a sum over input locations,
+A transposed convolution is the adjoint of a convolution. Along each axis, the input at
+``u`` adds ``x[u] W[o]`` to the output at ``s u + d o - p``, with the stride ``s``, the
+dilation ``d``, and ``p`` outputs cut off in front. Seen from an input, tap ``o``
+touches one output, and the gradient is a sum over input locations,
 
     dW[o] = sum_u x[u]' g[s u + d o - p],
 
-in which ``g[s u + d o - p]`` is the *patch of output gradients* at ``u``, as the
-convolution of which it is the adjoint sees it. Seen from an output, it is a convolution
-of stride 1 of the *spread* inputs, which have ``s - 1`` zeros between neighbours.
+in which ``g[s u + d o - p]``, over all taps ``o``, is the *patch of output gradients*
+at ``u``: the patch that the adjoint convolution sees there. Seen from an output, the
+layer is a convolution of stride 1 of the *spread* inputs, which have ``s - 1`` zeros
+between neighbours.
 """
 
 from collections.abc import Sequence
@@ -34,9 +35,9 @@ class TransposedGeometry:
     """Where a transposed convolution of 1, 2 or 3 spatial axes looks.
 
     Attributes:
-        adjoint: The convolution that takes its outputs to its inputs.
-        output_padding: Outputs after the last one that padding leaves, for each
-            spatial axis; None: what the data say.
+        adjoint: The convolution from the layer's outputs to its inputs.
+        output_padding: Number of outputs after the last one that padding leaves, for
+            each spatial axis; None: as the data say.
         mirrored: Whether the kernel runs backwards, as in `jax.lax.conv_transpose`
             with ``transpose_kernel=False``: tap ``o`` stands for the last but ``o``.
     """
@@ -62,11 +63,13 @@ class TransposedGeometry:
 
         Args:
             kernel: As in `ConvolutionGeometry.of`.
-            strides: Steps between the outputs of neighbouring inputs, in its forms.
-            dilation: Steps between taps, in its forms.
-            padding: Of the adjoint: outputs that are cut off, in its forms.
+            strides: Steps between the outputs of neighbouring inputs, in the forms of
+                `ConvolutionGeometry.of`.
+            dilation: Steps between taps, in the forms of `ConvolutionGeometry.of`.
+            padding: Padding of the adjoint, which is the outputs that are cut off, in
+                the forms of `ConvolutionGeometry.of`.
             output_padding: One for each spatial axis, one for all, or None.
-            data_format: As `TransposedConvKFCBasicFB` takes it.
+            data_format: As in `TransposedConvKFCBasicFB`.
             layer: Name of the layer, for the messages.
             mirrored: Whether the kernel runs backwards.
 
@@ -74,8 +77,8 @@ class TransposedGeometry:
             The geometry.
 
         Raises:
-            ArgumentError: If a form is unknown, a number out of range, or an output
-                padding given with padding by name, or not below stride and dilation.
+            ArgumentError: If a form is unknown, a number is out of range, or an output
+                padding comes with padding by name, or is not below stride or dilation.
             ShapeError: If a length is not that of the kernel.
         """
         adjoint = ConvolutionGeometry.of(
@@ -114,8 +117,8 @@ class TransposedGeometry:
             layer: Name of the layer, for the message.
 
         Raises:
-            ShapeError: If rank or channels differ, or there are not as many outputs as
-                the inputs have.
+            ShapeError: If rank or channels differ, or the number of outputs does not
+                fit the inputs.
         """
         adjoint = self.adjoint
         for array, channels, name in (
@@ -140,7 +143,7 @@ class TransposedGeometry:
             raise ShapeError(msg)
 
     def sizes(self, axis: int, size: int) -> range:
-        """Return how many outputs so many inputs can have along a spatial axis."""
+        """Return the numbers of outputs that `size` inputs can have along an axis."""
         adjoint = self.adjoint
         s, d, k = (
             values[axis]
@@ -162,7 +165,7 @@ class TransposedGeometry:
 def output_patches_image(
     backend: Backend, g: Array, geometry: TransposedGeometry, inputs: Sequence[int]
 ) -> tuple[Array, ConvolutionGeometry]:
-    """Return an image of output gradients whose patches are those of the inputs.
+    """Return an image of output gradients that has one patch for each input.
 
     Args:
         backend: Backend of `g`.
@@ -209,7 +212,7 @@ def output_patches_image(
 def spread_inputs_image(
     backend: Backend, x: Array, geometry: TransposedGeometry, outputs: Sequence[int]
 ) -> tuple[Array, ConvolutionGeometry]:
-    """Return an image of spread inputs whose patches are those of the outputs.
+    """Return an image of spread inputs that has one patch for each output.
 
     Args:
         backend: Backend of `x`.
@@ -220,8 +223,9 @@ def spread_inputs_image(
 
     Returns:
         ``[batch, ..spatial.., channels]``, and the convolution, of stride 1 and without
-        padding, that has one location for each output location: in their order if the
-        kernel is mirrored, and else backwards along every spatial axis.
+        padding, that has one location for each output location. Locations are in the
+        order of the outputs if the kernel is mirrored, and otherwise in reverse along
+        every spatial axis.
 
     Example:
         >>> import numpy as np
@@ -292,6 +296,6 @@ def _spread(backend: Backend, x: Array, axis: int, stride: int) -> Array:
 
 
 def _turned(backend: Backend, x: Array) -> Array:
-    """Return images read backwards along every spatial axis."""
+    """Return images reversed along every spatial axis."""
     flipped: Array = backend.xp.flip(x, axis=tuple(range(1, x.ndim - 1)))
     return flipped

@@ -1,8 +1,8 @@
-"""The second moment of patches that have weights: of cases, or of locations.
+"""The second moment of patches with weights of cases, or of locations.
 
-The weight of a case multiplies all its patches, and so its image: nothing else changes.
-Weights of locations do not go through shifts of images; the patches themselves are
-made, a chunk of cases at a time.
+The root of a case's weight multiplies its image, and so all its patches; nothing else
+changes. Weights of locations cannot be used with shifts of images: the patches
+themselves are made, a chunk of cases at a time.
 """
 
 import math
@@ -98,7 +98,7 @@ def _of_locations(
             rows = xp.concat([rows, own[:, :, None]], axis=2)
         return [backend.gram(xp.reshape(rows, (-1, rows.shape[2])))]
 
-    # What is taken apart by cases is one array: images, and the roots beside them.
+    # Chunks of cases are taken from one array, which holds images and roots together.
     joined = xp.concat([xp.reshape(x, (shape[0], pixels)), roots], axis=1)
     budget = backend.chunk_bytes(x)
     cases = shape[0]

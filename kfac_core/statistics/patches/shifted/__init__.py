@@ -1,1 +1,1 @@
-"""The second moment of patches, from products of shifted images: no patch is made."""
+"""The second moment of patches from products of shifted images, without patches."""

@@ -1,4 +1,4 @@
-"""From sums over pixels to those over patches, without the patches."""
+"""Sums over patches from sums over pixels, without the patches."""
 
 from collections.abc import Sequence
 from itertools import product
@@ -22,10 +22,11 @@ def assembled(
 
     Args:
         backend: Backend of the products.
-        groups: Which products.
-        products: One for each row of each group.
+        groups: The products, by group.
+        products: The sum of each product, one for each row of each group.
         kernel: Sizes of the kernel along the shifted axes.
-        zeros: ``[channels, channels]``: of two taps that see no two pixels.
+        zeros: ``[channels, channels]``: the block of two taps that never see two pixels
+            of an image at once.
 
     Returns:
         ``[kernel * channels, kernel * channels]``.

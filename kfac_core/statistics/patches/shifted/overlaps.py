@@ -1,8 +1,9 @@
-"""Which pixels the products of two kernel taps have in common, along one axis.
+"""Which pairs of pixels two kernel taps see, along one axis.
 
-Tap ``a`` sees at location ``t`` the pixel ``t * stride + a * dilation - before``. Two
-taps therefore see pixels that are always the same number of pixels apart, and all
-pairs of taps that far apart see the same pairs of pixels, but for some at the borders.
+At location ``t``, tap ``a`` sees the pixel ``t * stride + a * dilation - before``. So
+the pixels that two taps see are always the same number of pixels apart. All pairs of
+taps with the same distance see the same pairs of pixels, except for some at the
+borders.
 """
 
 from collections.abc import Sequence
@@ -13,11 +14,11 @@ from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 
 
 class Piece(NamedTuple):
-    """Pairs of pixels that the same pairs of taps see.
+    """Pairs of pixels that are seen by the same pairs of taps.
 
     Attributes:
-        offset: Pixels from the first of a pair to the second.
-        pixels: The first of each pair.
+        offset: Number of pixels from the first pixel of a pair to the second.
+        pixels: The first pixel of each pair.
         taps: The pairs of taps ``(first, second)`` that see these pairs of pixels.
     """
 
@@ -29,17 +30,17 @@ class Piece(NamedTuple):
 def axis_pieces(
     geometry: ConvolutionGeometry, spatial: Sequence[int]
 ) -> tuple[tuple[Piece, ...], ...]:
-    """Return for each axis the pieces that all pairs of taps are composed of.
+    """Return for each axis the pieces of which all pairs of taps are composed.
 
-    What two taps have in common is the disjoint union of the pieces that name them.
-    Pixels of the padding are in none, their products being zero.
+    The pairs of pixels that two taps see are the disjoint union of the pieces that list
+    these taps. Pixels of the padding are in no piece, since their products are zero.
 
     Args:
         geometry: Where the convolution looks.
         spatial: Sizes of the spatial axes.
 
     Returns:
-        For each axis its pieces, no two with the same offset and a pixel in common.
+        For each axis its pieces. Two pieces with one offset have no pixel in common.
 
     Example:
         >>> geometry = ConvolutionGeometry((2,), (1,), (1,), "VALID")
@@ -61,7 +62,7 @@ def axis_pieces(
 def seen_pixels(
     geometry: ConvolutionGeometry, spatial: Sequence[int]
 ) -> tuple[tuple[range, ...], ...]:
-    """Return for each axis and tap the places that it sees, in the padding or not."""
+    """Return for each axis and tap the places that the tap sees, padding included."""
     return tuple(
         tuple(
             range(
@@ -83,16 +84,16 @@ def seen_pixels(
 
 
 def clipped(places: range, start: int, stop: int) -> range:
-    """Return those of the places that are in ``[start, stop)``."""
+    """Return the places that lie in ``[start, stop)``."""
     step = places.step
     first = max(places.start, start + (places.start - start) % step)
-    # One step past the last place, so that equal ranges have equal ends.
+    # The stop is one step past the last place, so that equal ranges have equal stops.
     end = min(places.stop, stop + (places.start - stop) % step)
     return range(first, max(first, end), step)
 
 
 def _pieces(seen: Sequence[range], size: int, dilation: int) -> tuple[Piece, ...]:
-    """Return the pieces of one axis of a size, by what each tap sees."""
+    """Return the pieces of one axis of a given size, from what each tap sees."""
     alike: dict[tuple[int, int], list[tuple[tuple[int, int], range]]] = {}
     for first, second in product(range(len(seen)), repeat=2):
         offset = (second - first) * dilation

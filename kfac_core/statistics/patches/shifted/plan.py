@@ -1,8 +1,8 @@
-"""What the second moment of patches costs each way, from shapes alone.
+"""How much each way to the second moment of patches costs, from shapes alone.
 
-The unit is one multiplication and addition of a large matrix product. The weights of
-the rest are what they were seen to be on processors with one thread, to the nearest
-simple number: they decide between ways, and nobody should take them for times.
+The unit of cost is one multiplication and addition in a large matrix product. Other
+costs were measured in this unit, on processors with one thread, and rounded to simple
+numbers. They serve to choose between ways, and not to predict times.
 """
 
 import math
@@ -20,23 +20,23 @@ from kfac_core.statistics.patches.shifted.products import (
 )
 
 COST_OF_CALL = 4e5
-"""One product or one copy, however small."""
+"""Cost of one product or one copy, however small."""
 COST_OF_ENTRY = 10.0
-"""One entry copied, of many that lie together."""
+"""Cost of copying one entry of many that lie together."""
 COST_OF_RUN = 60.0
-"""One start of entries that lie together."""
+"""Cost of starting to copy entries that lie together."""
 COLUMNS_OF_OVERHEAD = 24.0
-"""A product of n columns costs as if it had this many more."""
+"""Number of columns that a product seems to have on top of its own, by its cost."""
 GRAM_SHARE = 0.6
-"""A Gram matrix, in parts of a product of the same shape."""
+"""Cost of a Gram matrix, relative to a product of the same shape."""
 LEAST_COLUMNS = 16
 """Fewest columns of a shifted product.
 
-Libraries add up products of a few columns one row after the other, and lose digits
-that they keep in wider ones: two of seven for 3 channels of images of 224 pixels.
+For products of a few columns, libraries add one row after the other, and lose digits
+that wider products keep: two of seven for 3 channels of images of 224 pixels.
 """
 ROWS_PER_COLUMN = 2
-"""Rows of a product, in its columns, from which adding up products costs little."""
+"""Rows per column of a product from which adding its result to others costs little."""
 
 
 REMEMBERED = 256
@@ -47,9 +47,9 @@ class Plan(NamedTuple):
     """A way to the second moment of patches.
 
     Attributes:
-        shifted: How many axes, the first ones, are gone through by shifts; the patches
-            of the others are taken. Zero: plain patches.
-        cases: How many cases at a time.
+        shifted: Number of axes, from the first, along which images are shifted; along
+            the other axes, patches are taken. Zero: plain patches.
+        cases: Number of cases that are processed at a time.
     """
 
     shifted: int
@@ -70,9 +70,9 @@ def choose_plan(
         geometry: Where the convolution looks.
         shape: ``(batch, ..spatial.., channels)``.
         itemsize: Bytes of one entry.
-        chunk_bytes: What to hold at once, or as many bytes as the result has, if more;
-            None: all cases in one chunk.
-        traced: Whether all that is copied of a chunk is held at once.
+        chunk_bytes: Number of bytes to hold at once, or the size of the result if that
+            is larger; None: all cases in one chunk.
+        traced: Whether all copies of a chunk are held at once.
 
     Returns:
         The plan.
@@ -131,7 +131,7 @@ def cost(
     leading = math.prod(spatial[:shifted])
     moved = 0.0
     if shifted < len(spatial):
-        # Patches of the last axes.
+        # The patches of the last axes are copied.
         taps = math.prod(kernel[shifted:])
         moved += batch * leading * tail * taps * _run(channels)
     if shifted == 0:
@@ -152,13 +152,13 @@ def cost(
 
 
 def _run(entries: int) -> float:
-    """Return what it costs to copy entries that lie together."""
+    """Return the cost of copying entries that lie together."""
     return COST_OF_RUN + COST_OF_ENTRY * entries
 
 
 def _pairs(pieces: Sequence[Sequence[Piece]]) -> tuple[int, int]:
-    """Return the numbers of pairs of pixels, of all offsets and of none."""
-    # Lists: torch.compile breaks at the product of a generator.
+    """Return the numbers of pairs of pixels: with any offset, and with offset zero."""
+    # These are lists, since torch.compile breaks at the product of a generator.
     every = [sum(len(piece.pixels) for piece in axis) for axis in pieces]
     own = [sum(len(p.pixels) for p in axis if not p.offset) for axis in pieces]
     return math.prod(every), math.prod(own)
@@ -171,15 +171,16 @@ def _copies(
     if not pieces:
         return 1
     if not traced:
-        # In the order of the first axis, and two shifts.
+        # One copy has the first axis first, and two are shifted.
         return 3
     groups, _ = without_strips(product_groups(pieces), spatial[: len(pieces)])
-    # In the order of the first axis, transposed, and a shift for each product.
+    # One copy has the first axis first, one is transposed, and each product has a
+    # shift.
     return 2 + count_of(groups)
 
 
 def _even(batch: int, chunks: int) -> int:
-    """Return the size of so many chunks, or of at most twice as many, if even."""
+    """Return the size of chunks: of `chunks`, or of up to twice as many if equal."""
     for more in range(chunks, min(2 * chunks, batch + 1)):
         if batch % more == 0:
             return batch // more

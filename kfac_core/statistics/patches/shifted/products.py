@@ -1,11 +1,11 @@
-"""Products of shifted images, of which the second moment of patches is put together.
+"""Products of shifted images, from which the second moment of patches is assembled.
 
-The block of two kernel taps is a sum, over the locations, of products of the pixels
-that they see. These are a constant offset apart: the blocks of all pairs of taps with
-the same offset share one product of the image and its shift, and differ in strips at
-the borders, which are products of their own. A kernel of 3 x 3 has 13 offsets, to one
-side, in place of 81 blocks. Strips are added, and never taken away from a product of
-the whole image: so no digit is lost.
+The block of two kernel taps is a sum, over the locations, of products of the two pixels
+that these taps see. The two pixels are a constant offset apart. So all pairs of taps
+with the same offset share one product of the image and its shift; they differ only in
+strips at the borders, which are products of their own. A kernel of 3 x 3 has 13
+offsets, up to sign, in place of 81 blocks. Strips are added, and never subtracted from
+a product of the whole image, so that no digit is lost.
 """
 
 import math
@@ -21,20 +21,20 @@ from kfac_core.statistics.patches.shifted.overlaps import Piece, axis_pieces
 from kfac_core.typing import Array
 
 CHANNELS_IN_RUNS = 8
-"""Channels from which libraries add several sums at once, and runs cost time."""
+"""Number of channels from which libraries add several sums at once, without runs."""
 ZEROS_PER_ENTRY = 24
 """Multiplications by zeros, for each entry, that cost less than to copy the entry."""
 REMEMBERED = 256
 """Convolutions of which the products are remembered."""
 STRIP_SHARE = 1 / 6
-"""Part of the pixels up to which those of a product are a strip."""
+"""A product of at most this part of the pixels is a strip."""
 
 
 class Group(NamedTuple):
     """Products with the same shift along all axes but the first.
 
     Attributes:
-        columns: A piece of each axis but the first: the images at these pixels are
+        columns: A piece of each axis but the first. The images at its pixels are
             multiplied by the images at the pixels an offset further.
         rows: Pieces of the first axis.
     """
@@ -65,10 +65,10 @@ known_groups = lru_cache(maxsize=REMEMBERED)(groups_for)
 
 
 def product_groups(pieces: Sequence[Sequence[Piece]]) -> list[Group]:
-    """Return all products to compute, of an offset and its opposite one of them.
+    """Return all products to compute: one for each offset and its opposite.
 
     Args:
-        pieces: Of each of the axes that are shifted.
+        pieces: The pieces of each axis that is shifted.
     """
     first, *others = pieces
     groups = []
@@ -77,14 +77,14 @@ def product_groups(pieces: Sequence[Sequence[Piece]]) -> list[Group]:
         none = (0,) * (1 + len(offsets))
         rows = tuple(row for row in first if (row.offset, *offsets) >= none)
         groups.append(Group(columns, rows))
-    # Opposite offsets come one after the other: they share their copies.
+    # Groups of opposite offsets follow one another, since they share their copies.
     return sorted(groups, key=lambda group: _both(group.columns))
 
 
 def without_strips(
     groups: Sequence[Group], spatial: Sequence[int]
 ) -> tuple[list[Group], list[Group]]:
-    """Return the products of many pixels, and those of few.
+    """Return the products of many pixels, and the products of few.
 
     Args:
         groups: All products.
@@ -114,9 +114,9 @@ def shifted_products(
 
     Args:
         backend: Backend of the images.
-        images: ``[first axis, cases, ..other axes.., rest, channels]``, in C order.
-            Some rows of the first axis lie together, and are no copy.
-        groups: Which products.
+        images: ``[first axis, cases, ..other axes.., rest, channels]``, in C order, so
+            that consecutive rows of the first axis are a view.
+        groups: The products, by group.
         stride: Steps between output locations along the first axis.
 
     Returns:
@@ -126,12 +126,19 @@ def shifted_products(
     traced = backend.is_traced(images)
     products = []
     copies: dict[tuple[range, ...], list[Array]] = {}
+    # The product of a piece with pixels q and offset d is sum_q x[q]' x[q + d], over
+    # all cases; x[q] is a row of channels. A group has one offset along all axes but
+    # the first.
     for group in groups:
+        # 1. The columns q (near) and q + d (far), without the first axis. Their phases
+        #    are all columns of the image that are whole strides away from them.
         near = tuple([piece.pixels for piece in group.columns])
         far = tuple(map(_moved, group.columns))
         phases = tuple(map(_phase, near, images.shape[2:-2]))
-        # Under a trace parts are copies, and zeros around them no further ones: all
-        # pixels by the shift of those seen, with zeros in place of the others.
+        # 2. Copy x[q] (left) and x[q + d] (right) as rows of channels. Under a trace a
+        #    part is a copy anyway, and putting zeros around it costs no further copy:
+        #    left is then all of a phase, for all groups, and right has zeros where q is
+        #    not seen, so that left' right is the same sum.
         if traced and _is_nearly_all(near, phases, channels):
             pads = [*map(_gaps, near, phases)]
             if phases not in copies:
@@ -139,19 +146,23 @@ def shifted_products(
             left = copies[phases]
             right = _rows(backend, images, far, stride, pads)
         else:
-            # Those of the group before may serve, of the opposite offset.
+            # The group before, of the opposite offset, may have made these copies.
             copies = {
                 columns: copies.get(columns) or _rows(backend, images, columns, stride)
                 for columns in (near, far)
             }
             left, right = copies[near], copies[far]
         for row in group.rows:
+            # 3. Along the first axis, take the rows of x[q + d] as a slice of right.
             moved = _moved(row)
             start, stop = _span(moved, stride, size, right[moved.start % stride])
             two = right[moved.start % stride][start:stop, :]
+            # 4. Without an offset, d = 0, the product is the Gram matrix of x[q].
             if group.is_of_one(row):
                 products.append(backend.gram(two))
                 continue
+            # 5. Take the rows of x[q] as a slice of left; or, under a trace, all of
+            #    left, with zeros around the rows of right as in step 2.
             one = left[row.pixels.start % stride]
             start, stop = _span(row.pixels, stride, size, one)
             every = range(one.shape[0])
@@ -159,6 +170,7 @@ def shifted_products(
                 two = padded(backend, two, 0, start, len(every) - stop)
             else:
                 one = one[start:stop, :]
+            # 6. sum_q x[q]' x[q + d].
             products.append(_product(backend, one, two))
     return products
 
@@ -174,8 +186,8 @@ def strip_products(
     Args:
         backend: Backend of the images.
         x: ``[batch, ..spatial.., channels]``.
-        groups: Which products.
-        rows_of: Makes part of `x` into rows of what is multiplied.
+        groups: The products, by group.
+        rows_of: Turns a part of `x` into the rows to multiply.
 
     Returns:
         For each row of each group a square matrix.
@@ -194,7 +206,7 @@ def strip_products(
 
 
 def _product(backend: Backend, one: Array, two: Array) -> Array:
-    """Return ``one' two``; of few channels, whose sums are the longest, in runs."""
+    """Return ``one' two``; for few channels, the long sums are made of runs."""
     if one.shape[-1] < CHANNELS_IN_RUNS:
         return backend.cross(one, two)
     return backend.matmul(backend.transposed(one), two)
@@ -212,7 +224,7 @@ def _moved(piece: Piece) -> range:
 
 
 def _both(columns: Sequence[Piece]) -> list[list[tuple[int, int]]]:
-    """Return the pixels of pieces and of their shifts, whichever are first."""
+    """Return the pixels of pieces and of their shifts, in sorted order."""
     near = [(piece.pixels.start, piece.pixels.stop) for piece in columns]
     far = [(_moved(piece).start, _moved(piece).stop) for piece in columns]
     return sorted([near, far])
@@ -224,7 +236,7 @@ def _part(x: Array, pixels: Sequence[range]) -> Array:
 
 
 def _phase(pixels: range, size: int) -> range:
-    """Return all pixels of an axis that are steps away from those given."""
+    """Return all pixels of an axis that are whole steps away from the given ones."""
     return range(pixels.start % pixels.step, size, pixels.step)
 
 
@@ -237,7 +249,7 @@ def _gaps(seen: range, phase: range) -> tuple[int, int]:
 def _is_nearly_all(
     some: Sequence[range], every: Sequence[range], channels: int
 ) -> bool:
-    """Return whether to multiply by zeros costs less than to copy what is not zero."""
+    """Return whether multiplying by zeros costs less than copying the other entries."""
     count = math.prod([*map(len, some)])
     return (math.prod([*map(len, every)]) - count) * channels <= ZEROS_PER_ENTRY * count
 
@@ -249,9 +261,9 @@ def _rows(
     stride: int,
     pads: Sequence[tuple[int, int]] = (),
 ) -> list[Array]:
-    """Return pixels in columns as rows of channels, by the phase of the first axis.
+    """Return pixels in columns as rows of channels, for each phase of the first axis.
 
-    So the rows of some pixels of the first axis, one stride apart, lie together.
+    Rows whose pixels on the first axis are one stride apart then lie together.
     """
     rows = []
     window = (slice(None), *map(as_slice, columns), ...)
@@ -267,10 +279,10 @@ def _span(pixels: range, stride: int, size: int, rows: Array) -> tuple[int, int]
     """Return where the rows of pixels of the first axis start and end.
 
     Args:
-        pixels: One stride apart.
+        pixels: Pixels of the first axis, one stride apart.
         stride: Steps between output locations.
-        size: Of the first axis.
-        rows: Of all pixels of the phase.
+        size: Size of the first axis.
+        rows: The rows of all pixels of the phase.
     """
     place = pixels.start // stride
     width = rows.shape[0] // len(range(pixels.start % stride, size, stride))
