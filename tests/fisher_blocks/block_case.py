@@ -90,17 +90,18 @@ class BlockCase:
                 found[f"{name} True"] = partial(multiply, transpose=True)
         return found
 
-    def fold(self, library, block, state, data, ema_decay=0.5, **options):
+    def fold(
+        self, library, block, state, data, ema_decay=0.5, compiled=False, **options
+    ):
         """Return the state after `data`, NumPy arrays or nested tuples of them."""
-        arrays = asarrays(library, data if block.takes_inputs else data[1:])
-        return block.update_covs(
-            state, *arrays, **self.extra, ema_decay=ema_decay, **options
-        )
+        update = library.compiled(block.update_covs) if compiled else block.update_covs
+        arrays = asarrays(library, data)[not block.takes_inputs :]
+        return update(state, *arrays, **self.extra, ema_decay=ema_decay, **options)
 
-    def updated(self, library, block, data, dtype="float64"):
-        """Return the state after `data` alone."""
-        state = block.init(library.asarray(np.zeros(1, dtype)))
-        return self.fold(library, block, state, data)
+    def updated(self, library, block, data, dtype="float64", **options):
+        """Return the state after `data` alone, by a program where there is one."""
+        state = library.moved(block.init(np.zeros(1, dtype)))
+        return self.fold(library, block, state, data, compiled=True, **options)
 
     def given(self, library, block, data, dtype="float64"):
         """Return what NumPy makes of `data`, as a state that a test starts from."""
@@ -126,6 +127,14 @@ class NumPy:
 
     asarray = staticmethod(np.asarray)
     to_numpy = staticmethod(np.asarray)
+
+    @staticmethod
+    def compiled(function):
+        return function
+
+    @staticmethod
+    def moved(state):
+        return state
 
 
 def tree(function, data):

@@ -66,7 +66,7 @@ def pair(library, name, layout, rng, **options):
     blocks = []
     for block in (plain, twin):
         state = case.updated(library, block, data)
-        blocks.append((block, block.update_inverses(state, 0.3)))
+        blocks.append((block, library.compiled(block.update_inverses)(state, 0.3)))
     return case, blocks, axes
 
 

@@ -32,9 +32,9 @@ def poisoned(case, data):
 
 def products(library, case, block, state, rng):
     """Return the dense block, and a product with its damped inverse."""
-    state = block.update_inverses(state, 0.3)
+    state = library.compiled(block.update_inverses)(state, 0.3)
     vector = tree(library.asarray, case.vector(rng))
-    product = block.multiply_inverse(state, vector)
+    product = library.compiled(block.multiply_inverse)(state, vector)
     tensors = product if isinstance(product, tuple) else (product,)
     flat = [library.to_numpy(tensor).ravel() for tensor in tensors]
     dense = library.to_numpy(block.full_fisher_block(state))
@@ -43,8 +43,7 @@ def products(library, case, block, state, rng):
 
 def found(library, case, data, seed=0, **options):
     block = case.made(case.kinds[0])
-    state = block.init(library.asarray(np.zeros(1)))
-    state = case.fold(library, block, state, data, **options)
+    state = case.updated(library, block, data, **options)
     return products(library, case, block, state, np.random.default_rng(seed))
 
 

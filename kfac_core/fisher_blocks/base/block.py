@@ -152,8 +152,9 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
         """Return how wrong the stored inverse is for the current statistics.
 
         Let ``X`` be the stored inverse, and ``F`` the block as `update_inverses` would
-        damp it now. The error is the least ``rho`` with ``|X g - inv(F) g| <= rho
-        |inv(F) g|`` for every gradient ``g``, in the norm ``|v|^2 = v' F v``. It is
+        damp it now. The error is the least ``rho`` with
+        ``|X g - inv(F) g| <= rho |inv(F) g|`` for every gradient ``g``, in the norm
+        ``|v|^2 = v' F v``. It is
         estimated as in `kfac_core.fisher_factors.FisherFactor.inverse_error`, at a
         small part of the cost of `update_inverses`.
 

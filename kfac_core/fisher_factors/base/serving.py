@@ -99,8 +99,9 @@ class ServingFactor(Registration, ABC):
         """Return how wrong the stored inverse is for the current statistics.
 
         Let ``X`` be the stored inverse, and ``M = C + damping I`` with the current
-        statistics. The error is the least ``rho`` with ``|X g - inv(M) g| <= rho
-        |inv(M) g|`` for every ``g``, in the norm ``|v|^2 = v' M v``; see
+        statistics. The error is the least ``rho`` with
+        ``|X g - inv(M) g| <= rho |inv(M) g|`` for every ``g``, in the norm
+        ``|v|^2 = v' M v``; see
         `kfac_core.linalg.residual`. It is exact for a diagonal. Otherwise it is
         estimated with a few products with each matrix. The estimate is never above the
         truth, except by rounding; for statistics that drifted it is mostly less than a
