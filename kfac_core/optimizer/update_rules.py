@@ -3,12 +3,13 @@
 from collections.abc import Callable
 from typing import NamedTuple
 
+from kfac_core.backend import Backend
 from kfac_core.linalg.named import Named, inner, map_named, scaled
 from kfac_core.optimizer.hyper_parameters import HyperParameters
 from kfac_core.optimizer.layer_damping import penalised
 from kfac_core.optimizer.options import MomentumType
 from kfac_core.optimizer.step_context import StepContext
-from kfac_core.typing import Array
+from kfac_core.typing import Array, Scalar
 
 
 class Update(NamedTuple):
@@ -89,11 +90,25 @@ def change_of(numbers: HyperParameters, update: Update, params: Named) -> Named:
 
 def norm_coefficient(context: StepContext, direction: Named, gradient: Named) -> Array:
     """Return ``min(1, sqrt(constraint / (learning_rate^2 direction'gradient)))``."""
-    xp = context.backend.xp
     rate, limit = context.numbers.learning_rate, context.numbers.norm_constraint
     if limit is None:
-        return xp.ones_like(rate)
+        return context.backend.xp.ones_like(rate)
     norm = rate**2 * inner(context.backend, direction, gradient)
+    return bounded(context.backend, norm, limit)
+
+
+def bounded(backend: Backend, norm: Array, limit: Scalar) -> Array:
+    """Return what a step is multiplied by so that its norm is within a limit, 0-d.
+
+    Args:
+        backend: Backend of the norm.
+        norm: Squared norm of the step, 0-d.
+        limit: The largest that is allowed, positive.
+
+    Returns:
+        ``min(1, sqrt(limit / norm))``.
+    """
+    xp = backend.xp
     above = norm > limit
     safe = xp.where(above, norm, xp.ones_like(norm))
     return xp.where(above, xp.sqrt(limit / safe), xp.ones_like(norm))

@@ -9,13 +9,14 @@ import pytest
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-READERS = ["trainer", "adapter", "researcher", "teacher"]
+READERS = ["torch", "trainer", "adapter", "researcher", "teacher"]
 
 
 @pytest.mark.parametrize("code", BLOCKS, ids=READERS)
 def test_code_runs(code: str) -> None:
-    if "import jax" in code and not find_spec("jax"):
-        pytest.skip("JAX is not installed")
+    for library in ("torch", "jax"):
+        if f"import {library}" in code and not find_spec(library):
+            pytest.skip(f"{library} is not installed")
     exec(compile(code, "README.md", "exec"), {"__name__": "readme"})
 
 

@@ -28,10 +28,10 @@ REGISTRIES = [
 ]
 
 
-def test_the_wheel_has_two_packages_and_none_named_backends():
+def test_the_wheel_has_three_packages_and_none_named_backends():
     packages = PYPROJECT["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"]
     names = sorted(PurePosixPath(package).name for package in packages)
-    assert names == ["kfac_backends", "kfac_core"]
+    assert names == ["kfac_adapters", "kfac_backends", "kfac_core"]
 
 
 def test_nothing_named_backends_is_installed():
@@ -39,7 +39,7 @@ def test_nothing_named_backends_is_installed():
     assert "backends" not in {path.parts[0] for path in installed}
 
 
-@pytest.mark.parametrize("package", ["kfac_core", "kfac_backends"])
+@pytest.mark.parametrize("package", ["kfac_core", "kfac_backends", "kfac_adapters"])
 def test_types_are_published(package):
     assert importlib.resources.files(package).joinpath("py.typed").is_file()
 

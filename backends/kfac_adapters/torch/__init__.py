@@ -1,0 +1,14 @@
+"""K-FAC of unmodified PyTorch models.
+
+- `KFAC`: a `torch.optim.Optimizer`, for an ordinary training loop;
+- `Preconditioner`: the curvature alone, before any other optimiser;
+- `capture`: a model as layers and linearizations, for whatever else they are good for.
+"""
+
+from kfac_adapters.torch.capture import Capture, capture
+from kfac_adapters.torch.coverage import Coverage
+from kfac_adapters.torch.kfac import KFAC
+from kfac_adapters.torch.linearized import Linearized
+from kfac_adapters.torch.preconditioner import Preconditioner
+
+__all__ = ["KFAC", "Capture", "Coverage", "Linearized", "Preconditioner", "capture"]

@@ -1,0 +1,289 @@
+"""`capture`: an unmodified model as a collection of layers, and its passes as data."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch.autograd.graph import GradientEdge, get_gradient_edge
+
+from kfac_adapters.torch.coverage import (
+    Coverage,
+    Policy,
+    check_all_covered,
+    check_policy,
+    coverage,
+)
+from kfac_adapters.torch.groups import Group, grouped
+from kfac_adapters.torch.linearized import Linearized, rows_of
+from kfac_adapters.torch.losses import given_loss
+from kfac_adapters.torch.recording import Record, Recorder
+from kfac_adapters.torch.registering import collection_of
+from kfac_core.errors import ArgumentError, NotComputedError, UnsupportedError
+from kfac_core.layer_collection import LayerCollection
+from kfac_core.loss_functions import LossFunction
+
+
+class Capture:
+    """A model whose forward passes become linearizations; made by `capture`."""
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        unclaimed: Policy,
+        approx: Mapping[str, str],
+        class_axis: int,
+        output: Callable[[Any], torch.Tensor] | None,
+    ) -> None:
+        self.model, self.policy, self.class_axis = model, unclaimed, class_axis
+        self._approx, self._output = dict(approx), output
+        self._groups: list[Group] = []
+        self._left: dict[str, str] = {}
+        self._names: tuple[str, ...] = ()
+        self._collection: LayerCollection | None = None
+        self.loss: LossFunction | None = None
+
+    @property
+    def params(self) -> dict[str, torch.nn.Parameter]:
+        """The parameters that are trained, by name, each once."""
+        named = self.model.named_parameters()
+        return {name: param for name, param in named if param.requires_grad}
+
+    @property
+    def collection(self) -> LayerCollection:
+        """The layers and the loss.
+
+        Raises:
+            NotComputedError: Before the first pass, which they are made of.
+        """
+        if self._collection is None:
+            msg = (
+                "Capture: there is no collection before the first forward pass, which"
+                " says what the layers are; linearize a batch first"
+            )
+            raise NotComputedError(msg)
+        return self._collection
+
+    @property
+    def coverage(self) -> Coverage:
+        """Which block stands for which parameter; `print` it.
+
+        Raises:
+            NotComputedError: Before the first pass.
+        """
+        shapes = {name: tuple(p.shape) for name, p in self.params.items()}
+        return coverage(shapes, self.collection, self._left, self.policy)
+
+    @property
+    def left(self) -> Mapping[str, str]:
+        """For each parameter that no layer covers, why."""
+        return self._left
+
+    @property
+    def joint(self) -> tuple[str, ...]:
+        """Names of weights whose layers have rows of several cases together.
+
+        Such as an embedding of positions, computed once for a batch. Their statistics
+        are right for gradients of mean zero alone: those of the modes that draw random
+        numbers.
+        """
+        return tuple(group.params[0] for group in self._groups if group.joint)
+
+    @contextmanager
+    def recording(self) -> Iterator[Record]:
+        """Record what is computed within: one forward pass of the model."""
+        check_not_compiled(self.model)
+        recorder = Recorder(self.params)
+        with recorder:
+            yield recorder.record
+
+    def linearize(
+        self,
+        *args: Any,
+        targets: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+        **kwargs: Any,
+    ) -> Linearized:
+        """Return the model at its parameters and a batch.
+
+        Args:
+            *args: What the model is called with.
+            targets: Of the loss, for the mode ``"empirical"``.
+            mask: Weights of the cases, ``[cases]``; None: one each.
+            **kwargs: What the model is called with, too.
+
+        Returns:
+            The linearization; it keeps the graph of the pass.
+
+        Raises:
+            RegistrationError: If no layer covers a parameter, and the policy is
+                ``"error"``.
+            UnsupportedError: If a module is compiled.
+        """
+        with torch.enable_grad(), self.recording() as record:
+            result = self.model(*args, **kwargs)
+        outputs = self.outputs_of(result)
+        edge = get_gradient_edge(outputs)
+        return self.linearized(record, outputs.detach(), edge, targets, mask)
+
+    def outputs_of(self, result: Any) -> torch.Tensor:
+        """Return what goes into the loss, of what the model returned.
+
+        Raises:
+            ArgumentError: If it is no tensor.
+        """
+        if self._output is not None:
+            result = self._output(result)
+        elif not isinstance(result, torch.Tensor):
+            result = getattr(result, "logits", result)
+        if not isinstance(result, torch.Tensor):
+            msg = (
+                f"the model returns a {type(result).__name__}, expected a tensor, or"
+                " something with .logits; give output=, a function that takes what goes"
+                " into the loss out of it"
+            )
+            raise ArgumentError(msg)
+        return result
+
+    def linearized(
+        self,
+        record: Record,
+        outputs: torch.Tensor,
+        edge: GradientEdge,
+        targets: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+    ) -> Linearized:
+        """Return a pass that was recorded as a linearization; see `linearize`.
+
+        Args:
+            record: What `recording` gave.
+            outputs: What goes into the loss, without a graph.
+            edge: Where its graph ends.
+            targets: As in `linearize`.
+            mask: As in `linearize`.
+
+        Returns:
+            The linearization.
+
+        Raises:
+            ArgumentError: If other parameters are trained than at the first pass.
+        """
+        params = self.params
+        if self._collection is None:
+            self._build(params, record, rows_of(outputs, self.class_axis).shape[0])
+        elif tuple(params) != self._names:
+            changed = sorted(set(params).symmetric_difference(self._names))
+            msg = (
+                f"Capture: {changed} are not trained as at the first pass; capture the"
+                " model again after freezing or thawing parameters"
+            )
+            raise ArgumentError(msg)
+        own = {name: params[name] for name, _ in self.collection.variables}
+        return Linearized(
+            own,
+            self._groups,
+            record,
+            outputs,
+            edge,
+            self.class_axis,
+            targets,
+            mask,
+        )
+
+    def _build(
+        self, params: Mapping[str, torch.Tensor], record: Record, cases: int
+    ) -> None:
+        groups, left = grouped(params, record, cases)
+        if self.policy == "error":
+            check_all_covered(left)
+        diagonal = list(left) if self.policy == "diagonal" else []
+        covered = {n: p for n, p in params.items() if n not in left or n in diagonal}
+        if self.loss is None:
+            msg = "Capture: loss is 'auto', which a recorded pass alone does not tell"
+            raise ArgumentError(msg)
+        collection = collection_of(
+            covered, record, groups, diagonal, self.loss, self._approx
+        )
+        self._groups, self._left, self._names = groups, left, tuple(params)
+        self._collection = collection
+
+
+def capture(
+    model: torch.nn.Module,
+    loss: LossFunction | str,
+    *,
+    unclaimed: Policy = "error",
+    approx: Mapping[str, str] | None = None,
+    class_axis: int = -1,
+    output: Callable[[Any], torch.Tensor] | None = None,
+) -> Capture:
+    """Return an unmodified model as layers, whose passes become linearizations.
+
+    Nothing of the model is changed, and no hook is put anywhere.
+
+    Args:
+        model: The model; parameters with ``requires_grad`` are those that count.
+        loss: What goes on top of its outputs: a loss of `kfac_core.losses`, or the name
+            of one of `torch.nn.functional`: ``"cross_entropy"``,
+            ``"binary_cross_entropy_with_logits"`` or ``"mse_loss"``.
+        unclaimed: What becomes of a parameter that no layer covers: ``"error"``, a
+            ``"diagonal"`` block of its summed gradient, ``"identity"`` (its gradient as
+            it is) or ``"ignore"``.
+        approx: Approximations by the kind of a layer, such as ``{"embedding":
+            "kron_out_diag"}``, or by the name of a weight; see
+            `kfac_core.LayerCollection`.
+        class_axis: The axis of the outputs that one row of the loss is along: 1 of
+            ``[batch, classes, height, width]``. All others are those of cases.
+        output: A function from what the model returns to what goes into the loss; by
+            default what it returns, or its ``logits``.
+
+    Returns:
+        The capture.
+
+    Raises:
+        ArgumentError: If an argument is none of these.
+        UnsupportedError: If a module is compiled.
+
+    Example:
+        >>> import torch
+        >>> import kfac_core as kc
+        >>> from kfac_adapters.torch import capture
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Linear(8, 3))
+        >>> captured = capture(model, "cross_entropy")
+        >>> linearization = captured.linearize(torch.randn(16, 4))
+        >>> estimator = kc.FisherEstimator(captured.collection, "exact")
+        >>> state = estimator.init(dict(model.named_parameters()))
+        >>> state = estimator.update_covs(state, linearization, ema_decay=0.95)
+        >>> print(captured.coverage)
+        parameters        block                      shapes  share  why
+        0.weight, 0.bias  FullyConnectedKFACBasicFB  8x4, 8  59.7%
+        1.weight, 1.bias  FullyConnectedKFACBasicFB  3x8, 3  40.3%
+    """
+    given: object = model
+    if not isinstance(given, torch.nn.Module):
+        msg = f"model is a {type(given).__name__}, expected a torch.nn.Module"
+        raise ArgumentError(msg)
+    check_policy(unclaimed)
+    known = given_loss(loss)
+    check_not_compiled(model)
+    made = Capture(model, unclaimed, approx or {}, class_axis, output)
+    made.loss = None if known is None else known.function
+    return made
+
+
+def check_not_compiled(model: torch.nn.Module) -> None:
+    """Check that no module is compiled: nothing would be seen of it.
+
+    Raises:
+        UnsupportedError: If one is.
+    """
+    for name, module in model.named_modules():
+        compiled = getattr(module, "_compiled_call_impl", None) is not None
+        if compiled or type(module).__name__ == "OptimizedModule":
+            msg = (
+                f"the module {name or 'that is the model'!r} is compiled, and its"
+                " functions cannot be seen; give the model before torch.compile"
+                " (compiled._orig_mod)"
+            )
+            raise UnsupportedError(msg)

@@ -1,0 +1,72 @@
+"""The preconditioned gradient of all parameters, those without a block included."""
+
+from collections.abc import Mapping
+
+import torch
+
+from kfac_adapters.torch.tracking import Tracker
+from kfac_core.linalg.named import inner
+from kfac_core.optimizer.update_rules import bounded
+from kfac_core.registry import backend_of
+from kfac_core.typing import LayerDampings
+
+Named = dict[str, torch.Tensor]
+"""Tensors by the names of parameters."""
+
+
+def preconditioned(
+    tracker: Tracker, gradients: Mapping[str, torch.Tensor | None]
+) -> Named:
+    """Return the inverse of the damped blocks, times a gradient.
+
+    Args:
+        tracker: The statistics, with inverses.
+        gradients: Of all trained parameters; None where there is none.
+
+    Returns:
+        The product, for each parameter that has a gradient, but those to be ignored.
+    """
+    capture, estimator = tracker.capture, tracker.estimator
+    params = capture.params
+    whole = {}
+    for name in estimator.variables:
+        gradient = gradients.get(name)
+        param = params[name]
+        # Of a layer of which a part has no gradient, that part is zero.
+        whole[name] = torch.zeros_like(param) if gradient is None else gradient
+    products = estimator.multiply_inverse(tracker.state, whole)
+    found = {name: x for name, x in products.items() if gradients.get(name) is not None}
+    if capture.policy == "identity":
+        for name in capture.left:
+            gradient = gradients.get(name)
+            if gradient is not None:
+                found[name] = gradient
+    return found
+
+
+def refresh(tracker: Tracker, damping: LayerDampings) -> None:
+    """Compute the inverses of the statistics as they are."""
+    tracker.state = tracker.estimator.update_inverses(tracker.state, damping)
+
+
+def bound(
+    limit: float | None,
+    steps: Mapping[str, torch.Tensor],
+    gradients: Mapping[str, torch.Tensor],
+) -> torch.Tensor | float:
+    """Return what steps are multiplied by so that the norm constraint holds.
+
+    Args:
+        limit: Of the squared norm of the step in the Fisher; None: there is none.
+        steps: Preconditioned gradients, times their learning rates.
+        gradients: The gradients, times their learning rates.
+
+    Returns:
+        A number of at most one.
+    """
+    if limit is None or not steps:
+        return 1.0
+    backend = backend_of(next(iter(steps.values())))
+    norm = inner(backend, steps, {name: gradients[name] for name in steps})
+    coefficient: torch.Tensor = bounded(backend, norm, limit)
+    return coefficient

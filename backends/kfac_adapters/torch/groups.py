@@ -1,0 +1,178 @@
+"""Uses of one forward pass, by the layer that they are of, and what no layer covers."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from kfac_adapters.torch.recording import Record, Use
+from kfac_adapters.torch.rows import foldings
+
+LayerKind = Literal[
+    "fully_connected",
+    "convolution",
+    "embedding",
+    "scale_and_shift",
+    "tied_weights",
+    "bias",
+]
+"""Kinds of `kfac_core.layer_collection.APPROXIMATIONS`, but those of shared layers."""
+
+_KINDS: dict[frozenset[str], LayerKind] = {
+    frozenset({"linear"}): "fully_connected",
+    frozenset({"convolution"}): "convolution",
+    frozenset({"embedding"}): "embedding",
+    frozenset({"norm"}): "scale_and_shift",
+    frozenset({"embedding", "linear"}): "tied_weights",
+}
+
+
+@dataclass(frozen=True)
+class Group:
+    """All uses of one layer.
+
+    Attributes:
+        kind: What the layer is.
+        params: Names of its weight and, if it has one that is its alone, its bias; or
+            that of a bias whose weight is no parameter.
+        indices: Which uses of the record are its own.
+        shared: Whether its arrays have an axis of uses.
+        joint: Whether its rows are not those of the cases, but of several together.
+    """
+
+    kind: LayerKind
+    params: tuple[str, ...]
+    indices: tuple[int, ...]
+    shared: bool
+    joint: bool
+
+    @property
+    def sites(self) -> tuple[str, ...]:
+        """Names of its sites: one for all uses, or of unlike ones one for each."""
+        if self.kind == "tied_weights":
+            return tuple(f"{self.params[0]}[{i}]" for i in range(len(self.indices)))
+        return (self.params[0],)
+
+
+def grouped(
+    params: Mapping[str, torch.Tensor], record: Record, cases: int
+) -> tuple[list[Group], dict[str, str]]:
+    """Return the layers of a forward pass, and the parameters that none covers.
+
+    Args:
+        params: The trained parameters, by name.
+        record: What the pass did.
+        cases: Number of cases.
+
+    Returns:
+        The layers, in the order in which they are first used; and for each other
+        parameter why no layer covers it.
+    """
+    weights: dict[str, list[int]] = {}
+    biases: dict[str, list[int]] = {}
+    for i, use in enumerate(record.uses):
+        if use.weight:
+            weights.setdefault(use.weight, []).append(i)
+        if use.bias:
+            biases.setdefault(use.bias, []).append(i)
+    groups: list[Group] = []
+    left: dict[str, str] = {}
+    for name, indices in weights.items():
+        uses = [record.uses[i] for i in indices]
+        reason = _obstacle(name, uses, record, cases)
+        if reason:
+            left[name] = reason
+            continue
+        kind = _KINDS[frozenset(use.call.kind for use in uses)]
+        bias = _own_bias(kind, uses, biases, indices, record)
+        key = (name, bias) if bias else (name,)
+        groups.append(_group(kind, key, indices, uses, cases))
+    covered = {name for group in groups for name in group.params}
+    for name, indices in biases.items():
+        if name in covered:
+            continue
+        uses = [record.uses[i] for i in indices]
+        reason = _obstacle(name, uses, record, cases)
+        if not reason and any(use.call.kind != "linear" for use in uses):
+            reason = "is a bias whose weight is not trained, or has other biases"
+        if reason:
+            left[name] = reason
+        else:
+            groups.append(_group("bias", (name,), indices, uses, cases))
+    covered = {name for group in groups for name in group.params}
+    for name in params:
+        if name not in covered and name not in left:
+            by = record.elsewhere.get(name)
+            left[name] = f"is used by {by}" if by else "is used by nothing that is seen"
+    return groups, left
+
+
+def _group(
+    kind: LayerKind,
+    params: tuple[str, ...],
+    indices: list[int],
+    uses: list[Use],
+    cases: int,
+) -> Group:
+    found = foldings([leading(use) for use in uses], cases)
+    joint = any(how.cases != cases for how in found)
+    # Rows of another number of cases may be of yet another in the next batch.
+    shared = joint or _is_shared(uses, cases)
+    if uses[0].call.options.get("num_groups", 1) > 1:
+        shared = False
+    return Group(kind, params, tuple(indices), shared, joint)
+
+
+def _is_shared(uses: list[Use], cases: int) -> bool:
+    found = foldings([leading(use) for use in uses], cases)
+    return len(uses) > 1 or any(how.uses > 1 for how in found)
+
+
+def leading(use: Use) -> tuple[int, ...]:
+    """Return the axes of a use before those of one position; at least one."""
+    shape = use.call.inputs.shape
+    return tuple(shape[: len(shape) - use.call.axes]) or (1,)
+
+
+def _own_bias(
+    kind: LayerKind,
+    uses: list[Use],
+    biases: Mapping[str, list[int]],
+    indices: list[int],
+    record: Record,
+) -> str:
+    """Return the bias that all uses of a weight add, and no other layer does."""
+    if kind == "tied_weights":
+        uses = [use for use in uses if use.call.kind == "linear"]
+    (name, *others) = {use.bias for use in uses}
+    if others or not name or name in record.elsewhere:
+        return ""
+    return name if set(biases[name]) <= set(indices) else ""
+
+
+def _obstacle(name: str, uses: list[Use], record: Record, cases: int) -> str:
+    """Return why no block stands for these uses of a parameter, or an empty text."""
+    if name in record.elsewhere:
+        return f"is a layer's, and used by {record.elsewhere[name]} as well"
+    for use in uses:
+        if use.call.refused:
+            return f"is of an {use.call.kind}: {use.call.refused}"
+    kinds = {use.call.kind for use in uses}
+    if frozenset(kinds) not in _KINDS:
+        return f"is shared by unlike layers: {', '.join(sorted(kinds))}"
+    if "convolution" in kinds:
+        settings = [use.call.options for use in uses]
+        shapes = {tuple(use.call.inputs.shape[-use.call.axes :]) for use in uses}
+        if any(options != settings[0] for options in settings) or len(shapes) > 1:
+            return "is used by convolutions of several geometries"
+        if settings[0]["num_groups"] > 1 and _is_shared(uses, cases):
+            return "is of a grouped convolution that is used several times"
+    if kinds == {"embedding"} and any(
+        u.call.options != uses[0].call.options for u in uses
+    ):
+        return "is used by embeddings of several padding_idx"
+    padded = any(use.call.options.get("padding_id") is not None for use in uses)
+    if "linear" in kinds and padded:
+        return "is tied, and an embedding with a padding_idx"
+    return ""

@@ -1,0 +1,171 @@
+"""`Linearized`: one forward pass of a model, as the estimator takes it."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+from torch.autograd.graph import GradientEdge
+
+from kfac_adapters.torch.groups import Group, leading
+from kfac_adapters.torch.recording import Record, Use
+from kfac_adapters.torch.registering import LOSS
+from kfac_adapters.torch.rows import Folding, fold, foldings
+from kfac_core.errors import ShapeError, UnsupportedError
+from kfac_core.linearization import NamedLossInputs, NamedParams
+from kfac_core.typing import Array
+
+
+class Linearized:
+    """A `kfac_core.Linearization` of a forward pass that was recorded.
+
+    It keeps the graph of that pass, as long as it is kept itself.
+
+    Args:
+        params: The parameters that the layers cover, by name.
+        groups: The layers.
+        record: What the pass did.
+        outputs: What the model returned, without a graph.
+        edge: Where its graph ends.
+        class_axis: The axis of the outputs that a row of the loss is along.
+        targets: Targets of the loss, of the shape of the outputs without that axis, or
+            of the outputs; None: there are none.
+        mask: Weights of the rows, ``[cases]``; None: one each.
+    """
+
+    def __init__(
+        self,
+        params: Mapping[str, torch.Tensor],
+        groups: Sequence[Group],
+        record: Record,
+        outputs: torch.Tensor,
+        edge: GradientEdge,
+        class_axis: int = -1,
+        targets: torch.Tensor | None = None,
+        mask: torch.Tensor | None = None,
+    ) -> None:
+        self._params, self._record, self._edge = params, record, edge
+        self._groups, self._axis = groups, class_axis
+        self._moved = outputs.movedim(class_axis, -1).shape
+        self._dtype = outputs.dtype
+        rows = rows_of(outputs, class_axis)
+        self.batch_size = rows.shape[0]
+        self.loss_inputs: Mapping[str, Any] = {LOSS: _at_least_single(rows)}
+        self.targets: Mapping[str, Any] = {}
+        if targets is not None:
+            same = targets.shape == outputs.shape
+            flat = rows_of(targets, class_axis) if same else targets.reshape(-1)
+            self.targets = {LOSS: flat}
+        self.masks: Mapping[str, Any] = {} if mask is None else {LOSS: mask}
+
+    @property
+    def layer_inputs(self) -> Mapping[str, Array]:
+        """For each site its inputs, ``[cases, ...]`` or ``[cases, uses, ...]``."""
+        inputs = [use.call.inputs for use in self._record.uses]
+        found: dict[str, Array] = {}
+        for group in self._groups:
+            if group.kind != "bias":
+                found |= self._at_sites(group, inputs)
+        return found
+
+    def output_gradients(self, vectors: NamedLossInputs) -> Mapping[str, Array]:
+        """Pull vectors back to the outputs of the layers, in one backward pass."""
+        indices = sorted({i for group in self._groups for i in group.indices})
+        edges = [self._record.uses[i].edge for i in indices]
+        pulled = dict(zip(indices, self._pulled(vectors, edges), strict=True))
+        gradients: list[Any] = [pulled.get(i) for i in range(len(self._record.uses))]
+        found: dict[str, Array] = {}
+        for group in self._groups:
+            found |= self._at_sites(group, gradients, of_outputs=True)
+        return found
+
+    def param_gradients(self, vectors: NamedLossInputs) -> NamedParams:
+        """Return ``J' v`` for every parameter, in one backward pass."""
+        params = list(self._params.values())
+        pulled = self._pulled(vectors, params)
+        return {
+            name: torch.zeros_like(param) if g is None else g
+            for (name, param), g in zip(self._params.items(), pulled, strict=True)
+        }
+
+    def push_forward(self, tangents: NamedParams) -> NamedLossInputs:
+        """Refuse: a recorded pass has no forward derivative.
+
+        Raises:
+            UnsupportedError: Always.
+        """
+        msg = (
+            "Linearized: a recorded forward pass has no push_forward, which"
+            f" momentum_type='qmodel' asks for; of the parameters {list(tangents)} use"
+            " torch.func.jvp"
+        )
+        raise UnsupportedError(msg)
+
+    def _pulled(
+        self, vectors: NamedLossInputs, leaves: Sequence[Any]
+    ) -> Sequence[torch.Tensor | None]:
+        vector: Any = vectors[LOSS]
+        at_outputs = vector.to(self._dtype).reshape(self._moved)
+        pulled: Sequence[torch.Tensor | None] = torch.autograd.grad(
+            [self._edge],
+            leaves,
+            [at_outputs.movedim(-1, self._axis)],
+            retain_graph=True,
+            allow_unused=True,
+        )
+        return pulled
+
+    def _at_sites(
+        self, group: Group, arrays: Sequence[Any], *, of_outputs: bool = False
+    ) -> dict[str, Array]:
+        """Return the arrays of a group's uses at its sites, as its block takes them."""
+        uses = [self._record.uses[i] for i in group.indices]
+        hows = foldings([leading(use) for use in uses], self.batch_size)
+        parts = [
+            self._folded(group, use, arrays[i], how, of_outputs)
+            for i, use, how in zip(group.indices, uses, hows, strict=True)
+        ]
+        if group.kind == "tied_weights":
+            return dict(zip(group.sites, parts, strict=True))
+        (site,) = group.sites
+        if len(parts) == 1:
+            return {site: parts[0]}
+        if len({part.shape[:1] + part.shape[2:] for part in parts}) > 1:
+            shapes = [tuple(part.shape) for part in parts]
+            msg = (
+                f"{site}: the uses of this batch have shapes {shapes}, [cases, uses,"
+                " ...], expected shapes that differ in the uses alone"
+            )
+            raise ShapeError(msg)
+        return {site: torch.cat(parts, dim=1)}
+
+    def _folded(
+        self, group: Group, use: Use, x: Any, how: Folding, of_outputs: bool
+    ) -> torch.Tensor:
+        if how.uses > 1 and not group.shared:
+            msg = (
+                f"{group.params[0]}: this batch has rows {list(leading(use))} for"
+                f" {self.batch_size} cases, expected one for each, as in the first"
+                " batch; capture the model again with such a batch"
+            )
+            raise ShapeError(msg)
+        axes = use.call.axes
+        if of_outputs:
+            axes = max(axes, 1)
+            if x is None:  # nothing of it reaches the loss
+                like = self.loss_inputs[LOSS]
+                x = torch.zeros(use.shape, dtype=like.dtype, device=like.device)
+        if x.ndim == axes:
+            x = x[None]
+        return fold(_at_least_single(x), axes, how, uses=group.shared)
+
+
+def rows_of(outputs: torch.Tensor, class_axis: int) -> torch.Tensor:
+    """Return what a loss takes, ``[cases, classes]``."""
+    moved = outputs.detach().movedim(class_axis, -1)
+    return moved.reshape(-1, moved.shape[-1])
+
+
+def _at_least_single(x: torch.Tensor) -> torch.Tensor:
+    """Return numbers of at least 32 bits: layers of an autocast model differ."""
+    half = x.dtype in (torch.float16, torch.bfloat16)
+    return x.float() if half else x

@@ -1,0 +1,184 @@
+"""Losses by the names that PyTorch has for them, or as their gradient tells.
+
+What a *scale* is: the Fisher of the core is that of the mean over cases. A user's loss
+is that, or the sum, or a mean over the rows that are not ignored, or over all entries:
+a number times it, which must be known for the damping to mean the same everywhere.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from kfac_core.errors import ArgumentError, UnsupportedError
+from kfac_core.loss_functions import (
+    CategoricalLogitsNegativeLogProbLoss,
+    LossFunction,
+    MultiBernoulliNegativeLogProbLoss,
+    NormalMeanNegativeLogProbLoss,
+)
+
+LossName = Literal[
+    "auto", "cross_entropy", "binary_cross_entropy_with_logits", "mse_loss"
+]
+"""Names of functions of `torch.nn.functional`; ``"auto"``: see `recognised`."""
+
+Reduction = Literal["mean", "sum"]
+"""Whether the loss that is differentiated is the mean or the sum over what counts."""
+
+
+@dataclass(frozen=True)
+class GivenLoss:
+    """A loss, and how that of the user is reduced.
+
+    Attributes:
+        function: The loss of a row.
+        reduction: Of the user's loss.
+        by_entry: Whether a mean is over all entries of the rows, as that of
+            ``torch.nn.functional.mse_loss``, rather than over the rows.
+    """
+
+    function: LossFunction
+    reduction: Reduction = "mean"
+    by_entry: bool = False
+
+    def scale(self, rows: torch.Tensor, counting: torch.Tensor) -> torch.Tensor:
+        """Return by what the mean over all rows is multiplied in the user's loss.
+
+        Args:
+            rows: What goes into the loss, ``[cases, classes]``.
+            counting: Which rows are not ignored, ``[cases]``.
+
+        Returns:
+            The number, 0-d.
+        """
+        cases, classes = rows.shape
+        one = torch.ones((), dtype=rows.dtype, device=rows.device)
+        if self.reduction == "sum":
+            return one * cases
+        mean = one * cases / counting.sum().clamp(min=1)
+        return mean / classes if self.by_entry else mean
+
+
+_BY_NAME: dict[str, tuple[type[LossFunction], bool]] = {
+    "cross_entropy": (CategoricalLogitsNegativeLogProbLoss, False),
+    "binary_cross_entropy_with_logits": (MultiBernoulliNegativeLogProbLoss, True),
+    "mse_loss": (NormalMeanNegativeLogProbLoss, True),
+}
+
+
+def given_loss(loss: object, reduction: object = "mean") -> GivenLoss | None:
+    """Return what a user means by a loss.
+
+    Args:
+        loss: A `LossFunction`, or a `LossName`.
+        reduction: ``"mean"`` or ``"sum"``.
+
+    Returns:
+        The loss; None for ``"auto"``.
+
+    Raises:
+        ArgumentError: If the loss or the reduction is of no known name.
+    """
+    if reduction not in ("mean", "sum"):
+        msg = f"reduction is {reduction!r}, expected 'mean' or 'sum'"
+        raise ArgumentError(msg)
+    known: Reduction = "mean" if reduction == "mean" else "sum"
+    if isinstance(loss, LossFunction):
+        return GivenLoss(loss, known)
+    if isinstance(loss, str) and loss == "auto":
+        return None
+    if not isinstance(loss, str) or loss not in _BY_NAME:
+        msg = (
+            f"loss is {loss!r}, expected a LossFunction of kfac_core.losses, or one of"
+            f" 'auto', {', '.join(map(repr, _BY_NAME))}"
+        )
+        raise ArgumentError(msg)
+    made, by_entry = _BY_NAME[loss]
+    return GivenLoss(made(), known, by_entry)
+
+
+def recognised(
+    rows: torch.Tensor, gradient: torch.Tensor, reduction: Reduction
+) -> GivenLoss:
+    """Return the loss that has a gradient, whatever its rows are multiplied by.
+
+    ``w (softmax(z) - e_y)`` is that of cross-entropy, whose label ``y`` is the only
+    entry below zero, and ``w (sigmoid(z) - t)`` with ``t`` zeros and ones, and one
+    ``w`` for all, that of the binary one. A squared error could have any.
+
+    Args:
+        rows: What goes into the loss, ``[cases, classes]``.
+        gradient: Of the user's loss for these.
+        reduction: Of the user's loss.
+
+    Returns:
+        The loss.
+
+    Raises:
+        UnsupportedError: If it is neither of these.
+    """
+    rows, gradient = rows.double(), gradient.double()
+    single = gradient[(gradient != 0).any(-1)], rows[(gradient != 0).any(-1)]
+    if single[0].shape[0] and rows.shape[-1] > 1 and _is_softmax(*single):
+        return GivenLoss(CategoricalLogitsNegativeLogProbLoss(), reduction)
+    if single[0].shape[0] and _is_sigmoid(*single):
+        return GivenLoss(MultiBernoulliNegativeLogProbLoss(), reduction, True)
+    msg = (
+        "loss is 'auto', but the gradient for the model's outputs is that of neither"
+        " cross-entropy nor its binary form with labels; say which loss it is, as in"
+        " loss='mse_loss', or a LossFunction of kfac_core.losses"
+    )
+    raise UnsupportedError(msg)
+
+
+_SLACK = 2.0**-6
+"""Share of the largest entry by which rounding, of half precision too, may err."""
+
+
+def _is_softmax(g: torch.Tensor, z: torch.Tensor) -> bool:
+    p = z.softmax(-1)
+    label = g.argmin(-1, keepdim=True)
+    others = torch.ones_like(g).scatter(-1, label, 0.0)
+    weight = (g * others).sum(-1, keepdim=True) / (p * others).sum(-1, keepdim=True)
+    expected = weight * (p - (1 - others))
+    error = (g - expected).abs().amax(-1)
+    return bool((error <= _SLACK * g.abs().amax(-1)).all() and (weight > 0).all())
+
+
+def _is_sigmoid(g: torch.Tensor, z: torch.Tensor) -> bool:
+    p = z.sigmoid()
+    difference = torch.where(g < 0, p - 1, p)
+    weight = g.abs().sum() / difference.abs().sum()
+    return bool((g - weight * difference).abs().max() <= _SLACK * g.abs().max())
+
+
+def targets_of(
+    loss: GivenLoss, rows: torch.Tensor, gradient: torch.Tensor, scale: torch.Tensor
+) -> torch.Tensor:
+    """Return the targets that the gradient of a loss is for.
+
+    Args:
+        loss: The loss.
+        rows: What goes into it, ``[cases, classes]``.
+        gradient: Of the user's loss for these.
+        scale: What `GivenLoss.scale` returns.
+
+    Returns:
+        Labels ``[cases]``, or an array like the rows; anything for ignored rows.
+
+    Raises:
+        UnsupportedError: If they cannot be told from the gradient.
+    """
+    if isinstance(loss.function, CategoricalLogitsNegativeLogProbLoss):
+        return gradient.argmin(-1)
+    if isinstance(loss.function, MultiBernoulliNegativeLogProbLoss):
+        return (gradient < 0).to(rows.dtype)
+    if isinstance(loss.function, NormalMeanNegativeLogProbLoss):
+        var = torch.as_tensor(loss.function.var, dtype=rows.dtype, device=rows.device)
+        return rows - var * gradient.to(rows.dtype) * (len(rows) / scale)
+    msg = (
+        f"mode='empirical' tells targets from gradients, and cannot do so for a"
+        f" {type(loss.function).__name__}; take the mode 'gradients'"
+    )
+    raise UnsupportedError(msg)

@@ -1,0 +1,160 @@
+"""`Preconditioner`: the curvature alone, for any optimiser."""
+
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+
+from kfac_adapters.torch.capture import capture
+from kfac_adapters.torch.coverage import Coverage, Policy
+from kfac_adapters.torch.direction import bound, preconditioned, refresh
+from kfac_adapters.torch.losses import Reduction, given_loss
+from kfac_adapters.torch.settings import check_settings
+from kfac_adapters.torch.tracking import Mode, Tracker
+from kfac_core.errors import ArgumentError
+from kfac_core.loss_functions import LossFunction
+
+
+class Preconditioner:
+    """Replaces gradients by preconditioned ones, between ``backward`` and a step.
+
+    From its making on it sees each forward pass of the model that has a graph, and when
+    a backward pass reaches the model's outputs it pulls targets drawn from the model
+    back through the same graph: one more backward pass.
+
+    Args:
+        model: The model; it must be called itself.
+        loss: As in `KFAC`.
+        damping: Times the identity, added to the Fisher.
+        reduction: As in `KFAC`.
+        mode: As in `KFAC`.
+        decay: What the weights of statistics are multiplied by at each step.
+        cov_every: Every how many steps there are statistics.
+        invert_every: Every how many steps there are new inverses.
+        norm_constraint: Bound of the squared norm of a step in the Fisher, the learning
+            rate included; None: there is none.
+        unclaimed: As in `capture`; ``"ignore"`` leaves a gradient as it is, too.
+        approx: As in `capture`.
+        class_axis: As in `capture`.
+        output: As in `capture`.
+        seed: Of the random numbers; those of PyTorch itself are not touched.
+
+    Raises:
+        ArgumentError: If an argument is out of range.
+        UnsupportedError: If a module is compiled.
+
+    Example:
+        >>> import torch
+        >>> from kfac_adapters.torch import Preconditioner
+        >>> _ = torch.manual_seed(0)
+        >>> model = torch.nn.Linear(4, 3)
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> preconditioner = Preconditioner(model, loss="cross_entropy", damping=0.1)
+        >>> x, y = torch.randn(16, 4), torch.randint(3, (16,))
+        >>> for _ in range(3):
+        ...     optimizer.zero_grad()
+        ...     torch.nn.functional.cross_entropy(model(x), y).backward()
+        ...     preconditioner.step()
+        ...     optimizer.step()
+    """
+
+    def __init__(
+        self,
+        model: torch.nn.Module,
+        loss: LossFunction | str = "auto",
+        *,
+        damping: float = 1e-2,
+        reduction: Reduction = "mean",
+        mode: Mode = "gradients",
+        decay: float = 0.95,
+        cov_every: int = 1,
+        invert_every: int = 10,
+        norm_constraint: float | None = None,
+        unclaimed: Policy = "error",
+        approx: Mapping[str, str] | None = None,
+        class_axis: int = -1,
+        output: Callable[[Any], torch.Tensor] | None = None,
+        seed: int = 0,
+    ) -> None:
+        label = type(self).__name__
+        check_settings(
+            label,
+            damping=damping,
+            decay=decay,
+            cov_every=cov_every,
+            invert_every=invert_every,
+            norm_constraint=norm_constraint,
+        )
+        self.damping, self.norm_constraint = damping, norm_constraint
+        self._invert_every = invert_every
+        made = capture(
+            model,
+            loss,
+            unclaimed=unclaimed,
+            approx=approx,
+            class_axis=class_axis,
+            output=output,
+        )
+        known = given_loss(loss, reduction)
+        self._tracker = Tracker(made, known, reduction, mode, decay, cov_every, seed)
+
+    @property
+    def coverage(self) -> Coverage:
+        """Which block stands for which parameter; from the first backward pass on."""
+        return self._tracker.capture.coverage
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """See no pass of the model within."""
+        self._tracker.paused += 1
+        try:
+            yield
+        finally:
+            self._tracker.paused -= 1
+
+    @torch.no_grad()
+    def step(self, learning_rate: float | None = None) -> None:
+        """Replace every ``.grad`` by the preconditioned gradient.
+
+        Args:
+            learning_rate: Of the optimiser that comes next: needed with a
+                `norm_constraint`, and for nothing else.
+
+        Raises:
+            ArgumentError: If there is none, and a constraint.
+            NotComputedError: If no backward pass was seen.
+        """
+        if self.norm_constraint is not None and learning_rate is None:
+            msg = "Preconditioner: norm_constraint needs step(learning_rate=...)"
+            raise ArgumentError(msg)
+        tracker = self._tracker
+        if tracker.is_due(self._invert_every):
+            refresh(tracker, self.damping)
+        params = tracker.capture.params
+        gradients = {name: param.grad for name, param in params.items()}
+        found = preconditioned(tracker, gradients)
+        if learning_rate is not None:
+            steps = {name: learning_rate * x for name, x in found.items()}
+            own = {n: learning_rate * g for n, g in gradients.items() if g is not None}
+            factor = bound(self.norm_constraint, steps, own)
+            found = {name: factor * x for name, x in found.items()}
+        for name, x in found.items():
+            params[name].grad = x.to(params[name].dtype)
+        tracker.next_step()
+
+    def remove(self) -> None:
+        """Take the hooks off the model."""
+        self._tracker.remove()
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return statistics, inverses and counters, for ``torch.save``."""
+        return self._tracker.state_dict()
+
+    def load_state_dict(self, saved: Mapping[str, Any]) -> None:
+        """Take what `state_dict` returned.
+
+        Raises:
+            StateError: If it is of a model with other layers.
+        """
+        self._tracker.load_state_dict(saved)

@@ -1,0 +1,130 @@
+"""Layers of a forward pass as registrations of a `LayerCollection`."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import torch
+
+from kfac_adapters.torch.groups import Group
+from kfac_adapters.torch.recording import Record
+from kfac_core.errors import ArgumentError
+from kfac_core.layer_collection import APPROXIMATIONS, LayerCollection
+from kfac_core.loss_functions import LossFunction
+
+LOSS = "loss"
+"""Name of the loss and of its site."""
+
+DATA_FORMATS = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
+"""Where PyTorch has the channels, by the number of spatial axes."""
+
+
+def collection_of(
+    params: Mapping[str, torch.Tensor],
+    record: Record,
+    groups: Sequence[Group],
+    diagonal: Sequence[str],
+    loss: LossFunction,
+    approx: Mapping[str, str],
+) -> LayerCollection:
+    """Return the collection of some layers.
+
+    Args:
+        params: The parameters that layers cover, by name.
+        record: What the forward pass did.
+        groups: The layers.
+        diagonal: Names of parameters whose block is the diagonal of the gradient.
+        loss: What goes on top.
+        approx: Approximations, by the kind of a layer or the name of its weight.
+
+    Returns:
+        The collection.
+
+    Raises:
+        ArgumentError: If an approximation is of an unknown kind or name.
+        KfacError: What registrations raise.
+    """
+    collection = LayerCollection.of({n: tuple(p.shape) for n, p in params.items()})
+    collection = collection.set_default_scale_and_shift_approximation("diagonal")
+    for kind, name in approx.items():
+        if kind in APPROXIMATIONS:
+            setter = getattr(collection, f"set_default_{kind}_approximation")
+            collection = setter(name)
+        elif kind not in params:
+            msg = (
+                f"approx has {kind!r}, expected the name of a parameter or one of"
+                f" {', '.join(APPROXIMATIONS)}"
+            )
+            raise ArgumentError(msg)
+    for group in groups:
+        own = approx.get(group.params[0])
+        collection = _registered(collection, group, record, own)
+    for name in diagonal:
+        collection = collection.register_generic(name, approx="diagonal")
+    return collection.register_loss_function(loss, LOSS, LOSS)
+
+
+def _registered(
+    collection: LayerCollection, group: Group, record: Record, approx: str | None
+) -> LayerCollection:
+    """Return the collection with one more layer."""
+    params, sites = group.params, group.sites
+    uses = [record.uses[i] for i in group.indices]
+    options = dict(uses[0].call.options)
+    shape = collection.shapes[params[0]]
+    if group.kind == "bias":
+        return collection.register_bias(params[0], sites, approx=approx)
+    if group.kind == "scale_and_shift":
+        free = (None, *shape) if group.shared else shape
+        return collection.register_scale_and_shift(
+            params, sites[0], input_shape=free, approx=approx
+        )
+    if group.kind == "tied_weights":
+        kinds = [
+            "embedding" if u.call.kind == "embedding" else "transposed" for u in uses
+        ]
+        pairs = list(zip(kinds, sites, strict=True))
+        return collection.register_tied_weights(params, pairs, approx=approx)
+    if group.kind == "convolution" and not group.shared:
+        return _convolution(collection, params, sites[0], options, approx)
+    made: dict[str, Any] = {}
+    kind: str = group.kind
+    if group.kind == "fully_connected":
+        made = {"output_size": shape[0], "input_size": shape[1], "layout": "out_in"}
+        made["has_bias"] = len(params) == 2
+    elif group.kind == "embedding":
+        made = {"vocab_size": shape[0], "output_size": shape[1], **options}
+    else:
+        options.pop("num_groups")
+        made = {"filter_shape": shape, "layout": "OIHW", **options}
+        made |= {"data_format": DATA_FORMATS[len(shape) - 2]}
+        made["has_bias"] = len(params) == 2
+        kind = "conv2d"
+    if group.shared:
+        kind = f"{kind}_multi"
+        made |= {"num_uses": None, "batch_first": True}
+        if approx is not None and approx.startswith("kron"):
+            approx = approx.replace("kron", "kron_indep", 1)
+    named = APPROXIMATIONS[kind]
+    approx = approx or dict(collection.defaults).get(kind, next(iter(named)))
+    if approx not in named:
+        msg = f"{params[0]}: approx is {approx!r}, expected one of {', '.join(named)}"
+        raise ArgumentError(msg)
+    block = named[approx].make("+".join(params), made, {})
+    return collection.register_block(params, block, sites[0])
+
+
+def _convolution(
+    collection: LayerCollection,
+    params: tuple[str, ...],
+    site: str,
+    options: dict[str, Any],
+    approx: str | None,
+) -> LayerCollection:
+    groups, padding = options.pop("num_groups"), options.pop("padding")
+    options |= {"layout": "OIHW", "approx": approx}
+    options["data_format"] = DATA_FORMATS[len(collection.shapes[params[0]]) - 2]
+    if groups == 1:
+        return collection.register_convolution(params, site, padding, **options)
+    return collection.register_grouped_convolution(
+        params, site, groups, padding, **options
+    )

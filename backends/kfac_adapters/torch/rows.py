@@ -1,0 +1,94 @@
+"""Rows of a layer as the cases of a batch, whatever axes a model has before them.
+
+A *case* is a row of what goes into the loss, ``[cases, classes]``: an image, a token.
+A layer has as many rows as there are cases, several for each (positions that a model
+pools, or repeated calls), or fewer (an image of which every pixel has a loss).
+"""
+
+import math
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+
+
+class Folding(NamedTuple):
+    """How the leading axes of a layer's arrays become those of cases and uses.
+
+    Attributes:
+        before: Number of uses before the axis of cases.
+        cases: Length of the axis of cases.
+        after: Number of uses after it.
+    """
+
+    before: int
+    cases: int
+    after: int
+
+    @property
+    def uses(self) -> int:
+        """How often a case uses the layer in this call."""
+        return self.before * self.after
+
+
+def folding(leading: tuple[int, ...], cases: int) -> Folding:
+    """Return how the leading axes of a layer's arrays are folded.
+
+    Rows that are not those of the cases are uses of one case that alone reaches the
+    layer: the sum over them is the same, and is divided by all cases.
+
+    Args:
+        leading: All axes before those of one position.
+        cases: Number of cases.
+
+    Returns:
+        The folding; its number of cases is that of those that reach the layer.
+
+    Example:
+        >>> folding((32, 10), cases=320)  # a token is a case
+        Folding(before=1, cases=320, after=1)
+        >>> folding((32, 10), cases=32)  # positions are uses
+        Folding(before=1, cases=32, after=10)
+        >>> folding((10, 32), cases=32)  # and here they come first
+        Folding(before=10, cases=32, after=1)
+        >>> folding((32,), cases=320)  # a sequence, of ten tokens
+        Folding(before=1, cases=32, after=1)
+        >>> folding((5,), cases=32)  # positions that all cases share
+        Folding(before=1, cases=1, after=5)
+    """
+    rows = math.prod(leading)
+    for first in range(len(leading)):
+        for last in range(first + 1, len(leading) + 1):
+            if math.prod(leading[first:last]) == cases:
+                before, after = leading[:first], leading[last:]
+                return Folding(math.prod(before), cases, math.prod(after))
+    if 0 < rows < cases and cases % rows == 0:
+        return Folding(1, rows, 1)
+    return Folding(1, 1, rows)
+
+
+def foldings(leading: Sequence[tuple[int, ...]], cases: int) -> list[Folding]:
+    """Return the foldings of several uses of one layer, by the same cases."""
+    found = [folding(axes, cases) for axes in leading]
+    if len({how.cases for how in found}) > 1:
+        return [Folding(1, 1, math.prod(axes)) for axes in leading]
+    return found
+
+
+def fold(x: torch.Tensor, axes: int, how: Folding, *, uses: bool) -> torch.Tensor:
+    """Return an array with one axis of cases in front, and one of uses if asked for.
+
+    Args:
+        x: ``[..leading.., ...]``.
+        axes: How many of its last axes are of one position.
+        how: The folding of its leading axes.
+        uses: Whether there is to be an axis of uses; else they are one.
+
+    Returns:
+        ``[cases, uses, ...]`` or ``[cases, ...]``; a view where the cases come first.
+    """
+    own = x.shape[x.ndim - axes :]
+    if not uses:
+        return x.reshape(how.cases, *own)
+    parts = x.reshape(how.before, how.cases, how.after, *own)
+    return parts.movedim(1, 0).reshape(how.cases, how.uses, *own)

@@ -1,0 +1,209 @@
+"""What no layer covers is named, and becomes what the user says; never silently."""
+
+import pytest
+import torch
+from torch import nn
+from torch_models import TiedLM, drawn, labels, seeded
+
+from kfac_adapters.torch import KFAC, Preconditioner, capture
+from kfac_core.errors import (
+    ArgumentError,
+    NotComputedError,
+    RegistrationError,
+    UnsupportedError,
+)
+
+F = nn.functional
+
+
+class Scale(nn.Module):
+    """A linear layer, and a parameter that is multiplied by itself."""
+
+    def __init__(self):
+        super().__init__()
+        self.scale, self.out = nn.Parameter(torch.ones(4)), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.out(torch.sin(x) * self.scale)
+
+
+def test_error_names_parameter_and_operation():
+    captured = capture(seeded(Scale), "cross_entropy")
+    with pytest.raises(RegistrationError, match=r"'scale' is used by mul"):
+        captured.linearize(drawn(3, 4))
+
+
+def test_table_has_every_parameter_once():
+    model = seeded(Scale)
+    captured = capture(model, "cross_entropy", unclaimed="diagonal")
+    captured.linearize(drawn(3, 4))
+    names = [name for line in captured.coverage.lines for name in line.params]
+    assert sorted(names) == sorted(dict(model.named_parameters()))
+    assert sum(line.share for line in captured.coverage.lines) == pytest.approx(1)
+    assert "is used by mul" in str(captured.coverage)
+
+
+@pytest.mark.parametrize("policy", ["diagonal", "identity", "ignore"])
+def test_policy_decides_the_gradient(policy):
+    model, x, y = seeded(Scale), drawn(8, 4), labels(8)
+    own = Preconditioner(model, "cross_entropy", unclaimed=policy, invert_every=1)
+    F.cross_entropy(model(x), y).backward()
+    before = model.scale.grad.clone()
+    own.step()
+    if policy == "diagonal":
+        assert (model.scale.grad / before > 1.5).all()
+    else:
+        assert torch.equal(model.scale.grad, before)
+
+
+def test_ignored_parameter_is_not_trained():
+    model, x, y = seeded(Scale), drawn(8, 4), labels(8)
+    optimizer = KFAC(model, unclaimed="ignore")
+    F.cross_entropy(model(x), y).backward()
+    before = model.out.weight.detach().clone()
+    optimizer.step()
+    assert torch.equal(model.scale, torch.ones(4, dtype=torch.float64))
+    assert not torch.equal(model.out.weight, before)
+
+
+class AlsoElsewhere(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.b(self.a(x) + x @ self.a.weight.mT)
+
+
+class WithNorm(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table, self.out = nn.Embedding(5, 4, max_norm=1.0), nn.Linear(4, 3)
+
+    def forward(self, ids):
+        return self.out(self.table(ids))
+
+
+@pytest.mark.parametrize(
+    ("make", "x", "message"),
+    [
+        (AlsoElsewhere, drawn(3, 4), "'a.weight' is a layer's, and used by"),
+        (WithNorm, labels(3), "'table.weight' is of an embedding: max_norm"),
+        (
+            lambda: nn.Sequential(
+                nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 3)
+            ),
+            drawn(3, 4),
+            "original0' is used by _weight_norm",
+        ),
+    ],
+    ids=["used elsewhere", "max_norm", "weight norm"],
+)
+def test_what_has_no_rule_is_refused_by_name(make, x, message):
+    model = seeded(make)
+    captured = capture(model, "cross_entropy")
+    with pytest.raises(RegistrationError, match=message):
+        captured.linearize(x)
+
+
+def test_slices_of_a_packed_projection_are_unclaimed():
+    model = seeded(lambda: nn.MultiheadAttention(4, 2))
+    captured = capture(model, "cross_entropy", output=lambda result: result[0])
+    with pytest.raises(RegistrationError, match=r"'in_proj_weight' is used by"):
+        captured.linearize(drawn(3, 4), *[drawn(5, 4, seed=1)] * 2)
+
+
+def test_frozen_parameters_are_of_no_layer():
+    model = seeded(lambda: nn.Sequential(nn.Linear(4, 4), nn.Tanh(), nn.Linear(4, 3)))
+    model[0].weight.requires_grad_(False)
+    captured = capture(model, "cross_entropy")
+    captured.linearize(drawn(3, 4))
+    names = [layer.params for layer in captured.collection.layers]
+    assert names == [("2.weight", "2.bias"), ("0.bias",)]
+    model[0].weight.requires_grad_(True)
+    with pytest.raises(ArgumentError, match=r"'0.weight'.*capture the\s+model again"):
+        captured.linearize(drawn(3, 4))
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of importing the compiler
+def test_compiled_module_is_refused_by_name():
+    model = nn.Sequential(nn.Linear(4, 4), torch.compile(nn.Linear(4, 3)))
+    with pytest.raises(UnsupportedError, match=r"module '1' is compiled"):
+        capture(model, "cross_entropy")
+
+
+@pytest.mark.parametrize("reentrant", [False, True])
+def test_checkpoint_is_right_or_refused(reentrant):
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.b, self.c = nn.Linear(4, 4), nn.Linear(4, 4), nn.Linear(4, 3)
+            self.direct = False
+
+        def inner(self, x):
+            return torch.tanh(self.b(torch.tanh(x)))
+
+        def forward(self, x):
+            from torch.utils.checkpoint import checkpoint
+
+            x = self.a(x)
+            if self.direct:
+                return self.c(self.inner(x))
+            return self.c(checkpoint(self.inner, x, use_reentrant=reentrant))
+
+    model, x, y = seeded(Checkpointed), drawn(8, 4), labels(8)
+
+    def step(direct):
+        model.direct = direct
+        model.zero_grad()
+        own = Preconditioner(model, "cross_entropy", damping=0.1)
+        F.cross_entropy(model(x), y).backward()
+        own.step()
+        own.remove()
+        return [p.grad.clone() for p in model.parameters()]
+
+    expected = step(direct=True)
+    if reentrant:
+        with pytest.raises(RegistrationError, match=r"'b\.weight' is used by nothing"):
+            step(direct=False)
+        return
+    for found, wanted in zip(step(direct=False), expected, strict=True):
+        torch.testing.assert_close(found, wanted, rtol=1e-12, atol=0)
+
+
+def test_rows_of_several_cases_together_are_refused_in_the_empirical_mode():
+    model = seeded(TiedLM)
+    optimizer = KFAC(model, mode="empirical")
+    ids = labels(2, 5, classes=11)
+    with pytest.raises(UnsupportedError, match=r"'pos\.weight'"):
+        F.cross_entropy(model(ids).flatten(0, 1), ids.flatten()).backward()
+    optimizer.remove()
+
+
+@pytest.mark.parametrize(
+    ("given", "message"),
+    [
+        ({"loss": "hinge"}, "loss is 'hinge'"),
+        ({"reduction": "none"}, "reduction is 'none'"),
+        ({"mode": "exact"}, "mode is 'exact'"),
+        ({"damping": -1.0}, "damping is -1.0"),
+        ({"lr": float("nan")}, "lr is nan"),
+        ({"cov_every": 0}, "cov_every is 0"),
+        ({"unclaimed": "drop"}, "unclaimed is 'drop'"),
+        ({"model": torch.sin}, "model is a"),
+    ],
+)
+def test_unknown_arguments_are_refused_by_name(given, message):
+    with pytest.raises(ArgumentError, match=message):
+        KFAC(**{"model": nn.Linear(4, 3), **given})
+
+
+def test_step_without_a_backward_pass_is_refused():
+    with pytest.raises(NotComputedError, match=r"no backward pass"):
+        KFAC(nn.Linear(4, 3)).step()
+
+
+def test_unknown_approximation_is_refused():
+    captured = capture(nn.Linear(4, 3), "cross_entropy", approx={"nothing": "kron"})
+    with pytest.raises(ArgumentError, match=r"'nothing'"):
+        captured.linearize(torch.ones(2, 4))
