@@ -108,7 +108,7 @@ class Capture:
 
         Args:
             *args: What the model is called with.
-            targets: Of the loss, for the mode ``"empirical"``.
+            targets: Targets of the loss, for the mode ``"empirical"``.
             mask: Weights of the cases, ``[cases]``; None: one each.
             **kwargs: What the model is called with, too.
 

@@ -21,7 +21,7 @@ def preconditioned(
 
     Args:
         tracker: The statistics, with inverses.
-        gradients: Of all trained parameters; None where there is none.
+        gradients: The gradient for each trained parameter; None where there is none.
 
     Returns:
         The product, for each parameter that has a gradient, but those to be ignored.
@@ -32,7 +32,7 @@ def preconditioned(
     for name in estimator.variables:
         gradient = gradients.get(name)
         param = params[name]
-        # Of a layer of which a part has no gradient, that part is zero.
+        # A part of a layer that has no gradient counts as zero.
         whole[name] = torch.zeros_like(param) if gradient is None else gradient
     products = estimator.multiply_inverse(tracker.state, whole)
     found = {name: x for name, x in products.items() if gradients.get(name) is not None}
@@ -57,7 +57,7 @@ def bound(
     """Return what steps are multiplied by so that the norm constraint holds.
 
     Args:
-        limit: Of the squared norm of the step in the Fisher; None: there is none.
+        limit: The largest squared norm of the step in the Fisher; None: any.
         steps: Preconditioned gradients, times their learning rates.
         gradients: The gradients, times their learning rates.
 

@@ -34,7 +34,7 @@ class KFAC(torch.optim.Optimizer):
             ``"binary_cross_entropy_with_logits"``, ``"mse_loss"``; or ``"auto"``: one
             of the first two, as the first gradient tells. Rows whose gradient is zero,
             such as those of ``ignore_index``, do not count.
-        momentum: Of the steps.
+        momentum: Momentum of the steps.
         weight_decay: Times the parameters, added to the steps, not preconditioned.
         norm_constraint: Bound of the squared norm of a step in the Fisher; None: there
             is none.
@@ -53,7 +53,7 @@ class KFAC(torch.optim.Optimizer):
         approx: As in `capture`.
         class_axis: As in `capture`.
         output: As in `capture`.
-        seed: Of the random numbers; those of PyTorch itself are not touched.
+        seed: Seed of the random numbers; PyTorch's own generator stays as it is.
 
     Raises:
         ArgumentError: If an argument is out of range.

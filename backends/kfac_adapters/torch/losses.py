@@ -33,7 +33,7 @@ class GivenLoss:
 
     Attributes:
         function: The loss of a row.
-        reduction: Of the user's loss.
+        reduction: Reduction of the user's loss.
         by_entry: Whether a mean is over all entries of the rows, as that of
             ``torch.nn.functional.mse_loss``, rather than over the rows.
     """
@@ -109,8 +109,8 @@ def recognised(
 
     Args:
         rows: What goes into the loss, ``[cases, classes]``.
-        gradient: Of the user's loss for these.
-        reduction: Of the user's loss.
+        gradient: Gradient of the user's loss for these.
+        reduction: Reduction of the user's loss.
 
     Returns:
         The loss.
@@ -161,7 +161,7 @@ def targets_of(
     Args:
         loss: The loss.
         rows: What goes into it, ``[cases, classes]``.
-        gradient: Of the user's loss for these.
+        gradient: Gradient of the user's loss for these.
         scale: What `GivenLoss.scale` returns.
 
     Returns:

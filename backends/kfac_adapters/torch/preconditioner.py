@@ -38,7 +38,7 @@ class Preconditioner:
         approx: As in `capture`.
         class_axis: As in `capture`.
         output: As in `capture`.
-        seed: Of the random numbers; those of PyTorch itself are not touched.
+        seed: Seed of the random numbers; PyTorch's own generator stays as it is.
 
     Raises:
         ArgumentError: If an argument is out of range.
@@ -118,7 +118,7 @@ class Preconditioner:
         """Replace every ``.grad`` by the preconditioned gradient.
 
         Args:
-            learning_rate: Of the optimiser that comes next: needed with a
+            learning_rate: That of the optimiser that comes next: needed with a
                 `norm_constraint`, and for nothing else.
 
         Raises:

@@ -108,7 +108,7 @@ class Recorder(TorchFunctionMode):
 
 
 def is_recording() -> bool:
-    """Say whether what is called now is of a forward pass that has a graph."""
+    """Return whether what is called now is of a forward pass that has a graph."""
     # Within a backward pass it is a checkpoint's second forward pass.
     graph_task: int = torch._C._current_graph_task_id()
     return bool(torch.is_grad_enabled() and graph_task == -1)

@@ -45,11 +45,11 @@ class Tracker:
     Args:
         capture: The model.
         loss: What goes on top; None: told by the first gradient.
-        reduction: Of the user's loss.
+        reduction: Reduction of the user's loss.
         mode: What is pulled back.
         decay: What the weights of earlier steps are multiplied by.
         cov_every: Every how many steps there are statistics.
-        seed: Of the numbers that targets are drawn with.
+        seed: Seed of the numbers that targets are drawn with.
     """
 
     def __init__(
@@ -145,7 +145,7 @@ class Tracker:
         self._pending.clear()
 
     def is_due(self, every: int) -> bool:
-        """Say whether inverses are due at this step, of each so many one."""
+        """Return whether inverses are due at this step, of each so many one."""
         if self._inverted_at is None or self.steps - self._inverted_at >= every:
             self._inverted_at = self.steps
             return True
@@ -178,7 +178,7 @@ class Tracker:
             return
         self._token += 1
         edge = get_gradient_edge(outputs)
-        # Of passes before that none went back through, nothing is kept.
+        # A pass before it that was not differentiated is let go.
         self._pending = {self._token: _Pending(recorder.record, outputs.detach(), edge)}
         own, token = weakref.ref(self), self._token
 
@@ -195,7 +195,7 @@ class Tracker:
 
         Args:
             pending: The pass.
-            gradient: Of the user's loss for its outputs.
+            gradient: Gradient of the user's loss for its outputs.
         """
         axis = self.capture.class_axis
         rows = rows_of(pending.outputs, axis)
