@@ -12,6 +12,8 @@ from kfac_core.errors import ArgumentError, BackendError, DTypeError
 from kfac_core.exponents import shown
 from kfac_core.typing import Array, DampingId, Dampings, Scalar
 
+_NUMBERS = (float, int, np.floating, np.integer)
+
 
 def as_scalar(
     backend: Backend,
@@ -145,9 +147,7 @@ def _check_real(backend: Backend, array: Array, argument: str, layer: str) -> No
 def _is_number(value: Any) -> bool:
     # NumPy's scalars count as numbers for any library; its 0-d arrays do not. A boolean
     # is an integer in Python, but it is meant as a flag.
-    return isinstance(value, float | int | np.floating | np.integer) and (
-        value is not True and value is not False
-    )
+    return isinstance(value, _NUMBERS) and value is not True and value is not False
 
 
 def _as_python(value: Any) -> float | int:

@@ -41,10 +41,10 @@ def leaves(tree: Any) -> list[Any]:
     found, parts = [], [tree]
     while parts:  # every verb walks its state: a call for each part would cost more
         part = parts.pop()
-        if isinstance(part, dict):
-            part = tuple(part.values())
         if isinstance(part, tuple):
-            parts.extend(reversed(part))
+            parts.extend(part[::-1])
+        elif isinstance(part, dict):
+            parts.extend([*part.values()][::-1])
         else:
             found.append(part)
     return found

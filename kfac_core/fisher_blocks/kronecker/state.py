@@ -42,8 +42,8 @@ class KroneckerState(NamedTuple):
 
     def flag(self, name: str) -> Array:
         """Return whether a flag of `FactorState` holds for both factors."""
-        first, second = (getattr(factor, name) for factor in self[:2])
-        both: Array = first & second
+        both: Array = getattr(self.input_factor, name)
+        both = both & getattr(self.output_factor, name)
         return both
 
     def with_flag(self, name: str, ok: Array) -> Self:

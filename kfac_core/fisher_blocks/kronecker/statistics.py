@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import Any, ClassVar
 
 from kfac_core import moving_average
@@ -91,7 +92,7 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
     def _sides(self) -> tuple[FisherFactor, FisherFactor]:
         return self.input_factor, self.output_factor
 
-    @property
+    @cached_property
     def _means_by_weight(self) -> int:
         """The number of factors that are means by weight."""
         return sum(factor.is_mean_by_weight for factor in self._sides)
@@ -109,8 +110,9 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
     ) -> KroneckerState:
         """Fold data of the same cases; `of_inputs` go into the input factor."""
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
-        gradients = (g for source in sources for g in source)
-        given = (self._own(state).scale, *towers, *gradients)
+        given = [self._own(state).scale, *towers]
+        for source in sources:
+            given.extend(source)
         backend = backend_for(self.label, self.data_names, *given)
         for source in sources:
             check_paired(towers, source, self.label, self.inputs_name)

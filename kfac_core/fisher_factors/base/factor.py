@@ -108,7 +108,8 @@ class FisherFactor(ServingFactor, ABC):
             derived = self._refresh(backend, wide, cov, dampings)
             computed = backend.xp.ones_like(state.computed)
             new = wide._replace(derived=derived, computed=computed)
-            new = new._replace(extra=self._derive_extra(backend, new, dampings))
+            extra = self._derive_extra(backend, new, dampings)
+            new = new if extra is new.extra else new._replace(extra=extra)
             new = narrowed(backend, new, state)
             return new, all_finite(backend, (new.derived, new.extra), state.computed)
 
