@@ -42,9 +42,9 @@ class KroneckerState(NamedTuple):
 
     def flag(self, name: str) -> Array:
         """Return whether a flag of `FactorState` holds for both factors."""
-        both: Array = getattr(self.input_factor, name)
-        both = both & getattr(self.output_factor, name)
-        return both
+        first: Array = getattr(self.input_factor, name)
+        second: Array = getattr(self.output_factor, name)
+        return first & second
 
     def with_flag(self, name: str, ok: Array) -> Self:
         """Return the state with a flag of both factors set."""
