@@ -9,7 +9,7 @@ import pytest
 
 README = (Path(__file__).parents[2] / "README.md").read_text()
 BLOCKS = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
-READERS = ["torch", "trainer", "adapter", "researcher", "teacher"]
+READERS = ["torch", "jax", "trainer", "adapter", "researcher", "teacher"]
 
 
 @pytest.mark.parametrize("code", BLOCKS, ids=READERS)

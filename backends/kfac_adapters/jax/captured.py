@@ -1,0 +1,128 @@
+"""`Captured`: the layers of a function of parameters."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kfac_adapters.jax.coverage import Coverage
+from kfac_adapters.jax.forms import Form
+from kfac_adapters.jax.function import Leaves, leaves_of
+from kfac_adapters.jax.layers import Layer
+from kfac_adapters.jax.losses import Losses
+from kfac_adapters.jax.uses.base import Use
+from kfac_core.errors import ArgumentError
+from kfac_core.layer_collection import LayerCollection
+
+
+@dataclass(frozen=True, eq=False)
+class Captured:
+    """What `kfac_adapters.jax.capture` found in a function; it holds no arrays.
+
+    Parameters are named by their paths in the pytree, and have in the core the axes
+    that their block knows: `named` and `tree` go from one to the other.
+
+    Attributes:
+        function: ``function(params, *inputs)``, as the user wrote it.
+        collection: The layers and the losses, for `kfac_core.FisherEstimator`.
+        coverage: Which block covers which parameter; to print.
+        losses: What the function returns.
+        layers: Where the data of the layers come from.
+        leaves: What is known of the parameters.
+        names: For each parameter in the collection its name, by its index.
+        forms: For each of these its form in the core.
+        frozen: Indices of the parameters whose update is zero.
+    """
+
+    function: Callable[..., Any]
+    collection: LayerCollection
+    coverage: Coverage
+    losses: Losses
+    layers: tuple[Layer, ...]
+    leaves: Leaves
+    names: Mapping[int, str]
+    forms: Mapping[int, Form]
+    frozen: frozenset[int]
+
+    @property
+    def uses(self) -> dict[str, Use]:
+        """The uses of the layers, by site."""
+        return {
+            use.site: use
+            for layer in self.layers
+            for site in layer.sites
+            for use in site.uses
+        }
+
+    def named(self, tree: Any) -> dict[str, Any]:
+        """Return the parameters in the collection, or a gradient, by name.
+
+        Args:
+            tree: A pytree with the structure of the parameters.
+
+        Raises:
+            ArgumentError: If it has another structure.
+        """
+        self.check(tree, "tree")
+        return self.named_leaves(dict(enumerate(jax.tree.leaves(tree))))
+
+    def named_leaves(self, leaves: Mapping[int, Any]) -> dict[str, Any]:
+        """Return what `named` does, of leaves by index."""
+        return {
+            name: self.forms[index].to_core(leaves[index])
+            for index, name in self.names.items()
+        }
+
+    def by_index(self, named: Mapping[str, Any]) -> dict[int, Any]:
+        """Return leaves by index, in the axes of the user."""
+        return {
+            index: self.forms[index].to_leaf(named[name])
+            for index, name in self.names.items()
+        }
+
+    def tree(self, named: Mapping[str, Any], like: Any) -> Any:
+        """Return what `named` gave as a pytree.
+
+        Args:
+            named: For each parameter in the collection an array, by name.
+            like: A pytree whose leaves stay, where no name is theirs, and whose dtypes
+                are those of the result.
+
+        Raises:
+            ArgumentError: If `like` is of another structure.
+        """
+        self.check(like, "like")
+        leaves, structure = jax.tree.flatten(like)
+        for index, leaf in self.by_index(named).items():
+            leaves[index] = leaf.astype(jnp.result_type(leaves[index]))
+        return jax.tree.unflatten(structure, leaves)
+
+    def check(self, tree: Any, argument: str) -> None:
+        """Check that a pytree has the leaves of the parameters.
+
+        Args:
+            tree: The pytree.
+            argument: What it is, for the message.
+
+        Raises:
+            ArgumentError: If it has other leaves.
+        """
+        found = leaves_of(tree)
+        # Not by their paths: Flax gives optimisers trees of the same leaves, unwrapped.
+        if found.shapes == self.leaves.shapes:
+            return
+        known = {*zip(self.leaves.paths, self.leaves.shapes, strict=True)}
+        differing = [
+            f"{path} {shape}"
+            for path, shape in zip(found.paths, found.shapes, strict=True)
+            if (path, shape) not in known
+        ]
+        msg = (
+            f"capture: {argument} has {len(found.paths)} leaves, among them"
+            f" {', '.join(differing) or '(none that was not captured)'}; expected the"
+            f" {len(self.leaves.paths)} leaves of the parameters that were captured,"
+            f" {', '.join(self.leaves.paths)}"
+        )
+        raise ArgumentError(msg)

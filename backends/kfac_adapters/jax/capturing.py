@@ -1,0 +1,224 @@
+"""`capture`: finds the layers of a function, and says which parameters are in none."""
+
+import warnings
+from collections.abc import Callable, Mapping
+from typing import Any, Literal, get_args
+
+import jax
+
+from kfac_adapters.jax.captured import Captured
+from kfac_adapters.jax.claims import Claims, claims_of
+from kfac_adapters.jax.coverage import Coverage, Row
+from kfac_adapters.jax.forms import same
+from kfac_adapters.jax.function import Leaves, Program
+from kfac_adapters.jax.losses import LABEL, Losses, losses_of
+from kfac_adapters.jax.verification import mismatches
+from kfac_core.errors import ArgumentError, UnsupportedError
+from kfac_core.layer_collection import LayerCollection
+from kfac_core.loss_functions import LossFunction
+
+Unclaimed = Literal["error", "diagonal", "identity", "ignore"]
+"""What becomes of a parameter that is in no layer."""
+
+
+def capture(
+    function: Callable[..., Any],
+    params: Any,
+    *inputs: Any,
+    loss: LossFunction | Mapping[str, LossFunction],
+    unclaimed: Unclaimed = "error",
+    case_axes: int | None = None,
+    approximations: Mapping[str, str] | None = None,
+    verify: bool = True,
+) -> Captured:
+    """Find the layers of a function of parameters, by reading its jaxpr.
+
+    A layer is a parameter in ``dot_general``, ``conv_general_dilated``, ``gather`` of
+    rows, ``mul`` or ``add``, however it is transposed, reshaped, converted or broadcast
+    before, within ``jit``, ``vmap``, ``checkpoint`` or a custom derivative. What is
+    added to a product is its bias. A parameter that is used several times is one layer
+    of several uses; a table that is also a decoder is tied. Nothing of the model is
+    changed.
+
+    Args:
+        function: ``function(params, *inputs)`` returns what goes into the loss, such as
+            logits ``[batch, ..., classes]``; a dictionary of these, if there are
+            several losses.
+        params: A pytree of arrays. Leaves that hold no floating-point numbers are
+            constants.
+        *inputs: The other arguments, pytrees of arrays: a first batch.
+        loss: The loss of what the function returns; a dictionary by its names.
+        unclaimed: What becomes of a parameter that no layer takes. ``"error"``: it is
+            named in an error. ``"diagonal"``: its curvature is the diagonal that
+            gradients of the batch give. ``"identity"``: its gradient is left as it is.
+            ``"ignore"``: its update is zero.
+        case_axes: How many leading axes of what the function returns count the cases.
+            None: all but the last, as for a loss that is the mean over all positions.
+            1: for one that is summed over positions, and is the mean over the batch.
+        approximations: By the kind of a layer the name of its approximation; see
+            `kfac_core.LayerCollection`. ``scale_and_shift`` and ``bias`` are diagonal
+            unless it says otherwise.
+        verify: Whether to compare the gradient of each parameter with the sum over the
+            rows of its layer, on this batch; what differs is treated as `unclaimed`
+            says, with a warning. Without it arrays may be `jax.ShapeDtypeStruct`.
+
+    Returns:
+        What was found, without arrays.
+
+    Raises:
+        ArgumentError: If an argument is of another form.
+        ShapeError: If what the function returns has no axis of cases.
+        UnsupportedError: If `unclaimed` is ``"error"``, and a parameter is in no layer.
+
+    Example:
+        >>> import jax.numpy as jnp
+        >>> import kfac_core as kc
+        >>> def network(params, x):
+        ...     return x @ params["kernel"] + params["bias"]
+        >>> params = {"kernel": jnp.ones((4, 3)), "bias": jnp.zeros(3)}
+        >>> loss = kc.losses.CategoricalLogitsNegativeLogProbLoss()
+        >>> print(capture(network, params, jnp.ones((8, 4)), loss=loss).coverage)
+        parameters            block                      shapes  share
+        ['kernel'], ['bias']  FullyConnectedKFACBasicFB  4x3, 3  100.0%
+        in layers: 100.0% of 15 parameters
+    """
+    if unclaimed not in get_args(Unclaimed):
+        msg = (
+            f"{LABEL}: unclaimed is {unclaimed!r}, expected one of"
+            f" {', '.join(get_args(Unclaimed))}"
+        )
+        raise ArgumentError(msg)
+    losses = losses_of(loss, case_axes)
+    program = Program.of(function, params, inputs)
+    found, leaves = program.discover(params, inputs), program.leaves
+    cases = losses.cases(found.outputs)
+    if verify:
+        _check_concrete(params, inputs)
+    refused: dict[int, str] = {}
+    separate: set[int] = set()
+    while True:
+        claims = claims_of(found, leaves, cases, refused, separate)
+        captured = _captured(
+            function, leaves, losses, claims, unclaimed, approximations or {}
+        )
+        bad = mismatches(captured, params, inputs) if verify else []
+        if not bad:
+            break
+        weights = [each for each in bad if not each.is_bias]
+        separate |= {each.param for each in bad if each.is_bias}
+        for each in weights:
+            path, why = leaves.paths[each.param], _differs(each.error)
+            refused[each.param] = why
+            if unclaimed != "error":
+                warnings.warn(
+                    f"{LABEL}: {path}: {why}; it is treated as {unclaimed!r}",
+                    stacklevel=2,
+                )
+    return captured
+
+
+def _captured(
+    function: Callable[..., Any],
+    leaves: Leaves,
+    losses: Losses,
+    claims: Claims,
+    unclaimed: Unclaimed,
+    approximations: Mapping[str, str],
+) -> Captured:
+    """Return what was found, registered.
+
+    Raises:
+        ArgumentError: If there is no kind of layer by a name in `approximations`.
+        UnsupportedError: If a parameter is in no layer, and that is an error.
+    """
+    if claims.unclaimed and unclaimed == "error":
+        raise UnsupportedError(_not_covered(leaves, claims))
+    layer_forms = {
+        index: form
+        for layer in claims.layers
+        for index, form in zip(layer.params, layer.forms, strict=True)
+    }
+    forms = {
+        i: layer_forms.get(i) or same(leaves.shapes[i])
+        for i in leaves.trained
+        if i in layer_forms or unclaimed == "diagonal"
+    }
+    names = {i: leaves.paths[i] or "params" for i in forms}
+    collection = LayerCollection.of({names[i]: forms[i].shape for i in forms})
+    defaults = {"scale_and_shift": "diagonal", "bias": "diagonal", **approximations}
+    for kind, approximation in defaults.items():
+        setter = getattr(collection, f"set_default_{kind}_approximation", None)
+        if setter is None:
+            msg = f"{LABEL}: approximations has {kind!r}, which is no kind of layer"
+            raise ArgumentError(msg)
+        collection = setter(approximation)
+    rows = []
+    for layer in claims.layers:
+        collection = layer.register(collection, tuple(names[i] for i in layer.params))
+        block = type(collection.layers[-1].block).__name__
+        rows.append(_row(leaves, layer.params, block, ""))
+    for i, why in sorted(claims.unclaimed.items()):
+        block = {"identity": "(identity)", "ignore": "(ignored)"}.get(unclaimed, "")
+        if unclaimed == "diagonal":
+            collection = collection.register_generic(names[i], approx="diagonal")
+            block = type(collection.layers[-1].block).__name__
+        rows.append(_row(leaves, (i,), block, why))
+    for site, loss in losses.functions:
+        collection = collection.register_loss_function(loss, site)
+    frozen = frozenset(claims.unclaimed) if unclaimed == "ignore" else frozenset()
+    return Captured(
+        function,
+        collection,
+        Coverage(tuple(rows)),
+        losses,
+        claims.layers,
+        leaves,
+        names,
+        forms,
+        frozen,
+    )
+
+
+def _row(leaves: Leaves, params: tuple[int, ...], block: str, note: str) -> Row:
+    return Row(
+        tuple(leaves.paths[i] or "params" for i in params),
+        block,
+        tuple(leaves.shapes[i] for i in params),
+        sum(leaves.size(i) for i in params),
+        note,
+    )
+
+
+def _not_covered(leaves: Leaves, claims: Claims) -> str:
+    missing, all_of = len(claims.unclaimed), len(leaves.trained)
+    listed = "; ".join(
+        f"{leaves.paths[i] or 'params'} {leaves.shapes[i]}: {why}"
+        for i, why in sorted(claims.unclaimed.items())
+    )
+    return (
+        f"{LABEL}: {missing} of {all_of} parameters are in no layer: {listed}. Give"
+        " unclaimed='diagonal', 'identity' or 'ignore' to go on without"
+    )
+
+
+def _differs(error: float) -> str:
+    return (
+        "its gradient is not the sum over the rows of its layer (by"
+        f" {error:.1g} of what is summed), as where a custom derivative is another one"
+    )
+
+
+def _check_concrete(params: Any, inputs: Any) -> None:
+    """Check that all arrays have values.
+
+    Raises:
+        ArgumentError: If one is a tracer, or a shape alone.
+    """
+    for leaf in jax.tree.leaves((params, inputs)):
+        if isinstance(leaf, jax.core.Tracer | jax.ShapeDtypeStruct):
+            msg = (
+                f"{LABEL}: verify is True, but there is a {type(leaf).__name__} among"
+                " params and inputs; capture outside of jit with a first batch, or give"
+                " verify=False"
+            )
+            raise ArgumentError(msg)

@@ -1,0 +1,125 @@
+"""A function of a pytree of parameters, as one of its leaves."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+
+from kfac_adapters.jax.reader import Reader
+from kfac_adapters.jax.uses.base import Leaf, Use
+from kfac_adapters.jax.views import whole
+
+
+class Leaves(NamedTuple):
+    """The leaves of a pytree of parameters.
+
+    Attributes:
+        paths: For each its path, such as ``"['dense']['kernel']"``.
+        shapes: For each its shape.
+        trained: The places of those that are numbers to differentiate by.
+        tree: The structure.
+    """
+
+    paths: tuple[str, ...]
+    shapes: tuple[tuple[int, ...], ...]
+    trained: tuple[int, ...]
+    tree: Any
+
+    def size(self, index: int) -> int:
+        """Return the number of entries of a leaf."""
+        return math.prod(self.shapes[index])
+
+
+def leaves_of(params: Any) -> Leaves:
+    """Return what is known of the leaves of a pytree."""
+    with_paths, tree = jax.tree_util.tree_flatten_with_path(params)
+    arrays = [leaf for _, leaf in with_paths]
+    return Leaves(
+        tuple(jax.tree_util.keystr(path) for path, _ in with_paths),
+        tuple(tuple(jnp.shape(leaf)) for leaf in arrays),
+        tuple(
+            i
+            for i, leaf in enumerate(arrays)
+            if jnp.issubdtype(jnp.result_type(leaf), jnp.floating)
+        ),
+        tree,
+    )
+
+
+@dataclass(frozen=True)
+class Program:
+    """A function as it is traced for some parameters and inputs.
+
+    Attributes:
+        jaxpr: What it does, closed.
+        leaves: What is known of the parameters.
+        structure: Structure of what it returns.
+    """
+
+    jaxpr: Any
+    leaves: Leaves
+    structure: Any
+
+    @classmethod
+    def of(
+        cls, function: Callable[..., Any], params: Any, inputs: Sequence[Any]
+    ) -> "Program":
+        """Return the program of ``function(params, *inputs)``."""
+        closed, shape = jax.make_jaxpr(function, return_shape=True)(params, *inputs)
+        return cls(closed, leaves_of(params), jax.tree.structure(shape))
+
+    def run(
+        self, params: Any, inputs: Sequence[Any], zeros: Mapping[str, Any]
+    ) -> tuple[Any, Reader]:
+        """Return what the function returns, and what was read of it.
+
+        Args:
+            params: The parameters.
+            inputs: The other arguments.
+            zeros: For each site of interest a zero of the shape of its output; empty:
+                all data are recorded.
+        """
+        shapes, trained = self.leaves.shapes, self.leaves.trained
+        arrays, others = jax.tree.leaves(params), jax.tree.leaves(tuple(inputs))
+        tags = [
+            Leaf(i, shapes[i], whole(shapes[i])) if i in trained else None
+            for i in range(len(arrays))
+        ]
+        reader = Reader(zeros)
+        outputs = reader.run(
+            self.jaxpr.jaxpr,
+            self.jaxpr.consts,
+            [*arrays, *others],
+            [*tags, *([None] * len(others))],
+        )
+        return jax.tree.unflatten(self.structure, outputs), reader
+
+    def discover(self, params: Any, inputs: Sequence[Any]) -> "Discovered":
+        """Return what the function does with its parameters; nothing is computed."""
+        readers = []
+
+        def traced(params: Any, inputs: Any) -> Any:
+            outputs, reader = self.run(params, inputs, {})
+            readers.append(reader)
+            return outputs
+
+        outputs = jax.eval_shape(traced, params, tuple(inputs))
+        reader = readers[-1]
+        return Discovered(reader.uses, reader.escaped, outputs)
+
+
+class Discovered(NamedTuple):
+    """What a function does with its parameters.
+
+    Attributes:
+        uses: The uses that are layers, by site.
+        escaped: For each parameter that has other uses too, which.
+        outputs: Shapes and dtypes of what the function returns.
+    """
+
+    uses: dict[str, Use]
+    escaped: dict[int, list[str]]
+    outputs: Any

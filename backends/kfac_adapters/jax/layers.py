@@ -1,0 +1,260 @@
+"""`Layer`: the uses of a parameter as one layer of the core."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import Any, TypeAlias
+
+from kfac_adapters.jax.forms import Form
+from kfac_adapters.jax.sites import Site, case_axes, uses_per_case
+from kfac_adapters.jax.uses.base import Use
+from kfac_adapters.jax.uses.convolution import Convolution
+from kfac_adapters.jax.uses.dense import Dense
+from kfac_adapters.jax.uses.elementwise import Elementwise, Scale, Shift
+from kfac_adapters.jax.uses.embedding import Embedding
+from kfac_core.layer_collection import LayerCollection
+
+Register: TypeAlias = Callable[[LayerCollection, Any], LayerCollection]
+"""Registers a layer with the names of its parameters."""
+
+Bias: TypeAlias = tuple[int, tuple[Shift, ...]]
+"""The index of a bias, and the sums that add it, one for each use of its layer."""
+
+
+@dataclass(frozen=True)
+class Layer:
+    """A layer.
+
+    Attributes:
+        params: Indices of its parameters, the weights first.
+        forms: The form of each.
+        sites: Where its data come from.
+        register: Registers it.
+        biased: The sites of the uses whose outputs the second parameter is added to.
+    """
+
+    params: tuple[int, ...]
+    forms: tuple[Form, ...]
+    sites: tuple[Site, ...]
+    register: Register
+    biased: tuple[str, ...] = ()
+
+
+def layer_of(
+    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: int
+) -> Layer | str:
+    """Return the layer of a parameter.
+
+    Args:
+        index: Index of the parameter.
+        uses: All its uses.
+        bias: What is added to each of its outputs, if there is one.
+        cases: Number of cases.
+
+    Returns:
+        The layer; or why there is none.
+    """
+    kinds = {use.kind for use in uses}
+    if len({use.form for use in uses}) > 1:
+        return f"uses by unlike layouts: {_listed(uses)}"
+    if kinds == {"dense"} and len({_layout(use) for use in uses}) == 1:
+        return _affine(index, uses, bias, cases)
+    if kinds == {"embedding"}:
+        return _affine(index, uses, None, cases)
+    if kinds <= {"dense", "embedding"}:
+        return _tied(index, uses, bias, cases)
+    if kinds == {"convolution"}:
+        return _convolution(index, uses, bias, cases)
+    if kinds == {"scale"}:
+        return _scale(index, uses, bias, cases)
+    if kinds == {"shift"}:
+        return _shift(index, uses, cases)
+    return f"uses by unlike operations: {_listed(uses)}"
+
+
+def _affine(
+    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: int
+) -> Layer | str:
+    each = uses_per_case([_rows(use) for use in uses], cases)
+    if isinstance(each, str):
+        return each
+    name = uses[0].site
+    kind = "embedding" if isinstance(uses[0], Embedding) else "fully_connected"
+    options: dict[str, Any] = {"layout": _layout(uses[0])}
+    if each > 1:
+        kind += "_multi"
+        options |= {"num_uses": each, "batch_first": True}
+
+    def register(collection: LayerCollection, names: Any) -> LayerCollection:
+        new: LayerCollection = getattr(collection, f"register_{kind}")(
+            names, name, **options
+        )
+        return new
+
+    return _with_bias(index, uses, bias, (Site(name, uses, "rows"),), register)
+
+
+def _tied(
+    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: int
+) -> Layer | str:
+    for use in uses:
+        each = uses_per_case([_rows(use)], cases)
+        if isinstance(each, str):
+            return each
+        if each == 1 and _rows(use) != cases:
+            return f"tied, and used in {_rows(use)} rows, for {cases} cases"
+    pairs = [(_tied_kind(use), use.site) for use in uses]
+    sites = tuple(Site(use.site, (use,), "rows") for use in uses)
+
+    def register(collection: LayerCollection, names: Any) -> LayerCollection:
+        return collection.register_tied_weights(names, pairs)
+
+    return _with_bias(index, uses, bias, sites, register)
+
+
+def _convolution(
+    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: int
+) -> Layer | str:
+    use = uses[0]
+    assert isinstance(use, Convolution)
+    images = [other.shape[other.output_axes[0]] for other in uses]  # type: ignore[attr-defined]
+    each = uses_per_case(images, cases)
+    if isinstance(each, str):
+        return each
+    like = {replace(other, site="") for other in uses}
+    if each > 1 and (use.groups > 1 or use.rank != 2 or len(like) > 1):
+        return (
+            f"a convolution that a case uses {each} times, in groups, of other than two"
+            " spatial axes, or of images of unlike sizes"
+        )
+    name = use.site
+    options: dict[str, Any] = {"strides": use.strides, "layout": use.layout}
+
+    def register(collection: LayerCollection, names: Any) -> LayerCollection:
+        if use.groups > 1:
+            return collection.register_grouped_convolution(
+                names,
+                name,
+                use.groups,
+                use.padding,
+                dilation_rate=use.dilation,
+                **options,
+            )
+        if each > 1:
+            return collection.register_conv2d_multi(
+                names,
+                name,
+                padding=use.padding,
+                dilations=use.dilation,
+                num_uses=each,
+                **options,
+            )
+        return collection.register_convolution(
+            names, name, use.padding, dilation_rate=use.dilation, **options
+        )
+
+    return _with_bias(index, uses, bias, (Site(name, uses, "images"),), register)
+
+
+def _scale(
+    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: int
+) -> Layer | str:
+    (use, *others) = uses
+    assert isinstance(use, Scale)
+    if others:
+        return f"a scale that is used {len(uses)} times"
+    count = _whole_cases(use, cases)
+    if bias is not None:
+        count = min(count, _whole_cases(bias[1][0], cases))
+    if count < 0:
+        return _summed(index, uses, cases)
+    shape = use.shape[count:]
+
+    def register(collection: LayerCollection, names: Any) -> LayerCollection:
+        return collection.register_scale_and_shift(names, use.site, input_shape=shape)
+
+    site = Site(use.site, uses, "cases")
+    layer = _with_bias(index, uses, None, (site,), register)
+    if bias is None:
+        return layer
+    other, (shift, *_) = bias
+    forms = (use.form, shift.form)
+    return replace(layer, params=(index, other), forms=forms, biased=(use.site,))
+
+
+def _shift(index: int, uses: tuple[Use, ...], cases: int) -> Layer | str:
+    for use in uses:
+        if _whole_cases(use, cases) < 0:
+            return _summed(index, uses, cases)
+    sites = tuple(Site(use.site, (use,), "cases", takes_inputs=False) for use in uses)
+
+    def register(collection: LayerCollection, names: Any) -> LayerCollection:
+        return collection.register_bias(names[0], [site.name for site in sites])
+
+    return _with_bias(index, uses, None, sites, register)
+
+
+def _with_bias(
+    index: int,
+    uses: tuple[Use, ...],
+    bias: Bias | None,
+    sites: tuple[Site, ...],
+    register: Register,
+) -> Layer:
+    if bias is None or bias[1][0].bias_form is None:
+        return Layer((index,), (uses[0].form,), sites, register)
+    forms = (uses[0].form, bias[1][0].bias_form)
+    biased = tuple(use.site for use in uses if takes_bias(use, uses))
+    return Layer((index, bias[0]), forms, sites, register, biased)
+
+
+def takes_bias(use: Use, layer: tuple[Use, ...]) -> bool:
+    """Return whether a use may have a bias within its layer."""
+    if use.kind != "embedding":
+        return not any(u.kind == "embedding" for u in layer) or (
+            _layout(use) == "out_in"
+        )
+    return False
+
+
+def _rows(use: Use) -> int:
+    assert isinstance(use, Dense | Embedding)
+    return math.prod(use.shape) // max(use.sizes[1], 1)
+
+
+def _layout(use: Use) -> str:
+    return use.layout if isinstance(use, Dense) else "in_out"
+
+
+def _tied_kind(use: Use) -> str:
+    if use.kind == "embedding":
+        return "embedding"
+    return "transposed" if _layout(use) == "out_in" else "fully_connected"
+
+
+def _whole_cases(use: Use, cases: int) -> int:
+    assert isinstance(use, Elementwise)
+    return case_axes(use.shape, cases, use.fixed)
+
+
+def _summed(index: int, uses: tuple[Use, ...], cases: int) -> Layer | str:
+    """Return the layer of a vector whose cases cannot be told apart.
+
+    A normalisation over the batch scales what has no axis of cases. The gradient of the
+    whole batch then estimates the diagonal of the scale.
+    """
+    use = uses[0]
+    if len(use.features) > 1:
+        return (
+            f"its output of shape {use.shape} has no leading axes of the {cases} cases"
+            " along which it is broadcast"
+        )
+
+    def register(collection: LayerCollection, names: Any) -> LayerCollection:
+        return collection.register_generic(names[0], approx="diagonal")
+
+    return Layer((index,), (use.form,), (), register)
+
+
+def _listed(uses: tuple[Use, ...]) -> str:
+    return ", ".join(f"{use.kind} at {use.site}" for use in uses)

@@ -1,0 +1,1 @@
+"""The uses of parameters that are layers: products, convolutions, lookups, scales."""

@@ -1,0 +1,205 @@
+"""`capture` finds every layer of a function, and says what is in none."""
+
+import functools
+import warnings
+
+import jax_models
+import pytest
+
+import kfac_core as kc
+
+pytest.importorskip("jax")
+SOFTMAX = kc.losses.CategoricalLogitsNegativeLogProbLoss()
+
+
+def affine(p, x):
+    return x @ p["w"] + p["b"]
+
+
+def affine_params():
+    return {"w": jax_models.numbers(4, 3), "b": jax_models.numbers(3)}
+
+
+@pytest.mark.parametrize("model", [jax_models.transformer, jax_models.residual_network])
+def test_every_parameter_of_a_model_is_in_a_layer(jax, model):
+    from kfac_adapters.jax import capture
+
+    function, params, x = model(jax)
+    captured = capture(function, params, x, loss=SOFTMAX)  # verified, too
+    assert captured.coverage.share == 1
+    assert "in layers: 100.0%" in str(captured.coverage)
+
+
+def test_a_bias_is_in_the_layer_of_what_it_is_added_to(jax):
+    from kfac_adapters.jax import capture
+
+    function, params, ids = jax_models.transformer(jax)
+    captured = capture(function, params, ids, loss=SOFTMAX, verify=False)
+    names = [layer.params for layer in captured.collection.layers]
+    assert ("['query']", "['query_bias']") in names
+    assert ("['table']", "['logit_bias']") in names
+    assert ("['scale']", "['shift']") in names
+    assert ("['out_bias']",) in names  # added to a residual sum
+
+
+def test_a_bias_beside_another_use_of_the_product_is_on_its_own(jax):
+    from kfac_adapters.jax import capture
+
+    jnp = jax.numpy
+
+    def function(p, x):
+        y = x @ p["w"]
+        return jnp.tanh(y) + (y + p["b"])
+
+    captured = capture(
+        function, affine_params(), jax_models.numbers(8, 4), loss=SOFTMAX
+    )
+    assert [layer.params for layer in captured.collection.layers] == [
+        ("['b']",),
+        ("['w']",),
+    ]
+
+
+def test_what_is_added_along_other_axes_is_no_bias(jax):
+    from kfac_adapters.jax import capture
+
+    def function(p, x):
+        return x @ p["w"] + p["b"][:, None]
+
+    params = {"w": jax_models.numbers(4, 3), "b": jax_models.numbers(3)}
+    captured = capture(
+        function, params, jax_models.numbers(5, 3, 4), loss=SOFTMAX, case_axes=1
+    )
+    assert [layer.params for layer in captured.collection.layers] == [
+        ("['b']",),
+        ("['w']",),
+    ]
+
+
+def scan(jax, p, x):
+    step = lambda c, w: (jax.numpy.tanh(c @ w), None)  # noqa: E731
+    return jax.lax.scan(step, x, p["w"])[0]
+
+
+def penalised(jax, p, x):
+    return x @ p["w"][0] + (p["w"] ** 2).sum()
+
+
+def by_head(jax, p, x):
+    return (
+        jax.numpy.einsum("ni,hio->nho", x, p["w"])[:, 0]
+        + jax.numpy.einsum(
+            "nhi,hio->nho", x[:, None] * jax.numpy.ones((1, 2, 1)), p["w"]
+        )[:, 0]
+    )
+
+
+ESCAPES = {"scan": scan, "slice": penalised, "dot_general": by_head}
+
+
+@pytest.mark.parametrize("operation", ESCAPES)
+def test_a_parameter_in_no_layer_is_named_with_its_path_and_the_operation(
+    jax, operation
+):
+    from kfac_adapters.jax import capture
+
+    function = functools.partial(ESCAPES[operation], jax)
+    params = {"w": jax_models.numbers(2, 4, 4)}
+    x = jax_models.numbers(3, 4)
+    with pytest.raises(kc.errors.UnsupportedError, match=rf"\['w'\].*{operation}"):
+        capture(function, params, x, loss=SOFTMAX)
+
+
+def test_a_parameter_that_is_not_used_is_named(jax):
+    from kfac_adapters.jax import capture
+
+    params = affine_params() | {"idle": jax_models.numbers(2)}
+    x = jax_models.numbers(3, 4)
+    with pytest.raises(kc.errors.UnsupportedError, match=r"\['idle'\].*not used"):
+        capture(affine, params, x, loss=SOFTMAX)
+
+
+def doubled(jax):
+    """Return a product whose derivative by the weights is twice what it is."""
+    product = jax.custom_vjp(lambda w, x: x @ w)
+    product.defvjp(
+        lambda w, x: (x @ w, (w, x)),
+        lambda kept, g: (2 * kept[1].T @ g, g @ kept[0].T),
+    )
+    return lambda p, x: product(p["w"], x) + p["b"]
+
+
+def test_a_derivative_of_the_users_own_that_differs_is_refused(jax):
+    from kfac_adapters.jax import capture
+
+    x = jax_models.numbers(3, 4)
+    with pytest.raises(kc.errors.UnsupportedError, match=r"\['w'\].*custom derivative"):
+        capture(doubled(jax), affine_params(), x, loss=SOFTMAX)
+
+
+def test_a_derivative_that_differs_is_treated_as_unclaimed_and_warned_of(jax):
+    from kfac_adapters.jax import capture
+
+    x = jax_models.numbers(3, 4)
+    with pytest.warns(UserWarning, match=r"\['w'\].*'diagonal'"):
+        captured = capture(
+            doubled(jax), affine_params(), x, loss=SOFTMAX, unclaimed="diagonal"
+        )
+    blocks = {layer.params: type(layer.block) for layer in captured.collection.layers}
+    assert blocks == {
+        ("['w']",): kc.blocks.NaiveDiagonalFB,
+        ("['b']",): kc.blocks.BiasDiagonalFB,
+    }
+
+
+def test_a_derivative_of_the_users_own_that_is_right_is_a_layer(jax):
+    from kfac_adapters.jax import capture
+
+    product = jax.custom_vjp(lambda w, x: x @ w)
+    product.defvjp(
+        lambda w, x: (x @ w, (w, x)), lambda kept, g: (kept[1].T @ g, g @ kept[0].T)
+    )
+    x = jax_models.numbers(3, 4)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        captured = capture(
+            lambda p, x: product(p["w"], x) + p["b"], affine_params(), x, loss=SOFTMAX
+        )
+    assert captured.coverage.share == 1
+
+
+def test_leaves_that_are_no_numbers_are_constants(jax):
+    from kfac_adapters.jax import capture
+
+    params = affine_params() | {"count": jax.numpy.asarray(3)}
+    captured = capture(affine, params, jax_models.numbers(3, 4), loss=SOFTMAX)
+    assert list(captured.named(params)) == ["['b']", "['w']"]
+
+
+@pytest.mark.parametrize(
+    ("options", "match"),
+    [
+        ({"unclaimed": "drop"}, "unclaimed"),
+        ({"loss": "softmax"}, "loss"),
+        ({"case_axes": 0}, "case_axes"),
+        ({"case_axes": 2}, "case_axes"),
+        ({"approximations": {"dense": "kron"}}, "dense"),
+        ({"loss": {"a": SOFTMAX}}, "names"),
+    ],
+)
+def test_arguments_that_cannot_be_are_refused_by_name(jax, options, match):
+    from kfac_adapters.jax import capture
+
+    given = {"loss": SOFTMAX} | options
+    with pytest.raises(kc.errors.KfacError, match=match):
+        capture(affine, affine_params(), jax_models.numbers(3, 4), **given)
+
+
+def test_a_tracer_cannot_be_verified(jax):
+    from kfac_adapters.jax import capture
+
+    def traced(x):
+        capture(affine, affine_params(), x, loss=SOFTMAX)
+
+    with pytest.raises(kc.errors.ArgumentError, match="verify=False"):
+        jax.eval_shape(traced, jax_models.numbers(3, 4))
