@@ -113,7 +113,7 @@ def types(session: nox.Session) -> None:
 @nox.session
 def docs(session: nox.Session) -> None:
     """Build the documentation and run its examples; warnings are errors."""
-    install(session, "docs")
+    install(session, "docs,torch,jax")
     session.run("sphinx-build", "-W", "--keep-going", "docs", "docs/_build/html")
 
 

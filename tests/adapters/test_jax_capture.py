@@ -1,9 +1,12 @@
 """`capture` finds every layer of a function, and says what is in none."""
 
+import doctest
 import functools
+import importlib
 import warnings
 
 import jax_models
+import numpy as np
 import pytest
 
 import kfac_core as kc
@@ -74,6 +77,69 @@ def test_what_is_added_along_other_axes_is_no_bias(jax):
         ("['b']",),
         ("['w']",),
     ]
+
+
+def test_a_number_that_is_added_to_a_product_is_a_layer_of_its_own(jax):
+    from kfac_adapters.jax import capture
+
+    params = {"w": jax_models.numbers(4, 3), "s": np.ones(()), "t": np.ones(())}
+
+    def function(p, x):
+        return (x @ p["w"] + p["t"]) * p["s"]
+
+    captured = capture(function, params, jax_models.numbers(5, 4), loss=SOFTMAX)
+    blocks = {layer.params: type(layer.block) for layer in captured.collection.layers}
+    assert blocks == {
+        ("['s']",): kc.blocks.ScaleAndShiftDiagonalFB,
+        ("['t']",): kc.blocks.BiasDiagonalFB,
+        ("['w']",): kc.blocks.FullyConnectedKFACBasicFB,
+    }
+
+
+def heads_of_a_normal(p, x):
+    y = x @ p["w"]
+    return y, y**2 + 1
+
+
+def two_tasks(p, x):
+    y = x @ p["w"]
+    return {"label": y, "value": y[:, :1]}
+
+
+NORMAL = kc.losses.NormalMeanNegativeLogProbLoss()
+OUTPUTS = {
+    "a tuple": (heads_of_a_normal, kc.losses.NormalMeanVarianceNegativeLogProbLoss()),
+    "a dictionary": (two_tasks, {"label": SOFTMAX, "value": NORMAL}),
+}
+
+
+@pytest.mark.parametrize("outputs", OUTPUTS)
+def test_a_loss_may_take_several_arrays_and_a_function_give_several_losses(
+    jax, outputs
+):
+    from kfac_adapters.jax import Curvature, capture
+
+    function, loss = OUTPUTS[outputs]
+    params, x = {"w": jax_models.numbers(4, 3)}, jax_models.numbers(5, 4)
+    curvature = Curvature(capture(function, params, x, loss=loss, verify=False))
+
+    @jax.jit
+    def step(params, x):
+        state = curvature.init(params)
+        state = curvature.update_curvature(state, params, (x,), key=jax.random.key(0))
+        return curvature.precondition(state, params), state.estimator.ok
+
+    product, ok = step(params, x)
+    assert ok
+    assert np.isfinite(product["w"]).all()
+
+
+@pytest.mark.parametrize("module", ["capturing", "curvature", "model", "views"])
+def test_the_example_runs(jax, module):
+    found = importlib.import_module(f"kfac_adapters.jax.{module}")
+    results = doctest.testmod(found)
+    assert results.attempted > 0
+    assert results.failed == 0
 
 
 def scan(jax, p, x):

@@ -66,10 +66,9 @@ class Curvature:
         ... )
         >>> curvature = Curvature(captured, damping=0.1)
         >>> state = curvature.init(params)
-        >>> state = curvature.update_curvature(
-        ...     state, params, (x,), key=jax.random.key(0)
-        ... )
-        >>> curvature.precondition(state, params)["w"].shape
+        >>> update = jax.jit(curvature.update_curvature)
+        >>> state = update(state, params, (x,), key=jax.random.key(0))
+        >>> jax.jit(curvature.precondition)(state, params)["w"].shape
         (4, 3)
     """
 

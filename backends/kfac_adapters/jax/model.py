@@ -45,9 +45,8 @@ class CapturedModel:
         >>> named = captured.named(params)
         >>> state = optimizer.init(named)
         >>> batch = Batch((x,), jnp.zeros(8, jnp.int32))
-        >>> state, named, stats = optimizer.step(
-        ...     state, named, batch, key=jax.random.key(0)
-        ... )
+        >>> step = jax.jit(lambda s, p, key: optimizer.step(s, p, batch, key=key))
+        >>> state, named, stats = step(state, named, jax.random.key(0))
         >>> captured.tree(named, params)["w"].shape
         (4, 3)
     """

@@ -26,7 +26,7 @@ from kfac_adapters.jax.uses.elementwise import (
     is_separate,
 )
 from kfac_adapters.jax.uses.embedding import embedding
-from kfac_adapters.jax.views import moved, whole
+from kfac_adapters.jax.views import View, moved, whole
 
 Tag: TypeAlias = Leaf | Output | None
 """What is known of a value."""
@@ -164,6 +164,9 @@ class Reader:
             return _LAYERS[name](site, which, leaf, values, params, output)
         if name not in _ELEMENTWISE:
             return name
+        # An operand of no axes is taken by `mul` and `add` as it is.
+        missing = ((),) * (len(output.shape) - len(leaf.view.axes))
+        leaf = replace(leaf, view=View((*missing, *leaf.view.axes)))
         if not is_separate(leaf.view):
             return f"{name} after a reshape of a broadcast"
         use = elementwise(_ELEMENTWISE[name], site, which, leaf, output)
