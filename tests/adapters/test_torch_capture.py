@@ -99,6 +99,29 @@ def test_norm_of_positions_sums_those_of_a_case():
     assert_same(torch.diag(found), torch.diag(dense_fisher(model, x, names)))
 
 
+@pytest.mark.parametrize(
+    "norm", [lambda c: nn.GroupNorm(2, c), nn.BatchNorm2d], ids=["group", "batch"]
+)
+def test_norm_of_channels_has_the_diagonal_of_its_fisher(norm):
+    model = seeded(
+        lambda: nn.Sequential(norm(4), nn.Tanh(), nn.Flatten(), nn.Linear(36, 3))
+    ).eval()  # cases that a batch couples have no Jacobian of their own
+    x = drawn(5, 4, 3, 3)
+    names, found = matrix(*statistics(model, x)[1:], "0.weight")
+    assert names == ("0.weight", "0.bias")
+    assert_same(torch.diag(found), torch.diag(dense_fisher(model, x, names)))
+
+
+def test_running_statistics_are_those_of_one_pass():
+    model = seeded(lambda: nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3)))
+    other = seeded(lambda: nn.Sequential(nn.BatchNorm1d(4), nn.Linear(4, 3)))
+    x = drawn(5, 4)
+    statistics(model, x)
+    other(x)
+    assert torch.equal(model[0].running_mean, other[0].running_mean)
+    assert torch.equal(model[0].running_var, other[0].running_var)
+
+
 def test_embedding_of_one_case_is_exact():
     model = seeded(lambda: nn.Sequential(nn.Embedding(6, 4), nn.Linear(4, 3)))
     ids = torch.tensor([2])
@@ -187,7 +210,7 @@ MODELS = {
 def test_inputs_and_gradients_of_uses_make_the_gradient_of_each_weight(name):
     make, x = MODELS[name]
     model = seeded(make)
-    captured = capture(model, "cross_entropy", unclaimed="diagonal")
+    captured = capture(model, "cross_entropy")
     given = captured.linearize(x)
     v = {"loss": drawn(*given.loss_inputs["loss"].shape, seed=5)}
     inputs, gradients = given.layer_inputs, given.output_gradients(v)

@@ -125,6 +125,35 @@ def test_frozen_parameters_are_of_no_layer():
         captured.linearize(drawn(3, 4))
 
 
+class Unseen(torch.autograd.Function):
+    """A product whose arguments no function of PyTorch is called with."""
+
+    @staticmethod
+    def forward(ctx, x, weight):
+        ctx.save_for_backward(x, weight)
+        return x @ weight.T
+
+    @staticmethod
+    def backward(ctx, g):
+        x, weight = ctx.saved_tensors
+        return g @ weight, g.T @ x
+
+
+class UsedUnseen(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        return self.b(torch.tanh(self.a(x)) + Unseen.apply(x, self.a.weight))
+
+
+def test_use_that_is_not_seen_is_found_by_the_gradient():
+    captured = capture(seeded(UsedUnseen), "cross_entropy")
+    with pytest.raises(RegistrationError, match=r"'a\.weight'.*not seen as well"):
+        captured.linearize(drawn(3, 4))
+
+
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")  # of importing the compiler
 def test_compiled_module_is_refused_by_name():
     model = nn.Sequential(nn.Linear(4, 4), torch.compile(nn.Linear(4, 3)))

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
+from kfac_adapters.torch.checking import incomplete
 from kfac_adapters.torch.coverage import (
     Coverage,
     Policy,
@@ -170,7 +171,7 @@ class Capture:
         """
         params = self.params
         if self._collection is None:
-            self._build(params, record, rows_of(outputs, self.class_axis).shape[0])
+            self._build(params, record, outputs, edge)
         elif tuple(params) != self._names:
             changed = sorted(set(params).symmetric_difference(self._names))
             msg = (
@@ -191,8 +192,19 @@ class Capture:
         )
 
     def _build(
-        self, params: Mapping[str, torch.Tensor], record: Record, cases: int
+        self,
+        params: Mapping[str, torch.Tensor],
+        record: Record,
+        outputs: torch.Tensor,
+        edge: GradientEdge,
     ) -> None:
+        cases = rows_of(outputs, self.class_axis).shape[0]
+        groups, left = grouped(params, record, cases)
+        if self.policy == "error":
+            check_all_covered(left)
+        claimed = {name: params[name] for group in groups for name in group.params}
+        for name in incomplete(claimed, record, outputs, edge):
+            record.elsewhere[name] = "something that is not seen"
         groups, left = grouped(params, record, cases)
         if self.policy == "error":
             check_all_covered(left)

@@ -154,6 +154,8 @@ class Linearized:
             if x is None:  # nothing of it reaches the loss
                 like = self.loss_inputs[LOSS]
                 x = torch.zeros(use.shape, dtype=like.dtype, device=like.device)
+        if of_outputs and use.call.channel_axis is not None:
+            x = x.movedim(use.call.channel_axis, -1)
         if x.ndim == axes:
             x = x[None]
         return fold(_at_least_single(x), axes, how, uses=group.shared)

@@ -101,6 +101,7 @@ class Recorder(TorchFunctionMode):
             call.axes,
             call.options,
             call.refused,
+            call.channel_axis,
         )
         edge, shape = get_gradient_edge(result), tuple(result.shape)
         self.record.uses.append(Use(kept, weight, bias, edge, shape))

@@ -27,6 +27,8 @@ class Call:
         axes: How many of the last axes of the inputs are of one position: features, or
             channels and locations; none for ids.
         options: What distinguishes the layer from others of its kind.
+        channel_axis: Where the outputs of a norm have the channels, if they are not
+            last; its inputs have them last.
         refused: Why no block stands for it, or an empty text.
     """
 
@@ -37,6 +39,7 @@ class Call:
     axes: int
     options: dict[str, Any] = field(default_factory=dict)
     refused: str = ""
+    channel_axis: int | None = None
 
 
 def _linear(input: Any, weight: Any, bias: Any = None) -> Call:
@@ -118,6 +121,42 @@ def _rms_norm(
     return Call("norm", weight, None, normal, len(normalized_shape))
 
 
+def _batch_norm(
+    input: Any,
+    running_mean: Any,
+    running_var: Any,
+    weight: Any = None,
+    bias: Any = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Call | None:
+    if weight is None:
+        return None
+    # Without running statistics: those of the model are changed once.
+    mean, var = (None, None) if training else (running_mean, running_var)
+    with torch.no_grad():
+        normal = functional.batch_norm(
+            input.detach(), mean, var, None, None, training, 0.0, eps
+        )
+    return _with_channels(normal, weight, bias)
+
+
+def _group_norm(
+    input: Any, num_groups: int, weight: Any = None, bias: Any = None, eps: float = 1e-5
+) -> Call | None:
+    if weight is None:
+        return None
+    with torch.no_grad():
+        normal = functional.group_norm(input.detach(), num_groups, None, None, eps)
+    return _with_channels(normal, weight, bias)
+
+
+def _with_channels(normal: torch.Tensor, weight: Any, bias: Any) -> Call:
+    last = normal.movedim(1, -1)
+    return Call("norm", weight, bias, last, 1, channel_axis=1)
+
+
 RULES: dict[Any, Callable[..., Call | None]] = {
     functional.linear: _linear,
     functional.conv1d: _convolution,
@@ -125,6 +164,8 @@ RULES: dict[Any, Callable[..., Call | None]] = {
     functional.conv3d: _convolution,
     functional.embedding: _embedding,
     functional.layer_norm: _layer_norm,
+    functional.batch_norm: _batch_norm,
+    functional.group_norm: _group_norm,
     functional.rms_norm: _rms_norm,
 }
 """For each function that is a layer, its rule."""

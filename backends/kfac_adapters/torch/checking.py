@@ -1,0 +1,113 @@
+"""Whether the uses of a parameter that were seen are all that it has.
+
+What goes past the functions of PyTorch is not seen: a function of autograd that a user
+wrote, a compiled one, a checkpoint that is run again. A parameter that is used there
+too would get the statistics of a part of its uses, silently. So the first pass is
+checked: its uses give a gradient for each parameter, which must be what autograd gives.
+"""
+
+from collections.abc import Mapping
+
+import torch
+from torch.autograd.graph import GradientEdge
+from torch.nn import functional
+
+from kfac_adapters.torch.recording import Record, Use
+
+_CONVOLUTIONS = {3: functional.conv1d, 4: functional.conv2d, 5: functional.conv3d}
+
+
+def incomplete(
+    params: Mapping[str, torch.Tensor],
+    record: Record,
+    outputs: torch.Tensor,
+    edge: GradientEdge,
+) -> list[str]:
+    """Return the names of parameters that something uses that was not seen.
+
+    Args:
+        params: Parameters of layers, by name.
+        record: What the forward pass did.
+        outputs: What the model returned.
+        edge: Where its graph ends.
+
+    Returns:
+        The names; of those whose gradient is what their uses give, none.
+    """
+    generator = torch.Generator(outputs.device).manual_seed(0)
+    vector = torch.randn(
+        outputs.shape, generator=generator, dtype=torch.float32, device=outputs.device
+    ).to(outputs.dtype)
+    leaves = [*(use.edge for use in record.uses), *params.values()]
+    pulled = torch.autograd.grad(
+        [edge], leaves, [vector], retain_graph=True, allow_unused=True
+    )
+    at_uses, at_params = pulled[: len(record.uses)], pulled[len(record.uses) :]
+    found: dict[str, torch.Tensor] = {}
+    sizes = dict.fromkeys(params, 0.0)
+    for use, g in zip(record.uses, at_uses, strict=True):
+        if g is None:
+            continue
+        size = float(g.norm())
+        if use.weight in params:
+            found[use.weight] = found.get(use.weight, 0) + _of_weight(
+                use, g, params[use.weight]
+            )
+            x = use.call.inputs
+            factor = float(x.norm()) if x.is_floating_point() else 1.0
+            sizes[use.weight] += size * factor
+        if use.bias in params:
+            found[use.bias] = found.get(use.bias, 0) + _of_bias(use, g)
+            sizes[use.bias] += size * g.shape[0] ** 0.5
+    names = []
+    for (name, param), true in zip(params.items(), at_params, strict=True):
+        expected = torch.zeros_like(param) if true is None else true
+        error = float((found.get(name, torch.zeros_like(param)) - expected).norm())
+        eps = max(torch.finfo(x.dtype).eps for x in (param, outputs))
+        rounding = 64 * eps * sizes[name]
+        if error > rounding and error > 4 * eps**0.5 * float(expected.norm()):
+            names.append(name)
+    return names
+
+
+def _of_weight(use: Use, g: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
+    """Return the gradient for the weight of one use."""
+    x = use.call.inputs
+    if use.call.kind == "embedding":
+        ids, rows = x.reshape(-1), g.reshape(-1, g.shape[-1]).to(weight.dtype)
+        padding = use.call.options.get("padding_id")
+        if padding is not None:
+            rows = rows * (ids != padding)[:, None]
+        return torch.zeros_like(weight).index_add(0, ids, rows)
+    g, x = g.to(weight.dtype), x.to(weight.dtype)
+    if use.call.kind == "linear":
+        return g.reshape(-1, g.shape[-1]).T @ x.reshape(-1, x.shape[-1])
+    if use.call.kind == "norm":
+        if use.call.channel_axis is not None:
+            g = g.movedim(use.call.channel_axis, -1)
+        return (x * g).reshape(-1, *weight.shape).sum(0)
+    options = use.call.options
+    padding = options["padding"]
+    with torch.enable_grad():
+        free = torch.zeros_like(weight).requires_grad_()
+        made = _CONVOLUTIONS[weight.ndim](
+            x,
+            free,
+            None,
+            options["strides"],
+            padding.lower() if isinstance(padding, str) else padding,
+            options["dilation_rate"],
+            options["num_groups"],
+        )
+    (gradient,) = torch.autograd.grad(made, free, g)
+    return gradient
+
+
+def _of_bias(use: Use, g: torch.Tensor) -> torch.Tensor:
+    if use.call.kind == "convolution":
+        axis = g.ndim - use.call.axes
+        return g.movedim(axis, -1).reshape(-1, g.shape[axis]).sum(0)
+    if use.call.channel_axis is not None:
+        g = g.movedim(use.call.channel_axis, -1)
+    own = g.shape[g.ndim - max(use.call.axes, 1) :]
+    return g.reshape(-1, *own).sum(0)
