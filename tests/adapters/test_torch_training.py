@@ -1,7 +1,9 @@
 """The optimiser and the preconditioner, in the loops that users have."""
 
+import copy
 import gc
 import io
+import pickle
 import weakref
 
 import pytest
@@ -242,6 +244,39 @@ def test_optimiser_goes_when_it_is_let_go():
     F.cross_entropy(model(drawn(4, 6)), labels(4)).backward()
 
 
+def test_copies_of_a_model_are_not_seen():
+    model = mlp()
+    own = Preconditioner(model)
+    x, y = drawn(4, 6), labels(4)
+    loss = F.cross_entropy(model(x), y)
+    F.cross_entropy(copy.deepcopy(model)(x), y).backward()
+    F.cross_entropy(pickle.loads(pickle.dumps(model))(x), y).backward()
+    assert own._tracker._state is None
+    loss.backward()
+    own.step()
+
+
+def test_smoothed_labels_are_no_labels():
+    model = mlp().float()
+    own = Preconditioner(model)
+    logits = model(drawn(16, 6, dtype=torch.float32))
+    loss = F.cross_entropy(logits, labels(16), label_smoothing=0.05)
+    with pytest.raises(UnsupportedError, match="loss is 'auto'"):
+        loss.backward()
+    own.remove()
+
+
+def test_certain_cases_have_their_loss_recognised():
+    model, x = mlp().float(), drawn(16, 6, dtype=torch.float32)
+    with torch.no_grad():
+        model[2].weight.mul_(100)
+    own = Preconditioner(model)
+    logits = model(x)
+    F.cross_entropy(logits, logits.argmax(-1)).backward()
+    own.step()
+    own.remove()
+
+
 def test_user_sees_nothing_of_the_second_pass():
     model, x, y = mlp(), drawn(16, 6), labels(16)
     F.cross_entropy(model(x), y).backward()
@@ -269,6 +304,29 @@ def test_parts_of_a_batch_are_one_step():
     twice = [b.input_factor.cov for b in parts._tracker.state.blocks.values()]
     for a, b in zip(once, twice, strict=True):
         same([b.total / b.weight], [a.total / a.weight])
+
+
+def test_loss_of_two_passes_has_the_statistics_of_both():
+    model, x, y = mlp(), drawn(16, 6), labels(16)
+    model.zero_grad()
+    once = KFAC(model, mode="empirical")
+    F.cross_entropy(model(x), y).backward()
+    whole = [b.input_factor.cov for b in once._tracker.state.blocks.values()]
+    once.remove()
+    twice = KFAC(model, mode="empirical")
+    first, second = model(x[:8]), model(x[8:])
+    (F.cross_entropy(first, y[:8]) + F.cross_entropy(second, y[8:])).backward()
+    parts = [b.input_factor.cov for b in twice._tracker.state.blocks.values()]
+    for a, b in zip(whole, parts, strict=True):
+        same([b.total / b.weight], [a.total / a.weight])
+
+
+def test_passes_without_gradients_are_let_go():
+    model = mlp()
+    own = Preconditioner(model)
+    for _ in range(20):
+        model(drawn(4, 6))
+    assert len(own._tracker._pending) <= 8
 
 
 def test_evaluation_and_paused_passes_are_not_seen():

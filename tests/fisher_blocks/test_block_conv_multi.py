@@ -177,6 +177,14 @@ def test_uses_that_contradict_each_other_are_refused(num_uses, make, error, word
     assert word in str(caught.value)
 
 
+def test_cases_are_counted_in_either_order(rng):
+    x, _ = draw(rng)
+    cases = x.shape[1]
+    assert block_of().count_cases(x) == cases
+    first = block_of(batch_first=True)
+    assert first.count_cases(np.swapaxes(x, 0, 1)) == cases
+
+
 @pytest.mark.parametrize("bad", [0, -1, 1.5])
 def test_a_number_of_uses_that_is_none_is_refused(bad):
     for make in (

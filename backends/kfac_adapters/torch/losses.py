@@ -118,11 +118,12 @@ def recognised(
     Raises:
         UnsupportedError: If it is neither of these.
     """
-    rows, gradient = rows.double(), gradient.double()
-    single = gradient[(gradient != 0).any(-1)], rows[(gradient != 0).any(-1)]
-    if single[0].shape[0] and rows.shape[-1] > 1 and _is_softmax(*single):
+    slack = _slack(rows.dtype, rows)
+    counting = (gradient != 0).any(-1)
+    g, z = gradient[counting].double(), rows[counting].double()
+    if len(g) and rows.shape[-1] > 1 and _is_softmax(g, z, slack):
         return GivenLoss(CategoricalLogitsNegativeLogProbLoss(), reduction)
-    if single[0].shape[0] and _is_sigmoid(*single):
+    if len(g) and _is_sigmoid(g, z, slack):
         return GivenLoss(MultiBernoulliNegativeLogProbLoss(), reduction, True)
     msg = (
         "loss is 'auto', but the gradient for the model's outputs is that of neither"
@@ -132,25 +133,27 @@ def recognised(
     raise UnsupportedError(msg)
 
 
-_SLACK = 2.0**-6
-"""Share of the largest entry by which rounding, of half precision too, may err."""
+def _slack(dtype: torch.dtype, rows: torch.Tensor) -> float:
+    """Return by how much rounding may err, of an entry of one unit."""
+    largest = float(rows.abs().max()) if rows.numel() else 0.0
+    return 16 * float(torch.finfo(dtype).eps) * (1 + largest)
 
 
-def _is_softmax(g: torch.Tensor, z: torch.Tensor) -> bool:
+def _is_softmax(g: torch.Tensor, z: torch.Tensor, slack: float) -> bool:
     p = z.softmax(-1)
     label = g.argmin(-1, keepdim=True)
     others = torch.ones_like(g).scatter(-1, label, 0.0)
     weight = (g * others).sum(-1, keepdim=True) / (p * others).sum(-1, keepdim=True)
     expected = weight * (p - (1 - others))
     error = (g - expected).abs().amax(-1)
-    return bool((error <= _SLACK * g.abs().amax(-1)).all() and (weight > 0).all())
+    return bool((error <= slack * weight[:, 0]).all() and (weight > 0).all())
 
 
-def _is_sigmoid(g: torch.Tensor, z: torch.Tensor) -> bool:
+def _is_sigmoid(g: torch.Tensor, z: torch.Tensor, slack: float) -> bool:
     p = z.sigmoid()
     difference = torch.where(g < 0, p - 1, p)
     weight = g.abs().sum() / difference.abs().sum()
-    return bool((g - weight * difference).abs().max() <= _SLACK * g.abs().max())
+    return bool((g - weight * difference).abs().max() <= slack * weight)
 
 
 def targets_of(

@@ -31,6 +31,14 @@ Mode = Literal["gradients", "empirical"]
 """Estimation modes: of targets drawn from the model, or of those of the data."""
 
 
+MOST_PENDING = 8
+"""How many passes of one step may wait for their gradients.
+
+A loss may be of several; but evaluation that does not switch gradients off has passes
+that none comes for, whose graphs are kept until the next step.
+"""
+
+
 class _Pending(NamedTuple):
     """A forward pass that no backward pass has reached."""
 
@@ -79,7 +87,11 @@ class Tracker:
         self._state: EstimatorState | None = None
         self._restored: list[torch.Tensor] | None = None
         self._saved_key: torch.Tensor | None = None
-        self._handles = _hooked(capture.model, weakref.ref(self))
+        model = capture.model
+        self._handles = (
+            model.register_forward_pre_hook(_Hook("enter", self)),
+            model.register_forward_hook(_Hook("leave", self), always_call=True),
+        )
 
     @property
     def estimator(self) -> FisherEstimator:
@@ -157,7 +169,7 @@ class Tracker:
             handle.remove()
         self._pending.clear()
 
-    def enter(self) -> None:
+    def enter(self, _: object = None) -> None:
         """Record what the model computes from here."""
         due = self.steps % self._cov_every == 0 or self._estimator is None
         if self._recorder is None and due and not self.paused and is_recording():
@@ -178,8 +190,9 @@ class Tracker:
             return
         self._token += 1
         edge = get_gradient_edge(outputs)
-        # A pass before it that was not differentiated is let go.
-        self._pending = {self._token: _Pending(recorder.record, outputs.detach(), edge)}
+        self._pending[self._token] = _Pending(recorder.record, outputs.detach(), edge)
+        while len(self._pending) > MOST_PENDING:
+            del self._pending[min(self._pending)]
         own, token = weakref.ref(self), self._token
 
         def reached(gradient: torch.Tensor) -> None:
@@ -268,20 +281,24 @@ class Tracker:
         self._state = tree.map(lambda like: next(rest).to(like.device), self._state)
 
 
-def _hooked(model: torch.nn.Module, own: "weakref.ref[Tracker]") -> list[Any]:
-    """Put hooks on a model that keep no tracker alive."""
+class _Hook:
+    """A hook on a model that keeps no tracker alive, and is of no use in a copy.
 
-    def enter(module: Any, args: Any) -> None:
-        tracker = own()
+    Args:
+        method: Name of the tracker's method to call.
+        tracker: The tracker; None: there is none any more.
+    """
+
+    def __init__(self, method: str, tracker: "Tracker | None" = None) -> None:
+        self._method = method
+        self._own = None if tracker is None else weakref.ref(tracker)
+
+    def __call__(self, module: Any, args: Any, result: Any = None) -> None:
+        """Tell the tracker, if there is one."""
+        tracker = None if self._own is None else self._own()
         if tracker is not None:
-            tracker.enter()
+            getattr(tracker, self._method)(result)
 
-    def leave(module: Any, args: Any, result: Any) -> None:
-        tracker = own()
-        if tracker is not None:
-            tracker.leave(result)
-
-    return [
-        model.register_forward_pre_hook(enter),
-        model.register_forward_hook(leave, always_call=True),
-    ]
+    def __reduce__(self) -> tuple[Any, ...]:
+        """Return what makes a copy, as of a model that is saved or averaged."""
+        return _Hook, (self._method,)

@@ -148,7 +148,14 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
         rank, cases = self.geometry.spatial_rank + 2, 0
         for tower in towers:
             parts, uses = in_parts(
-                backend, tower, rank, self.num_uses, "inputs", self.label
+                backend,
+                tower,
+                rank,
+                self.num_uses,
+                "inputs",
+                self.label,
+                batch_first=self.batch_first,
+                in_order=False,
             )
             cases += sum(x.shape[0] for x in parts) // uses
         return cases
