@@ -172,7 +172,7 @@ def test_a_parameter_in_no_layer_is_named_with_its_path_and_the_operation(
     function = functools.partial(ESCAPES[operation], jax)
     params = {"w": jax_models.numbers(2, 4, 4)}
     x = jax_models.numbers(3, 4)
-    with pytest.raises(kc.errors.UnsupportedError, match=rf"\['w'\].*{operation}"):
+    with pytest.raises(kc.errors.RegistrationError, match=rf"\['w'\].*{operation}"):
         capture(function, params, x, loss=SOFTMAX)
 
 
@@ -181,7 +181,7 @@ def test_a_parameter_that_is_not_used_is_named(jax):
 
     params = affine_params() | {"idle": jax_models.numbers(2)}
     x = jax_models.numbers(3, 4)
-    with pytest.raises(kc.errors.UnsupportedError, match=r"\['idle'\].*not used"):
+    with pytest.raises(kc.errors.RegistrationError, match=r"\['idle'\].*not used"):
         capture(affine, params, x, loss=SOFTMAX)
 
 
@@ -199,7 +199,9 @@ def test_a_derivative_of_the_users_own_that_differs_is_refused(jax):
     from kfac_adapters.jax import capture
 
     x = jax_models.numbers(3, 4)
-    with pytest.raises(kc.errors.UnsupportedError, match=r"\['w'\].*custom derivative"):
+    with pytest.raises(
+        kc.errors.RegistrationError, match=r"\['w'\].*custom derivative"
+    ):
         capture(doubled(jax), affine_params(), x, loss=SOFTMAX)
 
 
@@ -269,3 +271,11 @@ def test_a_tracer_cannot_be_verified(jax):
 
     with pytest.raises(kc.errors.ArgumentError, match="verify=False"):
         jax.eval_shape(traced, jax_models.numbers(3, 4))
+
+
+def test_what_is_no_function_is_refused(jax):
+    from kfac_adapters.jax import capture
+
+    x = jax_models.numbers(3, 4)
+    with pytest.raises(kc.errors.ArgumentError, match="function is a int"):
+        capture(3, affine_params(), x, loss=SOFTMAX)

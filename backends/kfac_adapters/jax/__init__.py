@@ -19,9 +19,9 @@ Example:
     >>> state = transformation.init(params)
 """
 
+from kfac_adapters.coverage import Coverage
 from kfac_adapters.jax.captured import Captured
 from kfac_adapters.jax.capturing import capture
-from kfac_adapters.jax.coverage import Coverage
 from kfac_adapters.jax.curvature import Curvature, CurvatureState
 from kfac_adapters.jax.model import Batch, CapturedModel
 from kfac_adapters.jax.transformation import Transformation, kfac

@@ -7,7 +7,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kfac_adapters.jax.coverage import Coverage
+from kfac_adapters.coverage import Coverage
 from kfac_adapters.jax.forms import Form
 from kfac_adapters.jax.function import Leaves, leaves_of
 from kfac_adapters.jax.layers import Layer

@@ -2,23 +2,27 @@
 
 import warnings
 from collections.abc import Callable, Mapping
-from typing import Any, Literal, get_args
+from typing import Any
 
 import jax
 
+from kfac_adapters.coverage import (
+    POLICIES,
+    Coverage,
+    Covered,
+    Policy,
+    check_all_covered,
+    check_policy,
+)
 from kfac_adapters.jax.captured import Captured
 from kfac_adapters.jax.claims import Claims, claims_of
-from kfac_adapters.jax.coverage import Coverage, Row
 from kfac_adapters.jax.forms import same
 from kfac_adapters.jax.function import Leaves, Program
 from kfac_adapters.jax.losses import LABEL, Losses, losses_of
 from kfac_adapters.jax.verification import mismatches
-from kfac_core.errors import ArgumentError, UnsupportedError
+from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.loss_functions import LossFunction
-
-Unclaimed = Literal["error", "diagonal", "identity", "ignore"]
-"""What becomes of a parameter that is in no layer."""
 
 
 def capture(
@@ -26,7 +30,7 @@ def capture(
     params: Any,
     *inputs: Any,
     loss: LossFunction | Mapping[str, LossFunction],
-    unclaimed: Unclaimed = "error",
+    unclaimed: Policy = "error",
     case_axes: int | None = None,
     approximations: Mapping[str, str] | None = None,
     verify: bool = True,
@@ -68,7 +72,8 @@ def capture(
     Raises:
         ArgumentError: If an argument is of another form.
         ShapeError: If what the function returns has no axis of cases.
-        UnsupportedError: If `unclaimed` is ``"error"``, and a parameter is in no layer.
+        RegistrationError: If a parameter is in no layer, and `unclaimed` is
+            ``"error"``.
 
     Example:
         >>> import jax.numpy as jnp
@@ -80,12 +85,14 @@ def capture(
         >>> print(capture(network, params, jnp.ones((8, 4)), loss=loss).coverage)
         parameters            block                      shapes  share
         ['kernel'], ['bias']  FullyConnectedKFACBasicFB  4x3, 3  100.0%
-        in layers: 100.0% of 15 parameters
+        in layers: 100.0% of 15 numbers
     """
-    if unclaimed not in get_args(Unclaimed):
+    check_policy(unclaimed)
+    given: object = function
+    if not callable(given):
         msg = (
-            f"{LABEL}: unclaimed is {unclaimed!r}, expected one of"
-            f" {', '.join(get_args(Unclaimed))}"
+            f"{LABEL}: function is a {type(given).__name__}, expected a function of the"
+            " parameters and the inputs"
         )
         raise ArgumentError(msg)
     losses = losses_of(loss, case_axes)
@@ -122,17 +129,21 @@ def _captured(
     leaves: Leaves,
     losses: Losses,
     claims: Claims,
-    unclaimed: Unclaimed,
+    unclaimed: Policy,
     approximations: Mapping[str, str],
 ) -> Captured:
     """Return what was found, registered.
 
     Raises:
         ArgumentError: If there is no kind of layer by a name in `approximations`.
-        UnsupportedError: If a parameter is in no layer, and that is an error.
+        RegistrationError: If a parameter is in no layer, and that is an error.
     """
-    if claims.unclaimed and unclaimed == "error":
-        raise UnsupportedError(_not_covered(leaves, claims))
+    left = {
+        leaves.paths[i] or "params": f"{leaves.shapes[i]} {why}"
+        for i, why in sorted(claims.unclaimed.items())
+    }
+    if unclaimed == "error":
+        check_all_covered(left)
     layer_forms = {
         index: form
         for layer in claims.layers
@@ -158,11 +169,9 @@ def _captured(
         block = type(collection.layers[-1].block).__name__
         rows.append(_row(leaves, layer.params, block, ""))
     for i, why in sorted(claims.unclaimed.items()):
-        block = {"identity": "(identity)", "ignore": "(ignored)"}.get(unclaimed, "")
         if unclaimed == "diagonal":
             collection = collection.register_generic(names[i], approx="diagonal")
-            block = type(collection.layers[-1].block).__name__
-        rows.append(_row(leaves, (i,), block, why))
+        rows.append(_row(leaves, (i,), POLICIES[unclaimed], why))
     for site, loss in losses.functions:
         collection = collection.register_loss_function(loss, site)
     frozen = frozenset(claims.unclaimed) if unclaimed == "ignore" else frozenset()
@@ -179,25 +188,12 @@ def _captured(
     )
 
 
-def _row(leaves: Leaves, params: tuple[int, ...], block: str, note: str) -> Row:
-    return Row(
+def _row(leaves: Leaves, params: tuple[int, ...], block: str, note: str) -> Covered:
+    return Covered(
         tuple(leaves.paths[i] or "params" for i in params),
         block,
         tuple(leaves.shapes[i] for i in params),
-        sum(leaves.size(i) for i in params),
         note,
-    )
-
-
-def _not_covered(leaves: Leaves, claims: Claims) -> str:
-    missing, all_of = len(claims.unclaimed), len(leaves.trained)
-    listed = "; ".join(
-        f"{leaves.paths[i] or 'params'} {leaves.shapes[i]}: {why}"
-        for i, why in sorted(claims.unclaimed.items())
-    )
-    return (
-        f"{LABEL}: {missing} of {all_of} parameters are in no layer: {listed}. Give"
-        " unclaimed='diagonal', 'identity' or 'ignore' to go on without"
     )
 
 

@@ -5,8 +5,8 @@
 - `capture`: a model as layers and linearizations, for whatever else they are good for.
 """
 
+from kfac_adapters.coverage import Coverage
 from kfac_adapters.torch.capture import Capture, capture
-from kfac_adapters.torch.coverage import Coverage
 from kfac_adapters.torch.kfac import KFAC
 from kfac_adapters.torch.linearized import Linearized
 from kfac_adapters.torch.preconditioner import Preconditioner

@@ -7,14 +7,15 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from kfac_adapters.torch.checking import incomplete
-from kfac_adapters.torch.coverage import (
+from kfac_adapters.coverage import (
+    POLICIES,
     Coverage,
+    Covered,
     Policy,
     check_all_covered,
     check_policy,
-    coverage,
 )
+from kfac_adapters.torch.checking import incomplete
 from kfac_adapters.torch.groups import Group, grouped
 from kfac_adapters.torch.linearized import Linearized, rows_of
 from kfac_adapters.torch.losses import given_loss
@@ -73,7 +74,21 @@ class Capture:
             NotComputedError: Before the first pass.
         """
         shapes = {name: tuple(p.shape) for name, p in self.params.items()}
-        return coverage(shapes, self.collection, self._left, self.policy)
+        layers = [
+            Covered(
+                layer.params,
+                type(layer.block).__name__,
+                tuple(shapes[name] for name in layer.params),
+            )
+            for layer in self.collection.layers
+            if layer.params[0] not in self._left
+        ]
+        policy = POLICIES[self.policy]
+        others = [
+            Covered((name,), policy, (shapes[name],), reason)
+            for name, reason in self._left.items()
+        ]
+        return Coverage((*layers, *others))
 
     @property
     def left(self) -> Mapping[str, str]:
@@ -201,7 +216,7 @@ class Capture:
         cases = rows_of(outputs, self.class_axis).shape[0]
         groups, left = grouped(params, record, cases)
         if self.policy == "error":
-            check_all_covered(left)
+            check_all_covered(left, ", or freeze them with requires_grad_(False)")
         claimed = {name: params[name] for group in groups for name in group.params}
         for name in incomplete(claimed, record, outputs, edge):
             record.elsewhere[name] = "something that is not seen"

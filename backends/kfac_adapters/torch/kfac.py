@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
+from kfac_adapters.coverage import Coverage, Policy
 from kfac_adapters.torch.capture import capture
-from kfac_adapters.torch.coverage import Coverage, Policy
 from kfac_adapters.torch.direction import bound, preconditioned, refresh
 from kfac_adapters.torch.losses import Reduction, given_loss
 from kfac_adapters.torch.settings import check_settings

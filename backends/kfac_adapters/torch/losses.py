@@ -10,7 +10,7 @@ from typing import Literal
 
 import torch
 
-from kfac_core.errors import ArgumentError, UnsupportedError
+from kfac_core.errors import ArgumentError, NotFiniteError, UnsupportedError
 from kfac_core.loss_functions import (
     CategoricalLogitsNegativeLogProbLoss,
     LossFunction,
@@ -116,8 +116,16 @@ def recognised(
         The loss.
 
     Raises:
+        NotFiniteError: If an output or a gradient is NaN or infinite.
         UnsupportedError: If it is neither of these.
     """
+    if not (rows.isfinite().all() and gradient.isfinite().all()):
+        msg = (
+            "the model's outputs, or the gradient of the loss for them, hold NaN or"
+            " infinity, and loss='auto' is read off these; say which loss it is, as in"
+            " loss='cross_entropy', or skip the batch"
+        )
+        raise NotFiniteError(msg)
     slack = _slack(rows.dtype, rows)
     counting = (gradient != 0).any(-1)
     g, z = gradient[counting].double(), rows[counting].double()

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 from typing import Literal
 
 from kfac_core.errors import ArgumentError, RegistrationError
-from kfac_core.layer_collection import LayerCollection
 
 Policy = Literal["error", "diagonal", "identity", "ignore"]
 """What becomes of a parameter that no layer covers."""
@@ -22,26 +21,29 @@ POLICIES: dict[Policy, str] = {
 
 @dataclass(frozen=True)
 class Covered:
-    """A line of the table.
+    """A line of the table: the parameters of one layer, or one that is in none.
 
     Attributes:
         params: Names of the parameters of one block.
         block: Class of the block, or what there is instead.
         shapes: Shapes of the parameters.
-        share: How much of all trained numbers is theirs, from 0 to 1.
-        reason: Why no layer covers it, or an empty text.
+        reason: Why no layer covers it; an empty text if one does.
     """
 
     params: tuple[str, ...]
     block: str
     shapes: tuple[tuple[int, ...], ...]
-    share: float
     reason: str = ""
+
+    @property
+    def size(self) -> int:
+        """The number of entries of the parameters."""
+        return sum(map(math.prod, self.shapes))
 
 
 @dataclass(frozen=True)
 class Coverage:
-    """All trained parameters of a model, each in one line; printed as a table.
+    """All trained parameters of a model, each in one line; ``print`` it.
 
     Attributes:
         lines: First those that layers cover.
@@ -49,71 +51,59 @@ class Coverage:
 
     lines: tuple[Covered, ...]
 
+    @property
+    def size(self) -> int:
+        """The number of entries of all parameters."""
+        return sum(line.size for line in self.lines)
+
+    @property
+    def share(self) -> float:
+        """The share of all entries that is in layers, from 0 to 1."""
+        return sum(line.size for line in self.lines if not line.reason) / self._whole
+
     def __str__(self) -> str:
         """Return the table."""
         head = ("parameters", "block", "shapes", "share", "why")
-        rows = [head] + [
+        has_reasons = any(line.reason for line in self.lines)
+        rows: list[tuple[str, ...]] = [head if has_reasons else head[:-1]]
+        rows += [
             (
                 ", ".join(line.params),
                 line.block,
                 ", ".join("x".join(map(str, shape)) or "()" for shape in line.shapes),
-                f"{line.share:.1%}",
-                line.reason,
+                f"{line.size / self._whole:.1%}",
+                *([line.reason] if has_reasons else []),
             )
             for line in self.lines
         ]
-        widths = [max(len(row[i]) for row in rows) for i in range(len(head))]
+        widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+        lines = ["  ".join(map(str.ljust, row, widths)).rstrip() for row in rows]
         return "\n".join(
-            "  ".join(
-                text.ljust(width) for text, width in zip(row, widths, strict=True)
-            ).rstrip()
-            for row in rows
+            [*lines, f"in layers: {self.share:.1%} of {self.size} numbers"]
         )
+
+    @property
+    def _whole(self) -> int:
+        return max(self.size, 1)
 
 
 def check_policy(policy: object) -> None:
     """Check the name of a policy.
 
     Raises:
-        ArgumentError: If there is none of the name.
+        ArgumentError: If there is no policy of the name.
     """
     if not isinstance(policy, str) or policy not in POLICIES:
         msg = f"unclaimed is {policy!r}, expected one of {', '.join(POLICIES)}"
         raise ArgumentError(msg)
 
 
-def coverage(
-    shapes: Mapping[str, tuple[int, ...]],
-    collection: LayerCollection,
-    left: Mapping[str, str],
-    policy: Policy,
-) -> Coverage:
-    """Return the table of a collection.
+def check_all_covered(left: Mapping[str, str], remedy: str = "") -> None:
+    """Check that a layer covers every parameter.
 
     Args:
-        shapes: Shapes of all trained parameters, by name.
-        collection: The layers.
-        left: For each parameter that no layer covers the reason.
-        policy: What becomes of these.
-
-    Returns:
-        The table.
-    """
-    total = sum(map(math.prod, shapes.values())) or 1
-    lines = []
-    for layer in collection.layers:
-        if layer.params[0] not in left:
-            own = tuple(shapes[name] for name in layer.params)
-            share = sum(map(math.prod, own)) / total
-            lines.append(Covered(layer.params, type(layer.block).__name__, own, share))
-    for name, reason in left.items():
-        share = math.prod(shapes[name]) / total
-        lines.append(Covered((name,), POLICIES[policy], (shapes[name],), share, reason))
-    return Coverage(tuple(lines))
-
-
-def check_all_covered(left: Mapping[str, str]) -> None:
-    """Check that a layer covers every parameter.
+        left: For each parameter that no layer covers, why.
+        remedy: What else the user may do, in words.
 
     Raises:
         RegistrationError: If one is left.
@@ -122,7 +112,6 @@ def check_all_covered(left: Mapping[str, str]) -> None:
         listed = "; ".join(f"{name!r} {reason}" for name, reason in left.items())
         msg = (
             f"{len(left)} parameters are no layer's: {listed}. Say what becomes of them"
-            " by unclaimed='diagonal', 'identity' or 'ignore', or freeze them with"
-            " requires_grad_(False)"
+            f" by unclaimed='diagonal', 'identity' or 'ignore'{remedy}"
         )
         raise RegistrationError(msg)
