@@ -1,13 +1,26 @@
 """`Signed`: a spec that signs its states, and recognises the states it may read."""
 
 from dataclasses import dataclass, field, fields
-from functools import cache, cached_property
+from functools import cache
 from typing import Any, ClassVar, TypeVar
 
 from kfac_core.quiet import Quiet
 from kfac_core.signature import Signature, check_made_by, options_of, signature_for
 
 S = TypeVar("S")
+
+
+class _Label:
+    """The label of a spec that is not signed yet; then it has one of its own.
+
+    An attribute costs every verb less than a property, and a compiler can read it:
+    `functools.cached_property` takes a lock before Python 3.12, which torch.compile
+    cannot trace.
+    """
+
+    def __get__(self, spec: Any, owner: Any = None) -> str:
+        """Return the name of a spec, or that of its class."""
+        return getattr(spec, "name", "") or (owner or type(spec)).__name__
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,10 +75,8 @@ class Signed(Quiet):
     has_factors: ClassVar[bool] = False
     """Whether factors sign their own states, which tells what the statistics are."""
 
-    @cached_property
-    def label(self) -> str:
-        """Name for messages."""
-        return self.name or type(self).__name__
+    label: ClassVar[_Label] = _Label()
+    """Name for messages."""
 
     @property
     def signature(self) -> Signature:
@@ -80,6 +91,7 @@ class Signed(Quiet):
         if not self.has_factors:
             kind = f"{kind}({options_of(spec, _statistics_fields(cls))})"
         made_by = signature_for(kind, options_of(spec, self.served_fields))
+        object.__setattr__(self, "label", self.label)
         object.__setattr__(self, "_made_by", made_by)
 
     def _signed(self) -> Signature:

@@ -1,7 +1,6 @@
 """Factors of fully connected layers."""
 
 from dataclasses import dataclass
-from functools import cached_property
 
 from kfac_core.arguments import as_sources, as_towers, check_paired, check_towers
 from kfac_core.backend import Backend
@@ -43,7 +42,7 @@ class FullyConnectedKroneckerFactor(RowsFactor, DenseSquareMatrixFactor):
                [-8.41176471]])
     """
 
-    @cached_property
+    @property
     def dimension(self) -> int:
         """Length of a row, with the one for the bias."""
         return self.size + self.has_bias

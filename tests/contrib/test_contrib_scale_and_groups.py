@@ -87,7 +87,7 @@ def test_factors_of_scale_and_shift(kind):
     factor = getattr(fisher_factors, name)([NORM], [[G]], [1, 2], [1])
     factor.instantiate_cov_variables()
     stored = factor.make_covariance_update_op(0.95)()
-    spec = getattr(kc, name)((2, 2, 4), (1, 2), (1,))
+    spec = getattr(kc.factors, name)((2, 2, 4), (1, 2), (1,))
     state = spec.update_cov(spec.init(G), NORM, G, 0.95)
     np.testing.assert_array_equal(stored, spec.get_cov_var(state))
 

@@ -13,6 +13,7 @@ from kfac_core import backend_of
 from kfac_core.estimator import FisherEstimator
 from kfac_core.optimizer import KfacOptimizer
 from kfac_core.products import CurvatureMatrixVectorProductComputer
+from kfac_core.tree import leaves
 
 if find_spec("torch"):
     import torch_model
@@ -32,12 +33,6 @@ def made(kind, **options):
     return KfacOptimizer(
         torch_model.Model(), collection, momentum_type=kind, **PERIODS, **merged
     )
-
-
-def leaves(tree):
-    found = []
-    tree.map(found.append, tree)
-    return found
 
 
 def assert_no_graph(tree):

@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from typing import Any, ClassVar
 
 from kfac_core import moving_average
@@ -92,10 +91,11 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
     def _sides(self) -> tuple[FisherFactor, FisherFactor]:
         return self.input_factor, self.output_factor
 
-    @cached_property
+    @property
     def _means_by_weight(self) -> int:
         """The number of factors that are means by weight."""
-        return sum(factor.is_mean_by_weight for factor in self._sides)
+        first, second = self._sides
+        return first.is_mean_by_weight + second.is_mean_by_weight
 
     def _update_factors(
         self,

@@ -109,7 +109,7 @@ class FisherFactor(ServingFactor, ABC):
             computed = backend.xp.ones_like(state.computed)
             new = wide._replace(derived=derived, computed=computed)
             extra = self._derive_extra(backend, new, dampings)
-            new = new if extra is new.extra else new._replace(extra=extra)
+            new = new._replace(extra=extra) if extra else new
             new = narrowed(backend, new, state)
             return new, all_finite(backend, (new.derived, new.extra), state.computed)
 

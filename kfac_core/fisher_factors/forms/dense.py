@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from functools import cached_property
 
 from kfac_core import moving_average
 from kfac_core.backend import Backend
@@ -29,7 +28,7 @@ class DenseSquareMatrixFactor(FisherFactor):
     last inverse into the new one, where the result is verified to be as good.
     """
 
-    @cached_property
+    @property
     def cov_shape(self) -> tuple[int, ...]:
         """``(n, n)``."""
         return (self.dimension, self.dimension)
