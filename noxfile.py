@@ -50,6 +50,7 @@ NUMERICAL = (
     "tests/backends/test_long_positions.py",
     "tests/backends/test_backend_large.py",
     "tests/statistics/test_statistics_covariance.py",
+    "tests/fisher_factors/test_factor_symmetry.py",
 )
 """Tests whose bounds a processor could exceed, as it adds in another order."""
 
