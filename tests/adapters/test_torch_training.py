@@ -1,29 +1,17 @@
-"""The optimiser and the preconditioner, in the loops that users have."""
+"""The optimiser and the preconditioner: their steps, losses and training."""
 
-import copy
-import gc
 import io
-import pickle
-import weakref
 
 import pytest
 import torch
 from torch import nn
-from torch_models import TiedLM, drawn, labels, seeded
+from torch_models import TiedLM, drawn, gradients, labels, mlp, same, seeded, train
 
 import kfac_core as kc
 from kfac_adapters.torch import KFAC, Preconditioner
 from kfac_core.errors import ArgumentError, StateError, UnsupportedError
 
 F = nn.functional
-
-
-def mlp():
-    return seeded(lambda: nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)))
-
-
-def gradients(model):
-    return [p.grad.clone() for p in model.parameters()]
 
 
 def step_of(model, x, y, loss_of, **options):
@@ -35,11 +23,6 @@ def step_of(model, x, y, loss_of, **options):
     own.step()
     own.remove()
     return raw, gradients(model)
-
-
-def same(found, expected, rtol=1e-10):
-    for x, y in zip(found, expected, strict=True):
-        torch.testing.assert_close(x, y, rtol=rtol, atol=1e-13)
 
 
 def test_step_is_that_of_the_core_by_hand():
@@ -142,20 +125,6 @@ def test_bounded_step_has_the_norm():
     assert norm < free_norm
 
 
-def train(model, optimizer, steps=40, batch=64):
-    key, losses = torch.Generator().manual_seed(3), []
-    x = drawn(256, 6, dtype=next(model.parameters()).dtype)
-    y = (x[:, 0] * x[:, 1] > 0).long() + (x[:, 2] > 0.5).long()
-    for _ in range(steps):
-        i = torch.randint(256, (batch,), generator=key)
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(x[i]), y[i])
-        loss.backward()
-        optimizer.step()
-        losses.append(loss.item())
-    return losses
-
-
 def test_training_beats_the_same_optimiser_without_curvature():
     plain, own = mlp(), mlp()
     options = {"lr": 0.1, "momentum": 0.9}
@@ -203,59 +172,6 @@ def test_groups_have_learning_rates_of_their_own_and_schedules():
     assert all(map(torch.equal, after, [p.detach() for p in model.parameters()]))
 
 
-class Saved:
-    """Something that a graph keeps for its backward pass."""
-
-    def __init__(self, x):
-        self.x = x
-
-
-def test_no_graph_is_kept_alive():
-    model = mlp()
-    optimizer = KFAC(model, lr=0.01)
-    x, y, saved = drawn(16, 6), labels(16), []
-
-    def pack(x):
-        kept = Saved(x)
-        saved.append(weakref.ref(kept))
-        return kept
-
-    for _ in range(20):
-        optimizer.zero_grad()
-        with torch.autograd.graph.saved_tensors_hooks(pack, lambda kept: kept.x):
-            loss = F.cross_entropy(model(x), y)
-            loss.backward()
-        model(x)  # of which nobody wants a gradient
-        optimizer.step()
-        assert not optimizer._tracker._pending
-    del loss
-    assert len(saved) > 100
-    assert not any(ref() for ref in saved)
-
-
-def test_optimiser_goes_when_it_is_let_go():
-    model = mlp()
-    optimizer = KFAC(model, lr=0.01)
-    train(model, optimizer, steps=1)
-    tracker = weakref.ref(optimizer._tracker)
-    del optimizer
-    gc.collect()
-    assert tracker() is None
-    F.cross_entropy(model(drawn(4, 6)), labels(4)).backward()
-
-
-def test_copies_of_a_model_are_not_seen():
-    model = mlp()
-    own = Preconditioner(model)
-    x, y = drawn(4, 6), labels(4)
-    loss = F.cross_entropy(model(x), y)
-    F.cross_entropy(copy.deepcopy(model)(x), y).backward()
-    F.cross_entropy(pickle.loads(pickle.dumps(model))(x), y).backward()
-    assert own._tracker._state is None
-    loss.backward()
-    own.step()
-
-
 def test_smoothed_labels_are_no_labels():
     model = mlp().float()
     own = Preconditioner(model)
@@ -275,70 +191,6 @@ def test_certain_cases_have_their_loss_recognised():
     F.cross_entropy(logits, logits.argmax(-1)).backward()
     own.step()
     own.remove()
-
-
-def test_user_sees_nothing_of_the_second_pass():
-    model, x, y = mlp(), drawn(16, 6), labels(16)
-    F.cross_entropy(model(x), y).backward()
-    expected = gradients(model)
-    random = torch.random.get_rng_state()
-    model.zero_grad()
-    optimizer = KFAC(model)
-    F.cross_entropy(model(x), y).backward()
-    same(gradients(model), expected, rtol=0)
-    assert torch.equal(random, torch.random.get_rng_state())
-    assert model.training
-    optimizer.remove()
-    assert not model._forward_hooks
-
-
-def test_parts_of_a_batch_are_one_step():
-    model, x, y = mlp(), drawn(16, 6), labels(16)
-    whole = KFAC(model, mode="empirical")
-    F.cross_entropy(model(x), y).backward()
-    once = [b.input_factor.cov for b in whole._tracker.state.blocks.values()]
-    whole.remove()
-    parts = KFAC(model, mode="empirical")
-    for i in (slice(0, 8), slice(8, 16)):
-        F.cross_entropy(model(x[i]), y[i]).backward()
-    twice = [b.input_factor.cov for b in parts._tracker.state.blocks.values()]
-    for a, b in zip(once, twice, strict=True):
-        same([b.total / b.weight], [a.total / a.weight])
-
-
-def test_loss_of_two_passes_has_the_statistics_of_both():
-    model, x, y = mlp(), drawn(16, 6), labels(16)
-    model.zero_grad()
-    once = KFAC(model, mode="empirical")
-    F.cross_entropy(model(x), y).backward()
-    whole = [b.input_factor.cov for b in once._tracker.state.blocks.values()]
-    once.remove()
-    twice = KFAC(model, mode="empirical")
-    first, second = model(x[:8]), model(x[8:])
-    (F.cross_entropy(first, y[:8]) + F.cross_entropy(second, y[8:])).backward()
-    parts = [b.input_factor.cov for b in twice._tracker.state.blocks.values()]
-    for a, b in zip(whole, parts, strict=True):
-        same([b.total / b.weight], [a.total / a.weight])
-
-
-def test_passes_without_gradients_are_let_go():
-    model = mlp()
-    own = Preconditioner(model)
-    for _ in range(20):
-        model(drawn(4, 6))
-    assert len(own._tracker._pending) <= 8
-
-
-def test_evaluation_and_paused_passes_are_not_seen():
-    model = mlp()
-    own = Preconditioner(model)
-    with torch.no_grad():
-        model(drawn(4, 6))
-    with own.paused():
-        F.cross_entropy(model(drawn(4, 6)), labels(4)).backward()
-    assert own._tracker._state is None
-    F.cross_entropy(model.eval()(drawn(4, 6)), labels(4)).backward()
-    assert own._tracker._state is not None
 
 
 @pytest.mark.parametrize("dtype", [torch.bfloat16, None], ids=["model", "autocast"])

@@ -112,3 +112,30 @@ def seeded(make, seed=0):
     with torch.random.fork_rng():
         torch.manual_seed(seed)
         return make().double()
+
+
+def mlp():
+    return seeded(lambda: nn.Sequential(nn.Linear(6, 8), nn.Tanh(), nn.Linear(8, 3)))
+
+
+def gradients(model):
+    return [p.grad.clone() for p in model.parameters()]
+
+
+def train(model, optimizer, steps=40, batch=64):
+    key, losses = torch.Generator().manual_seed(3), []
+    x = drawn(256, 6, dtype=next(model.parameters()).dtype)
+    y = (x[:, 0] * x[:, 1] > 0).long() + (x[:, 2] > 0.5).long()
+    for _ in range(steps):
+        i = torch.randint(256, (batch,), generator=key)
+        optimizer.zero_grad()
+        loss = F.cross_entropy(model(x[i]), y[i])
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    return losses
+
+
+def same(found, expected, rtol=1e-10):
+    for x, y in zip(found, expected, strict=True):
+        torch.testing.assert_close(x, y, rtol=rtol, atol=1e-13)
