@@ -189,6 +189,12 @@ def _installed(family: str) -> Any:
     return importlib.import_module(_MODULES[family])
 
 
+@pytest.fixture
+def needed() -> Callable[[str], Any]:
+    """Return what imports a library by its name, for a test that learns it late."""
+    return _installed
+
+
 @pytest.fixture(scope="module", autouse=True)
 def _forgetful_jax() -> Iterator[None]:
     """Drop what JAX compiled for a file: it keeps more than 1 MB for a function."""

@@ -23,8 +23,8 @@ def test_examples_are_found():
 @pytest.mark.filterwarnings("ignore::FutureWarning")
 @pytest.mark.filterwarnings("ignore::DeprecationWarning")
 @pytest.mark.parametrize(("library", "code"), EXAMPLES)
-def test_example_runs(library, code, monkeypatch):
-    module = pytest.importorskip(library)
+def test_example_runs(library, code, needed, monkeypatch):
+    module = needed(library)
     if library == "torch":
         # Traced as ever, but run without a C++ compiler.
         traced = functools.partial(module.compile, backend="aot_eager")
