@@ -51,22 +51,27 @@ def refresh(tracker: Tracker, damping: LayerDampings) -> None:
 
 def bound(
     limit: float | None,
-    steps: Mapping[str, torch.Tensor],
-    gradients: Mapping[str, torch.Tensor],
+    rates: Mapping[str, float],
+    directions: Mapping[str, torch.Tensor],
+    gradients: Mapping[str, torch.Tensor | None],
 ) -> torch.Tensor | float:
     """Return what steps are multiplied by so that the norm constraint holds.
 
     Args:
         limit: The largest squared norm of the step in the Fisher; None: any.
-        steps: Preconditioned gradients, times their learning rates.
-        gradients: The gradients, times their learning rates.
+        rates: The learning rate of each parameter.
+        directions: The preconditioned gradients.
+        gradients: The gradients.
 
     Returns:
         A number of at most one.
     """
-    if limit is None or not steps:
+    if limit is None or not directions:
         return 1.0
-    backend = backend_of(next(iter(steps.values())))
-    norm = inner(backend, steps, {name: gradients[name] for name in steps})
+    backend = backend_of(next(iter(directions.values())))
+    steps = {name: rates[name] * x for name, x in directions.items()}
+    found = {name: gradients[name] for name in steps}
+    own = {name: rates[name] * g for name, g in found.items() if g is not None}
+    norm = inner(backend, steps, own)
     coefficient: torch.Tensor = bounded(backend, norm, limit)
     return coefficient

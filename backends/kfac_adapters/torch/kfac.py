@@ -157,9 +157,8 @@ class KFAC(torch.optim.Optimizer):
         gradients = {n: params[n].grad for n in groups}
         directions = preconditioned(tracker, gradients)
         directions = {n: x for n, x in directions.items() if n in groups}
-        steps = {n: groups[n]["lr"] * x for n, x in directions.items()}
-        scaled = {n: groups[n]["lr"] * g for n, g in gradients.items() if g is not None}
-        factor = bound(self.norm_constraint, steps, scaled)
+        rates = {n: group["lr"] for n, group in groups.items()}
+        factor = bound(self.norm_constraint, rates, directions, gradients)
         for name, direction in directions.items():
             self._move(params[name], factor * direction, groups[name])
         tracker.next_step()

@@ -135,9 +135,8 @@ class Preconditioner:
         gradients = {name: param.grad for name, param in params.items()}
         found = preconditioned(tracker, gradients)
         if learning_rate is not None:
-            steps = {name: learning_rate * x for name, x in found.items()}
-            own = {n: learning_rate * g for n, g in gradients.items() if g is not None}
-            factor = bound(self.norm_constraint, steps, own)
+            rates = dict.fromkeys(found, learning_rate)
+            factor = bound(self.norm_constraint, rates, found, gradients)
             found = {name: factor * x for name, x in found.items()}
         for name, x in found.items():
             params[name].grad = x.to(params[name].dtype)

@@ -163,14 +163,14 @@ class KroneckerProductFB(KroneckerStatisticsFB):
 
     def full_fisher_block(self, state: KroneckerState) -> Array:
         """Return ``c kron(A, G)`` of the current statistics, dense and undamped."""
-        now = self._now(state)
-        backend = backend_of(state.scale)
+        backend = backend_of(self._own(state).scale)
+        scale, mean = self._scale(backend, state)
+        now = self._balanced(backend, state, mean)
         product = kron(
             backend,
             self.input_factor.get_cov(now.input_factor),
             self.output_factor.get_cov(now.output_factor),
         )
-        scale, mean = self._scale(backend, state)
         for _ in range(self._means_by_weight):
             product = product * backend.xp.sqrt(mean)
         product = product * scale
