@@ -7,35 +7,17 @@ from torch_models import (
     Loop,
     ResNet,
     TiedLM,
+    assert_same,
     dense_fisher,
     drawn,
+    matrix,
     seeded,
+    statistics,
 )
 
-import kfac_core as kc
 from kfac_adapters.torch import capture
 
 F = nn.functional
-
-
-def statistics(model, x, loss="cross_entropy", mode="exact", **options):
-    captured = capture(model, loss, **options)
-    linearization = captured.linearize(x)
-    estimator = kc.FisherEstimator(captured.collection, mode)
-    params = dict(model.named_parameters())
-    own = {n: params[n].detach() for n, _ in captured.collection.variables}
-    key = torch.Generator().manual_seed(0) if estimator.needs_randomness else None
-    state = estimator.update_covs(estimator.init(own), linearization, 0.0, key=key)
-    return captured, estimator, state
-
-
-def matrix(estimator, state, name):
-    layer = next(x for x in estimator.layers if name in x.params)
-    return layer.params, layer.block.full_fisher_block(state.blocks[layer.name])
-
-
-def assert_same(found, expected):
-    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
 ONE_LOCATION = {

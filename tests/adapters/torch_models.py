@@ -4,6 +4,9 @@ import torch
 from torch import nn
 from torch.func import functional_call, jacrev, vmap
 
+import kfac_core as kc
+from kfac_adapters.torch import capture
+
 F = nn.functional
 
 
@@ -31,6 +34,28 @@ def dense_fisher(model, x, names, loss="cross_entropy"):
     j = torch.cat([jacobians[n].flatten(2) for n in names], -1)
     h = loss_curvature(model(x).detach(), loss)
     return torch.einsum("ncp,ncd,ndq->pq", j, h, j) / len(j)
+
+
+def statistics(model, x, loss="cross_entropy", mode="exact", **options):
+    """The capture of a model, its estimator, and the statistics of one batch."""
+    captured = capture(model, loss, **options)
+    linearization = captured.linearize(x)
+    estimator = kc.FisherEstimator(captured.collection, mode)
+    params = dict(model.named_parameters())
+    own = {n: params[n].detach() for n, _ in captured.collection.variables}
+    key = torch.Generator().manual_seed(0) if estimator.needs_randomness else None
+    state = estimator.update_covs(estimator.init(own), linearization, 0.0, key=key)
+    return captured, estimator, state
+
+
+def matrix(estimator, state, name):
+    """The parameters of the layer of one, and its block, dense."""
+    layer = next(x for x in estimator.layers if name in x.params)
+    return layer.params, layer.block.full_fisher_block(state.blocks[layer.name])
+
+
+def assert_same(found, expected):
+    torch.testing.assert_close(found, expected, rtol=1e-10, atol=1e-12)
 
 
 class BasicBlock(nn.Module):

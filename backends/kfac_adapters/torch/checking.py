@@ -10,11 +10,9 @@ from collections.abc import Mapping
 
 import torch
 from torch.autograd.graph import GradientEdge
-from torch.nn import functional
 
 from kfac_adapters.torch.recording import Record, Use
-
-_CONVOLUTIONS = {3: functional.conv1d, 4: functional.conv2d, 5: functional.conv3d}
+from kfac_adapters.torch.rules import arranged
 
 
 def incomplete(
@@ -72,42 +70,20 @@ def incomplete(
 
 def _of_weight(use: Use, g: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Return the gradient for the weight of one use."""
-    x = use.call.inputs
-    if use.call.kind == "embedding":
-        ids, rows = x.reshape(-1), g.reshape(-1, g.shape[-1]).to(weight.dtype)
-        padding = use.call.options.get("padding_id")
-        if padding is not None:
-            rows = rows * (ids != padding)[:, None]
-        return torch.zeros_like(weight).index_add(0, ids, rows)
-    g, x = g.to(weight.dtype), x.to(weight.dtype)
-    if use.call.kind == "linear":
-        return g.reshape(-1, g.shape[-1]).T @ x.reshape(-1, x.shape[-1])
-    if use.call.kind == "norm":
-        if use.call.channel_axis is not None:
-            g = g.movedim(use.call.channel_axis, -1)
-        return (x * g).reshape(-1, *weight.shape).sum(0)
-    options = use.call.options
-    padding = options["padding"]
+    x, g = use.call.inputs, arranged(g, use.call.own).to(weight.dtype)
+    if x.is_floating_point():
+        x = x.to(weight.dtype)
     with torch.enable_grad():
         free = torch.zeros_like(weight).requires_grad_()
-        made = _CONVOLUTIONS[weight.ndim](
-            x,
-            free,
-            None,
-            options["strides"],
-            padding.lower() if isinstance(padding, str) else padding,
-            options["dilation_rate"],
-            options["num_groups"],
-        )
+        made = use.call.computes(x, free)
     (gradient,) = torch.autograd.grad(made, free, g)
     return gradient
 
 
 def _of_bias(use: Use, g: torch.Tensor) -> torch.Tensor:
-    if use.call.kind == "convolution":
+    if "convolution" in use.call.kind:
         axis = g.ndim - use.call.axes
         return g.movedim(axis, -1).reshape(-1, g.shape[axis]).sum(0)
-    if use.call.channel_axis is not None:
-        g = g.movedim(use.call.channel_axis, -1)
+    g = arranged(g, use.call.own)
     own = g.shape[g.ndim - max(use.call.axes, 1) :]
     return g.reshape(-1, *own).sum(0)

@@ -12,6 +12,7 @@ from kfac_adapters.torch.rows import foldings
 LayerKind = Literal[
     "fully_connected",
     "convolution",
+    "transposed_convolution",
     "embedding",
     "scale_and_shift",
     "tied_weights",
@@ -22,6 +23,7 @@ LayerKind = Literal[
 _KINDS: dict[frozenset[str], LayerKind] = {
     frozenset({"linear"}): "fully_connected",
     frozenset({"convolution"}): "convolution",
+    frozenset({"transposed_convolution"}): "transposed_convolution",
     frozenset({"embedding"}): "embedding",
     frozenset({"norm"}): "scale_and_shift",
     frozenset({"embedding", "linear"}): "tied_weights",
@@ -119,7 +121,7 @@ def _group(
     joint = any(how.cases != cases for how in found)
     # Rows of another number of cases may be of yet another in the next batch.
     shared = joint or _is_shared(uses, cases)
-    if uses[0].call.options.get("num_groups", 1) > 1:
+    if _is_of_one_use(uses[0]):
         shared = False
     return Group(kind, params, tuple(indices), shared, joint)
 
@@ -127,6 +129,12 @@ def _group(
 def _is_shared(uses: list[Use], cases: int) -> bool:
     found = foldings([leading(use) for use in uses], cases)
     return len(uses) > 1 or any(how.uses > 1 for how in found)
+
+
+def _is_of_one_use(use: Use) -> bool:
+    """Return whether there is a block for a single use of a case alone."""
+    several_groups: bool = use.call.options.get("num_groups", 1) > 1
+    return several_groups or use.call.kind == "transposed_convolution"
 
 
 def leading(use: Use) -> tuple[int, ...]:
@@ -161,13 +169,14 @@ def _obstacle(name: str, uses: list[Use], record: Record, cases: int) -> str:
     kinds = {use.call.kind for use in uses}
     if frozenset(kinds) not in _KINDS:
         return f"is shared by unlike layers: {', '.join(sorted(kinds))}"
-    if "convolution" in kinds:
+    if kinds <= {"convolution", "transposed_convolution"}:
         settings = [use.call.options for use in uses]
         shapes = {tuple(use.call.inputs.shape[-use.call.axes :]) for use in uses}
         if any(options != settings[0] for options in settings) or len(shapes) > 1:
             return "is used by convolutions of several geometries"
-        if settings[0]["num_groups"] > 1 and _is_shared(uses, cases):
-            return "is of a grouped convolution that is used several times"
+        if _is_of_one_use(uses[0]) and _is_shared(uses, cases):
+            what = "transposed" if "transposed_convolution" in kinds else "grouped"
+            return f"is of a {what} convolution that is used several times"
     if kinds == {"embedding"} and any(
         u.call.options != uses[0].call.options for u in uses
     ):

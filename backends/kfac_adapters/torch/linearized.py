@@ -10,6 +10,7 @@ from kfac_adapters.torch.groups import Group, leading
 from kfac_adapters.torch.recording import Record, Use
 from kfac_adapters.torch.registering import LOSS
 from kfac_adapters.torch.rows import Folding, fold, foldings
+from kfac_adapters.torch.rules import arranged
 from kfac_core.errors import ShapeError, UnsupportedError
 from kfac_core.linearization import NamedLossInputs, NamedParams
 from kfac_core.typing import Array
@@ -154,8 +155,8 @@ class Linearized:
             if x is None:  # nothing of it reaches the loss
                 like = self.loss_inputs[LOSS]
                 x = torch.zeros(use.shape, dtype=like.dtype, device=like.device)
-        if of_outputs and use.call.channel_axis is not None:
-            x = x.movedim(use.call.channel_axis, -1)
+        if of_outputs:
+            x = arranged(x, use.call.own)
         if x.ndim == axes:
             x = x[None]
         return fold(_at_least_single(x), axes, how, uses=group.shared)

@@ -7,7 +7,7 @@ for its outputs without a hook on any tensor of the model's.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import FunctionType
 from typing import Any
 
@@ -93,16 +93,7 @@ class Recorder(TorchFunctionMode):
         weight, bias = (self._names.get(id(x), "") for x in (call.weight, call.bias))
         if not weight and not bias:
             return set()
-        kept = Call(
-            call.kind,
-            None,
-            None,
-            call.inputs.detach(),
-            call.axes,
-            call.options,
-            call.refused,
-            call.channel_axis,
-        )
+        kept = replace(call, weight=None, bias=None, inputs=call.inputs.detach())
         edge, shape = get_gradient_edge(result), tuple(result.shape)
         self.record.uses.append(Use(kept, weight, bias, edge, shape))
         return {weight, bias}

@@ -14,9 +14,6 @@ from kfac_core.loss_functions import LossFunction
 LOSS = "loss"
 """Name of the loss and of its site."""
 
-DATA_FORMATS = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
-"""Where PyTorch has the channels, by the number of spatial axes."""
-
 
 def collection_of(
     params: Mapping[str, torch.Tensor],
@@ -84,8 +81,19 @@ def _registered(
         ]
         pairs = list(zip(kinds, sites, strict=True))
         return collection.register_tied_weights(params, pairs, approx=approx)
+    if group.kind == "transposed_convolution":
+        return collection.register_transposed_convolution(
+            params, sites[0], approx=approx, **options
+        )
     if group.kind == "convolution" and not group.shared:
-        return _convolution(collection, params, sites[0], options, approx)
+        if options["num_groups"] == 1:
+            options.pop("num_groups")
+            return collection.register_convolution(
+                params, sites[0], approx=approx, **options
+            )
+        return collection.register_grouped_convolution(
+            params, sites[0], approx=approx, **options
+        )
     made: dict[str, Any] = {}
     kind: str = group.kind
     if group.kind == "fully_connected":
@@ -95,9 +103,7 @@ def _registered(
         made = {"vocab_size": shape[0], "output_size": shape[1], **options}
     else:
         options.pop("num_groups")
-        made = {"filter_shape": shape, "layout": "OIHW", **options}
-        made |= {"data_format": DATA_FORMATS[len(shape) - 2]}
-        made["has_bias"] = len(params) == 2
+        made = {"filter_shape": shape, **options, "has_bias": len(params) == 2}
         kind = "conv2d"
     if group.shared:
         kind = f"{kind}_multi"
@@ -111,20 +117,3 @@ def _registered(
         raise ArgumentError(msg)
     block = named[approx].make("+".join(params), made, {})
     return collection.register_block(params, block, sites[0])
-
-
-def _convolution(
-    collection: LayerCollection,
-    params: tuple[str, ...],
-    site: str,
-    options: dict[str, Any],
-    approx: str | None,
-) -> LayerCollection:
-    groups, padding = options.pop("num_groups"), options.pop("padding")
-    options |= {"layout": "OIHW", "approx": approx}
-    options["data_format"] = DATA_FORMATS[len(collection.shapes[params[0]]) - 2]
-    if groups == 1:
-        return collection.register_convolution(params, site, padding, **options)
-    return collection.register_grouped_convolution(
-        params, site, groups, padding, **options
-    )

@@ -1,0 +1,39 @@
+"""Which functions of PyTorch are layers, and what each does with which parameter.
+
+A rule reads the arguments of one call, as the function itself would, and says what kind
+of layer this is. A kind of layer has a file, and each of its functions a line here.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from torch.nn import functional
+
+from kfac_adapters.torch.rules.call import Call, Kind, arranged
+from kfac_adapters.torch.rules.convolution import convolution, transposed_convolution
+from kfac_adapters.torch.rules.embedding import embedding
+from kfac_adapters.torch.rules.linear import linear
+from kfac_adapters.torch.rules.norm import (
+    batch_norm,
+    group_norm,
+    layer_norm,
+    rms_norm,
+)
+
+__all__ = ["RULES", "Call", "Kind", "arranged"]
+
+RULES: dict[Any, Callable[..., Call | None]] = {
+    functional.linear: linear,
+    functional.conv1d: convolution,
+    functional.conv2d: convolution,
+    functional.conv3d: convolution,
+    functional.conv_transpose1d: transposed_convolution,
+    functional.conv_transpose2d: transposed_convolution,
+    functional.conv_transpose3d: transposed_convolution,
+    functional.embedding: embedding,
+    functional.layer_norm: layer_norm,
+    functional.batch_norm: batch_norm,
+    functional.group_norm: group_norm,
+    functional.rms_norm: rms_norm,
+}
+"""For each function that is a layer, its rule; None: this call has no parameter."""
