@@ -12,7 +12,6 @@ import torch
 from torch.autograd.graph import GradientEdge
 
 from kfac_adapters.torch.recording import Record, Use
-from kfac_adapters.torch.rules import arranged
 
 
 def incomplete(
@@ -70,7 +69,7 @@ def incomplete(
 
 def _of_weight(use: Use, g: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
     """Return the gradient for the weight of one use."""
-    x, g = use.call.inputs, arranged(g, use.call.own).to(weight.dtype)
+    x, g = use.call.inputs, use.call.pulls(g).to(weight.dtype)
     if x.is_floating_point():
         x = x.to(weight.dtype)
     with torch.enable_grad():
@@ -84,6 +83,6 @@ def _of_bias(use: Use, g: torch.Tensor) -> torch.Tensor:
     if "convolution" in use.call.kind:
         axis = g.ndim - use.call.axes
         return g.movedim(axis, -1).reshape(-1, g.shape[axis]).sum(0)
-    g = arranged(g, use.call.own)
+    g = use.call.pulls(g)
     own = g.shape[g.ndim - max(use.call.axes, 1) :]
     return g.reshape(-1, *own).sum(0)

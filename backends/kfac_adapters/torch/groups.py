@@ -180,8 +180,8 @@ def _obstacle(name: str, uses: list[Use], record: Record, cases: int) -> str:
     if kinds == {"embedding"} and any(
         u.call.options != uses[0].call.options for u in uses
     ):
-        return "is used by embeddings of several padding_idx"
-    padded = any(use.call.options.get("padding_id") is not None for use in uses)
-    if "linear" in kinds and padded:
-        return "is tied, and an embedding with a padding_idx"
+        return "is used by embeddings of several padding_idx, or in bags and singly"
+    bags = any("negative_ids_are_padding" in use.call.options for use in uses)
+    if "linear" in kinds and bags:
+        return "is tied, and used in bags"
     return ""

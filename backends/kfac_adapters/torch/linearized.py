@@ -10,7 +10,6 @@ from kfac_adapters.torch.groups import Group, leading
 from kfac_adapters.torch.recording import Record, Use
 from kfac_adapters.torch.registering import LOSS
 from kfac_adapters.torch.rows import Folding, fold, foldings
-from kfac_adapters.torch.rules import arranged
 from kfac_core.errors import ShapeError, UnsupportedError
 from kfac_core.linearization import NamedLossInputs, NamedParams
 from kfac_core.typing import Array
@@ -56,7 +55,8 @@ class Linearized:
             same = targets.shape == outputs.shape
             flat = rows_of(targets, class_axis) if same else targets.reshape(-1)
             self.targets = {LOSS: flat}
-        self.masks: Mapping[str, Any] = {} if mask is None else {LOSS: mask}
+        self.masks: dict[str, Any] = {} if mask is None else {LOSS: mask}
+        self.masks |= self._padding()
 
     @property
     def layer_inputs(self) -> Mapping[str, Array]:
@@ -115,6 +115,24 @@ class Linearized:
         )
         return pulled
 
+    def _padding(self) -> dict[str, Array]:
+        """Return which rows of tied embeddings are no padding, by their sites."""
+        inputs = [use.call.inputs for use in self._record.uses]
+        masks: dict[str, Array] = {}
+        for group in self._groups:
+            if group.kind != "tied_weights":
+                continue
+            uses = [self._record.uses[i] for i in group.indices]
+            paddings = [use.call.options.get("padding_id") for use in uses]
+            if any(padding is not None for padding in paddings):
+                ids = self._at_sites(group, inputs)
+                masks |= {
+                    site: ids[site] != padding
+                    for site, padding in zip(group.sites, paddings, strict=True)
+                    if padding is not None
+                }
+        return masks
+
     def _at_sites(
         self, group: Group, arrays: Sequence[Any], *, of_outputs: bool = False
     ) -> dict[str, Array]:
@@ -156,7 +174,7 @@ class Linearized:
                 like = self.loss_inputs[LOSS]
                 x = torch.zeros(use.shape, dtype=like.dtype, device=like.device)
         if of_outputs:
-            x = arranged(x, use.call.own)
+            x = use.call.pulls(x)
         if x.ndim == axes:
             x = x[None]
         return fold(_at_least_single(x), axes, how, uses=group.shared)

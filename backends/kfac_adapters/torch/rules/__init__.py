@@ -9,9 +9,9 @@ from typing import Any
 
 from torch.nn import functional
 
-from kfac_adapters.torch.rules.call import Call, Kind, arranged
+from kfac_adapters.torch.rules.call import Call, Kind
 from kfac_adapters.torch.rules.convolution import convolution, transposed_convolution
-from kfac_adapters.torch.rules.embedding import embedding
+from kfac_adapters.torch.rules.embedding import embedding, embedding_bag
 from kfac_adapters.torch.rules.linear import linear
 from kfac_adapters.torch.rules.norm import (
     batch_norm,
@@ -20,7 +20,7 @@ from kfac_adapters.torch.rules.norm import (
     rms_norm,
 )
 
-__all__ = ["RULES", "Call", "Kind", "arranged"]
+__all__ = ["RULES", "Call", "Kind"]
 
 RULES: dict[Any, Callable[..., Call | None]] = {
     functional.linear: linear,
@@ -31,6 +31,7 @@ RULES: dict[Any, Callable[..., Call | None]] = {
     functional.conv_transpose2d: transposed_convolution,
     functional.conv_transpose3d: transposed_convolution,
     functional.embedding: embedding,
+    functional.embedding_bag: embedding_bag,
     functional.layer_norm: layer_norm,
     functional.batch_norm: batch_norm,
     functional.group_norm: group_norm,

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from kfac_adapters.torch.rules.call import Call
+from kfac_adapters.torch.rules.call import Call, Kind
 
 DATA_FORMATS = {1: "NCW", 2: "NCHW", 3: "NCDHW"}
 """Where PyTorch has the channels, by the number of spatial axes."""
@@ -45,7 +45,7 @@ def convolution(
         )
         return made
 
-    return Call("convolution", weight, bias, input, rank + 1, computes, options)
+    return Call("convolution", weight, bias, input, rank + 1, computes, options=options)
 
 
 def transposed_convolution(
@@ -76,9 +76,8 @@ def transposed_convolution(
         )
         return made
 
-    return Call(
-        "transposed_convolution", weight, bias, input, rank + 1, computes, options
-    )
+    kind: Kind = "transposed_convolution"
+    return Call(kind, weight, bias, input, rank + 1, computes, options=options)
 
 
 def _each(value: Any, rank: int) -> tuple[int, ...]:

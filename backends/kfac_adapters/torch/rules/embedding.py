@@ -1,4 +1,4 @@
-"""The rule of embeddings."""
+"""The rules of embeddings, one id a position, and of bags, the sum or mean of some."""
 
 from typing import Any
 
@@ -6,6 +6,9 @@ import torch
 from torch.nn import functional
 
 from kfac_adapters.torch.rules.call import Call
+
+_NO_ID = -1
+"""What stands for no id, where bags have different lengths."""
 
 
 def embedding(
@@ -18,17 +21,109 @@ def embedding(
     sparse: bool = False,
 ) -> Call:
     """Read a call of `torch.nn.functional.embedding`."""
-    refused = refusal(max_norm, scale_grad_by_freq, sparse)
-    padding = padding_id(padding_idx, weight)
+    padding = _padding(padding_idx, weight)
 
     def computes(ids: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
         return functional.embedding(ids, w, padding)
 
-    options = {"padding_id": padding}
-    return Call("embedding", weight, None, input, 0, computes, options, refused=refused)
+    return Call(
+        "embedding",
+        weight,
+        None,
+        input,
+        0,
+        computes,
+        options={"padding_id": padding},
+        refused=_refusal(max_norm, scale_grad_by_freq, sparse),
+    )
 
 
-def refusal(max_norm: float | None, scale_grad_by_freq: bool, sparse: bool) -> str:
+def embedding_bag(
+    input: Any,
+    weight: Any,
+    offsets: Any = None,
+    max_norm: float | None = None,
+    norm_type: float = 2.0,
+    scale_grad_by_freq: bool = False,
+    mode: str = "mean",
+    sparse: bool = False,
+    per_sample_weights: Any = None,
+    include_last_offset: bool = False,
+    padding_idx: int | None = None,
+) -> Call:
+    """Read a call of `torch.nn.functional.embedding_bag`.
+
+    A bag is one position with several ids: the layer ``x V`` of their counts ``x``. A
+    mean divides the gradient, and not the counts. With weights for each id, each id is
+    a position of its own.
+
+    Returns:
+        The call.
+    """
+    refused = _refusal(max_norm, scale_grad_by_freq, sparse)
+    if mode == "max":
+        refused = "the largest of a bag is no sum"
+    if input.is_nested:
+        return Call("embedding", weight, None, input, 0, _bag, refused="it is nested")
+    ids, weights = input, per_sample_weights
+    if input.ndim == 1:
+        places = _places(offsets, len(input), include_last_offset)
+        ids = torch.where(places < 0, _NO_ID, functional.pad(input, (0, 1))[places])
+        weights = None if weights is None else functional.pad(weights, (0, 1))[places]
+    padding = _padding(padding_idx, weight)
+    if padding is not None:
+        ids = torch.where(ids == padding, _NO_ID, ids)
+    known = ids != _NO_ID
+    options = {"negative_ids_are_padding": True}
+    if weights is not None:
+        each = (weights.detach() * known)[..., None]
+        return Call(
+            "embedding",
+            weight,
+            None,
+            ids,
+            0,
+            _each,
+            lambda g: each * g[:, None],
+            options,
+            refused,
+        )
+    counts = known.sum(-1, keepdim=True).clamp(min=1)
+    return Call(
+        "embedding",
+        weight,
+        None,
+        ids,
+        1,
+        _bag,
+        lambda g: g / counts if mode == "mean" else g,
+        {**options, "repeated_ids": "count_squared"},
+        refused,
+    )
+
+
+def _each(ids: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    known = (ids != _NO_ID)[..., None]
+    return functional.embedding(ids.clamp(min=0), w) * known
+
+
+def _bag(ids: torch.Tensor, w: torch.Tensor) -> torch.Tensor:
+    return _each(ids, w).sum(-2)
+
+
+def _places(offsets: Any, size: int, include_last: bool) -> torch.Tensor:
+    """Return where the ids of each bag are, ``[bags, longest]``; -1: nowhere."""
+    ends = offsets[1:]
+    if include_last:
+        offsets = offsets[:-1]
+    else:
+        ends = torch.cat([ends, ends.new_full((1,), size)])
+    longest = max(int((ends - offsets).max()), 1) if len(offsets) else 1
+    places = offsets[:, None] + torch.arange(longest, device=offsets.device)
+    return torch.where(places < ends[:, None], places, -1)
+
+
+def _refusal(max_norm: float | None, scale_grad_by_freq: bool, sparse: bool) -> str:
     """Return why an embedding of these options has no block, or an empty text."""
     if max_norm is not None:
         return "max_norm changes the weights within the model"
@@ -37,7 +132,7 @@ def refusal(max_norm: float | None, scale_grad_by_freq: bool, sparse: bool) -> s
     return "its gradients are sparse" if sparse else ""
 
 
-def padding_id(padding_idx: int | None, weight: torch.Tensor) -> int | None:
+def _padding(padding_idx: int | None, weight: torch.Tensor) -> int | None:
     """Return the id that stands for none, which PyTorch counts from the end, too."""
     if padding_idx is not None and padding_idx < 0:
         return padding_idx + int(weight.shape[0])

@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.nn import functional
 
-from kfac_adapters.torch.rules.call import Call, arranged
+from kfac_adapters.torch.rules.call import Call
 
 
 def layer_norm(
@@ -79,8 +79,11 @@ def scaled(x: torch.Tensor, weight: Any, bias: Any, own: tuple[int, ...]) -> Cal
     Returns:
         The call.
     """
-    inputs = arranged(x, own)
-    return Call("norm", weight, bias, inputs, len(own), torch.mul, own=own)
+
+    def pulls(gradient: torch.Tensor) -> torch.Tensor:
+        return gradient.movedim(own, tuple(range(-len(own), 0)))
+
+    return Call("norm", weight, bias, pulls(x), len(own), torch.mul, pulls)
 
 
 def _last(x: torch.Tensor, count: int) -> tuple[int, ...]:
