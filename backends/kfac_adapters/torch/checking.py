@@ -54,7 +54,9 @@ def incomplete(
             factor = float(x.norm()) if x.is_floating_point() else 1.0
             sizes[use.weight] += size * factor
         if use.bias in params:
-            found[use.bias] = found.get(use.bias, 0) + _of_bias(use, g)
+            found[use.bias] = found.get(use.bias, 0) + use.call.pulls_bias(g).reshape(
+                -1, *params[use.bias].shape
+            ).sum(0)
             sizes[use.bias] += size * g.shape[0] ** 0.5
     names = []
     for (name, param), true in zip(params.items(), at_params, strict=True):
@@ -77,12 +79,3 @@ def _of_weight(use: Use, g: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:
         made = use.call.computes(x, free)
     (gradient,) = torch.autograd.grad(made, free, g)
     return gradient
-
-
-def _of_bias(use: Use, g: torch.Tensor) -> torch.Tensor:
-    if "convolution" in use.call.kind:
-        axis = g.ndim - use.call.axes
-        return g.movedim(axis, -1).reshape(-1, g.shape[axis]).sum(0)
-    g = use.call.pulls(g)
-    own = g.shape[g.ndim - max(use.call.axes, 1) :]
-    return g.reshape(-1, *own).sum(0)

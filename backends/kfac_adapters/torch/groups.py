@@ -25,7 +25,7 @@ _KINDS: dict[frozenset[str], LayerKind] = {
     frozenset({"convolution"}): "convolution",
     frozenset({"transposed_convolution"}): "transposed_convolution",
     frozenset({"embedding"}): "embedding",
-    frozenset({"norm"}): "scale_and_shift",
+    frozenset({"scale"}): "scale_and_shift",
     frozenset({"embedding", "linear"}): "tied_weights",
 }
 
@@ -95,9 +95,7 @@ def grouped(
         if name in covered:
             continue
         uses = [record.uses[i] for i in indices]
-        reason = _obstacle(name, uses, record, cases)
-        if not reason and any(use.call.kind != "linear" for use in uses):
-            reason = "is a bias whose weight is not trained, or has other biases"
+        reason = _obstacle_at_all(name, uses, record)
         if reason:
             left[name] = reason
         else:
@@ -117,11 +115,11 @@ def _group(
     uses: list[Use],
     cases: int,
 ) -> Group:
-    found = foldings([leading(use) for use in uses], cases)
+    found = foldings([leading(use, kind) for use in uses], cases)
     joint = any(how.cases != cases for how in found)
     # Rows of another number of cases may be of yet another in the next batch.
-    shared = joint or _is_shared(uses, cases)
-    if _is_of_one_use(uses[0]):
+    shared = joint or len(uses) > 1 or any(how.uses > 1 for how in found)
+    if _is_of_one_use(uses[0]) and kind != "bias":
         shared = False
     return Group(kind, params, tuple(indices), shared, joint)
 
@@ -137,10 +135,21 @@ def _is_of_one_use(use: Use) -> bool:
     return several_groups or use.call.kind == "transposed_convolution"
 
 
-def leading(use: Use) -> tuple[int, ...]:
-    """Return the axes of a use before those of one position; at least one."""
-    shape = use.call.inputs.shape
-    return tuple(shape[: len(shape) - use.call.axes]) or (1,)
+def leading(use: Use, kind: str = "") -> tuple[int, ...]:
+    """Return the axes of a use before those of one position; at least one.
+
+    Args:
+        use: The use.
+        kind: Kind of its layer: those of a bias are all that it is added along.
+
+    Returns:
+        The axes.
+    """
+    shape, axes = use.call.inputs.shape, use.call.axes
+    if kind == "bias":
+        like = torch.empty(()).expand(use.shape)
+        shape, axes = use.call.pulls_bias(like).shape, use.bias_axes
+    return tuple(shape[: len(shape) - axes]) or (1,)
 
 
 def _own_bias(
@@ -160,12 +169,10 @@ def _own_bias(
 
 
 def _obstacle(name: str, uses: list[Use], record: Record, cases: int) -> str:
-    """Return why no block stands for these uses of a parameter, or an empty text."""
-    if name in record.elsewhere:
-        return f"is a layer's, and used by {record.elsewhere[name]} as well"
-    for use in uses:
-        if use.call.refused:
-            return f"is of an {use.call.kind}: {use.call.refused}"
+    """Return why no block stands for these uses of a weight, or an empty text."""
+    found = _obstacle_at_all(name, uses, record)
+    if found:
+        return found
     kinds = {use.call.kind for use in uses}
     if frozenset(kinds) not in _KINDS:
         return f"is shared by unlike layers: {', '.join(sorted(kinds))}"
@@ -184,4 +191,14 @@ def _obstacle(name: str, uses: list[Use], record: Record, cases: int) -> str:
     bags = any("negative_ids_are_padding" in use.call.options for use in uses)
     if "linear" in kinds and bags:
         return "is tied, and used in bags"
+    return ""
+
+
+def _obstacle_at_all(name: str, uses: list[Use], record: Record) -> str:
+    """Return what neither a weight nor a bias may have, or an empty text."""
+    if name in record.elsewhere:
+        return f"is a layer's, and used by {record.elsewhere[name]} as well"
+    for use in uses:
+        if use.call.refused:
+            return f"is of an {use.call.kind}: {use.call.refused}"
     return ""

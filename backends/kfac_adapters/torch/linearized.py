@@ -138,7 +138,8 @@ class Linearized:
     ) -> dict[str, Array]:
         """Return the arrays of a group's uses at its sites, as its block takes them."""
         uses = [self._record.uses[i] for i in group.indices]
-        hows = foldings([leading(use) for use in uses], self.batch_size)
+        own = [leading(use, group.kind) for use in uses]
+        hows = foldings(own, self.batch_size)
         parts = [
             self._folded(group, use, arrays[i], how, of_outputs)
             for i, use, how in zip(group.indices, uses, hows, strict=True)
@@ -161,10 +162,11 @@ class Linearized:
         self, group: Group, use: Use, x: Any, how: Folding, of_outputs: bool
     ) -> torch.Tensor:
         if how.uses > 1 and not group.shared:
+            rows = list(leading(use, group.kind))
             msg = (
-                f"{group.params[0]}: this batch has rows {list(leading(use))} for"
-                f" {self.batch_size} cases, expected one for each, as in the first"
-                " batch; capture the model again with such a batch"
+                f"{group.params[0]}: this batch has rows {rows} for {self.batch_size}"
+                " cases, expected one for each, as in the first batch; capture the"
+                " model again with such a batch"
             )
             raise ShapeError(msg)
         axes = use.call.axes
@@ -174,7 +176,9 @@ class Linearized:
                 like = self.loss_inputs[LOSS]
                 x = torch.zeros(use.shape, dtype=like.dtype, device=like.device)
         if of_outputs:
-            x = use.call.pulls(x)
+            of_bias = group.kind == "bias"
+            x = use.call.pulls_bias(x) if of_bias else use.call.pulls(x)
+            axes = use.bias_axes if of_bias else axes
         if x.ndim == axes:
             x = x[None]
         return fold(_at_least_single(x), axes, how, uses=group.shared)

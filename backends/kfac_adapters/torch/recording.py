@@ -16,7 +16,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
-from kfac_adapters.torch.rules import RULES, Call
+from kfac_adapters.torch.rules import OPERATORS, RULES, Call
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Use:
         bias: Name of the bias, or empty.
         edge: Where the graph gives the gradient for the outputs.
         shape: Shape of the outputs.
+        bias_axes: Number of axes of the bias.
     """
 
     call: Call
@@ -36,6 +37,7 @@ class Use:
     bias: str
     edge: GradientEdge
     shape: tuple[int, ...]
+    bias_axes: int
 
 
 @dataclass
@@ -68,34 +70,45 @@ class Recorder(TorchFunctionMode):
     ) -> Any:
         """Call the function, and note what it did with which parameter."""
         kwargs = kwargs or {}
+        if not is_recording():
+            return func(*args, **kwargs)
         if func in _DESCENDED:
             with self:
                 return _DESCENDED[func](*args, **kwargs)
+        found = {
+            self._names[id(x)] for x in _tensors((args, kwargs)) if id(x) in self._names
+        }
         call = None
-        if is_recording() and func in RULES:
+        if found and func in RULES:
             # Before the call: what it is computed of may be changed in place by it.
             call = RULES[func](*args, **kwargs)
+        elif len(found) == 1 and func in OPERATORS:
+            call = self._of_operator(func, args, kwargs)
         result = func(*args, **kwargs)
-        if not is_recording() or not _has_graph(result):
+        if not found or not _has_graph(result):
             return result
-        found = {
-            self._names[id(x)]
-            for x in _tensors((args, kwargs))
-            if id(x) in self._names and x is not result
-        }
+        found -= {self._names.get(id(result), "")}
         if call is not None and isinstance(result, torch.Tensor):
             found -= self._note(call, result)
         for name in found:
             self.record.elsewhere.setdefault(name, _name_of(func))
         return result
 
+    def _of_operator(self, func: Any, args: Any, kwargs: Any) -> Call | None:
+        """Read ``x * w`` or ``w * x``, or their like, if there is nothing else."""
+        if len(args) != 2 or kwargs or not all(map(torch.is_tensor, args)):
+            return None
+        x, param = args if id(args[1]) in self._names else args[::-1]
+        return None if id(x) in self._names else OPERATORS[func](x, param)
+
     def _note(self, call: Call, result: torch.Tensor) -> set[str]:
         weight, bias = (self._names.get(id(x), "") for x in (call.weight, call.bias))
         if not weight and not bias:
             return set()
+        axes = call.bias.ndim if bias else 0
         kept = replace(call, weight=None, bias=None, inputs=call.inputs.detach())
         edge, shape = get_gradient_edge(result), tuple(result.shape)
-        self.record.uses.append(Use(kept, weight, bias, edge, shape))
+        self.record.uses.append(Use(kept, weight, bias, edge, shape, axes))
         return {weight, bias}
 
 

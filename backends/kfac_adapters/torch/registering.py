@@ -69,6 +69,10 @@ def _registered(
     options = dict(uses[0].call.options)
     shape = collection.shapes[params[0]]
     if group.kind == "bias":
+        if any(
+            use.call.kind == "shift" for use in uses
+        ):  # perhaps of many numbers: of positions
+            approx = approx or dict(collection.defaults).get("bias", "diagonal")
         return collection.register_bias(params[0], sites, approx=approx)
     if group.kind == "scale_and_shift":
         free = (None, *shape) if group.shared else shape

@@ -7,20 +7,23 @@ of layer this is. A kind of layer has a file, and each of its functions a line h
 from collections.abc import Callable
 from typing import Any
 
+import torch
 from torch.nn import functional
 
 from kfac_adapters.torch.rules.call import Call, Kind
 from kfac_adapters.torch.rules.convolution import convolution, transposed_convolution
+from kfac_adapters.torch.rules.elementwise import prelu, scale, shift
 from kfac_adapters.torch.rules.embedding import embedding, embedding_bag
 from kfac_adapters.torch.rules.linear import linear
 from kfac_adapters.torch.rules.norm import (
     batch_norm,
     group_norm,
+    instance_norm,
     layer_norm,
     rms_norm,
 )
 
-__all__ = ["RULES", "Call", "Kind"]
+__all__ = ["OPERATORS", "RULES", "Call", "Kind"]
 
 RULES: dict[Any, Callable[..., Call | None]] = {
     functional.linear: linear,
@@ -35,6 +38,17 @@ RULES: dict[Any, Callable[..., Call | None]] = {
     functional.layer_norm: layer_norm,
     functional.batch_norm: batch_norm,
     functional.group_norm: group_norm,
+    functional.instance_norm: instance_norm,
     functional.rms_norm: rms_norm,
+    torch.prelu: prelu,
 }
 """For each function that is a layer, its rule; None: this call has no parameter."""
+
+OPERATORS: dict[Any, Callable[[torch.Tensor, torch.Tensor], Call | None]] = {
+    torch.mul: scale,
+    torch.Tensor.mul: scale,
+    torch.add: shift,
+    torch.Tensor.add: shift,
+    torch.Tensor.add_: shift,
+}
+"""Rules of functions of two tensors, of which either may be the parameter."""

@@ -45,7 +45,8 @@ def convolution(
         )
         return made
 
-    return Call("convolution", weight, bias, input, rank + 1, computes, options=options)
+    kind: Kind = "convolution"
+    return _call(kind, weight, bias, input, computes, options)
 
 
 def transposed_convolution(
@@ -77,7 +78,27 @@ def transposed_convolution(
         return made
 
     kind: Kind = "transposed_convolution"
-    return Call(kind, weight, bias, input, rank + 1, computes, options=options)
+    return _call(kind, weight, bias, input, computes, options)
+
+
+def _call(
+    kind: Kind, weight: Any, bias: Any, input: Any, computes: Any, options: Any
+) -> Call:
+    rank = weight.ndim - 2
+
+    def pulls_bias(gradient: torch.Tensor) -> torch.Tensor:
+        return gradient.movedim(-1 - rank, -1)
+
+    return Call(
+        kind,
+        weight,
+        bias,
+        input,
+        rank + 1,
+        computes,
+        pulls_bias=pulls_bias,
+        options=options,
+    )
 
 
 def _each(value: Any, rank: int) -> tuple[int, ...]:

@@ -85,8 +85,8 @@ def embedding_bag(
             0,
             _each,
             lambda g: each * g[:, None],
-            options,
-            refused,
+            options=options,
+            refused=refused,
         )
     counts = known.sum(-1, keepdim=True).clamp(min=1)
     return Call(
@@ -97,8 +97,8 @@ def embedding_bag(
         1,
         _bag,
         lambda g: g / counts if mode == "mean" else g,
-        {**options, "repeated_ids": "count_squared"},
-        refused,
+        options={**options, "repeated_ids": "count_squared"},
+        refused=refused,
     )
 
 

@@ -6,6 +6,7 @@ import torch
 from torch.nn import functional
 
 from kfac_adapters.torch.rules.call import Call
+from kfac_adapters.torch.rules.elementwise import scaled
 
 
 def layer_norm(
@@ -67,23 +68,25 @@ def group_norm(
     return scaled(x, weight, bias, (1,))
 
 
-def scaled(x: torch.Tensor, weight: Any, bias: Any, own: tuple[int, ...]) -> Call:
-    """Return the call of ``w * x + b``.
-
-    Args:
-        x: What the weight is multiplied by, of the shape of the outputs.
-        weight: The weight.
-        bias: The bias, or None.
-        own: The axes of the outputs that weight and bias are along.
-
-    Returns:
-        The call.
-    """
-
-    def pulls(gradient: torch.Tensor) -> torch.Tensor:
-        return gradient.movedim(own, tuple(range(-len(own), 0)))
-
-    return Call("norm", weight, bias, pulls(x), len(own), torch.mul, pulls)
+def instance_norm(
+    input: Any,
+    running_mean: Any = None,
+    running_var: Any = None,
+    weight: Any = None,
+    bias: Any = None,
+    use_input_stats: bool = True,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Call | None:
+    """Read a call of `torch.nn.functional.instance_norm`."""
+    if weight is None:
+        return None
+    mean, var = (None, None) if use_input_stats else (running_mean, running_var)
+    with torch.no_grad():
+        x = functional.instance_norm(
+            input.detach(), mean, var, None, None, use_input_stats, 0.0, eps
+        )
+    return scaled(x, weight, bias, (1,))
 
 
 def _last(x: torch.Tensor, count: int) -> tuple[int, ...]:

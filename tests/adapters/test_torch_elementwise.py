@@ -1,0 +1,137 @@
+"""Scales and shifts, as norms and other modules have them, against dense truth."""
+
+import pytest
+import torch
+from torch import nn
+from torch_models import assert_same, dense_fisher, drawn, matrix, seeded, statistics
+
+from kfac_adapters.torch import capture
+from kfac_core.errors import RegistrationError
+
+F = nn.functional
+
+
+class Own(nn.Module):
+    """A norm as others write it, and what is added to each position."""
+
+    def __init__(self):
+        super().__init__()
+        self.weight, self.bias = (
+            nn.Parameter(torch.ones(4)),
+            nn.Parameter(torch.ones(4)),
+        )
+        self.positions = nn.Parameter(torch.ones(1, 3, 4))
+        self.gate = nn.Parameter(torch.ones(1))
+
+    def forward(self, x):
+        x = x + self.positions
+        x = self.weight * x * torch.rsqrt(x.square().mean(-1, keepdim=True))
+        x += self.bias
+        return x * self.gate
+
+
+class Slopes(nn.Module):
+    """What `nn.PReLU` computes, whose derivatives PyTorch cannot map over."""
+
+    def __init__(self, weight):
+        super().__init__()
+        self.weight = nn.Parameter(weight)
+
+    def forward(self, x):
+        return torch.where(x > 0, x, self.weight[:, None] * x)
+
+
+def behind(layer, features, **options):
+    def make():
+        return nn.Sequential(
+            layer(**options), nn.Tanh(), nn.Flatten(), nn.Linear(*features)
+        )
+
+    return seeded(make).eval()
+
+
+LAYERS = {
+    "instance norm": (
+        lambda: behind(nn.InstanceNorm2d, (36, 3), num_features=4, affine=True),
+        drawn(5, 4, 3, 3),
+    ),
+    "instance norm of running statistics": (
+        lambda: behind(
+            nn.InstanceNorm1d,
+            (36, 3),
+            num_features=4,
+            affine=True,
+            track_running_stats=True,
+        ),
+        drawn(5, 4, 9),
+    ),
+    "PReLU of one slope": (lambda: behind(nn.PReLU, (12, 3)), drawn(5, 4, 3)),
+    "PReLU of channels": (
+        lambda: behind(nn.PReLU, (12, 3), num_parameters=4),
+        drawn(5, 4, 3),
+    ),
+    "own": (lambda: behind(Own, (12, 3)), drawn(5, 3, 4)),
+    "own, of one case": (lambda: behind(Own, (12, 3)), drawn(1, 3, 4)),
+}
+
+
+@pytest.mark.parametrize("kind", LAYERS)
+def test_scale_and_shift_have_the_diagonal_of_their_fisher(kind):
+    make, x = LAYERS[kind]
+    model = make()
+    captured, estimator, state = statistics(model, x)
+    checked = 0
+    for layer in captured.collection.layers:
+        if not layer.params[0].startswith("0."):
+            continue
+        names, found = matrix(estimator, state, layer.params[0])
+        if isinstance(model[0], nn.PReLU):
+            model[0] = Slopes(model[0].weight.detach())
+        exact = dense_fisher(model, x, names)
+        assert_same(torch.diag(found), torch.diag(exact))
+        checked += len(names)
+    assert checked == len(list(model[0].parameters()))
+
+
+def test_scale_of_one_position_is_no_layer():
+    """A weight that is made of another, as of a low rank, has no rows of cases."""
+
+    class LowRank(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(3, 4))
+            self.a, self.b = (
+                nn.Parameter(torch.ones(2, 4)),
+                nn.Parameter(torch.ones(3, 2)),
+            )
+
+        def forward(self, x):
+            return F.linear(x, self.weight + self.b @ self.a)
+
+    captured = capture(seeded(LowRank), "cross_entropy")
+    with pytest.raises(RegistrationError, match=r"'weight' is used by add; 'a' .*'b' "):
+        captured.linearize(drawn(5, 4))
+
+
+@pytest.mark.parametrize(
+    ("layer", "x"),
+    [
+        (lambda: nn.Conv2d(4, 4, 2), drawn(5, 4, 2, 2)),
+        (lambda: nn.Conv2d(4, 4, 2), drawn(5, 4, 3, 3)),
+        (lambda: nn.GroupNorm(2, 4), drawn(5, 4, 2, 2)),
+        (lambda: nn.Linear(4, 4), drawn(5, 2, 4)),
+    ],
+    ids=["convolution", "convolution of several locations", "norm", "positions"],
+)
+def test_bias_whose_weight_is_frozen_is_exact(layer, x):
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        first = layer().double()
+        size = first(x)[0].numel()
+    model = seeded(
+        lambda: nn.Sequential(first, nn.Tanh(), nn.Flatten(), nn.Linear(size, 3))
+    )
+    model[0].weight.requires_grad_(False)
+    names, found = matrix(*statistics(model, x)[1:], "0.bias")
+    assert names == ("0.bias",)
+    assert_same(found, dense_fisher(model, x, names))
