@@ -64,6 +64,13 @@ class CheckedLinearization:
         return masks
 
     @property
+    def row_counts(self) -> Mapping[str, Array]:
+        """How much rows count where they are not those of cases; often none."""
+        if not hasattr(self._given, "row_counts"):
+            return {}
+        return self._mapping("row_counts")
+
+    @property
     def has_second_derivatives(self) -> bool:
         """Whether the model has `param_gradients_change`."""
         return hasattr(self._given, "param_gradients_change")

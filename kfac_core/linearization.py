@@ -106,6 +106,22 @@ class SecondOrderLinearization(Linearization, Protocol):
         """
 
 
+class CountedLinearization(Linearization, Protocol):
+    """A linearization of a model with rows that do not belong to one case each.
+
+    In a model that mixes positions, a row reaches the losses of several cases; and the
+    rows of a layer may be in another order than those of the loss.
+    """
+
+    @property
+    def row_counts(self) -> Mapping[str, Array]:
+        """For such sites of layers how much each row counts, of the leading shape.
+
+        They take the place of the weights that `masks` gives the cases, and are
+        multiplied by a mask of the site itself.
+        """
+
+
 class Model(Protocol[B]):
     """A model that can be linearized; an optimiser sees no more of a network."""
 

@@ -5,6 +5,9 @@ counts ``m`` times. Where a loss has several positions, a case has the largest w
 its positions. A position that is masked at the loss may still matter within the model,
 so that only a mask of the layer's own site removes rows from a case.
 
+Where a row of a layer belongs to no single case, a linearization may say how much it
+counts: `kfac_core.linearization.CountedLinearization`.
+
 Output gradients already carry the roots of the losses' masks, so that in their
 statistics a case counts once, or not at all.
 """
@@ -83,11 +86,13 @@ def counting(
     of_cases = [None] * len(inputs) if cases is None else [*cases]
     if len(of_cases) != len(inputs):
         of_cases = [None] * len(inputs)
-    masks = linearization.masks
-    if of_cases[0] is None and not any(site in masks for site in layer.sites):
+    masks, counts = linearization.masks, _row_counts(linearization)
+    if of_cases[0] is None and not any(
+        site in masks or site in counts for site in layer.sites
+    ):
         return options
     pairs = [
-        _of_tower(layer.name, sites, own, masks, case)
+        _of_tower(layer.name, sites, own, masks, counts, case)
         for sites, own, case in zip(layer.towers, arrays, of_cases, strict=True)
     ]
     options["weights"] = RowWeights(*zip(*pairs, strict=True))
@@ -99,15 +104,23 @@ def _of_tower(
     sites: tuple[str, ...],
     arrays: Sequence[Array],
     masks: Mapping[str, Array],
+    counts: Mapping[str, Array],
     case: Array | None,
 ) -> tuple[Any, Any]:
     """Return the weights of the inputs and of the gradients of one tower."""
     known_masks = [masks[site] for site in sites if site in masks]
+    known_masks += [counts[site] for site in sites if site in counts]
     known_masks += [] if case is None else [case]
     backend = backend_for(layer, "layer_inputs, masks", *arrays, *known_masks)
     of_inputs, of_gradients = [], []
     for site, x in zip(sites, arrays, strict=True):
-        mask = masks.get(site)
+        mask: Array | None = masks.get(site)
+        own: Array | None = counts.get(site)
+        if own is not None:
+            some = backend.xp.astype(own > 0, own.dtype)
+            of_inputs.append(own if mask is None else own * mask)
+            of_gradients.append(some if mask is None else some * mask)
+            continue
         known = case if case is not None and _has_rows_of(x, case.shape[0]) else None
         once = None if known is None else backend.xp.astype(known > 0, known.dtype)
         if mask is None:
@@ -117,6 +130,12 @@ def _of_tower(
     if len(sites) > 1:
         return Uses(tuple(of_inputs)), Uses(tuple(of_gradients))
     return of_inputs[0], of_gradients[0]
+
+
+def _row_counts(linearization: Linearization) -> Mapping[str, Array]:
+    """Return how much rows count, of a linearization that says so; else nothing."""
+    counts: Mapping[str, Array] = getattr(linearization, "row_counts", {})
+    return counts
 
 
 def _rows(x: Array | Pair) -> Array:

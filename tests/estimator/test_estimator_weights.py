@@ -23,6 +23,7 @@ class Changed:
     batch_size: int
     masks: dict[str, Any] = field(default_factory=dict)
     only: dict[str, Any] = field(default_factory=dict)
+    row_counts: dict[str, Any] = field(default_factory=dict)
 
     def __getattr__(self, name):
         return getattr(self.inner, name)
@@ -169,6 +170,25 @@ def test_rows_of_weight_zero_at_a_layer(name, rng):
     whole = blocks_of(estimator, drawn.params, inner)
     layer = estimator.layers[0].name
     assert not np.allclose(found[layer], whole[layer])
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_counts_of_rows_take_the_place_of_those_of_cases(name, rng):
+    """As where the rows of a layer are in another order than those of the loss."""
+    case = CASES[name]
+    drawn = draw(case, rng, batch=len(MASK))
+    estimator = estimator_of(case.model, CATEGORICAL, "exact")
+    inner = case.model.linearize(
+        drawn.params, Batch(drawn.batch.inputs, drawn.batch.targets, MASK)
+    )
+    site, masks = next(iter(inner.layer_inputs)), dict(inner.masks)
+    same = Changed(inner, len(MASK), masks, row_counts={site: MASK})
+    found = blocks_of(estimator, drawn.params, same)
+    assert_equal_blocks(found, blocks_of(estimator, drawn.params, inner))
+    other = Changed(inner, len(MASK), masks, row_counts={site: FRACTIONS + 1})
+    changed = blocks_of(estimator, drawn.params, other)
+    layer = estimator.layers[0].name
+    assert not np.allclose(changed[layer], found[layer])
 
 
 def test_an_expert_that_sees_nothing_is_left_at_zero(rng):

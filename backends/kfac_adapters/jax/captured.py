@@ -12,6 +12,7 @@ from kfac_adapters.jax.forms import Form
 from kfac_adapters.jax.function import Leaves, leaves_of
 from kfac_adapters.jax.layers import Layer
 from kfac_adapters.jax.losses import Losses
+from kfac_adapters.jax.orders import RowOrder
 from kfac_adapters.jax.uses.base import Use
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import LayerCollection
@@ -34,6 +35,7 @@ class Captured:
         names: For each parameter in the collection its name, by its index.
         forms: For each of these its form in the core.
         frozen: Indices of the parameters whose update is zero.
+        orders: Order of the rows of each use, by site.
     """
 
     function: Callable[..., Any]
@@ -45,6 +47,7 @@ class Captured:
     names: Mapping[int, str]
     forms: Mapping[int, Form]
     frozen: frozenset[int]
+    orders: Mapping[str, RowOrder]
 
     @property
     def uses(self) -> dict[str, Use]:

@@ -16,10 +16,11 @@ from kfac_adapters.coverage import (
 )
 from kfac_adapters.jax.captured import Captured
 from kfac_adapters.jax.claims import Claims, claims_of
+from kfac_adapters.jax.evidence import evidence_of, guessed_orders
 from kfac_adapters.jax.forms import same
 from kfac_adapters.jax.function import Leaves, Program
 from kfac_adapters.jax.losses import LABEL, Losses, losses_of
-from kfac_adapters.jax.verification import mismatches
+from kfac_adapters.jax.sites import Cases
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.loss_functions import LossFunction
@@ -98,29 +99,33 @@ def capture(
     losses = losses_of(loss, case_axes)
     program = Program.of(function, params, inputs)
     found, leaves = program.discover(params, inputs), program.leaves
-    cases = losses.cases(found.outputs)
-    if verify:
-        _check_concrete(params, inputs)
+    losses.cases(found.outputs)
+    shape = losses.case_shape(found.outputs)
     refused: dict[int, str] = {}
     separate: set[int] = set()
-    while True:
-        claims = claims_of(found, leaves, cases, refused, separate)
-        captured = _captured(
-            function, leaves, losses, claims, unclaimed, approximations or {}
-        )
-        bad = mismatches(captured, params, inputs) if verify else []
-        if not bad:
-            break
-        weights = [each for each in bad if not each.is_bias]
-        separate |= {each.param for each in bad if each.is_bias}
-        for each in weights:
-            path, why = leaves.paths[each.param], _differs(each.error)
-            refused[each.param] = why
-            if unclaimed != "error":
-                warnings.warn(
-                    f"{LABEL}: {path}: {why}; it is treated as {unclaimed!r}",
-                    stacklevel=2,
-                )
+    if verify:
+        _check_concrete(params, inputs)
+        shown = evidence_of(program, function, found, losses, params, inputs)
+        cases = Cases(shape, shown.orders)
+        separate = {i for i, each in shown.of_biases.items() if each.is_real}
+        refused = {
+            i: _differs(each.error)
+            for i, each in shown.of_rows.items()
+            if each.is_real and i not in found.escaped
+        }
+    else:
+        cases = Cases(shape, guessed_orders(found.uses, shape))
+    claims = claims_of(found, leaves, cases, refused, separate)
+    captured = _captured(
+        function, leaves, losses, claims, cases, unclaimed, approximations or {}
+    )
+    for index, why in refused.items():
+        if unclaimed != "error" and index in claims.unclaimed:
+            warnings.warn(
+                f"{LABEL}: {leaves.paths[index]}: {why}; it is treated as"
+                f" {unclaimed!r}",
+                stacklevel=2,
+            )
     return captured
 
 
@@ -129,6 +134,7 @@ def _captured(
     leaves: Leaves,
     losses: Losses,
     claims: Claims,
+    cases: Cases,
     unclaimed: Policy,
     approximations: Mapping[str, str],
 ) -> Captured:
@@ -185,6 +191,7 @@ def _captured(
         names,
         forms,
         frozen,
+        cases.orders,
     )
 
 

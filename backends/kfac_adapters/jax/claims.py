@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from kfac_adapters.jax.function import Discovered, Leaves
 from kfac_adapters.jax.layers import Bias, Layer, layer_of, takes_bias
+from kfac_adapters.jax.sites import Cases
 from kfac_adapters.jax.uses.base import Use
 from kfac_adapters.jax.uses.elementwise import Scale, Shift
 
@@ -24,7 +25,7 @@ class Claims(NamedTuple):
 def claims_of(
     found: Discovered,
     leaves: Leaves,
-    cases: int,
+    cases: Cases,
     refused: Mapping[int, str],
     separate: Collection[int],
 ) -> Claims:
@@ -33,7 +34,7 @@ def claims_of(
     Args:
         found: What the function does with its parameters.
         leaves: What is known of the parameters.
-        cases: Number of cases.
+        cases: The cases.
         refused: Parameters that are not to be claimed, and why.
         separate: Biases that are not to be in the layer of what they are added to.
 

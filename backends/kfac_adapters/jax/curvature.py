@@ -124,6 +124,7 @@ class Curvature:
         *,
         key: Any = None,
         targets: Any = None,
+        weights: Any = None,
         damping: Scalar | None = None,
     ) -> CurvatureState:
         """Fold a batch into the statistics, and compute inverses, where they are due.
@@ -135,6 +136,8 @@ class Curvature:
             key: What is drawn from; needed where the mode is random.
             targets: Targets of the data, for the mode ``"empirical"``, and for a
                 loss that ignores some.
+            weights: How much each position of the loss counts, in the axes of the
+                targets: zero for padding; a dictionary, if the losses have names.
             damping: For this call; None: that of the specification.
 
         Returns:
@@ -163,7 +166,7 @@ class Curvature:
         level = self.damping if damping is None else damping
 
         def statistics(old: EstimatorState) -> EstimatorState:
-            at = Linearized(self.captured, params, inputs, targets)
+            at = Linearized(self.captured, params, inputs, targets, weights)
             return self.estimator.update_covs(old, at, self.ema_decay, key=own_key)
 
         def inverses(old: EstimatorState) -> EstimatorState:

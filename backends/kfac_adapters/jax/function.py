@@ -97,6 +97,34 @@ class Program:
         )
         return jax.tree.unflatten(self.structure, outputs), reader
 
+    def pulled(
+        self, params: Any, inputs: Sequence[Any], uses: Mapping[str, Use]
+    ) -> "Pulled":
+        """Return the function at its arguments, with what pulls vectors back.
+
+        Args:
+            params: The parameters.
+            inputs: The other arguments.
+            uses: The uses of interest, by site.
+        """
+        zeros = {site: jnp.zeros(use.shape, use.dtype) for site, use in uses.items()}
+        arrays, tree = jax.tree.flatten(jax.tree.map(jnp.asarray, params))
+        trained = self.leaves.trained
+
+        def whole_tree(own: Sequence[Any]) -> Any:
+            leaves = list(arrays)
+            for place, leaf in zip(trained, own, strict=True):
+                leaves[place] = leaf
+            return jax.tree.unflatten(tree, leaves)
+
+        def run(own: Sequence[Any], zeros: Mapping[str, Any]) -> Any:
+            outputs, reader = self.run(whole_tree(own), inputs, zeros)
+            return outputs, reader.records
+
+        at = [arrays[i] for i in trained]
+        outputs, pull, records = jax.vjp(run, at, zeros, has_aux=True)
+        return Pulled(outputs, pull, records, at, whole_tree)
+
     def discover(self, params: Any, inputs: Sequence[Any]) -> "Discovered":
         """Return what the function does with its parameters; nothing is computed."""
         readers = []
@@ -109,6 +137,25 @@ class Program:
         outputs = jax.eval_shape(traced, params, tuple(inputs))
         reader = readers[-1]
         return Discovered(reader.uses, reader.escaped, outputs)
+
+
+class Pulled(NamedTuple):
+    """A function at its arguments.
+
+    Attributes:
+        outputs: What it returns.
+        pull: Takes a vector of the structure of the outputs to gradients for the
+            trained parameters, in their order, and for the outputs of uses, by site.
+        records: The data of the uses, by site.
+        trained: The trained parameters.
+        whole: Makes the pytree of parameters of the trained ones.
+    """
+
+    outputs: Any
+    pull: Callable[[Any], tuple[Any, Any]]
+    records: dict[str, Any]
+    trained: list[Any]
+    whole: Callable[[Sequence[Any]], Any]
 
 
 class Discovered(NamedTuple):

@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from kfac_adapters.jax.forms import Form
-from kfac_adapters.jax.sites import Site, case_axes, uses_per_case
+from kfac_adapters.jax.sites import Cases, Site, uses_per_case
 from kfac_adapters.jax.uses.base import Use
 from kfac_adapters.jax.uses.convolution import Convolution
 from kfac_adapters.jax.uses.dense import Dense
@@ -41,7 +41,7 @@ class Layer:
 
 
 def layer_of(
-    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: int
+    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: Cases
 ) -> Layer | str:
     """Return the layer of a parameter.
 
@@ -49,7 +49,7 @@ def layer_of(
         index: Index of the parameter.
         uses: All its uses.
         bias: What is added to each of its outputs, if there is one.
-        cases: Number of cases.
+        cases: The cases.
 
     Returns:
         The layer; or why there is none.
@@ -73,9 +73,9 @@ def layer_of(
 
 
 def _affine(
-    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: int
+    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: Cases
 ) -> Layer | str:
-    each = uses_per_case([_rows(use) for use in uses], cases)
+    each = uses_per_case([_rows(use) for use in uses], cases.size)
     if isinstance(each, str):
         return each
     name = uses[0].site
@@ -95,14 +95,14 @@ def _affine(
 
 
 def _tied(
-    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: int
+    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: Cases
 ) -> Layer | str:
     for use in uses:
-        each = uses_per_case([_rows(use)], cases)
+        each = uses_per_case([_rows(use)], cases.size)
         if isinstance(each, str):
             return each
-        if each == 1 and _rows(use) != cases:
-            return f"tied, and used in {_rows(use)} rows, for {cases} cases"
+        if each == 1 and _rows(use) != cases.size:
+            return f"tied, and used in {_rows(use)} rows, for {cases.size} cases"
     pairs = [(_tied_kind(use), use.site) for use in uses]
     sites = tuple(Site(use.site, (use,), "rows") for use in uses)
 
@@ -113,12 +113,11 @@ def _tied(
 
 
 def _convolution(
-    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: int
+    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: Cases
 ) -> Layer | str:
     use = uses[0]
     assert isinstance(use, Convolution)
-    images = [other.shape[other.output_axes[0]] for other in uses]  # type: ignore[attr-defined]
-    each = uses_per_case(images, cases)
+    each = uses_per_case([_rows(other) for other in uses], cases.size)
     if isinstance(each, str):
         return each
     like = {replace(other, site="") for other in uses}
@@ -147,6 +146,7 @@ def _convolution(
                 padding=use.padding,
                 dilations=use.dilation,
                 num_uses=each,
+                batch_first=True,
                 **options,
             )
         return collection.register_convolution(
@@ -157,18 +157,17 @@ def _convolution(
 
 
 def _scale(
-    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: int
+    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: Cases
 ) -> Layer | str:
     (use, *others) = uses
     assert isinstance(use, Scale)
     if others:
         return f"a scale that is used {len(uses)} times"
-    count = _whole_cases(use, cases)
-    if bias is not None:
-        count = min(count, _whole_cases(bias[1][0], cases))
-    if count < 0:
+    fixed = use.fixed if bias is None else min(use.fixed, bias[1][0].fixed)
+    sizes = _uses_of_cases(use, cases, fixed)
+    if sizes is None:
         return _summed(index, uses, cases)
-    shape = use.shape[count:]
+    shape = (*sizes, *use.shape[use.fixed :])
 
     def register(collection: LayerCollection, names: Any) -> LayerCollection:
         return collection.register_scale_and_shift(names, use.site, input_shape=shape)
@@ -182,9 +181,10 @@ def _scale(
     return replace(layer, params=(index, other), forms=forms, biased=(use.site,))
 
 
-def _shift(index: int, uses: tuple[Use, ...], cases: int) -> Layer | str:
+def _shift(index: int, uses: tuple[Use, ...], cases: Cases) -> Layer | str:
     for use in uses:
-        if _whole_cases(use, cases) < 0:
+        assert isinstance(use, Shift)
+        if _uses_of_cases(use, cases, use.fixed) is None:
             return _summed(index, uses, cases)
     sites = tuple(Site(use.site, (use,), "cases", takes_inputs=False) for use in uses)
 
@@ -218,8 +218,7 @@ def takes_bias(use: Use, layer: tuple[Use, ...]) -> bool:
 
 
 def _rows(use: Use) -> int:
-    assert isinstance(use, Dense | Embedding)
-    return math.prod(use.shape) // max(use.sizes[1], 1)
+    return math.prod(use.rows)
 
 
 def _layout(use: Use) -> str:
@@ -232,12 +231,25 @@ def _tied_kind(use: Use) -> str:
     return "transposed" if _layout(use) == "out_in" else "fully_connected"
 
 
-def _whole_cases(use: Use, cases: int) -> int:
-    assert isinstance(use, Elementwise)
-    return case_axes(use.shape, cases, use.fixed)
+def _uses_of_cases(
+    use: Elementwise, cases: Cases, fixed: int
+) -> tuple[int, ...] | None:
+    """Return the sizes of the leading axes beside those of cases.
+
+    Args:
+        use: The use.
+        cases: The cases.
+        fixed: How many leading axes may be of cases.
+
+    Returns:
+        The sizes; None if the cases have no leading axes.
+    """
+    order = cases.orders[use.site]
+    within = all(digit is None for axis in order.axes[fixed:] for digit in axis)
+    return order.use_sizes(use.rows, cases.shape) if within else None
 
 
-def _summed(index: int, uses: tuple[Use, ...], cases: int) -> Layer | str:
+def _summed(index: int, uses: tuple[Use, ...], cases: Cases) -> Layer | str:
     """Return the layer of a vector whose cases cannot be told apart.
 
     A normalisation over the batch scales what has no axis of cases. The gradient of the
@@ -246,8 +258,8 @@ def _summed(index: int, uses: tuple[Use, ...], cases: int) -> Layer | str:
     use = uses[0]
     if len(use.features) > 1:
         return (
-            f"its output of shape {use.shape} has no leading axes of the {cases} cases"
-            " along which it is broadcast"
+            f"its output of shape {use.shape} has no leading axes of the"
+            f" {cases.size} cases along which it is broadcast"
         )
 
     def register(collection: LayerCollection, names: Any) -> LayerCollection:

@@ -8,8 +8,10 @@ import jax.numpy as jnp
 
 from kfac_adapters.jax.captured import Captured
 from kfac_adapters.jax.function import Program
+from kfac_adapters.jax.sites import Cases
 from kfac_adapters.jax.uses.base import Use
 from kfac_core.errors import ArgumentError
+from kfac_core.estimator.counting import case_weights
 
 
 class Linearized:
@@ -20,6 +22,7 @@ class Linearized:
         params: Its parameters, as the user has them.
         inputs: Its other arguments.
         targets: Targets of the losses, in the axes of what the function returns.
+        weights: How much each position of the losses counts, in the same axes.
     """
 
     def __init__(
@@ -28,36 +31,22 @@ class Linearized:
         params: Any,
         inputs: Sequence[Any],
         targets: Any = None,
+        weights: Any = None,
     ) -> None:
         self._captured, self._params, self._inputs = captured, params, tuple(inputs)
         captured.check(params, "params")
         program = Program.of(captured.function, params, self._inputs)
         self._uses = self._same_uses(program)
-        zeros = {
-            site: jnp.zeros(use.shape, use.dtype) for site, use in self._uses.items()
-        }
-        arrays, tree = jax.tree.flatten(jax.tree.map(jnp.asarray, params))
-        self._trained = [arrays[i] for i in captured.leaves.trained]
-
-        def whole(trained: Sequence[Any]) -> Any:
-            own = list(arrays)
-            for place, leaf in zip(captured.leaves.trained, trained, strict=True):
-                own[place] = leaf
-            return jax.tree.unflatten(tree, own)
-
-        def run(trained: Sequence[Any], zeros: Mapping[str, Any]) -> Any:
-            outputs, reader = program.run(whole(trained), self._inputs, zeros)
-            return outputs, reader.records
-
-        self.outputs, self._pull, self._records = jax.vjp(
-            run, self._trained, zeros, has_aux=True
-        )
-        self._whole = whole
-        self.batch_size: int = captured.losses.cases(self.outputs)
-        self.loss_inputs = captured.losses.flat(self.outputs)
-        self.targets = captured.losses.targets(targets, self.outputs)
-        self.masks: dict[str, Any] = {}
-        self.layer_inputs = self._placed(self._records, of_inputs=True)
+        self._at = program.pulled(params, self._inputs, self._uses)
+        self.outputs = self._at.outputs
+        losses = captured.losses
+        self._cases = Cases(losses.case_shape(self.outputs), captured.orders)
+        self.batch_size: int = losses.cases(self.outputs)
+        self.loss_inputs = losses.flat(self.outputs)
+        self.targets = losses.targets(targets, self.outputs)
+        self.masks = losses.weights(weights, self.outputs)
+        self.layer_inputs = self._placed(self._at.records, of_inputs=True)
+        self.row_counts = self._row_counts()
 
     def output_gradients(self, vectors: Mapping[str, Any]) -> dict[str, Any]:
         """Return gradients for the outputs of the layers; see `Linearization`."""
@@ -76,53 +65,19 @@ class Linearized:
         trained = [
             changes[i].astype(leaf.dtype) if i in changes else jnp.zeros_like(leaf)
             for i, leaf in zip(
-                self._captured.leaves.trained, self._trained, strict=True
+                self._captured.leaves.trained, self._at.trained, strict=True
             )
         ]
         function = self._captured.function
         _, outputs = jax.jvp(
-            lambda trained: function(self._whole(trained), *self._inputs),
-            (self._trained,),
+            lambda trained: function(self._at.whole(trained), *self._inputs),
+            (self._at.trained,),
             (trained,),
         )
         return self._captured.losses.flat(outputs)
 
-    def summed_gradients(self, vectors: Any) -> dict[int, tuple[Any, Any]]:
-        """Return what the rows of the layers say is the gradient of each parameter.
-
-        Args:
-            vectors: Vectors in the structure of what the function returns.
-
-        Returns:
-            By the index of each parameter that is in a layer the sum over its rows, in
-            its form, and the same of absolute values, which bounds its rounding.
-        """
-        _, outputs = self._pull(vectors)
-        sums: dict[int, tuple[Any, Any]] = {}
-
-        def add(index: int, value: Any, bound: Any) -> None:
-            own, of_own = sums.get(index, (0.0, 0.0))
-            sums[index] = own + value, of_own + bound
-
-        for layer in self._captured.layers:
-            for use in [use for site in layer.sites for use in site.uses]:
-                now = self._uses[use.site]
-                x = now.inputs(self._records[use.site])
-                g = now.gradients(outputs[use.site])
-                size = jnp.abs(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
-                first, *others = layer.params
-                add(first, now.gradient(x, g), now.gradient(size, jnp.abs(g)))
-                if others and use.site in layer.biased:
-                    form = layer.forms[1]
-                    add(
-                        others[0],
-                        now.bias_gradient(g, form),
-                        now.bias_gradient(jnp.abs(g), form),
-                    )
-        return sums
-
     def _pulled(self, vectors: Mapping[str, Any]) -> Any:
-        return self._pull(self._captured.losses.like_outputs(vectors, self.outputs))
+        return self._at.pull(self._captured.losses.like_outputs(vectors, self.outputs))
 
     def _placed(self, arrays: Mapping[str, Any], of_inputs: bool) -> dict[str, Any]:
         placed = {}
@@ -134,8 +89,26 @@ class Linearized:
                     continue
                 own = site.with_uses(self._uses)
                 make = own.inputs if of_inputs else own.gradients
-                placed[site.name] = _no_wider(make(arrays, self.batch_size), dtype)
+                placed[site.name] = _no_wider(make(arrays, self._cases), dtype)
         return placed
+
+    def _row_counts(self) -> dict[str, Any]:
+        """Return how much rows count, for each site where it is not as their cases do.
+
+        Raises:
+            ArgumentError: If it was not tried to which case a row belongs.
+        """
+        if not self.targets and not self.masks:
+            return {}
+        found = case_weights(self._captured.collection, self)
+        if found is None:
+            return {}
+        counts = {
+            site.name: site.with_uses(self._uses).counts(found[0], self._cases)
+            for layer in self._captured.layers
+            for site in layer.sites
+        }
+        return {name: own for name, own in counts.items() if own is not None}
 
     def _same_uses(self, program: Program) -> dict[str, Use]:
         """Return the uses that were captured, as they are for this batch.

@@ -66,6 +66,18 @@ class Losses:
             raise ShapeError(msg)
         return next(iter(counts.values()))
 
+    def case_shape(self, outputs: Any) -> tuple[int, ...]:
+        """Return the sizes of the axes that count the cases.
+
+        One axis for all, if two losses have unlike axes.
+        """
+        shapes = {
+            tuple(array.shape[: self._leading(site, array)])
+            for site, inputs in self.named(outputs).items()
+            for array in _arrays(site, inputs)
+        }
+        return shapes.pop() if len(shapes) == 1 else (self.cases(outputs),)
+
     def flat(self, outputs: Any) -> dict[str, Any]:
         """Return the inputs of each loss, ``[cases, ..., n]``."""
         return {
@@ -75,6 +87,23 @@ class Losses:
             )
             for site, inputs in self.named(outputs).items()
         }
+
+    def masked(self, vectors: Any, mask: Any) -> Any:
+        """Return vectors of the structure of what the function returns, zero for some.
+
+        Args:
+            vectors: The vectors.
+            mask: Which cases are left, of the shape that `case_shape` returns.
+        """
+        shaped = {}
+        for site, inputs in self.named(vectors).items():
+            parts = []
+            for x in _arrays(site, inputs):
+                count = self._leading(site, x)
+                kept = mask.reshape(*x.shape[:count], *[1] * (x.ndim - count))
+                parts.append(x * kept.astype(x.dtype))
+            shaped[site] = like_inputs(inputs, parts)
+        return shaped if self.is_named else shaped[SITE]
 
     def like_outputs(self, vectors: Mapping[str, Any], outputs: Any) -> Any:
         """Return vectors of the shapes of `flat` in those of the function.
@@ -108,6 +137,17 @@ class Losses:
             given = jnp.asarray(own[site])
             flat[site] = self._joined(site, given, _arrays(site, inputs)[0])
         return flat
+
+    def weights(self, weights: Any, outputs: Any) -> dict[str, Any]:
+        """Return weights of positions, ``[cases, ...]``, by loss; none of None."""
+        if weights is None:
+            return {}
+        own = weights if self.is_named else {SITE: weights}
+        return {
+            site: self._joined(site, jnp.asarray(own[site]), _arrays(site, inputs)[0])
+            for site, inputs in self.named(outputs).items()
+            if site in own
+        }
 
     def _leading(self, site: str, array: Any) -> int:
         count = len(array.shape) - 1 if self.case_axes is None else self.case_axes

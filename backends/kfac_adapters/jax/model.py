@@ -14,10 +14,12 @@ class Batch(NamedTuple):
         inputs: The arguments of the function after its parameters.
         targets: Targets of the loss, in the axes of what the function returns; a
             dictionary, if the losses have names.
+        weights: How much each position of the loss counts, in the axes of the targets.
     """
 
     inputs: tuple[Any, ...]
     targets: Any = None
+    weights: Any = None
 
 
 class CapturedModel:
@@ -72,4 +74,4 @@ class CapturedModel:
             )
             raise ArgumentError(msg)
         tree = self._captured.tree(params, self._params)
-        return Linearized(self._captured, tree, batch.inputs, batch.targets)
+        return Linearized(self._captured, tree, *batch)

@@ -3,14 +3,33 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 
+from kfac_adapters.jax.orders import RowOrder
 from kfac_adapters.jax.uses.base import Use
+from kfac_core.errors import ArgumentError
 
 Arrangement = Literal["rows", "images", "cases"]
 """How data are arranged: rows of features, images, or whole cases."""
+
+
+class Cases(NamedTuple):
+    """The cases of a batch, and where they are in the rows of layers.
+
+    Attributes:
+        shape: Sizes of the axes that count them.
+        orders: Order of the rows of each use, by site.
+    """
+
+    shape: tuple[int, ...]
+    orders: Mapping[str, RowOrder]
+
+    @property
+    def size(self) -> int:
+        """Number of cases."""
+        return math.prod(self.shape)
 
 
 @dataclass(frozen=True)
@@ -33,42 +52,101 @@ class Site:
         """Return the site with its uses as they are for another batch."""
         return replace(self, uses=tuple(uses[use.site] for use in self.uses))
 
-    def inputs(self, records: Mapping[str, Any], cases: int) -> Any:
+    def inputs(self, records: Mapping[str, Any], cases: Cases) -> Any:
         """Return the inputs of all uses, ``[cases, ...]``."""
         return self._arranged(
             [use.inputs(records[use.site]) for use in self.uses], cases
         )
 
-    def gradients(self, outputs: Mapping[str, Any], cases: int) -> Any:
+    def gradients(self, outputs: Mapping[str, Any], cases: Cases) -> Any:
         """Return the gradients of all uses, ``[cases, ...]``."""
         return self._arranged(
             [use.gradients(outputs[use.site]) for use in self.uses], cases
         )
 
-    def _arranged(self, arrays: list[Any], cases: int) -> Any:
-        if self.arrangement == "images":
-            return arrays[0] if len(arrays) == 1 else jnp.concatenate(arrays)
+    def counts(self, weights: Any, cases: Cases) -> Any | None:
+        """Return how much each row counts, where rows are not each of one case.
+
+        Args:
+            weights: How much each case counts, ``[cases]``.
+            cases: The cases.
+
+        Returns:
+            An array of the leading axes of `inputs`; None, if each row counts as its
+            case does.
+
+        Raises:
+            ArgumentError: If it was not tried to which case a row belongs.
+        """
+        orders = [cases.orders[use.site] for use in self.uses]
+        for order in orders:
+            self._check_known(order, cases)
+        if all(order.knows_all for order in orders):
+            return None
+        own = weights.reshape(cases.shape)
+        arrays = [
+            order.weights(own, use.rows, cases.shape)
+            for order, use in zip(orders, self.uses, strict=True)
+        ]
+        ones = [jnp.ones(use.rows, weights.dtype) for use in self.uses]
+        arrays = [one if x is None else x for x, one in zip(arrays, ones, strict=True)]
+        found = self._arranged(arrays, cases)
+        if self.arrangement == "cases":  # a case has all its positions
+            found = found.reshape(cases.size, -1).max(axis=1)
+        return found
+
+    def _check_known(self, order: RowOrder, cases: Cases) -> None:
+        """Check that it was tried to which case each row belongs.
+
+        Raises:
+            ArgumentError: If it was not.
+        """
+        if any(
+            known is None and size > 1
+            for known, size in zip(order.known, cases.shape, strict=True)
+        ):
+            msg = (
+                f"{self.name}: some cases are ignored or weighed, but it is not known"
+                " to which case each row of this layer belongs; capture the function"
+                " with verify=True, and a first batch of several cases"
+            )
+            raise ArgumentError(msg)
+
+    def _arranged(self, arrays: list[Any], cases: Cases) -> Any:
         if self.arrangement == "cases":
-            (array,) = arrays
-            return array.reshape(cases, *array.shape[case_axes(array.shape, cases) :])
-        if len(arrays) == 1 and arrays[0].shape[0] <= cases:
-            return arrays[0]
-        by_case = [x.reshape(cases, x.shape[0] // cases, *x.shape[1:]) for x in arrays]
-        return by_case[0] if len(by_case) == 1 else jnp.concatenate(by_case, axis=1)
+            (array,), (use,) = arrays, self.uses
+            found = cases.orders[use.site].arranged(array, use.rows, cases.shape)
+            if found is None:
+                msg = (
+                    f"{self.name}: its output of shape {use.shape} has no axes of the"
+                    f" {cases.shape} cases, as it had when it was captured; capture the"
+                    " function anew"
+                )
+                raise ArgumentError(msg)
+            return found
+        by_case = [
+            self._by_case(use, array, cases)
+            for use, array in zip(self.uses, arrays, strict=True)
+        ]
+        if by_case[0] is None:
+            ((use,), (array,)) = self.uses, arrays
+            return array.reshape(-1, *array.shape[len(use.rows) :])
+        found = by_case[0] if len(by_case) == 1 else jnp.concatenate(by_case, axis=1)
+        if self.arrangement == "images" or found.shape[1] == 1:
+            return found.reshape(-1, *found.shape[2:])
+        return found
 
-
-def case_axes(shape: tuple[int, ...], cases: int, most: int | None = None) -> int:
-    """Return how many leading axes count the cases; -1 if none do.
-
-    Args:
-        shape: Shape of an output.
-        cases: Number of cases.
-        most: The largest answer.
-    """
-    for count in range(1, len(shape) + 1 if most is None else most + 1):
-        if math.prod(shape[:count]) == cases:
-            return count
-    return -1
+    def _by_case(self, use: Use, array: Any, cases: Cases) -> Any | None:
+        """Return ``[cases, uses, ...]``; None of fewer rows than cases."""
+        own = array.shape[len(use.rows) :]
+        rows = math.prod(use.rows)
+        if rows < cases.size:
+            return None
+        order = cases.orders[use.site]
+        found = order.arranged(array, use.rows, cases.shape)
+        if found is None:
+            found = array
+        return found.reshape(cases.size, rows // cases.size, *own)
 
 
 def uses_per_case(rows: list[int], cases: int) -> int | str:

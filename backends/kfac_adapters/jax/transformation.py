@@ -50,6 +50,7 @@ def kfac(captured: Captured, **options: Any) -> Any:
         inputs: Any = None,
         key: Any = None,
         targets: Any = None,
+        weights: Any = None,
         damping: Any = None,
         learning_rate: Any = None,
         **others: Any,
@@ -64,7 +65,13 @@ def kfac(captured: Captured, **options: Any) -> Any:
             )
             raise ArgumentError(msg)
         new = curvature.update_curvature(
-            state, params, inputs, key=key, targets=targets, damping=damping
+            state,
+            params,
+            inputs,
+            key=key,
+            targets=targets,
+            weights=weights,
+            damping=damping,
         )
         step = curvature.precondition(new, updates, learning_rate=learning_rate)
         return step, new

@@ -62,13 +62,18 @@ class Use(ABC):
     kind: ClassVar[str]
     """What the use is called."""
 
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Sizes of the axes of the output that are not the parameter's."""
+        return tuple(n for i, n in enumerate(self.shape) if i not in self.features)
+
     @abstractmethod
     def inputs(self, operand: Any) -> Any:
-        """Return the data as a block takes inputs, its rows first."""
+        """Return the data as a block takes inputs, ``[*rows, ...]``."""
 
     @abstractmethod
     def gradients(self, output: Any) -> Any:
-        """Return gradients for the output as a block takes them, their rows first."""
+        """Return gradients as a block takes them, ``[*rows, ...]``."""
 
     @abstractmethod
     def gradient(self, inputs: Any, gradients: Any) -> Any:

@@ -40,6 +40,11 @@ class Convolution(Use):
         """Number of spatial axes."""
         return len(self.strides)
 
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Number of images."""
+        return (self.shape[self.output_axes[0]],)
+
     def inputs(self, operand: Any) -> Any:
         """Return ``[batch, ..spatial.., channels]``."""
         return jnp.transpose(operand, self.data_axes)

@@ -28,20 +28,21 @@ class Dense(Use):
     kind: ClassVar[str] = "dense"
 
     def inputs(self, operand: Any) -> Any:
-        """Return ``[rows, inputs]``."""
+        """Return ``[*rows, inputs]``."""
         kept = [axis for axis in range(operand.ndim) if axis not in self.summed]
         moved = jnp.transpose(operand, (*kept, *self.summed))
-        return moved.reshape(-1, self.sizes[0])
+        return moved.reshape(*self.rows, self.sizes[0])
 
     def gradients(self, output: Any) -> Any:
-        """Return ``[rows, outputs]``."""
+        """Return ``[*rows, outputs]``."""
         kept = [axis for axis in range(output.ndim) if axis not in self.features]
         moved = jnp.transpose(output, (*kept, *self.features))
-        return moved.reshape(-1, self.sizes[1])
+        return moved.reshape(*self.rows, self.sizes[1])
 
     def gradient(self, inputs: Any, gradients: Any) -> Any:
         """Return ``x'g``, or its transpose, as the form has it."""
-        product = inputs.T @ gradients
+        x, g = inputs.reshape(-1, self.sizes[0]), gradients.reshape(-1, self.sizes[1])
+        product = x.T @ g
         return product if self.layout == "in_out" else product.T
 
 

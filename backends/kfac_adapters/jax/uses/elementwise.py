@@ -21,6 +21,11 @@ class Elementwise(Use):
 
     fixed: int
 
+    @property
+    def rows(self) -> tuple[int, ...]:
+        """Sizes of the leading axes along which the parameter is broadcast."""
+        return self.shape[: self.fixed]
+
     def inputs(self, operand: Any) -> Any:
         """Return the data in the shape of the output."""
         return jnp.broadcast_to(operand, self.shape)

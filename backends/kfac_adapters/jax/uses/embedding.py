@@ -26,19 +26,20 @@ class Embedding(Use):
     kind: ClassVar[str] = "embedding"
 
     def inputs(self, operand: Any) -> Any:
-        """Return ids, ``[rows]``."""
-        ids = operand.reshape(-1)
+        """Return ids, ``[*rows]``."""
+        ids = operand.reshape(self.rows)
         return jnp.clip(ids, 0, self.sizes[0] - 1) if self.clipped else ids
 
     def gradients(self, output: Any) -> Any:
-        """Return ``[rows, features]``."""
+        """Return ``[*rows, features]``."""
         kept = [axis for axis in range(output.ndim) if axis not in self.features]
         moved = jnp.transpose(output, (*kept, *self.features))
-        return moved.reshape(-1, self.sizes[1])
+        return moved.reshape(*self.rows, self.sizes[1])
 
     def gradient(self, inputs: Any, gradients: Any) -> Any:
         """Return the sums of the gradients of each row of the table."""
-        return jax.ops.segment_sum(gradients, inputs, self.sizes[0])
+        g, ids = gradients.reshape(-1, self.sizes[1]), inputs.reshape(-1)
+        return jax.ops.segment_sum(g, ids, self.sizes[0])
 
 
 def embedding(

@@ -1,0 +1,260 @@
+"""What a first batch shows of the uses of parameters: one program, of two questions.
+
+Whether the gradient of each parameter is the sum over the rows of its uses: where that
+is not what the framework itself says, a use was missed, or a rule of derivation that
+the user wrote was not followed. And which rows the loss of a case reaches: vectors that
+are zero for some cases give rows without a gradient.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, NamedTuple
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from kfac_adapters.jax.function import Discovered, Program
+from kfac_adapters.jax.losses import Losses
+from kfac_adapters.jax.orders import RowOrder, order_of
+from kfac_adapters.jax.uses.base import Use
+from kfac_adapters.jax.uses.elementwise import Scale, Shift
+
+
+class Difference(NamedTuple):
+    """How far a gradient is from the sum over rows.
+
+    Attributes:
+        error: Norm of the difference over the sum of the norms that were added up.
+        bits: Digits of the parameter and its outputs.
+    """
+
+    error: float
+    bits: int
+
+    @property
+    def is_real(self) -> bool:
+        """Whether it is more than rounding.
+
+        Half of the digits: rounding takes fewer, and a use that is missed takes all.
+        """
+        return not self.error <= 2.0 ** (-self.bits / 2)
+
+
+@dataclass(frozen=True)
+class Evidence:
+    """What was found.
+
+    Attributes:
+        of_rows: For each parameter, by its index, the difference of its gradient and
+            the sum over the rows of its uses.
+        of_biases: For each parameter that is added to the outputs of another's uses,
+            that of its gradient and the sum over these.
+        orders: Of each use, by site, the order of its rows.
+    """
+
+    of_rows: Mapping[int, Difference]
+    of_biases: Mapping[int, Difference]
+    orders: Mapping[str, RowOrder]
+
+
+def guessed_orders(
+    uses: Mapping[str, Use], cases: Sequence[int]
+) -> dict[str, RowOrder]:
+    """Return the likeliest order of the rows of each use, by shapes alone."""
+    return {
+        site: order_of(use.rows, cases, lambda axis, place: None)
+        for site, use in uses.items()
+    }
+
+
+def evidence_of(
+    program: Program,
+    function: Callable[..., Any],
+    found: Discovered,
+    losses: Losses,
+    params: Any,
+    inputs: Sequence[Any],
+) -> Evidence:
+    """Return what a batch shows of the uses of parameters.
+
+    Args:
+        program: The function as it was traced.
+        function: The function itself.
+        found: Its uses.
+        losses: What it returns.
+        params: Parameters, of which none is a tracer.
+        inputs: Other arguments, none of them a tracer.
+    """
+    uses, cases = found.uses, losses.case_shape(found.outputs)
+
+    def shown(params: Any, inputs: Any) -> Any:
+        at = program.pulled(params, inputs, uses)
+        keys = jax.random.split(jax.random.key(0), len(jax.tree.leaves(at.outputs)))
+        flat, tree = jax.tree.flatten(at.outputs)
+        vectors = jax.tree.unflatten(
+            tree,
+            [
+                jax.random.normal(key, x.shape, jnp.float32).astype(x.dtype)
+                for key, x in zip(keys, flat, strict=True)
+            ],
+        )
+        _, outputs = at.pull(vectors)
+        _, own_pull = jax.vjp(lambda own: function(at.whole(own), *inputs), at.trained)
+        (truth,) = own_pull(vectors)
+        differences = _differences(
+            uses,
+            at.records,
+            outputs,
+            dict(zip(program.leaves.trained, truth, strict=True)),
+        )
+
+        def reached(mask: Any) -> Any:
+            _, own = at.pull(losses.masked(vectors, mask))
+            return {
+                site: _is_reached(use.gradients(own[site]), use)
+                for site, use in uses.items()
+            }
+
+        return differences, jax.lax.map(reached, _masks(cases))
+
+    compiled = jax.jit(shown)
+    differences, reached = jax.device_get(compiled(params, tuple(inputs)))
+    if uses and not all(np.any(x) for x in reached.values()):
+        # Zeros at the start, such as those of a last layer, hide what is before them.
+        _, other = jax.device_get(compiled(_shaken(params), tuple(inputs)))
+        reached = {k: x if np.any(x) else other[k] for k, x in reached.items()}
+    bits = _bits(params, uses)
+    of_rows, of_biases = (
+        {
+            i: Difference(float(error) / max(float(bound), 1e-30), bits[i])
+            for i, (error, bound) in each.items()
+        }
+        for each in differences
+    )
+    orders = {
+        site: order_of(use.rows, cases, _judge(reached[site], use.rows, cases))
+        for site, use in uses.items()
+    }
+    return Evidence(of_rows, of_biases, orders)
+
+
+def _differences(
+    uses: Mapping[str, Use], records: Any, outputs: Any, truth: Mapping[int, Any]
+) -> tuple[dict[int, Any], dict[int, Any]]:
+    """Return for each parameter, and each bias, the norms of error and bound."""
+    of_rows: dict[int, tuple[Any, Any, Use]] = {}
+    of_biases: dict[int, tuple[Any, Any, Any]] = {}
+
+    def add(to: dict[int, Any], index: int, value: Any, bound: Any, like: Any) -> None:
+        own, of_own, _ = to.get(index, (0.0, 0.0, None))
+        to[index] = own + value, of_own + bound, like
+
+    forms: dict[int, set[Any]] = {}
+    for use in uses.values():
+        forms.setdefault(use.leaf, set()).add(use.form)
+    for site, use in uses.items():
+        g = use.gradients(outputs[site])
+        if len(forms[use.leaf]) == 1:  # else no layer takes it
+            x = use.inputs(records[site])
+            size = jnp.abs(x) if jnp.issubdtype(x.dtype, jnp.floating) else x
+            value, bound = use.gradient(x, g), use.gradient(size, jnp.abs(g))
+            add(of_rows, use.leaf, value, bound, use.form)
+        if isinstance(use, Shift) and use.after is not None:
+            before = uses[use.after]
+            form = use.form if isinstance(before, Scale) else use.bias_form
+            if form is None:
+                continue
+            g = before.gradients(outputs[use.after])
+            value, bound = (before.bias_gradient(h, form) for h in (g, jnp.abs(g)))
+            add(of_biases, use.leaf, value, bound, form)
+
+    def norms(found: dict[int, Any]) -> dict[int, Any]:
+        return {
+            index: (
+                jnp.linalg.norm((value - form.to_core(truth[index])).ravel()),
+                jnp.linalg.norm(bound.ravel()),
+            )
+            for index, (value, bound, form) in found.items()
+        }
+
+    return norms(of_rows), norms(of_biases)
+
+
+def _is_reached(gradients: Any, use: Use) -> Any:
+    """Return for each row whether it has a gradient, ``[*rows]``."""
+    axes = tuple(range(len(use.rows), gradients.ndim))
+    size = jnp.max(jnp.abs(gradients), axis=axes) if axes else jnp.abs(gradients)
+    # What is not finite tells nothing.
+    return jnp.where(jnp.isfinite(size), size, 0.0) > 0
+
+
+def _halves(cases: Sequence[int]) -> list[np.ndarray]:
+    """Return for each axis of cases two halves of it, ``[2, size]``."""
+    rng = np.random.default_rng(0)
+    halves = []
+    for count in cases:
+        half = np.zeros(count, bool)
+        half[rng.permutation(count)[: (count + 1) // 2]] = True
+        halves.append(np.stack([half, ~half]))
+    return halves
+
+
+def _masks(cases: Sequence[int]) -> Any:
+    """Return the halves as masks of all cases, ``[2 * axes, *cases]``."""
+    masks = [
+        np.broadcast_to(
+            half.reshape(*(-1 if i == axis else 1 for i in range(len(cases)))), cases
+        )
+        for axis, both in enumerate(_halves(cases))
+        for half in both
+    ]
+    return jnp.asarray(np.stack(masks))
+
+
+def _judge(
+    reached: np.ndarray, rows: Sequence[int], cases: Sequence[int]
+) -> Callable[[int, Sequence[tuple[int, int, int]]], bool | None]:
+    """Return what tells whether an axis of cases is at a place of the rows."""
+    chosen = _halves(cases)
+
+    def is_right(axis: int, place: Sequence[tuple[int, int, int]]) -> bool | None:
+        own = reached[2 * axis : 2 * axis + 2]
+        if not own.any():
+            return None
+        index = np.zeros((1,) * len(rows), int)
+        for of_rows, faster, count in place:
+            shape = [1] * len(rows)
+            shape[of_rows] = rows[of_rows]
+            digit = np.arange(rows[of_rows]) // faster % count
+            index = index * count + digit.reshape(shape)
+        line = chosen[axis]
+        return not np.any(own & ~line[:, index])
+
+    return is_right
+
+
+def _shaken(params: Any) -> Any:
+    """Return parameters with a little noise."""
+    rng = np.random.default_rng(0)
+
+    def shaken(leaf: Any) -> Any:
+        leaf = jnp.asarray(leaf)
+        if not jnp.issubdtype(leaf.dtype, jnp.floating):
+            return leaf
+        return leaf + jnp.asarray(rng.normal(size=leaf.shape) / 16, leaf.dtype)
+
+    return jax.tree.map(shaken, params)
+
+
+def _bits(params: Any, uses: Mapping[str, Use]) -> dict[int, int]:
+    """Return the number of digits of each parameter, or of its outputs, if fewer."""
+    leaves = jax.tree.leaves(params)
+    bits: dict[int, int] = {}
+    for use in uses.values():
+        found = [jnp.result_type(leaves[use.leaf]), use.dtype]
+        if isinstance(use, Shift) and use.after is not None:
+            found.append(uses[use.after].dtype)
+        least = min(int(jnp.finfo(dtype).nmant) for dtype in found)
+        bits[use.leaf] = min(bits.get(use.leaf, least), least)
+    return bits
