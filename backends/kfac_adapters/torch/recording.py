@@ -8,14 +8,13 @@ for its outputs without a hook on any tensor of the model's.
 
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
-from types import FunctionType
 from typing import Any
 
 import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
-from torch.nn import functional
 from torch.overrides import TorchFunctionMode
 
+from kfac_adapters.torch.composites import COMPOSITES
 from kfac_adapters.torch.rules import OPERATORS, RULES, Call
 
 
@@ -72,12 +71,14 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if not is_recording():
             return func(*args, **kwargs)
-        if func in _DESCENDED:
-            with self:
-                return _DESCENDED[func](*args, **kwargs)
         found = {
             self._names[id(x)] for x in _tensors((args, kwargs)) if id(x) in self._names
         }
+        if found and func in COMPOSITES:
+            with self:
+                made = COMPOSITES[func](*args, **kwargs)
+            if made is not NotImplemented:
+                return made
         call = None
         if found and func in RULES:
             # Before the call: what it is computed of may be changed in place by it.
@@ -117,30 +118,6 @@ def is_recording() -> bool:
     # Within a backward pass it is a checkpoint's second forward pass.
     graph_task: int = torch._C._current_graph_task_id()
     return bool(torch.is_grad_enabled() and graph_task == -1)
-
-
-def _descended(function: Any) -> Any:
-    """Return a Python function of PyTorch that calls what it is made of.
-
-    The function itself would hand the call to the mode as a whole, and once more for
-    ever. This one has the same code, and takes no tensor for one with a mode.
-    """
-    seen = {**function.__globals__, "has_torch_function": lambda _: False}
-    copy = FunctionType(
-        function.__code__,
-        seen,
-        function.__name__,
-        function.__defaults__,
-        function.__closure__,
-    )
-    copy.__kwdefaults__ = function.__kwdefaults__
-    return copy
-
-
-_DESCENDED = {
-    function: _descended(function)
-    for function in (functional.multi_head_attention_forward,)
-}
 
 
 def _tensors(tree: Any) -> Iterator[torch.Tensor]:

@@ -1,0 +1,47 @@
+"""Functions of PyTorch that are several layers, as what they are made of.
+
+`Recorder` calls these in place of the functions, and sees the layers. They compute the
+same, but for rounding.
+"""
+
+from types import FunctionType
+from typing import Any
+
+import torch
+from torch.nn import functional
+
+from kfac_adapters.torch import recurrent
+
+
+def _descended(function: Any) -> Any:
+    """Return a Python function of PyTorch that calls what it is made of.
+
+    The function itself would hand the call to the mode as a whole, and once more for
+    ever. This one has the same code, and takes no tensor for one with a mode.
+    """
+    seen = {**function.__globals__, "has_torch_function": lambda _: False}
+    copy = FunctionType(
+        function.__code__,
+        seen,
+        function.__name__,
+        function.__defaults__,
+        function.__closure__,
+    )
+    copy.__kwdefaults__ = function.__kwdefaults__
+    return copy
+
+
+COMPOSITES: dict[Any, Any] = {
+    functional.multi_head_attention_forward: _descended(
+        functional.multi_head_attention_forward
+    ),
+    torch.lstm_cell: recurrent.cell(recurrent.lstm_gates, whole=True),
+    torch.gru_cell: recurrent.cell(recurrent.gru_gates),
+    torch.rnn_tanh_cell: recurrent.cell(recurrent.tanh_gates),
+    torch.rnn_relu_cell: recurrent.cell(recurrent.relu_gates),
+    torch.lstm: recurrent.unrolled(recurrent.lstm_gates, whole=True),
+    torch.gru: recurrent.unrolled(recurrent.gru_gates),
+    torch.rnn_tanh: recurrent.unrolled(recurrent.tanh_gates),
+    torch.rnn_relu: recurrent.unrolled(recurrent.relu_gates),
+}
+"""For each such function one that calls the layers, or returns NotImplemented."""

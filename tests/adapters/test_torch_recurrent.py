@@ -1,0 +1,137 @@
+"""Recurrent networks: cells, and whole sequences, against dense truth and by hand."""
+
+import pytest
+import torch
+from torch import nn
+from torch_models import assert_same, dense_fisher, drawn, matrix, seeded, statistics
+
+from kfac_adapters.torch import capture
+from kfac_core.errors import RegistrationError
+
+
+class Step(nn.Module):
+    """A cell of one step, from a state that is not zero."""
+
+    def __init__(self, cell):
+        super().__init__()
+        self.cell, self.start, self.out = cell(4, 5), nn.Linear(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        h = torch.tanh(self.start(x))
+        state = (h, h) if isinstance(self.cell, nn.LSTMCell) else h
+        new = self.cell(x, state)
+        return self.out(new[0] if isinstance(new, tuple) else new)
+
+
+CELLS = {
+    "LSTM": nn.LSTMCell,
+    "GRU": nn.GRUCell,
+    "tanh": nn.RNNCell,
+    "ReLU": lambda *sizes: nn.RNNCell(*sizes, nonlinearity="relu"),
+}
+
+
+@pytest.mark.parametrize("kind", CELLS)
+@pytest.mark.parametrize("side", ["ih", "hh"])
+def test_both_layers_of_a_cell_are_exact_for_one_case(kind, side):
+    model, x = seeded(lambda: Step(CELLS[kind])), drawn(1, 4)
+    names, found = matrix(*statistics(model, x)[1:], f"cell.weight_{side}")
+    assert names == (f"cell.weight_{side}", f"cell.bias_{side}")
+    assert_same(found, dense_fisher(model, x, names))
+
+
+SEQUENCES = {
+    "LSTM": lambda **options: nn.LSTM(4, 5, **options),
+    "GRU": lambda **options: nn.GRU(4, 5, **options),
+    "tanh": lambda **options: nn.RNN(4, 5, **options),
+    "ReLU": lambda **options: nn.RNN(4, 5, nonlinearity="relu", **options),
+    "LSTM with projections": lambda **options: nn.LSTM(4, 5, proj_size=3, **options),
+}
+OPTIONS = {
+    "one layer": {},
+    "cases first": {"batch_first": True},
+    "without biases": {"bias": False},
+    "two layers, both ways": {"num_layers": 2, "bidirectional": True, "dropout": 0.5},
+}
+
+
+@pytest.mark.parametrize("options", OPTIONS)
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_recorded_sequence_is_that_of_pytorch(kind, options):
+    """The numbers are the same, those that are dropped included."""
+    model = seeded(lambda: SEQUENCES[kind](**OPTIONS[options]))
+    x = drawn(3, 4, 4)
+    captured = capture(model, "mse_loss", output=lambda made: made[0])
+
+    def run():
+        torch.manual_seed(0)
+        return model(x)
+
+    with torch.random.fork_rng():
+        expected = run()
+        with captured.recording() as record:
+            found = run()
+    assert_same(found[0], expected[0])
+    found, expected = found[1], expected[1]
+    for a, b in zip(found, expected, strict=True):
+        assert_same(a, b)
+    names = {name for use in record.uses for name in (use.weight, use.bias) if name}
+    assert names == set(dict(model.named_parameters()))
+    assert not record.elsewhere
+
+
+class Whole(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.own, self.out = nn.GRU(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        return self.out(self.own(x)[0][-1])
+
+
+class ByCells(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.own, self.out = nn.GRUCell(4, 5), nn.Linear(5, 3)
+
+    def forward(self, x):
+        h = x.new_zeros(x.shape[1], 5)
+        for one in x:
+            h = self.own(one, h)
+        return self.out(h)
+
+
+def test_sequence_has_the_statistics_of_cells_in_a_loop():
+    whole, cells, x = seeded(Whole), seeded(ByCells), drawn(6, 3, 4)
+    values = [p.detach() for p in whole.parameters()]
+    cells.load_state_dict(dict(zip(cells.state_dict(), values, strict=True)))
+    for side in ("ih", "hh"):
+        _, found = matrix(*statistics(whole, x)[1:], f"own.weight_{side}_l0")
+        _, expected = matrix(*statistics(cells, x)[1:], f"own.weight_{side}")
+        assert_same(found, expected)
+        # And the block of several steps is not exact.
+        assert (found - dense_of_steps(cells, x, side)).norm() > 1e-3 * found.norm()
+
+
+def dense_of_steps(model, x, side):  # PyTorch maps over cells alone
+    class CasesFirst(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.inner = model
+
+        def forward(self, x):
+            return self.inner(x.transpose(0, 1))
+
+    names = [f"inner.own.{part}_{side}" for part in ("weight", "bias")]
+    return dense_fisher(CasesFirst(), x.transpose(0, 1), names)
+
+
+def test_packed_sequence_is_refused_by_name():
+    class Packed(Whole):
+        def forward(self, x):
+            packed = nn.utils.rnn.pack_padded_sequence(x, [6, 4, 2])
+            return self.out(self.own(packed)[1][-1])
+
+    captured = capture(seeded(Packed), "cross_entropy")
+    with pytest.raises(RegistrationError, match=r"'own\.weight_ih_l0' is used by gru"):
+        captured.linearize(drawn(6, 3, 4))
