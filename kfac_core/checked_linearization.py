@@ -6,7 +6,7 @@ and that it is a mapping of arrays of one library, with the registered names and
 The layer's block and the loss check rows and values where they use them.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any
 
 from kfac_core.arguments import backend_for, check_shape, statistics_dtype
@@ -79,9 +79,17 @@ class CheckedLinearization:
         """Return gradients for the outputs of the layers, which their blocks check."""
         return self._called("output_gradients", vectors)
 
-    def param_gradients(self, vectors: NamedLossInputs) -> NamedParams:
+    def param_gradients(
+        self, vectors: NamedLossInputs, names: Collection[str] | None = None
+    ) -> NamedParams:
         """Return gradients for the parameters, with names and shapes checked."""
-        return self._of_params("param_gradients", vectors)
+        if names is None:
+            return self._of_params("param_gradients", vectors)
+        method, shapes = "param_gradients", dict(self._collection.variables)
+        found = self._called(method, vectors, names)
+        chosen = {name: found[name] for name in names if name in found}
+        check_named(chosen, {name: shapes[name] for name in names}, method, LABEL)
+        return chosen
 
     def param_gradients_change(
         self, vectors: NamedLossInputs, tangents: NamedParams

@@ -11,7 +11,7 @@ Gradients and vectors belong to the *summed* loss: each case has a row, which is
 divided by the batch size.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, Protocol, TypeAlias, TypeVar
 
 from kfac_core.typing import Array, LossInputs
@@ -64,11 +64,15 @@ class Linearization(Protocol):
             by the layer's outputs, ``[batch, ...]``, with one row for each case.
         """
 
-    def param_gradients(self, vectors: NamedLossInputs) -> NamedParams:
+    def param_gradients(
+        self, vectors: NamedLossInputs, names: Collection[str] | None = None
+    ) -> NamedParams:
         """Return ``J' v``: pull vectors at the loss inputs back to the parameters.
 
         Args:
             vectors: For every loss site a vector of the shape of its inputs.
+            names: The parameters that are wanted, so that no others are computed; None:
+                all. More may be given than are wanted.
 
         Returns:
             For each parameter the vector times the derivative of the loss inputs by

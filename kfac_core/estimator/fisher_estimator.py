@@ -182,8 +182,9 @@ class FisherEstimator(BlockDiagonalMatrix):
         of_outputs, of_params = [], []
         if any(layer.towers for layer in chosen):
             of_outputs = [linearization.output_gradients(v) for v in vectors]
-        if any(not layer.towers for layer in chosen):
-            of_params = [linearization.param_gradients(v) for v in vectors]
+        summed = [name for layer in chosen if not layer.towers for name in layer.params]
+        if summed:
+            of_params = [linearization.param_gradients(v, summed) for v in vectors]
         data = {
             layer.name: (
                 layer_data(layer, linearization, of_outputs)

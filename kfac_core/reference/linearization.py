@@ -1,6 +1,6 @@
 """A small network as a model that K-FAC can train: named parameters, linearized."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -222,11 +222,14 @@ class SequentialLinearization(Quiet):
         )
         return dict(zip(self.model.sites, gradients, strict=True))
 
-    def param_gradients(self, vectors: NamedLossInputs) -> dict[str, Array]:
+    def param_gradients(
+        self, vectors: NamedLossInputs, names: Collection[str] | None = None
+    ) -> dict[str, Array]:
         """Return gradients for the parameters, summed; see `Linearization`."""
         g = _at_outputs(vectors)
         backward = self.model.network.backward(self.params, self.forward, g)
-        return self.model.named(backward.param_gradients)
+        gradients = self.model.named(backward.param_gradients)
+        return gradients if names is None else {name: gradients[name] for name in names}
 
     def push_forward(self, tangents: NamedParams) -> NamedLossInputs:
         """Return the change of the outputs; see `Linearization`."""

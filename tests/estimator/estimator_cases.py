@@ -184,8 +184,9 @@ class Heads:
     def output_gradients(self, vectors):
         return self.base.output_gradients(self._pulled(vectors, self.variance))
 
-    def param_gradients(self, vectors):
-        return self.base.param_gradients(self._pulled(vectors, self.variance))
+    def param_gradients(self, vectors, names=None):
+        pulled = self._pulled(vectors, self.variance)
+        return self.base.param_gradients(pulled, names)
 
     def push_forward(self, tangents):
         change = self.base.push_forward(tangents)["outputs"]

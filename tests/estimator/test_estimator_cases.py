@@ -39,7 +39,7 @@ class Twice:
     def output_gradients(self, vectors):
         return {"a": vectors["outputs"], "b": vectors["outputs"]}
 
-    def param_gradients(self, vectors):
+    def param_gradients(self, vectors, names=None):
         xp = kc.backend_of(self.turns).xp
         inputs = self.turns**2 + self.turns
         total = xp.sum(inputs * vectors["outputs"], axis=0, keepdims=True)

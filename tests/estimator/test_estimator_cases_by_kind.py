@@ -29,7 +29,7 @@ class Held:
     def output_gradients(self, vectors):
         return self.gradients
 
-    def param_gradients(self, vectors):
+    def param_gradients(self, vectors, names=None):
         return {name: np.ones(4) for name in ("w",)}
 
 

@@ -243,3 +243,50 @@ def test_ids_are_refused_behind_the_first_layer(rng):
         kc.errors.DTypeError, match="Embedding: inputs has dtype float64"
     ):
         model.linearize(draw_like_params(model, rng), Batch(np.ones((3, 2))))
+
+
+class Asked:
+    """A linearization that notes which parameters' gradients it is asked for."""
+
+    def __init__(self, own, answer=lambda found: found):
+        self._own, self._answer, self.names = own, answer, []
+
+    def __getattr__(self, name):
+        return getattr(self._own, name)
+
+    def param_gradients(self, vectors, names=None):
+        self.names.append(names)
+        return self._answer(self._own.param_gradients(vectors, names))
+
+
+def with_a_summed_layer(rng):
+    model = SequentialModel(Sequential((Dense(3, 2), Dense(2, 2))))
+    batch = Batch(rng.standard_normal((4, 3)))
+    params = model.init(rng, like=batch.inputs)
+    loss = kc.losses.CategoricalLogitsNegativeLogProbLoss()
+    of_all = model.layer_collection(loss)
+    layers = kc.LayerCollection(of_all.variables, of_all.layers[:1])
+    layers = layers.register_generic(list(params)[2:], approx="diagonal")
+    layers = layers.register_loss_function(loss, "outputs")
+    return kc.FisherEstimator(layers), params, model.linearize(params, batch)
+
+
+def test_gradients_are_asked_for_where_a_block_takes_them(rng):
+    estimator, params, own = with_a_summed_layer(rng)
+    asked = Asked(own)
+    key = np.random.default_rng(0)
+    estimator.update_covs(estimator.init(params), asked, 0.5, key=key)
+    assert [list(names) for names in asked.names] == [list(params)[2:]]
+    first = estimator.layers[0].name
+    estimator.update_covs(estimator.init(params), asked, 0.5, key=key, layers=[first])
+    assert len(asked.names) == 1
+
+
+def test_a_gradient_that_is_asked_for_must_be_there(rng):
+    estimator, params, own = with_a_summed_layer(rng)
+    key, (missing, *_) = np.random.default_rng(0), list(params)[2:]
+    lacking = Asked(own, lambda found: {n: g for n, g in found.items() if n != missing})
+    with pytest.raises(kc.errors.ArgumentError, match="param_gradients has the names"):
+        estimator.update_covs(estimator.init(params), lacking, 0.5, key=key)
+    whole = Asked(own, lambda found: {**found, "of another": np.ones(3)})
+    estimator.update_covs(estimator.init(params), whole, 0.5, key=key)

@@ -40,7 +40,7 @@ class Relaid:
     def __getattr__(self, name):
         return getattr(self._own, name)
 
-    def param_gradients(self, vectors):
+    def param_gradients(self, vectors, names=None):
         return laid(self._own.param_gradients(vectors))
 
     def push_forward(self, tangents):

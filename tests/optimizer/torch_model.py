@@ -39,7 +39,7 @@ class Linearized:
     def output_gradients(self, vectors):
         return self._pull(vectors, self.outputs)
 
-    def param_gradients(self, vectors):
+    def param_gradients(self, vectors, names=None):
         return self._pull(vectors, self.params)
 
     def push_forward(self, tangents):

@@ -1,6 +1,6 @@
 """`Linearized`: a captured function at some parameters and a batch."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
 import jax
@@ -53,8 +53,11 @@ class Linearized:
         _, outputs = self._pulled(vectors)
         return self._placed(outputs, of_inputs=False)
 
-    def param_gradients(self, vectors: Mapping[str, Any]) -> dict[str, Any]:
+    def param_gradients(
+        self, vectors: Mapping[str, Any], names: Collection[str] | None = None
+    ) -> dict[str, Any]:
         """Return gradients for the parameters; see `Linearization`."""
+        # All of them: a compiler drops those that nobody takes.
         trained, _ = self._pulled(vectors)
         by_index = dict(zip(self._captured.leaves.trained, trained, strict=True))
         return self._captured.named_leaves(by_index)
