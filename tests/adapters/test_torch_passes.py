@@ -38,7 +38,7 @@ def test_no_graph_is_kept_alive():
             loss.backward()
         model(x)  # of which nobody wants a gradient
         optimizer.step()
-        assert not optimizer._tracker._pending
+        assert not optimizer._tracker.passes.waiting
     del loss
     assert len(saved) > 100
     assert not any(ref() for ref in saved)
@@ -116,7 +116,7 @@ def test_passes_without_gradients_are_let_go():
     own = Preconditioner(model)
     for _ in range(20):
         model(drawn(4, 6))
-    assert len(own._tracker._pending) <= 8
+    assert own._tracker.passes.waiting <= 8
 
 
 def test_evaluation_and_paused_passes_are_not_seen():

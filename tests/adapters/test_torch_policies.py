@@ -216,7 +216,7 @@ def test_rows_of_several_cases_together_are_refused_in_the_empirical_mode():
     [
         ({"loss": "hinge"}, "loss is 'hinge'"),
         ({"reduction": "none"}, "reduction is 'none'"),
-        ({"mode": "exact"}, "mode is 'exact'"),
+        ({"mode": "best"}, "mode is 'best'"),
         ({"damping": -1.0}, "damping is -1.0"),
         ({"lr": float("nan")}, "lr is nan"),
         ({"cov_every": 0}, "cov_every is 0"),

@@ -10,5 +10,14 @@ from kfac_adapters.torch.capture import Capture, capture
 from kfac_adapters.torch.kfac import KFAC
 from kfac_adapters.torch.linearized import Linearized
 from kfac_adapters.torch.preconditioner import Preconditioner
+from kfac_adapters.torch.skipping import StepReport
 
-__all__ = ["KFAC", "Capture", "Coverage", "Linearized", "Preconditioner", "capture"]
+__all__ = [
+    "KFAC",
+    "Capture",
+    "Coverage",
+    "Linearized",
+    "Preconditioner",
+    "StepReport",
+    "capture",
+]

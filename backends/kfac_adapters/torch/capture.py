@@ -42,6 +42,7 @@ class Capture:
         self._groups: list[Group] = []
         self._left: dict[str, str] = {}
         self._names: tuple[str, ...] = ()
+        self._summed: tuple[str, ...] = ()
         self._collection: LayerCollection | None = None
         self.loss: LossFunction | None = None
 
@@ -132,10 +133,18 @@ class Capture:
             The linearization; it keeps the graph of the pass.
 
         Raises:
+            ArgumentError: If other parameters are trained than at the first pass.
             RegistrationError: If no layer covers a parameter, and the policy is
                 ``"error"``.
             UnsupportedError: If a module is compiled.
         """
+        if self._collection is not None and tuple(self.params) != self._names:
+            changed = sorted(set(self.params).symmetric_difference(self._names))
+            msg = (
+                f"Capture: {changed} are not trained as at the first pass; capture the"
+                " model again after freezing or thawing parameters"
+            )
+            raise ArgumentError(msg)
         with torch.enable_grad(), self.recording() as record:
             result = self.model(*args, **kwargs)
         outputs = self.outputs_of(result)
@@ -168,8 +177,11 @@ class Capture:
         edge: GradientEdge,
         targets: torch.Tensor | None = None,
         mask: torch.Tensor | None = None,
+        scale: torch.Tensor | None = None,
     ) -> Linearized:
         """Return a pass that was recorded as a linearization; see `linearize`.
+
+        If other parameters are trained than before, the collection is made anew.
 
         Args:
             record: What `recording` gave.
@@ -177,23 +189,14 @@ class Capture:
             edge: Where its graph ends.
             targets: As in `linearize`.
             mask: As in `linearize`.
+            scale: What the mean loss is multiplied by, 0-d; None: one.
 
         Returns:
             The linearization.
-
-        Raises:
-            ArgumentError: If other parameters are trained than at the first pass.
         """
         params = self.params
-        if self._collection is None:
+        if self._collection is None or tuple(params) != self._names:
             self._build(params, record, outputs, edge)
-        elif tuple(params) != self._names:
-            changed = sorted(set(params).symmetric_difference(self._names))
-            msg = (
-                f"Capture: {changed} are not trained as at the first pass; capture the"
-                " model again after freezing or thawing parameters"
-            )
-            raise ArgumentError(msg)
         own = {name: params[name] for name, _ in self.collection.variables}
         return Linearized(
             own,
@@ -204,6 +207,8 @@ class Capture:
             self.class_axis,
             targets,
             mask,
+            scale,
+            self._summed,
         )
 
     def _build(
@@ -233,6 +238,12 @@ class Capture:
         )
         self._groups, self._left, self._names = groups, left, tuple(params)
         self._collection = collection
+        self._summed = tuple(
+            name
+            for layer in collection.layers
+            if not layer.towers
+            for name in layer.params
+        )
 
 
 def capture(

@@ -8,7 +8,6 @@ from kfac_adapters.torch.tracking import Tracker
 from kfac_core.linalg.named import inner
 from kfac_core.optimizer.update_rules import bounded
 from kfac_core.registry import backend_of
-from kfac_core.typing import LayerDampings
 
 Named = dict[str, torch.Tensor]
 """Tensors by the names of parameters."""
@@ -27,7 +26,7 @@ def preconditioned(
         The product, for each parameter that has a gradient, but those to be ignored.
     """
     capture, estimator = tracker.capture, tracker.estimator
-    params = capture.params
+    params = dict(capture.model.named_parameters())
     whole = {}
     for name in estimator.variables:
         gradient = gradients.get(name)
@@ -42,11 +41,6 @@ def preconditioned(
             if gradient is not None:
                 found[name] = gradient
     return found
-
-
-def refresh(tracker: Tracker, damping: LayerDampings) -> None:
-    """Compute the inverses of the statistics as they are."""
-    tracker.state = tracker.estimator.update_inverses(tracker.state, damping)
 
 
 def bound(

@@ -1,6 +1,7 @@
 """`Linearized`: one forward pass of a model, as the estimator takes it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -30,6 +31,10 @@ class Linearized:
         targets: Targets of the loss, of the shape of the outputs without that axis, or
             of the outputs; None: there are none.
         mask: Weights of the rows, ``[cases]``; None: one each.
+        scale: What the mean loss is multiplied by, 0-d; None: one. Whatever is pulled
+            back has the root of it, as it has that of a coefficient.
+        summed: Names of parameters whose blocks take their summed gradients, which come
+            out of the backward pass that gives those for outputs.
     """
 
     def __init__(
@@ -42,7 +47,12 @@ class Linearized:
         class_axis: int = -1,
         targets: torch.Tensor | None = None,
         mask: torch.Tensor | None = None,
+        scale: torch.Tensor | None = None,
+        summed: Sequence[str] = (),
     ) -> None:
+        self.root: torch.Tensor | float = 1.0 if scale is None else scale.sqrt()
+        self._summed = tuple(summed)
+        self._found: tuple[Any, dict[str, torch.Tensor]] = (None, {})
         self._params, self._record, self._edge = params, record, edge
         self._groups, self._axis = groups, class_axis
         self._moved = outputs.movedim(class_axis, -1).shape
@@ -58,7 +68,7 @@ class Linearized:
         self.masks: dict[str, Any] = {} if mask is None else {LOSS: mask}
         self.masks |= self._padding()
 
-    @property
+    @cached_property
     def layer_inputs(self) -> Mapping[str, Array]:
         """For each site its inputs, ``[cases, ...]`` or ``[cases, uses, ...]``."""
         inputs = [use.call.inputs for use in self._record.uses]
@@ -70,22 +80,48 @@ class Linearized:
 
     def output_gradients(self, vectors: NamedLossInputs) -> Mapping[str, Array]:
         """Pull vectors back to the outputs of the layers, in one backward pass."""
+        edges = [edge for _, edge in self.edges]
+        params = [self._params[name] for name in self._summed]
+        pulled = self._pulled(vectors, [*edges, *params])
+        self._found = vectors, self._named(self._summed, pulled[len(edges) :])
+        at_uses = pulled[: len(edges)]
+        return self.at_outputs(
+            {i: g for (i, _), g in zip(self.edges, at_uses, strict=True)}
+        )
+
+    def param_gradients(
+        self, vectors: NamedLossInputs, names: Collection[str] | None = None
+    ) -> NamedParams:
+        """Return ``J' v`` for parameters: in one backward pass, or in the last."""
+        wanted = tuple(self._params) if names is None else tuple(names)
+        pulled, known = self._found
+        if pulled is vectors and known.keys() >= set(wanted):
+            return {name: known[name] for name in wanted}
+        leaves = [self._params[name] for name in wanted]
+        return self._named(wanted, self._pulled(vectors, leaves))
+
+    @cached_property
+    def edges(self) -> list[tuple[int, GradientEdge]]:
+        """Where the gradients for the outputs of the layers are, by use."""
         indices = sorted({i for group in self._groups for i in group.indices})
-        edges = [self._record.uses[i].edge for i in indices]
-        pulled = dict(zip(indices, self._pulled(vectors, edges), strict=True))
-        gradients: list[Any] = [pulled.get(i) for i in range(len(self._record.uses))]
+        return [(i, self._record.uses[i].edge) for i in indices]
+
+    def at_outputs(
+        self, gradients: Mapping[int, torch.Tensor | None]
+    ) -> dict[str, Array]:
+        """Return gradients for the outputs of uses as the blocks take them, by site."""
+        of_all = [gradients.get(i) for i in range(len(self._record.uses))]
         found: dict[str, Array] = {}
         for group in self._groups:
-            found |= self._at_sites(group, gradients, of_outputs=True)
+            found |= self._at_sites(group, of_all, of_outputs=True)
         return found
 
-    def param_gradients(self, vectors: NamedLossInputs) -> NamedParams:
-        """Return ``J' v`` for every parameter, in one backward pass."""
-        params = list(self._params.values())
-        pulled = self._pulled(vectors, params)
+    def _named(
+        self, names: Sequence[str], gradients: Sequence[torch.Tensor | None]
+    ) -> dict[str, torch.Tensor]:
         return {
-            name: torch.zeros_like(param) if g is None else g
-            for (name, param), g in zip(self._params.items(), pulled, strict=True)
+            name: torch.zeros_like(self._params[name]) if g is None else g
+            for name, g in zip(names, gradients, strict=True)
         }
 
     def push_forward(self, tangents: NamedParams) -> NamedLossInputs:
@@ -105,6 +141,7 @@ class Linearized:
         self, vectors: NamedLossInputs, leaves: Sequence[Any]
     ) -> Sequence[torch.Tensor | None]:
         vector: Any = vectors[LOSS]
+        vector = vector * self.root
         at_outputs = vector.to(self._dtype).reshape(self._moved)
         pulled: Sequence[torch.Tensor | None] = torch.autograd.grad(
             [self._edge],

@@ -147,12 +147,51 @@ def _slack(dtype: torch.dtype, rows: torch.Tensor) -> float:
     return 16 * float(torch.finfo(dtype).eps) * (1 + largest)
 
 
+def label_weights(rows: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """Return the ``w`` of each row of a cross-entropy of labels.
+
+    Args:
+        rows: What goes into the loss, ``[cases, classes]``.
+        gradient: ``w (softmax(z) - e_y)`` of each row.
+
+    Returns:
+        ``[cases]``; zero where there is no gradient.
+    """
+    others = _others(gradient)
+    known = (rows.softmax(-1) * others).sum(-1)
+    found = (gradient * others).sum(-1)
+    return torch.where(known > 0, found / torch.where(known > 0, known, 1.0), 0.0)
+
+
+def is_equal(rows: torch.Tensor, gradient: torch.Tensor) -> bool | None:
+    """Return whether all rows of a cross-entropy weigh the same.
+
+    Args:
+        rows: What goes into the loss, ``[cases, classes]``.
+        gradient: Gradient of the user's loss for these.
+
+    Returns:
+        Whether they do; None if the gradient is not that of labels, nor multiples of
+        such.
+    """
+    slack = _slack(rows.dtype, rows)
+    counting = (gradient != 0).any(-1)
+    g, z = gradient[counting].double(), rows[counting].double()
+    if not _is_softmax(g, z, slack):
+        return None
+    weights = label_weights(z, g)
+    return bool(weights.max() - weights.min() <= 4 * slack * weights.max())
+
+
+def _others(gradient: torch.Tensor) -> torch.Tensor:
+    """Return ones, and zero where a row has its only entry below zero."""
+    label = gradient.argmin(-1, keepdim=True)
+    return torch.ones_like(gradient).scatter(-1, label, 0.0)
+
+
 def _is_softmax(g: torch.Tensor, z: torch.Tensor, slack: float) -> bool:
-    p = z.softmax(-1)
-    label = g.argmin(-1, keepdim=True)
-    others = torch.ones_like(g).scatter(-1, label, 0.0)
-    weight = (g * others).sum(-1, keepdim=True) / (p * others).sum(-1, keepdim=True)
-    expected = weight * (p - (1 - others))
+    weight = label_weights(z, g)[:, None]
+    expected = weight * (z.softmax(-1) - (1 - _others(g)))
     error = (g - expected).abs().amax(-1)
     return bool((error <= slack * weight[:, 0]).all() and (weight > 0).all())
 

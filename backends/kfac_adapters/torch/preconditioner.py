@@ -7,12 +7,12 @@ from typing import Any
 import torch
 
 from kfac_adapters.coverage import Coverage, Policy
-from kfac_adapters.torch.capture import capture
-from kfac_adapters.torch.direction import bound, preconditioned, refresh
-from kfac_adapters.torch.losses import Reduction, given_loss
-from kfac_adapters.torch.settings import check_settings
-from kfac_adapters.torch.tracking import Mode, Tracker
+from kfac_adapters.torch.direction import bound, preconditioned
+from kfac_adapters.torch.losses import Reduction
+from kfac_adapters.torch.skipping import Skipping, StepReport
+from kfac_adapters.torch.watching import watched
 from kfac_core.errors import ArgumentError
+from kfac_core.estimator import EstimationMode
 from kfac_core.loss_functions import LossFunction
 
 
@@ -66,7 +66,7 @@ class Preconditioner:
         *,
         damping: float = 1e-2,
         reduction: Reduction = "mean",
-        mode: Mode = "gradients",
+        mode: EstimationMode = "gradients",
         decay: float = 0.95,
         cov_every: int = 1,
         invert_every: int = 10,
@@ -77,27 +77,25 @@ class Preconditioner:
         output: Callable[[Any], torch.Tensor] | None = None,
         seed: int = 0,
     ) -> None:
-        label = type(self).__name__
-        check_settings(
-            label,
-            damping=damping,
-            decay=decay,
-            cov_every=cov_every,
-            invert_every=invert_every,
-            norm_constraint=norm_constraint,
-        )
         self.damping, self.norm_constraint = damping, norm_constraint
-        self._invert_every = invert_every
-        made = capture(
+        self._invert_every, self._skipping = invert_every, Skipping("Preconditioner")
+        self._tracker = watched(
+            "Preconditioner",
             model,
             loss,
+            reduction=reduction,
+            mode=mode,
+            decay=decay,
+            cov_every=cov_every,
             unclaimed=unclaimed,
             approx=approx,
             class_axis=class_axis,
             output=output,
+            seed=seed,
+            damping=damping,
+            invert_every=invert_every,
+            norm_constraint=norm_constraint,
         )
-        known = given_loss(loss, reduction)
-        self._tracker = Tracker(made, known, reduction, mode, decay, cov_every, seed)
 
     @property
     def coverage(self) -> Coverage:
@@ -107,11 +105,8 @@ class Preconditioner:
     @contextmanager
     def paused(self) -> Iterator[None]:
         """See no pass of the model within."""
-        self._tracker.paused += 1
-        try:
+        with self._tracker.passes.paused():
             yield
-        finally:
-            self._tracker.paused -= 1
 
     @torch.no_grad()
     def step(self, learning_rate: float | None = None) -> None:
@@ -129,18 +124,14 @@ class Preconditioner:
             msg = "Preconditioner: norm_constraint needs step(learning_rate=...)"
             raise ArgumentError(msg)
         tracker = self._tracker
-        if tracker.is_due(self._invert_every):
-            refresh(tracker, self.damping)
-        params = tracker.capture.params
-        gradients = {name: param.grad for name, param in params.items()}
-        found = preconditioned(tracker, gradients)
-        if learning_rate is not None:
-            rates = dict.fromkeys(found, learning_rate)
-            factor = bound(self.norm_constraint, rates, found, gradients)
-            found = {name: factor * x for name, x in found.items()}
-        for name, x in found.items():
-            params[name].grad = x.to(params[name].dtype)
+        with self._skipping.unless_finite(tracker):
+            self._replace(learning_rate)
         tracker.next_step()
+
+    @property
+    def last_step(self) -> StepReport:
+        """What the last step did: it leaves gradients that are not finite alone."""
+        return self._skipping.report
 
     def remove(self) -> None:
         """Take the hooks off the model."""
@@ -157,3 +148,18 @@ class Preconditioner:
             StateError: If it is of a model with other layers.
         """
         self._tracker.load_state_dict(saved)
+
+    def _replace(self, learning_rate: float | None) -> None:
+        tracker = self._tracker
+        if tracker.inverts(self._invert_every):
+            new = tracker.estimator.update_inverses(tracker.state, self.damping)
+            tracker.inverted(new)
+        params = tracker.capture.params
+        gradients = {name: param.grad for name, param in params.items()}
+        found = preconditioned(tracker, gradients)
+        if self.norm_constraint is not None and learning_rate is not None:
+            rates = dict.fromkeys(found, learning_rate)
+            factor = bound(self.norm_constraint, rates, found, gradients)
+            found = {name: factor * x for name, x in found.items()}
+        for name, x in found.items():
+            params[name].grad = x.to(params[name].dtype)

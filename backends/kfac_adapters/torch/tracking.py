@@ -1,50 +1,34 @@
 """`Tracker`: statistics of a model from the user's own forward and backward passes.
 
-Hooks on the model record a forward pass. A hook on its outputs runs when the user's
-backward pass reaches them, and sees the gradient of the user's loss there: which rows
-are ignored, and, where that is asked for, which loss it is. Then the estimator pulls
-its own vectors back through the same graph, which the user's pass frees afterwards.
+When the user's backward pass reaches the outputs of the model, the gradient there says
+which rows are ignored, and, where that is asked for, which loss it is. Then the
+estimator pulls its own vectors back through the same graph, which the user's pass frees
+afterwards; or, in the mode ``"empirical"``, takes what that pass itself brings.
 """
 
-import weakref
-from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from collections.abc import Callable, Mapping
+from typing import Any, TypeAlias
 
 import torch
-from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from kfac_adapters.torch.capture import Capture, check_not_compiled
-from kfac_adapters.torch.linearized import rows_of
-from kfac_adapters.torch.losses import GivenLoss, Reduction, recognised, targets_of
-from kfac_adapters.torch.recording import Record, Recorder, is_recording
-from kfac_adapters.torch.scaled import Scaled
+from kfac_adapters.torch.capture import Capture
+from kfac_adapters.torch.judging import Judge, Judged
+from kfac_adapters.torch.linearized import Linearized
+from kfac_adapters.torch.losses import GivenLoss, Reduction
+from kfac_adapters.torch.observed import Observed
+from kfac_adapters.torch.passes import Pass, Passes
 from kfac_core import tree
 from kfac_core.errors import (
-    ArgumentError,
     NotComputedError,
+    NotFiniteError,
     StateError,
     UnsupportedError,
 )
-from kfac_core.estimator import EstimatorState, FisherEstimator
+from kfac_core.estimator import EstimationMode, EstimatorState, FisherEstimator
+from kfac_core.estimator.sources import RANDOM_MODES
 
-Mode = Literal["gradients", "empirical"]
-"""Estimation modes: of targets drawn from the model, or of those of the data."""
-
-
-MOST_PENDING = 8
-"""How many passes of one step may wait for their gradients.
-
-A loss may be of several; but evaluation that does not switch gradients off has passes
-that none comes for, whose graphs are kept until the next step.
-"""
-
-
-class _Pending(NamedTuple):
-    """A forward pass that no backward pass has reached."""
-
-    record: Record
-    outputs: torch.Tensor
-    edge: GradientEdge
+Told: TypeAlias = Callable[[Pass, Judged], None]
+"""Takes a pass, and what is known of its loss."""
 
 
 class Tracker:
@@ -55,9 +39,10 @@ class Tracker:
         loss: What goes on top; None: told by the first gradient.
         reduction: Reduction of the user's loss.
         mode: What is pulled back.
-        decay: What the weights of earlier steps are multiplied by.
+        decay: What the weights of earlier statistics are multiplied by at each step.
         cov_every: Every how many steps there are statistics.
         seed: Seed of the numbers that targets are drawn with.
+        told: Who else is told of every pass, and how its loss is judged.
     """
 
     def __init__(
@@ -65,33 +50,27 @@ class Tracker:
         capture: Capture,
         loss: GivenLoss | None,
         reduction: Reduction,
-        mode: Mode,
+        mode: EstimationMode,
         decay: float,
         cov_every: int,
         seed: int,
+        told: Told | None = None,
     ) -> None:
-        modes: tuple[object, ...] = ("gradients", "empirical")
-        if mode not in modes:
-            msg = f"mode is {mode!r}, expected 'gradients' or 'empirical'"
-            raise ArgumentError(msg)
-        self.capture, self._loss, self._reduction = capture, loss, reduction
-        self._mode, self._decay, self._cov_every = mode, decay, cov_every
+        self.capture, self.mode, self._told = capture, mode, told
+        self._judge = Judge(loss, reduction, mode == "empirical")
+        self._decay, self._cov_every = decay**cov_every, cov_every
         self._seed = seed
         self._generator: torch.Generator | None = None
-        self.steps, self._passes = 0, 0
-        self._recorder: Recorder | None = None
-        self._pending: dict[int, _Pending] = {}
-        self._token, self.paused = 0, 0
+        self._saved_key: torch.Tensor | None = None
+        self.steps, self._taken = 0, 0
+        self.refused = ""
         self._inverted_at: int | None = None
+        self._cases: int | None = None
+        self._names: tuple[str, ...] = ()
         self._estimator: FisherEstimator | None = None
         self._state: EstimatorState | None = None
         self._restored: list[torch.Tensor] | None = None
-        self._saved_key: torch.Tensor | None = None
-        model = capture.model
-        self._handles = (
-            model.register_forward_pre_hook(_Hook("enter", self)),
-            model.register_forward_hook(_Hook("leave", self), always_call=True),
-        )
+        self.passes = Passes(capture, self, keeps_calls=told is not None)
 
     @property
     def estimator(self) -> FisherEstimator:
@@ -123,6 +102,11 @@ class Tracker:
     def state(self, state: EstimatorState) -> None:
         self._state = state
 
+    @property
+    def has_statistics(self) -> bool:
+        """Whether a pass was taken, or the saved ones of another run are in place."""
+        return self._state is not None
+
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes: tensors, numbers and lists, nothing else."""
         key = None if self._generator is None else self._generator.get_state()
@@ -131,9 +115,10 @@ class Tracker:
             arrays = self._restored
         return {
             "steps": self.steps,
-            "generator": key,
+            "generator": key if key is not None else self._saved_key,
             "arrays": arrays,
             "inverted_at": self._inverted_at,
+            "cases": self._cases,
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -142,8 +127,8 @@ class Tracker:
         Raises:
             StateError: If it is of a model with other layers.
         """
-        self.steps, self._passes = saved["steps"], 0
-        self._inverted_at = saved["inverted_at"]
+        self.steps, self._taken = saved["steps"], 0
+        self._inverted_at, self._cases = saved["inverted_at"], saved["cases"]
         if saved["generator"] is not None:
             self._saved_key = saved["generator"].cpu()
             self._generator = None
@@ -153,115 +138,127 @@ class Tracker:
 
     def next_step(self) -> None:
         """Begin the next step: passes that come are no longer of this one."""
-        self.steps, self._passes = self.steps + 1, 0
-        self._pending.clear()
+        self.steps, self._taken, self.refused = self.steps + 1, 0, ""
+        self.passes.clear()
 
-    def is_due(self, every: int) -> bool:
+    def inverts(self, every: int) -> bool:
         """Return whether inverses are due at this step, of each so many one."""
-        if self._inverted_at is None or self.steps - self._inverted_at >= every:
-            self._inverted_at = self.steps
-            return True
-        return False
+        return self._inverted_at is None or self.steps - self._inverted_at >= every
+
+    def inverted(self, state: EstimatorState) -> None:
+        """Take a state with new inverses."""
+        self.state, self._inverted_at = state, self.steps
 
     def remove(self) -> None:
         """Take the hooks off the model."""
-        for handle in self._handles:
-            handle.remove()
-        self._pending.clear()
+        self.passes.remove()
 
-    def enter(self, _: object = None) -> None:
-        """Record what the model computes from here."""
-        due = self.steps % self._cov_every == 0 or self._estimator is None
-        if self._recorder is None and due and not self.paused and is_recording():
-            check_not_compiled(self.capture.model)
-            self._recorder = Recorder(self.capture.params)
-            self._recorder.__enter__()
+    def wants_pass(self) -> bool:
+        """Return whether a pass that begins now is wanted."""
+        return self._told is not None or self._is_due() or self._is_changed()
 
-    def leave(self, result: Any) -> None:
-        """Stop that, and wait for the gradient for what the model returned."""
-        recorder, self._recorder = self._recorder, None
-        if recorder is None:
-            return
-        recorder.__exit__(None, None, None)
-        if result is None:  # it was left by an error
-            return
-        outputs = self.capture.outputs_of(result)
-        if not outputs.requires_grad:
-            return
-        self._token += 1
-        edge = get_gradient_edge(outputs)
-        self._pending[self._token] = _Pending(recorder.record, outputs.detach(), edge)
-        while len(self._pending) > MOST_PENDING:
-            del self._pending[min(self._pending)]
-        own, token = weakref.ref(self), self._token
+    def reached(self, seen: Pass, gradient: torch.Tensor) -> None:
+        """Take a pass, now that there is the gradient of the loss for its outputs.
 
-        def reached(gradient: torch.Tensor) -> None:
-            tracker = own()
-            pending = None if tracker is None else tracker._pending.pop(token, None)
-            if tracker is not None and pending is not None:
-                tracker.update(pending, gradient)
-
-        outputs.register_hook(reached)
-
-    def update(self, pending: _Pending, gradient: torch.Tensor) -> None:
-        """Fold a pass into the statistics.
-
-        Args:
-            pending: The pass.
-            gradient: Gradient of the user's loss for its outputs.
+        What is not finite is let go, and `refused` says so: a step may still be taken.
         """
-        axis = self.capture.class_axis
-        rows = rows_of(pending.outputs, axis)
-        at_rows = rows_of(gradient, axis)
-        if self._loss is None:
-            self._loss = recognised(rows, at_rows, self._reduction)
-        self.capture.loss = self._loss.function
-        counting = (at_rows != 0).any(-1)
-        scale = self._loss.scale(
-            rows.float() if rows.dtype.itemsize < 4 else rows, counting
-        )
-        targets = None
-        if self._mode == "empirical":
-            targets = targets_of(self._loss, rows, at_rows, scale)
+        device = seen.outputs.device.type
+        with torch.autocast(device, enabled=False):
+            try:
+                self._take(seen, gradient)
+            except NotFiniteError as error:
+                self.refused = str(error)
+
+    def _take(self, seen: Pass, gradient: torch.Tensor) -> None:
+        judged = self._judge(seen.outputs, gradient, self.capture.class_axis)
+        self.capture.loss = judged.loss.function
+        if self._told is not None:
+            self._told(seen, judged)
+        if not (self._is_due() or self._is_changed()):
+            return
         given = self.capture.linearized(
-            pending.record,
-            pending.outputs,
-            pending.edge,
-            targets,
-            None if bool(counting.all()) else counting,
+            seen.record,
+            seen.outputs,
+            seen.edge,
+            judged.targets,
+            judged.mask,
+            judged.scale,
         )
-        if self._estimator is None:
+        restored = self._restored is not None
+        if self.capture.collection is not self._collection:
             self._make()
-            if self.steps % self._cov_every:
-                return  # it was for the restored statistics to have a place
+        if restored and not self._is_due():
+            return  # it was for the restored statistics to have a place
+        if self.mode == "empirical":
+            observed = Observed(given, judged.gradient, judged.weights)
+            observed.at_the_end(lambda own: self._ended(own, judged.cases))
+        else:
+            self._fold(given, judged.cases)
+
+    def _ended(self, observed: Observed, cases: int) -> None:
+        with torch.no_grad():
+            try:
+                self._fold(observed, cases)
+            except NotFiniteError as error:
+                self.refused = str(error)
+
+    def _fold(self, given: Linearized | Observed, cases: int) -> None:
+        """Fold a pass into the statistics, by the number of its cases."""
         key = None
-        if self._mode == "gradients":
-            if self._generator is None:
-                self._generator = torch.Generator(rows.device).manual_seed(self._seed)
-                if self._saved_key is not None:
-                    self._generator.set_state(self._saved_key)
-            key = self._generator
+        if self.mode in RANDOM_MODES:
+            key = self._key(next(iter(given.loss_inputs.values())).device)
+        reference = self._cases or cases
+        weight = None if cases == reference else cases / reference
         # Passes of one step are one batch in parts.
-        decay = self._decay if self._passes == 0 else 1.0
-        self._passes += 1
+        decay = self._decay if self._taken == 0 else 1.0
         self.state = self.estimator.update_covs(
-            self.state, Scaled(given, scale), decay, key=key
+            self.state, given, decay, weight, key=key
         )
+        self._taken, self._cases = self._taken + 1, reference
+
+    def _key(self, device: torch.device) -> torch.Generator:
+        if self._generator is None:
+            self._generator = torch.Generator(device).manual_seed(self._seed)
+            if self._saved_key is not None:
+                self._generator.set_state(self._saved_key)
+        return self._generator
+
+    def _is_due(self) -> bool:
+        return self.steps % self._cov_every == 0
+
+    def _is_changed(self) -> bool:
+        """Return whether other parameters are trained than those with statistics."""
+        return self._estimator is None or tuple(self.capture.params) != self._names
+
+    @property
+    def _collection(self) -> object:
+        return None if self._estimator is None else self._estimator.layer_collection
 
     def _make(self) -> None:
+        """Make the estimator; layers that it had before keep what is known of them."""
         joint = self.capture.joint
-        if self._mode == "empirical" and joint:
+        if joint and self.mode not in RANDOM_MODES:
             msg = (
-                f"mode is 'empirical', but the layers of {list(joint)} have rows that"
+                f"mode is {self.mode!r}, but the layers of {list(joint)} have rows that"
                 " are of several cases together, of which there is no gradient of each;"
                 " take the mode 'gradients'"
             )
             raise UnsupportedError(msg)
         params = self.capture.params
         collection = self.capture.collection
-        self._estimator = FisherEstimator(collection, self._mode)
+        before, known = self._estimator, self._state
+        self._estimator = FisherEstimator(collection, self.mode)
         own = {name: params[name].detach() for name, _ in collection.variables}
-        self._state = self._estimator.init(own)
+        self._state, self._names = self._estimator.init(own), tuple(params)
+        if before is not None and known is not None:
+            blocks = self._estimator.blocks
+            kept = {
+                name: known.blocks[name]
+                for name, block in before.blocks.items()
+                if blocks.get(name) == block
+            }
+            self._state = EstimatorState(self._state.blocks | kept, known.cases)
+            self._inverted_at = None
         self._restore()
 
     def _restore(self) -> None:
@@ -279,26 +276,3 @@ class Tracker:
         # Shapes are not compared: low-rank forms have none of their own at first.
         rest = iter(saved)
         self._state = tree.map(lambda like: next(rest).to(like.device), self._state)
-
-
-class _Hook:
-    """A hook on a model that keeps no tracker alive, and is of no use in a copy.
-
-    Args:
-        method: Name of the tracker's method to call.
-        tracker: The tracker; None: there is none any more.
-    """
-
-    def __init__(self, method: str, tracker: "Tracker | None" = None) -> None:
-        self._method = method
-        self._own = None if tracker is None else weakref.ref(tracker)
-
-    def __call__(self, module: Any, args: Any, result: Any = None) -> None:
-        """Tell the tracker, if there is one."""
-        tracker = None if self._own is None else self._own()
-        if tracker is not None:
-            getattr(tracker, self._method)(result)
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """Return what makes a copy, as of a model that is saved or averaged."""
-        return _Hook, (self._method,)

@@ -1,0 +1,114 @@
+"""`Judge`: what the gradient of the user's loss says of a pass."""
+
+from dataclasses import dataclass
+
+import torch
+
+from kfac_adapters.torch.linearized import rows_of
+from kfac_adapters.torch.losses import (
+    GivenLoss,
+    Reduction,
+    is_equal,
+    label_weights,
+    recognised,
+    targets_of,
+)
+from kfac_core.errors import UnsupportedError
+from kfac_core.loss_functions import CategoricalLogitsNegativeLogProbLoss
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What is known of the loss of a pass.
+
+    Attributes:
+        loss: The loss of a row, and how the user's is reduced.
+        gradient: Gradient of the user's loss for what goes into it, ``[cases, n]``.
+        mask: How much each row counts, ``[cases]``; None: one each.
+        weights: Weights of the rows in the user's loss, of mean one over those that
+            count; None: one each.
+        scale: By what the mean over all rows is multiplied in the user's loss, 0-d.
+        cases: How many rows count.
+        targets: The targets of the data, where they are asked for.
+    """
+
+    loss: GivenLoss
+    gradient: torch.Tensor
+    mask: torch.Tensor | None
+    weights: torch.Tensor | None
+    scale: torch.Tensor
+    cases: int
+    targets: torch.Tensor | None
+
+
+class Judge:
+    """Judges one pass after another; what all have in common is told by the first.
+
+    Args:
+        loss: The loss; None: told by the first gradient.
+        reduction: Reduction of the user's loss.
+        wants_targets: Whether targets are asked for.
+    """
+
+    def __init__(
+        self, loss: GivenLoss | None, reduction: Reduction, wants_targets: bool
+    ) -> None:
+        self._loss, self._reduction = loss, reduction
+        self._wants_targets = wants_targets
+        self._has_weights: bool | None = None
+
+    def __call__(
+        self, outputs: torch.Tensor, gradient: torch.Tensor, class_axis: int
+    ) -> Judged:
+        """Return what a gradient says.
+
+        Args:
+            outputs: What goes into the loss.
+            gradient: Gradient of the user's loss for it.
+            class_axis: The axis of both that a row of the loss is along.
+
+        Returns:
+            What is known.
+
+        Raises:
+            NotFiniteError: If the loss is to be told by what is not finite.
+            UnsupportedError: If something cannot be told.
+        """
+        rows, at_rows = rows_of(outputs, class_axis), rows_of(gradient, class_axis)
+        loss = self._loss or recognised(rows, at_rows, self._reduction)
+        self._loss = loss
+        counting = (at_rows != 0).any(-1)
+        cases = int(counting.sum())
+        if self._has_weights is None and cases:
+            self._has_weights = self._differ(loss, rows, at_rows)
+        single = rows.float() if rows.dtype.itemsize < 4 else rows
+        scale = loss.scale(single, counting)
+        targets, weights = None, None
+        mask = None if cases == len(rows) else counting
+        if self._wants_targets:
+            targets = targets_of(loss, rows, at_rows, scale)
+        if self._has_weights:
+            found = label_weights(single, at_rows.to(single.dtype))
+            weights = found * (cases / found.sum())
+            mask = mask if self._wants_targets else weights
+        return Judged(loss, at_rows, mask, weights, scale, cases, targets)
+
+    def _differ(
+        self, loss: GivenLoss, rows: torch.Tensor, gradient: torch.Tensor
+    ) -> bool:
+        """Return whether rows have weights of their own, such as those of classes.
+
+        Raises:
+            UnsupportedError: If targets are asked for, and are no labels.
+        """
+        if not isinstance(loss.function, CategoricalLogitsNegativeLogProbLoss):
+            return False
+        equal = is_equal(rows, gradient)
+        if equal is None and self._wants_targets:
+            msg = (
+                "mode='empirical' tells targets from the gradient of the loss, which is"
+                " not that of labels: they are smoothed, or are probabilities; take"
+                " the mode 'gradients', which needs no targets"
+            )
+            raise UnsupportedError(msg)
+        return equal is False
