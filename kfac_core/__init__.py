@@ -51,6 +51,7 @@ from kfac_core.registry import (
     backend_of,
     load_backend,
 )
+from kfac_core.spectral import SpectralBlock, SpectralMatrix
 from kfac_core.typing import (
     Pair,
     RowWeights,
@@ -71,6 +72,8 @@ __all__ = [
     "Pair",
     "RowWeights",
     "SecondOrderLinearization",
+    "SpectralBlock",
+    "SpectralMatrix",
     "StepStatistics",
     "Uses",
     "available_backends",

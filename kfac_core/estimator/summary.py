@@ -8,7 +8,6 @@ from kfac_core.backend import Backend
 from kfac_core.damping import compute_pi
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix
-from kfac_core.estimator.spectrum import eigenvalues
 from kfac_core.estimator.state import EstimatorState
 from kfac_core.fisher_blocks import (
     FisherBlock,
@@ -18,6 +17,7 @@ from kfac_core.fisher_blocks import (
     SingleFactorState,
 )
 from kfac_core.fisher_factors import FactorState, FisherFactor
+from kfac_core.fisher_factors.eigenbasis import eigenvalues
 from kfac_core.typing import Array
 
 

@@ -15,6 +15,7 @@ from kfac_core.damping import DampingType
 from kfac_core.errors import ShapeError
 from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.base.parts import PartsFB, PartsState
+from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_blocks.bias import BiasFullFB
 from kfac_core.fisher_blocks.fully_connected import FullyConnectedKFACBasicFB
 from kfac_core.fisher_blocks.kronecker.three_factors import ThreeFactorsFB
@@ -159,7 +160,7 @@ class BilinearKFACFB(PartsFB):
         new = [part.update_covs(state.parts[0], *data, *ema, **counting)]
         for (_, bias), own in zip(self.parts[1:], state.parts[1:], strict=True):
             new.append(bias.update_covs(own, sources, *ema, **counting))
-        return self._all_or_none(state._replace(parts=tuple(new)), state, "cov_ok")
+        return whole(backend, state._replace(parts=tuple(new)), state, "cov_ok")
 
     def count_cases(self, inputs: Any) -> int:
         """Return the number of cases in all towers, each counted once."""

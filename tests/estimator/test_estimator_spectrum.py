@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 import kfac_core as kc
-from kfac_core.estimator.spectrum import eigenvalues
+from kfac_core.fisher_factors.eigenbasis import eigenvalues
 
 FACTORS = {
     "whole": kc.factors.FullyConnectedKroneckerFactor(4, True),

@@ -12,7 +12,7 @@ from block_case import NumPy, flat, tree
 from block_cases import BLOCKS
 from hypothesis import given
 from hypothesis import strategies as st
-from weighted_cases import OTHERS, SPLIT
+from weighted_cases import OTHERS, SPLIT, packed
 
 import kfac_core as kc
 from kfac_core import blocks
@@ -34,15 +34,6 @@ DAMPED = [
 ]
 
 
-def packed(name, arrays):
-    """Return the data of a batch as `update_covs` takes them."""
-    if name.startswith("tied"):
-        return kc.Uses(arrays[:2]), kc.Uses(arrays[2:])
-    if name in {"bilinear", "three factors"}:
-        return kc.Pair(*arrays[:2]), arrays[2]
-    return arrays if CASES[name].made(CASES[name].kinds[0]).takes_inputs else arrays[1:]
-
-
 def drawn(name, dtype):
     rng = np.random.default_rng(5)
     case = CASES[name]
@@ -58,7 +49,7 @@ def measured(name, kind, block, data, vector, weights, damping, num_cases=None):
     case = CASES[name]
     state = block.init(weights)
     state = block.update_covs(
-        state, *packed(name, data), 0.0, weights=weights, num_cases=num_cases
+        state, *packed(name, case, data), 0.0, weights=weights, num_cases=num_cases
     )
     state = block.update_inverses(state, damping)
     found = {
@@ -300,7 +291,7 @@ def test_a_mean_weight_out_of_the_range_is_refused(name, why):
         options["weights"] = np.full(4, options["weights"], np.float32)
     state = block.init(np.zeros(1, np.float32))
     with pytest.raises(ArgumentError, match=f"fc7.*{message}"):
-        block.update_covs(state, *packed(name, data), 0.0, **options)
+        block.update_covs(state, *packed(name, case, data), 0.0, **options)
 
 
 @pytest.mark.parametrize("name", ["dense", "three factors", "tied"])
@@ -315,7 +306,7 @@ def test_a_mean_weight_out_of_the_range_keeps_a_traced_state(jax, name):
     def fold(state, weights, num_cases, ema_weight):
         return block.update_covs(
             state,
-            *packed(name, data),
+            *packed(name, case, data),
             0.5,
             ema_weight,
             weights=weights,

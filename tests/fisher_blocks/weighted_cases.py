@@ -4,7 +4,7 @@ from functools import partial
 
 from block_case import DAMPING_TYPES, BlockCase
 
-from kfac_core import blocks
+from kfac_core import Pair, Uses, blocks
 
 BOTH = ("embedding", "transposed")
 
@@ -55,3 +55,12 @@ OTHERS = {
         powers_alone=True,
     ),
 }
+
+
+def packed(name, case, arrays):
+    """Return the data of a batch as `update_covs` takes them."""
+    if name.startswith("tied"):
+        return Uses(arrays[:2]), Uses(arrays[2:])
+    if name in {"bilinear", "three factors"}:
+        return Pair(*arrays[:2]), arrays[2]
+    return arrays if case.made(case.kinds[0]).takes_inputs else arrays[1:]

@@ -7,7 +7,7 @@ from refusals import NAME
 
 import kfac_core as kc
 from kfac_core import backend_of
-from kfac_core.estimator.spectrum import eigenvalues
+from kfac_core.fisher_factors.eigenbasis import eigenvalues
 from kfac_core.linalg.retry import float64_of, retried
 from kfac_core.linalg.series import Option1Quants, option1_matrix
 

@@ -2,36 +2,25 @@
 
 from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
-from typing import Any, ClassVar, Generic, Protocol, Self, TypeVar
+from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from kfac_core.arguments import backend_for, statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.exponents import as_exponents
 from kfac_core.fisher_blocks.base.laid_out import LaidOut
+from kfac_core.fisher_blocks.base.state import BlockState
 from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FactorState, FisherFactor
 from kfac_core.fisher_factors.base.options import InverseDType
+from kfac_core.fisher_factors.eigenbasis import decomposed
 from kfac_core.linalg.parameters import tensors_of
+from kfac_core.linalg.spectrum import Eigenbasis, Spectrum
 from kfac_core.moving_average import MovingAverage, weights_of
 from kfac_core.options import check_options
+from kfac_core.registry import backend_of
 from kfac_core.scalars import as_scalar
 from kfac_core.signed import Signed
 from kfac_core.state import check_finite
 from kfac_core.typing import Array, Params, Precision, Scalar
-
-
-class BlockState(Protocol):
-    """What every block's state has."""
-
-    @property
-    def ok(self) -> Array:
-        """0-d boolean: whether, under a trace, no last update was refused."""
-
-    def flag(self, name: str) -> Array:
-        """Return whether a flag of `FactorState` holds for all its factors."""
-
-    def with_flag(self, name: str, ok: Array) -> Self:
-        """Return the state with a flag of all its factors set."""
-
 
 S = TypeVar("S", bound=BlockState)
 
@@ -266,6 +255,27 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
         their layout, then the bias.
         """
 
+    def spectrum(self, state: S) -> tuple[Spectrum, ...]:
+        """Return the eigenvalues and eigenvectors of the block, undamped.
+
+        They are of the current statistics; `update_inverses` is not needed. A block
+        that is no product of factors is decomposed as one dense matrix.
+
+        Args:
+            state: The state.
+
+        Returns:
+            A spectrum for each part of the parameters that is taken to be uncorrelated
+            with the others; mostly there is one. See `kfac_core.spectral`.
+
+        Raises:
+            EigendecompositionError: If the library finds none, not even in float64.
+            NotComputedError: If there are no statistics yet.
+        """
+        dense = self.full_fisher_block(state)
+        found = decomposed(backend_of(dense), self.label, dense)
+        return (Spectrum((Eigenbasis(found.values, (found.vectors,)),), found.values),)
+
     def factors(self, state: S) -> dict[str, tuple[FisherFactor, FactorState]]:
         """Return the factors that the block is made of, each with its state.
 
@@ -331,11 +341,3 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
             statistics_dtype(backend, tensor, "vector", self.label)
             check_finite(backend, tensor, "vector", self.label)
         return backend
-
-    def _in_dtypes_of(
-        self, backend: Backend, product: Params, vector: Params
-    ) -> Params:
-        """Return a product in the dtypes of the vector that was multiplied."""
-        pairs = zip(tensors_of(product), tensors_of(vector), strict=True)
-        cast = tuple(backend.xp.astype(p, v.dtype) for p, v in pairs)
-        return cast if isinstance(vector, tuple | list) else cast[0]

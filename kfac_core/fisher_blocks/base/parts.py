@@ -5,11 +5,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
-from kfac_core import tree
-from kfac_core.arguments import backend_for
 from kfac_core.backend import Backend
 from kfac_core.fisher_blocks.base.block import FisherBlock
+from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_factors import FactorState, FisherFactor
+from kfac_core.linalg.spectrum import Spectrum
 from kfac_core.registry import backend_of
 from kfac_core.signature import UNSIGNED, Signature, check_kind
 from kfac_core.sizes import as_flag
@@ -78,7 +78,7 @@ class PartsFB(FisherBlock[PartsState]):
                 for block, part in self._paired(state)
             )
         )
-        return self._all_or_none(new, state, "derived_ok")
+        return whole(backend_of(new.ok), new, state, "derived_ok")
 
     def inverse_error(self, state: PartsState, damping: Scalar) -> Array:
         """Return the largest error of the parts; see `FisherBlock.inverse_error`."""
@@ -126,6 +126,31 @@ class PartsFB(FisherBlock[PartsState]):
         dense = [block.full_fisher_block(part) for block, part in self._paired(state)]
         return self._in_order(backend, _block_diagonal(backend, dense))
 
+    def spectrum(self, state: PartsState) -> tuple[Spectrum, ...]:
+        """Return those of all parts; see `FisherBlock.spectrum`."""
+        pairs = self._paired(self._own(state))
+        return tuple(s for block, part in pairs for s in block.spectrum(part))
+
+    def to_tensors(self, backend: Backend, vector: Params) -> tuple[Array, ...]:
+        """Return the tensor of each part; see `FisherBlock.to_tensors`."""
+        split = self._split(backend, vector)
+        return tuple(
+            tensor
+            for (_, block), part in zip(self.parts, split, strict=True)
+            for tensor in block.to_tensors(backend, part)
+        )
+
+    def from_tensors(
+        self, backend: Backend, tensors: tuple[Array, ...], like: Params
+    ) -> Params:
+        """Return a vector in the form of `like`; see `FisherBlock.from_tensors`."""
+        split = self._split(backend, like)
+        products = tuple(
+            block.from_tensors(backend, (tensor,), part)
+            for (_, block), tensor, part in zip(self.parts, tensors, split, strict=True)
+        )
+        return self._joined(backend, products, like)
+
     def factors(self, state: PartsState) -> dict[str, tuple[FisherFactor, FactorState]]:
         """Return the factors of all parts, each by the names of part and factor."""
         return {
@@ -155,14 +180,6 @@ class PartsFB(FisherBlock[PartsState]):
             (block, part)
             for (_, block), part in zip(self.parts, state.parts, strict=True)
         ]
-
-    def _all_or_none(self, new: PartsState, old: PartsState, flag: str) -> PartsState:
-        """Return `new`, or under a trace `old` if a part refused its update."""
-        ok = new.flag(flag)
-        backend = backend_for(self.label, "state", ok)
-        if not backend.is_traced(ok):
-            return new
-        return tree.where(backend, ok, new, old).with_flag(flag, ok)
 
     def _multiply(
         self,

@@ -3,14 +3,17 @@
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
+from kfac_core.backend import Backend
 from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_factors import FactorState, FisherFactor
+from kfac_core.fisher_factors.eigenbasis import eigenbasis
 from kfac_core.linalg.operators import LinearOperator
 from kfac_core.linalg.parameters import (
     check_entries,
     params_to_vector,
     vector_to_params,
 )
+from kfac_core.linalg.spectrum import Spectrum
 from kfac_core.moving_average import MovingAverage
 from kfac_core.registry import backend_of
 from kfac_core.signature import UNSIGNED, Signature, check_kind
@@ -109,6 +112,25 @@ class SingleFactorFB(FisherBlock[SingleFactorState]):
         dense = self.factor.get_cov(self._own(state).factor)
         return self._laid_out(backend_of(dense), dense)
 
+    def spectrum(self, state: SingleFactorState) -> tuple[Spectrum, ...]:
+        """Return that of the factor; see `FisherBlock.spectrum`."""
+        own = self._own(state).factor
+        basis = eigenbasis(backend_of(own.ok), self.factor, own)
+        return (Spectrum((basis,), basis.values),)
+
+    def to_tensors(self, backend: Backend, vector: Params) -> tuple[Array, ...]:
+        """Return all entries as one vector; see `FisherBlock.to_tensors`."""
+        check_entries(vector, self.factor.dimension, self.label, self.weight_layout)
+        return (params_to_vector(backend, vector, self.weight_layout),)
+
+    def from_tensors(
+        self, backend: Backend, tensors: tuple[Array, ...], like: Params
+    ) -> Params:
+        """Return a vector in the form of `like`; see `FisherBlock.from_tensors`."""
+        (tensor,) = tensors
+        params = vector_to_params(backend, tensor, like, self.weight_layout)
+        return self._in_dtypes_of(backend, params, like)
+
     def _multiply(
         self,
         state: SingleFactorState,
@@ -119,12 +141,9 @@ class SingleFactorFB(FisherBlock[SingleFactorState]):
     ) -> Params:
         adjoint = as_flag(transpose, "transpose", self.label)
         backend = self._vector_backend(state, vector)
-        layout = self.weight_layout
-        check_entries(vector, self.factor.dimension, self.label, layout)
-        flat = params_to_vector(backend, vector, layout)
+        (flat,) = self.to_tensors(backend, vector)
         product = operator.matmul(flat[:, None], adjoint=adjoint)[:, 0]
-        params = vector_to_params(backend, product, vector, layout)
-        return self._in_dtypes_of(backend, params, vector)
+        return self.from_tensors(backend, (product,), vector)
 
     def _set_factor(self, factor: FisherFactor) -> None:
         object.__setattr__(self, "factor", factor)

@@ -11,7 +11,6 @@ from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_factors.convolution.spec import prepare, weighted_shape
 from kfac_core.fisher_factors.grouped import GroupedKroneckerFactor
-from kfac_core.linalg.in_range import scaled_product
 from kfac_core.linalg.layouts import KernelLayout
 from kfac_core.linalg.parameters import (
     check_entries,
@@ -113,13 +112,6 @@ class GroupedKroneckerFB(KroneckerProductFB):
         size = rows * groups * columns
         dense = backend.xp.reshape(product, (size, size))
         return self._laid_out(backend, dense * self._scale(backend, state)[0])
-
-    def _exact_eigenvalues(self, state: KroneckerState) -> Array:
-        a = self.input_factor.get_eigenvalues(state.input_factor)
-        g = self.output_factor.get_eigenvalues(state.output_factor)
-        backend = backend_of(state.scale)
-        product = scaled_product(backend, state.scale, a[:, :, None], g[:, None, :])
-        return product + state.damping
 
     def _matrix(self, backend: Backend, vector: Params) -> Array:
         """Return the parameters of each group, ``[groups, rows, columns]``."""

@@ -13,6 +13,7 @@ from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.exponents import shown
 from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.base.parts import PartsFB, PartsState
+from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_blocks.bias import BiasFullFB
 from kfac_core.fisher_blocks.convolution.grouped import GroupedConvKFCBasicFB
 from kfac_core.fisher_blocks.convolution.kronecker import ConvKFCBasicFB
@@ -228,7 +229,7 @@ class TransposedConvKFCBasicFB(PartsFB):
         for (name, block), part in zip(self.parts, state.parts, strict=True):
             own = data[name == "bias" :]
             new.append(block.update_covs(part, *own, *ema, **counting))
-        return self._all_or_none(state._replace(parts=tuple(new)), state, "cov_ok")
+        return whole(backend, state._replace(parts=tuple(new)), state, "cov_ok")
 
     def _split(self, backend: Backend, vector: Params) -> tuple[Params, ...]:
         shapes = [tuple(tensor.shape) for tensor in tensors_of(vector)]

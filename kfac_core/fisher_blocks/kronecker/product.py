@@ -12,7 +12,8 @@ from kfac_core.damping import (
 )
 from kfac_core.errors import NotFiniteError, NotRegisteredError, UnsupportedError
 from kfac_core.exponents import as_exponent
-from kfac_core.fisher_blocks.kronecker.state import KroneckerState, whole
+from kfac_core.fisher_blocks.base.state import whole
+from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_blocks.kronecker.statistics import KroneckerStatisticsFB
 from kfac_core.fisher_factors import DEFAULT_DAMPING_ID
 from kfac_core.fisher_factors.base.messages import (
@@ -20,6 +21,7 @@ from kfac_core.fisher_factors.base.messages import (
     not_registered,
     or_wider,
 )
+from kfac_core.fisher_factors.eigenbasis import eigenbasis
 from kfac_core.linalg.in_range import scaled_product, times_power
 from kfac_core.linalg.kronecker import kron, kron_matmul
 from kfac_core.linalg.operators import LinearOperator
@@ -29,6 +31,7 @@ from kfac_core.linalg.parameters import (
     params_to_matrix,
 )
 from kfac_core.linalg.residual import product_rho
+from kfac_core.linalg.spectrum import Spectrum
 from kfac_core.registry import backend_of
 from kfac_core.row_counts import mean_weight
 from kfac_core.scalars import as_scalar
@@ -176,6 +179,28 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         product = product * scale
         return self._laid_out(backend, product)
 
+    def spectrum(self, state: KroneckerState) -> tuple[Spectrum, ...]:
+        """Return the products of both factors' eigenvalues; see `FisherBlock`."""
+        backend = backend_of(self._own(state).scale)
+        scale, mean = self._scale(backend, state)
+        now = self._balanced(backend, state, mean)
+        a = eigenbasis(backend, self.input_factor, now.input_factor)
+        g = eigenbasis(backend, self.output_factor, now.output_factor)
+        rows, columns = a.values[..., :, None], g.values[..., None, :]
+        root = backend.xp.sqrt(mean) ** self._means_by_weight
+        values = scaled_product(backend, scale * root, rows, columns)
+        return (Spectrum((a, g), values),)
+
+    def to_tensors(self, backend: Backend, vector: Params) -> tuple[Array, ...]:
+        """Return the parameters as a matrix; see `FisherBlock.to_tensors`."""
+        return (self._matrix(backend, vector),)
+
+    def from_tensors(
+        self, backend: Backend, tensors: tuple[Array, ...], like: Params
+    ) -> Params:
+        """Return a vector in the form of `like`; see `FisherBlock.from_tensors`."""
+        return self._params(backend, tensors[0], like)
+
     def _now(self, state: KroneckerState) -> KroneckerState:
         """Return the balanced state, by the current mean weight."""
         backend = backend_of(self._own(state).scale)
@@ -189,15 +214,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         scale: Array,
         mean: Array,
     ) -> tuple[Array, Array]:
-        """Return the dampings of both factors for the statistics of a balanced state.
-
-        Args:
-            backend: Backend of the state.
-            state: The balanced state.
-            damping: 0-d, as given.
-            scale: Its ``c``.
-            mean: The mean weight.
-        """
+        """Return the dampings of both factors of a balanced state, ``c`` and ``w``."""
         if self.damping_type == "exact":
             return damping, damping
         power, normal = self.normalize_damping_power, damping
@@ -275,8 +292,8 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         a = self.input_factor.get_eigenvalues(state.input_factor)
         g = self.output_factor.get_eigenvalues(state.output_factor)
         backend = backend_of(state.scale)
-        product = scaled_product(backend, state.scale, a[:, None], g[None, :])
-        return product + state.damping
+        rows, columns = a[..., :, None], g[..., None, :]
+        return scaled_product(backend, state.scale, rows, columns) + state.damping
 
     def _check_exact(self, backend: Backend, new: KroneckerState) -> KroneckerState:
         """Check that eigenvalues are finite, and not zero where they are divided by."""

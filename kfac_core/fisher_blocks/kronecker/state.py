@@ -2,8 +2,6 @@
 
 from typing import Any, NamedTuple, Self
 
-from kfac_core import tree
-from kfac_core.backend import Backend
 from kfac_core.fisher_factors import FactorState
 from kfac_core.moving_average import MovingAverage
 from kfac_core.signature import UNSIGNED, Signature
@@ -55,30 +53,3 @@ class KroneckerState(NamedTuple):
             input_factor=self.input_factor._replace(**first),
             output_factor=self.output_factor._replace(**second),
         )
-
-
-def whole(
-    backend: Backend,
-    new: KroneckerState,
-    old: KroneckerState,
-    flag: str,
-    fits: Array | None = None,
-) -> KroneckerState:
-    """Return `new`, or under a trace `old` if either factor refused its update.
-
-    Args:
-        backend: Backend of the states.
-        new: The updated state.
-        old: The state before.
-        flag: Name of the flag that says so.
-        fits: 0-d boolean: whether all else is as it must be; None: it is.
-
-    Returns:
-        The state.
-    """
-    ok = new.flag(flag)
-    if fits is not None:
-        ok = ok & fits
-    if not backend.is_traced(ok):
-        return new
-    return tree.where(backend, ok, new, old).with_flag(flag, ok)

@@ -8,7 +8,8 @@ from kfac_core import moving_average
 from kfac_core.arguments import as_sources, as_towers, backend_for, check_paired
 from kfac_core.backend import Backend
 from kfac_core.fisher_blocks.base.block import FisherBlock
-from kfac_core.fisher_blocks.kronecker.state import KroneckerState, whole
+from kfac_core.fisher_blocks.base.state import whole
+from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_factors import FisherFactor
 from kfac_core.moving_average import MovingAverage
 from kfac_core.row_counts import Counts, check_mean_weight, counted, mean_weight

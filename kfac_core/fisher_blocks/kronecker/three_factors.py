@@ -1,13 +1,16 @@
 """A Kronecker product of three factors, each of them damped."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
-from kfac_core import moving_average, tree
+from kfac_core import moving_average
 from kfac_core.arguments import as_towers, backend_for
+from kfac_core.backend import Backend
 from kfac_core.exponents import as_exponent
 from kfac_core.fisher_blocks.base.block import FisherBlock
+from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_blocks.kronecker.three_dampings import (
     SplitDamping,
     split_in_three,
@@ -17,10 +20,11 @@ from kfac_core.fisher_factors import (
     FisherFactor,
     FullyConnectedKroneckerFactor,
 )
+from kfac_core.fisher_factors.eigenbasis import eigenbasis
 from kfac_core.linalg.kronecker import kron
 from kfac_core.linalg.operators import LinearOperator
 from kfac_core.linalg.parameters import check_entries, params_to_vector
-from kfac_core.linalg.parameters import vector_to_params as as_params
+from kfac_core.linalg.spectrum import Spectrum
 from kfac_core.moving_average import MovingAverage
 from kfac_core.registry import backend_of
 from kfac_core.row_counts import check_mean_weight, counted, mean_weight
@@ -191,7 +195,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
             first_factor=a, second_factor=b, output_factor=g, weights=average
         )
         fits = check_mean_weight(backend, counts.mean_weight, average, self.label)
-        return self._whole(new, state, "cov_ok", fits)
+        return whole(backend, new, state, "cov_ok", fits)
 
     def update_inverses(
         self, state: ThreeFactorsState, damping: Scalar
@@ -208,7 +212,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         new = state._replace(
             first_factor=a, second_factor=b, output_factor=g, damping=given
         )
-        return self._whole(new, state, "derived_ok")
+        return whole(backend_of(given), new, state, "derived_ok")
 
     def inverse_error(self, state: ThreeFactorsState, damping: Scalar) -> Array:
         """Return that of all factors; see `KroneckerProductFB.inverse_error`."""
@@ -274,6 +278,21 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         )
         return kron(backend, kron(backend, first, second), third)
 
+    def spectrum(self, state: ThreeFactorsState) -> tuple[Spectrum, ...]:
+        """Return the products of all eigenvalues; see `FisherBlock.spectrum`."""
+        now = self._now(state)
+        backend = backend_of(state.damping)
+        pairs = zip(self._all, now, strict=True)
+        a, b, g = (eigenbasis(backend, factor, own) for factor, own in pairs)
+        inputs = a.values[:, None, None] * b.values[None, :, None]
+        return (Spectrum((a, b, g), inputs * g.values),)
+
+    def to_tensors(self, backend: Backend, vector: Params) -> tuple[Array, ...]:
+        """Return the parameters with three axes; see `FisherBlock.to_tensors`."""
+        sizes = (self.first_size, self.second_size, self.output_size)
+        check_entries(vector, math.prod(sizes), self.label)
+        return (backend.xp.reshape(params_to_vector(backend, vector), sizes),)
+
     @property
     def _all(self) -> tuple[FisherFactor, FisherFactor, FisherFactor]:
         return self.first_factor, self.second_factor, self.output_factor
@@ -306,22 +325,6 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
             normal = given * part * part
         return given, now, split_in_three(backend, kind, normal, means, rows)
 
-    def _whole(
-        self,
-        new: ThreeFactorsState,
-        old: ThreeFactorsState,
-        flag: str,
-        fits: Array | None = None,
-    ) -> ThreeFactorsState:
-        """Return `new`, or under a trace `old` if a factor refused its update."""
-        ok = new.flag(flag)
-        if fits is not None:
-            ok = ok & fits
-        backend = backend_for(self.label, "state", ok)
-        if not backend.is_traced(ok):
-            return new
-        return tree.where(backend, ok, new, old).with_flag(flag, ok)
-
     def _multiply(
         self,
         state: ThreeFactorsState,
@@ -333,10 +336,8 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
     ) -> Params:
         transpose = as_flag(adjoint, "transpose", self.label)
         backend = self._vector_backend(self._own(state), vector)
-        sizes = (self.first_size, self.second_size, self.output_size)
-        check_entries(vector, sizes[0] * sizes[1] * sizes[2], self.label)
         xp = backend.xp
-        x = xp.reshape(params_to_vector(backend, vector), sizes)
+        (x,) = self.to_tensors(backend, vector)
         # The power 1 is that of the current statistics and weights.
         states = self._now(state) if is_fresh else state[:3]
         pairs = zip(self._all, states, strict=True)
@@ -345,5 +346,4 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
             flat = xp.reshape(x, (x.shape[0], -1))
             flat = operator.matmul(flat, adjoint=transpose)
             x = xp.permute_dims(xp.reshape(flat, x.shape), (1, 2, 0))
-        params = as_params(backend, xp.reshape(x, (-1,)), vector)
-        return self._in_dtypes_of(backend, params, vector)
+        return self.from_tensors(backend, (xp.reshape(x, (-1,)),), vector)

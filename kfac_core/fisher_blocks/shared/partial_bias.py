@@ -9,6 +9,7 @@ from kfac_core.damping import DampingType
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.exponents import shown
 from kfac_core.fisher_blocks.base.parts import PartsFB, PartsState
+from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_blocks.bias import BiasFullFB
 from kfac_core.fisher_blocks.shared.fully_connected import FullyConnectedMultiIndepFB
 from kfac_core.linalg.layouts import DenseLayout
@@ -150,7 +151,7 @@ class FullyConnectedMultiPartialBiasFB(PartsFB):
         )
         second = of_bias.update_covs(state.parts[1], gradients, *ema, **given)
         new = state._replace(parts=(first, second))
-        return self._all_or_none(new, state, "cov_ok")
+        return whole(backend, new, state, "cov_ok")
 
     def count_cases(self, inputs: MultiTowers) -> int:
         """Return the number of cases in all towers, each counted once."""

@@ -7,6 +7,7 @@ from typing import Any
 from kfac_core import moving_average
 from kfac_core.errors import ArgumentError, UnsupportedError
 from kfac_core.exponents import as_exponent, shown
+from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_blocks.shared.fully_connected import MultiUseFB
 from kfac_core.fisher_factors import (
@@ -178,6 +179,11 @@ class FullyConnectedSeriesFB(MultiUseFB):
         if retry is not None:
             raise not_decomposed(backend, self.label, matrix, retry)
         return self._laid_out(backend, matrix)
+
+    # The inverse of a sum over lags is no product of two factors.
+    spectrum = FisherBlock.spectrum
+    to_tensors = FisherBlock.to_tensors
+    from_tensors = FisherBlock.from_tensors
 
     def _root_and_psi(
         self, factor: FullyConnectedMultiKF, state: FactorState

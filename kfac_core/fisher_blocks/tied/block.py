@@ -9,6 +9,7 @@ from kfac_core.damping import DampingType
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.base.parts import PartsFB, PartsState
+from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_blocks.bias import BiasDiagonalFB, BiasFullFB
 from kfac_core.fisher_blocks.tied.product import TiedMatrixFB, UseKind, as_uses
 from kfac_core.fisher_blocks.tied.rows import (
@@ -17,6 +18,7 @@ from kfac_core.fisher_blocks.tied.rows import (
 )
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linalg.pooling import Pooling
+from kfac_core.registry import backend_of
 from kfac_core.row_weights import sides
 from kfac_core.statistics.ids import RepeatedIds
 from kfac_core.typing import Array, Params, Scalar, Uses, Weights
@@ -187,7 +189,9 @@ class TiedWeightsKFACFB(PartsFB):
         for (_, bias), part in zip(others, rest, strict=True):
             own = self._of_bias(outputs_grads, weights, first.scale)
             new.append(bias.update_covs(part, own, *ema, num_cases=num_cases))
-        return self._all_or_none(state._replace(parts=tuple(new)), state, "cov_ok")
+        return whole(
+            backend_of(state.ok), state._replace(parts=tuple(new)), state, "cov_ok"
+        )
 
     def _of_bias(
         self, outputs_grads: MultiSources, weights: Weights | None, like: Array

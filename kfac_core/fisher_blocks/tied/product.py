@@ -9,8 +9,8 @@ from kfac_core.arguments import as_sources, as_towers, backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.exponents import shown
+from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
-from kfac_core.fisher_blocks.kronecker.state import whole
 from kfac_core.fisher_blocks.tied.rows import weights_by_place
 from kfac_core.fisher_blocks.tied.state import TiedState, UseState
 from kfac_core.fisher_factors import (

@@ -1,0 +1,204 @@
+"""A symmetric matrix by its eigenvalues, in a basis that is a Kronecker product.
+
+For ``M = Q diag(s) Q'``, every function of the matrix is ``f(M) = Q diag(f(s)) Q'``.
+The basis ``Q`` of a block is a Kronecker product of the small eigenbases of its
+factors, so that nothing of the size of ``M`` is ever stored. Directions that no basis
+has, as of a factor of low rank, have the eigenvalue zero: for these, ``f(M) = f(0) I +
+Q diag(f(s) - f(0)) Q'``.
+"""
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from kfac_core.backend import Backend
+from kfac_core.typing import Array
+
+Function = Callable[[Array], Array]
+"""A function of each eigenvalue, written with the array library."""
+
+
+class Eigenbasis(NamedTuple):
+    """Eigenvectors of a factor, and their eigenvalues.
+
+    Attributes:
+        values: ``[r]``, not negative; for a stack of matrices ``[count, r]``.
+        vectors: The eigenvectors as columns: one array ``[n, r]`` or ``[count, n, r]``;
+            or several, ``[n_i, n_i]``, along the diagonal of the basis; or none, where
+            the basis is the standard one.
+    """
+
+    values: Array
+    vectors: tuple[Array, ...] = ()
+
+    @property
+    def dimension(self) -> int:
+        """Number of rows of the factor."""
+        if not self.vectors:
+            return int(self.values.shape[-1])
+        return sum(int(part.shape[-2]) for part in self.vectors)
+
+
+class Spectrum(NamedTuple):
+    """The eigenvalues of a block in the product of its bases.
+
+    Attributes:
+        bases: The eigenbasis of each factor, the slow index first.
+        eigenvalues: ``[r_1, .., r_k]``, not negative, one for each product of
+            eigenvectors; for stacks ``[count, r_1, .., r_k]``.
+    """
+
+    bases: tuple[Eigenbasis, ...]
+    eigenvalues: Array
+
+    @property
+    def stack(self) -> tuple[int, ...]:
+        """``(count,)`` for a block of groups, else ``()``."""
+        shape: tuple[int, ...] = tuple(self.eigenvalues.shape)
+        return shape[: len(shape) - len(self.bases)]
+
+    @property
+    def dimension(self) -> int:
+        """Number of rows of the matrix, which is that of parameters."""
+        return math.prod(self.stack) * math.prod(b.dimension for b in self.bases)
+
+    @property
+    def num_missing(self) -> int:
+        """Number of directions that the bases lack; their eigenvalue is zero."""
+        return self.dimension - math.prod(self.eigenvalues.shape)
+
+
+def coordinates(backend: Backend, spectrum: Spectrum, x: Array) -> Array:
+    """Return ``Q' x``.
+
+    Args:
+        backend: Backend of the arrays.
+        spectrum: The spectrum.
+        x: ``[.., n_1, .., n_k]``, of the spectrum's dtype.
+
+    Returns:
+        ``[.., r_1, .., r_k]``.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.registry import backend_of
+        >>> swap = np.asarray([[0.0, 1.0], [1.0, 0.0]])
+        >>> basis = Eigenbasis(np.asarray([1.0, 2.0]), (swap,))
+        >>> spectrum = Spectrum((basis,), basis.values)
+        >>> coordinates(backend_of(swap), spectrum, np.asarray([3.0, 5.0]))
+        array([5., 3.])
+    """
+    return _on_each_axis(backend, spectrum.bases, x, adjoint=True)
+
+
+def combined(backend: Backend, spectrum: Spectrum, y: Array) -> Array:
+    """Return ``Q y``: the vector that has the `coordinates` ``y``."""
+    return _on_each_axis(backend, spectrum.bases, y, adjoint=False)
+
+
+def apply(backend: Backend, spectrum: Spectrum, x: Array, function: Function) -> Array:
+    """Return ``f(M) x``, of the shape of `x`; see `coordinates`."""
+    values, rest = _values(backend, spectrum, function)
+    product = combined(backend, spectrum, values * coordinates(backend, spectrum, x))
+    return product if rest is None else product + rest * x
+
+
+def diagonal(backend: Backend, spectrum: Spectrum, function: Function) -> Array:
+    """Return the diagonal of ``f(M)``, ``[.., n_1, .., n_k]``.
+
+    It is ``sum_r Q_ir^2 f(s_r)``, and the squares of a Kronecker product are the
+    Kronecker product of squares.
+    """
+    values, rest = _values(backend, spectrum, function)
+    squared = tuple(
+        basis._replace(vectors=tuple(part * part for part in basis.vectors))
+        for basis in spectrum.bases
+    )
+    found = _on_each_axis(backend, squared, values, adjoint=False)
+    return found if rest is None else found + rest
+
+
+def total(backend: Backend, spectrum: Spectrum, function: Function) -> Array:
+    """Return the trace of ``f(M)``, 0-d: the sum of ``f`` over all eigenvalues."""
+    found = backend.xp.sum(function(spectrum.eigenvalues))
+    if spectrum.num_missing:
+        found = found + spectrum.num_missing * function(_zero(backend, spectrum))
+    return found
+
+
+def inner_products(
+    backend: Backend, spectrum: Spectrum, x: Array, function: Function
+) -> Array:
+    """Return ``x_i' f(M) x_j`` of several vectors.
+
+    Args:
+        backend: Backend of the arrays.
+        spectrum: The spectrum.
+        x: ``[count, .., n_1, .., n_k]``.
+        function: ``f``.
+
+    Returns:
+        ``[count, count]``.
+    """
+    values, rest = _values(backend, spectrum, function)
+    y = coordinates(backend, spectrum, x)
+    scaled, y = _flat(backend, y * values), _flat(backend, y)
+    found = backend.matmul(scaled, y.mT)
+    if rest is None:
+        return found
+    x = _flat(backend, x)
+    return found + rest * backend.matmul(x, x.mT)
+
+
+def _values(
+    backend: Backend, spectrum: Spectrum, function: Function
+) -> tuple[Array, Array | None]:
+    """Return ``f(s) - f(0)`` and ``f(0)``; of complete bases ``f(s)``, and None."""
+    values = function(spectrum.eigenvalues)
+    if not spectrum.num_missing:
+        return values, None
+    rest = function(_zero(backend, spectrum))
+    return values - rest, rest
+
+
+def _zero(backend: Backend, spectrum: Spectrum) -> Array:
+    return backend.xp.zeros_like(backend.xp.sum(spectrum.eigenvalues))
+
+
+def _flat(backend: Backend, x: Array) -> Array:
+    flat: Array = backend.xp.reshape(x, (x.shape[0], -1))
+    return flat
+
+
+def _on_each_axis(
+    backend: Backend, bases: tuple[Eigenbasis, ...], x: Array, *, adjoint: bool
+) -> Array:
+    """Return `x`, each of its last axes multiplied by its basis or the transpose."""
+    xp, count = backend.xp, len(bases)
+    before = x.ndim - count
+    order = (*range(before), *range(before + 1, x.ndim), before)
+    for basis in bases:
+        # Each basis meets the axis in front, which then goes to the end.
+        if basis.vectors:
+            flat = xp.reshape(x, (*x.shape[: before + 1], -1))
+            flat = _multiplied(backend, basis.vectors, flat, adjoint)
+            x = xp.reshape(flat, (*flat.shape[:-1], *x.shape[before + 1 :]))
+        x = xp.permute_dims(x, order)
+    return x
+
+
+def _multiplied(
+    backend: Backend, vectors: tuple[Array, ...], x: Array, adjoint: bool
+) -> Array:
+    """Return ``vectors @ x`` or ``vectors' @ x``, for ``[.., n, k]``."""
+    products, start = [], 0
+    for part in vectors:
+        matrix = part.mT if adjoint else part
+        stop = start + matrix.shape[-1]
+        own = x if len(vectors) == 1 else x[..., start:stop, :]
+        products.append(backend.matmul(matrix, own))
+        start = stop
+    if len(products) == 1:
+        return products[0]
+    product: Array = backend.xp.concat(products, axis=-2)
+    return product

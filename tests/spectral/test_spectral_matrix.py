@@ -1,0 +1,162 @@
+"""Functions of all layers are those of one dense block-diagonal matrix."""
+
+import numpy as np
+import pytest
+from estimator_cases import CASES, CATEGORICAL, draw
+
+from kfac_core.errors import (
+    ArgumentError,
+    NotPositiveDefiniteError,
+    ShapeError,
+    StateError,
+)
+from kfac_core.estimator import FisherEstimator
+from kfac_core.spectral import SpectralBlock, SpectralMatrix
+
+
+@pytest.fixture
+def case():
+    return CASES["convolutional"]
+
+
+@pytest.fixture
+def drawn(case, rng):
+    return draw(case, rng)
+
+
+@pytest.fixture
+def estimator(case):
+    return FisherEstimator(
+        case.model.layer_collection(CATEGORICAL), estimation_mode="exact"
+    )
+
+
+@pytest.fixture
+def state(case, estimator, drawn):
+    linearization = case.model.linearize(drawn.params, drawn.batch)
+    return estimator.update_covs(estimator.init(drawn.params), linearization, 0.0)
+
+
+@pytest.fixture
+def posterior(estimator):
+    return SpectralMatrix(estimator)
+
+
+@pytest.fixture
+def spectrum(posterior, state):
+    return posterior.decompose(state)
+
+
+@pytest.fixture
+def blocks(estimator, state):
+    """Return the dense block of each layer, and the names of its parameters."""
+    return [
+        (layer.params, layer.block.full_fisher_block(state.blocks[layer.name]))
+        for layer in estimator.layers
+    ]
+
+
+def by_block(blocks, vectors):
+    for params, dense in blocks:
+        yield dense, np.concatenate([vectors[name].reshape(-1) for name in params])
+
+
+def test_sums(posterior, spectrum, blocks):
+    damped = [7 * dense + 0.3 * np.eye(len(dense)) for _, dense in blocks]
+    np.testing.assert_allclose(
+        posterior.logdet(spectrum, 0.3, 7.0),
+        sum(np.linalg.slogdet(block)[1] for block in damped),
+        rtol=1e-11,
+    )
+    np.testing.assert_allclose(
+        posterior.trace(spectrum), sum(np.trace(x) for _, x in blocks), rtol=1e-11
+    )
+    np.testing.assert_allclose(
+        posterior.frobenius_norm(spectrum),
+        np.sqrt(sum((x**2).sum() for _, x in blocks)),
+        rtol=1e-11,
+    )
+
+
+def test_each_layer_may_have_its_own_damping(posterior, spectrum, blocks, estimator):
+    own = {layer.name: 0.1 + i for i, layer in enumerate(estimator.layers)}
+    expected = sum(
+        np.linalg.slogdet(dense + damping * np.eye(len(dense)))[1]
+        for (_, dense), damping in zip(blocks, own.values(), strict=True)
+    )
+    np.testing.assert_allclose(posterior.logdet(spectrum, own), expected, rtol=1e-11)
+
+
+def test_products_and_diagonals(posterior, spectrum, blocks, drawn):
+    product = posterior.multiply_matpower(spectrum, drawn.params, -1, 0.3)
+    variances = posterior.diagonal(spectrum, drawn.params, -1, 0.3)
+    vectors = by_block(blocks, drawn.params)
+    products, found = by_block(blocks, product), by_block(blocks, variances)
+    for (dense, v), (_, x), (_, d) in zip(vectors, products, found, strict=True):
+        inverse = np.linalg.inv(dense + 0.3 * np.eye(len(dense)))
+        np.testing.assert_allclose(x, inverse @ v, rtol=0, atol=1e-10 * np.abs(x).max())
+        np.testing.assert_allclose(d, np.diag(inverse), rtol=1e-10)
+
+
+def test_the_variance_of_linearized_outputs(posterior, spectrum, blocks, drawn, rng):
+    rows = {name: rng.normal(size=(4, *x.shape)) for name, x in drawn.params.items()}
+    expected = 0
+    for params, dense in blocks:
+        v = np.concatenate([rows[name].reshape(4, -1) for name in params], axis=1)
+        expected = expected + v @ np.linalg.inv(dense + 0.3 * np.eye(len(dense))) @ v.T
+    found = posterior.inner_products(spectrum, rows, -1, 0.3)
+    np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+def test_samples_have_the_form_of_the_parameters(posterior, spectrum, drawn):
+    first, again, other = (
+        posterior.sample(spectrum, np.random.default_rng(seed), drawn.params, -1, 0.3)
+        for seed in (0, 0, 1)
+    )
+    for name, x in drawn.params.items():
+        assert first[name].shape == x.shape
+        np.testing.assert_array_equal(first[name], again[name])
+        assert (first[name] != other[name]).any()
+
+
+def test_float32_parameters_get_float32(posterior, spectrum, drawn):
+    params = {name: x.astype(np.float32) for name, x in drawn.params.items()}
+    found = posterior.sample(spectrum, np.random.default_rng(0), params, -1, 0.3)
+    assert {x.dtype for x in found.values()} == {np.dtype(np.float32)}
+
+
+def test_a_singular_matrix_has_no_determinant_and_no_inverse(
+    posterior, spectrum, drawn
+):
+    with pytest.raises(NotPositiveDefiniteError, match="give a damping above"):
+        posterior.logdet(spectrum)
+    with pytest.raises(NotPositiveDefiniteError, match="dense_2"):
+        posterior.sample(spectrum, np.random.default_rng(0), drawn.params)
+    assert np.isfinite(
+        posterior.multiply_matpower(spectrum, drawn.params, 1)["conv_0/weights"]
+    ).all()
+
+
+def test_what_cannot_be_is_refused_by_name(
+    posterior, spectrum, drawn, estimator, state
+):
+    with pytest.raises(ArgumentError, match="expected a FisherEstimator"):
+        SpectralMatrix(estimator.layers[0].block)
+    with pytest.raises(ArgumentError, match="expected a FisherBlock"):
+        SpectralBlock(estimator)
+    with pytest.raises(StateError, match="what decompose returned"):
+        posterior.logdet(state, 0.3)
+    with pytest.raises(StateError, match="what decompose returned"):
+        posterior.layers[estimator.layers[0].name].logdet(state.blocks, 0.3)
+    for damping in (-1.0, np.nan, "much"):
+        with pytest.raises((ArgumentError, TypeError), match="damping"):
+            posterior.logdet(spectrum, damping)
+    with pytest.raises(ArgumentError, match="key"):
+        posterior.sample(spectrum, 3, drawn.params, -1, 0.3)
+    few = dict(drawn.params)
+    few.popitem()
+    with pytest.raises(ArgumentError):
+        posterior.multiply_matpower(spectrum, few, -1, 0.3)
+    wrong = {name: x[..., :1] for name, x in drawn.params.items()}
+    with pytest.raises(ShapeError):
+        posterior.multiply_matpower(spectrum, wrong, -1, 0.3)
