@@ -8,10 +8,13 @@ back.
 """
 
 import math
+from collections.abc import Sequence
 
+from kfac_core.arguments import statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
 from kfac_core.linalg.layouts import Layout
+from kfac_core.state import check_finite
 from kfac_core.typing import Array, Params
 
 Shapes = tuple[tuple[int, ...], ...]
@@ -101,6 +104,31 @@ def check_entries(
         raise ShapeError(msg)
     if layout is not None:
         check_weights(shapes[0], layout, layer)
+
+
+def check_stack(
+    backend: Backend, arrays: Sequence[Array], argument: str, label: str
+) -> None:
+    """Check that arrays are real and finite, and have an axis over vectors in front.
+
+    Raises:
+        DTypeError: If an array does not hold real floating-point numbers.
+        NotFiniteError: If one holds NaN or infinity.
+        ShapeError: If their leading axes differ in length, or one has none.
+    """
+    shapes = [tuple(x.shape) for x in arrays]
+    if not shapes or not all(shapes) or len({shape[0] for shape in shapes}) > 1:
+        msg = (
+            f"{label}: {argument} have the shapes {shapes}, expected those of the"
+            " parameters, each with one more axis in front, over vectors"
+        )
+        raise ShapeError(msg)
+    if not shapes[0][0]:
+        msg = f"{label}: {argument} are none, of shapes {shapes}; give at least one"
+        raise ShapeError(msg)
+    for x in arrays:
+        statistics_dtype(backend, x, argument, label)
+        check_finite(backend, x, argument, label)
 
 
 def params_to_matrix(

@@ -4,12 +4,13 @@ from dataclasses import dataclass
 from typing import Any
 
 from kfac_core import tree
-from kfac_core.arguments import backend_for
+from kfac_core.arguments import backend_for, statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, StateError
+from kfac_core.exponents import as_exponent
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.linalg import spectrum as spectral
-from kfac_core.linalg.parameters import tensors_of
+from kfac_core.linalg.parameters import check_stack, tensors_of
 from kfac_core.linalg.spectrum import Function, Spectrum
 from kfac_core.random_keys import drawn
 from kfac_core.spectral.damped import damped_logarithm, damped_power
@@ -42,10 +43,10 @@ class SpectralBlock:
         >>> state = block.update_covs(block.init(like=x), x, g, ema_decay=0.0)
         >>> curvature = SpectralBlock(block)
         >>> spectrum = curvature.decompose(state)
-        >>> curvature.trace(spectrum)
-        array(10.)
-        >>> float(curvature.logdet(spectrum, damping=1.0) - np.log(3 * 9)).__round__(9)
-        0.0
+        >>> float(curvature.trace(spectrum))
+        10.0
+        >>> round(float(np.exp(curvature.logdet(spectrum, damping=1.0))), 9)  # 3 * 9
+        27.0
     """
 
     block: FisherBlock[Any]
@@ -220,7 +221,8 @@ class SpectralBlock:
             KfacError: As `logdet`.
         """
         backend, _ = self._tensors(spectrum, like)
-        root = self._power(spectrum, exp / 2, damping, scale)
+        half = as_exponent(exp, self.block.label, "exp") / 2
+        root = self._power(spectrum, half, damping, scale)
         dtype, arrays = spectrum[0].eigenvalues.dtype, tensors_of(like)
 
         def draw(key: Any) -> tuple[Array, ...]:
@@ -265,11 +267,10 @@ class SpectralBlock:
         Raises:
             KfacError: As `multiply_function` and `logdet`.
         """
-        backend = self._backend(spectrum)
+        backend, label = self._backend(spectrum), self.block.label
         arrays = tensors_of(vectors)
-        backend_for(
-            self.block.label, "spectrum, vectors", spectrum[0].eigenvalues, *arrays
-        )
+        backend_for(label, "spectrum, vectors", spectrum[0].eigenvalues, *arrays)
+        check_stack(backend, arrays, "vectors", label)
         power = self._power(spectrum, exp, damping, scale)
         dtype = spectrum[0].eigenvalues.dtype
 
@@ -316,6 +317,7 @@ class SpectralBlock:
         arrays = tensors_of(vector)
         backend_for(label, "spectrum, vector", like, *arrays)
         for array in arrays:
+            statistics_dtype(backend, array, "vector", label)
             check_finite(backend, array, "vector", label)
         tensors = self.block.to_tensors(backend, vector)
         return backend, tuple(backend.xp.astype(x, like.dtype) for x in tensors)

@@ -3,12 +3,14 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from kfac_core.arguments import backend_for
 from kfac_core.errors import ArgumentError, StateError
 from kfac_core.estimator import FisherEstimator
 from kfac_core.estimator.given import dampings_of
 from kfac_core.estimator.sources import LABEL
 from kfac_core.estimator.state import EstimatorState
-from kfac_core.linalg.parameters import tensors_of
+from kfac_core.linalg.named import as_named
+from kfac_core.linalg.parameters import check_stack, tensors_of
 from kfac_core.linalg.spectrum import Function
 from kfac_core.linearization import NamedParams
 from kfac_core.random_keys import drawn
@@ -273,6 +275,9 @@ class SpectralMatrix:
             KfacError: As `multiply_matpower`.
         """
         given = self._dampings(damping)
+        arrays = [*as_named(vectors, "vectors", LABEL).values()]
+        backend = backend_for(LABEL, "vectors", *arrays)
+        check_stack(backend, arrays, "vectors", LABEL)
         first = {name: x[0, ...] for name, x in vectors.items()}
         self.estimator.check_vector(first, "vectors")
         return self._sum(

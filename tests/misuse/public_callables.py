@@ -37,6 +37,8 @@ WALKED_IN: dict[Any, tuple[str, ...]] = {
     fisher_blocks.FisherBlock: ("contrib",),
     kc.FisherEstimator: ("estimator",),
     kc.summary: ("estimator",),
+    kc.SpectralBlock: ("spectral",),
+    kc.SpectralMatrix: ("spectral",),
     kc.KfacOptimizer: ("optimizer",),
     kc.CurvatureMatrixVectorProductComputer: ("models",),
     kc.backend_of: ("registry",),
