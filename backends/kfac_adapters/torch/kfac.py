@@ -1,6 +1,7 @@
 """`KFAC`: an optimiser of PyTorch's own kind."""
 
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import torch
@@ -206,13 +207,13 @@ class KFAC(torch.optim.Optimizer):
             again = Again(self._tracker, closure)
             with torch.enable_grad():
                 loss = closure()
-        with self._skipping.unless_finite(self._tracker):
-            if self._steps is None:
-                self._move()
-            else:
-                self._move_by(self._steps, loss, again)
-        if self._steps is not None:
-            self._steps.clear()
+        steps = self._steps
+        if steps is None:
+            self._skipping.take(self._tracker, self._move)
+        else:
+            move = partial(self._move_by, steps, loss, again)
+            self._skipping.take(self._tracker, move)
+            steps.clear()
         self._tracker.next_step()
         return loss
 
@@ -273,7 +274,7 @@ class KFAC(torch.optim.Optimizer):
         )
         raise UnsupportedError(msg)
 
-    def _move(self) -> None:
+    def _move(self) -> StepReport:
         """Move the parameters by preconditioned gradients."""
         tracker, params = self._tracker, self._tracker.capture.params
         groups = groups_by_name(params, self.param_groups)
@@ -290,8 +291,9 @@ class KFAC(torch.optim.Optimizer):
             if self.norm_constraint is not None:
                 direction = factor * direction
             self._move_one(params[name], direction, groups[name])
+        return StepReport(taken=True)
 
-    def _move_by(self, steps: CoreSteps, loss: Any, again: Again | None) -> None:
+    def _move_by(self, steps: CoreSteps, loss: Any, again: Again | None) -> StepReport:
         """Move the parameters as the core's optimiser says."""
         tracker, params = self._tracker, self._tracker.capture.params
         groups, names = (
@@ -324,11 +326,11 @@ class KFAC(torch.optim.Optimizer):
             tracker.inverted(state.estimator)
         for name, value in state.velocity.items():
             states[name]["velocity"] = value
-        self._skipping.report = StepReport(True, statistics=statistics)
         if steps.checked.adapt_damping:
             for layer in tracker.estimator.layers:
                 for name in layer.params:
                     groups[name]["damping"] = steps.damping_of(state, layer.name)
+        return StepReport(taken=True, statistics=statistics)
 
     def _move_one(
         self, param: torch.Tensor, direction: torch.Tensor, group: Mapping[str, Any]

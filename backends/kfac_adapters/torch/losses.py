@@ -144,7 +144,9 @@ def recognised(
 def _slack(dtype: torch.dtype, rows: torch.Tensor) -> float:
     """Return by how much rounding may err, of an entry of one unit."""
     largest = float(rows.abs().max()) if rows.numel() else 0.0
-    return 16 * float(torch.finfo(dtype).eps) * (1 + largest)
+    # A loss is often computed in single precision, whatever the model is in.
+    eps = max(torch.finfo(dtype).eps, torch.finfo(torch.float32).eps)
+    return 16 * float(eps) * (1 + largest)
 
 
 def label_weights(rows: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
@@ -157,8 +159,9 @@ def label_weights(rows: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
     Returns:
         ``[cases]``; zero where there is no gradient.
     """
-    others = _others(gradient)
-    known = (rows.softmax(-1) * others).sum(-1)
+    p = rows.softmax(-1)
+    others = torch.ones_like(p).scatter(-1, labels_of(p, gradient)[:, None], 0.0)
+    known = (p * others).sum(-1)
     found = (gradient * others).sum(-1)
     return torch.where(known > 0, found / torch.where(known > 0, known, 1.0), 0.0)
 
@@ -183,15 +186,22 @@ def is_equal(rows: torch.Tensor, gradient: torch.Tensor) -> bool | None:
     return bool(weights.max() - weights.min() <= 4 * slack * weights.max())
 
 
-def _others(gradient: torch.Tensor) -> torch.Tensor:
-    """Return ones, and zero where a row has its only entry below zero."""
-    label = gradient.argmin(-1, keepdim=True)
-    return torch.ones_like(gradient).scatter(-1, label, 0.0)
+def labels_of(p: torch.Tensor, gradient: torch.Tensor) -> torch.Tensor:
+    """Return the labels of a cross-entropy, ``[cases]``.
+
+    Args:
+        p: The probabilities, ``[cases, classes]``.
+        gradient: ``w (p - e_y)`` of each row.
+    """
+    # Where the model is certain, ``p - 1`` may be rounded to zero, as others may be.
+    least = gradient == gradient.amin(-1, keepdim=True)
+    return torch.where(least, p, -1.0).argmax(-1)
 
 
 def _is_softmax(g: torch.Tensor, z: torch.Tensor, slack: float) -> bool:
-    weight = label_weights(z, g)[:, None]
-    expected = weight * (z.softmax(-1) - (1 - _others(g)))
+    p, weight = z.softmax(-1), label_weights(z, g)[:, None]
+    label = torch.zeros_like(p).scatter(-1, labels_of(p, g)[:, None], 1.0)
+    expected = weight * (p - label)
     error = (g - expected).abs().amax(-1)
     return bool((error <= slack * weight[:, 0]).all() and (weight > 0).all())
 
@@ -221,7 +231,7 @@ def targets_of(
         UnsupportedError: If they cannot be told from the gradient.
     """
     if isinstance(loss.function, CategoricalLogitsNegativeLogProbLoss):
-        return gradient.argmin(-1)
+        return labels_of(rows.softmax(-1), gradient)
     if isinstance(loss.function, MultiBernoulliNegativeLogProbLoss):
         return (gradient < 0).to(rows.dtype)
     if isinstance(loss.function, NormalMeanNegativeLogProbLoss):

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import partial
 from typing import Any
 
 import torch
@@ -124,8 +125,7 @@ class Preconditioner:
             msg = "Preconditioner: norm_constraint needs step(learning_rate=...)"
             raise ArgumentError(msg)
         tracker = self._tracker
-        with self._skipping.unless_finite(tracker):
-            self._replace(learning_rate)
+        self._skipping.take(tracker, partial(self._replace, learning_rate))
         tracker.next_step()
 
     @property
@@ -149,7 +149,7 @@ class Preconditioner:
         """
         self._tracker.load_state_dict(saved)
 
-    def _replace(self, learning_rate: float | None) -> None:
+    def _replace(self, learning_rate: float | None) -> StepReport:
         tracker = self._tracker
         if tracker.inverts(self._invert_every):
             new = tracker.estimator.update_inverses(tracker.state, self.damping)
@@ -163,3 +163,4 @@ class Preconditioner:
             found = {name: factor * x for name, x in found.items()}
         for name, x in found.items():
             params[name].grad = x.to(params[name].dtype)
+        return StepReport(taken=True)

@@ -1,8 +1,7 @@
 """Steps that are not taken, since their numbers are not finite: it is said, once."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -40,26 +39,29 @@ class Skipping:
         self._label, self._has_warned = label, False
         self.report = StepReport(taken=False, reason="there was no step yet")
 
-    @contextmanager
-    def unless_finite(self, tracker: Tracker) -> Iterator[None]:
-        """Take a step within, in the precision of its arrays.
+    def take(self, tracker: Tracker, step: Callable[[], StepReport]) -> None:
+        """Take a step, in the precision of its arrays.
 
         An error of what is not finite ends it: the first such is a warning, all are in
         the report.
 
-        Raises:
-            NotFiniteError: Never beyond this.
+        Args:
+            tracker: The statistics.
+            step: Takes the step.
         """
-        device = next(iter(tracker.capture.model.parameters())).device.type
+        if tracker.refused and not tracker.has_statistics:
+            self._skipped(tracker.refused)
+            return
+        device = next(tracker.capture.model.parameters()).device.type
         try:
-            if tracker.refused and not tracker.has_statistics:
-                raise NotFiniteError(tracker.refused)
             with torch.autocast(device, enabled=False):
-                self.report = StepReport(taken=True)
-                yield
+                self.report = step()
         except NotFiniteError as error:
-            self.report = StepReport(taken=False, reason=str(error))
-            if not self._has_warned:
-                self._has_warned = True
-                msg = f"{self._label}: a step was not taken: {error}"
-                warnings.warn(msg, RuntimeWarning, stacklevel=4)
+            self._skipped(str(error))
+
+    def _skipped(self, reason: str) -> None:
+        self.report = StepReport(taken=False, reason=reason)
+        if not self._has_warned:
+            self._has_warned = True
+            msg = f"{self._label}: a step was not taken: {reason}"
+            warnings.warn(msg, RuntimeWarning, stacklevel=5)
