@@ -13,6 +13,7 @@ from kfac_core.estimator.state import EstimatorState, whole
 from kfac_core.exponents import as_exponents
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
+from kfac_core.layer_collection.parts import in_parts, joined
 from kfac_core.linalg.named import check_named
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linearization import NamedParams
@@ -92,8 +93,9 @@ class BlockDiagonalMatrix(Quiet):
         backend = self.check_vector(params, "params")
         first = params[self.variables[0]]
         info = backend.xp.__array_namespace_info__()
+        known = in_parts(self.layer_collection.parts, params)
         blocks = {
-            layer.name: layer.block.init(like=params[layer.params[0]])
+            layer.name: layer.block.init(like=known[layer.params[0]])
             for layer in self.layers
         }
         cases = backend.xp.zeros(
@@ -269,13 +271,16 @@ class BlockDiagonalMatrix(Quiet):
         multiply: Callable[[FisherBlock[Any], Any, Params], Params],
     ) -> dict[str, Array]:
         self.check_state(state)
-        self.check_vector(vectors, "vectors")
+        backend = self.check_vector(vectors, "vectors")
+        known = in_parts(self.layer_collection.parts, vectors)
         products: dict[str, Array] = {}
         for layer in self.layers:
-            parts = tuple(vectors[name] for name in layer.params)
+            parts = tuple(known[name] for name in layer.params)
             vector = parts if len(parts) > 1 else parts[0]
             product = multiply(layer.block, state.blocks[layer.name], vector)
             products.update(zip(layer.params, tensors_of(product), strict=True))
+        if self.layer_collection.parts:
+            products = joined(backend, self.layer_collection.parts, products)
         return {name: products[name] for name in vectors}
 
     def check_state(self, state: EstimatorState) -> Backend:

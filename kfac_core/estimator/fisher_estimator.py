@@ -23,6 +23,7 @@ from kfac_core.estimator.sources import (
     sources,
 )
 from kfac_core.estimator.state import EstimatorState, whole
+from kfac_core.layer_collection.parts import owners
 from kfac_core.linearization import Linearization
 from kfac_core.random_keys import drawn as drawn_from
 from kfac_core.sizes import as_size
@@ -182,14 +183,16 @@ class FisherEstimator(BlockDiagonalMatrix):
         of_outputs, of_params = [], []
         if any(layer.towers for layer in chosen):
             of_outputs = [linearization.output_gradients(v) for v in vectors]
+        cut = self.layer_collection.parts
         summed = [name for layer in chosen if not layer.towers for name in layer.params]
         if summed:
+            summed = list(owners(cut, summed))
             of_params = [linearization.param_gradients(v, summed) for v in vectors]
         data = {
             layer.name: (
                 layer_data(layer, linearization, of_outputs)
                 if layer.towers
-                else parameter_data(layer, linearization, of_params)
+                else parameter_data(layer, linearization, of_params, cut)
             )
             for layer in chosen
         }

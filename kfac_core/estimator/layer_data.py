@@ -6,6 +6,7 @@ from typing import Any
 from kfac_core.arguments import backend_for, check_has_cases
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import LayerRegistration
+from kfac_core.layer_collection.parts import Part, in_parts
 from kfac_core.linearization import Linearization, NamedParams
 from kfac_core.typing import Array, Pair, Scalar, Uses
 
@@ -41,11 +42,19 @@ def parameter_data(
     layer: LayerRegistration,
     linearization: Linearization,
     gradients: Sequence[NamedParams],
+    cut: Sequence[Part] = (),
 ) -> tuple[Any, ...]:
-    """Return the gradients of a layer without sites, and the number of cases."""
-    sources = tuple(
-        tuple(source[name] for name in layer.params) for source in gradients
-    )
+    """Return the gradients of a layer without sites, and the number of cases.
+
+    Args:
+        layer: The layer.
+        linearization: The model at its parameters and a batch.
+        gradients: For each source, the gradients of parameters.
+        cut: The parts of parameters.
+    """
+    own = [part for part in cut if part.name in layer.params]
+    known = [in_parts(own, source) for source in gradients]
+    sources = tuple(tuple(source[name] for name in layer.params) for source in known)
     return sources, linearization.batch_size
 
 

@@ -12,6 +12,7 @@ from kfac_core.layer_collection.approximations import (
     APPROXIMATIONS,
     check_approximation,
 )
+from kfac_core.layer_collection.parts import Part
 from kfac_core.layer_collection.records import (
     Key,
     LayerRegistration,
@@ -41,6 +42,7 @@ class Registrations:
     losses: tuple[LossRegistration, ...] = ()
     links: tuple[tuple[frozenset[str], str | None], ...] = ()
     defaults: tuple[tuple[str, str], ...] = ()
+    parts: tuple[Part, ...] = ()
 
     def __post_init__(self) -> None:
         """Check the form of the fields, which functions make."""
@@ -48,8 +50,16 @@ class Registrations:
 
     @property
     def shapes(self) -> dict[str, Shape]:
-        """Shape of every parameter of the model, by name."""
-        return dict(self.variables)
+        """Shape of all that layers can be registered with, by name.
+
+        Those are the parameters of the model; of one that is cut, its parts.
+        """
+        whole = dict(self.variables)
+        if not self.parts:
+            return whole
+        shapes = {part.name: part.shape(whole[part.param]) for part in self.parts}
+        cut = {part.param for part in self.parts}
+        return {name: x for name, x in whole.items() if name not in cut} | shapes
 
     @property
     def registered_variables(self) -> tuple[str, ...]:

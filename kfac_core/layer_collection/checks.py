@@ -33,7 +33,7 @@ class RegistrationChecks(Registrations):
         """
         shapes = self.shapes
         if variables is not None:
-            shapes = dict(shapes_of(variables, "variables"))
+            shapes = self._with_parts(dict(shapes_of(variables, "variables")))
         problems = [
             *self._coverage_problems(shapes),
             *self._use_problems({} if uses is None else _numbers(uses)),
@@ -44,6 +44,15 @@ class RegistrationChecks(Registrations):
             listed = "".join(f"\n- {problem}" for problem in problems)
             msg = f"the collection does not fit the model:{listed}"
             raise RegistrationError(msg)
+
+    def _with_parts(self, shapes: dict[str, Shape]) -> dict[str, Shape]:
+        """Return shapes with those of parts, where these fill their parameter."""
+        own = dict(self.variables)
+        cut = {part.param for part in self.parts if part.param in shapes}
+        cut = {name for name in cut if shapes[name] == own[name]}
+        found = {n: x for n, x in shapes.items() if n not in cut}
+        parts = (part for part in self.parts if part.param in cut)
+        return found | {part.name: part.shape(own[part.param]) for part in parts}
 
     def _coverage_problems(self, shapes: Mapping[str, Shape]) -> Iterator[str]:
         """Yield the differences between the registered and the model's parameters."""

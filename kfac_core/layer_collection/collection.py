@@ -10,6 +10,7 @@ from kfac_core.layer_collection.defaults import DefaultApproximations
 from kfac_core.layer_collection.dense import DenseRegistrations
 from kfac_core.layer_collection.grouped_convolution import GroupedRegistrations
 from kfac_core.layer_collection.losses import LossRegistrations
+from kfac_core.layer_collection.part_definitions import PartDefinitions
 from kfac_core.layer_collection.shapes import shapes_of
 from kfac_core.layer_collection.tied import TiedRegistrations
 from kfac_core.layer_collection.transposed_convolution import TransposedRegistrations
@@ -23,6 +24,7 @@ class LayerCollection(
     BiasRegistrations,
     BilinearRegistrations,
     LossRegistrations,
+    PartDefinitions,
     DefaultApproximations,
     RegistrationChecks,
 ):
@@ -69,6 +71,7 @@ class LayerCollection(
         links: Sets of parameters that form one layer each, with their approximation if
             they have one.
         defaults: Default approximations that differ from the library's, by kind.
+        parts: Slices of parameters that layers have as parameters of their own.
 
     Example:
         >>> params = {"w1": (784, 100), "b1": (100,), "w2": (100, 10)}  # or arrays

@@ -9,6 +9,7 @@ from typing import Any
 
 from kfac_core.errors import ArgumentError
 from kfac_core.fisher_blocks import FisherBlock
+from kfac_core.layer_collection.parts import Part
 from kfac_core.loss_functions import LossFunction
 
 Key = tuple[str, ...]
@@ -120,6 +121,7 @@ def check_collection(collection: Any) -> None:
         "losses": ("LossRegistration", lambda x: isinstance(x, LossRegistration)),
         "links": ("linked sets", lambda x: is_pair(x, frozenset, str | None)),
         "defaults": ("kinds and approximations", lambda x: is_pair(x, str, str)),
+        "parts": ("Part", lambda x: isinstance(x, Part)),
     }
     for name, (what, is_entry) in forms.items():
         ok = is_tuple_of(getattr(collection, name), is_entry)

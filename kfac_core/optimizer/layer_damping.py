@@ -7,15 +7,17 @@ from kfac_core import tree
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator import FisherEstimator
+from kfac_core.layer_collection.parts import joined
 from kfac_core.linalg.named import Named, inner, map_named
 from kfac_core.optimizer.hyper_parameters import in_range
 from kfac_core.optimizer.options import KfacOptions
+from kfac_core.registry import backend_of
 from kfac_core.scalars import as_scalar
 from kfac_core.state import is_known_false, without_graph
 from kfac_core.typing import Array, LayerDampings, Scalar
 
 Damping: TypeAlias = Array | dict[str, Array]
-"""0-d, or a 0-d array for each layer; or for each parameter, if it is a penalty."""
+"""0-d, or a 0-d array for each layer; or one for each parameter, for a penalty."""
 
 _LABEL = "KfacOptimizer"
 
@@ -114,14 +116,32 @@ def times(damping: Damping, factor: float) -> Damping:
 
 
 def by_parameter(estimator: FisherEstimator, damping: Damping) -> Damping:
-    """Turn a damping by layer into one by parameter; one number stays as it is."""
+    """Turn a damping by layer into one by parameter; one number stays as it is.
+
+    Args:
+        estimator: It has the layers.
+        damping: 0-d, or for each layer.
+
+    Returns:
+        0-d, or for each parameter what its gradient can be multiplied by: 0-d, or, if
+        layers have parts of it, as many numbers as its axis that is cut.
+    """
     if not isinstance(damping, dict):
         return damping
-    return {
+    found = {
         parameter: damping[layer.name]
         for layer in estimator.layers
         for parameter in layer.params
     }
+    collection = estimator.layer_collection
+    if not collection.parts:
+        return found
+    backend, shapes = backend_of(*found.values()), dict(collection.variables)
+    for part in collection.parts:
+        ones = (1,) * len(shapes[part.param])
+        shape = part.shape(ones)
+        found[part.name] = backend.xp.broadcast_to(found[part.name], shape)
+    return joined(backend, collection.parts, found)
 
 
 def penalised(backend: Backend, damping: Damping, x: Named, y: Named) -> Array:

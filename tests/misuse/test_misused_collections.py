@@ -32,6 +32,7 @@ OTHERS = {
     "of",
     "check_registration",
     "define_linked_parameters",
+    "define_parts",
     "register_block",
     "register_separable_conv2d",
 }
@@ -122,6 +123,16 @@ def test_links(walked):
     faults = {"params": names(("w", "b")), "approximation": choice("no")}
     allowed = {"approximation": ("None",), "params": ("too many", "another's")}
     walked(registration("define_linked_parameters", right, faults, allowed, ""))
+
+
+def test_parts(walked):
+    right = {"param": "table", "sizes": (3, 4), "axis": 0}
+    sizes = {"too few": (3, 3), "empty": (), "of nothing": (7, 0), "text": "34"}
+    sizes |= {"a number": 7, "negative": (8, -1), "fraction": (3.5, 3.5)}
+    axes = {"too large": 2, "negative": -1, "a fraction": 0.5, "None": None}
+    faults = {"param": names("table"), "sizes": sizes, "axis": axes}
+    function, words = empty().define_parts, {"param": ("param", "axis")}
+    walked(Call("LayerCollection.define_parts", function, right, faults, words=words))
 
 
 def test_records(walked):
