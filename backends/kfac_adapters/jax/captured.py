@@ -13,6 +13,7 @@ from kfac_adapters.jax.function import Leaves, leaves_of
 from kfac_adapters.jax.layers import Layer
 from kfac_adapters.jax.losses import Losses
 from kfac_adapters.jax.orders import RowOrder
+from kfac_adapters.jax.parts import Part, joined
 from kfac_adapters.jax.uses.base import Use
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import LayerCollection
@@ -32,7 +33,7 @@ class Captured:
         losses: What the function returns.
         layers: Where the data of the layers come from.
         leaves: What is known of the parameters.
-        names: For each parameter in the collection its name, by its index.
+        names: For each parameter in the collection, or part of one, its name.
         forms: For each of these its form in the core.
         frozen: Indices of the parameters whose update is zero.
         orders: Order of the rows of each use, by site.
@@ -44,8 +45,8 @@ class Captured:
     losses: Losses
     layers: tuple[Layer, ...]
     leaves: Leaves
-    names: Mapping[int, str]
-    forms: Mapping[int, Form]
+    names: Mapping[Part, str]
+    forms: Mapping[Part, Form]
     frozen: frozenset[int]
     orders: Mapping[str, RowOrder]
 
@@ -74,16 +75,17 @@ class Captured:
     def named_leaves(self, leaves: Mapping[int, Any]) -> dict[str, Any]:
         """Return what `named` does, of leaves by index."""
         return {
-            name: self.forms[index].to_core(leaves[index])
-            for index, name in self.names.items()
+            name: self.forms[part].to_core(part.of(jnp.asarray(leaves[part.leaf])))
+            for part, name in self.names.items()
         }
 
     def by_index(self, named: Mapping[str, Any]) -> dict[int, Any]:
         """Return leaves by index, in the axes of the user."""
-        return {
-            index: self.forms[index].to_leaf(named[name])
-            for index, name in self.names.items()
-        }
+        parts: dict[int, dict[Part, Any]] = {}
+        for part, name in self.names.items():
+            array = self.forms[part].to_leaf(named[name])
+            parts.setdefault(part.leaf, {})[part] = array
+        return {i: joined(own, self.leaves.shapes[i]) for i, own in parts.items()}
 
     def tree(self, named: Mapping[str, Any], like: Any) -> Any:
         """Return what `named` gave as a pytree.

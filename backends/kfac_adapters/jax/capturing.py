@@ -20,6 +20,7 @@ from kfac_adapters.jax.evidence import evidence_of, guessed_orders
 from kfac_adapters.jax.forms import same
 from kfac_adapters.jax.function import Leaves, Program
 from kfac_adapters.jax.losses import LABEL, Losses, losses_of
+from kfac_adapters.jax.parts import Part
 from kfac_adapters.jax.sites import Cases
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import LayerCollection
@@ -40,7 +41,7 @@ def capture(
 
     A layer is a parameter in ``dot_general``, ``conv_general_dilated``, ``gather`` of
     rows, ``mul`` or ``add``, however it is transposed, reshaped, converted or broadcast
-    before, within ``jit``, ``vmap``, ``checkpoint`` or a custom derivative. What is
+    before, within ``jit``, ``vmap``, ``scan``, ``checkpoint`` or a custom derivative. What is
     added to a product is its bias. A parameter that is used several times is one layer
     of several uses; a table that is also a decoder is tied. Nothing of the model is
     changed.
@@ -102,16 +103,16 @@ def capture(
     losses.cases(found.outputs)
     shape = losses.case_shape(found.outputs)
     refused: dict[int, str] = {}
-    separate: set[int] = set()
+    separate: set[Part] = set()
     if verify:
         _check_concrete(params, inputs)
         shown = evidence_of(program, function, found, losses, params, inputs)
         cases = Cases(shape, shown.orders)
         separate = {i for i, each in shown.of_biases.items() if each.is_real}
         refused = {
-            i: _differs(each.error)
-            for i, each in shown.of_rows.items()
-            if each.is_real and i not in found.escaped
+            part.leaf: _differs(each.error)
+            for part, each in shown.of_rows.items()
+            if each.is_real and part.leaf not in found.escaped
         }
     else:
         cases = Cases(shape, guessed_orders(found.uses, shape))
@@ -150,17 +151,15 @@ def _captured(
     }
     if unclaimed == "error":
         check_all_covered(left)
-    layer_forms = {
-        index: form
-        for layer in claims.layers
-        for index, form in zip(layer.params, layer.forms, strict=True)
-    }
     forms = {
-        i: layer_forms.get(i) or same(leaves.shapes[i])
-        for i in leaves.trained
-        if i in layer_forms or unclaimed == "diagonal"
+        part: form
+        for layer in claims.layers
+        for part, form in zip(layer.params, layer.forms, strict=True)
     }
-    names = {i: leaves.paths[i] or "params" for i in forms}
+    if unclaimed == "diagonal":
+        forms |= {Part(i): same(leaves.shapes[i]) for i in claims.unclaimed}
+    forms = {part: forms[part] for part in sorted(forms)}
+    names = {part: part.name(leaves.paths[part.leaf]) for part in forms}
     collection = LayerCollection.of({names[i]: forms[i].shape for i in forms})
     defaults = {"scale_and_shift": "diagonal", "bias": "diagonal", **approximations}
     for kind, approximation in defaults.items():
@@ -176,8 +175,8 @@ def _captured(
         rows.append(_row(leaves, layer.params, block, ""))
     for i, why in sorted(claims.unclaimed.items()):
         if unclaimed == "diagonal":
-            collection = collection.register_generic(names[i], approx="diagonal")
-        rows.append(_row(leaves, (i,), POLICIES[unclaimed], why))
+            collection = collection.register_generic(names[Part(i)], approx="diagonal")
+        rows.append(_row(leaves, (Part(i),), POLICIES[unclaimed], why))
     for site, loss in losses.functions:
         collection = collection.register_loss_function(loss, site)
     frozen = frozenset(claims.unclaimed) if unclaimed == "ignore" else frozenset()
@@ -195,11 +194,11 @@ def _captured(
     )
 
 
-def _row(leaves: Leaves, params: tuple[int, ...], block: str, note: str) -> Covered:
+def _row(leaves: Leaves, params: tuple[Part, ...], block: str, note: str) -> Covered:
     return Covered(
-        tuple(leaves.paths[i] or "params" for i in params),
+        tuple(part.name(leaves.paths[part.leaf]) for part in params),
         block,
-        tuple(leaves.shapes[i] for i in params),
+        tuple(part.shape(leaves.shapes[part.leaf]) for part in params),
         note,
     )
 

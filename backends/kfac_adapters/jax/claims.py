@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from kfac_adapters.jax.function import Discovered, Leaves
 from kfac_adapters.jax.layers import Bias, Layer, layer_of, takes_bias
+from kfac_adapters.jax.parts import Part, fills
 from kfac_adapters.jax.sites import Cases
 from kfac_adapters.jax.uses.base import Use
 from kfac_adapters.jax.uses.elementwise import Scale, Shift
@@ -15,7 +16,7 @@ class Claims(NamedTuple):
 
     Attributes:
         layers: The layers.
-        unclaimed: For each other parameter, by its index, why it is in none.
+        unclaimed: For each other leaf, by its index, why it is in none.
     """
 
     layers: tuple[Layer, ...]
@@ -27,7 +28,7 @@ def claims_of(
     leaves: Leaves,
     cases: Cases,
     refused: Mapping[int, str],
-    separate: Collection[int],
+    separate: Collection[Part],
 ) -> Claims:
     """Return which parameters are layers.
 
@@ -35,7 +36,7 @@ def claims_of(
         found: What the function does with its parameters.
         leaves: What is known of the parameters.
         cases: The cases.
-        refused: Parameters that are not to be claimed, and why.
+        refused: Leaves that are not to be claimed, by their index, and why.
         separate: Biases that are not to be in the layer of what they are added to.
 
     Returns:
@@ -43,35 +44,56 @@ def claims_of(
     """
     unclaimed = dict(refused)
     unclaimed |= {
-        index: f"also used in {', '.join(names)}"
-        for index, names in found.escaped.items()
-        if index not in refused
+        leaf: f"also used in {', '.join(names)}"
+        for leaf, names in found.escaped.items()
+        if leaf not in refused
     }
-    uses: dict[int, tuple[Use, ...]] = {}
+    uses: dict[Part, tuple[Use, ...]] = {}
     for use in found.uses.values():
         uses[use.leaf] = (*uses.get(use.leaf, ()), use)
-    free = [i for i in leaves.trained if i not in unclaimed]
-    layers: list[Layer] = []
-    claimed: set[int] = set()
+    used = {part.leaf for part in uses}
+    for leaf in leaves.trained:
+        parts = [part for part in uses if part.leaf == leaf]
+        if leaf not in used:
+            unclaimed.setdefault(leaf, "not used")
+        elif not fills(parts, leaves.shapes[leaf]):
+            unclaimed.setdefault(leaf, "of parts that overlap, or leave some out")
+    while True:
+        layers = _layers(found, uses, cases, unclaimed, separate)
+        failed = {
+            part.leaf: why for part, why in layers.items() if isinstance(why, str)
+        }
+        if not failed:
+            break
+        unclaimed |= failed
+    claimed = [layer for layer in layers.values() if isinstance(layer, Layer)]
+    claimed.sort(key=lambda layer: layer.params[0])
+    return Claims(tuple(claimed), unclaimed)
+
+
+def _layers(
+    found: Discovered,
+    uses: Mapping[Part, tuple[Use, ...]],
+    cases: Cases,
+    unclaimed: Collection[int],
+    separate: Collection[Part],
+) -> dict[Part, Layer | str]:
+    """Return for each parameter that is not another's bias its layer, or why not."""
+    free = [part for part in uses if part.leaf not in unclaimed]
+    layers: dict[Part, Layer | str] = {}
+    claimed: set[Part] = set()
     # Shifts last: most are the bias of another layer.
-    for index in sorted(free, key=lambda i: _is_shift(uses.get(i, ()))):
-        if index in claimed:
+    for part in sorted(free, key=lambda own: (_is_shift(uses[own]), own)):
+        if part in claimed:
             continue
-        if index not in uses:
-            unclaimed[index] = "not used"
-            continue
-        own = uses[index]
+        own = uses[part]
         bias = None
         if not _is_shift(own):
             bias = _bias_of(own, found, uses, [i for i in free if i not in separate])
-        layer = layer_of(index, own, bias, cases)
-        if isinstance(layer, str):
-            unclaimed[index] = layer
-            continue
-        layers.append(layer)
-        claimed |= {*layer.params}
-    layers.sort(key=lambda layer: layer.params[0])
-    return Claims(tuple(layers), unclaimed)
+        layers[part] = layer_of(part, own, bias, cases)
+        if isinstance(layer := layers[part], Layer):
+            claimed |= {*layer.params}
+    return layers
 
 
 def _is_shift(uses: tuple[Use, ...]) -> bool:
@@ -81,8 +103,8 @@ def _is_shift(uses: tuple[Use, ...]) -> bool:
 def _bias_of(
     own: tuple[Use, ...],
     found: Discovered,
-    uses: Mapping[int, tuple[Use, ...]],
-    free: list[int],
+    uses: Mapping[Part, tuple[Use, ...]],
+    free: list[Part],
 ) -> Bias | None:
     """Return the one parameter that every use adds to its output, and none else."""
     after: dict[str, list[Shift]] = {}
@@ -101,10 +123,10 @@ def _bias_of(
         adding += shifts
     if not adding or len({(shift.leaf, shift.bias_form) for shift in adding}) != 1:
         return None
-    index = adding[0].leaf
-    is_own = index in free and {u.site for u in uses[index]} == {
+    part = adding[0].leaf
+    is_own = part in free and {u.site for u in uses[part]} == {
         shift.site for shift in adding
     }
     if not is_own or (adding[0].bias_form is None and not isinstance(own[0], Scale)):
         return None
-    return index, tuple(adding)
+    return part, tuple(adding)

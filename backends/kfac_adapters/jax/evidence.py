@@ -14,9 +14,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kfac_adapters.jax.forms import Form
 from kfac_adapters.jax.function import Discovered, Program
 from kfac_adapters.jax.losses import Losses
 from kfac_adapters.jax.orders import RowOrder, order_of
+from kfac_adapters.jax.parts import Part
 from kfac_adapters.jax.uses.base import Use
 from kfac_adapters.jax.uses.elementwise import Scale, Shift
 
@@ -46,15 +48,15 @@ class Evidence:
     """What was found.
 
     Attributes:
-        of_rows: For each parameter, by its index, the difference of its gradient and
+        of_rows: For each parameter, or part of one, the difference of its gradient and
             the sum over the rows of its uses.
         of_biases: For each parameter that is added to the outputs of another's uses,
             that of its gradient and the sum over these.
         orders: Of each use, by site, the order of its rows.
     """
 
-    of_rows: Mapping[int, Difference]
-    of_biases: Mapping[int, Difference]
+    of_rows: Mapping[Part, Difference]
+    of_biases: Mapping[Part, Difference]
     orders: Mapping[str, RowOrder]
 
 
@@ -141,16 +143,18 @@ def evidence_of(
 
 def _differences(
     uses: Mapping[str, Use], records: Any, outputs: Any, truth: Mapping[int, Any]
-) -> tuple[dict[int, Any], dict[int, Any]]:
+) -> tuple[dict[Part, Any], dict[Part, Any]]:
     """Return for each parameter, and each bias, the norms of error and bound."""
-    of_rows: dict[int, tuple[Any, Any, Use]] = {}
-    of_biases: dict[int, tuple[Any, Any, Any]] = {}
+    of_rows: dict[Part, tuple[Any, Any, Form]] = {}
+    of_biases: dict[Part, tuple[Any, Any, Form]] = {}
 
-    def add(to: dict[int, Any], index: int, value: Any, bound: Any, like: Any) -> None:
+    def add(
+        to: dict[Part, Any], index: Part, value: Any, bound: Any, like: Any
+    ) -> None:
         own, of_own, _ = to.get(index, (0.0, 0.0, None))
         to[index] = own + value, of_own + bound, like
 
-    forms: dict[int, set[Any]] = {}
+    forms: dict[Part, set[Form]] = {}
     for use in uses.values():
         forms.setdefault(use.leaf, set()).add(use.form)
     for site, use in uses.items():
@@ -169,13 +173,15 @@ def _differences(
             value, bound = (before.bias_gradient(h, form) for h in (g, jnp.abs(g)))
             add(of_biases, use.leaf, value, bound, form)
 
-    def norms(found: dict[int, Any]) -> dict[int, Any]:
+    def norms(found: dict[Part, Any]) -> dict[Part, Any]:
         return {
-            index: (
-                jnp.linalg.norm((value - form.to_core(truth[index])).ravel()),
+            part: (
+                jnp.linalg.norm(
+                    (value - form.to_core(part.of(truth[part.leaf]))).ravel()
+                ),
                 jnp.linalg.norm(bound.ravel()),
             )
-            for index, (value, bound, form) in found.items()
+            for part, (value, bound, form) in found.items()
         }
 
     return norms(of_rows), norms(of_biases)
@@ -247,12 +253,12 @@ def _shaken(params: Any) -> Any:
     return jax.tree.map(shaken, params)
 
 
-def _bits(params: Any, uses: Mapping[str, Use]) -> dict[int, int]:
+def _bits(params: Any, uses: Mapping[str, Use]) -> dict[Part, int]:
     """Return the number of digits of each parameter, or of its outputs, if fewer."""
     leaves = jax.tree.leaves(params)
-    bits: dict[int, int] = {}
+    bits: dict[Part, int] = {}
     for use in uses.values():
-        found = [jnp.result_type(leaves[use.leaf]), use.dtype]
+        found = [jnp.result_type(leaves[use.leaf.leaf]), use.dtype]
         if isinstance(use, Shift) and use.after is not None:
             found.append(uses[use.after].dtype)
         least = min(int(jnp.finfo(dtype).nmant) for dtype in found)

@@ -8,9 +8,9 @@ from typing import Any, NamedTuple
 import jax
 import jax.numpy as jnp
 
+from kfac_adapters.jax.parts import Part
 from kfac_adapters.jax.reader import Reader
-from kfac_adapters.jax.uses.base import Leaf, Use
-from kfac_adapters.jax.views import whole
+from kfac_adapters.jax.uses.base import Use, leaf_of
 
 
 class Leaves(NamedTuple):
@@ -85,7 +85,7 @@ class Program:
         shapes, trained = self.leaves.shapes, self.leaves.trained
         arrays, others = jax.tree.leaves(params), jax.tree.leaves(tuple(inputs))
         tags = [
-            Leaf(i, shapes[i], whole(shapes[i])) if i in trained else None
+            leaf_of(Part(i), shapes[i]) if i in trained else None
             for i in range(len(arrays))
         ]
         reader = Reader(zeros)

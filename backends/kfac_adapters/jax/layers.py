@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
 from kfac_adapters.jax.forms import Form
+from kfac_adapters.jax.parts import Part
 from kfac_adapters.jax.sites import Cases, Site, uses_per_case
 from kfac_adapters.jax.uses.base import Use
 from kfac_adapters.jax.uses.convolution import Convolution
@@ -17,8 +18,8 @@ from kfac_core.layer_collection import LayerCollection
 Register: TypeAlias = Callable[[LayerCollection, Any], LayerCollection]
 """Registers a layer with the names of its parameters."""
 
-Bias: TypeAlias = tuple[int, tuple[Shift, ...]]
-"""The index of a bias, and the sums that add it, one for each use of its layer."""
+Bias: TypeAlias = tuple[Part, tuple[Shift, ...]]
+"""A bias, and the sums that add it, one for each use of its layer."""
 
 
 @dataclass(frozen=True)
@@ -26,27 +27,25 @@ class Layer:
     """A layer.
 
     Attributes:
-        params: Indices of its parameters, the weights first.
+        params: Its parameters, the weights first.
         forms: The form of each.
         sites: Where its data come from.
         register: Registers it.
-        biased: The sites of the uses whose outputs the second parameter is added to.
     """
 
-    params: tuple[int, ...]
+    params: tuple[Part, ...]
     forms: tuple[Form, ...]
     sites: tuple[Site, ...]
     register: Register
-    biased: tuple[str, ...] = ()
 
 
 def layer_of(
-    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: Cases
+    part: Part, uses: tuple[Use, ...], bias: Bias | None, cases: Cases
 ) -> Layer | str:
     """Return the layer of a parameter.
 
     Args:
-        index: Index of the parameter.
+        part: Which parameter, or part of one.
         uses: All its uses.
         bias: What is added to each of its outputs, if there is one.
         cases: The cases.
@@ -58,22 +57,22 @@ def layer_of(
     if len({use.form for use in uses}) > 1:
         return f"uses by unlike layouts: {_listed(uses)}"
     if kinds == {"dense"} and len({_layout(use) for use in uses}) == 1:
-        return _affine(index, uses, bias, cases)
+        return _affine(part, uses, bias, cases)
     if kinds == {"embedding"}:
-        return _affine(index, uses, None, cases)
+        return _affine(part, uses, None, cases)
     if kinds <= {"dense", "embedding"}:
-        return _tied(index, uses, bias, cases)
+        return _tied(part, uses, bias, cases)
     if kinds == {"convolution"}:
-        return _convolution(index, uses, bias, cases)
+        return _convolution(part, uses, bias, cases)
     if kinds == {"scale"}:
-        return _scale(index, uses, bias, cases)
+        return _scale(part, uses, bias, cases)
     if kinds == {"shift"}:
-        return _shift(index, uses, cases)
+        return _shift(part, uses, cases)
     return f"uses by unlike operations: {_listed(uses)}"
 
 
 def _affine(
-    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: Cases
+    part: Part, uses: tuple[Use, ...], bias: Bias | None, cases: Cases
 ) -> Layer | str:
     each = uses_per_case([_rows(use) for use in uses], cases.size)
     if isinstance(each, str):
@@ -91,11 +90,11 @@ def _affine(
         )
         return new
 
-    return _with_bias(index, uses, bias, (Site(name, uses, "rows"),), register)
+    return _with_bias(part, uses, bias, (Site(name, uses, "rows"),), register)
 
 
 def _tied(
-    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: Cases
+    part: Part, uses: tuple[Use, ...], bias: Bias | None, cases: Cases
 ) -> Layer | str:
     for use in uses:
         each = uses_per_case([_rows(use)], cases.size)
@@ -109,11 +108,11 @@ def _tied(
     def register(collection: LayerCollection, names: Any) -> LayerCollection:
         return collection.register_tied_weights(names, pairs)
 
-    return _with_bias(index, uses, bias, sites, register)
+    return _with_bias(part, uses, bias, sites, register)
 
 
 def _convolution(
-    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: Cases
+    part: Part, uses: tuple[Use, ...], bias: Bias | None, cases: Cases
 ) -> Layer | str:
     use = uses[0]
     assert isinstance(use, Convolution)
@@ -153,59 +152,59 @@ def _convolution(
             names, name, use.padding, dilation_rate=use.dilation, **options
         )
 
-    return _with_bias(index, uses, bias, (Site(name, uses, "images"),), register)
+    return _with_bias(part, uses, bias, (Site(name, uses, "images"),), register)
 
 
 def _scale(
-    index: int, uses: tuple[Use, ...], bias: Bias | None, cases: Cases
+    part: Part, uses: tuple[Use, ...], bias: Bias | None, cases: Cases
 ) -> Layer | str:
     (use, *others) = uses
     assert isinstance(use, Scale)
     if others:
         return f"a scale that is used {len(uses)} times"
     fixed = use.fixed if bias is None else min(use.fixed, bias[1][0].fixed)
+    fixed += use.lead
     sizes = _uses_of_cases(use, cases, fixed)
     if sizes is None:
-        return _summed(index, uses, cases)
-    shape = (*sizes, *use.shape[use.fixed :])
+        return _summed(part, uses, cases)
+    shape = (*sizes, *use.shape[len(use.rows) :])
 
     def register(collection: LayerCollection, names: Any) -> LayerCollection:
         return collection.register_scale_and_shift(names, use.site, input_shape=shape)
 
     site = Site(use.site, uses, "cases")
-    layer = _with_bias(index, uses, None, (site,), register)
+    layer = _with_bias(part, uses, None, (site,), register)
     if bias is None:
         return layer
     other, (shift, *_) = bias
     forms = (use.form, shift.form)
-    return replace(layer, params=(index, other), forms=forms, biased=(use.site,))
+    return replace(layer, params=(part, other), forms=forms)
 
 
-def _shift(index: int, uses: tuple[Use, ...], cases: Cases) -> Layer | str:
+def _shift(part: Part, uses: tuple[Use, ...], cases: Cases) -> Layer | str:
     for use in uses:
         assert isinstance(use, Shift)
-        if _uses_of_cases(use, cases, use.fixed) is None:
-            return _summed(index, uses, cases)
+        if _uses_of_cases(use, cases, len(use.rows)) is None:
+            return _summed(part, uses, cases)
     sites = tuple(Site(use.site, (use,), "cases", takes_inputs=False) for use in uses)
 
     def register(collection: LayerCollection, names: Any) -> LayerCollection:
         return collection.register_bias(names[0], [site.name for site in sites])
 
-    return _with_bias(index, uses, None, sites, register)
+    return _with_bias(part, uses, None, sites, register)
 
 
 def _with_bias(
-    index: int,
+    part: Part,
     uses: tuple[Use, ...],
     bias: Bias | None,
     sites: tuple[Site, ...],
     register: Register,
 ) -> Layer:
     if bias is None or bias[1][0].bias_form is None:
-        return Layer((index,), (uses[0].form,), sites, register)
+        return Layer((part,), (uses[0].form,), sites, register)
     forms = (uses[0].form, bias[1][0].bias_form)
-    biased = tuple(use.site for use in uses if takes_bias(use, uses))
-    return Layer((index, bias[0]), forms, sites, register, biased)
+    return Layer((part, bias[0]), forms, sites, register)
 
 
 def takes_bias(use: Use, layer: tuple[Use, ...]) -> bool:
@@ -249,7 +248,7 @@ def _uses_of_cases(
     return order.use_sizes(use.rows, cases.shape) if within else None
 
 
-def _summed(index: int, uses: tuple[Use, ...], cases: Cases) -> Layer | str:
+def _summed(part: Part, uses: tuple[Use, ...], cases: Cases) -> Layer | str:
     """Return the layer of a vector whose cases cannot be told apart.
 
     A normalisation over the batch scales what has no axis of cases. The gradient of the
@@ -265,7 +264,7 @@ def _summed(index: int, uses: tuple[Use, ...], cases: Cases) -> Layer | str:
     def register(collection: LayerCollection, names: Any) -> LayerCollection:
         return collection.register_generic(names[0], approx="diagonal")
 
-    return Layer((index,), (use.form,), (), register)
+    return Layer((part,), (use.form,), (), register)
 
 
 def _listed(uses: tuple[Use, ...]) -> str:

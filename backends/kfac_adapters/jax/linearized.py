@@ -86,7 +86,7 @@ class Linearized:
         placed = {}
         leaves = jax.tree.leaves(self._params)
         for layer in self._captured.layers:
-            dtype = jnp.result_type(leaves[layer.params[0]])
+            dtype = jnp.result_type(leaves[layer.params[0].leaf])
             for site in layer.sites:
                 if of_inputs and not site.takes_inputs:
                     continue

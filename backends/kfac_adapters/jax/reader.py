@@ -1,7 +1,7 @@
 """`Reader`: runs a jaxpr, following parameters to the operations that use them.
 
-A parameter is followed through layout operations, calls, custom derivatives and
-rematerialisation. Where it meets data in an operation that is a layer, the use is
+A parameter is followed through layout operations, slices, calls, custom derivatives,
+scans and rematerialisation. Where it meets data in an operation that is a layer, the use is
 noted, its data are returned, and a zero is added to its output: the derivative by that
 zero is the gradient for the output. A use in any other operation is an *escape*: what
 is summed over the uses that are known is then not the gradient of the parameter.
@@ -15,6 +15,8 @@ import jax
 import jax.numpy as jnp
 from jax.extend.core import Literal
 
+from kfac_adapters.jax.scans import Scan
+from kfac_adapters.jax.slices import sliced
 from kfac_adapters.jax.uses.base import Leaf, Output, Use
 from kfac_adapters.jax.uses.convolution import convolution
 from kfac_adapters.jax.uses.dense import dense
@@ -129,7 +131,13 @@ class Reader:
             return self._run(inner, consts, values, tags, f"{site}/")
         if name in _REMAT and leaves:
             return self._rematerialised(params, values, tags, site)
+        if name == "scan" and leaves:
+            return self._scanned(params, values, tags, site), nothing
         first = tags[0]
+        if isinstance(first, Leaf) and name in ("slice", "split"):
+            cut = sliced(first, name, params)
+            if cut is not None:
+                return _bound(equation, values), cut
         if first is not None and len(values) == 1:
             view = moved(first.view, name, params)
             if view is not None and _is_floating(equation.outvars[0].aval):
@@ -207,8 +215,32 @@ class Reader:
         self.records |= records
         return outputs, new
 
+    def _scanned(
+        self, params: Any, values: list[Any], tags: list[Tag], site: str
+    ) -> list[Any]:
+        """Run a scan; see `kfac_adapters.jax.scans`."""
+        plan = Scan.of(params, values, tags, site)
+        for leaf, where in plan.escaped:
+            self._escape(leaf, where)
+        inner, consts = _opened(params["jaxpr"])
+
+        def body(values: list[Any], zeros: Mapping[str, Any]) -> Any:
+            # Zeros there are, but none for here, or nothing is sought.
+            own = zeros if zeros or not self.zeros else {"": jnp.zeros(())}
+            reader = Reader(own, escaped=self.escaped)
+            outputs, known = reader._run(inner, consts, values, plan.tags, f"{site}/")
+            for tag in known:
+                if isinstance(tag, Leaf):
+                    self._escape(tag, "the output of scan")
+            return outputs, reader
+
+        outputs, uses, records = plan.run(body, self.zeros)
+        self.uses |= uses
+        self.records |= records
+        return outputs
+
     def _escape(self, leaf: Leaf, where: str) -> None:
-        found = self.escaped.setdefault(leaf.index, [])
+        found = self.escaped.setdefault(leaf.part.leaf, [])
         if where not in found:
             found.append(where)
 

@@ -1,26 +1,70 @@
 """`Use`: one place in a function where a parameter meets data."""
 
+import math
 from abc import ABC, abstractmethod
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
+
+import jax
 
 from kfac_adapters.jax.forms import Form
-from kfac_adapters.jax.views import View
+from kfac_adapters.jax.parts import Part
+from kfac_adapters.jax.views import View, whole
 
 
 @dataclass(frozen=True)
 class Leaf:
-    """A value that is a parameter, but for its layout.
+    """A value that is a parameter, or a part of one, but for its layout.
 
     Attributes:
-        index: Which of the parameters.
-        shape: Shape of the parameter itself.
+        part: Which parameter, or part.
+        shape: Shape of the part.
         view: How the value lies.
     """
 
-    index: int
+    part: Part
     shape: tuple[int, ...]
     view: View
+
+    def cut(self, axis: int, start: int, stop: int) -> "Leaf | None":
+        """Return a slice of the value; None if it is no part of the parameter.
+
+        Args:
+            axis: Axis of the value.
+            start: The first index.
+            stop: The index after the last.
+        """
+        atoms = self.view.axes[axis]
+        size = math.prod(atom.size for atom in atoms)
+        if stop - start == size:
+            return self
+        if not atoms or not atoms[0].real or any(atoms[0].place[1:]):
+            return None
+        first, *others = atoms
+        own = first.place[0]
+        rest = size // first.size  # of this axis, beside the first atom
+        if start % rest or stop % rest:
+            return None
+        low, high = start // rest, stop // rest
+        stride = self.shape[own] // first.size
+        shape = list(self.shape)
+        shape[own] = (high - low) * stride
+        kept = () if high - low == 1 else (first._replace(size=high - low),)
+        axes = list(self.view.axes)
+        axes[axis] = (*kept, *others)
+        part = self.part.within(own, low * stride, high * stride)
+        return Leaf(part, tuple(shape), View(tuple(axes)))
+
+    def stacked(self, number: int = 0) -> "Leaf | None":
+        """Return one of the values that are stacked along the first axis."""
+        found = self.cut(0, number, number + 1)
+        return found and replace(found, view=View(found.view.axes[1:]))
+
+
+def leaf_of(part: Part, shape: tuple[int, ...]) -> Leaf:
+    """Return a whole parameter as a value."""
+    return Leaf(part, shape, whole(shape))
 
 
 @dataclass(frozen=True)
@@ -42,22 +86,25 @@ class Use(ABC):
 
     Attributes:
         site: Its name: the place in the jaxpr.
-        leaf: Index of the parameter.
+        leaf: Which parameter, or part of one.
         form: The parameter as the core takes it.
         shape: Shape of the output.
         dtype: Dtype of the output.
         features: Axes of the output that come from the parameter, in the order in which
             the core has them.
         operand: Which operand of the operation holds the data.
+        lead: Number of leading axes of data and output that count repetitions, as by
+            `jax.lax.scan`; `features` are of the axes after them.
     """
 
     site: str
-    leaf: int
+    leaf: Part
     form: Form
     shape: tuple[int, ...]
     dtype: Any
     features: tuple[int, ...]
     operand: int
+    lead: int = field(default=0, kw_only=True)
 
     kind: ClassVar[str]
     """What the use is called."""
@@ -65,15 +112,19 @@ class Use(ABC):
     @property
     def rows(self) -> tuple[int, ...]:
         """Sizes of the axes of the output that are not the parameter's."""
-        return tuple(n for i, n in enumerate(self.shape) if i not in self.features)
+        return (*self.shape[: self.lead], *self._once._rows)
 
-    @abstractmethod
     def inputs(self, operand: Any) -> Any:
         """Return the data as a block takes inputs, ``[*rows, ...]``."""
+        return self._mapped(self._once._inputs)(operand)
 
-    @abstractmethod
     def gradients(self, output: Any) -> Any:
         """Return gradients as a block takes them, ``[*rows, ...]``."""
+        return self._mapped(self._once._gradients)(output)
+
+    def repeated(self, times: int) -> Self:
+        """Return the use as one that is repeated, along a new first axis."""
+        return replace(self, shape=(times, *self.shape), lead=self.lead + 1)
 
     @abstractmethod
     def gradient(self, inputs: Any, gradients: Any) -> Any:
@@ -87,6 +138,29 @@ class Use(ABC):
     def bias_gradient(self, gradients: Any, form: Form) -> Any:
         """Return the gradient for a bias of this form, added to the output."""
         return gradients.reshape(-1, *form.shape).sum(axis=0)
+
+    @property
+    def _once(self) -> Self:
+        """The use without repetitions."""
+        return replace(self, shape=self.shape[self.lead :], lead=0)
+
+    def _mapped(self, function: Callable[[Any], Any]) -> Callable[[Any], Any]:
+        for _ in range(self.lead):
+            function = jax.vmap(function)
+        return function
+
+    @property
+    def _rows(self) -> tuple[int, ...]:
+        """Sizes of the axes of rows, of one repetition."""
+        return tuple(n for i, n in enumerate(self.shape) if i not in self.features)
+
+    @abstractmethod
+    def _inputs(self, operand: Any) -> Any:
+        """Return the inputs of one repetition."""
+
+    @abstractmethod
+    def _gradients(self, output: Any) -> Any:
+        """Return the gradients of one repetition."""
 
     def is_like(self, other: "Use") -> bool:
         """Return whether another use is this one, perhaps for another batch."""

@@ -41,20 +41,23 @@ class Convolution(Use):
         return len(self.strides)
 
     @property
-    def rows(self) -> tuple[int, ...]:
+    def _rows(self) -> tuple[int, ...]:
         """Number of images."""
         return (self.shape[self.output_axes[0]],)
 
-    def inputs(self, operand: Any) -> Any:
+    def _inputs(self, operand: Any) -> Any:
         """Return ``[batch, ..spatial.., channels]``."""
         return jnp.transpose(operand, self.data_axes)
 
-    def gradients(self, output: Any) -> Any:
+    def _gradients(self, output: Any) -> Any:
         """Return ``[batch, ..spatial.., channels]``."""
         return jnp.transpose(output, self.output_axes)
 
     def gradient(self, inputs: Any, gradients: Any) -> Any:
         """Return the transpose of the convolution, of gradients."""
+        inputs, gradients = (
+            x.reshape(-1, *x.shape[self.lead + 1 :]) for x in (inputs, gradients)
+        )
         spatial = "DHW"[-self.rank :]
         data = f"N{spatial}C"
 
@@ -97,7 +100,7 @@ def convolution(
     atoms = [atom for axis in order for atom in axes[axis]]
     return Convolution(
         site,
-        leaf.index,
+        leaf.part,
         form_of(leaf.shape, atoms, [shape[axis] for axis in order]),
         tuple(output.shape),
         output.dtype,

@@ -27,17 +27,17 @@ class Dense(Use):
 
     kind: ClassVar[str] = "dense"
 
-    def inputs(self, operand: Any) -> Any:
+    def _inputs(self, operand: Any) -> Any:
         """Return ``[*rows, inputs]``."""
         kept = [axis for axis in range(operand.ndim) if axis not in self.summed]
         moved = jnp.transpose(operand, (*kept, *self.summed))
-        return moved.reshape(*self.rows, self.sizes[0])
+        return moved.reshape(*self._rows, self.sizes[0])
 
-    def gradients(self, output: Any) -> Any:
+    def _gradients(self, output: Any) -> Any:
         """Return ``[*rows, outputs]``."""
         kept = [axis for axis in range(output.ndim) if axis not in self.features]
         moved = jnp.transpose(output, (*kept, *self.features))
-        return moved.reshape(*self.rows, self.sizes[1])
+        return moved.reshape(*self._rows, self.sizes[1])
 
     def gradient(self, inputs: Any, gradients: Any) -> Any:
         """Return ``x'g``, or its transpose, as the form has it."""
@@ -88,7 +88,7 @@ def dense(
     first = 0 if which == 0 else free
     return Dense(
         site,
-        leaf.index,
+        leaf.part,
         form_of(leaf.shape, atoms, core),
         tuple(output.shape),
         output.dtype,

@@ -22,15 +22,15 @@ class Elementwise(Use):
     fixed: int
 
     @property
-    def rows(self) -> tuple[int, ...]:
+    def _rows(self) -> tuple[int, ...]:
         """Sizes of the leading axes along which the parameter is broadcast."""
         return self.shape[: self.fixed]
 
-    def inputs(self, operand: Any) -> Any:
+    def _inputs(self, operand: Any) -> Any:
         """Return the data in the shape of the output."""
         return jnp.broadcast_to(operand, self.shape)
 
-    def gradients(self, output: Any) -> Any:
+    def _gradients(self, output: Any) -> Any:
         """Return the gradients as they are."""
         return output
 
@@ -96,7 +96,7 @@ def elementwise(
     ]
     return make(
         site,
-        leaf.index,
+        leaf.part,
         form_of(leaf.shape, view.real, tuple(sizes[fixed:]) or (1,)),
         tuple(output.shape),
         output.dtype,

@@ -25,16 +25,16 @@ class Embedding(Use):
 
     kind: ClassVar[str] = "embedding"
 
-    def inputs(self, operand: Any) -> Any:
+    def _inputs(self, operand: Any) -> Any:
         """Return ids, ``[*rows]``."""
-        ids = operand.reshape(self.rows)
+        ids = operand.reshape(self._rows)
         return jnp.clip(ids, 0, self.sizes[0] - 1) if self.clipped else ids
 
-    def gradients(self, output: Any) -> Any:
+    def _gradients(self, output: Any) -> Any:
         """Return ``[*rows, features]``."""
         kept = [axis for axis in range(output.ndim) if axis not in self.features]
         moved = jnp.transpose(output, (*kept, *self.features))
-        return moved.reshape(*self.rows, self.sizes[1])
+        return moved.reshape(*self._rows, self.sizes[1])
 
     def gradient(self, inputs: Any, gradients: Any) -> Any:
         """Return the sums of the gradients of each row of the table."""
@@ -69,7 +69,7 @@ def embedding(
     table = (shape[collapsed[0]], length)
     return Embedding(
         site,
-        leaf.index,
+        leaf.part,
         form_of(leaf.shape, atoms, table),
         tuple(output.shape),
         output.dtype,
