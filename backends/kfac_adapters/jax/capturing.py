@@ -41,10 +41,10 @@ def capture(
 
     A layer is a parameter in ``dot_general``, ``conv_general_dilated``, ``gather`` of
     rows, ``mul`` or ``add``, however it is transposed, reshaped, converted or broadcast
-    before, within ``jit``, ``vmap``, ``scan``, ``checkpoint`` or a custom derivative. What is
-    added to a product is its bias. A parameter that is used several times is one layer
-    of several uses; a table that is also a decoder is tied. Nothing of the model is
-    changed.
+    before, within ``jit``, ``vmap``, ``scan``, ``checkpoint`` or a custom derivative.
+    What is added to a product is its bias. A parameter that is used several times is
+    one layer of several uses; a table that is also a decoder is tied. Nothing of the
+    model is changed.
 
     Args:
         function: ``function(params, *inputs)`` returns what goes into the loss, such as

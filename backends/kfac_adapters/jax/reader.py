@@ -1,10 +1,11 @@
 """`Reader`: runs a jaxpr, following parameters to the operations that use them.
 
 A parameter is followed through layout operations, slices, calls, custom derivatives,
-scans and rematerialisation. Where it meets data in an operation that is a layer, the use is
-noted, its data are returned, and a zero is added to its output: the derivative by that
-zero is the gradient for the output. A use in any other operation is an *escape*: what
-is summed over the uses that are known is then not the gradient of the parameter.
+scans and rematerialisation. Where it meets data in an operation that is a layer, the
+use is noted, its data are returned, and a zero is added to its output: the derivative
+by that zero is the gradient for the output. A use in any other operation is an
+*escape*: what is summed over the uses that are known is then not the gradient of the
+parameter.
 """
 
 from collections.abc import Callable, Mapping, Sequence
