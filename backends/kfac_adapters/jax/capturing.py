@@ -112,7 +112,7 @@ def capture(
         refused = {
             part.leaf: _differs(each.error)
             for part, each in shown.of_rows.items()
-            if each.is_real and part.leaf not in found.escaped
+            if each.is_real
         }
     else:
         cases = Cases(shape, guessed_orders(found.uses, shape))
@@ -121,7 +121,7 @@ def capture(
         function, leaves, losses, claims, cases, unclaimed, approximations or {}
     )
     for index, why in refused.items():
-        if unclaimed != "error" and index in claims.unclaimed:
+        if unclaimed != "error" and claims.unclaimed.get(index) == why:
             warnings.warn(
                 f"{LABEL}: {leaves.paths[index]}: {why}; it is treated as"
                 f" {unclaimed!r}",

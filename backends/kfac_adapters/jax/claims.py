@@ -42,11 +42,9 @@ def claims_of(
     Returns:
         The layers, a bias in that of what it is added to.
     """
-    unclaimed = dict(refused)
-    unclaimed |= {
+    unclaimed = {
         leaf: f"also used in {', '.join(names)}"
         for leaf, names in found.escaped.items()
-        if leaf not in refused
     }
     uses: dict[Part, tuple[Use, ...]] = {}
     for use in found.uses.values():
@@ -58,6 +56,7 @@ def claims_of(
             unclaimed.setdefault(leaf, "not used")
         elif not fills(parts, leaves.shapes[leaf]):
             unclaimed.setdefault(leaf, "of parts that overlap, or leave some out")
+    unclaimed = dict(refused) | unclaimed
     while True:
         layers = _layers(found, uses, cases, unclaimed, separate)
         failed = {

@@ -38,7 +38,7 @@ class Difference(NamedTuple):
     def is_real(self) -> bool:
         """Whether it is more than rounding.
 
-        Half of the digits: rounding takes fewer, and a use that is missed takes all.
+        Rounding takes fewer than half of the digits, and a missed use takes all.
         """
         return not self.error <= 2.0 ** (-self.bits / 2)
 
@@ -52,7 +52,7 @@ class Evidence:
             the sum over the rows of its uses.
         of_biases: For each parameter that is added to the outputs of another's uses,
             that of its gradient and the sum over these.
-        orders: Of each use, by site, the order of its rows.
+        orders: The order of the rows of each use, by site.
     """
 
     of_rows: Mapping[Part, Difference]

@@ -120,6 +120,8 @@ def _convolution(
     if isinstance(each, str):
         return each
     like = {replace(other, site="") for other in uses}
+    if use.is_transposed and each > 1:
+        return f"a transposed convolution that a case uses {each} times"
     if each > 1 and (use.groups > 1 or use.rank != 2 or len(like) > 1):
         return (
             f"a convolution that a case uses {each} times, in groups, of other than two"
@@ -129,6 +131,18 @@ def _convolution(
     options: dict[str, Any] = {"strides": use.strides, "layout": use.layout}
 
     def register(collection: LayerCollection, names: Any) -> LayerCollection:
+        if use.is_transposed:
+            padding, more = use.adjoint
+            return collection.register_transposed_convolution(
+                names,
+                name,
+                padding,
+                strides=use.holes,
+                output_padding=more,
+                dilation_rate=use.dilation,
+                layout=use.layout,
+                mirrored=use.mirrored,
+            )
         if use.groups > 1:
             return collection.register_grouped_convolution(
                 names,

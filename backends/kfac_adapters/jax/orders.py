@@ -84,12 +84,12 @@ class RowOrder:
         most.
 
         Args:
-            weights: Of cases, of the shape `cases`.
+            weights: The weights of the cases, of the shape `cases`.
             rows: Shape of the rows.
             cases: Shape of the cases.
 
         Returns:
-            ``[*rows]``, as they lie; None if the sizes are others.
+            An array ``[*rows]``, as they lie; None if the sizes are others.
         """
         sizes = self._sizes(rows, cases)
         if sizes is None:

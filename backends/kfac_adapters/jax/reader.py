@@ -20,7 +20,7 @@ from kfac_adapters.jax.scans import Scan
 from kfac_adapters.jax.slices import sliced
 from kfac_adapters.jax.uses.base import Leaf, Output, Use
 from kfac_adapters.jax.uses.convolution import convolution
-from kfac_adapters.jax.uses.dense import dense
+from kfac_adapters.jax.uses.dense import dense, one_by_one
 from kfac_adapters.jax.uses.elementwise import (
     Scale,
     Shift,
@@ -139,6 +139,10 @@ class Reader:
             cut = sliced(first, name, params)
             if cut is not None:
                 return _bound(equation, values), cut
+        if isinstance(first, Leaf) and name == "rev":
+            turned = first.turned(params["dimensions"])
+            if turned is not None:
+                return _bound(equation, values), [turned]
         if first is not None and len(values) == 1:
             view = moved(first.view, name, params)
             if view is not None and _is_floating(equation.outvars[0].aval):
@@ -147,6 +151,10 @@ class Reader:
             return _bound(equation, values), nothing
         if not any(_is_floating(variable.aval) for variable in equation.outvars):
             return _bound(equation, values), nothing  # no derivative passes
+        if name == "dot_general" and len(leaves) == 1 and not leaves[0].reversed:
+            outputs = self._batched(equation, values, tags, site)
+            if outputs is not None:
+                return outputs, nothing
         found = self._use(name, params, values, tags, equation.outvars[0].aval, site)
         if isinstance(found, str):
             for leaf in leaves:
@@ -169,6 +177,8 @@ class Reader:
         if len(places) > 1:
             return f"{name} of two parameters"
         leaf = tags[which]
+        if leaf.reversed and name != "conv_general_dilated":
+            return f"{name} after rev"
         if name in _LAYERS:
             return _LAYERS[name](site, which, leaf, values, params, output)
         if name not in _ELEMENTWISE:
@@ -188,6 +198,28 @@ class Reader:
             elif (form := bias_form(leaf, other, before)) is not None:
                 return replace(use, after=other.site, bias_form=form)
         return use
+
+    def _batched(
+        self, equation: Any, values: list[Any], tags: list[Tag], site: str
+    ) -> list[Any] | None:
+        """Return the output of a product with a matrix for each head, if it is one."""
+        which = next(i for i, tag in enumerate(tags) if isinstance(tag, Leaf))
+        leaf: Any = tags[which]
+        aval = equation.outvars[0].aval
+        found = one_by_one(site, which, leaf, values, equation.params, aval)
+        if found is None:
+            return None
+        batch, uses = found
+        (output,) = _bound(equation, values)
+        for number, use in enumerate(uses):
+            self.uses[use.site] = use
+            if use.site in self.zeros or not self.zeros:
+                data = batch.of_data(values[use.operand], number)
+                self.records[use.site] = data
+        own = [self.zeros[use.site] for use in uses if use.site in self.zeros]
+        if len(own) == len(uses):
+            output = output + jnp.stack(own)
+        return [output]
 
     def _rematerialised(
         self, params: Any, values: list[Any], tags: list[Tag], site: str

@@ -2,7 +2,7 @@
 
 import math
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
@@ -21,11 +21,23 @@ class Leaf:
         part: Which parameter, or part.
         shape: Shape of the part.
         view: How the value lies.
+        reversed: The atoms of the view that run backwards, by their places.
     """
 
     part: Part
     shape: tuple[int, ...]
     view: View
+    reversed: frozenset[tuple[int, ...]] = frozenset()
+
+    def turned(self, axes: Iterable[int]) -> "Leaf | None":
+        """Return the value with some axes reversed; None if one is cut into parts."""
+        places = set(self.reversed)
+        for axis in axes:
+            atoms = self.view.axes[axis]
+            if len(atoms) > 1 or any(len(atom.place) > 1 for atom in atoms):
+                return None
+            places ^= {atom.place for atom in atoms if atom.real}
+        return replace(self, reversed=frozenset(places))
 
     def cut(self, axis: int, start: int, stop: int) -> "Leaf | None":
         """Return a slice of the value; None if it is no part of the parameter.
@@ -39,7 +51,8 @@ class Leaf:
         size = math.prod(atom.size for atom in atoms)
         if stop - start == size:
             return self
-        if not atoms or not atoms[0].real or any(atoms[0].place[1:]):
+        whole_first = atoms and atoms[0].real and not any(atoms[0].place[1:])
+        if not whole_first or self.reversed:
             return None
         first, *others = atoms
         own = first.place[0]
