@@ -11,6 +11,9 @@ from kfac_core.errors import ArgumentError, BackendError, DTypeError, ShapeError
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array, DType, Pair, Uses
 
+_SEQUENCES = (tuple, list)
+_ONE_TOWER = (Uses, Pair)  # these are tuples too
+
 
 def backend_for(layer: str, arguments: str, *arrays: Any) -> Backend:
     """Return the backend of all arrays; an error names the layer and the arguments.
@@ -40,7 +43,9 @@ def as_towers(data: Any) -> tuple[Any, ...]:
         >>> as_towers(1.0), as_towers([1.0, 2.0])
         ((1.0,), (1.0, 2.0))
     """
-    return tuple(data) if _is_sequence(data) else (data,)
+    if isinstance(data, _SEQUENCES) and not isinstance(data, _ONE_TOWER):
+        return tuple(data)
+    return (data,)
 
 
 def as_sources(data: Any) -> tuple[tuple[Any, ...], ...]:
@@ -52,7 +57,7 @@ def as_sources(data: Any) -> tuple[tuple[Any, ...], ...]:
         >>> as_sources(1.0), as_sources((1.0, 2.0)), as_sources(((1.0,), (2.0,)))
         (((1.0,),), ((1.0, 2.0),), ((1.0,), (2.0,)))
     """
-    if not _is_sequence(data):
+    if not isinstance(data, _SEQUENCES) or isinstance(data, _ONE_TOWER):
         return ((data,),)
     if any(map(_is_sequence, data)):
         return tuple(map(as_towers, data))
@@ -169,9 +174,9 @@ def as_batch(
     layer: str,
 ) -> tuple[Array, ...]:
     """Return towers as `check_towers` does, if their shapes are checked already."""
-    check_not_empty(towers, argument, layer)
-    if len(towers) == 1:
+    if len(towers) == 1 and towers[0].shape and towers[0].shape[0]:
         return (as_statistics(backend, towers[0], dtype, argument, layer),)
+    check_not_empty(towers, argument, layer)
     return tuple(as_statistics(backend, x, dtype, argument, layer) for x in towers)
 
 
@@ -224,6 +229,10 @@ def check_paired(
     Raises:
         ShapeError: If the number of towers, or of rows in a tower, differs.
     """
+    if len(inputs) == len(gradients) == 1:
+        axis = inputs[0].shape[:1]
+        if axis == gradients[0].shape[:1] != ():
+            return
     for name, towers in ((argument, inputs), ("outputs_grads", gradients)):
         for x in towers:
             check_has_cases(x, name, layer)
@@ -279,5 +288,4 @@ def check_indices(
 
 
 def _is_sequence(data: Any) -> bool:
-    # `Uses` and `Pair` are tuples too, but they are one tower.
-    return isinstance(data, tuple | list) and not isinstance(data, Uses | Pair)
+    return isinstance(data, _SEQUENCES) and not isinstance(data, _ONE_TOWER)

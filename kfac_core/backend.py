@@ -55,8 +55,38 @@ class Backend(Protocol):
     def creation_device(self, x: Array) -> Device:
         """Return the ``device=`` with which to create an array beside `x`."""
 
+    def are_alike(self, arrays: tuple[Any, ...]) -> bool:
+        """Return whether arrays are plain ones of this library, on one device.
+
+        It answers at once where that is plain to see. False is no verdict: `check` and
+        `device` then look at each array.
+
+        Args:
+            arrays: Anything, at least one.
+        """
+
     def is_traced(self, x: Array) -> bool:
         """Return whether `x` has no value yet, since it is traced or mapped over."""
+
+    def known_number(self, x: Array) -> Any:
+        """Return the value of a 0-d array as a NumPy scalar of its dtype, or None.
+
+        None where reading it would wait for a device, or lose a trace or a graph. What
+        is computed from a few numbers is computed from such values where they are
+        known: an operation on a 0-d array takes a library a hundred times longer.
+
+        Args:
+            x: 0-d.
+        """
+
+    def scalar(self, value: float, like: Array) -> Array:
+        """Return a 0-d array with the dtype and device of `like`.
+
+        Args:
+            value: A number that the dtype holds. Another number does not compile a
+                function anew.
+            like: A floating-point array.
+        """
 
     def in_precision(self, precision: Precision) -> Self:
         """Return the backend whose `matmul`, `gram` and `syrk` have this precision.
@@ -70,6 +100,13 @@ class Backend(Protocol):
 
     def is_finite(self, x: Array) -> Array:
         """Return 0-d: whether no entry of `x` is NaN or infinite."""
+
+    def known_finite(self, x: Array) -> bool:
+        """Return True if `x` is seen to be finite; False is no verdict.
+
+        A sum is finite only if its terms are, and costs less than a test of each. Where
+        it is not, or there is no value, `is_finite` tells. It is called in `quiet`.
+        """
 
     def axpby(self, a: Array, x: Array, b: Array, y: Array) -> Array:
         """Return ``a * x + b * y``, for 0-d `a` and `b`, in as few passes as possible.
@@ -152,6 +189,14 @@ class Backend(Protocol):
 
     def cholesky_inverse(self, factor: Array) -> Array:
         """Return ``inv(L @ L.T)`` for lower `factor`, symmetric bit for bit."""
+
+    def damped_inverse(self, a: Array, damping: Array) -> Array:
+        """Return ``inv(a + damping * I)``: `damp`, `cholesky` and `cholesky_inverse`.
+
+        Args:
+            a: ``[n, n]``, symmetric.
+            damping: 0-d.
+        """
 
     def solve_triangular(
         self, factor: Array, b: Array, *, transpose: bool = False

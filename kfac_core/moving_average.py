@@ -130,7 +130,7 @@ def weights_of(
     if backend.has_graph(decay):
         decay = backend.stop_gradient(decay)
     if ema_weight is None:
-        one = backend.xp.ones_like(decay)
+        one = backend.scalar(1.0, like)
         return Ema(decay, one if zero_debias else one - decay)
     # With this limit, sums of many samples, of many uses each, stay in the range.
     largest = float(backend.xp.finfo(like.dtype).max) ** 0.5
@@ -196,6 +196,9 @@ def value(backend: Backend, average: MovingAverage, layer: str) -> Array:
     Raises:
         NotComputedError: If there is no sample yet, outside of a trace.
     """
+    known = backend.known_number(average.weight)
+    if known is not None and known > 0:
+        return average.total / average.weight
     xp = backend.xp
     started = average.weight > 0
     if is_known_false(backend, started):

@@ -236,6 +236,9 @@ def mean_weight(backend: Backend, weights: MovingAverage) -> Array:
         weights: Moving average of the mean weights of batches.
     """
     total, number = weights
+    known = backend.known_number(total)
+    if known is not None and known > 0:
+        return total / number
     one = backend.xp.ones_like(total)
     # If all weights are zero, so are the statistics, and any multiple of them.
     mean: Array = backend.xp.where(total > 0, total, one)

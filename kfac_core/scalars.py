@@ -14,6 +14,9 @@ from kfac_core.typing import Array, DampingId, Dampings, Scalar
 
 _NUMBERS = (float, int, np.floating, np.integer)
 
+HELD = 65504.0
+"""A number that every dtype holds: the largest of half precision."""
+
 
 def as_scalar(
     backend: Backend,
@@ -42,18 +45,17 @@ def as_scalar(
         DTypeError: If it is an array that does not hold real numbers.
         ShapeError: If it is an array that is not 0-d.
     """
+    kind = type(value)
+    if (kind is float or kind is int) and 0 <= value <= min(upper, HELD):
+        return backend.scalar(float(value), like)
     xp = backend.xp
     # A number that the dtype cannot hold would become infinite.
     largest = min(upper, float(xp.finfo(like.dtype).max))
     if _is_number(value):
         number = _as_python(value)
         _check_range(number, largest, argument, layer)
-        device = backend.creation_device(like)
         # Libraries take no integers of more than 64 bits, but floats will do.
-        number = float(number) if isinstance(number, int) else number
-        # `full` is not used: torch.compile compiles anew for each value of its
-        # argument.
-        return xp.ones((), dtype=like.dtype, device=device) * number
+        return backend.scalar(float(number), like)
     array: Any = value
     if not hasattr(array, "shape") or isinstance(array, np.generic):
         msg = (

@@ -6,6 +6,8 @@ Functions take states that are checked, their arrays of one backend.
 from collections.abc import Callable
 from typing import Any, TypeVar
 
+import numpy as np
+
 from kfac_core import tree
 from kfac_core.backend import Backend
 from kfac_core.errors import NotFiniteError
@@ -20,16 +22,28 @@ def all_finite(backend: Backend, state: Any, like: Array) -> Array:
     Args:
         backend: Backend of the arrays.
         state: A tree of arrays, which may be empty.
-        like: 0-d boolean array, for the device of the answer.
+        like: Any array, for the device of the answer. Where it is a 0-d boolean array,
+            and known to be True as the answer is, it is the answer itself.
 
     Returns:
         0-d boolean array.
     """
     ok = None
     for part in tree.leaves(state):
+        if backend.known_finite(part):
+            continue
         finite = backend.is_finite(part)
         ok = finite if ok is None else ok & finite
-    return backend.xp.ones_like(like) if ok is None else ok
+    return true_like(backend, like) if ok is None else ok
+
+
+def true_like(backend: Backend, like: Array) -> Array:
+    """Return True, 0-d: the array itself where it is a flag, known to be True."""
+    if backend.known_number(like) is np.True_:
+        return like
+    xp, device = backend.xp, backend.creation_device(like)
+    true: Array = xp.ones((), dtype=xp.bool, device=device)
+    return true
 
 
 def without_graph(backend: Backend, arrays: T) -> T:
@@ -103,6 +117,8 @@ def check_finite(backend: Backend, x: Array, argument: str, layer: str) -> None:
     Raises:
         NotFiniteError: If it holds NaN or infinity.
     """
+    if backend.known_finite(x):
+        return
     if is_known_false(backend, backend.is_finite(x)):
         msg = f"{layer}: {argument} holds NaN or infinity, expected finite numbers"
         raise NotFiniteError(msg)

@@ -50,6 +50,13 @@ def leaves(tree: Any) -> list[Any]:
     return found
 
 
+def first(tree: Any) -> Any:
+    """Return the first array of a tree that begins with one, as states do."""
+    while isinstance(tree, tuple):
+        tree = tree[0]
+    return tree
+
+
 def where(backend: Backend, condition: Array, new: T, old: T) -> T:
     """Return `new` where the 0-d `condition` holds and `old` elsewhere.
 

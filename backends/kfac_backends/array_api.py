@@ -61,9 +61,23 @@ class ArrayAPIBackend:
         """Return the array's own device."""
         return x.device  # type: ignore[attr-defined]
 
+    def are_alike(self, arrays: tuple[Any, ...]) -> bool:
+        """Return False: each array has to be looked at."""
+        return False
+
     def is_traced(self, x: Array) -> bool:
         """Return False: the standard knows no tracing."""
         return False
+
+    def known_number(self, x: Array) -> Any:
+        """Return None: the standard does not tell what reading a number costs."""
+        return None
+
+    def scalar(self, value: float, like: Array) -> Array:
+        """Multiply a one: a compiler may take the argument of `full` for a constant."""
+        device = self.creation_device(like)
+        number: Array = self.xp.ones((), dtype=like.dtype, device=device) * value
+        return number
 
     def in_precision(self, precision: Precision) -> Self:
         """Return the backend itself: the standard knows one precision."""
@@ -73,6 +87,10 @@ class ArrayAPIBackend:
         """Test every entry."""
         finite: Array = self.xp.all(self.xp.isfinite(x))
         return finite
+
+    def known_finite(self, x: Array) -> bool:
+        """Return False: `is_finite` has to tell."""
+        return False
 
     def axpby(self, a: Array, x: Array, b: Array, y: Array) -> Array:
         """Return ``a * x + b * y``; a compiler turns it into one pass."""
@@ -179,6 +197,10 @@ class ArrayAPIBackend:
     def cholesky_inverse(self, factor: Array) -> Array:
         """Return ``inv(L).T @ inv(L)``."""
         return self.gram(self.solve_triangular(factor, self._eye(factor)))
+
+    def damped_inverse(self, a: Array, damping: Array) -> Array:
+        """Damp, factorise, invert."""
+        return self.cholesky_inverse(self.cholesky(self.damp(a, damping)))
 
     def solve_triangular(
         self, factor: Array, b: Array, *, transpose: bool = False

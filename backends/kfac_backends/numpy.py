@@ -4,11 +4,13 @@
 wrappers do not. SciPy is imported at the first factorisation.
 """
 
+import functools
+import math
 from typing import Any
 
 import numpy as np
 
-from kfac_backends.array_api import ArrayAPIBackend
+from kfac_backends.array_api import PANELS_FROM, ArrayAPIBackend
 from kfac_backends.numpy_triangles import gram_in_bands, mirrored
 from kfac_backends.runs import ROWS_OF_NARROW_RUN
 from kfac_core.typing import Array, Device, DType, Key
@@ -50,16 +52,37 @@ class NumPyBackend(ArrayAPIBackend):
         """Return None: there is one device."""
         return None
 
+    def are_alike(self, arrays: tuple[Any, ...]) -> bool:
+        """Return whether all are NumPy's own arrays and scalars, of real numbers."""
+        for x in arrays:
+            if type(x) not in _PLAIN_TYPES or x.dtype.char not in "efd":
+                return False
+        return True
+
+    def known_number(self, x: Any) -> Any:
+        """Return the scalar."""
+        return None if x.shape else x[()]
+
+    def scalar(self, value: float, like: Any) -> Array:
+        """Return a NumPy scalar, as operations on 0-d arrays do."""
+        number: Array = like.dtype.type(value)
+        return number
+
     def is_finite(self, x: Any) -> Array:
         """Test every entry."""
         finite: Array = np.isfinite(x).all()
         return finite
 
+    def known_finite(self, x: Any) -> bool:
+        """Test the sum."""
+        return x.dtype.char in "efd" and math.isfinite(np.add.reduce(x, axis=None))
+
     def axpby(self, a: Any, x: Any, b: Any, y: Any) -> Array:
         """Return ``a * x + b * y`` in one new array, the second term in parts."""
         total: Any = x * a
         if x.size <= _ENTRIES_OF_PART:
-            summed: Array = total + y * b
+            total += y * b
+            summed: Array = total
             return summed
         # Fresh memory costs more than the arithmetic; a part's temporary array fits
         # into a cache, and is used again.
@@ -73,14 +96,15 @@ class NumPyBackend(ArrayAPIBackend):
         """Copy, and add to the diagonal of the copy."""
         damped: Any = np.array(a, order="C")
         n = a.shape[-1]
-        damped.reshape(*a.shape[:-2], n * n)[..., :: n + 1] += damping
+        diagonals = damped.reshape(*a.shape[:-2], n * n)[..., :: n + 1]
+        diagonals += damping
         whole: Array = damped
         return whole
 
     def gram(self, a: Any) -> Array:
         """Return ``a.T @ a`` by SYRK, in bands if it is large."""
         # With bands, each band goes through the runs of rows.
-        if self._is_large(a) or a.shape[0] <= ROWS_OF_NARROW_RUN:
+        if a.shape[0] <= ROWS_OF_NARROW_RUN or self._is_large(a):
             return self.gram_of_run(a)
         return super().gram(a)
 
@@ -89,7 +113,7 @@ class NumPyBackend(ArrayAPIBackend):
         # With other strides NumPy would make two copies, and not notice that both
         # arguments are one array.
         rows = a if a.flags.forc else np.ascontiguousarray(a)
-        if self._is_large(rows):
+        if rows.shape[-1] >= PANELS_FROM:
             return gram_in_bands(rows)
         product = rows.T @ rows
         # For one row or column NumPy does not use SYRK, and may round both triangles
@@ -98,8 +122,12 @@ class NumPyBackend(ArrayAPIBackend):
 
     def syrk(self, alpha: Any, a: Any, beta: Any, c: Any) -> Array:
         """Return the sum of the Gram matrix and `c`, added while it is in the cache."""
-        if not self._is_large(a):
-            return super().syrk(alpha, a, beta, c)
+        if a.shape[-1] < PANELS_FROM:
+            product: Any = self.gram(a)
+            product *= alpha
+            product += c * beta
+            total: Array = product
+            return total
         rows = a if a.flags.forc else np.ascontiguousarray(a)
         return gram_in_bands(rows, alpha, beta, c)
 
@@ -121,27 +149,39 @@ class NumPyBackend(ArrayAPIBackend):
 
     def cholesky(self, a: Any) -> Array:
         """Return the lower factor by potrf."""
-        from scipy.linalg import lapack
+        return self._cholesky(np.ascontiguousarray(a), is_owned=False)
 
-        (potrf,) = lapack.get_lapack_funcs(("potrf",), (a,))
+    def cholesky_inverse(self, factor: Any) -> Array:
+        """Return the inverse by potri, or for small matrices by trtri and SYRK."""
+        return self._inverse(np.ascontiguousarray(factor), is_owned=False)
+
+    def damped_inverse(self, a: Any, damping: Any) -> Array:
+        """Damp, factorise and invert one copy, in place."""
+        factor = self._cholesky(self.damp(a, damping), is_owned=True)
+        return self._inverse(factor, is_owned=True)
+
+    def _cholesky(self, a: Any, *, is_owned: bool) -> Array:
+        """Return the lower factor of a matrix in C order, which it may overwrite."""
         # The transpose of a C-ordered matrix is Fortran-ordered: no copy to convert.
-        upper, info = potrf(np.ascontiguousarray(a).T, lower=False, clean=True)
-        if info != 0 or not np.isfinite(np.diagonal(upper)).all():
+        upper, info = _lapack("potrf", a.dtype)(
+            a.T, lower=False, clean=True, overwrite_a=is_owned
+        )
+        # No entry is above the root of the largest number: the sum is in the range.
+        if info != 0 or not math.isfinite(np.add.reduce(upper.diagonal())):
             return np.full(a.shape, np.nan, a.dtype)  # in C order, as the factor
         factor: Array = upper.T
         return factor
 
-    def cholesky_inverse(self, factor: Any) -> Array:
-        """Return the inverse by potri, or for small matrices by trtri and SYRK."""
-        from scipy.linalg import lapack
-
-        upper = np.ascontiguousarray(factor).T
+    def _inverse(self, factor: Any, *, is_owned: bool) -> Array:
+        """Return the inverse from a factor in C order, which it may overwrite."""
         if factor.shape[0] < NUMPY_BELOW:
-            (trtri,) = lapack.get_lapack_funcs(("trtri",), (factor,))
-            root, info = trtri(upper, lower=False)
+            root, info = _lapack("trtri", factor.dtype)(
+                factor.T, lower=False, overwrite_c=is_owned
+            )
             return self.gram(root.T) if info == 0 else self._nan(factor)
-        (potri,) = lapack.get_lapack_funcs(("potri",), (factor,))
-        inverse, info = potri(upper, lower=False)
+        inverse, info = _lapack("potri", factor.dtype)(
+            factor.T, lower=False, overwrite_c=is_owned
+        )
         if info != 0:
             return self._nan(factor)
         return mirrored(inverse.T)
@@ -187,6 +227,17 @@ class NumPyBackend(ArrayAPIBackend):
         copied: Array = np.array(x)
         return copied
 
+
+@functools.cache
+def _lapack(name: str, dtype: DType) -> Any:
+    """Return a function of SciPy for a dtype."""
+    from scipy.linalg import lapack
+
+    (found,) = lapack.get_lapack_funcs((name,), dtype=dtype)
+    return found
+
+
+_PLAIN_TYPES = {np.ndarray, np.float32, np.float64}
 
 _ENTRIES_OF_PART = 2**16
 """Number of entries whose temporary array is reused from a cache."""

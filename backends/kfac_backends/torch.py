@@ -10,6 +10,7 @@ own memory.
 """
 
 import contextlib
+import math
 from collections.abc import Callable
 from typing import Any, Self, TypeVar
 
@@ -70,9 +71,35 @@ class TorchBackend(ArrayAPIBackend):
             )
             raise TypeError(msg)
 
+    def are_alike(self, arrays: tuple[Any, ...]) -> bool:
+        """Return whether all are strided tensors of floats on the CPU."""
+        for x in arrays:
+            if (
+                type(x) not in PLAIN_TYPES
+                or not x.is_cpu
+                or x.dtype not in OF_NUMPY
+                or x.layout is not torch.strided
+            ):
+                return False
+        return True
+
     def is_traced(self, x: Any) -> bool:
         """Return whether `x` is being compiled, has no storage, or is mapped over."""
         return is_traced(x)
+
+    def known_number(self, x: Any) -> Any:
+        """Return the number of a plain tensor on the CPU."""
+        if torch.compiler.is_compiling() or not x.is_cpu or x.shape:
+            return None
+        kind = _SCALARS.get(x.dtype)
+        return kind(x.item()) if kind is not None and are_plain(x) else None
+
+    def scalar(self, value: float, like: Any) -> Array:
+        """Fill a tensor; a compiler would compile anew for each value."""
+        if torch.compiler.is_compiling():
+            return super().scalar(value, like)
+        number: Array = torch.full((), value, dtype=like.dtype, device=like.device)
+        return number
 
     def is_finite(self, x: Any) -> Array:
         """Test the largest entry: ``isfinite`` writes arrays of the size of `x`."""
@@ -81,6 +108,12 @@ class TorchBackend(ArrayAPIBackend):
         # NaN counts as the largest, and is not below infinity.
         finite: Array = x.abs().amax() < torch.inf
         return finite
+
+    def known_finite(self, x: Any) -> bool:
+        """Test the sum."""
+        if torch.compiler.is_compiling() or x.dtype not in OF_NUMPY or is_traced(x):
+            return False
+        return math.isfinite(x.sum().item())
 
     def axpby(self, a: Any, x: Any, b: Any, y: Any) -> Array:
         """Return ``a * x + b * y``, with large second terms added in place."""
@@ -193,6 +226,12 @@ class TorchBackend(ArrayAPIBackend):
         whole: Array = inverse.mT.contiguous()
         return whole
 
+    def damped_inverse(self, a: Any, damping: Any) -> Array:
+        """Damp, factorise, invert, at once where NumPy computes all three."""
+        if is_for_numpy(a) and are_plain(damping):
+            return by_numpy(on_host.damped_inverse, a, damping)
+        return super().damped_inverse(a, damping)
+
     def solve_triangular(
         self, factor: Any, b: Any, *, transpose: bool = False
     ) -> Array:
@@ -300,6 +339,7 @@ class TorchBackend(ArrayAPIBackend):
         return compiled
 
 
+_SCALARS: dict[torch.dtype, type] = {**OF_NUMPY, torch.bool: np.bool_}
 _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 
 

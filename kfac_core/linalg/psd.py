@@ -116,8 +116,9 @@ def power(
         return backend.gram(backend.damp(matrix, damping))
     if exp in {-1, -2}:
         if factor is None:
-            factor = cholesky(backend, matrix, damping)
-        inverse = backend.cholesky_inverse(factor)
+            inverse = backend.damped_inverse(matrix, damping)
+        else:
+            inverse = backend.cholesky_inverse(factor)
         return inverse if exp == -1 else backend.gram(inverse)
     if eigen is None:
         eigen = eigendecomposition(backend, matrix)

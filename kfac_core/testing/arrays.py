@@ -41,6 +41,10 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         lambda backend, factor: backend.cholesky_inverse(factor),
         (_FACTOR,),
     ),
+    "damped_inverse": (
+        lambda backend, a, damping: backend.damped_inverse(a, damping),
+        (_FACTOR @ _FACTOR.T, _NUMBER),
+    ),
     "solve_triangular": (
         lambda backend, factor, b: backend.solve_triangular(factor, b),
         (_FACTOR, _RIGHT),
@@ -194,6 +198,33 @@ def arrays_have_values(candidate: Candidate) -> None:
             backend.device(beside) == backend.device(x),
             f"an array created on creation_device(x) lies on {backend.device(beside)},"
             f" expected {backend.device(x)}",
+        )
+
+
+def numbers_have_values(candidate: Candidate) -> None:
+    """A scalar has value, dtype and device; what is known of arrays is true of them."""
+    backend = candidate.backend
+    for dtype in candidate.floats():
+        like = candidate.array(_ROWS, dtype)
+        number = backend.scalar(0.25, like)
+        require(
+            candidate.numpy(number) == 0.25
+            and (number.shape, number.dtype) == ((), like.dtype)
+            and backend.device(number) == backend.device(like),
+            f"scalar(0.25) of {dtype} is {number!r}, expected 0.25 beside its argument",
+        )
+        known = backend.known_number(number)
+        require(
+            known is None or (known == 0.25 and known.dtype == np.dtype(dtype)),
+            f"known_number of 0.25 in {dtype} is {known!r}, expected it or None",
+        )
+        require(
+            backend.known_number(like) is None,
+            f"known_number of an array of shape {_ROWS.shape} is not None",
+        )
+        require(
+            not backend.are_alike((like, "not an array")),
+            "are_alike is true of what is not an array",
         )
 
 

@@ -23,6 +23,7 @@ CONTRACT: tuple[Check, ...] = (
     arrays.follows_the_protocol,
     conversion.survives_the_round_trip,
     arrays.arrays_have_values,
+    arrays.numbers_have_values,
     conversion.is_found_by_its_arrays,
     arrays.keeps_dtype_and_device,
     arrays.leaves_arguments_alone,

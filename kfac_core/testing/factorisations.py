@@ -49,17 +49,24 @@ def solutions_are_accurate(candidate: Candidate) -> None:
 
 
 def inverse_is_accurate(candidate: Candidate) -> None:
-    """The inverse is one to rounding, and symmetric bit for bit."""
+    """The inverses are such to rounding, and symmetric bit for bit."""
     backend = candidate.backend
     for dtype in candidate.floats():
+        zero = candidate.array(np.zeros(()), dtype)
         for name, matrix in families(dtype):
-            factor = backend.cholesky(candidate.array(matrix))
-            inverse = candidate.numpy(backend.cholesky_inverse(factor))
-            _judge("cholesky_inverse", dtype, name, inverse_ratio(matrix, inverse))
-            require(
-                np.array_equal(inverse, inverse.T),
-                f"cholesky_inverse of {dtype} ({name}) is not symmetric bit for bit",
-            )
+            x = candidate.array(matrix)
+            of_factor = backend.cholesky_inverse(backend.cholesky(x))
+            at_once = backend.damped_inverse(x, zero)
+            for verb, found in (
+                ("cholesky_inverse", of_factor),
+                ("damped_inverse", at_once),
+            ):
+                inverse = candidate.numpy(found)
+                _judge(verb, dtype, name, inverse_ratio(matrix, inverse))
+                require(
+                    np.array_equal(inverse, inverse.T),
+                    f"{verb} of {dtype} ({name}) is not symmetric bit for bit",
+                )
 
 
 def eigh_is_accurate(candidate: Candidate) -> None:
@@ -82,21 +89,23 @@ def failed_cholesky_is_nan(candidate: Candidate) -> None:
     for dtype in candidate.floats():
         rhs = candidate.array(np.ones((3, 2)), dtype)
         for name, matrix in _without_factor(dtype):
-            factor = backend.cholesky(candidate.array(matrix))
+            x = candidate.array(matrix)
+            factor, zero = backend.cholesky(x), candidate.array(np.zeros(()), dtype)
             triangle = candidate.numpy(factor)[np.tril_indices(3)]
             require(
                 np.isnan(triangle).all(),
                 f"cholesky of {dtype} ({name}) is {triangle}, expected NaN on and"
                 " below the diagonal",
             )
-            for verb, x in (
+            for verb, found in (
+                ("damped_inverse", backend.damped_inverse(x, zero)),
                 ("cholesky_inverse", backend.cholesky_inverse(factor)),
                 ("solve_triangular", backend.solve_triangular(factor, rhs)),
             ):
                 require(
-                    not np.isfinite(candidate.numpy(x)).any(),
+                    not np.isfinite(candidate.numpy(found)).any(),
                     f"{verb} with the NaN of a failed factor ({dtype}, {name}) is"
-                    f" {candidate.numpy(x)}, expected NaN",
+                    f" {candidate.numpy(found)}, expected NaN",
                 )
 
 

@@ -72,10 +72,13 @@ def is_finite_sees_every_entry(candidate: Candidate) -> None:
                     spoilt = values.copy()
                     spoilt.reshape(-1)[place] = bad
                     found = candidate.backend.is_finite(candidate.array(spoilt))
-                    require(
-                        not bool(found),
-                        f"is_finite of {dtype} {shape} with {bad} at {place} is true",
-                    )
+                    with np.errstate(all="ignore"):
+                        known = candidate.backend.known_finite(candidate.array(spoilt))
+                    for name, result in (("is_finite", found), ("known_finite", known)):
+                        require(
+                            not bool(result),
+                            f"{name} of {dtype} {shape} with {bad} at {place} is true",
+                        )
 
 
 def precisions_are_backends(candidate: Candidate) -> None:

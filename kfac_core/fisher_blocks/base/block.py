@@ -4,6 +4,7 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
+from kfac_core import tree
 from kfac_core.arguments import backend_for, statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.exponents import as_exponents
@@ -336,7 +337,8 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
     def _vector_backend(self, state: S, vector: Params) -> Backend:
         """Return the backend of a state and a vector of real numbers."""
         tensors = tensors_of(vector)
-        backend = backend_for(self.label, "state, vector", state.ok, *tensors)
+        like = tree.first(state)
+        backend = backend_for(self.label, "state, vector", like, *tensors)
         for tensor in tensors:
             statistics_dtype(backend, tensor, "vector", self.label)
             check_finite(backend, tensor, "vector", self.label)

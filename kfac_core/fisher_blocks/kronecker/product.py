@@ -4,15 +4,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from kfac_core.backend import Backend
-from kfac_core.damping import (
-    DampingType,
-    normalize_damping,
-    split_by_traces,
-    split_damping,
-)
+from kfac_core.damping import DampingType
 from kfac_core.errors import NotFiniteError, NotRegisteredError, UnsupportedError
 from kfac_core.exponents import as_exponent
 from kfac_core.fisher_blocks.base.state import whole
+from kfac_core.fisher_blocks.kronecker.splitting import Splitting
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_blocks.kronecker.statistics import KroneckerStatisticsFB
 from kfac_core.fisher_factors import DEFAULT_DAMPING_ID
@@ -22,6 +18,7 @@ from kfac_core.fisher_factors.base.messages import (
     or_wider,
 )
 from kfac_core.fisher_factors.eigenbasis import eigenbasis
+from kfac_core.known_numbers import of_numbers
 from kfac_core.linalg.in_range import scaled_product, times_power
 from kfac_core.linalg.kronecker import kron, kron_matmul
 from kfac_core.linalg.operators import LinearOperator
@@ -217,29 +214,21 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         """Return the dampings of both factors of a balanced state, ``c`` and ``w``."""
         if self.damping_type == "exact":
             return damping, damping
-        power, normal = self.normalize_damping_power, damping
-        if self.is_repeated and power != 1:
-            normal = damping * normalize_damping(scale, scale, power)
-        normal = normalize_damping(normal, scale, 1.0)
-        by_weight = [factor.is_mean_by_weight for factor in self._sides]
+        traces: tuple[Array, ...] = ()
         if self.damping_type == "pi":
-            sizes = (self.input_factor.dimension, self.output_factor.dimension)
             traces = (
                 self.input_factor.trace(state.input_factor),
                 self.output_factor.trace(state.output_factor),
             )
-            if any(by_weight):
-                traces = _times(traces, backend.xp.sqrt(mean), by_weight)
-            split = split_by_traces(backend, normal, traces, sizes)
-        else:
-            if self.damping_type == "constant":
-                # It is that of the means by weight: as if all rows had the weight one.
-                normal = normal * backend.xp.sqrt(mean)
-            no_pi = backend.xp.ones_like(normal)
-            split = split_damping(backend, self.damping_type, normal, no_pi)
-        if any(by_weight):
-            split = _times(split, 1 / backend.xp.sqrt(mean), by_weight)
-        return split
+        first, second = self._sides
+        how = Splitting(
+            self.damping_type,
+            self.normalize_damping_power if self.is_repeated else 1.0,
+            (first.dimension, second.dimension),
+            (first.is_mean_by_weight, second.is_mean_by_weight),
+        )
+        a, g = of_numbers(backend, how.of, damping, scale, mean, *traces)
+        return a, g
 
     def _multiply(
         self,
@@ -327,7 +316,9 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         return params_to_matrix(backend, vector, self.weight_layout)
 
     def _params(self, backend: Backend, product: Array, vector: Params) -> Params:
-        params = matrix_to_params(backend, product, vector, self.weight_layout)
+        params: Any = matrix_to_params(backend, product, vector, self.weight_layout)
+        if not isinstance(vector, tuple | list) and params.dtype == vector.dtype:
+            return params  # the product is a new array
         return self._in_dtypes_of(backend, params, vector)
 
     def _factor_options(self, side: str) -> dict[str, Any]:
@@ -338,13 +329,3 @@ class KroneckerProductFB(KroneckerStatisticsFB):
             else self._served()
         )
         return {"name": f"{self.label} ({side} factor)", **served}
-
-
-def _times(
-    pair: tuple[Array, Array], root: Array, chosen: list[bool]
-) -> tuple[Array, Array]:
-    """Return two arrays, those that are chosen times another."""
-    first, second = (
-        x * root if own else x for x, own in zip(pair, chosen, strict=True)
-    )
-    return first, second

@@ -79,6 +79,8 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         block itself is within it. A factor that is a mean by weight is left as it is:
         it has to be multiplied by the root, which its users do.
         """
+        if backend.known_number(mean) == 1:
+            return state
         root = backend.xp.sqrt(mean)
         first, second = (
             own

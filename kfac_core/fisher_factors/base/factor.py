@@ -111,7 +111,7 @@ class FisherFactor(ServingFactor, ABC):
             extra = self._derive_extra(backend, new, dampings)
             new = new._replace(extra=extra) if extra else new
             new = narrowed(backend, new, state)
-            return new, all_finite(backend, (new.derived, new.extra), state.computed)
+            return new, all_finite(backend, (new.derived, new.extra), state.derived_ok)
 
         new, ok = derive(backend)
         if is_known_false(backend, ok):

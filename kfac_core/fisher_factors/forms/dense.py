@@ -144,16 +144,11 @@ class DenseSquareMatrixFactor(FisherFactor):
         dampings: Mapping[DampingId, Array],
     ) -> Derived:
         powers = self.stored_matpowers
-        factored = {
-            *[key for exp, key in powers if psd.needs_cholesky(exp)],
-            *self.cholesky,
-            *self.cholesky_inverse,
-        }
-        choleskys = {
-            key: psd.cholesky(backend, cov, dampings[key])
-            for key in self.damping_ids
-            if key in factored
-        }
+        # A factor that one inverse alone needs is made with it: see `damped_inverse`.
+        inverted = [key for exp, key in powers if psd.needs_cholesky(exp)]
+        shared = [key for key in inverted if inverted.count(key) > 1]
+        kept = {*self.cholesky, *self.cholesky_inverse, *shared}
+        choleskys = {key: psd.cholesky(backend, cov, dampings[key]) for key in kept}
         eigen = None
         if self.eigendecomposition or any(
             psd.needs_eigendecomposition(exp) for exp, _ in powers
