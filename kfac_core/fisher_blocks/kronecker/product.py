@@ -316,8 +316,12 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         return params_to_matrix(backend, vector, self.weight_layout)
 
     def _params(self, backend: Backend, product: Array, vector: Params) -> Params:
-        params: Any = matrix_to_params(backend, product, vector, self.weight_layout)
-        if not isinstance(vector, tuple | list) and params.dtype == vector.dtype:
+        params = matrix_to_params(backend, product, vector, self.weight_layout)
+        if (
+            not isinstance(params, tuple)
+            and not isinstance(vector, tuple | list)
+            and params.dtype == vector.dtype
+        ):
             return params  # the product is a new array
         return self._in_dtypes_of(backend, params, vector)
 
