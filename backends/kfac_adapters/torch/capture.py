@@ -75,6 +75,7 @@ class Capture:
             NotComputedError: Before the first pass.
         """
         shapes = {name: tuple(p.shape) for name, p in self.params.items()}
+        shapes |= self.collection.shapes
         layers = [
             Covered(
                 layer.params,
@@ -219,13 +220,16 @@ class Capture:
         edge: GradientEdge,
     ) -> None:
         cases = rows_of(outputs, self.class_axis).shape[0]
-        groups, left = grouped(params, record, cases)
+        found = grouped(params, record, cases)
         if self.policy == "error":
-            check_all_covered(left, ", or freeze them with requires_grad_(False)")
-        claimed = {name: params[name] for group in groups for name in group.params}
-        for name in incomplete(claimed, record, outputs, edge):
+            remedy = ", or freeze them with requires_grad_(False)"
+            check_all_covered(found.left, remedy)
+        claimed = [name for group in found.groups for name in group.params]
+        unseen = incomplete(params, claimed, found.parts, record, outputs, edge)
+        for name in unseen:
             record.elsewhere[name] = "something that is not seen"
-        groups, left = grouped(params, record, cases)
+        found = grouped(params, record, cases)
+        left = found.left
         if self.policy == "error":
             check_all_covered(left)
         diagonal = list(left) if self.policy == "diagonal" else []
@@ -234,9 +238,9 @@ class Capture:
             msg = "Capture: loss is 'auto', which a recorded pass alone does not tell"
             raise ArgumentError(msg)
         collection = collection_of(
-            covered, record, groups, diagonal, self.loss, self._approx
+            covered, record, found, diagonal, self.loss, self._approx
         )
-        self._groups, self._left, self._names = groups, left, tuple(params)
+        self._groups, self._left, self._names = found.groups, left, tuple(params)
         self._collection = collection
         self._summed = tuple(
             name

@@ -6,16 +6,19 @@ too would get the statistics of a part of its uses, silently. So the first pass 
 checked: its uses give a gradient for each parameter, which must be what autograd gives.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 import torch
 from torch.autograd.graph import GradientEdge
 
 from kfac_adapters.torch.recording import Record, Use
+from kfac_core.layer_collection.parts import Part, in_parts, owners
 
 
 def incomplete(
     params: Mapping[str, torch.Tensor],
+    names: Collection[str],
+    parts: Sequence[Part],
     record: Record,
     outputs: torch.Tensor,
     edge: GradientEdge,
@@ -23,7 +26,9 @@ def incomplete(
     """Return the names of parameters that something uses that was not seen.
 
     Args:
-        params: Parameters of layers, by name.
+        params: The trained parameters, by name.
+        names: Names of those of layers, or of their parts.
+        parts: The parts.
         record: What the forward pass did.
         outputs: What the model returned.
         edge: Where its graph ends.
@@ -35,38 +40,46 @@ def incomplete(
     vector = torch.randn(
         outputs.shape, generator=generator, dtype=torch.float32, device=outputs.device
     ).to(outputs.dtype)
-    leaves = [*(use.edge for use in record.uses), *params.values()]
+    whole = owners(parts, names)
+    leaves = [*(use.edge for use in record.uses), *(params[name] for name in whole)]
     pulled = torch.autograd.grad(
         [edge], leaves, [vector], retain_graph=True, allow_unused=True
     )
     at_uses, at_params = pulled[: len(record.uses)], pulled[len(record.uses) :]
+    own = {name: params[name].detach() for name in whole}
+    own = dict(in_parts([part for part in parts if part.param in own], own))
     found: dict[str, torch.Tensor] = {}
-    sizes = dict.fromkeys(params, 0.0)
+    sizes = dict.fromkeys(names, 0.0)
     for use, g in zip(record.uses, at_uses, strict=True):
         if g is None:
             continue
         size = float(g.norm())
-        if use.weight in params:
+        if use.weight in sizes:
             found[use.weight] = found.get(use.weight, 0) + _of_weight(
-                use, g, params[use.weight]
+                use, g, own[use.weight]
             )
             x = use.call.inputs
             factor = float(x.norm()) if x.is_floating_point() else 1.0
             sizes[use.weight] += size * factor
-        if use.bias in params:
+        if use.bias in sizes:
             found[use.bias] = found.get(use.bias, 0) + use.call.pulls_bias(g).reshape(
-                -1, *params[use.bias].shape
+                -1, *own[use.bias].shape
             ).sum(0)
             sizes[use.bias] += size * g.shape[0] ** 0.5
-    names = []
-    for (name, param), true in zip(params.items(), at_params, strict=True):
-        expected = torch.zeros_like(param) if true is None else true
+    true = {
+        name: torch.zeros_like(params[name]) if g is None else g
+        for name, g in zip(whole, at_params, strict=True)
+    }
+    true = dict(in_parts([part for part in parts if part.param in true], true))
+    wrong = []
+    for name in names:
+        param, expected = own[name], true[name]
         error = float((found.get(name, torch.zeros_like(param)) - expected).norm())
         eps = max(torch.finfo(x.dtype).eps for x in (param, outputs))
         rounding = 64 * eps * sizes[name]
         if error > rounding and error > 4 * eps**0.5 * float(expected.norm()):
-            names.append(name)
-    return names
+            wrong.append(name)
+    return wrong
 
 
 def _of_weight(use: Use, g: torch.Tensor, weight: torch.Tensor) -> torch.Tensor:

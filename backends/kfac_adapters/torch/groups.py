@@ -1,13 +1,16 @@
 """Uses of one forward pass, by the layer that they are of, and what no layer covers."""
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
 
+from kfac_adapters.torch.cuts import cuts, without
 from kfac_adapters.torch.recording import Record, Use
 from kfac_adapters.torch.rows import foldings
+from kfac_core.errors import UnsupportedError
+from kfac_core.layer_collection.parts import Part
 
 LayerKind = Literal[
     "fully_connected",
@@ -57,9 +60,27 @@ class Group:
         return (self.params[0],)
 
 
-def grouped(
-    params: Mapping[str, torch.Tensor], record: Record, cases: int
-) -> tuple[list[Group], dict[str, str]]:
+@dataclass(frozen=True)
+class Grouping:
+    """The layers of a forward pass.
+
+    Attributes:
+        groups: The layers, in the order in which they are first used.
+        left: For each parameter that no layer covers, why.
+        cut: For each parameter that layers have in parts, these.
+    """
+
+    groups: list[Group]
+    left: dict[str, str]
+    cut: dict[str, list[Part]]
+
+    @property
+    def parts(self) -> list[Part]:
+        """The parts of all parameters."""
+        return [part for parts in self.cut.values() for part in parts]
+
+
+def grouped(params: Mapping[str, torch.Tensor], record: Record, cases: int) -> Grouping:
     """Return the layers of a forward pass, and the parameters that none covers.
 
     Args:
@@ -68,9 +89,30 @@ def grouped(
         cases: Number of cases.
 
     Returns:
-        The layers, in the order in which they are first used; and for each other
-        parameter why no layer covers it.
+        The layers.
     """
+    cut, broken = cuts(params, record)
+    while True:
+        own = without(record, broken)
+        names = [name for name in params if name not in cut]
+        names += [part.name for parts in cut.values() for part in parts]
+        groups, left = _layers(names, own, cases)
+        wrong = {
+            part.param: f"is in slices, of which {part.name!r} {left[part.name]}"
+            for parts in cut.values()
+            for part in parts
+            if part.name in left
+        }
+        if not wrong:
+            return Grouping(groups, left | broken, cut)
+        broken |= wrong
+        cut = {name: parts for name, parts in cut.items() if name not in wrong}
+
+
+def _layers(
+    names: Sequence[str], record: Record, cases: int
+) -> tuple[list[Group], dict[str, str]]:
+    """Return the layers of some parameters or parts, and those that none covers."""
     weights: dict[str, list[int]] = {}
     biases: dict[str, list[int]] = {}
     for i, use in enumerate(record.uses):
@@ -86,7 +128,7 @@ def grouped(
         if reason:
             left[name] = reason
             continue
-        kind = _KINDS[frozenset(use.call.kind for use in uses)]
+        kind = _kind_of(uses)
         bias = _own_bias(kind, uses, biases, indices, record)
         key = (name, bias) if bias else (name,)
         groups.append(_group(kind, key, indices, uses, cases))
@@ -101,11 +143,55 @@ def grouped(
         else:
             groups.append(_group("bias", (name,), indices, uses, cases))
     covered = {name for group in groups for name in group.params}
-    for name in params:
+    for name in names:
         if name not in covered and name not in left:
             by = record.elsewhere.get(name)
             left[name] = f"is used by {by}" if by else "is used by nothing that is seen"
     return groups, left
+
+
+def regrouped(groups: Sequence[Group], record: Record) -> list[Group]:
+    """Return layers of an earlier pass with their uses in another.
+
+    There may be as many as there are steps, of a layer that is used several times.
+
+    Args:
+        groups: The layers.
+        record: What the other pass did.
+
+    Returns:
+        The layers.
+
+    Raises:
+        UnsupportedError: If one is not used, or otherwise than before.
+    """
+    found = []
+    for group in groups:
+        of_bias = group.kind == "bias"
+        indices = tuple(
+            i
+            for i, use in enumerate(record.uses)
+            if group.params[0] == (use.bias if of_bias else use.weight)
+        )
+        several = len(indices) > 1 and not group.shared and group.kind != "tied_weights"
+        unlike = group.kind == "tied_weights" and len(indices) != len(group.indices)
+        if not indices or several or unlike:
+            msg = (
+                f"{group.params[0]}: this pass uses it {len(indices)} times, and the"
+                f" first one {len(group.indices)}; capture the model again with a pass"
+                " like those that come, or pause what sees passes that differ"
+            )
+            raise UnsupportedError(msg)
+        found.append(replace(group, indices=indices))
+    return found
+
+
+def _kind_of(uses: list[Use]) -> LayerKind:
+    kind = _KINDS[frozenset(use.call.kind for use in uses)]
+    layouts = {str(use.call.options.get("layout")) for use in uses}
+    if kind == "fully_connected" and len(layouts) > 1:
+        return "tied_weights"  # as those of an encoder and a decoder
+    return kind
 
 
 def _group(
@@ -161,8 +247,10 @@ def _own_bias(
 ) -> str:
     """Return the bias that all uses of a weight add, and no other layer does."""
     if kind == "tied_weights":
-        uses = [use for use in uses if use.call.kind == "linear"]
-    (name, *others) = {use.bias for use in uses}
+        of_rows = {"layout": "out_in"}
+        indices = [i for i in indices if record.uses[i].call.options == of_rows]
+        uses = [record.uses[i] for i in indices]
+    (name, *others) = {use.bias for use in uses} or {""}
     if others or not name or name in record.elsewhere:
         return ""
     return name if set(biases[name]) <= set(indices) else ""

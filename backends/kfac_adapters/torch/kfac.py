@@ -22,6 +22,7 @@ from kfac_adapters.torch.skipping import Skipping, StepReport
 from kfac_adapters.torch.watching import watched
 from kfac_core.errors import ArgumentError, UnsupportedError
 from kfac_core.estimator import EstimationMode
+from kfac_core.layer_collection.parts import owners
 from kfac_core.loss_functions import LossFunction
 from kfac_core.optimizer import MomentumType
 
@@ -327,8 +328,9 @@ class KFAC(torch.optim.Optimizer):
         for name, value in state.velocity.items():
             states[name]["velocity"] = value
         if steps.checked.adapt_damping:
+            parts = tracker.capture.collection.parts
             for layer in tracker.estimator.layers:
-                for name in layer.params:
+                for name in owners(parts, layer.params):
                     groups[name]["damping"] = steps.damping_of(state, layer.name)
         return StepReport(taken=True, statistics=statistics)
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge
 
-from kfac_adapters.torch.groups import Group, leading
+from kfac_adapters.torch.groups import Group, leading, regrouped
 from kfac_adapters.torch.recording import Record, Use
 from kfac_adapters.torch.registering import LOSS
 from kfac_adapters.torch.rows import Folding, fold, foldings
@@ -54,7 +54,7 @@ class Linearized:
         self._summed = tuple(summed)
         self._found: tuple[Any, dict[str, torch.Tensor]] = (None, {})
         self._params, self._record, self._edge = params, record, edge
-        self._groups, self._axis = groups, class_axis
+        self._groups, self._axis = regrouped(groups, record), class_axis
         self._moved = outputs.movedim(class_axis, -1).shape
         self._dtype = outputs.dtype
         rows = rows_of(outputs, class_axis)

@@ -8,6 +8,7 @@ import torch
 from kfac_adapters.torch.capture import Capture
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator import FisherEstimator
+from kfac_core.layer_collection.parts import owners
 
 
 def groups_by_name(
@@ -46,7 +47,8 @@ def dampings_of(
     """
     dampings = {}
     for layer in estimator.layers:
-        found = {groups[name]["damping"] for name in layer.params if name in groups}
+        whole = owners(estimator.layer_collection.parts, layer.params)
+        found = {groups[name]["damping"] for name in whole if name in groups}
         if len(found) > 1:
             msg = (
                 f"KFAC: the parameters {list(layer.params)} of one layer have the"

@@ -15,7 +15,10 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from kfac_adapters.torch.composites import COMPOSITES
-from kfac_adapters.torch.rules import OPERATORS, RULES, Call
+from kfac_adapters.torch.rules import COPIES, OPERATORS, RULES, SYMMETRIC, Call
+from kfac_adapters.torch.rules.linear import transposed
+from kfac_adapters.torch.views import View, view_of
+from kfac_core.layer_collection.parts import Part
 
 
 @dataclass(frozen=True)
@@ -46,10 +49,12 @@ class Record:
     Attributes:
         uses: Uses of layers, in the order of the calls.
         elsewhere: For each parameter that something else uses, what that is.
+        parts: The slices of parameters that are used, by name.
     """
 
     uses: list[Use] = field(default_factory=list)
     elsewhere: dict[str, str] = field(default_factory=dict)
+    parts: dict[str, Part] = field(default_factory=dict)
 
 
 class Recorder(TorchFunctionMode):
@@ -62,7 +67,9 @@ class Recorder(TorchFunctionMode):
     def __init__(self, params: Mapping[str, torch.Tensor]) -> None:
         super().__init__()
         self.record = Record()
-        self._names = {id(param): name for name, param in params.items()}
+        self._params = params
+        self._views = {id(param): View(name) for name, param in params.items()}
+        self._made: list[torch.Tensor] = []  # kept, so that no other has its id
 
     def __torch_function__(
         self, func: Any, types: Any, args: Any = (), kwargs: Any = None
@@ -71,46 +78,81 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if not is_recording():
             return func(*args, **kwargs)
-        found = {
-            self._names[id(x)] for x in _tensors((args, kwargs)) if id(x) in self._names
-        }
+        found = {id(x): x for x in _tensors((args, kwargs)) if id(x) in self._views}
         if found and func in COMPOSITES:
             with self:
                 made = COMPOSITES[func](*args, **kwargs)
             if made is not NotImplemented:
                 return made
-        call = None
-        if found and func in RULES:
-            # Before the call: what it is computed of may be changed in place by it.
-            call = RULES[func](*args, **kwargs)
-        elif len(found) == 1 and func in OPERATORS:
-            call = self._of_operator(func, args, kwargs)
+        # Before the call: what it is computed of may be changed in place by it.
+        call = self._call(func, args, kwargs) if found else None
         result = func(*args, **kwargs)
         if not found or not _has_graph(result):
             return result
-        found -= {self._names.get(id(result), "")}
+        found.pop(id(result), None)
         if call is not None and isinstance(result, torch.Tensor):
-            found -= self._note(call, result)
-        for name in found:
-            self.record.elsewhere.setdefault(name, _name_of(func))
+            for used in self._note(call, result):
+                found.pop(used, None)
+        elif len(found) == 1 and self._is_view(func, result, *found):
+            return result
+        for used in found:
+            self.record.elsewhere.setdefault(self._used(used), _name_of(func))
         return result
 
-    def _of_operator(self, func: Any, args: Any, kwargs: Any) -> Call | None:
-        """Read ``x * w`` or ``w * x``, or their like, if there is nothing else."""
+    def _call(self, func: Any, args: Any, kwargs: Any) -> Call | None:
+        """Read a call of a function that is a layer, of at least one parameter."""
+        if func in RULES:
+            return RULES[func](*args, **kwargs)
         if len(args) != 2 or kwargs or not all(map(torch.is_tensor, args)):
             return None
-        x, param = args if id(args[1]) in self._names else args[::-1]
-        return None if id(x) in self._names else OPERATORS[func](x, param)
+        x, param = args
+        if func in SYMMETRIC and id(x) in self._views:
+            x, param = param, x
+        if func not in OPERATORS or id(x) in self._views:
+            return None  # a parameter that is made of two is of no layer
+        return OPERATORS[func](x, param) if id(param) in self._views else None
 
-    def _note(self, call: Call, result: torch.Tensor) -> set[str]:
-        weight, bias = (self._names.get(id(x), "") for x in (call.weight, call.bias))
-        if not weight and not bias:
+    def _note(self, call: Call, result: torch.Tensor) -> set[int]:
+        """Add a use, and return the parameters that it is of, or none."""
+        own = [x for x in (call.weight, call.bias) if id(x) in self._views]
+        if not own:
             return set()
+        views = [self._views[id(x)] for x in own]
+        if call.kind != "linear" and any(view.is_transposed for view in views):
+            return set()
+        weight, bias = (
+            self._used(id(x)) if id(x) in self._views else ""
+            for x in (call.weight, call.bias)
+        )
+        if weight and self._views[id(call.weight)].is_transposed:
+            call = transposed(call)
         axes = call.bias.ndim if bias else 0
         kept = replace(call, weight=None, bias=None, inputs=call.inputs.detach())
         edge, shape = get_gradient_edge(result), tuple(result.shape)
         self.record.uses.append(Use(kept, weight, bias, edge, shape, axes))
-        return {weight, bias}
+        return set(map(id, own))
+
+    def _is_view(self, func: Any, result: Any, of: int) -> bool:
+        """Note views of a parameter, if a function has made these and nothing else."""
+        own = self._views[of]
+        name = own.part.param if own.part else own.name
+        tensors = [*_tensors(result)]
+        views = [view_of(x, self._params[name], name) for x in tensors]
+        if func in COPIES:  # of other numbers, with the same gradient
+            views = [own]
+        known = [view for view in views if view is not None]
+        if len(known) < len(views):
+            return False
+        self._views |= {id(x): view for x, view in zip(tensors, known, strict=True)}
+        self._made += tensors
+        return True
+
+    def _used(self, tensor: int) -> str:
+        """Return the name of a parameter that is used, or of its part."""
+        view = self._views[tensor]
+        if view.part is not None:
+            self.record.parts[view.name] = view.part
+        return view.name
 
 
 def is_recording() -> bool:

@@ -5,11 +5,14 @@ from typing import Any
 
 import torch
 
-from kfac_adapters.torch.groups import Group
+from kfac_adapters.torch.groups import Group, Grouping
 from kfac_adapters.torch.recording import Record
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import APPROXIMATIONS, LayerCollection
 from kfac_core.loss_functions import LossFunction
+
+_TIED = {None: "embedding", "out_in": "transposed", "in_out": "fully_connected"}
+"""What a use does with a matrix that unlike layers share, by its layout."""
 
 LOSS = "loss"
 """Name of the loss and of its site."""
@@ -18,7 +21,7 @@ LOSS = "loss"
 def collection_of(
     params: Mapping[str, torch.Tensor],
     record: Record,
-    groups: Sequence[Group],
+    grouping: Grouping,
     diagonal: Sequence[str],
     loss: LossFunction,
     approx: Mapping[str, str],
@@ -28,7 +31,7 @@ def collection_of(
     Args:
         params: The parameters that layers cover, by name.
         record: What the forward pass did.
-        groups: The layers.
+        grouping: The layers.
         diagonal: Names of parameters whose block is the diagonal of the gradient.
         loss: What goes on top.
         approx: Approximations, by the kind of a layer or the name of its weight.
@@ -41,18 +44,21 @@ def collection_of(
         KfacError: What registrations raise.
     """
     collection = LayerCollection.of({n: tuple(p.shape) for n, p in params.items()})
+    for name, parts in grouping.cut.items():
+        sizes = None if parts[0].is_stacked else [p.stop - p.start for p in parts]
+        collection = collection.define_parts(name, sizes)
     collection = collection.set_default_scale_and_shift_approximation("diagonal")
     for kind, name in approx.items():
         if kind in APPROXIMATIONS:
             setter = getattr(collection, f"set_default_{kind}_approximation")
             collection = setter(name)
-        elif kind not in params:
+        elif kind not in collection.shapes:
             msg = (
                 f"approx has {kind!r}, expected the name of a parameter or one of"
                 f" {', '.join(APPROXIMATIONS)}"
             )
             raise ArgumentError(msg)
-    for group in groups:
+    for group in grouping.groups:
         own = approx.get(group.params[0])
         collection = _registered(collection, group, record, own)
     for name in diagonal:
@@ -69,9 +75,8 @@ def _registered(
     options = dict(uses[0].call.options)
     shape = collection.shapes[params[0]]
     if group.kind == "bias":
-        if any(
-            use.call.kind == "shift" for use in uses
-        ):  # perhaps of many numbers: of positions
+        # Perhaps of many numbers: of positions.
+        if any(use.call.kind == "shift" for use in uses):
             approx = approx or dict(collection.defaults).get("bias", "diagonal")
         return collection.register_bias(params[0], sites, approx=approx)
     if group.kind == "scale_and_shift":
@@ -80,10 +85,10 @@ def _registered(
             params, sites[0], input_shape=free, approx=approx
         )
     if group.kind == "tied_weights":
-        kinds = [
-            "embedding" if u.call.kind == "embedding" else "transposed" for u in uses
+        pairs = [
+            (_TIED[use.call.options.get("layout")], site)
+            for use, site in zip(uses, sites, strict=True)
         ]
-        pairs = list(zip(kinds, sites, strict=True))
         return collection.register_tied_weights(params, pairs, approx=approx)
     if group.kind == "transposed_convolution":
         return collection.register_transposed_convolution(
@@ -101,7 +106,8 @@ def _registered(
     made: dict[str, Any] = {}
     kind: str = group.kind
     if group.kind == "fully_connected":
-        made = {"output_size": shape[0], "input_size": shape[1], "layout": "out_in"}
+        sizes = shape if options["layout"] == "out_in" else shape[::-1]
+        made = {"output_size": sizes[0], "input_size": sizes[1], **options}
         made["has_bias"] = len(params) == 2
     elif group.kind == "embedding":
         made = {"vocab_size": shape[0], "output_size": shape[1], **options}

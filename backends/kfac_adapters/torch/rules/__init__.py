@@ -14,7 +14,7 @@ from kfac_adapters.torch.rules.call import Call, Kind
 from kfac_adapters.torch.rules.convolution import convolution, transposed_convolution
 from kfac_adapters.torch.rules.elementwise import prelu, scale, shift
 from kfac_adapters.torch.rules.embedding import embedding, embedding_bag
-from kfac_adapters.torch.rules.linear import linear
+from kfac_adapters.torch.rules.linear import addmm, linear, product
 from kfac_adapters.torch.rules.norm import (
     batch_norm,
     group_norm,
@@ -23,10 +23,11 @@ from kfac_adapters.torch.rules.norm import (
     rms_norm,
 )
 
-__all__ = ["OPERATORS", "RULES", "Call", "Kind"]
+__all__ = ["COPIES", "OPERATORS", "RULES", "SYMMETRIC", "Call", "Kind"]
 
 RULES: dict[Any, Callable[..., Call | None]] = {
     functional.linear: linear,
+    torch.addmm: addmm,
     functional.conv1d: convolution,
     functional.conv2d: convolution,
     functional.conv3d: convolution,
@@ -44,7 +45,7 @@ RULES: dict[Any, Callable[..., Call | None]] = {
 }
 """For each function that is a layer, its rule; None: this call has no parameter."""
 
-OPERATORS: dict[Any, Callable[[torch.Tensor, torch.Tensor], Call | None]] = {
+SYMMETRIC: dict[Any, Callable[[torch.Tensor, torch.Tensor], Call | None]] = {
     torch.mul: scale,
     torch.Tensor.mul: scale,
     torch.add: shift,
@@ -52,3 +53,22 @@ OPERATORS: dict[Any, Callable[[torch.Tensor, torch.Tensor], Call | None]] = {
     torch.Tensor.add_: shift,
 }
 """Rules of functions of two tensors, of which either may be the parameter."""
+
+OPERATORS: dict[Any, Callable[[torch.Tensor, torch.Tensor], Call | None]] = {
+    **SYMMETRIC,
+    torch.matmul: product,
+    torch.Tensor.matmul: product,
+    torch.mm: product,
+    torch.Tensor.mm: product,
+}
+"""These, and rules of functions whose second tensor is the parameter."""
+
+COPIES: frozenset[Any] = frozenset(
+    {
+        torch.Tensor.to,
+        torch.Tensor.type_as,
+        torch.Tensor.float,
+        torch.Tensor.contiguous,
+    }
+)
+"""Functions whose results have the gradient of what they copy."""
