@@ -21,7 +21,8 @@ from kfac_adapters.torch.linearized import Linearized, rows_of
 from kfac_adapters.torch.losses import given_loss
 from kfac_adapters.torch.recording import Record, Recorder
 from kfac_adapters.torch.registering import collection_of
-from kfac_core.errors import ArgumentError, NotComputedError, UnsupportedError
+from kfac_adapters.torch.visible import check_visible
+from kfac_core.errors import ArgumentError, NotComputedError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.loss_functions import LossFunction
 
@@ -43,6 +44,7 @@ class Capture:
         self._left: dict[str, str] = {}
         self._names: tuple[str, ...] = ()
         self._summed: tuple[str, ...] = ()
+        self._blank: dict[str, tuple[Any, Any]] = {}
         self._collection: LayerCollection | None = None
         self.loss: LossFunction | None = None
 
@@ -110,7 +112,7 @@ class Capture:
     @contextmanager
     def recording(self) -> Iterator[Record]:
         """Record what is computed within: one forward pass of the model."""
-        check_not_compiled(self.model)
+        check_visible(self.model)
         recorder = Recorder(self.params)
         with recorder:
             yield recorder.record
@@ -137,7 +139,7 @@ class Capture:
             ArgumentError: If other parameters are trained than at the first pass.
             RegistrationError: If no layer covers a parameter, and the policy is
                 ``"error"``.
-            UnsupportedError: If a module is compiled.
+            UnsupportedError: If a module is compiled, or hidden otherwise.
         """
         if self._collection is not None and tuple(self.params) != self._names:
             changed = sorted(set(self.params).symmetric_difference(self._names))
@@ -196,10 +198,12 @@ class Capture:
             The linearization.
         """
         params = self.params
-        if self._collection is None or tuple(params) != self._names:
+        is_new = self._collection is None or tuple(params) != self._names
+        if is_new:
             self._build(params, record, outputs, edge)
+            self._blank = {}
         own = {name: params[name] for name, _ in self.collection.variables}
-        return Linearized(
+        given = Linearized(
             own,
             self._groups,
             record,
@@ -210,7 +214,11 @@ class Capture:
             mask,
             scale,
             self._summed,
+            self._blank,
         )
+        if is_new:
+            self._blank = given.blank()
+        return given
 
     def _build(
         self,
@@ -284,7 +292,7 @@ def capture(
 
     Raises:
         ArgumentError: If an argument is none of these.
-        UnsupportedError: If a module is compiled.
+        UnsupportedError: If a module is compiled, or hidden otherwise.
 
     Example:
         >>> import torch
@@ -308,24 +316,7 @@ def capture(
         raise ArgumentError(msg)
     check_policy(unclaimed)
     known = given_loss(loss)
-    check_not_compiled(model)
+    check_visible(model)
     made = Capture(model, unclaimed, approx or {}, class_axis, output)
     made.loss = None if known is None else known.function
     return made
-
-
-def check_not_compiled(model: torch.nn.Module) -> None:
-    """Check that no module is compiled: nothing would be seen of it.
-
-    Raises:
-        UnsupportedError: If one is.
-    """
-    for name, module in model.named_modules():
-        compiled = getattr(module, "_compiled_call_impl", None) is not None
-        if compiled or type(module).__name__ == "OptimizedModule":
-            msg = (
-                f"the module {name or 'that is the model'!r} is compiled, and its"
-                " functions cannot be seen; give the model before torch.compile"
-                " (compiled._orig_mod)"
-            )
-            raise UnsupportedError(msg)

@@ -43,7 +43,7 @@ def cuts(
 
 
 def without(record: Record, broken: Mapping[str, str]) -> Record:
-    """Return a record in which some parameters are used by no layer in parts.
+    """Return a record in which no layer uses some parameters, or their parts.
 
     Args:
         record: The record; left as it is.
@@ -53,6 +53,7 @@ def without(record: Record, broken: Mapping[str, str]) -> Record:
         The record, of as many uses.
     """
     gone = {part.name for part in record.parts.values() if part.param in broken}
+    gone |= {*broken}
 
     def kept(name: str) -> str:
         return "" if name in gone else name

@@ -92,6 +92,12 @@ def grouped(params: Mapping[str, torch.Tensor], record: Record, cases: int) -> G
         The layers.
     """
     cut, broken = cuts(params, record)
+    broken |= {
+        name: "is of complex numbers"
+        for name, param in params.items()
+        if param.is_complex()
+    }
+    cut = {name: parts for name, parts in cut.items() if name not in broken}
     while True:
         own = without(record, broken)
         names = [name for name in params if name not in cut]
@@ -153,7 +159,7 @@ def _layers(
 def regrouped(groups: Sequence[Group], record: Record) -> list[Group]:
     """Return layers of an earlier pass with their uses in another.
 
-    There may be as many as there are steps, of a layer that is used several times.
+    There may be any number, of a layer that is used several times, and none of others.
 
     Args:
         groups: The layers.
@@ -163,7 +169,7 @@ def regrouped(groups: Sequence[Group], record: Record) -> list[Group]:
         The layers.
 
     Raises:
-        UnsupportedError: If one is not used, or otherwise than before.
+        UnsupportedError: If one has more, or, being tied, any other number of them.
     """
     found = []
     for group in groups:
@@ -175,7 +181,7 @@ def regrouped(groups: Sequence[Group], record: Record) -> list[Group]:
         )
         several = len(indices) > 1 and not group.shared and group.kind != "tied_weights"
         unlike = group.kind == "tied_weights" and len(indices) != len(group.indices)
-        if not indices or several or unlike:
+        if several or unlike:
             msg = (
                 f"{group.params[0]}: this pass uses it {len(indices)} times, and the"
                 f" first one {len(group.indices)}; capture the model again with a pass"

@@ -35,6 +35,7 @@ class Linearized:
             back has the root of it, as it has that of a coefficient.
         summed: Names of parameters whose blocks take their summed gradients, which come
             out of the backward pass that gives those for outputs.
+        blank: For each site what `blank` returned, for layers that are not used.
     """
 
     def __init__(
@@ -49,6 +50,7 @@ class Linearized:
         mask: torch.Tensor | None = None,
         scale: torch.Tensor | None = None,
         summed: Sequence[str] = (),
+        blank: Mapping[str, tuple[Any, Any]] | None = None,
     ) -> None:
         self.root: torch.Tensor | float = 1.0 if scale is None else scale.sqrt()
         self._summed = tuple(summed)
@@ -67,6 +69,11 @@ class Linearized:
             self.targets = {LOSS: flat}
         self.masks: dict[str, Any] = {} if mask is None else {LOSS: mask}
         self.masks |= self._padding()
+        self._blank = blank or {}
+        for group in self._groups:
+            if not group.indices:
+                (site,) = group.sites
+                self.masks[site] = outputs.new_zeros(1, dtype=torch.float32)
 
     @cached_property
     def layer_inputs(self) -> Mapping[str, Array]:
@@ -115,6 +122,26 @@ class Linearized:
         for group in self._groups:
             found |= self._at_sites(group, of_all, of_outputs=True)
         return found
+
+    def blank(self) -> dict[str, tuple[Any, Any]]:
+        """Return inputs and gradients of one row of zeros, by site.
+
+        They are those of a layer that a later pass does not use, with weight zero.
+        """
+        inputs, gradients = self.layer_inputs, self.at_outputs({})
+        shared = {site: group.shared for group in self._groups for site in group.sites}
+
+        def row(x: Any, site: str) -> Any:
+            return (
+                None
+                if x is None
+                else torch.zeros_like(x[:1, :1] if shared[site] else x[:1])
+            )
+
+        return {
+            site: (row(inputs.get(site), site), row(gradients[site], site))
+            for site in shared
+        }
 
     def _named(
         self, names: Sequence[str], gradients: Sequence[torch.Tensor | None]
@@ -174,6 +201,8 @@ class Linearized:
         self, group: Group, arrays: Sequence[Any], *, of_outputs: bool = False
     ) -> dict[str, Array]:
         """Return the arrays of a group's uses at its sites, as its block takes them."""
+        if not group.indices:
+            return {site: self._blank[site][of_outputs] for site in group.sites}
         uses = [self._record.uses[i] for i in group.indices]
         own = [leading(use, group.kind) for use in uses]
         hows = foldings(own, self.batch_size)

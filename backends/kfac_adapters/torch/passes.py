@@ -13,8 +13,9 @@ from typing import Any, Protocol
 import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
-from kfac_adapters.torch.capture import Capture, check_not_compiled
+from kfac_adapters.torch.capture import Capture
 from kfac_adapters.torch.recording import Record, Recorder, is_recording
+from kfac_adapters.torch.visible import check_visible
 
 MOST_PENDING = 8
 """How many passes of one step may wait for their gradients.
@@ -123,7 +124,7 @@ class Passes:
             return
         if listener is None or not listener.wants_pass():
             return
-        check_not_compiled(self._capture.model)
+        check_visible(self._capture.model)
         if self._keeps_calls:
             on_device = torch.cuda.is_available() and torch.cuda.is_initialized()
             of_device = torch.cuda.get_rng_state() if on_device else None
