@@ -30,6 +30,27 @@ class Own(nn.Module):
         return x * self.gate
 
 
+class Image(nn.Module):
+    """A first token before the others, and a norm whose parameters are reshaped."""
+
+    def __init__(self, repeats=False):
+        super().__init__()
+        self.token, self.gain = (
+            nn.Parameter(torch.ones(1, 1, 4)),
+            nn.Parameter(torch.ones(3)),
+        )
+        self.offset = nn.Parameter(torch.ones(3))
+        self.repeats = repeats
+
+    def forward(self, x):
+        x = x * self.gain[:, None] + self.offset.view(1, -1, 1)
+        n = len(x)
+        token = (
+            self.token.repeat(n, 1, 1) if self.repeats else self.token.expand(n, -1, -1)
+        )
+        return torch.cat([token, x], 1)
+
+
 class Slopes(nn.Module):
     """What `nn.PReLU` computes, whose derivatives PyTorch cannot map over."""
 
@@ -71,6 +92,11 @@ LAYERS = {
         drawn(5, 4, 3),
     ),
     "own": (lambda: behind(Own, (12, 3)), drawn(5, 3, 4)),
+    "first token": (lambda: behind(Image, (16, 3)), drawn(5, 3, 4)),
+    "first token, repeated": (
+        lambda: behind(Image, (16, 3), repeats=True),
+        drawn(5, 3, 4),
+    ),
     "own, of one case": (lambda: behind(Own, (12, 3)), drawn(1, 3, 4)),
 }
 

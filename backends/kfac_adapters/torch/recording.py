@@ -15,7 +15,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from kfac_adapters.torch.composites import COMPOSITES
-from kfac_adapters.torch.rules import COPIES, OPERATORS, RULES, SYMMETRIC, Call
+from kfac_adapters.torch.rules import COPIES, OPERATORS, RULES, SPREADS, SYMMETRIC, Call
 from kfac_adapters.torch.rules.linear import transposed
 from kfac_adapters.torch.views import View, view_of
 from kfac_core.layer_collection.parts import Part
@@ -103,6 +103,8 @@ class Recorder(TorchFunctionMode):
         """Read a call of a function that is a layer, of at least one parameter."""
         if func in RULES:
             return RULES[func](*args, **kwargs)
+        if func in SPREADS and id(args[0]) in self._views:
+            return SPREADS[func](args, kwargs, self._shape(args[0]))
         if len(args) != 2 or kwargs or not all(map(torch.is_tensor, args)):
             return None
         x, param = args
@@ -110,7 +112,14 @@ class Recorder(TorchFunctionMode):
             x, param = param, x
         if func not in OPERATORS or id(x) in self._views:
             return None  # a parameter that is made of two is of no layer
-        return OPERATORS[func](x, param) if id(param) in self._views else None
+        if id(param) not in self._views:
+            return None
+        return OPERATORS[func](x, param, self._shape(param))
+
+    def _shape(self, x: torch.Tensor) -> tuple[int, ...]:
+        """Return the shape of a parameter, of which a tensor may be a view."""
+        view = self._views[id(x)]
+        return tuple((self._params[view.name] if view.is_reshaped else x).shape)
 
     def _note(self, call: Call, result: torch.Tensor) -> set[int]:
         """Add a use, and return the parameters that it is of, or none."""
@@ -120,13 +129,16 @@ class Recorder(TorchFunctionMode):
         views = [self._views[id(x)] for x in own]
         if call.kind != "linear" and any(view.is_transposed for view in views):
             return set()
+        alone = call.kind == "shift" or (call.kind == "scale" and call.bias is None)
+        if not alone and any(view.is_reshaped for view in views):
+            return set()
         weight, bias = (
             self._used(id(x)) if id(x) in self._views else ""
             for x in (call.weight, call.bias)
         )
         if weight and self._views[id(call.weight)].is_transposed:
             call = transposed(call)
-        axes = call.bias.ndim if bias else 0
+        axes = len(self._shape(call.bias)) if bias else 0
         kept = replace(call, weight=None, bias=None, inputs=call.inputs.detach())
         edge, shape = get_gradient_edge(result), tuple(result.shape)
         self.record.uses.append(Use(kept, weight, bias, edge, shape, axes))

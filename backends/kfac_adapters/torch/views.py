@@ -14,11 +14,13 @@ class View(NamedTuple):
         name: Name of the parameter, or of its part.
         part: The part; None: it is all of it.
         is_transposed: Whether its two axes are exchanged.
+        is_reshaped: Whether it has other axes of length one.
     """
 
     name: str
     part: Part | None = None
     is_transposed: bool = False
+    is_reshaped: bool = False
 
 
 def view_of(tensor: torch.Tensor, param: torch.Tensor, name: str) -> View | None:
@@ -30,17 +32,25 @@ def view_of(tensor: torch.Tensor, param: torch.Tensor, name: str) -> View | None
         name: Its name.
 
     Returns:
-        The view: all of it, perhaps transposed, or some of its first axis, perhaps one
-        index; None if it is none of these.
+        The view: all of it, perhaps transposed or with axes of length one, or some of
+        its first axis, perhaps one index; None if it is none of these.
     """
     if not tensor.requires_grad or tensor._base is not param:
         return None
-    found, shape = _part_of(tensor, param, name), tuple(param.shape)
+    found = _part_of(tensor, param, name)
     if found is None and tensor.ndim == 2:
-        found = _part_of(tensor.mT, param, name)
-        return None if found is None else found._replace(is_transposed=True)
-    assert found is None or found.part is None or found.part.shape(shape)
+        of_transpose = _part_of(tensor.mT, param, name)
+        if of_transpose is not None:
+            return of_transpose._replace(is_transposed=True)
+    if found is None and _are_alike(tensor, param):
+        return View(name, is_reshaped=True)
     return found
+
+
+def _are_alike(tensor: torch.Tensor, param: torch.Tensor) -> bool:
+    """Return whether two tensors differ in axes of length one alone."""
+    axes = [[n for n in x.shape if n != 1] for x in (tensor, param)]
+    return axes[0] == axes[1] and tensor.is_contiguous() and param.is_contiguous()
 
 
 def _part_of(tensor: torch.Tensor, param: torch.Tensor, name: str) -> View | None:

@@ -5,14 +5,14 @@ of layer this is. A kind of layer has a file, and each of its functions a line h
 """
 
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 from torch.nn import functional
 
 from kfac_adapters.torch.rules.call import Call, Kind
 from kfac_adapters.torch.rules.convolution import convolution, transposed_convolution
-from kfac_adapters.torch.rules.elementwise import prelu, scale, shift
+from kfac_adapters.torch.rules.elementwise import expand, prelu, repeat, scale, shift
 from kfac_adapters.torch.rules.embedding import embedding, embedding_bag
 from kfac_adapters.torch.rules.linear import addmm, linear, product
 from kfac_adapters.torch.rules.norm import (
@@ -23,7 +23,7 @@ from kfac_adapters.torch.rules.norm import (
     rms_norm,
 )
 
-__all__ = ["COPIES", "OPERATORS", "RULES", "SYMMETRIC", "Call", "Kind"]
+__all__ = ["COPIES", "OPERATORS", "RULES", "SPREADS", "SYMMETRIC", "Call", "Kind"]
 
 RULES: dict[Any, Callable[..., Call | None]] = {
     functional.linear: linear,
@@ -45,7 +45,12 @@ RULES: dict[Any, Callable[..., Call | None]] = {
 }
 """For each function that is a layer, its rule; None: this call has no parameter."""
 
-SYMMETRIC: dict[Any, Callable[[torch.Tensor, torch.Tensor], Call | None]] = {
+Operator: TypeAlias = Callable[
+    [torch.Tensor, torch.Tensor, tuple[int, ...]], Call | None
+]
+"""Reads two tensors, and the shape that the second has as a parameter."""
+
+SYMMETRIC: dict[Any, Operator] = {
     torch.mul: scale,
     torch.Tensor.mul: scale,
     torch.add: shift,
@@ -54,7 +59,7 @@ SYMMETRIC: dict[Any, Callable[[torch.Tensor, torch.Tensor], Call | None]] = {
 }
 """Rules of functions of two tensors, of which either may be the parameter."""
 
-OPERATORS: dict[Any, Callable[[torch.Tensor, torch.Tensor], Call | None]] = {
+OPERATORS: dict[Any, Operator] = {
     **SYMMETRIC,
     torch.matmul: product,
     torch.Tensor.matmul: product,
@@ -62,6 +67,12 @@ OPERATORS: dict[Any, Callable[[torch.Tensor, torch.Tensor], Call | None]] = {
     torch.Tensor.mm: product,
 }
 """These, and rules of functions whose second tensor is the parameter."""
+
+SPREADS: dict[Any, Callable[[Any, Any, tuple[int, ...]], Call | None]] = {
+    torch.Tensor.expand: expand,
+    torch.Tensor.repeat: repeat,
+}
+"""Rules of functions of a parameter alone, whose arguments they read."""
 
 COPIES: frozenset[Any] = frozenset(
     {

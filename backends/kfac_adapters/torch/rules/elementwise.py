@@ -1,13 +1,17 @@
 """The rules of weights and biases that are broadcast: ``w * x`` and ``x + b``."""
 
-from typing import Any
+from typing import Any, TypeAlias
 
 import torch
 
 from kfac_adapters.torch.rules.call import Call
 
+Shape: TypeAlias = tuple[int, ...]
 
-def scaled(x: torch.Tensor, weight: Any, bias: Any, own: tuple[int, ...]) -> Call:
+
+def scaled(
+    x: torch.Tensor, weight: Any, bias: Any, own: Shape, shape: Shape | None = None
+) -> Call:
     """Return the call of ``w * x + b``.
 
     Args:
@@ -15,11 +19,12 @@ def scaled(x: torch.Tensor, weight: Any, bias: Any, own: tuple[int, ...]) -> Cal
         weight: The weight.
         bias: The bias, or None.
         own: The axes of the outputs that weight and bias are along.
+        shape: The shape of both; None: that of the weight.
 
     Returns:
         The call.
     """
-    shape = tuple(weight.shape)
+    shape = tuple(weight.shape) if shape is None else shape
 
     def pulls(gradient: torch.Tensor) -> torch.Tensor:
         return _arranged(gradient, own, shape)
@@ -28,26 +33,52 @@ def scaled(x: torch.Tensor, weight: Any, bias: Any, own: tuple[int, ...]) -> Cal
     return Call("scale", weight, bias, inputs, len(shape), torch.mul, pulls, pulls)
 
 
-def scale(x: torch.Tensor, weight: torch.Tensor) -> Call | None:
-    """Read ``x * weight``, of any broadcasting; None if it has a single position."""
-    shape = torch.broadcast_shapes(x.shape, weight.shape)
-    own = _own_axes(shape, weight)
-    if len(own) == len(shape):
+def scale(x: torch.Tensor, weight: torch.Tensor, shape: Shape) -> Call | None:
+    """Read ``x * weight``, of any broadcasting; None if it has a single position.
+
+    Args:
+        x: What the weight is multiplied by.
+        weight: The weight, perhaps with further axes of length one.
+        shape: The shape that it has itself.
+
+    Returns:
+        The call.
+    """
+    whole = torch.broadcast_shapes(x.shape, weight.shape)
+    own = _own_axes(whole, weight)
+    if len(own) == len(whole):
         return None
-    return scaled(x.expand(shape), weight, None, own)
+    return scaled(x.expand(whole), weight, None, own, shape)
 
 
-def shift(x: torch.Tensor, bias: torch.Tensor) -> Call | None:
-    """Read ``x + bias``, of any broadcasting; None if it has a single position."""
-    shape, bias_shape = torch.broadcast_shapes(x.shape, bias.shape), tuple(bias.shape)
-    own = _own_axes(shape, bias)
-    if len(own) == len(shape):
+def shift(x: torch.Tensor, bias: torch.Tensor, shape: Shape) -> Call | None:
+    """Read ``x + bias``, of any broadcasting; as `scale`."""
+    return _added(bias, torch.broadcast_shapes(x.shape, bias.shape), shape)
+
+
+def expand(args: Any, kwargs: Any, shape: Shape) -> Call | None:
+    """Read ``bias.expand(...)``, which is added to nothing, as a first token is."""
+    bias, *sizes = args
+    return _added(bias, tuple(bias.detach().expand(*sizes, **kwargs).shape), shape)
+
+
+def repeat(args: Any, kwargs: Any, shape: Shape) -> Call | None:
+    """Read ``bias.repeat(...)``; None if an axis that it has is repeated."""
+    bias, *sizes = args
+    whole = tuple(bias.detach().repeat(*sizes, **kwargs).shape)
+    fits = torch.broadcast_shapes(whole, bias.shape) if bias.ndim else whole
+    return _added(bias, whole, shape) if tuple(fits) == whole else None
+
+
+def _added(bias: torch.Tensor, whole: Shape, shape: Shape) -> Call | None:
+    own = _own_axes(whole, bias)
+    if len(own) == len(whole):
         return None
 
     def pulls_bias(gradient: torch.Tensor) -> torch.Tensor:
-        return _arranged(gradient, own, bias_shape)
+        return _arranged(gradient, own, shape)
 
-    nothing = x.new_zeros(()).expand(shape)
+    nothing = bias.detach().new_zeros(()).expand(whole)
     return Call("shift", None, bias, nothing, 0, torch.mul, pulls_bias=pulls_bias)
 
 
@@ -57,7 +88,7 @@ def prelu(input: Any, weight: Any) -> Call:
     return scaled(input.detach().clamp(max=0), weight, None, own)
 
 
-def _own_axes(shape: tuple[int, ...], weight: torch.Tensor) -> tuple[int, ...]:
+def _own_axes(shape: Shape, weight: torch.Tensor) -> Shape:
     """Return the axes of the outputs that a weight is not broadcast along.
 
     Those where it has length one are never among them: a batch of one case is one, too.
@@ -66,9 +97,7 @@ def _own_axes(shape: tuple[int, ...], weight: torch.Tensor) -> tuple[int, ...]:
     return tuple(first + i for i, size in enumerate(weight.shape) if size != 1)
 
 
-def _arranged(
-    x: torch.Tensor, own: tuple[int, ...], shape: tuple[int, ...]
-) -> torch.Tensor:
+def _arranged(x: torch.Tensor, own: Shape, shape: Shape) -> torch.Tensor:
     """Return an array with the axes of a parameter last, in its shape."""
     moved = x.movedim(own, tuple(range(-len(own), 0)))
     return moved.reshape(*moved.shape[: x.ndim - len(own)], *shape)

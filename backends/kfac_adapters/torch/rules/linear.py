@@ -16,9 +16,11 @@ def linear(input: Any, weight: Any, bias: Any = None) -> Call:
     return Call("linear", weight, bias, input, 1, functional.linear, options=_OUT_IN)
 
 
-def product(x: torch.Tensor, weight: torch.Tensor) -> Call | None:
-    """Read ``x @ weight``; None of a stack of matrices."""
-    if weight.ndim != 2:
+def product(
+    x: torch.Tensor, weight: torch.Tensor, shape: tuple[int, ...]
+) -> Call | None:
+    """Read ``x @ weight``; None of a stack of matrices, or of another shape."""
+    if weight.ndim != 2 or tuple(weight.shape) != shape:
         return None
     return Call("linear", weight, None, x, 1, torch.matmul, options=_IN_OUT)
 
