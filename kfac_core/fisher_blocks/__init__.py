@@ -22,6 +22,8 @@ from kfac_core.fisher_blocks.convolution.kronecker import ConvKFCBasicFB
 from kfac_core.fisher_blocks.convolution.transposed import (
     TransposedConvKFCBasicFB,
 )
+from kfac_core.fisher_blocks.eigenvalue_corrected.block import EigenvalueCorrectedFB
+from kfac_core.fisher_blocks.eigenvalue_corrected.state import CorrectedState
 from kfac_core.fisher_blocks.embedding.kronecker import EmbeddingKFACFB
 from kfac_core.fisher_blocks.fully_connected import (
     FullyConnectedDiagonalFB,
@@ -58,8 +60,10 @@ __all__ = [
     "ConvDiagonalFB",
     "ConvKFCBasicFB",
     "ConvKFCBasicMultiIndepFB",
+    "CorrectedState",
     "DepthwiseConvDiagonalFB",
     "DepthwiseConvKFCBasicFB",
+    "EigenvalueCorrectedFB",
     "EmbeddingKFACFB",
     "EmbeddingKFACMultiIndepFB",
     "FisherBlock",

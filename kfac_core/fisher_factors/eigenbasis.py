@@ -51,6 +51,28 @@ def eigenbasis(
     return Eigenbasis(values, (vectors,))
 
 
+def stored_basis(
+    backend: Backend, factor: FisherFactor, state: FactorState
+) -> Eigenbasis:
+    """Return the eigenbasis that the last `update_inverses` stored.
+
+    Args:
+        backend: Backend of the state.
+        factor: A factor that stores its eigendecomposition.
+        state: State of the factor.
+
+    Returns:
+        Eigenvalues and eigenvectors; zeros where nothing is computed yet.
+    """
+    (eigen,) = state.derived.eigendecompositions
+    operator = factor._operator(backend, eigen.vectors)
+    if isinstance(operator, DiagonalOperator):
+        return Eigenbasis(eigen.values)
+    if isinstance(operator, BlockDiagonalOperator):
+        return Eigenbasis(eigen.values, operator.blocks)
+    return Eigenbasis(eigen.values, (eigen.vectors,))
+
+
 def eigenvalues(backend: Backend, factor: FisherFactor, state: FactorState) -> Array:
     """Return the eigenvalues of the current estimate, with all zeros.
 

@@ -14,6 +14,7 @@ from kfac_core.fisher_blocks import (
     ConvKFCBasicMultiIndepFB,
     DepthwiseConvDiagonalFB,
     DepthwiseConvKFCBasicFB,
+    EigenvalueCorrectedFB,
     EmbeddingKFACFB,
     EmbeddingKFACMultiIndepFB,
     FisherBlock,
@@ -76,6 +77,22 @@ class Approximation:
         return self.block(**given, **options)
 
 
+@dataclass(frozen=True)
+class Corrected(Approximation):
+    """The block with eigenvalues of its own: EKFAC."""
+
+    def make(
+        self, label: str, made: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> FisherBlock[Any]:
+        """Return the spec of a layer's block; see `Approximation.make`."""
+        block: Any = super().make(label, made, options)
+        served = {name: getattr(block, name) for name in SERVED}
+        return EigenvalueCorrectedFB(block, **served)
+
+
+SERVED = ("name", "matpowers", "cholesky", "cholesky_inverse")
+"""The options that a block and its correction share."""
+
 _RATE = {"dilation_rate": "rate"}
 _INPUT = {"diagonal_approx_for_input": True}
 _OUTPUT = {"diagonal_approx_for_output": True}
@@ -88,6 +105,7 @@ _CONVOLUTION = {
     "kron": Approximation(ConvKFCBasicFB, _EXTRACTOR),
     "diagonal": Approximation(ConvDiagonalFB, renamed={"dilation_rate": "dilations"}),
     "kron_sua": Approximation(ConvKFCBasicFB, _EXTRACTOR | _SUA),
+    "ekfac": Corrected(ConvKFCBasicFB, _EXTRACTOR),
 }
 
 APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
@@ -101,6 +119,7 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
         "kron_in_diag": Approximation(FullyConnectedKFACBasicFB, _INPUT),
         "kron_out_diag": Approximation(FullyConnectedKFACBasicFB, _OUTPUT),
         "kron_both_diag": Approximation(FullyConnectedKFACBasicFB, _INPUT | _OUTPUT),
+        "ekfac": Corrected(FullyConnectedKFACBasicFB),
     },
     "fully_connected_multi": {
         "kron_indep": Approximation(FullyConnectedMultiIndepFB),
@@ -109,6 +128,7 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
         "kron_indep_both_diag": Approximation(
             FullyConnectedMultiIndepFB, _INPUT | _OUTPUT
         ),
+        "ekfac": Corrected(FullyConnectedMultiIndepFB),
         "kron_series_1": Approximation(
             FullyConnectedSeriesFB, {"option": SeriesFBApproximation.option1}
         ),
@@ -130,17 +150,22 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
         "kron_in_diag": Approximation(EmbeddingKFACFB),
         "kron_out_diag": Approximation(EmbeddingKFACFB, _OUTPUT),
         "kron_both_diag": Approximation(EmbeddingKFACFB, _OUTPUT),
+        "ekfac": Corrected(EmbeddingKFACFB),
     },
     "embedding_multi": {
         "kron_indep": Approximation(EmbeddingKFACMultiIndepFB),
         "kron_indep_in_diag": Approximation(EmbeddingKFACMultiIndepFB),
         "kron_indep_out_diag": Approximation(EmbeddingKFACMultiIndepFB, _OUTPUT),
         "kron_indep_both_diag": Approximation(EmbeddingKFACMultiIndepFB, _OUTPUT),
+        "ekfac": Corrected(EmbeddingKFACMultiIndepFB),
     },
     "conv1d": _CONVOLUTION,
     "conv2d": _CONVOLUTION,
     "convolution": _CONVOLUTION,
-    "conv2d_multi": {"kron_indep": Approximation(ConvKFCBasicMultiIndepFB, _EXTRACTOR)},
+    "conv2d_multi": {
+        "kron_indep": Approximation(ConvKFCBasicMultiIndepFB, _EXTRACTOR),
+        "ekfac": Corrected(ConvKFCBasicMultiIndepFB, _EXTRACTOR),
+    },
     "depthwise_conv2d": {
         "diagonal": Approximation(DepthwiseConvDiagonalFB, renamed=_RATE),
         "kron": Approximation(DepthwiseConvKFCBasicFB, renamed=_RATE),

@@ -46,16 +46,17 @@ class LayerCollection(
     which is the first in each line:
 
     - ``generic``: diagonal, full
-    - ``fully_connected``: kron, diagonal, kron_in_diag, kron_out_diag, kron_both_diag
+    - ``fully_connected``: kron, diagonal, kron_in_diag, kron_out_diag,
+      kron_both_diag, ekfac
     - ``fully_connected_multi``: kron_indep, kron_indep_in_diag, kron_indep_out_diag,
-      kron_indep_both_diag, kron_series_1, kron_series_2
+      kron_indep_both_diag, ekfac, kron_series_1, kron_series_2
     - ``fully_connected_partial_bias``: kron_indep, kron_indep_in_diag,
       kron_indep_out_diag, kron_indep_both_diag
-    - ``embedding``: kron, kron_in_diag, kron_out_diag, kron_both_diag
+    - ``embedding``: kron, kron_in_diag, kron_out_diag, kron_both_diag, ekfac
     - ``embedding_multi``: kron_indep, kron_indep_in_diag, kron_indep_out_diag,
-      kron_indep_both_diag
-    - ``conv1d``, ``conv2d``, ``convolution``: kron, diagonal, kron_sua
-    - ``conv2d_multi``: kron_indep
+      kron_indep_both_diag, ekfac
+    - ``conv1d``, ``conv2d``, ``convolution``: kron, diagonal, kron_sua, ekfac
+    - ``conv2d_multi``: kron_indep, ekfac
     - ``depthwise_conv2d``: diagonal, kron
     - ``grouped_convolution``: kron
     - ``transposed_convolution``: kron, kron_output_locations

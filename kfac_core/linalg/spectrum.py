@@ -96,6 +96,55 @@ def combined(backend: Backend, spectrum: Spectrum, y: Array) -> Array:
     return _on_each_axis(backend, spectrum.bases, y, adjoint=False)
 
 
+def dense_vectors(backend: Backend, basis: Eigenbasis) -> Array:
+    """Return the vectors of a complete basis as columns, dense ``[n, n]``."""
+    device = backend.creation_device(basis.values)
+    eye = backend.xp.eye(basis.dimension, dtype=basis.values.dtype, device=device)
+    return rows_in(backend, basis, eye)
+
+
+def rows_in(backend: Backend, basis: Eigenbasis, rows: Array) -> Array:
+    """Return rows in the coordinates of one basis: each row times its vectors.
+
+    Args:
+        backend: Backend of the arrays.
+        basis: The basis.
+        rows: ``[.., n]``.
+
+    Returns:
+        ``[.., r]``; the rows themselves for the standard basis.
+    """
+    products, start = [], 0
+    for part in basis.vectors:
+        stop = start + part.shape[-2]
+        own = rows if len(basis.vectors) == 1 else rows[..., start:stop]
+        products.append(backend.matmul(own, part))
+        start = stop
+    if not products:
+        return rows
+    return products[0] if len(products) == 1 else backend.xp.concat(products, axis=-1)
+
+
+def overlap(backend: Backend, new: Eigenbasis, old: Eigenbasis) -> Eigenbasis:
+    """Return the squares of the inner products of the vectors of two bases.
+
+    A matrix that is diagonal in the old basis, ``Q diag(s) Q'``, has in the new basis
+    the diagonal ``V s``, for these squares ``V``, which are those of an orthogonal
+    matrix where both bases are complete.
+
+    Args:
+        backend: Backend of both.
+        new: The new basis, ``[n, r]``.
+        old: The old basis, in as many blocks.
+
+    Returns:
+        A basis whose vectors are ``[r, r]``, to be `combined` with.
+    """
+    pairs = zip(new.vectors, old.vectors, strict=True)
+    products = [backend.matmul(x.mT, y) for x, y in pairs]
+    return Eigenbasis(new.values, tuple(product * product for product in products))
+
+
 def apply(backend: Backend, spectrum: Spectrum, x: Array, function: Function) -> Array:
     """Return ``f(M) x``, of the shape of `x`; see `coordinates`."""
     values, rest = _values(backend, spectrum, function)

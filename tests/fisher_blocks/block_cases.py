@@ -292,13 +292,27 @@ SINGLE_FACTOR = {
     ),
 }
 
+# Without a batch after the basis, the eigenvalues are those of the Kronecker product.
+CORRECTED = {
+    "ekfac": BlockCase(
+        lambda damping_type="exact", **options: kc.blocks.EigenvalueCorrectedFB(
+            kc.blocks.FullyConnectedKFACBasicFB(3, 2, True), **options
+        ),
+        normal((3,), (2,)),
+        ((3, 2), (2,)),
+        lambda x, g: np.kron(moment(with_one(x)), moment(g)),
+        ("exact",),
+        linear=False,
+    ),
+}
+
 PARTS = {
     "transposed": transposed("strided"),
     "transposed-groups": transposed("groups"),
     "transposed-output": transposed("output-groups"),
 }
 
-BLOCKS = {**KRONECKER, **SINGLE_FACTOR, **PARTS}
+BLOCKS = {**KRONECKER, **SINGLE_FACTOR, **CORRECTED, **PARTS}
 # Each block with each way to damp it.
 DAMPED = [(name, kind) for name, case in BLOCKS.items() for kind in case.kinds]
 # In every library: each block with one way, and each way with a few blocks.

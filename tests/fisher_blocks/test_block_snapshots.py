@@ -27,7 +27,11 @@ def case(request):
     return BLOCKS[request.param]
 
 
-@pytest.mark.parametrize(("name", "kind"), DAMPED)
+# The eigenvalues of EKFAC are those of now: its basis alone is a snapshot.
+SNAPSHOTS = [(name, kind) for name, kind in DAMPED if name != "ekfac"]
+
+
+@pytest.mark.parametrize(("name", "kind"), SNAPSHOTS)
 def test_later_statistics_change_the_product_but_not_the_inverse(name, kind, rng):
     case = BLOCKS[name]
     block = case.made(kind, (-1, 0.5))

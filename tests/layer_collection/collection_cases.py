@@ -71,6 +71,10 @@ def embedding_multi(**options):
     return blocks.EmbeddingKFACMultiIndepFB(7, 5, num_uses=2, **options)
 
 
+def corrected(block):
+    return blocks.EigenvalueCorrectedFB(block)
+
+
 def convolutions(kernel, dilation):
     """The blocks of a convolution of that filter, stride 2, padding 1 in front."""
     rank = len(kernel) - 2
@@ -83,6 +87,7 @@ def convolutions(kernel, dilation):
         "kron": kron(),
         "diagonal": blocks.ConvDiagonalFB(kernel, dilations=dilation, **steps),
         "kron_sua": kron(use_sua_approx_for_input_factor=True),
+        "ekfac": corrected(kron()),
     }
 
 
@@ -153,6 +158,7 @@ KINDS = {
             "kron_in_diag": fully_connected(**IN),
             "kron_out_diag": fully_connected(**OUT),
             "kron_both_diag": fully_connected(**IN, **OUT),
+            "ekfac": corrected(fully_connected()),
         },
     ),
     "fully_connected_multi": Kind(
@@ -163,6 +169,7 @@ KINDS = {
             "kron_indep_in_diag": fully_connected_multi(**IN),
             "kron_indep_out_diag": fully_connected_multi(**OUT),
             "kron_indep_both_diag": fully_connected_multi(**IN, **OUT),
+            "ekfac": corrected(fully_connected_multi()),
             "kron_series_1": blocks.FullyConnectedSeriesFB(4, 3, True, 2, option=1),
             "kron_series_2": blocks.FullyConnectedSeriesFB(4, 3, True, 2, option=2),
         },
@@ -192,6 +199,7 @@ KINDS = {
             "kron_in_diag": embedding(),
             "kron_out_diag": embedding(**OUT),
             "kron_both_diag": embedding(**OUT),
+            "ekfac": corrected(embedding()),
         },
     ),
     "embedding_multi": Kind(
@@ -202,6 +210,7 @@ KINDS = {
             "kron_indep_in_diag": embedding_multi(),
             "kron_indep_out_diag": embedding_multi(**OUT),
             "kron_indep_both_diag": embedding_multi(**OUT),
+            "ekfac": corrected(embedding_multi()),
         },
         TWO,
     ),
@@ -228,6 +237,7 @@ KINDS = {
             "kron_sua": blocks.ConvKFCBasicFB(
                 **KRON_2D, use_sua_approx_for_input_factor=True
             ),
+            "ekfac": corrected(blocks.ConvKFCBasicFB(**KRON_2D)),
         },
     ),
     "convolution": Kind(
@@ -245,7 +255,10 @@ KINDS = {
     "conv2d_multi": Kind(
         register("conv2d_multi", ("conv2", "conv2_bias"), site=("t1", "t2"), **CONV_2D),
         ("conv2", "conv2_bias"),
-        {"kron_indep": blocks.ConvKFCBasicMultiIndepFB(**KRON_2D, num_uses=2)},
+        {
+            "kron_indep": blocks.ConvKFCBasicMultiIndepFB(**KRON_2D, num_uses=2),
+            "ekfac": corrected(blocks.ConvKFCBasicMultiIndepFB(**KRON_2D, num_uses=2)),
+        },
         TWO,
     ),
     "depthwise_conv2d": Kind(

@@ -11,7 +11,7 @@ import kfac_core as kc
 LABEL = "some/layer"
 
 # Takes no argument of a user, but none, or those of the library itself.
-INTERNAL = {"sign", "known_cases", "register_cov_dt1"}
+INTERNAL = {"sign", "known_cases", "register_cov_dt1", "to_tensors", "from_tensors"}
 
 # Any real array tells library, device and dtype: shape and values do not matter.
 LIKES = (

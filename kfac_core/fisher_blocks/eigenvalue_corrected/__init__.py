@@ -1,0 +1,1 @@
+"""Blocks whose eigenvalues are measured in the eigenbasis of a Kronecker product."""

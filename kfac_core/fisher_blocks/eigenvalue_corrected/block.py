@@ -1,0 +1,351 @@
+"""`EigenvalueCorrectedFB`: EKFAC, for every layer that has a Kronecker product."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar
+
+from kfac_core import moving_average
+from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError, NotFiniteError
+from kfac_core.exponents import as_exponent, shown
+from kfac_core.fisher_blocks.base.block import FisherBlock
+from kfac_core.fisher_blocks.base.state import whole
+from kfac_core.fisher_blocks.eigenvalue_corrected.cases import Data, check_has_cases
+from kfac_core.fisher_blocks.eigenvalue_corrected.moments import mean_squares
+from kfac_core.fisher_blocks.eigenvalue_corrected.state import CorrectedState
+from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
+from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FactorState, FisherFactor
+from kfac_core.fisher_factors.base.messages import not_registered, or_wider
+from kfac_core.fisher_factors.eigenbasis import stored_basis
+from kfac_core.linalg import spectrum as spectral
+from kfac_core.linalg.in_range import times_power
+from kfac_core.linalg.kronecker import kron
+from kfac_core.linalg.spectrum import Eigenbasis, Spectrum
+from kfac_core.moving_average import MovingAverage
+from kfac_core.options import check_options
+from kfac_core.registry import backend_of
+from kfac_core.signature import check_kind
+from kfac_core.sizes import as_flag
+from kfac_core.state import commit, is_known_false
+from kfac_core.typing import Array, Params, Scalar, Weights
+
+OF_THE_BLOCK = (
+    "zero_debias",
+    "init_covariances_at_zero",
+    "precision",
+    "newton_steps",
+    "inverse_dtype",
+)
+"""The options of all blocks that are those of the Kronecker product."""
+
+
+@dataclass(frozen=True)
+class EigenvalueCorrectedFB(FisherBlock[CorrectedState]):
+    """EKFAC: the eigenbasis of a Kronecker product, with eigenvalues of its own.
+
+    ``F = Q diag(s) Q'``, where ``Q`` are the eigenvectors of ``kron(A, G)``, and
+    ``s_ij`` is the mean square of the entry ``(i, j)`` of a case's gradient in that
+    basis (George et al., 2018). K-FAC's eigenvalues are products of means; these are
+    means of products. Among all matrices that are diagonal in the basis, this is the
+    one nearest to the Fisher in the Frobenius norm, so that its error on a batch is
+    never above that of K-FAC with the same eigenbasis. Positions and uses of a case
+    count as they do in its gradient, and are not taken to be independent.
+
+    The damping is added to the matrix itself. `update_inverses` computes the basis,
+    which is what costs; `update_covs` folds a batch into the factors, and into ``s`` as
+    soon as there is a basis. Powers take ``s`` as it is when they are called, and basis
+    and damping of the last `update_inverses`. A new basis takes the old matrix along:
+    ``s`` becomes its diagonal in the new basis. Until a batch follows the first basis,
+    ``s`` are K-FAC's eigenvalues.
+
+    Attributes:
+        block: The block of the layer, such as a `FullyConnectedKFACBasicFB`. Its
+            averaging and precision hold for both; how it damps, and what it serves,
+            does not matter here.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB
+        >>> block = EigenvalueCorrectedFB(FullyConnectedKFACBasicFB(2, 1))
+        >>> x, g = np.asarray([[2.0, 0.0], [0.0, 1.0]]), np.asarray([[1.0], [3.0]])
+        >>> state = block.update_covs(block.init(like=x), x, g, ema_decay=1.0)
+        >>> state = block.update_inverses(state, damping=0.5)
+        >>> block.full_fisher_block(state).diagonal()  # K-FAC: means of 2, 0.5 times 5
+        array([10. ,  2.5])
+        >>> state = block.update_covs(state, x, g, ema_decay=1.0)
+        >>> block.full_fisher_block(state).diagonal()  # means of 4 * 1 and of 1 * 9
+        array([2. , 4.5])
+        >>> block.multiply_inverse(state, np.asarray([[5.0], [5.0]]))
+        array([[2.],
+               [1.]])
+    """
+
+    block: KroneckerProductFB
+    damping_type: ClassVar[str] = "exact"
+    _product: KroneckerProductFB = field(init=False, repr=False, compare=False)
+
+    def __post_init__(self) -> None:
+        """Make the Kronecker product that gives the basis, once.
+
+        Raises:
+            ArgumentError: If `block` is not a Kronecker product, or a factor of it has
+                no eigenbasis to store.
+            UnsupportedError: If case gradients are not known for this kind of layer.
+        """
+        check_options(self)
+        given: object = self.block
+        if not isinstance(given, KroneckerProductFB):
+            msg = (
+                f"{self.label}: block is a {type(given).__name__}, expected a Kronecker"
+                " product, such as a FullyConnectedKFACBasicFB"
+            )
+            raise ArgumentError(msg)
+        if not self.name:
+            object.__setattr__(self, "name", given.name)
+        for option in OF_THE_BLOCK:
+            self._take(option)
+        check_has_cases(given)
+        bare = replace(
+            given,
+            name="",
+            damping_type="exact",
+            matpowers=(-1.0,),
+            cholesky=False,
+            cholesky_inverse=False,
+        )
+        object.__setattr__(self, "block", bare)
+        super().__post_init__()
+        object.__setattr__(self, "weight_layout", bare.weight_layout)
+        object.__setattr__(self, "_product", replace(bare, name=self.label))
+
+    def _take(self, option: str) -> None:
+        """Take an option of the block as this one's own, where no other was given."""
+        of_block, own = getattr(self.block, option), getattr(self, option)
+        is_same = type(own) is type(of_block) and own == of_block
+        if not is_same and own is not getattr(FisherBlock, option):
+            msg = (
+                f"{self.label}: {option} is {shown(own)}, and {of_block!r} in the"
+                " block: give it to the block alone"
+            )
+            raise ArgumentError(msg)
+        object.__setattr__(self, option, of_block)
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether `update_covs` draws random numbers, and takes a ``key`` for that."""
+        return self._product.needs_key
+
+    @property
+    def count_cases(self) -> Callable[[Any], int] | None:
+        """What counts the cases of inputs, where a block counts them in its own way."""
+        return getattr(self._product, "count_cases", None)
+
+    def init(self, like: Array) -> CorrectedState:
+        """Return the state before any data; see `FisherBlock.init`."""
+        inner = self._product.init(like)
+        return CorrectedState(inner, self._no_moments(inner), self._signed())
+
+    def init_inverses(self, state: CorrectedState) -> CorrectedState:
+        """Return `state` with its factors, and nothing computed from them yet."""
+        check_kind(state, self._made_by, self.label)
+        inner = self._product.init_inverses(state.block)
+        return CorrectedState(inner, self._no_moments(inner), self._signed())
+
+    def update_covs(
+        self,
+        state: CorrectedState,
+        inputs: Any,
+        outputs_grads: Any,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
+        **options: Any,
+    ) -> CorrectedState:
+        """Fold a batch into factors and eigenvalues.
+
+        Arguments and errors are those of the block's own `update_covs`. In eigenvalues
+        the weights of gradients count, as in the exact diagonal of the layer.
+
+        Returns:
+            The new state.
+        """
+        old = self._own(state).block
+        new = self._product.update_covs(
+            old,
+            inputs,
+            outputs_grads,
+            ema_decay,
+            ema_weight,
+            weights=weights,
+            num_cases=num_cases,
+            **options,
+        )
+        backend = backend_of(new.scale)
+        has_basis = old.input_factor.computed
+        if is_known_false(backend, has_basis):
+            return state._replace(block=new)
+        data = Data(inputs, outputs_grads, weights, new.scale)
+        bases = self._bases(old)
+        sample = mean_squares(backend, self._product, bases, data, num_cases)
+        ema, _ = self._ema(backend, ema_decay, ema_weight, new.scale)
+        # Without a basis the sample is zero, and must count nothing.
+        weight = backend.xp.where(has_basis, ema.weight, ema.weight * 0)
+        moments = moving_average.fold(
+            backend, state.moments, [sample], ema.decay, weight
+        )
+        updated = state._replace(block=new, moments=moments)
+        ok = backend.is_finite(moments.total)
+
+        def error() -> Exception:
+            dtype = moments.total.dtype
+            msg = (
+                f"{self.label}: squares of case gradients overflowed {dtype}; scale the"
+                f" data{or_wider(backend, dtype)}. The state is unchanged"
+            )
+            return NotFiniteError(msg)
+
+        updated = commit(backend, ok, updated, state, error)
+        fine = ok & new.flag("cov_ok")
+        return whole(backend, updated.with_flag("cov_ok", fine), state, "cov_ok")
+
+    def update_inverses(self, state: CorrectedState, damping: Scalar) -> CorrectedState:
+        """Compute the basis, and take the eigenvalues along.
+
+        Arguments and errors are those of `FisherBlock.update_inverses`.
+
+        Returns:
+            The new state.
+        """
+        old = self._own(state).block
+        new = self._product.update_inverses(old, damping)
+        backend = backend_of(new.scale)
+        pairs = zip(self._bases(new), self._bases(old), strict=True)
+        squares = tuple(spectral.overlap(backend, x, y) for x, y in pairs)
+        total = spectral.combined(
+            backend, Spectrum(squares, state.moments.total), state.moments.total
+        )
+        # A state without a basis has vectors of zeros, and no weight.
+        moments = MovingAverage(total, state.moments.weight + 0)
+        updated = state._replace(block=new, moments=moments)
+        return whole(backend, updated, state, "derived_ok")
+
+    def inverse_error(self, state: CorrectedState, damping: Scalar) -> Array:
+        """Raise an `UnsupportedError`, as blocks with exact damping do."""
+        return self._product.inverse_error(self._own(state).block, damping)
+
+    def multiply_matpower(
+        self, state: CorrectedState, vector: Params, exp: float
+    ) -> Params:
+        """Return ``Q (s + damping)^exp Q'`` times `vector`; see `FisherBlock`."""
+        exp = as_exponent(exp, self.label, "exp")
+        self._check_served(exp in {1.0, *self.matpowers}, f"matpower {exp:g}")
+        return self._multiply(state, vector, exp)
+
+    def multiply_cholesky(
+        self, state: CorrectedState, vector: Params, transpose: bool = False
+    ) -> Params:
+        """Return the power 1/2 times `vector`, which is its own transpose."""
+        as_flag(transpose, "transpose", self.label)
+        self._check_served(self.cholesky, "cholesky")
+        return self._multiply(state, vector, 0.5)
+
+    def multiply_cholesky_inverse(
+        self, state: CorrectedState, vector: Params, transpose: bool = False
+    ) -> Params:
+        """Return the power -1/2 times `vector`, which is its own transpose."""
+        as_flag(transpose, "transpose", self.label)
+        self._check_served(self.cholesky_inverse, "cholesky_inverse")
+        return self._multiply(state, vector, -0.5)
+
+    def full_fisher_block(self, state: CorrectedState) -> Array:
+        """Return ``Q diag(s) Q'``, dense and undamped.
+
+        Without a basis it is the Kronecker product of the statistics.
+        """
+        inner = self._own(state).block
+        backend = backend_of(inner.scale)
+        if is_known_false(backend, inner.input_factor.computed):
+            return self._product.full_fisher_block(inner)
+        first, second = (
+            spectral.dense_vectors(backend, basis) for basis in self._bases(inner)
+        )
+        vectors = kron(backend, first, second)
+        values = backend.xp.reshape(self._eigenvalues(backend, state), (-1,))
+        root = vectors * backend.xp.sqrt(values)[None, :]
+        return self._laid_out(backend, backend.gram(root.mT))
+
+    def spectrum(self, state: CorrectedState) -> tuple[Spectrum, ...]:
+        """Return the corrected eigenvalues; see `FisherBlock.spectrum`."""
+        inner = self._own(state).block
+        backend = backend_of(inner.scale)
+        if is_known_false(backend, inner.input_factor.computed):
+            return self._product.spectrum(inner)
+        return (Spectrum(self._bases(inner), self._eigenvalues(backend, state)),)
+
+    def to_tensors(self, backend: Backend, vector: Params) -> tuple[Array, ...]:
+        """Return the parameters as a matrix; see `FisherBlock.to_tensors`."""
+        return self._product.to_tensors(backend, vector)
+
+    def from_tensors(
+        self, backend: Backend, tensors: tuple[Array, ...], like: Params
+    ) -> Params:
+        """Return a vector in the form of `like`; see `FisherBlock.from_tensors`."""
+        return self._product.from_tensors(backend, tensors, like)
+
+    def factors(
+        self, state: CorrectedState
+    ) -> dict[str, tuple[FisherFactor, FactorState]]:
+        """Return the factors that give the basis, each with its state."""
+        return self._product.factors(self._own(state).block)
+
+    def _multiply(self, state: CorrectedState, vector: Params, exp: float) -> Params:
+        inner = self._own(state).block
+        backend = self._vector_backend(state, vector)
+        values = self._eigenvalues(backend, state) + inner.damping
+        spectrum = Spectrum(self._bases(inner), values)
+        (matrix,) = self.to_tensors(backend, vector)
+        # In one dtype with the basis, which products demand.
+        matrix = backend.xp.astype(matrix, values.dtype)
+        one = backend.xp.ones_like(values)
+        product = spectral.apply(
+            backend, spectrum, matrix, lambda s: times_power(one, s, exp)
+        )
+        return self.from_tensors(backend, (product,), vector)
+
+    def _eigenvalues(self, backend: Backend, state: CorrectedState) -> Array:
+        """Return ``s``: the moments, or K-FAC's eigenvalues before there are any.
+
+        Raises:
+            NotComputedError: If there is no basis yet, outside of a trace.
+        """
+        xp, inner = backend.xp, state.block
+        undamped = inner._replace(damping=inner.damping * 0)
+        of_factors = self._product._exact_eigenvalues(undamped)
+        total, weight = state.moments
+        started = weight > 0
+        mean = total / xp.where(started, weight, xp.ones_like(weight))
+        found: Array = xp.where(started, mean, of_factors)
+        return found
+
+    def _bases(self, state: Any) -> tuple[Eigenbasis, Eigenbasis]:
+        """Return the stored eigenbases; vectors of zeros before there are any."""
+        backend = backend_of(state.scale)
+        return (
+            stored_basis(backend, self._product.input_factor, state.input_factor),
+            stored_basis(backend, self._product.output_factor, state.output_factor),
+        )
+
+    def _no_moments(self, state: Any) -> MovingAverage:
+        first, second = self._bases(state)
+        values = first.values[:, None] * second.values[None, :] * 0
+        return MovingAverage(values, state.scale * 0)
+
+    def _check_served(self, is_served: bool, what: str) -> None:
+        if not is_served:
+            served = (
+                f"the powers {list(self.matpowers)}, cholesky {self.cholesky},"
+                f" cholesky_inverse {self.cholesky_inverse}"
+            )
+            raise not_registered(self.label, what, DEFAULT_DAMPING_ID, served)

@@ -1,0 +1,345 @@
+"""The data of each kind of layer in one form: cases, their positions, and features."""
+
+from collections.abc import Sequence
+from functools import singledispatch
+from typing import Any, NamedTuple
+
+from kfac_core.arguments import as_sources, as_towers
+from kfac_core.backend import Backend
+from kfac_core.errors import UnsupportedError
+from kfac_core.fisher_blocks.convolution.kronecker import ConvKFCBasicFB
+from kfac_core.fisher_blocks.embedding.kronecker import EmbeddingKFACFB
+from kfac_core.fisher_blocks.fully_connected import FullyConnectedKFACBasicFB
+from kfac_core.fisher_blocks.shared.convolution import ConvKFCBasicMultiIndepFB
+from kfac_core.fisher_blocks.shared.embedding import EmbeddingKFACMultiIndepFB
+from kfac_core.fisher_blocks.shared.fully_connected import FullyConnectedMultiIndepFB
+from kfac_core.row_counts import weights_by_use
+from kfac_core.row_weights import sides, weights_for
+from kfac_core.statistics.patches.second_moment import patch_rows
+from kfac_core.typing import Array, Uses, Weights
+from kfac_core.uses import folded
+
+
+class Cases(NamedTuple):
+    """One tower of a layer's data.
+
+    Attributes:
+        inputs: ``[cases, positions, inputs]``, with a one for the bias; for ids
+            ``[cases, positions]``, below zero where one counts nothing.
+        gradients: For each source ``[cases, positions, outputs]``.
+        weights: ``[cases]`` or ``[cases, positions]``, as for the exact diagonal of a
+            layer; None: one each.
+    """
+
+    inputs: Array
+    gradients: tuple[Array, ...]
+    weights: Array | None = None
+
+
+class Data(NamedTuple):
+    """What `update_covs` is given, checked by a block.
+
+    Attributes:
+        inputs: One tower, or a tuple of these.
+        outputs_grads: One tower, a tuple of these, or a tuple over sources.
+        weights: Weights of cases, or of cases and positions; None: one each.
+        like: Array that gives the dtype of the statistics.
+    """
+
+    inputs: Any
+    outputs_grads: Any
+    weights: Weights | None
+    like: Array
+
+
+@singledispatch
+def cases_of(block: Any, backend: Backend, data: Data) -> list[Cases]:
+    """Return the towers of a block's data in a form that all kinds of layers share.
+
+    Args:
+        block: The block, which has checked the data.
+        backend: Backend of the data.
+        data: The data.
+
+    Raises:
+        _unsupported: If the block is of a kind that has none.
+    """
+    raise _unsupported(block, f"a {type(block).__name__}")
+
+
+def check_has_cases(block: Any) -> None:
+    """Check that a block is of a kind whose case gradients are known.
+
+    Raises:
+        _unsupported: If it is not.
+    """
+    if cases_of.dispatch(type(block)) is cases_of.dispatch(object):
+        raise _unsupported(block, f"a {type(block).__name__}")
+    for option in ("patch_mask", "extract_patches_fn"):
+        if getattr(block, option, None) is not None:
+            raise _unsupported(block, f"a convolution with {option}")
+    if getattr(block, "use_sua_approx_for_input_factor", False):
+        raise _unsupported(block, "a convolution whose pixels are uncorrelated")
+
+
+def _unsupported(block: Any, what: str) -> UnsupportedError:
+    msg = (
+        f"{block.label}: eigenvalues are corrected for fully connected layers,"
+        f" embeddings and convolutions, shared or not, and not for {what}: use the"
+        " block as it is"
+    )
+    return UnsupportedError(msg)
+
+
+@cases_of.register
+def _dense(
+    block: FullyConnectedKFACBasicFB, backend: Backend, data: Data
+) -> list[Cases]:
+    towers, sources = _floats(backend, data)
+    weights = _weights(backend, data, [(x.shape[0],) for x in towers], block.label)
+    inputs = [_with_one(backend, x, block.has_bias)[:, None, :] for x in towers]
+    gradients = [tuple(g[:, None, :] for g in source) for source in sources]
+    return _zipped(inputs, gradients, weights)
+
+
+@cases_of.register
+def _convolution(block: ConvKFCBasicFB, backend: Backend, data: Data) -> list[Cases]:
+    towers, sources = _floats(backend, data)
+    geometry, xp = block.geometry, backend.xp
+    shapes = [block._weighted_shape(x) for x in towers]
+    weights = _weights(backend, data, shapes, block.label)
+    patches = [patch_rows(backend, x, geometry) for x in towers]
+
+    def rows(g: Array, like: Array) -> Array:
+        last = geometry.to_channels_last(backend, g)
+        return xp.reshape(last, (*like.shape[:2], last.shape[-1]))
+
+    gradients = [tuple(map(rows, source, patches)) for source in sources]
+    inputs = [_with_one(backend, x, block.has_bias) for x in patches]
+    return _zipped(inputs, gradients, weights)
+
+
+@cases_of.register
+def _shared_convolution(
+    block: ConvKFCBasicMultiIndepFB, backend: Backend, data: Data
+) -> list[Cases]:
+    if data.weights is not None:
+        msg = (
+            f"{block.label}: eigenvalues are not corrected with weights of the uses of"
+            " a convolution; leave the weights out, or use the block as it is"
+        )
+        raise UnsupportedError(msg)
+    rank = block.geometry.spatial_rank + 2
+
+    def fold(tower: Any) -> Array:
+        return _folded(backend, block, tower, rank)[0]
+
+    towers = as_towers(data.inputs)
+    uses = [_folded(backend, block, tower, rank)[1] for tower in towers]
+    flat = data._replace(
+        inputs=tuple(map(fold, towers)),
+        outputs_grads=tuple(
+            tuple(map(fold, source)) for source in as_sources(data.outputs_grads)
+        ),
+    )
+    cases = _convolution(block, backend, flat)
+    return [
+        Cases(
+            _by_case(backend, block, own.inputs, count),
+            tuple(_by_case(backend, block, g, count) for g in own.gradients),
+        )
+        for own, count in zip(cases, uses, strict=True)
+    ]
+
+
+@cases_of.register
+def _shared(
+    block: FullyConnectedMultiIndepFB, backend: Backend, data: Data
+) -> list[Cases]:
+    return _of_uses(block, backend, data, has_bias=block.has_bias)
+
+
+@cases_of.register
+def _embedding(block: EmbeddingKFACFB, backend: Backend, data: Data) -> list[Cases]:
+    towers = as_towers(data.inputs)
+    sources = as_sources(data.outputs_grads)
+    weights = _weights(backend, data, [(x.shape[0],) for x in towers], block.label)
+    ids = [_ids(backend, block, x)[:, None, :] for x in towers]
+    gradients = [
+        tuple(_float(backend, g, data.like)[:, None, :] for g in source)
+        for source in sources
+    ]
+    return [_at_each_id(backend, own) for own in _zipped(ids, gradients, weights)]
+
+
+@cases_of.register
+def _shared_embedding(
+    block: EmbeddingKFACMultiIndepFB, backend: Backend, data: Data
+) -> list[Cases]:
+    return [
+        _at_each_id(backend, own)
+        for own in _of_uses(block, backend, data, has_bias=False)
+    ]
+
+
+def _of_uses(
+    block: Any, backend: Backend, data: Data, *, has_bias: bool
+) -> list[Cases]:
+    """Return the towers of a shared layer without locations; its uses are positions."""
+    towers, sources = as_towers(data.inputs), as_sources(data.outputs_grads)
+    is_ids = isinstance(block, EmbeddingKFACMultiIndepFB)
+    inputs, counts, shapes = [], [], []
+    for tower in towers:
+        rows, count = _folded(backend, block, tower, block._input_rank(tower))
+        shapes.append((rows.shape[0],))
+        if is_ids:
+            rows = _ids(backend, block, rows)
+        else:
+            rows = _with_one(backend, _float(backend, rows, data.like), has_bias)
+        inputs.append(_by_case(backend, block, rows, count))
+        counts.append(count)
+    gradients = [
+        tuple(
+            _by_case(
+                backend,
+                block,
+                _float(backend, _folded(backend, block, g, 2)[0], data.like),
+                count,
+            )
+            for g, count in zip(source, counts, strict=True)
+        )
+        for source in sources
+    ]
+    cases = [(x.shape[0],) for x in inputs]
+    own = _weights_of_uses(backend, block, data, cases, shapes, counts[0])
+    return _zipped(inputs, gradients, own)
+
+
+def _weights_of_uses(
+    backend: Backend,
+    block: Any,
+    data: Data,
+    cases: Sequence[tuple[int, ...]],
+    rows: Sequence[tuple[int, ...]],
+    uses: int,
+) -> Sequence[Array] | None:
+    """Return the weights of each tower, ``[N]`` if they are of cases, else ``[N, T]``.
+
+    A case that counts twice has twice the square of its gradient, and not four times.
+    """
+    _, weights = sides(data.weights)
+    if weights is None:
+        return None
+    like, label, first = data.like, block.label, block.batch_first
+    of_cases = [
+        not isinstance(own, Uses) and tuple(own.shape) == shape
+        for own, shape in zip(as_towers(weights), cases, strict=True)
+    ]
+    if all(of_cases):
+        return weights_for(backend, weights, cases, like, label)
+    by_use = weights_by_use(
+        backend, weights, rows, uses, like, label, batch_first=first
+    )
+    return None if by_use is None else [own.by_use.mT for own in by_use]
+
+
+def _folded(backend: Backend, block: Any, tower: Any, rank: int) -> tuple[Array, int]:
+    """Return the rows of all uses of a tower as one array, and ``T``."""
+    return folded(
+        backend,
+        tower,
+        rank,
+        block.num_uses,
+        "data",
+        block.label,
+        batch_first=block.batch_first,
+    )
+
+
+def _by_case(backend: Backend, block: Any, x: Array, uses: int) -> Array:
+    """Return ``[T * N, ...]`` as ``[N, T, ...]``; axes of positions are joined."""
+    xp, rest = backend.xp, tuple(x.shape[1:])
+    cases = x.shape[0] // uses
+    if block.batch_first:
+        x = xp.reshape(x, (cases, uses, *rest))
+    else:
+        x = xp.reshape(x, (uses, cases, *rest))
+        x = xp.permute_dims(x, (1, 0, *range(2, x.ndim)))
+    if len(rest) == 2 and isinstance(block, ConvKFCBasicFB):
+        x = xp.reshape(x, (cases, uses * rest[0], rest[1]))
+    return x
+
+
+def _at_each_id(backend: Backend, cases: Cases) -> Cases:
+    """Return ids ``[cases, positions, m]`` as positions, each with its gradient."""
+    xp, ids = backend.xp, cases.inputs
+    if ids.ndim == 2:
+        return cases
+    count, positions, m = ids.shape
+
+    def repeated(x: Array) -> Array:
+        spread = xp.broadcast_to(
+            x[:, :, None, ...], (count, positions, m, *x.shape[2:])
+        )
+        return xp.reshape(spread, (count, positions * m, *x.shape[2:]))
+
+    weights = cases.weights
+    if weights is not None and weights.ndim == 2:
+        weights = repeated(weights)
+    return Cases(
+        xp.reshape(ids, (count, positions * m)),
+        tuple(map(repeated, cases.gradients)),
+        weights,
+    )
+
+
+def _ids(backend: Backend, block: Any, ids: Array) -> Array:
+    """Return ids ``[rows, m]``, below zero where one counts nothing."""
+    known = block.input_factor._without_padding(backend, ids)
+    return backend.xp.reshape(known, (known.shape[0], -1))
+
+
+def _float(backend: Backend, x: Array, like: Array) -> Array:
+    return backend.xp.astype(x, like.dtype, copy=False)
+
+
+def _floats(
+    backend: Backend, data: Data
+) -> tuple[list[Array], list[tuple[Array, ...]]]:
+    """Return towers and sources in the dtype of the statistics."""
+    towers = [_float(backend, x, data.like) for x in as_towers(data.inputs)]
+    sources = [
+        tuple(_float(backend, g, data.like) for g in source)
+        for source in as_sources(data.outputs_grads)
+    ]
+    return towers, sources
+
+
+def _weights(
+    backend: Backend, data: Data, shapes: Sequence[tuple[int, ...]], label: str
+) -> Sequence[Array] | None:
+    return weights_for(backend, sides(data.weights)[1], shapes, data.like, label)
+
+
+def _with_one(backend: Backend, x: Array, has_bias: bool) -> Array:
+    if not has_bias:
+        return x
+    ones = backend.xp.ones_like(x[..., :1])
+    joined: Array = backend.xp.concat([x, ones], axis=-1)
+    return joined
+
+
+def _zipped(
+    inputs: Sequence[Array],
+    sources: Sequence[tuple[Array, ...]],
+    weights: Sequence[Array] | None,
+) -> list[Cases]:
+    """Return the towers: inputs, the gradients of all sources, and weights of each."""
+    return [
+        Cases(
+            x,
+            tuple(source[place] for source in sources),
+            None if weights is None else weights[place],
+        )
+        for place, x in enumerate(inputs)
+    ]

@@ -1,0 +1,36 @@
+"""`CorrectedState`: the state of a block with corrected eigenvalues."""
+
+from typing import NamedTuple, Self
+
+from kfac_core.fisher_blocks.kronecker.state import KroneckerState
+from kfac_core.moving_average import MovingAverage
+from kfac_core.signature import UNSIGNED, Signature
+from kfac_core.typing import Array
+
+
+class CorrectedState(NamedTuple):
+    """State of an `EigenvalueCorrectedFB`.
+
+    Attributes:
+        block: State of the Kronecker product that gives the eigenbasis.
+        moments: Moving average of the squared entries of case gradients in the stored
+            eigenbasis, ``[rows, columns]``; no weight before there is a basis.
+        made_by: What kind of block the state belongs to, and what it serves.
+    """
+
+    block: KroneckerState
+    moments: MovingAverage
+    made_by: Signature = UNSIGNED
+
+    @property
+    def ok(self) -> Array:
+        """0-d boolean: whether, under a trace, no last update was refused."""
+        return self.block.ok
+
+    def flag(self, name: str) -> Array:
+        """Return whether a flag of `FactorState` holds for all factors."""
+        return self.block.flag(name)
+
+    def with_flag(self, name: str, ok: Array) -> Self:
+        """Return the state with a flag of all factors set."""
+        return self._replace(block=self.block.with_flag(name, ok))
