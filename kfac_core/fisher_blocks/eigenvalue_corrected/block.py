@@ -306,7 +306,6 @@ class EigenvalueCorrectedFB(FisherBlock[CorrectedState]):
         values = self._eigenvalues(backend, state) + inner.damping
         spectrum = Spectrum(self._bases(inner), values)
         (matrix,) = self.to_tensors(backend, vector)
-        # In one dtype with the basis, which products demand.
         matrix = backend.xp.astype(matrix, values.dtype)
         one = backend.xp.ones_like(values)
         product = spectral.apply(
