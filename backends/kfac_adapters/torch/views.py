@@ -33,7 +33,7 @@ def view_of(tensor: torch.Tensor, param: torch.Tensor, name: str) -> View | None
 
     Returns:
         The view: all of it, perhaps transposed or with axes of length one, or some of
-        its first axis, perhaps one index; None if it is none of these.
+        its first axis, perhaps one index; None for any other tensor.
     """
     if not tensor.requires_grad or tensor._base is not param:
         return None
