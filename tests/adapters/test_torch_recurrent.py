@@ -6,7 +6,6 @@ from torch import nn
 from torch_models import assert_same, dense_fisher, drawn, matrix, seeded, statistics
 
 from kfac_adapters.torch import capture
-from kfac_core.errors import RegistrationError
 
 
 class Step(nn.Module):
@@ -126,12 +125,45 @@ def dense_of_steps(model, x, side):  # PyTorch maps over cells alone
     return dense_fisher(CasesFirst(), x.transpose(0, 1), names)
 
 
-def test_packed_sequence_is_refused_by_name():
-    class Packed(Whole):
-        def forward(self, x):
-            packed = nn.utils.rnn.pack_padded_sequence(x, [6, 4, 2])
-            return self.out(self.own(packed)[1][-1])
+def packed(x, lengths):
+    return nn.utils.rnn.pack_padded_sequence(x, lengths, enforce_sorted=False)
 
-    captured = capture(seeded(Packed), "cross_entropy")
-    with pytest.raises(RegistrationError, match=r"'own\.weight_ih_l0' is used by gru"):
-        captured.linearize(drawn(6, 3, 4))
+
+@pytest.mark.parametrize("kind", SEQUENCES)
+def test_recorded_sequences_of_several_lengths_are_those_of_pytorch(kind):
+    options = {"num_layers": 2, "bidirectional": True, "dropout": 0.5}
+    model, x = seeded(lambda: SEQUENCES[kind](**options)), drawn(6, 3, 4)
+    captured = capture(model, "mse_loss", output=lambda made: made[0].data)
+
+    def run():
+        torch.manual_seed(0)
+        return model(packed(x, [2, 6, 3]))
+
+    with torch.random.fork_rng():
+        expected = run()
+        with captured.recording() as record:
+            found = run()
+    assert_same(found[0].data, expected[0].data)
+    for a, b in zip(found[1], expected[1], strict=True):
+        assert_same(a, b)
+    assert not record.elsewhere
+
+
+class Packed(Whole):
+    lengths: list[int]
+
+    def forward(self, x):
+        return self.out(self.own(packed(x, self.lengths))[1][-1])
+
+
+def test_packed_sequences_of_one_length_have_the_statistics_of_others():
+    whole, model, x = seeded(Whole), seeded(Packed), drawn(6, 3, 4)
+    model.load_state_dict(whole.state_dict())
+    for side in ("ih", "hh"):
+        name = f"own.weight_{side}_l0"
+        model.lengths = [6, 6, 6]
+        _, expected = matrix(*statistics(whole, x)[1:], name)
+        assert_same(matrix(*statistics(model, x)[1:], name)[1], expected)
+        model.lengths = [6, 2, 4]
+        found = matrix(*statistics(model, x)[1:], name)[1]
+        assert (found - expected).norm() > 1e-3 * expected.norm()

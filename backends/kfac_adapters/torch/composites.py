@@ -44,4 +44,4 @@ COMPOSITES: dict[Any, Any] = {
     torch.rnn_tanh: recurrent.unrolled(recurrent.tanh_gates),
     torch.rnn_relu: recurrent.unrolled(recurrent.relu_gates),
 }
-"""For each such function one that calls the layers, or returns NotImplemented."""
+"""For each such function one that calls the layers."""

@@ -81,9 +81,7 @@ class Recorder(TorchFunctionMode):
         found = {id(x): x for x in _tensors((args, kwargs)) if id(x) in self._views}
         if found and func in COMPOSITES:
             with self:
-                made = COMPOSITES[func](*args, **kwargs)
-            if made is not NotImplemented:
-                return made
+                return COMPOSITES[func](*args, **kwargs)
         # Before the call: what it is computed of may be changed in place by it.
         call = self._call(func, args, kwargs) if found else None
         result = func(*args, **kwargs)

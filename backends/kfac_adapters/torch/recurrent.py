@@ -67,39 +67,32 @@ def cell(gates: Gates, *, whole: bool = False) -> Callable[..., Any]:
 def unrolled(gates: Gates, *, whole: bool = False) -> Callable[..., Any]:
     """Return what `torch.gru` and its like compute; `whole`: `torch.lstm`.
 
-    It returns NotImplemented for a packed sequence.
+    The arguments of a packed sequence have the numbers of rows of its steps in front of
+    the state; its rows are those of all steps, one step after the other.
     """
 
-    def sequence(
-        input: Tensor,
-        hx: Any,
-        params: Any,
-        has_biases: Any,
-        num_layers: int,
-        dropped: float,
-        train: bool,
-        bidirectional: bool,
-        batch_first: Any = None,
-    ) -> Any:
-        if not isinstance(has_biases, bool):  # it has the lengths, too, before `hx`
-            return NotImplemented
+    def sequence(input: Tensor, *args: Any) -> Any:
+        is_packed = not isinstance(args[2], bool)
+        sizes, args = (args[0].tolist(), args[1:]) if is_packed else (None, args)
+        hx, params, has_biases, num_layers, dropped, train, bidirectional = args[:7]
+        batch_first = not is_packed and args[7]
         x = input.transpose(0, 1) if batch_first else input
         states, last = tuple(hx) if whole else (hx,), []
         directions = 2 if bidirectional else 1
         each = len(params) // (num_layers * directions)
-        for place in range(num_layers * directions):
-            if place % directions == 0:
-                if place > 0:
-                    x = dropout(x, dropped, train)
-                outputs = []
-            own = params[place * each : (place + 1) * each]
-            state = tuple(part[place] for part in states)
-            backwards = place % directions == 1
-            made, state = _layer(gates, x, state, own, has_biases, backwards)
-            outputs.append(made)
-            last.append(state)
-            if place % directions == directions - 1:
-                x = torch.cat(outputs, -1) if bidirectional else made
+        for layer in range(num_layers):
+            if layer > 0:
+                x = dropout(x, dropped, train)
+            outputs = []
+            for direction in range(directions):
+                place = layer * directions + direction
+                own = params[place * each : (place + 1) * each]
+                state = tuple(part[place] for part in states)
+                backwards = direction == 1
+                made, state = _layer(gates, x, sizes, state, own, has_biases, backwards)
+                outputs.append(made)
+                last.append(state)
+            x = torch.cat(outputs, -1) if bidirectional else outputs[0]
         y = x.transpose(0, 1) if batch_first else x
         return y, *(torch.stack(parts) for parts in zip(*last, strict=True))
 
@@ -109,21 +102,34 @@ def unrolled(gates: Gates, *, whole: bool = False) -> Callable[..., Any]:
 def _layer(
     gates: Gates,
     x: Tensor,
+    sizes: list[int] | None,
     state: State,
     params: Sequence[Tensor],
     has_biases: bool,
     backwards: bool,
 ) -> tuple[Tensor, State]:
-    """Return the outputs of all steps, ``[steps, batch, size]``, and the last state."""
+    """Return the outputs of all steps, and the last state of each row.
+
+    A step has the first rows of the state, as many as go on to it; the others keep
+    theirs.
+    """
     w_ih, w_hh, *others = params
     b_ih, b_hh = others[:2] if has_biases else (None, None)
     projection = others[2 * has_biases :]
     of_inputs = linear(x, w_ih, b_ih)
-    steps = range(len(x))
-    outputs: list[Tensor] = [x] * len(x)
-    for step in reversed(steps) if backwards else steps:
-        state = gates(of_inputs[step], linear(state[0], w_hh, b_hh), state)
+    steps = of_inputs.unbind(0) if sizes is None else of_inputs.split(sizes)
+    outputs: list[Tensor] = [x] * len(steps)
+    order = range(len(steps))
+    for step in reversed(order) if backwards else order:
+        rows = len(steps[step])
+        ends = rows < len(state[0])
+        now = tuple(part[:rows] for part in state) if ends else state
+        new = gates(steps[step], linear(now[0], w_hh, b_hh), now)
         if projection:
-            state = (linear(state[0], projection[0]), *state[1:])
-        outputs[step] = state[0]
-    return torch.stack(outputs), state
+            new = (linear(new[0], projection[0]), *new[1:])
+        outputs[step] = new[0]
+        if ends:
+            pairs = zip(new, state, strict=True)
+            new = tuple(torch.cat([one, old[rows:]]) for one, old in pairs)
+        state = new
+    return torch.stack(outputs) if sizes is None else torch.cat(outputs), state
