@@ -134,7 +134,9 @@ def test_a_loss_may_take_several_arrays_and_a_function_give_several_losses(
     assert np.isfinite(product["w"]).all()
 
 
-@pytest.mark.parametrize("module", ["capturing", "curvature", "model", "views"])
+@pytest.mark.parametrize(
+    "module", ["capturing", "curvature", "model", "optimizer", "views"]
+)
 def test_the_example_runs(jax, module):
     found = importlib.import_module(f"kfac_adapters.jax.{module}")
     results = doctest.testmod(found)

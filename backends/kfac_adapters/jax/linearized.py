@@ -42,9 +42,10 @@ class Linearized:
         losses = captured.losses
         self._cases = Cases(losses.case_shape(self.outputs), captured.orders)
         self.batch_size: int = losses.cases(self.outputs)
-        self.loss_inputs = losses.flat(self.outputs)
-        self.targets = losses.targets(targets, self.outputs)
-        self.masks = losses.weights(weights, self.outputs)
+        self._widest: Any = _of_state(*self._at.trained)
+        self.loss_inputs = self._narrowed(losses.flat(self.outputs))
+        self.targets = self._narrowed(losses.targets(targets, self.outputs))
+        self.masks = self._narrowed(losses.weights(weights, self.outputs))
         self.layer_inputs = self._placed(self._at.records, of_inputs=True)
         self.row_counts = self._row_counts()
 
@@ -77,16 +78,21 @@ class Linearized:
             (self._at.trained,),
             (trained,),
         )
-        return self._captured.losses.flat(outputs)
+        changed: dict[str, Any] = self._narrowed(self._captured.losses.flat(outputs))
+        return changed
 
     def _pulled(self, vectors: Mapping[str, Any]) -> Any:
         return self._at.pull(self._captured.losses.like_outputs(vectors, self.outputs))
+
+    def _narrowed(self, tree: Any) -> Any:
+        """Return arrays in the precision of what is kept, if theirs is higher."""
+        return jax.tree.map(lambda array: _no_wider(array, self._widest), tree)
 
     def _placed(self, arrays: Mapping[str, Any], of_inputs: bool) -> dict[str, Any]:
         placed = {}
         leaves = jax.tree.leaves(self._params)
         for layer in self._captured.layers:
-            dtype = jnp.result_type(leaves[layer.params[0].leaf])
+            dtype = _of_state(leaves[layer.params[0].leaf])
             for site in layer.sites:
                 if of_inputs and not site.takes_inputs:
                     continue
@@ -136,8 +142,13 @@ class Linearized:
         return {site: found[site] for site in wanted}
 
 
+def _of_state(*params: Any) -> Any:
+    """Return the dtype of what is kept of parameters: at least single precision."""
+    return jnp.promote_types(jnp.result_type(*params), jnp.float32)
+
+
 def _no_wider(array: Any, dtype: Any) -> Any:
-    """Return data in the precision of the parameter, if theirs is higher."""
+    """Return data in the precision of what is kept, if theirs is higher."""
     is_wider = jnp.issubdtype(array.dtype, jnp.floating) and (
         jnp.finfo(array.dtype).bits > jnp.finfo(dtype).bits
     )
