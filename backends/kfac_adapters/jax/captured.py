@@ -128,6 +128,8 @@ class Captured:
             f"capture: {argument} has {len(found.paths)} leaves, among them"
             f" {', '.join(differing) or '(none that was not captured)'}; expected the"
             f" {len(self.leaves.paths)} leaves of the parameters that were captured,"
-            f" {', '.join(self.leaves.paths)}"
+            f" {', '.join(self.leaves.paths)}. Where optax.masked or optax.partition"
+            " hides some leaves, capture a function of those that are left, with the"
+            " others among its inputs"
         )
         raise ArgumentError(msg)

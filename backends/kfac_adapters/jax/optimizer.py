@@ -123,7 +123,7 @@ class Kfac:
 
         Args:
             state: The state; left as it is, if it is not donated.
-            params: The parameters, a pytree, likewise.
+            params: The parameters, a pytree; left as they are, if not donated.
             batch: Inputs and targets.
             key: What targets are drawn from, where the mode is random.
             noise: Random numbers in place of a key.

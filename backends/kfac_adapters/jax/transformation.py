@@ -59,9 +59,10 @@ def kfac(captured: Captured, **options: Any) -> Any:
         if params is None or inputs is None:
             missing = "params" if params is None else "inputs"
             msg = (
-                f"kfac: {missing} is None; call update(gradients, state, params,"
-                " inputs=(x,), key=key), where inputs are the arguments of the function"
-                " after its parameters"
+                f"kfac: {missing} is None. What passes no arguments on, such as"
+                " apply_gradients of a Flax TrainState, has to be replaced by"
+                " update(gradients, state, params, inputs=(x,), key=key), where inputs"
+                " are the arguments of the function after its parameters"
             )
             raise ArgumentError(msg)
         new = curvature.update_curvature(
