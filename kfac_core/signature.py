@@ -136,12 +136,9 @@ def _defaults(cls: Any, names: frozenset[str]) -> tuple[tuple[str, Any], ...]:
 
 
 def _is_default(value: Any, default: Any) -> bool:
-    # Arrays, which may stand here before they are refused, do not compare to a boolean.
-    return value is default or (
-        isinstance(value, str | int | float | tuple)
-        and type(value) is type(default)
-        and bool(value == default)
-    )
+    # Arrays, which may stand here before they are refused, do not compare to a boolean;
+    # no default is one.
+    return value is default or (type(value) is type(default) and bool(value == default))
 
 
 def _canonical(value: Any) -> str:

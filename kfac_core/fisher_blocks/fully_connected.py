@@ -5,8 +5,11 @@ from dataclasses import dataclass, field
 from kfac_core.fisher_blocks.base.single_factor import SingleFactorFB, SingleFactorState
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
-from kfac_core.fisher_blocks.side import rows_factor
-from kfac_core.fisher_factors import FullyConnectedDiagonalFactor
+from kfac_core.fisher_blocks.side import form_of_side
+from kfac_core.fisher_factors import (
+    FullyConnectedDiagonalFactor,
+    FullyConnectedKroneckerFactor,
+)
 from kfac_core.linalg.layouts import DenseLayout
 from kfac_core.typing import Scalar, Sources, Towers, Weights
 
@@ -28,11 +31,11 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
             evaluates it afresh at every product.
         diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.
         input_max_rows: How many of the latest rows of inputs to keep, in place of their
-            matrix: see `kfac_core.fisher_factors.FullyConnectedLowRankFactor`. It
+            matrix: see `kfac_core.fisher_factors.LowRank`. It
             serves powers alone, no Cholesky factor and no damping_type "exact".
         output_max_rows: The same for the gradients, all sources together.
         input_blocks: How many blocks to keep along the diagonal of ``A``: see
-            `kfac_core.fisher_factors.FullyConnectedBlockDiagonalFactor`.
+            `kfac_core.fisher_factors.BlockDiagonal`.
         output_blocks: The same for ``G``.
         layout: How the weights lie: ``"in_out"``, or ``"out_in"`` as PyTorch has them.
             Vectors and products are in this layout; see `kfac_core.linalg.layouts`.
@@ -73,20 +76,26 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
             self.layout, self.input_size, self.output_size, self.label
         )
         self._set_factors(
-            rows_factor(
+            FullyConnectedKroneckerFactor(
                 self.input_size,
                 self.has_bias,
-                diagonal=self.diagonal_approx_for_input,
-                max_rows=self.input_max_rows,
-                num_blocks=self.input_blocks,
+                form=form_of_side(
+                    f"{self.label} (input factor)",
+                    diagonal=self.diagonal_approx_for_input,
+                    max_rows=self.input_max_rows,
+                    num_blocks=self.input_blocks,
+                ),
                 data_name="inputs",
                 **self._factor_options("input"),
             ),
-            rows_factor(
+            FullyConnectedKroneckerFactor(
                 self.output_size,
-                diagonal=self.diagonal_approx_for_output,
-                max_rows=self.output_max_rows,
-                num_blocks=self.output_blocks,
+                form=form_of_side(
+                    f"{self.label} (output factor)",
+                    diagonal=self.diagonal_approx_for_output,
+                    max_rows=self.output_max_rows,
+                    num_blocks=self.output_blocks,
+                ),
                 data_name="outputs_grads",
                 **self._factor_options("output"),
             ),

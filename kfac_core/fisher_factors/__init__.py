@@ -5,7 +5,12 @@ powers and Cholesky factors of the damped ``C + damping I``. The spec is a froze
 dataclass without arrays; the state is a `FactorState`.
 """
 
+import warnings
+from typing import Any
+
+from kfac_core.fisher_factors.base.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.base.factor import FisherFactor
+from kfac_core.fisher_factors.base.form import Form
 from kfac_core.fisher_factors.base.options import DEFAULT_DAMPING_ID
 from kfac_core.fisher_factors.base.state import Derived, FactorState
 from kfac_core.fisher_factors.bias import (
@@ -33,15 +38,10 @@ from kfac_core.fisher_factors.diagonal_kronecker import (
     DiagonalMultiKF,
 )
 from kfac_core.fisher_factors.embedding import EmbeddingInputKroneckerFactor
-from kfac_core.fisher_factors.forms.block_diagonal import (
-    FullyConnectedBlockDiagonalFactor,
-)
-from kfac_core.fisher_factors.forms.dense import (
-    DenseSquareMatrixFactor,
-    InverseProvidingFactor,
-)
-from kfac_core.fisher_factors.forms.diagonal import DiagonalFactor
-from kfac_core.fisher_factors.forms.low_rank import FullyConnectedLowRankFactor
+from kfac_core.fisher_factors.forms.block_diagonal import BlockDiagonal
+from kfac_core.fisher_factors.forms.dense import Dense
+from kfac_core.fisher_factors.forms.diagonal import Diagonal
+from kfac_core.fisher_factors.forms.low_rank import LowRank
 from kfac_core.fisher_factors.fully_connected import (
     FullyConnectedDiagonalFactor,
     FullyConnectedKroneckerFactor,
@@ -61,37 +61,74 @@ from kfac_core.fisher_factors.scale_and_shift.factors import (
 )
 from kfac_core.fisher_factors.shared.fully_connected import FullyConnectedMultiKF
 
+DenseSquareMatrixFactor = FisherFactor
+"""The name in ``tf.contrib.kfac``: a factor is dense, unless it has another form."""
+
+InverseProvidingFactor = FisherFactor
+"""The name until r1.8."""
+
 __all__ = [
     "DEFAULT_DAMPING_ID",
     "BiasDiagonalFactor",
     "BiasFactor",
     "BiasFullFactor",
+    "BlockDiagonal",
     "ConvDiagonalFactor",
     "ConvInputKroneckerFactor",
     "ConvInputMultiKF",
     "ConvInputSUAKroneckerFactor",
     "ConvOutputKroneckerFactor",
     "ConvOutputMultiKF",
+    "Dense",
     "DenseSquareMatrixFactor",
     "DepthwiseConvDiagonalFactor",
     "Derived",
+    "Diagonal",
     "DiagonalFactor",
     "DiagonalKroneckerFactor",
     "DiagonalMultiKF",
     "EmbeddingInputKroneckerFactor",
     "FactorState",
     "FisherFactor",
+    "Form",
     "FullFactor",
-    "FullyConnectedBlockDiagonalFactor",
     "FullyConnectedDiagonalFactor",
     "FullyConnectedKroneckerFactor",
-    "FullyConnectedLowRankFactor",
     "FullyConnectedMultiKF",
     "GroupedKroneckerFactor",
     "InverseProvidingFactor",
+    "LowRank",
     "NaiveDiagonalFactor",
     "NaiveFullFactor",
     "ScaleAndShiftDiagonalFactor",
     "ScaleAndShiftFactor",
     "ScaleAndShiftFullFactor",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Return what made a factor of another form before forms were fields.
+
+    Raises:
+        AttributeError: If there is no such name.
+    """
+    moved: dict[str, tuple[str, Any]] = {
+        "FullyConnectedLowRankFactor": ("max_rows", LowRank),
+        "FullyConnectedBlockDiagonalFactor": ("num_blocks", BlockDiagonal),
+    }
+    if name not in moved:
+        msg = f"module {__name__!r} has no attribute {name!r}"
+        raise AttributeError(msg)
+    option, form = moved[name]
+    warnings.warn(
+        f"{name} is now FullyConnectedKroneckerFactor(..., form={form.__name__}(...))",
+        DeprecationWarning,
+        stacklevel=2,
+    )
+
+    def make(*args: Any, **options: Any) -> FullyConnectedKroneckerFactor:
+        (key,) = form.__dataclass_fields__
+        own = form(**{key: options.pop(option)})
+        return FullyConnectedKroneckerFactor(*args, form=own, **options)
+
+    return make

@@ -1,8 +1,7 @@
 """Factors of a bias that stands alone."""
 
-from abc import abstractmethod
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from kfac_core.arguments import (
@@ -15,13 +14,13 @@ from kfac_core.arguments import (
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
 from kfac_core.fisher_factors.base.factor import FisherFactor
+from kfac_core.fisher_factors.base.form import Form
 from kfac_core.fisher_factors.base.state import FactorState
-from kfac_core.fisher_factors.forms.dense import DenseSquareMatrixFactor
-from kfac_core.fisher_factors.forms.diagonal import DiagonalFactor
+from kfac_core.fisher_factors.base.updating import accumulated
+from kfac_core.fisher_factors.forms.diagonal import Diagonal
 from kfac_core.row_counts import count_of
 from kfac_core.row_weights import check_same_towers, roots_of, sides, weights_for
 from kfac_core.statistics.bias import bias_gradients
-from kfac_core.statistics.rows import mean_over, second_moment
 from kfac_core.statistics.weighted_rows import weigh, weighed
 from kfac_core.typing import Array, Scalar, Uses, Weights
 from kfac_core.uses import MultiSources, arrays_of
@@ -105,10 +104,10 @@ class BiasFactor(FisherFactor):
             check_not_empty(tuple(rows), name, label)
             shapes = [(x.shape[0],) for x in rows]
             roots = roots_of(backend, weights_for(backend, rest, shapes, like, label))
-            own = weighed(backend, rows, roots, count).arrays
-            moments.append(self._moment(backend, own, count))
+            own = weighed(backend, rows, roots, count)
+            moments.append(self.form.of_rows(backend, own, False))
         data = {name: (tuple(arrays),)}
-        return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
+        return accumulated(self, backend, state, moments, ema_decay, ema_weight, data)
 
     def _weighed_uses(
         self,
@@ -167,15 +166,9 @@ class BiasFactor(FisherFactor):
             raise ShapeError(msg)
         return total
 
-    @abstractmethod
-    def _moment(
-        self, backend: Backend, rows: Sequence[Array], count: Scalar | None
-    ) -> Array:
-        """Return the statistics of per-case gradients, each ``[batch, dimension]``."""
-
 
 @dataclass(frozen=True)
-class BiasFullFactor(BiasFactor, DenseSquareMatrixFactor):
+class BiasFullFactor(BiasFactor):
     """Fisher of a bias, whole and exact; see `BiasFactor`.
 
     Estimates the mean over cases of ``v v'``, where ``v`` is a case's gradient.
@@ -190,14 +183,9 @@ class BiasFullFactor(BiasFactor, DenseSquareMatrixFactor):
                [2., 1.]])
     """
 
-    def _moment(
-        self, backend: Backend, rows: Sequence[Array], count: Scalar | None
-    ) -> Array:
-        return second_moment(backend, rows, count=count)
-
 
 @dataclass(frozen=True)
-class BiasDiagonalFactor(BiasFactor, DiagonalFactor):
+class BiasDiagonalFactor(BiasFactor):
     """Diagonal Fisher of a bias, exact; see `BiasFactor`.
 
     Estimates the mean over cases of the squared entries of a case's gradient.
@@ -211,12 +199,4 @@ class BiasDiagonalFactor(BiasFactor, DiagonalFactor):
         array([4., 1.])
     """
 
-    @property
-    def cov_shape(self) -> tuple[int, ...]:
-        """``(dimension,)``."""
-        return (self.dimension,)
-
-    def _moment(
-        self, backend: Backend, rows: Sequence[Array], count: Scalar | None
-    ) -> Array:
-        return mean_over(backend, [row * row for row in rows], count)
+    form: Form = field(default=Diagonal(), kw_only=True)

@@ -1,17 +1,15 @@
 """Diagonal Kronecker factors: one side of a layer's Fisher, kept as its diagonal."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
-from kfac_core.backend import Backend
-from kfac_core.fisher_factors.forms.diagonal import DiagonalFactor
-from kfac_core.fisher_factors.rows import MultiUseRowsFactor, RowsFactor
-from kfac_core.statistics.rows import squared_mean
-from kfac_core.statistics.weighted_rows import Rows
-from kfac_core.typing import Array
+from kfac_core.fisher_factors.base.form import Form
+from kfac_core.fisher_factors.forms.diagonal import Diagonal
+from kfac_core.fisher_factors.fully_connected import FullyConnectedKroneckerFactor
+from kfac_core.fisher_factors.shared.rows import MultiUseRowsFactor
 
 
 @dataclass(frozen=True)
-class DiagonalKroneckerFactor(RowsFactor, DiagonalFactor):
+class DiagonalKroneckerFactor(FullyConnectedKroneckerFactor):
     """Diagonal of the second moment of rows.
 
     It is the diagonal of a `FullyConnectedKroneckerFactor`: the mean of the square of
@@ -32,20 +30,11 @@ class DiagonalKroneckerFactor(RowsFactor, DiagonalFactor):
         array([ 5., 10.,  1.])
     """
 
-    @property
-    def cov_shape(self) -> tuple[int, ...]:
-        """Length of a row, with the one for the bias."""
-        return (self.size + self.has_bias,)
-
-    def _moment(self, backend: Backend, rows: Rows) -> Array:
-        arrays, roots, count = rows
-        return squared_mean(
-            backend, arrays, has_bias=self.has_bias, roots=roots, count=count
-        )
+    form: Form = field(default=Diagonal(), kw_only=True)
 
 
 @dataclass(frozen=True)
-class DiagonalMultiKF(MultiUseRowsFactor, DiagonalKroneckerFactor):
+class DiagonalMultiKF(MultiUseRowsFactor):
     """`DiagonalKroneckerFactor` of a shared layer: over the rows of all uses.
 
     Attributes:
@@ -62,3 +51,5 @@ class DiagonalMultiKF(MultiUseRowsFactor, DiagonalKroneckerFactor):
         >>> factor.get_cov_var(state)
         array([5.])
     """
+
+    form: Form = field(default=Diagonal(), kw_only=True)

@@ -12,8 +12,9 @@ from kfac_core.arguments import (
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, DTypeError, ShapeError
 from kfac_core.exponents import shown
+from kfac_core.fisher_factors.base.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.base.state import FactorState
-from kfac_core.fisher_factors.forms.diagonal import DiagonalFactor
+from kfac_core.fisher_factors.base.updating import accumulated
 from kfac_core.row_counts import count_of
 from kfac_core.row_weights import sides, weights_for
 from kfac_core.statistics.ids import RepeatedIds, id_second_moment
@@ -133,7 +134,7 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
             weights=own,
             count=count,
         )
-        return self._accumulate(backend, state, [moment], ema_decay, ema_weight, {})
+        return accumulated(self, backend, state, [moment], ema_decay, ema_weight, {})
 
     def known_cases(
         self, backend: Backend, input_ids: Towers, dtype: DType

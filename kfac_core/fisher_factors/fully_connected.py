@@ -1,22 +1,47 @@
 """Factors of fully connected layers."""
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
 
 from kfac_core.arguments import as_sources, as_towers, check_paired, check_towers
 from kfac_core.backend import Backend
+from kfac_core.fisher_factors.base.diagonal import DiagonalFactor
+from kfac_core.fisher_factors.base.factor import FisherFactor
 from kfac_core.fisher_factors.base.state import FactorState
-from kfac_core.fisher_factors.forms.dense import DenseSquareMatrixFactor
-from kfac_core.fisher_factors.forms.diagonal import DiagonalFactor
-from kfac_core.fisher_factors.rows import RowsFactor
+from kfac_core.fisher_factors.base.updating import accumulated
+from kfac_core.moving_average import Sample
 from kfac_core.row_counts import count_of
-from kfac_core.row_weights import roots_of, sides, weights_for
-from kfac_core.statistics.rows import SecondMoment, second_moment, squared_moment
-from kfac_core.statistics.weighted_rows import Rows, masked, weighed
+from kfac_core.row_weights import (
+    check_same_towers,
+    roots_of,
+    sides,
+    weights_for,
+    weights_of_parts,
+)
+from kfac_core.statistics.rows import squared_moment
+from kfac_core.statistics.weighted_rows import masked, weighed
 from kfac_core.typing import Array, Scalar, Sources, Towers, Weights
+from kfac_core.uses import MultiSources, arrays_of
+
+
+class Parts(NamedTuple):
+    """The rows of one tower.
+
+    Attributes:
+        arrays: Arrays of rows.
+        uses: How many rows a case has.
+        case_slow: Whether all rows of a case follow one another; if not, all rows of a
+            use do.
+    """
+
+    arrays: tuple[Array, ...]
+    uses: int
+    case_slow: bool = False
 
 
 @dataclass(frozen=True)
-class FullyConnectedKroneckerFactor(RowsFactor, DenseSquareMatrixFactor):
+class FullyConnectedKroneckerFactor(FisherFactor):
     """Second moment of rows: one side of a fully connected layer's Fisher.
 
     Estimates ``A = E[a a']`` from layer inputs, or ``G = E[g g']`` from the gradients
@@ -27,6 +52,8 @@ class FullyConnectedKroneckerFactor(RowsFactor, DenseSquareMatrixFactor):
         size: Length of a row.
         has_bias: Whether each row ends in a one that is not stored.
         data_name: What the rows are called in messages.
+        form: What is kept of the matrix: `Dense`, `Diagonal`, `LowRank` or
+            `BlockDiagonal` of `kfac_core.fisher_factors.forms`.
 
     Example:
         >>> import numpy as np
@@ -42,20 +69,112 @@ class FullyConnectedKroneckerFactor(RowsFactor, DenseSquareMatrixFactor):
                [-8.41176471]])
     """
 
+    size: int
+    has_bias: bool = False
+    data_name: str = field(default="tensors", kw_only=True)
+
     @property
     def dimension(self) -> int:
         """Length of a row, with the one for the bias."""
         return self.size + self.has_bias
 
-    def _moment(self, backend: Backend, rows: Rows) -> Array:
-        arrays, roots, count = rows
-        return second_moment(
-            backend, arrays, has_bias=self.has_bias, roots=roots, count=count
-        )
+    def update_cov(
+        self,
+        state: FactorState,
+        tensors: MultiSources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
+    ) -> FactorState:
+        """Fold the second moment of a batch into the average.
 
-    def _sample(self, backend: Backend, rows: Rows) -> SecondMoment:
-        arrays, roots, count = rows
-        return SecondMoment(arrays, self.has_bias, roots, count)
+        Args:
+            state: The state; left as it is.
+            tensors: Rows ``[rows, size]``; or a tuple of these (towers, weighted by
+                their rows); or a tuple of such tuples (sources, summed).
+            ema_decay: What the weights of earlier batches are multiplied by, in
+                [0, 1].
+            ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``
+                without debiasing.
+            weights: How much each row counts, ``[rows]``, or a tuple of these (towers):
+                zero for a case that does not count; None: one each.
+            num_cases: Number of cases that the mean loss divides by; None: the number
+                of cases given.
+
+        Returns:
+            The new state.
+
+        Raises:
+            ShapeError: If an array is not ``[rows, size]``, or there is no row.
+            DTypeError: If an array is not real, or wider than the state.
+            NotFiniteError: If an array holds NaN or infinity. Under a trace the state
+                is kept, with ``ok`` False.
+            ArgumentError: If the decay or a weight is out of range, or `num_cases` is
+                not positive.
+        """
+        sources = as_sources(tensors)
+        arrays = [x for towers in sources for tower in towers for x in arrays_of(tower)]
+        backend = self._backend(state, "state, tensors", *arrays)
+        like, shape = state.cov.total, ("rows", self.size)
+        samples: list[Array | Sample] = []
+        given: list[tuple[Array, ...]] = []
+        count = None
+        for towers in sources:
+            parts = self._in_parts(backend, towers)
+            own = tuple([x for part in parts for x in part.arrays])
+            rows = check_towers(
+                backend, own, like.dtype, shape, self.data_name, self.label
+            )
+            if not samples:
+                count = count_of(backend, num_cases, parts[0].uses, like, self.label)
+            roots = self._roots(backend, parts, weights, like)
+            rows_of_source = weighed(backend, rows, roots, count)
+            samples.append(self.form.of_rows(backend, rows_of_source, self.has_bias))
+            given.append(own)
+        data = {self.data_name: tuple(given)}
+        return accumulated(self, backend, state, samples, ema_decay, ema_weight, data)
+
+    def _in_parts(self, backend: Backend, towers: tuple[Any, ...]) -> list[Parts]:
+        """Return the rows of each tower."""
+        found = []
+        for tower in towers:
+            arrays = arrays_of(tower)
+            found.append(Parts(arrays, len(arrays)))
+        return found
+
+    def _roots(
+        self,
+        backend: Backend,
+        parts: Sequence[Parts],
+        weights: Weights | None,
+        like: Array,
+    ) -> tuple[Array, ...] | None:
+        """Return the roots of the weights of all arrays."""
+        if weights is None:
+            return None
+        towers = as_towers(weights)
+        check_same_towers(towers, parts, self.label)
+        each = (
+            weights_of_parts(
+                backend,
+                w,
+                own.arrays,
+                own.uses,
+                like,
+                self.label,
+                batch_first=self._is_batch_first,
+                case_slow=own.case_slow,
+            )
+            for w, own in zip(towers, parts, strict=True)
+        )
+        return roots_of(backend, [w for own in each for w in own])
+
+    @property
+    def _is_batch_first(self) -> bool:
+        """Whether the cases of weights come before their uses."""
+        return False
 
 
 @dataclass(frozen=True)
@@ -154,4 +273,4 @@ class FullyConnectedDiagonalFactor(DiagonalFactor):
                 squared_moment(backend, pairs, has_bias=self.has_bias, count=count)
             )
         data = {"inputs": (towers,), "outputs_grads": sources}
-        return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
+        return accumulated(self, backend, state, moments, ema_decay, ema_weight, data)

@@ -1,11 +1,10 @@
 """The factor of a grouped layer: one second moment for each group."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import ClassVar
 
-from kfac_core import tree
 from kfac_core.arguments import (
     as_sources,
     backend_for,
@@ -14,25 +13,22 @@ from kfac_core.arguments import (
     statistics_dtype,
 )
 from kfac_core.backend import Backend
-from kfac_core.fisher_factors.base import messages
+from kfac_core.fisher_factors.base.factor import FisherFactor
+from kfac_core.fisher_factors.base.form import Form
 from kfac_core.fisher_factors.base.options import DEFAULT_DAMPING_ID
-from kfac_core.fisher_factors.base.state import Derived, FactorState
+from kfac_core.fisher_factors.base.state import FactorState
+from kfac_core.fisher_factors.base.updating import accumulated
 from kfac_core.fisher_factors.convolution.located_rows import counted_rows
-from kfac_core.fisher_factors.forms.dense import DenseSquareMatrixFactor
-from kfac_core.linalg import psd
-from kfac_core.linalg.psd import Eigendecomposition
-from kfac_core.linalg.residual import ResidualRange
-from kfac_core.linalg.stacks import MatrixStackOperator, diagonals
-from kfac_core.moving_average import MovingAverage
-from kfac_core.scalars import as_dampings, as_vector
-from kfac_core.state import all_finite, check_finite
+from kfac_core.fisher_factors.forms.stack import Stack
+from kfac_core.options import check_options
+from kfac_core.state import check_finite
 from kfac_core.statistics.rows import second_moment
 from kfac_core.statistics.weighted_rows import weigh
-from kfac_core.typing import Array, DampingId, Dampings, Scalar, Sources, Weights
+from kfac_core.typing import Array, DampingId, Scalar, Sources, Weights
 
 
 @dataclass(frozen=True)
-class GroupedKroneckerFactor(DenseSquareMatrixFactor):
+class GroupedKroneckerFactor(FisherFactor):
     """Second moments of rows, one matrix for each group.
 
     A layer in groups, such as a grouped or depthwise convolution, is many layers side
@@ -61,16 +57,20 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
     size: int
     has_bias: bool = False
     data_name: str = field(default="tensors", kw_only=True)
+    form: Stack = field(init=False, repr=False, compare=False)
+
+    forms: ClassVar[tuple[type[Form], ...]] = (Stack,)
+
+    def __post_init__(self) -> None:
+        """Make the form, once."""
+        check_options(self)
+        object.__setattr__(self, "form", Stack(groups=self.num_groups))
+        super().__post_init__()
 
     @property
     def dimension(self) -> int:
         """Length of a row of one group, with the one for the bias."""
         return self.size + self.has_bias
-
-    @property
-    def cov_shape(self) -> tuple[int, ...]:
-        """``(num_groups, n, n)``."""
-        return (self.num_groups, self.dimension, self.dimension)
 
     def update_cov(
         self,
@@ -135,24 +135,7 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
             moment = partial(self._moment, backend, roots, count)
             moments.append(backend.vmap(moment, *by_group))
         data = {name: sources}
-        return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
-
-    def get_cov_as_linear_operator(self, state: FactorState) -> MatrixStackOperator:
-        """Return the estimated matrices as an operator on stacks."""
-        return MatrixStackOperator(self.get_cov_var(state))
-
-    def get_eigendecomp(self, state: FactorState) -> Eigendecomposition:
-        """Return the eigendecompositions of the current statistics.
-
-        Args:
-            state: The state.
-
-        Returns:
-            Eigenvalues ``[num_groups, n]``, ascending, clipped at zero; eigenvectors
-            ``[num_groups, n, n]``.
-        """
-        backend = self._backend(state)
-        return self._decomposed(backend, self.get_cov_var(state))
+        return accumulated(self, backend, state, moments, ema_decay, ema_weight, data)
 
     def left_multiply_matpower(
         self,
@@ -206,90 +189,6 @@ class GroupedKroneckerFactor(DenseSquareMatrixFactor):
         return second_moment(
             backend, rows, has_bias=self.has_bias, roots=roots, count=count
         )
-
-    def _identity(self, backend: Backend, like: Array) -> Array:
-        return like * 0 + super()._identity(backend, like)
-
-    def _operator(self, backend: Backend, stored: Array) -> MatrixStackOperator:
-        return MatrixStackOperator(stored)
-
-    def _power(self, backend: Backend, cov: Array, damping: Array, exp: float) -> Array:
-        # Only the power 1 comes here; the others are derived.
-        return backend.vmap(partial(super()._power, backend, exp=exp), cov, damping)
-
-    def _entries_to_check(self, backend: Backend, statistic: Array) -> Array:
-        return diagonals(backend, statistic)
-
-    def _empty_eigendecomposition(
-        self, backend: Backend, like: Array
-    ) -> Eigendecomposition:
-        return Eigendecomposition(diagonals(backend, like) * 0, like * 0)
-
-    def _derive(
-        self, backend: Backend, cov: Array, dampings: Mapping[DampingId, Array]
-    ) -> Derived:
-        of_one = super()._derive
-
-        def of_group(cov: Array, values: tuple[Array, ...]) -> Derived:
-            return of_one(backend, cov, dict(zip(dampings, values, strict=True)))
-
-        return backend.vmap(of_group, cov, tuple(dampings.values()))
-
-    def _residual(
-        self,
-        backend: Backend,
-        state: FactorState,
-        damping: Array,
-        damping_id: DampingId,
-    ) -> ResidualRange:
-        total, weight = state.cov
-        inverses = self._stored_inverse(state, damping_id)
-
-        def of_group(total: Array, damping: Array, inverse: Array) -> ResidualRange:
-            return self._krylov(backend, MovingAverage(total, weight), damping, inverse)
-
-        return backend.vmap(of_group, total, damping, inverses)
-
-    def _not_positive_definite(
-        self, backend: Backend, cov: Array, dampings: Mapping[DampingId, Array]
-    ) -> Exception:
-        """Name the first group that is not positive definite."""
-        known = backend.is_finite(cov)
-        parts = tree.members(self._derive(backend, cov, dampings))
-        finite = [bool(all_finite(backend, part, known)) for part in parts]
-        # If the factor computes in float64, the rounding to float32 may overflow.
-        i = 0 if all(finite) else finite.index(False)
-        smallest = min((float(d[i]) for d in dampings.values()), default=0.0)
-        return messages.not_positive_definite(
-            backend,
-            f"{self.label}, group {i}",
-            psd.trace(backend, cov[i, :, :]),
-            self.dimension,
-            smallest,
-        )
-
-    def _empty(self, backend: Backend, cov: MovingAverage) -> FactorState:
-        state = super()._empty(backend, cov)
-        dampings = tuple(self._zeros(backend, cov.total) for _ in self.damping_ids)
-        return state._replace(derived=state.derived._replace(dampings=dampings))
-
-    def _dampings(
-        self, backend: Backend, damping: Dampings, like: Array
-    ) -> dict[DampingId, Array]:
-        """Return for each damping id one damping for each group, ``[num_groups]``."""
-        ids, label = self.damping_ids, self.label
-        # Added to zeros: a new array for each id.
-        zeros = self._zeros(backend, like)
-        if isinstance(damping, Mapping) or not getattr(damping, "shape", ()):
-            same = as_dampings(backend, damping, ids, like, label)
-            return {key: zeros + value for key, value in same.items()}
-        given: Any = damping
-        by_group = as_vector(backend, given, self.num_groups, like, "damping", label)
-        return dict(zip(ids, [zeros + by_group for _ in ids], strict=True))
-
-    def _zeros(self, backend: Backend, like: Array) -> Array:
-        device = backend.creation_device(like)
-        return backend.xp.zeros((self.num_groups,), dtype=like.dtype, device=device)
 
     def _stack_backend(
         self, state: FactorState, x: Array, shape: tuple[int | str, ...]

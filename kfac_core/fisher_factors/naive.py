@@ -11,9 +11,10 @@ from dataclasses import dataclass
 from kfac_core.arguments import as_sources, as_statistics
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.fisher_factors.base.diagonal import DiagonalFactor
+from kfac_core.fisher_factors.base.factor import FisherFactor
 from kfac_core.fisher_factors.base.state import FactorState
-from kfac_core.fisher_factors.forms.dense import DenseSquareMatrixFactor
-from kfac_core.fisher_factors.forms.diagonal import DiagonalFactor
+from kfac_core.fisher_factors.base.updating import accumulated
 from kfac_core.linalg.parameters import num_entries, params_to_vector
 from kfac_core.scalars import as_scalar
 from kfac_core.state import is_known_false
@@ -21,7 +22,7 @@ from kfac_core.typing import Array, DType, Scalar, Sources
 
 
 @dataclass(frozen=True)
-class NaiveFullFactor(DenseSquareMatrixFactor):
+class NaiveFullFactor(FisherFactor):
     """The whole Fisher of some parameters, from their batch-summed gradient.
 
     Attributes:
@@ -86,7 +87,7 @@ class NaiveFullFactor(DenseSquareMatrixFactor):
             v = _vector(backend, source, self.size, state.cov.total.dtype, self.label)
             moments.append(v[:, None] * v[None, :] / count)
         data = {"params_grads": sources}
-        return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
+        return accumulated(self, backend, state, moments, ema_decay, ema_weight, data)
 
 
 FullFactor = NaiveFullFactor
@@ -133,7 +134,7 @@ class NaiveDiagonalFactor(DiagonalFactor):
             v = _vector(backend, source, self.size, state.cov.total.dtype, self.label)
             moments.append((v * v / count)[:, None])
         data = {"params_grads": sources}
-        return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
+        return accumulated(self, backend, state, moments, ema_decay, ema_weight, data)
 
 
 def _count(

@@ -139,7 +139,7 @@ def initial_state(
         learning_rate=unknown + 0,
         momentum=unknown + 0,
         batch_cases=one * 0,
-        # Its own, as `kfac_core.signed` says.
+        # Its own, as `kfac_core.spec` says.
         made_by=sign(),
     )
 

@@ -9,10 +9,18 @@ from kfac_core.fisher_factors.eigenbasis import eigenvalues
 FACTORS = {
     "whole": kc.factors.FullyConnectedKroneckerFactor(4, True),
     "diagonal": kc.factors.DiagonalKroneckerFactor(4, True),
-    "few rows": kc.factors.FullyConnectedLowRankFactor(4, True, max_rows=3),
-    "as many rows": kc.factors.FullyConnectedLowRankFactor(4, True, max_rows=5),
-    "more rows": kc.factors.FullyConnectedLowRankFactor(4, True, max_rows=8),
-    "blocks": kc.factors.FullyConnectedBlockDiagonalFactor(4, True, num_blocks=2),
+    "few rows": kc.factors.FullyConnectedKroneckerFactor(
+        4, True, form=kc.factors.LowRank(max_rows=3)
+    ),
+    "as many rows": kc.factors.FullyConnectedKroneckerFactor(
+        4, True, form=kc.factors.LowRank(max_rows=5)
+    ),
+    "more rows": kc.factors.FullyConnectedKroneckerFactor(
+        4, True, form=kc.factors.LowRank(max_rows=8)
+    ),
+    "blocks": kc.factors.FullyConnectedKroneckerFactor(
+        4, True, form=kc.factors.BlockDiagonal(blocks=2)
+    ),
 }
 
 
@@ -27,7 +35,9 @@ def test_they_are_those_of_the_dense_matrix(name, rng):
 
 def test_of_a_hundred_thousand_columns(rng):
     rows = rng.normal(size=(2, 100_000))
-    factor = kc.factors.FullyConnectedLowRankFactor(100_000, max_rows=2)
+    factor = kc.factors.FullyConnectedKroneckerFactor(
+        100_000, form=kc.factors.LowRank(max_rows=2)
+    )
     state = factor.update_cov(factor.init(rows), rows, 0.5)
     found = eigenvalues(kc.backend_of(rows), factor, state)
     assert found.shape == (100_000,)

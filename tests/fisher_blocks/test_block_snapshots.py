@@ -13,7 +13,7 @@ DAMPING = 0.3
 WITH_DIAGONAL = [
     name
     for name, case in KRONECKER.items()
-    if isinstance(case.make().input_factor, kc.factors.DiagonalFactor)
+    if isinstance(case.make().input_factor.form, kc.factors.Diagonal)
 ]
 
 

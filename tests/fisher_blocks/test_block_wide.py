@@ -67,7 +67,7 @@ def test_blocks_of_both_sides_can_be_damped_exactly(rng):
         ({"{}_blocks": 2, "{}_max_rows": 8}, "one of these forms"),
         ({"{}_max_rows": 8, "damping_type": "exact"}, "damping_type 'exact'"),
         ({"{}_max_rows": 8, "cholesky": True}, "Cholesky"),
-        ({"{}_blocks": 9}, "num_blocks"),
+        ({"{}_blocks": 9}, "blocks=[47]"),
     ],
 )
 def test_what_does_not_go_together_is_refused(side, options, word):

@@ -16,7 +16,7 @@ class FactorCase:
     """One factor.
 
     Attributes:
-        make: Makes the spec, given options of `Registration`.
+        make: Makes the spec, given options of `FisherFactor`.
         draw: Draws the arrays of a batch of so many cases.
         moment: The statistic of these arrays, by another way than the library's.
         matrix: The matrix of these statistics; by default they are it, or its diagonal.
@@ -105,7 +105,7 @@ class FactorCase:
         """Return the matrix of the statistics."""
         if self.matrix is not None:
             return self.matrix(statistics)
-        is_diagonal = isinstance(spec, kc.factors.DiagonalFactor)
+        is_diagonal = isinstance(spec.form, kc.factors.Diagonal)
         return np.diag(statistics.ravel()) if is_diagonal else statistics
 
 
@@ -142,11 +142,10 @@ def leaves(data):
     return [data]
 
 
-def one_of_each(cases, *members):
-    """Return the first case for each implementation of these members of the specs."""
+def one_of_each_form(cases):
+    """Return the first case of each form, and of each number of axes of statistics."""
     found = {}
     for name, case in cases.items():
         spec = case.make()
-        of_class = tuple(getattr(type(spec), member) for member in members)
-        found.setdefault((*of_class, len(spec.cov_shape)), name)
+        found.setdefault((type(spec.form), len(spec.cov_shape)), name)
     return {name: cases[name] for name in found.values()}

@@ -268,8 +268,8 @@ STRUCTURED = {
         singular=(np.ones((2, 4, 2)),),
     ),
     "rows-blocks": FactorCase(
-        lambda **options: kc.factors.FullyConnectedBlockDiagonalFactor(
-            3, True, num_blocks=2, **options
+        lambda **options: kc.factors.FullyConnectedKroneckerFactor(
+            3, True, form=kc.factors.BlockDiagonal(blocks=2), **options
         ),
         normal((3,)),
         on_blocks,

@@ -22,8 +22,8 @@ def singular(library, dtype, size):
 
 
 def singular_groups(library, dtype, size):
-    spec = kc.factors.FullyConnectedBlockDiagonalFactor(
-        4, num_blocks=2, matpowers=(-1,), name="fc7"
+    spec = kc.factors.FullyConnectedKroneckerFactor(
+        4, form=kc.factors.BlockDiagonal(blocks=2), matpowers=(-1,), name="fc7"
     )
     x = library.asarray(np.zeros((3, 4), dtype))
     state = spec.update_cov(spec.init(x), x, 0.0)

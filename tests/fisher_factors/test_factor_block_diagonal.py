@@ -15,8 +15,12 @@ SHAPES = [(4, False, 2), (5, False, 2), (4, True, 2), (4, True, 3), (3, True, 1)
 
 
 def factor_of(size, has_bias=False, num_blocks=1, **options):
-    return kc.factors.FullyConnectedBlockDiagonalFactor(
-        size, has_bias, num_blocks=num_blocks, name=NAME, **options
+    return kc.factors.FullyConnectedKroneckerFactor(
+        size,
+        has_bias,
+        form=kc.factors.BlockDiagonal(blocks=num_blocks),
+        name=NAME,
+        **options,
     )
 
 
@@ -153,7 +157,7 @@ def test_what_fills_the_last_block_needs_no_damping(rng):
     [(5, 0, "positive integer"), (5, 1.5, "positive"), (5, 4, "3"), (3, 4, "3")],
 )
 def test_numbers_of_blocks_that_do_not_fit_are_refused(size, blocks, word):
-    with pytest.raises(kc.errors.ArgumentError, match=rf"{NAME}.*num_blocks.*{word}"):
+    with pytest.raises(kc.errors.ArgumentError, match=rf"blocks.*{word}"):
         factor_of(size, num_blocks=blocks)
 
 

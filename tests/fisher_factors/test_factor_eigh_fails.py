@@ -14,10 +14,13 @@ from kfac_core.linalg.series import Option1Quants, option1_matrix
 SERVED = {
     "powers": (kc.factors.FullyConnectedKroneckerFactor, {"size": 3}),
     "blocks": (
-        kc.factors.FullyConnectedBlockDiagonalFactor,
-        {"size": 4, "num_blocks": 2},
+        kc.factors.FullyConnectedKroneckerFactor,
+        {"size": 4, "form": kc.factors.BlockDiagonal(blocks=2)},
     ),
-    "rows": (kc.factors.FullyConnectedLowRankFactor, {"size": 9, "max_rows": 5}),
+    "rows": (
+        kc.factors.FullyConnectedKroneckerFactor,
+        {"size": 9, "form": kc.factors.LowRank(max_rows=5)},
+    ),
 }
 
 

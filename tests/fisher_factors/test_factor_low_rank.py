@@ -14,8 +14,8 @@ POWERS = (-1, -0.5, 2)
 
 
 def factor_of(size=6, max_rows=8, **options):
-    return kc.factors.FullyConnectedLowRankFactor(
-        size, max_rows=max_rows, name=NAME, **options
+    return kc.factors.FullyConnectedKroneckerFactor(
+        size, form=kc.factors.LowRank(max_rows=max_rows), name=NAME, **options
     )
 
 
@@ -201,8 +201,6 @@ def test_a_hundred_thousand_columns_cost_as_their_rows():
         ({"cholesky": ("damping",)}, "1/2"),
         ({"cholesky_inverse": ("damping",)}, "1/2"),
         ({"eigendecomposition": True}, "powers"),
-        ({"max_rows": 0}, "max_rows"),
-        ({"max_rows": 2.5}, "max_rows"),
         ({"zero_debias": False, "init_covariances_at_zero": False}, "identity"),
     ],
 )
@@ -210,6 +208,12 @@ def test_what_is_not_served_is_refused_at_once(bad, word):
     with pytest.raises(kc.errors.ArgumentError, match=NAME) as caught:
         factor_of(**bad)
     assert word in str(caught.value)
+
+
+@pytest.mark.parametrize("rows", [0, 2.5, True])
+def test_a_number_of_rows_is_checked_by_the_form(rows):
+    with pytest.raises(kc.errors.ArgumentError, match=r"LowRank: max_rows is"):
+        kc.factors.LowRank(max_rows=rows)
 
 
 def test_more_rows_than_it_keeps_are_refused(rng):
@@ -253,8 +257,8 @@ def test_without_damping_there_is_no_inverse_but_there_are_roots(rng):
 def test_the_error_of_an_old_inverse_is_that_of_the_dense_matrices(blocks, rng):
     spec = factor_of(matpowers=(-1,))
     if blocks:
-        spec = kc.factors.FullyConnectedBlockDiagonalFactor(
-            6, num_blocks=2, matpowers=(-1,)
+        spec = kc.factors.FullyConnectedKroneckerFactor(
+            6, form=kc.factors.BlockDiagonal(blocks=2), matpowers=(-1,)
         )
     state = spec.update_inverses(folded(spec, [rng.normal(size=(4, 6))], [0.5]), 0.1)
     assert float(spec.inverse_error(state, 0.1)) <= 1e-12
@@ -289,7 +293,9 @@ def test_inverses_can_be_computed_in_float64(rng):
 def test_rows_of_any_scale_have_powers_in_range(plain_library, rng, scale, exp):
     rows = (rng.normal(size=(3, 5)) * scale).astype(np.float32)
     damping = np.float32(0.01 * scale**2)
-    spec = kc.factors.FullyConnectedLowRankFactor(5, max_rows=3, matpowers=(exp,))
+    spec = kc.factors.FullyConnectedKroneckerFactor(
+        5, form=kc.factors.LowRank(max_rows=3), matpowers=(exp,)
+    )
     x = plain_library.asarray(rows)
     state = spec.update_inverses(spec.update_cov(spec.init(x), x, 0.5), damping)
     served = plain_library.to_numpy(spec.get_matpower(state, exp).to_dense())
@@ -303,7 +309,9 @@ def test_rows_of_any_scale_have_powers_in_range(plain_library, rng, scale, exp):
 
 def test_a_damping_below_the_rounding_of_the_trace_is_refused(rng):
     x = rng.normal(size=(64, 500)).astype(np.float32)
-    spec = kc.factors.FullyConnectedLowRankFactor(500, max_rows=64, matpowers=(-1,))
+    spec = kc.factors.FullyConnectedKroneckerFactor(
+        500, form=kc.factors.LowRank(max_rows=64), matpowers=(-1,)
+    )
     state = spec.update_cov(spec.init(x), x, 0.5)
     with pytest.raises(kc.errors.NotPositiveDefiniteError, match="damping"):
         spec.update_inverses(state, 1e-6)
@@ -313,7 +321,9 @@ def test_a_damping_below_the_rounding_of_the_trace_is_refused(rng):
 
 def test_a_batch_without_weight_takes_the_place_of_none(plain_library, rng):
     x = plain_library.asarray(rng.normal(size=(2, 3)))
-    spec = kc.factors.FullyConnectedLowRankFactor(3, max_rows=2)
+    spec = kc.factors.FullyConnectedKroneckerFactor(
+        3, form=kc.factors.LowRank(max_rows=2)
+    )
     state = spec.update_cov(spec.init(x), x, 0.9)
     cov = plain_library.to_numpy(spec.get_cov(state))
     later = spec.update_cov(state, x * 5, 0.9, 0.0)
@@ -324,8 +334,8 @@ def test_a_batch_without_weight_takes_the_place_of_none(plain_library, rng):
 def test_rows_far_below_the_damping_leave_the_damping(plain_library, size):
     """Whatever the trace, ``inv(C + damping I) v`` is ``v / damping`` to rounding."""
     library = plain_library
-    factor = kc.factors.FullyConnectedLowRankFactor(
-        6, max_rows=3, matpowers=(-1, -2, -0.5)
+    factor = kc.factors.FullyConnectedKroneckerFactor(
+        6, form=kc.factors.LowRank(max_rows=3), matpowers=(-1, -2, -0.5)
     )
     x = library.asarray(np.full((3, 6), size, np.float32))
     state = factor.update_cov(factor.init(x), x, ema_decay=0.0)

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from factor_case import NumPy, one_of_each
+from factor_case import NumPy, one_of_each_form
 from factor_cases import MATRICES, ROWS
 
 import kfac_core as kc
@@ -10,7 +10,7 @@ import kfac_core as kc
 POWERS = (-2, -1, -0.5, 0.5, 1, 2)
 DAMPING = 0.3
 # One for each way to serve; all others serve as one of these does.
-SERVING = one_of_each(MATRICES, "_derive", "_power", "_operator", "get_eigendecomp")
+SERVING = one_of_each_form(MATRICES)
 
 WITH_CHOLESKY = {name: case for name, case in SERVING.items() if not case.powers_alone}
 
@@ -75,7 +75,7 @@ def test_a_vector_may_have_the_shape_of_the_statistics(
 ):
     v = rng.normal(size=spec.dimension)
     shapes = {(spec.dimension,)}
-    if isinstance(spec, kc.factors.DiagonalFactor):
+    if isinstance(spec.form, kc.factors.Diagonal):
         shapes.add(spec.cov_shape)
     expected = np.linalg.solve(damped, v)
     for shape in shapes:
@@ -100,7 +100,7 @@ def test_cholesky_factors_square_to_the_damped_matrix(library, spec, state, damp
     np.testing.assert_array_equal(lower, np.tril(lower))
     np.testing.assert_allclose(lower @ lower.T, damped, rtol=1e-12, atol=1e-13)
     np.testing.assert_allclose(inverse @ lower, np.eye(spec.dimension), atol=1e-12)
-    if isinstance(spec, kc.factors.DiagonalFactor):
+    if isinstance(spec.form, kc.factors.Diagonal):
         np.testing.assert_allclose(lower, np.sqrt(damped), rtol=1e-14)
 
 

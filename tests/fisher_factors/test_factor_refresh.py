@@ -90,7 +90,9 @@ def test_each_group_has_its_error(rng):
     "factor",
     [
         kc.factors.ConvInputSUAKroneckerFactor((3, 2, 2), matpowers=(-1,)),
-        kc.factors.FullyConnectedLowRankFactor(N, max_rows=100, matpowers=(-1,)),
+        kc.factors.FullyConnectedKroneckerFactor(
+            N, form=kc.factors.LowRank(max_rows=100), matpowers=(-1,)
+        ),
     ],
     ids=["pixels", "low rank"],
 )

@@ -144,9 +144,7 @@ SINGULAR = [
     for served in (-1, -2, -0.5, "cholesky", "cholesky_inverse")
     if not (case.powers_alone and isinstance(served, str))
     # Of a diagonal, the square root of zero is zero.
-    and not (
-        served == "cholesky" and isinstance(case.make(), kc.factors.DiagonalFactor)
-    )
+    and not (served == "cholesky" and isinstance(case.make().form, kc.factors.Diagonal))
 ]
 
 

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from factor_case import one_of_each, tree
+from factor_case import one_of_each_form, tree
 from factor_cases import FACTORS
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,10 +13,10 @@ POWERS = (-2, -1, -0.5, 0.5, 2, 3)
 DENSE = {
     name: case
     for name, case in FACTORS.items()
-    if isinstance(case.make(), kc.factors.DenseSquareMatrixFactor)
+    if isinstance(case.make().form, kc.factors.Dense)
 }
 
-POWERED = one_of_each(DENSE, "_derive", "_power")
+POWERED = one_of_each_form(DENSE)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -67,7 +67,7 @@ def test_a_fraction_counts_as_a_fraction_of_a_row(name, rng):
     whole = updated(NumPy, case, spec, data, weights=TIMES)
     # A quarter of each row is a quarter of the sum.
     quarter = updated(NumPy, case, spec, data, weights=TIMES / 4, num_cases=1)
-    expected = whole if spec.is_mean_by_weight else whole * len(TIMES) / 4
+    expected = whole if spec.form.is_mean_by_weight else whole * len(TIMES) / 4
     close(quarter, expected)
 
 

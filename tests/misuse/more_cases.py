@@ -24,8 +24,8 @@ def pairs(rng, n):
 
 MORE_FACTORS = {
     "low-rank": FactorCase(
-        lambda **options: kc.factors.FullyConnectedLowRankFactor(
-            3, max_rows=12, **options
+        lambda **options: kc.factors.FullyConnectedKroneckerFactor(
+            3, form=kc.factors.LowRank(max_rows=12), **options
         ),
         normal((3,)),
         mean_square,

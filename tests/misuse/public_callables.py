@@ -65,6 +65,7 @@ EXEMPT: dict[Any, str] = {
     Exception: "an error is raised, and not asked",
     tuple: HOLDS,
     kc.blocks.SeriesFBApproximation: "a number of Python's, which refuses others",
+    kc.factors.Form: "its factor checks all that it is given",
     kc.Linearization: "a protocol, of which models are the implementations",
     kc.Model: "a protocol, whose implementations are the user's",
     testing.Report: "holds what was found",

@@ -40,7 +40,9 @@ FACTORS = {
     "wider patches": kc.factors.ConvInputKroneckerFactor(
         (1, 3, 1), "SAME", name="fc9", matpowers=(-1,)
     ),
-    "low rank": kc.factors.FullyConnectedLowRankFactor(3, max_rows=3, name="fc9"),
+    "low rank": kc.factors.FullyConnectedKroneckerFactor(
+        3, form=kc.factors.LowRank(max_rows=3), name="fc9"
+    ),
 }
 """Factors of three entries: two that differ share no state."""
 

@@ -11,23 +11,22 @@ from kfac_core.exponents import as_exponents
 from kfac_core.fisher_blocks.base.laid_out import LaidOut
 from kfac_core.fisher_blocks.base.state import BlockState
 from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FactorState, FisherFactor
-from kfac_core.fisher_factors.base.options import InverseDType
-from kfac_core.fisher_factors.eigenbasis import decomposed
+from kfac_core.fisher_factors.base.form import decomposed
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linalg.spectrum import Eigenbasis, Spectrum
 from kfac_core.moving_average import MovingAverage, weights_of
 from kfac_core.options import check_options
 from kfac_core.registry import backend_of
 from kfac_core.scalars import as_scalar
-from kfac_core.signed import Signed
+from kfac_core.spec import Spec
 from kfac_core.state import check_finite
-from kfac_core.typing import Array, Params, Precision, Scalar
+from kfac_core.typing import Array, Params, Scalar
 
 S = TypeVar("S", bound=BlockState)
 
 
 @dataclass(frozen=True, kw_only=True)
-class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
+class FisherBlock(Spec, LaidOut, ABC, Generic[S]):
     """Abstract base of the blocks.
 
     A block estimates the Fisher of the mean loss for one layer's parameters. Its data
@@ -39,21 +38,16 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
         cholesky: Whether to serve products with its Cholesky factor.
         cholesky_inverse: Whether to serve products with the inverse of the Cholesky
             factor.
-        zero_debias: As in `kfac_core.fisher_factors.FisherFactor`.
-        init_covariances_at_zero: As in `kfac_core.fisher_factors.FisherFactor`.
-        precision: As in `kfac_core.fisher_factors.FisherFactor`.
-        newton_steps: As in `kfac_core.fisher_factors.FisherFactor`.
-        inverse_dtype: As in `kfac_core.fisher_factors.FisherFactor`.
+        zero_debias: As in `kfac_core.spec.Spec`, as all options that follow.
+        init_covariances_at_zero: The first value of an average without debiasing.
+        precision: Precision of the products that statistics are made of.
+        newton_steps: Number of Newton-Schulz steps that compute an inverse.
+        inverse_dtype: Dtype that `update_inverses` computes in.
     """
 
     matpowers: tuple[float, ...] = (-1.0,)
     cholesky: bool = False
     cholesky_inverse: bool = False
-    zero_debias: bool = True
-    init_covariances_at_zero: bool = True
-    precision: Precision = "highest"
-    newton_steps: int = 0
-    inverse_dtype: InverseDType | None = None
     has_factors: ClassVar[bool] = True
 
     is_repeated: ClassVar[bool] = False
@@ -274,7 +268,7 @@ class FisherBlock(Signed, LaidOut, ABC, Generic[S]):
             NotComputedError: If there are no statistics yet.
         """
         dense = self.full_fisher_block(state)
-        found = decomposed(backend_of(dense), self.label, dense)
+        found = decomposed(backend_of(dense), dense, self.label)
         return (Spectrum((Eigenbasis(found.values, (found.vectors,)),), found.values),)
 
     def factors(self, state: S) -> dict[str, tuple[FisherFactor, FactorState]]:

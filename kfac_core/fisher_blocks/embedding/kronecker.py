@@ -5,8 +5,11 @@ from typing import ClassVar
 
 from kfac_core.fisher_blocks.embedding.rows import EmbeddingRowsFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
-from kfac_core.fisher_blocks.side import rows_factor
-from kfac_core.fisher_factors import EmbeddingInputKroneckerFactor
+from kfac_core.fisher_blocks.side import form_of_side
+from kfac_core.fisher_factors import (
+    EmbeddingInputKroneckerFactor,
+    FullyConnectedKroneckerFactor,
+)
 from kfac_core.linalg.layouts import DenseLayout
 from kfac_core.statistics.ids import RepeatedIds
 from kfac_core.typing import DTypeName, Scalar, Sources, Towers, Weights
@@ -77,11 +80,14 @@ class EmbeddingKFACFB(EmbeddingRowsFB):
                 negative_ids_are_padding=self.negative_ids_are_padding,
                 **self._factor_options("input"),
             ),
-            rows_factor(
+            FullyConnectedKroneckerFactor(
                 self.output_size,
-                diagonal=self.diagonal_approx_for_output,
-                max_rows=self.output_max_rows,
-                num_blocks=self.output_blocks,
+                form=form_of_side(
+                    f"{self.label} (output factor)",
+                    diagonal=self.diagonal_approx_for_output,
+                    max_rows=self.output_max_rows,
+                    num_blocks=self.output_blocks,
+                ),
                 data_name="outputs_grads",
                 **self._factor_options("output"),
             ),

@@ -225,7 +225,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
             self.damping_type,
             self.normalize_damping_power if self.is_repeated else 1.0,
             (first.dimension, second.dimension),
-            (first.is_mean_by_weight, second.is_mean_by_weight),
+            (first.form.is_mean_by_weight, second.form.is_mean_by_weight),
         )
         a, g = of_numbers(backend, how.of, damping, scale, mean, *traces)
         return a, g

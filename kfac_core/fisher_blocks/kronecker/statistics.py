@@ -84,7 +84,7 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         root = backend.xp.sqrt(mean)
         first, second = (
             own
-            if factor.is_mean_by_weight
+            if factor.form.is_mean_by_weight
             else own._replace(cov=own.cov._replace(weight=own.cov.weight * root))
             for factor, own in zip(self._sides, state[:2], strict=True)
         )
@@ -98,7 +98,7 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
     def _means_by_weight(self) -> int:
         """The number of factors that are means by weight."""
         first, second = self._sides
-        return first.is_mean_by_weight + second.is_mean_by_weight
+        return first.form.is_mean_by_weight + second.form.is_mean_by_weight
 
     def _update_factors(
         self,

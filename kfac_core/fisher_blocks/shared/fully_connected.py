@@ -10,12 +10,11 @@ from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
-from kfac_core.fisher_blocks.side import RowsKroneckerFactor, rows_factor
+from kfac_core.fisher_blocks.side import form_of_side
 from kfac_core.fisher_factors import (
-    DiagonalMultiKF,
     FullyConnectedMultiKF,
 )
-from kfac_core.fisher_factors.rows import MultiUseRowsFactor
+from kfac_core.fisher_factors.shared.rows import MultiUseRowsFactor
 from kfac_core.linalg.layouts import DenseLayout
 from kfac_core.row_counts import counted, weights_by_use
 from kfac_core.row_weights import (
@@ -108,12 +107,8 @@ class MultiUseFB(KroneckerProductFB):
             self.label, "state, inputs, outputs_grads", self._own(state).scale, *arrays
         )
         parts, rows, uses = self._in_time(backend, towers, "inputs")
-        of_sources = []
         for source in sources:
-            rows_of_source, others, found = self._in_time(
-                backend, source, "outputs_grads"
-            )
-            of_sources.append(rows_of_source)
+            _, others, found = self._in_time(backend, source, "outputs_grads")
             if found != uses:
                 msg = (
                     f"{self.label}: the inputs have {uses} uses and outputs_grads"
@@ -152,14 +147,7 @@ class MultiUseFB(KroneckerProductFB):
             of_inputs = parts
             own = self._as_cases(backend, towers, parts, counts.of_inputs, uses)
             counts = counts._replace(of_inputs=own)
-        of_outputs: Any = sources
-        if not isinstance(self.output_factor, MultiUseRowsFactor):
-            of_outputs = tuple(of_sources)
-            own = self._as_cases(
-                backend, sources[0], of_sources[0], counts.of_outputs, uses
-            )
-            counts = counts._replace(of_outputs=own)
-        data = (of_inputs, of_outputs)
+        data = (of_inputs, sources)
         return self._fold(backend, state, data, counts, ema_decay, ema_weight)
 
     def count_cases(self, inputs: MultiTowers) -> int:
@@ -248,23 +236,24 @@ class MultiUseFB(KroneckerProductFB):
         diagonal: bool = False,
         max_rows: int | None = None,
         num_blocks: int = 1,
-    ) -> RowsKroneckerFactor:
+    ) -> FullyConnectedMultiKF:
         """Return the factor of the rows of one side, ``"input"`` or ``"output"``."""
-        name = "inputs" if side == "input" else "outputs_grads"
-        options = self._factor_options(side) | {"data_name": name}
-        if max_rows is not None or num_blocks != 1:
-            # These factors see each use of a case as a case of its own.
-            return rows_factor(
-                size,
-                has_bias,
-                diagonal=diagonal,
-                max_rows=max_rows,
-                num_blocks=num_blocks,
-                **options,
-            )
-        options["batch_first"] = self.batch_first
-        make = DiagonalMultiKF if diagonal else FullyConnectedMultiKF
-        return make(size, has_bias, self.num_uses, **options)
+        options = self._factor_options(side)
+        form = form_of_side(
+            options["name"],
+            diagonal=diagonal,
+            max_rows=max_rows,
+            num_blocks=num_blocks,
+        )
+        return FullyConnectedMultiKF(
+            size,
+            has_bias,
+            self.num_uses,
+            form=form,
+            batch_first=self.batch_first,
+            data_name="inputs" if side == "input" else "outputs_grads",
+            **options,
+        )
 
 
 @dataclass(frozen=True)

@@ -11,10 +11,10 @@ from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.exponents import shown
 from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
+from kfac_core.fisher_blocks.side import form_of_side
 from kfac_core.fisher_blocks.tied.rows import weights_by_place
 from kfac_core.fisher_blocks.tied.state import TiedState, UseState
 from kfac_core.fisher_factors import (
-    DiagonalKroneckerFactor,
     EmbeddingInputKroneckerFactor,
     FisherFactor,
     FullyConnectedKroneckerFactor,
@@ -280,8 +280,10 @@ class TiedMatrixFB(KroneckerProductFB):
         return backend.xp.reshape(x, (count, *x.shape[len(leading) :]))
 
     def _side(self, size: int, diagonal: bool, side: str) -> FisherFactor:
-        make = DiagonalKroneckerFactor if diagonal else FullyConnectedKroneckerFactor
-        return make(size, **self._factor_options(side))
+        form = form_of_side(self.label, diagonal=diagonal)
+        return FullyConnectedKroneckerFactor(
+            size, form=form, **self._factor_options(side)
+        )
 
     def _statistics_of(
         self, kind: UseKind, place: int
@@ -295,10 +297,10 @@ class TiedMatrixFB(KroneckerProductFB):
             }
 
         def rows(size: int, diagonal: bool, name: str) -> FisherFactor:
-            make = (
-                DiagonalKroneckerFactor if diagonal else FullyConnectedKroneckerFactor
+            form = form_of_side(self.label, diagonal=diagonal)
+            return FullyConnectedKroneckerFactor(
+                size, data_name=name, form=form, **options(name)
             )
-            return make(size, data_name=name, **options(name))
 
         first, second = "inputs", "outputs_grads"
         if kind == "transposed":

@@ -1,39 +1,109 @@
 """`FisherFactor`: averages, and what is derived from them, for all factors."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, ClassVar
+from dataclasses import dataclass, field, replace
+from typing import Any, ClassVar, Self
 
-from kfac_core import moving_average, tree
+from kfac_core import moving_average
 from kfac_core.arguments import backend_for, statistics_dtype
 from kfac_core.backend import Backend
-from kfac_core.fisher_factors.base import messages
-from kfac_core.fisher_factors.base.serving import ServingFactor
+from kfac_core.exponents import as_exponent, check_damping_id
+from kfac_core.fisher_factors.base import options, updating
+from kfac_core.fisher_factors.base.form import Form
+from kfac_core.fisher_factors.base.options import DEFAULT_DAMPING_ID
 from kfac_core.fisher_factors.base.state import (
-    Derived,
     FactorState,
+    check_computed,
     check_statistics,
-    empty_state,
+    first_state,
+    state_with_statistics_of,
 )
-from kfac_core.fisher_factors.base.wide import narrowed, widened
+from kfac_core.fisher_factors.forms.dense import Dense
+from kfac_core.linalg.operators import LinearOperator, multiply
 from kfac_core.linalg.psd import Eigendecomposition
-from kfac_core.linalg.retry import Retrying, retrying
-from kfac_core.moving_average import MovingAverage, Sample
-from kfac_core.signature import check_kind
-from kfac_core.state import all_finite, commit, is_known_false
-from kfac_core.typing import Array, DampingId, Dampings, DType, Scalar
+from kfac_core.linalg.residual import ResidualRange, rho
+from kfac_core.options import check_options
+from kfac_core.signature import check_made_by
+from kfac_core.spec import Spec
+from kfac_core.state import without_graph
+from kfac_core.typing import Array, DampingId, Dampings, DType
 
 
 @dataclass(frozen=True, kw_only=True)
-class FisherFactor(ServingFactor, ABC):
-    """Abstract base of the factors: averaging, derived quantities, serving."""
+class FisherFactor(Spec, ABC):
+    """Abstract base of the factors: a statistic of data, in a form.
 
-    is_mean_by_weight: ClassVar[bool] = False
-    """Whether sums over weighted rows are divided by the sum of the weights.
+    Two powers of one factor may be damped differently: each has a damping id, and
+    `update_inverses` takes a damping for each id. Further options are those of
+    `kfac_core.spec.Spec`.
 
-    Otherwise they are divided by the number of rows that the mean loss counts.
+    Attributes:
+        matpowers: Powers of the damped matrix to serve: exponents, or pairs of an
+            exponent and a damping id.
+        cholesky: Damping ids for which to serve the Cholesky factor.
+        cholesky_inverse: Damping ids for which to serve the inverse Cholesky factor.
+        eigendecomposition: Whether to keep the eigendecomposition.
+        form: What is kept of the matrix: `Dense`, or another that `forms` allows.
+        damping_ids: The distinct damping ids of all that is served, in order.
+        stored_matpowers: The powers that are stored: all but 1, which is fresh.
     """
+
+    matpowers: tuple[Any, ...] = ()
+    cholesky: tuple[DampingId, ...] = ()
+    cholesky_inverse: tuple[DampingId, ...] = ()
+    eigendecomposition: bool = False
+    form: Form = Dense()
+    damping_ids: tuple[DampingId, ...] = field(init=False, repr=False, compare=False)
+    stored_matpowers: tuple[tuple[float, DampingId], ...] = field(
+        init=False, repr=False, compare=False
+    )
+    _shape: tuple[int, ...] = field(init=False, repr=False, compare=False)
+
+    forms: ClassVar[tuple[type[Form], ...]] = (Form,)
+    """The forms that the statistic of this class can have."""
+
+    def __post_init__(self) -> None:
+        """Check all options, and write each in one way."""
+        check_options(self)
+        options.write_served(self, self._more_damping_ids())
+        self.sign()
+        # Every verb compares it with that of its state.
+        object.__setattr__(self, "_shape", self.cov_shape)
+
+    @property
+    def cov_shape(self) -> tuple[int, ...]:
+        """Shape of the stored statistics."""
+        return self.form.shape(self.dimension)
+
+    @property
+    @abstractmethod
+    def dimension(self) -> int:
+        """Number of rows and columns of the matrix that the factor stands for."""
+
+    def register_matpower(
+        self, exp: float, damping_id: DampingId = DEFAULT_DAMPING_ID
+    ) -> Self:
+        """Return a spec that serves ``(C + damping I)^exp`` too.
+
+        Bring a state along with `init_inverses`.
+        """
+        check_damping_id(damping_id, "damping_id", self.label)
+        power = (as_exponent(exp, self.label, "exp"), damping_id)
+        return replace(self, matpowers=(*self.matpowers, power))
+
+    def register_inverse(self, damping_id: DampingId = DEFAULT_DAMPING_ID) -> Self:
+        """Return a spec that serves the damped inverse too."""
+        return self.register_matpower(-1, damping_id)
+
+    def register_cholesky(self, damping_id: DampingId = DEFAULT_DAMPING_ID) -> Self:
+        """Return a spec that serves the damped lower Cholesky factor too."""
+        return options.with_id(self, "cholesky", damping_id)
+
+    def register_cholesky_inverse(
+        self, damping_id: DampingId = DEFAULT_DAMPING_ID
+    ) -> Self:
+        """Return a spec that serves the inverse of the Cholesky factor too."""
+        return options.with_id(self, "cholesky_inverse", damping_id)
 
     def init(self, like: Array) -> FactorState:
         """Return the state before any data.
@@ -47,15 +117,7 @@ class FisherFactor(ServingFactor, ABC):
         Raises:
             DTypeError: If `like` does not hold real floating-point numbers.
         """
-        backend = backend_for(self.label, "like", like)
-        dtype = self._state_dtype(backend, like)
-        device = backend.creation_device(like)
-        total = backend.xp.zeros(self.cov_shape, dtype=dtype, device=device)
-        if not self.zero_debias and not self.init_covariances_at_zero:
-            total = self._identity(backend, total)
-        start = 0.0 if self.zero_debias else 1.0
-        weight = backend.xp.full((), start, dtype=dtype, device=device)
-        return self._empty(backend, MovingAverage(total, weight))
+        return first_state(self, like)
 
     def init_inverses(self, state: FactorState) -> FactorState:
         """Return `state` with its statistics, and nothing computed from them yet.
@@ -69,12 +131,15 @@ class FisherFactor(ServingFactor, ABC):
         Raises:
             StateError: If the state is of another kind of spec.
         """
-        if type(state) is not FactorState:
-            check_kind(state, self._made_by, self.label)
-        backend = backend_for(self.label, "state", state.cov.total)
-        check_statistics(backend, state, self.cov_shape, self.label)
-        check_kind(state, self._made_by, self.label)
-        return self._empty(backend, state.cov)
+        return state_with_statistics_of(self, state)
+
+    @abstractmethod
+    def update_cov(self, state: FactorState, *args: Any, **kwargs: Any) -> FactorState:
+        """Fold the statistics of a batch into the average.
+
+        Squares of data above the range of the state's dtype are refused; those below
+        its least normal number count as zero, as those of zeros do.
+        """
 
     def update_inverses(self, state: FactorState, damping: Dampings) -> FactorState:
         """Compute all that is registered from the current statistics.
@@ -96,124 +161,190 @@ class FisherFactor(ServingFactor, ABC):
                 even in float64. Under a trace the state is kept, with ``ok`` False, and
                 float64 is not tried.
         """
+        return updating.with_inverses(self, self._backend(state), state, damping)
+
+    def get_cov(self, state: FactorState) -> Array:
+        """Return the estimated matrix itself, dense ``[dimension, dimension]``."""
+        return self.get_cov_as_linear_operator(state).to_dense()
+
+    def get_cov_var(self, state: FactorState) -> Array:
+        """Return the statistics as they are stored, of shape `cov_shape`."""
+        return moving_average.value(self._backend(state), state.cov, self.label)
+
+    def get_cov_as_linear_operator(self, state: FactorState) -> LinearOperator:
+        """Return the estimated matrix as an operator."""
         backend = self._backend(state)
-        wide = widened(backend, state, self.inverse_dtype, self.label)
-        dampings = self._dampings(backend, damping, state.cov.total)
-        if wide is not state:
-            dampings = tree.cast(backend, dampings, wide.cov.total.dtype)
-        cov = moving_average.value(backend, wide.cov, self.label)
-        retry: Retrying | None = None
+        cov = moving_average.value(backend, state.cov, self.label)
+        return self.form.operator(backend, cov, self)
 
-        def derive(backend: Backend) -> tuple[FactorState, Array]:
-            derived = self._refresh(backend, wide, cov, dampings)
-            computed = backend.xp.ones_like(state.computed)
-            new = wide._replace(derived=derived, computed=computed)
-            extra = self._derive_extra(backend, new, dampings)
-            new = new._replace(extra=extra) if extra else new
-            new = narrowed(backend, new, state)
-            return new, all_finite(backend, (new.derived, new.extra), state.derived_ok)
+    def get_eigendecomp(self, state: FactorState) -> Eigendecomposition:
+        """Return the eigendecomposition of the current statistics, clipped at zero.
 
-        new, ok = derive(backend)
-        if is_known_false(backend, ok):
-            again, retry = retrying(backend)
-            new, ok = derive(again)
+        Eigenvalues ascend, but those of a diagonal and of blocks are in their order.
 
-        def error() -> Exception:
-            if retry is not None and retry.failed:
-                return messages.not_decomposed(backend, self.label, cov, retry)
-            return self._not_positive_definite(backend, cov, dampings)
-
-        return commit(backend, ok, new, state, error)._replace(derived_ok=ok)
-
-    @abstractmethod
-    def update_cov(self, state: FactorState, *args: Any, **kwargs: Any) -> FactorState:
-        """Fold the statistics of a batch into the average.
-
-        Squares of data above the range of the state's dtype are refused; those below
-        its least normal number count as zero, as those of zeros do.
+        Raises:
+            EigendecompositionError: If the library finds none, not even in float64.
         """
+        backend = self._backend(state)
+        cov = moving_average.value(backend, state.cov, self.label)
+        return self.form.eigendecomposition(backend, cov, self)
 
-    @abstractmethod
-    def _identity(self, backend: Backend, like: Array) -> Array:
-        """Return the statistics of the identity matrix."""
+    def get_matpower(
+        self, state: FactorState, exp: float, damping_id: DampingId = DEFAULT_DAMPING_ID
+    ) -> LinearOperator:
+        """Return ``(C + damping I)^exp``.
 
-    @abstractmethod
-    def _derive(
-        self, backend: Backend, cov: Array, dampings: Mapping[DampingId, Array]
-    ) -> Derived:
-        """Compute all that is registered from the statistics."""
+        Args:
+            state: The state.
+            exp: A registered exponent. The power 1 uses the current statistics and the
+                damping of the last `update_inverses`; all other powers are snapshots
+                that `update_inverses` took.
+            damping_id: Its damping id.
 
-    def _refresh(
+        Returns:
+            The operator.
+
+        Raises:
+            options.not_registered: If the spec does not serve the power.
+            NotComputedError: If `update_inverses` has not run yet.
+        """
+        backend = self._computed(state)
+        check_damping_id(damping_id, "damping_id", self.label)
+        power = as_exponent(exp, self.label, "exp"), damping_id
+        if power in self.stored_matpowers:
+            place = self.stored_matpowers.index(power)
+            return self.form.kept_power(backend, state, place, self)
+        if power[0] != 1 or damping_id not in self.damping_ids:
+            raise options.not_registered(self, f"matpower {power[0]:g}", damping_id)
+        damping = state.derived.dampings[self.damping_ids.index(damping_id)]
+        cov = moving_average.value(backend, state.cov, self.label)
+        return self.form.damped(backend, cov, damping, self)
+
+    def get_inverse(
+        self, state: FactorState, damping_id: DampingId = DEFAULT_DAMPING_ID
+    ) -> LinearOperator:
+        """Return the stored damped inverse: `get_matpower` with the exponent -1."""
+        return self.get_matpower(state, -1, damping_id)
+
+    def inverse_error(self, state: FactorState, damping: Dampings) -> Array:
+        """Return how wrong the stored inverse is for the current statistics.
+
+        It is the bound ``rho`` of `kfac_core.linalg.residual` for ``C + damping I``
+        with the current statistics: exact for a diagonal, otherwise estimated by a few
+        products with each matrix. The estimate is never above the truth, except by
+        rounding; for statistics that drifted it is mostly less than a tenth below.
+
+        Args:
+            state: The state.
+            damping: As in `update_inverses`, for the damping ids of the inverses that
+                are served; the largest error of these is returned.
+
+        Returns:
+            0-d, or for a factor of groups ``[num_groups]``; infinite where nothing is
+            computed yet. An inverse of zeros has the error one.
+
+        Raises:
+            ArgumentError: If a damping is negative or not finite, or one is missing.
+            NotComputedError: If there are no statistics yet.
+            NotRegisteredError: If no inverse is served.
+        """
+        backend = self._backend(state)
+        found = updating.inverse_residual(self, backend, state, damping)
+        return without_graph(backend, rho(backend, found))
+
+    def inverse_residual(self, state: FactorState, damping: Dampings) -> ResidualRange:
+        """Return the extreme eigenvalues of ``I - M X``; see `inverse_error`."""
+        return updating.inverse_residual(self, self._backend(state), state, damping)
+
+    def get_cholesky(
+        self, state: FactorState, damping_id: DampingId = DEFAULT_DAMPING_ID
+    ) -> LinearOperator:
+        """Return the stored Cholesky factor ``L``; errors as in `get_matpower`."""
+        backend = self._computed(state)
+        place = options.place_of(self, "cholesky", damping_id)
+        return self.form.operator(backend, state.derived.choleskys[place], self)
+
+    def get_cholesky_inverse(
+        self, state: FactorState, damping_id: DampingId = DEFAULT_DAMPING_ID
+    ) -> LinearOperator:
+        """Return the stored ``inv(L)``; errors as in `get_matpower`."""
+        backend = self._computed(state)
+        place = options.place_of(self, "cholesky_inverse", damping_id)
+        return self.form.operator(backend, state.derived.cholesky_inverses[place], self)
+
+    def get_eigenvectors(self, state: FactorState) -> LinearOperator:
+        """Return the eigenvectors of the stored eigendecomposition, as columns."""
+        self.get_eigenvalues(state)
+        (eigen,) = state.derived.eigendecompositions
+        return self.form.operator(self._backend(state), eigen.vectors, self)
+
+    def get_eigenvalues(self, state: FactorState) -> Array:
+        """Return the eigenvalues ``[dimension]`` of the stored eigendecomposition."""
+        self._computed(state)
+        if not self.eigendecomposition:
+            raise options.not_registered(self, "eigendecomposition", None)
+        return state.derived.eigendecompositions[0].values
+
+    def trace(self, state: FactorState) -> Array:
+        """Return the trace of the current estimate, 0-d."""
+        return self.form.trace(self._backend(state), state.cov, self)
+
+    def left_multiply_matpower(
         self,
-        backend: Backend,
         state: FactorState,
-        cov: Array,
-        dampings: Mapping[DampingId, Array],
-    ) -> Derived:
-        """Derive anew, or from what was derived before where the spec says so."""
-        return self._derive(backend, cov, dampings)
+        x: Array,
+        exp: float,
+        damping_id: DampingId = DEFAULT_DAMPING_ID,
+    ) -> Array:
+        """Return ``(C + damping I)^exp @ x``.
 
-    def _derive_extra(
+        Args:
+            state: The state.
+            x: ``[dimension, k]``, or a vector ``[dimension]``; for a diagonal factor
+                also a vector in the shape of its statistics.
+            exp: A registered exponent.
+            damping_id: Its damping id.
+
+        Returns:
+            The product, of the shape and dtype of `x`.
+        """
+        power = self.get_matpower(state, exp, damping_id)
+        return multiply(power, x, self.form.vector_shape(self), self.label)
+
+    def right_multiply_matpower(
         self,
-        backend: Backend,
         state: FactorState,
-        dampings: Mapping[DampingId, Array],
-    ) -> tuple[Any, ...]:
-        """Return ``extra`` of a state whose derived quantities are new."""
-        return state.extra
+        x: Array,
+        exp: float,
+        damping_id: DampingId = DEFAULT_DAMPING_ID,
+    ) -> Array:
+        """Return ``x @ (C + damping I)^exp``; see `left_multiply_matpower`."""
+        power = self.get_matpower(state, exp, damping_id)
+        return multiply(power, x, self.form.vector_shape(self), self.label, right=True)
 
-    def _not_positive_definite(
-        self, backend: Backend, cov: Array, dampings: Mapping[DampingId, Array]
-    ) -> Exception:
-        """Return the error for a damped matrix that has no inverse."""
-        trace = self._operator(backend, cov).trace()
-        smallest = min(map(float, dampings.values()), default=0.0)
-        return messages.not_positive_definite(
-            backend, self.label, trace, self.dimension, smallest
-        )
-
-    @abstractmethod
-    def _entries_to_check(self, backend: Backend, statistic: Array) -> Array:
-        """Return entries of a statistic that are finite only if its data are."""
-
-    @abstractmethod
-    def _empty_eigendecomposition(
-        self, backend: Backend, like: Array
-    ) -> Eigendecomposition:
-        """Return the eigendecomposition of zero."""
+    def _more_damping_ids(self) -> tuple[DampingId, ...]:
+        """Return the damping ids of what this kind of factor alone serves."""
+        return ()
 
     def _state_dtype(self, backend: Backend, like: Array) -> DType:
         return statistics_dtype(backend, like, "like", self.label)
 
-    def _empty(self, backend: Backend, cov: MovingAverage) -> FactorState:
-        eigen: tuple[Eigendecomposition, ...] = ()
-        if self.eigendecomposition:
-            eigen = (self._empty_eigendecomposition(backend, cov.total),)
-        return empty_state(backend, cov, self.places, eigen, self._signed())
+    def _backend(
+        self, state: FactorState, arguments: str = "state", *data: Array
+    ) -> Backend:
+        """Return the backend of a state, whose form is checked, and of data.
 
-    def _accumulate(
-        self,
-        backend: Backend,
-        state: FactorState,
-        by_source: Sequence[Array | Sample],
-        ema_decay: Scalar,
-        ema_weight: Scalar | None,
-        data: Mapping[str, tuple[tuple[Array, ...], ...]],
-    ) -> FactorState:
-        """Return the state with one more statistic, summed over sources."""
-        decay, weight = moving_average.weights_of(
-            backend,
-            ema_decay,
-            ema_weight,
-            state.cov.total,
-            self.label,
-            zero_debias=self.zero_debias,
-        )
-        cov = moving_average.fold(backend, state.cov, by_source, decay, weight)
-        new = state._replace(cov=cov)
-        ok = backend.is_finite(self._entries_to_check(backend, new.cov.total))
+        With data, the backend computes products in the precision of the statistics.
+        """
+        if type(state) is not FactorState:
+            check_made_by(state, self._made_by, self.label)
+        backend = backend_for(self.label, arguments, state.cov.total, *data)
+        check_statistics(backend, state, self._shape, self.label)
+        check_made_by(state, self._made_by, self.label)
+        return backend.in_precision(self.precision) if data else backend
 
-        def error() -> Exception:
-            return messages.not_finite(backend, self.label, data, new.cov.total.dtype)
-
-        return commit(backend, ok, new, state, error)._replace(cov_ok=ok)
+    def _computed(self, state: FactorState) -> Backend:
+        """Return the state's backend, once `update_inverses` has run."""
+        backend = self._backend(state)
+        check_computed(backend, state, self.label)
+        return backend

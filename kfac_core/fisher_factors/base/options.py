@@ -1,197 +1,135 @@
-"""What a factor is asked to serve, and how it averages: the fields of every factor."""
+"""What a factor can be asked to serve: defaults and checks of these options."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import fields, replace
 from numbers import Integral
-from typing import Any, Literal, NamedTuple, Self
+from typing import Any, TypeVar
 
-from kfac_core.errors import ArgumentError
-from kfac_core.exponents import (
-    as_damping_ids,
-    as_exponent,
-    as_powers,
-    check_damping_id,
-    shown,
-)
-from kfac_core.options import check_options
-from kfac_core.signed import Signed
-from kfac_core.typing import DampingId, Precision
+from kfac_core.errors import ArgumentError, NotRegisteredError
+from kfac_core.exponents import as_damping_ids, as_powers, check_damping_id, shown
+from kfac_core.fisher_factors.base import messages
+from kfac_core.typing import DampingId
+
+F = TypeVar("F", bound=Any)
 
 DEFAULT_DAMPING_ID = "damping"
 """The damping id of whatever is registered without one."""
 
-InverseDType = Literal["float64"]
-"""Name of a dtype to compute inverses in."""
 
+def write_ids(factor: Any, *options: str) -> None:
+    """Write the damping ids of some options as tuples.
 
-class Served(NamedTuple):
-    """What a spec serves, found once since every call asks for it.
+    Args:
+        factor: The spec, whose options are checked.
+        *options: Names of the options.
 
-    Attributes:
-        damping_ids: As `Registration.damping_ids`.
-        stored_matpowers: As `Registration.stored_matpowers`.
-        places: As `Registration.places`.
+    Raises:
+        ArgumentError: If one does not hold damping ids.
     """
+    for option in options:
+        ids = as_damping_ids(getattr(factor, option), option, factor.label)
+        object.__setattr__(factor, option, ids)
 
-    damping_ids: tuple[DampingId, ...]
-    stored_matpowers: tuple[tuple[float, DampingId], ...]
-    places: tuple[int, ...]
 
+def with_id(factor: F, option: str, damping_id: DampingId) -> F:
+    """Return a spec that serves an option for one more damping id.
 
-@dataclass(frozen=True, kw_only=True)
-class Registration(Signed):
-    """Options that all factors share, and the verbs that register more to serve.
+    Args:
+        factor: The spec.
+        option: Name of a field of damping ids.
+        damping_id: The damping id.
 
-    Two powers of one factor may be damped differently: each has a damping id, and
-    `FisherFactor.update_inverses` takes a damping for each id.
-
-    Attributes:
-        name: Name for messages; the name of the class if empty.
-        matpowers: Powers of the damped matrix to serve: exponents, or pairs of an
-            exponent and a damping id.
-        cholesky: Damping ids for which to serve the Cholesky factor.
-        cholesky_inverse: Damping ids for which to serve the inverse Cholesky factor.
-        eigendecomposition: Whether to keep the eigendecomposition.
-        zero_debias: Whether the moving average is a true weighted mean. If not, the
-            initial value counts as one sample (``tf.contrib.kfac`` before May 2018).
-        init_covariances_at_zero: The initial value without debiasing: zero, or the
-            identity.
-        precision: Precision of the products that statistics are made of: ``"highest"``
-            is full; with ``"default"`` it is what the library is set to, such as TF32
-            on a GPU, or less. What `update_inverses` computes is in full precision.
-        newton_steps: Number of Newton-Schulz steps that compute an inverse from the
-            last one, from the second time on, where the result can be verified to be as
-            good as a Cholesky factorisation's; elsewhere the factorisation is used. See
-            `kfac_core.linalg.newton_schulz`. The steps are for accelerators, where
-            products are fast and factorisations are slow; on a CPU the default 0, which
-            always factorises, is faster. They need a spec that serves nothing but
-            inverses and the power 1. Diagonal factors ignore the option.
-        inverse_dtype: ``"float64"``: `update_inverses` computes in float64, and rounds
-            what it derives to the dtype of the statistics; None: it computes in the
-            dtype of the statistics.
+    Returns:
+        The new spec.
     """
+    check_damping_id(damping_id, "damping_id", factor.label)
+    ids = dict.fromkeys([*getattr(factor, option), damping_id])
+    return replace(factor, **{option: tuple(ids)})
 
-    matpowers: tuple[Any, ...] = ()
-    cholesky: tuple[DampingId, ...] = ()
-    cholesky_inverse: tuple[DampingId, ...] = ()
-    eigendecomposition: bool = False
-    zero_debias: bool = True
-    init_covariances_at_zero: bool = True
-    precision: Precision = "highest"
-    newton_steps: int = 0
-    inverse_dtype: InverseDType | None = None
-    _found: Served = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        """Store sizes as integers, and powers as pairs of exponent and damping id.
+def place_of(factor: Any, option: str, damping_id: DampingId) -> int:
+    """Return the place of a damping id among those that an option is served for.
 
-        Raises:
-            ArgumentError: If an option's value is unknown, or does not go with what is
-                served.
-        """
-        check_options(self)
-        powers = as_powers(self.matpowers, DEFAULT_DAMPING_ID, self.label)
-        object.__setattr__(self, "matpowers", powers)
-        self._write_ids("cholesky", "cholesky_inverse")
-        object.__setattr__(self, "_found", self._find())
-        self.sign()
-        self._check_inverting()
+    Args:
+        factor: The spec.
+        option: Name of a field of damping ids.
+        damping_id: The damping id.
 
-    def _write_ids(self, *options: str) -> None:
-        """Write damping ids as tuples."""
-        for option in options:
-            ids = as_damping_ids(getattr(self, option), option, self.label)
-            object.__setattr__(self, option, ids)
+    Returns:
+        The place.
 
-    def _check_inverting(self) -> None:
-        steps: object = self.newton_steps
-        if isinstance(steps, bool) or not isinstance(steps, Integral) or int(steps) < 0:
-            msg = (
-                f"{self.label}: newton_steps is {shown(steps)}, expected an integer,"
-                " not negative"
-            )
-            raise ArgumentError(msg)
-        others = (*self.cholesky, *self.cholesky_inverse, *self._more_damping_ids())
-        powers = {exp for exp, _ in self.stored_matpowers}
-        if steps and (others or self.eigendecomposition or powers - {-1.0}):
-            msg = (
-                f"{self.label}: newton_steps is {steps}, but products give the inverse"
-                f" alone, and no factorisation; served are {self.served}. Serve no"
-                " power but -1 and 1 (no damping_type 'exact'), or leave newton_steps"
-                " at 0"
-            )
-            raise ArgumentError(msg)
+    Raises:
+        not_registered: If the option is not served for this damping id.
+    """
+    ids: tuple[DampingId, ...] = getattr(factor, option)
+    check_damping_id(damping_id, "damping_id", factor.label)
+    if damping_id not in ids:
+        raise not_registered(factor, option, damping_id)
+    return ids.index(damping_id)
 
-    @property
-    def damping_ids(self) -> tuple[DampingId, ...]:
-        """The distinct damping ids of all that is registered, in order."""
-        return self._found.damping_ids
 
-    def _more_damping_ids(self) -> tuple[DampingId, ...]:
-        """Return the damping ids of what this kind of factor alone serves."""
-        return ()
+def served_by(factor: Any) -> str:
+    """Return what a spec serves, in words, for messages."""
+    others = [each.name for each in fields(factor) if each.name in factor.served_fields]
+    others.remove("matpowers")
+    found = [f"the powers {list(factor.matpowers)}"]
+    for name in others:
+        value = getattr(factor, name)
+        found.append(f"{name} {list(value) if isinstance(value, tuple) else value}")
+    return ", ".join(found)
 
-    @property
-    def stored_matpowers(self) -> tuple[tuple[float, DampingId], ...]:
-        """The registered powers that are stored: all but 1, which is fresh."""
-        return self._found.stored_matpowers
 
-    @property
-    def places(self) -> tuple[int, ...]:
-        """Number of arrays that each field of a state's ``derived`` holds."""
-        return self._found.places
+def not_registered(factor: Any, what: str, damping_id: DampingId) -> NotRegisteredError:
+    """Return the error for what a spec does not serve."""
+    return messages.not_registered(factor.label, what, damping_id, served_by(factor))
 
-    def _find(self) -> Served:
-        ids = [damping_id for _, damping_id in self.matpowers]
-        others = (*self.cholesky, *self.cholesky_inverse, *self._more_damping_ids())
-        distinct = tuple(dict.fromkeys([*ids, *others]))
-        stored = tuple(power for power in self.matpowers if power[0] != 1)
-        places = (
-            len(distinct),
-            len(stored),
-            len(self.cholesky),
-            len(self.cholesky_inverse),
-            int(self.eigendecomposition),
+
+def write_served(factor: Any, more_ids: tuple[DampingId, ...]) -> None:
+    """Write what a spec serves in the form that its verbs read, once.
+
+    Args:
+        factor: The spec, whose options are checked.
+        more_ids: Damping ids of what this kind of factor alone serves.
+
+    Raises:
+        ArgumentError: If an option does not hold powers or damping ids, or if
+            ``newton_steps`` is no number of steps, or cannot give what is served.
+    """
+    powers = as_powers(factor.matpowers, DEFAULT_DAMPING_ID, factor.label)
+    object.__setattr__(factor, "matpowers", powers)
+    write_ids(factor, "cholesky", "cholesky_inverse")
+    ids = [damping_id for _, damping_id in powers]
+    ids += [*factor.cholesky, *factor.cholesky_inverse, *more_ids]
+    object.__setattr__(factor, "damping_ids", tuple(dict.fromkeys(ids)))
+    stored = tuple(power for power in powers if power[0] != 1)
+    object.__setattr__(factor, "stored_matpowers", stored)
+    _check_newton_steps(factor, more_ids)
+    if not isinstance(factor.form, factor.forms):
+        wanted = " or ".join(form.__name__ for form in factor.forms)
+        msg = f"{factor.label}: form is {shown(factor.form)}, expected {wanted}"
+        raise ArgumentError(msg)
+    factor.form.check(factor)
+
+
+def _check_newton_steps(factor: Any, more_ids: tuple[DampingId, ...]) -> None:
+    """Check the number of Newton-Schulz steps, and that they can give what is served.
+
+    Raises:
+        ArgumentError: If the number is negative, or more than inverses are served.
+    """
+    steps: object = factor.newton_steps
+    if isinstance(steps, bool) or not isinstance(steps, Integral) or int(steps) < 0:
+        msg = (
+            f"{factor.label}: newton_steps is {shown(steps)}, expected an integer,"
+            " not negative"
         )
-        return Served(distinct, stored, places)
-
-    @property
-    def served(self) -> str:
-        """What is served, in words, for messages."""
-        return (
-            f"the powers {list(self.matpowers)}, cholesky {list(self.cholesky)},"
-            f" cholesky_inverse {list(self.cholesky_inverse)}, eigendecomposition"
-            f" {self.eigendecomposition}"
+        raise ArgumentError(msg)
+    others = (*factor.cholesky, *factor.cholesky_inverse, *more_ids)
+    powers = {exp for exp, _ in factor.stored_matpowers}
+    if steps and (others or factor.eigendecomposition or powers - {-1.0}):
+        msg = (
+            f"{factor.label}: newton_steps is {steps}, but products give the inverse"
+            f" alone, and no factorisation; served are {served_by(factor)}. Serve no"
+            " power but -1 and 1 (no damping_type 'exact'), or leave newton_steps"
+            " at 0"
         )
-
-    def register_matpower(
-        self, exp: float, damping_id: DampingId = DEFAULT_DAMPING_ID
-    ) -> Self:
-        """Return a spec that serves ``(C + damping I)^exp`` too.
-
-        Bring a state along with `init_inverses`.
-        """
-        check_damping_id(damping_id, "damping_id", self.label)
-        power = (as_exponent(exp, self.label, "exp"), damping_id)
-        return replace(self, matpowers=(*self.matpowers, power))
-
-    def register_inverse(self, damping_id: DampingId = DEFAULT_DAMPING_ID) -> Self:
-        """Return a spec that serves the damped inverse too."""
-        return self.register_matpower(-1, damping_id)
-
-    def register_cholesky(self, damping_id: DampingId = DEFAULT_DAMPING_ID) -> Self:
-        """Return a spec that serves the damped lower Cholesky factor too."""
-        return replace(self, cholesky=self._with(self.cholesky, damping_id))
-
-    def register_cholesky_inverse(
-        self, damping_id: DampingId = DEFAULT_DAMPING_ID
-    ) -> Self:
-        """Return a spec that serves the inverse of the Cholesky factor too."""
-        ids = self._with(self.cholesky_inverse, damping_id)
-        return replace(self, cholesky_inverse=ids)
-
-    def _with(
-        self, ids: tuple[DampingId, ...], damping_id: DampingId
-    ) -> tuple[DampingId, ...]:
-        """Return distinct ids, with one more."""
-        check_damping_id(damping_id, "damping_id", self.label)
-        return tuple(dict.fromkeys([*ids, damping_id]))
+        raise ArgumentError(msg)

@@ -1,14 +1,18 @@
 """The state that all factors have."""
 
-from typing import Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
+from kfac_core.arguments import backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import DTypeError, NotComputedError, ShapeError
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.moving_average import MovingAverage
-from kfac_core.signature import UNSIGNED, Signature
+from kfac_core.signature import UNSIGNED, Signature, check_kind
 from kfac_core.state import is_known_false
 from kfac_core.typing import Array
+
+if TYPE_CHECKING:
+    from kfac_core.fisher_factors.base.factor import FisherFactor
 
 
 class Derived(NamedTuple):
@@ -63,41 +67,78 @@ class FactorState(NamedTuple):
         return self.cov_ok & self.derived_ok
 
 
+def first_state(factor: "FisherFactor", like: Array) -> FactorState:
+    """Return the state before any data; see `FisherFactor.init`.
+
+    Args:
+        factor: The spec.
+        like: Array that gives library, device and dtype.
+
+    Returns:
+        The state.
+    """
+    backend = backend_for(factor.label, "like", like)
+    dtype, device = factor._state_dtype(backend, like), backend.creation_device(like)
+    total = backend.xp.zeros(factor.cov_shape, dtype=dtype, device=device)
+    if not factor.zero_debias:
+        total = factor.form.initial(backend, total, factor)
+    start = 0.0 if factor.zero_debias else 1.0
+    weight = backend.xp.full((), start, dtype=dtype, device=device)
+    return empty_state(backend, MovingAverage(total, weight), factor)
+
+
+def state_with_statistics_of(factor: "FisherFactor", state: FactorState) -> FactorState:
+    """Return a state with statistics alone; see `FisherFactor.init_inverses`.
+
+    Args:
+        factor: The spec.
+        state: State of the spec, or of one that serves something else.
+
+    Returns:
+        The state.
+    """
+    if type(state) is not FactorState:
+        check_kind(state, factor.signature, factor.label)
+    backend = backend_for(factor.label, "state", state.cov.total)
+    check_statistics(backend, state, factor.cov_shape, factor.label)
+    check_kind(state, factor.signature, factor.label)
+    return empty_state(backend, state.cov, factor)
+
+
 def empty_state(
-    backend: Backend,
-    cov: MovingAverage,
-    places: tuple[int, ...],
-    eigendecompositions: tuple[Eigendecomposition, ...],
-    made_by: Signature,
+    backend: Backend, cov: MovingAverage, factor: "FisherFactor"
 ) -> FactorState:
     """Return a state with statistics and nothing computed from them.
 
     Args:
         backend: Backend of the arrays.
         cov: The statistics.
-        places: Number of arrays in each field of `Derived`.
-        eigendecompositions: The eigendecomposition of zero, or none.
-        made_by: Signature of the spec.
+        factor: The spec.
 
     Returns:
         The state.
     """
-    xp = backend.xp
-    device = backend.creation_device(cov.weight)
+    form, like = factor.form, cov.total
 
     # No array stands in two places, so that a state can be donated to a compiler.
-    def zeros(like: Array, count: int) -> tuple[Array, ...]:
-        return tuple(xp.zeros_like(like) for _ in range(count))
+    def powers(served: tuple[Any, ...]) -> tuple[Array, ...]:
+        return tuple([form.empty_power(backend, like, factor) for _ in served])
 
+    eigen: tuple[Eigendecomposition, ...] = ()
+    if factor.eigendecomposition:
+        eigen = (form.empty_eigendecomposition(backend, like, factor),)
     derived = Derived(
-        dampings=zeros(cov.weight, places[0]),
-        matpowers=zeros(cov.total, places[1]),
-        choleskys=zeros(cov.total, places[2]),
-        cholesky_inverses=zeros(cov.total, places[3]),
-        eigendecompositions=eigendecompositions,
+        dampings=tuple([form.empty_damping(backend, cov) for _ in factor.damping_ids]),
+        matpowers=powers(factor.stored_matpowers),
+        choleskys=powers(factor.cholesky),
+        cholesky_inverses=powers(factor.cholesky_inverse),
+        eigendecompositions=eigen,
     )
-    computed = xp.zeros((), dtype=xp.bool, device=device)
-    return FactorState(cov, derived, computed, ~computed, ~computed, (), made_by)
+    device = backend.creation_device(cov.weight)
+    computed = backend.xp.zeros((), dtype=backend.xp.bool, device=device)
+    extra = form.empty_extra(backend, like, factor)
+    made_by = factor._signed()
+    return FactorState(cov, derived, computed, ~computed, ~computed, extra, made_by)
 
 
 def check_statistics(

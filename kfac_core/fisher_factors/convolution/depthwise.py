@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 
 from kfac_core.arguments import as_batch, as_sources, as_towers, check_paired
 from kfac_core.backend import Backend
+from kfac_core.fisher_factors.base.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.base.state import FactorState
+from kfac_core.fisher_factors.base.updating import accumulated
 from kfac_core.fisher_factors.convolution.spec import prepare, weighted_shape
-from kfac_core.fisher_factors.forms.diagonal import DiagonalFactor
+from kfac_core.options import check_options
 from kfac_core.row_counts import count_of
 from kfac_core.row_weights import sides, weights_for
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry, Padding
@@ -55,8 +57,9 @@ class DepthwiseConvDiagonalFactor(DiagonalFactor):
 
     def __post_init__(self) -> None:
         """Work out the geometry, once."""
-        super().__post_init__()
+        check_options(self)
         prepare(self, "rate")
+        super().__post_init__()
 
     @property
     def cov_shape(self) -> tuple[int, ...]:
@@ -141,7 +144,7 @@ class DepthwiseConvDiagonalFactor(DiagonalFactor):
             mean = mean_over(backend, squares, count)
             moments.append(backend.xp.reshape(mean, self.cov_shape))
         data = {"inputs": (towers,), "outputs_grads": sources}
-        return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
+        return accumulated(self, backend, state, moments, ema_decay, ema_weight, data)
 
     def _case_gradients(self, backend: Backend, patches: Array, g: Array) -> Array:
         """Return each case's gradient, summed over locations.

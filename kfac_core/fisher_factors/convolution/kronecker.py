@@ -6,7 +6,9 @@ from typing import Any
 
 from kfac_core.arguments import as_batch, as_sources, as_towers, check_shape
 from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.fisher_factors.base.factor import FisherFactor
 from kfac_core.fisher_factors.base.state import FactorState
+from kfac_core.fisher_factors.base.updating import accumulated
 from kfac_core.fisher_factors.convolution.located_rows import counted_rows
 from kfac_core.fisher_factors.convolution.spec import (
     check_sampling,
@@ -14,8 +16,7 @@ from kfac_core.fisher_factors.convolution.spec import (
     sample_sizes,
     weighted_shape,
 )
-from kfac_core.fisher_factors.forms.dense import DenseSquareMatrixFactor
-from kfac_core.options import check_word
+from kfac_core.options import check_options, check_word
 from kfac_core.random_keys import check_key
 from kfac_core.row_counts import count_of
 from kfac_core.row_weights import roots_of, sides, weights_for
@@ -36,7 +37,7 @@ from kfac_core.typing import Array, Key, Scalar, Sources, Towers, Weights
 
 
 @dataclass(frozen=True)
-class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
+class ConvInputKroneckerFactor(FisherFactor):
     """Second moment of the patches that a convolution's kernel sees.
 
     Estimates ``E[p p']`` over cases and locations (``Omega`` of Grosse & Martens, 2016,
@@ -95,9 +96,10 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
 
     def __post_init__(self) -> None:
         """Work out the geometry, once."""
-        super().__post_init__()
+        check_options(self)
         prepare(self, "dilation_rate")
         check_sampling(self)
+        super().__post_init__()
 
     @property
     def dimension(self) -> int:
@@ -193,11 +195,11 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
             )
         moment = masked_moment(backend, moment, self.patch_mask, has_bias=self.has_bias)
         data = {"inputs": (towers,)}
-        return self._accumulate(backend, state, [moment], ema_decay, ema_weight, data)
+        return accumulated(self, backend, state, [moment], ema_decay, ema_weight, data)
 
 
 @dataclass(frozen=True)
-class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
+class ConvOutputKroneckerFactor(FisherFactor):
     """Second moment of a convolution's output gradients.
 
     Estimates ``E[g g']`` over cases and locations (``Gamma`` of Grosse & Martens, 2016,
@@ -311,7 +313,7 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
             arrays, _, number = weighed(backend, arrays_of_source, roots, count)
             moments.append(SecondMoment(arrays, count=number))
         data = {"outputs_grads": sources}
-        return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
+        return accumulated(self, backend, state, moments, ema_decay, ema_weight, data)
 
     def _weighted_shape(self, g: Array) -> tuple[int, ...]:
         """Return the shape of what can have weights: ``(batch, ..locations..)``."""

@@ -6,7 +6,6 @@ from typing import Any
 
 from kfac_core.errors import ArgumentError
 from kfac_core.exponents import shown
-from kfac_core.fisher_factors.base.options import Registration
 from kfac_core.statistics.patches.extractors import geometry_for
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.mask import as_patch_mask
@@ -48,8 +47,6 @@ def prepare(
     if hasattr(spec, "patch_mask"):
         mask = as_patch_mask(spec.patch_mask, spec.filter_shape, spec.label)
         object.__setattr__(spec, "patch_mask", mask)
-    if isinstance(spec, Registration):
-        spec.sign()
 
 
 def check_sampling(spec: Any) -> None:

@@ -5,8 +5,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kfac_core.arguments import as_batch, as_sources
+from kfac_core.fisher_factors.base.factor import FisherFactor
 from kfac_core.fisher_factors.base.state import FactorState
-from kfac_core.fisher_factors.forms.dense import DenseSquareMatrixFactor
+from kfac_core.fisher_factors.base.updating import accumulated
 from kfac_core.row_counts import count_of
 from kfac_core.row_weights import roots_of, sides, weights_for
 from kfac_core.statistics.patches.second_moment import patch_second_moment
@@ -19,7 +20,7 @@ from kfac_core.typing import Scalar, Sources, Weights
 
 
 @dataclass(frozen=True)
-class OutputPatchesKroneckerFactor(DenseSquareMatrixFactor):
+class OutputPatchesKroneckerFactor(FisherFactor):
     """Second moment of the patches of output gradients that inputs touch.
 
     Estimates ``E[q q']`` over cases and input locations of a transposed convolution. A
@@ -117,4 +118,4 @@ class OutputPatchesKroneckerFactor(DenseSquareMatrixFactor):
                 else weighted_patch_moment(*data, roots, count)
             )
         given = {"outputs_grads": sources}
-        return self._accumulate(backend, state, moments, ema_decay, ema_weight, given)
+        return accumulated(self, backend, state, moments, ema_decay, ema_weight, given)

@@ -1,31 +1,23 @@
 """The input factor of a convolution whose pixels are taken to be uncorrelated."""
 
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
 from kfac_core import moving_average
 from kfac_core.arguments import as_batch, as_towers
-from kfac_core.backend import Backend
+from kfac_core.fisher_factors.base.factor import FisherFactor
+from kfac_core.fisher_factors.base.form import Form
 from kfac_core.fisher_factors.base.state import FactorState
+from kfac_core.fisher_factors.base.updating import accumulated
 from kfac_core.fisher_factors.convolution.spec import prepare
-from kfac_core.fisher_factors.forms.powers import PowersFactor
-from kfac_core.linalg import psd
-from kfac_core.linalg.mean_inverse import (
-    inverse_of_bordered_moment,
-    inverse_of_second_moment,
-)
-from kfac_core.linalg.offset_operator import OffsetOperator, equal_copies
-from kfac_core.moving_average import MovingAverage
+from kfac_core.fisher_factors.forms.uncorrelated_pixels import UncorrelatedPixels
+from kfac_core.options import check_options
 from kfac_core.row_counts import count_of
 from kfac_core.row_weights import roots_of, sides, weights_for
 from kfac_core.statistics.centred_moments import (
     CentredMoments,
     about_zero,
-    mean_square,
-    parts,
-    witness,
 )
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry, Padding
 from kfac_core.statistics.patches.pixels import PixelWeights, pixel_moments
@@ -36,7 +28,7 @@ Averaged: TypeAlias = Literal["moments", "covariances"]
 
 
 @dataclass(frozen=True)
-class ConvInputSUAKroneckerFactor(PowersFactor):
+class ConvInputSUAKroneckerFactor(FisherFactor):
     """Second moment of patches whose pixels are spatially uncorrelated.
 
     Let there be ``k`` kernel offsets, and let a pixel's channels have the mean ``mu``
@@ -104,7 +96,9 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
     data_format: str | None = field(default=None, kw_only=True)
     extract_patches_fn: str | None = field(default=None, kw_only=True)
     geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
-    structure: ClassVar[str] = "the approximation of uncorrelated pixels"
+    form: UncorrelatedPixels = field(init=False, repr=False, compare=False)
+
+    forms: ClassVar[tuple[type[Form], ...]] = (UncorrelatedPixels,)
 
     def __post_init__(self) -> None:
         """Check the options, and work out the geometry, once.
@@ -113,18 +107,25 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
             ArgumentError: If an option is unknown, or anything but powers is to be
                 served.
         """
-        super().__post_init__()
+        check_options(self)
         prepare(self, "dilation_rate")
+        centred = self.subtract_mean or not self.assume_zero_mean
+        form = UncorrelatedPixels(
+            offsets=self.num_offsets,
+            channels=self.filter_shape[-2],
+            has_bias=self.has_bias,
+            has_mean=not self.assume_zero_mean,
+            is_centred=centred,
+            # The covariance is that of all batches, about their common mean.
+            merges=centred and self.averaged == "moments",
+        )
+        object.__setattr__(self, "form", form)
+        super().__post_init__()
 
     @property
     def num_offsets(self) -> int:
         """Number of kernel offsets."""
         return math.prod(self.filter_shape[:-2])
-
-    @property
-    def cov_shape(self) -> tuple[int, ...]:
-        """``(in_channels + 1, in_channels + 1)``: moments of a pixel, with a one."""
-        return (self.filter_shape[-2] + 1,) * 2
 
     @property
     def dimension(self) -> int:
@@ -185,13 +186,13 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
             checked,
             self.geometry,
             self.pixel_weights,
-            about_mean=self._centred,
+            about_mean=self.form.is_centred,
             roots=roots_of(backend, own),
             cases=count,
         )
-        sample = CentredMoments(moments) if self._merges else moments
+        sample = CentredMoments(moments) if self.form.merges else moments
         data = {"inputs": (towers,)}
-        return self._accumulate(backend, state, [sample], ema_decay, ema_weight, data)
+        return accumulated(self, backend, state, [sample], ema_decay, ema_weight, data)
 
     def get_cov_var(self, state: FactorState) -> Array:
         """Return the moments of a pixel, of shape `cov_shape`.
@@ -200,94 +201,4 @@ class ConvInputSUAKroneckerFactor(PowersFactor):
         """
         backend = self._backend(state)
         stored = moving_average.value(backend, state.cov, self.label)
-        return about_zero(backend, stored) if self._merges else stored
-
-    @property
-    def _centred(self) -> bool:
-        """Whether ``S`` is a covariance, and not a second moment."""
-        return self.subtract_mean or not self.assume_zero_mean
-
-    @property
-    def _merges(self) -> bool:
-        """Whether the covariance is that of all batches, about their common mean."""
-        return self._centred and self.averaged == "moments"
-
-    def _blocks(self, backend: Backend, moments: Array) -> tuple[Array, Array]:
-        """Return the two matrices of an `OffsetOperator`: ``S``, and the mean's."""
-        xp = backend.xp
-        # With weights, or without debiasing, the corner is the weight of all samples.
-        covariance, mean, one = parts(moments)
-        squared = mean_square(backend, moments)
-        if self.assume_zero_mean:
-            common, mean = covariance, xp.zeros_like(mean)
-        else:
-            common = covariance + self.num_offsets * squared
-        if not self.has_bias:
-            return covariance, common
-        column = mean[:, None] * self.num_offsets**0.5
-        row = xp.concat([column.mT, one[None, None]], axis=1)
-        upper = xp.concat([common, column], axis=1)
-        return covariance, xp.concat([upper, row], axis=0)
-
-    def _identity(self, backend: Backend, like: Array) -> Array:
-        device = backend.creation_device(like)
-        return backend.xp.eye(like.shape[0], dtype=like.dtype, device=device)
-
-    def _operator(self, backend: Backend, stored: Array) -> OffsetOperator:
-        xp, n = backend.xp, self.filter_shape[-2]
-        if stored.ndim == 2:  # the moments, and not a power
-            within, common = self._blocks(backend, stored)
-        else:
-            order = n + self.has_bias
-            within = xp.reshape(stored[: n * n], (n, n))
-            common = xp.reshape(stored[n * n :], (order, order))
-        return OffsetOperator(
-            within, common, equal_copies(backend, self.num_offsets, stored)
-        )
-
-    def _power(self, backend: Backend, cov: Array, damping: Array, exp: float) -> Array:
-        """Return both matrices of a power, one after the other, as one vector."""
-        if exp in {-1, -2} and not self.assume_zero_mean:
-            powers = self._inverses(backend, cov, damping)
-            if exp == -2:
-                powers = [backend.gram(inverse) for inverse in powers]
-        else:
-            powers = [
-                psd.power(backend, block, damping, exp)
-                for block in self._blocks(backend, cov)
-            ]
-        return backend.xp.concat([backend.xp.reshape(p, (-1,)) for p in powers])
-
-    def _inverses(self, backend: Backend, cov: Array, damping: Array) -> list[Array]:
-        """Return both inverses, each as accurate as the covariance's inverse."""
-        xp = backend.xp
-        covariance, first, one = parts(cov)
-        factor = psd.cholesky(backend, covariance, damping)
-        scale = xp.sqrt(self.num_offsets / xp.where(one > 0, one, xp.ones_like(one)))
-        mean = first * scale
-        if self.has_bias:
-            common = inverse_of_bordered_moment(backend, factor, mean, one, damping)
-        else:
-            common = inverse_of_second_moment(backend, factor, mean)
-        return [backend.cholesky_inverse(factor), common]
-
-    def _powers(
-        self, backend: Backend, cov: Array, wanted: Sequence[tuple[float, Array]]
-    ) -> tuple[Array, ...]:
-        return tuple(self._power(backend, cov, d, exp) for exp, d in wanted)
-
-    def _empty(self, backend: Backend, cov: MovingAverage) -> FactorState:
-        state = super()._empty(backend, cov)
-        n, order = self.filter_shape[-2], self.filter_shape[-2] + self.has_bias
-        device = backend.creation_device(cov.total)
-        powers = tuple(
-            backend.xp.zeros((n * n + order * order,), dtype=power.dtype, device=device)
-            for power in state.derived.matpowers
-        )
-        return state._replace(derived=state.derived._replace(matpowers=powers))
-
-    def _entries_to_check(self, backend: Backend, statistic: Array) -> Array:
-        # The diagonal sums squares: NaN and infinity anywhere in a row show there.
-        if self._centred:
-            return witness(backend, statistic)
-        return psd.diagonal(backend, statistic)
+        return about_zero(backend, stored) if self.form.merges else stored

@@ -1,33 +1,33 @@
 """Factors of layers that scale and shift their inputs."""
 
-from abc import abstractmethod
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Self
 
 from kfac_core.arguments import as_sources, as_towers, check_paired, check_towers
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
 from kfac_core.fisher_factors.base.factor import FisherFactor
+from kfac_core.fisher_factors.base.form import Form
 from kfac_core.fisher_factors.base.state import FactorState
-from kfac_core.fisher_factors.forms.dense import DenseSquareMatrixFactor
-from kfac_core.fisher_factors.forms.diagonal import DiagonalFactor
+from kfac_core.fisher_factors.base.updating import accumulated
+from kfac_core.fisher_factors.forms.diagonal import Diagonal
 from kfac_core.fisher_factors.scale_and_shift.axes import (
     checked_dims,
     fields_for_params,
     named,
 )
+from kfac_core.options import check_options
 from kfac_core.row_counts import count_of
 from kfac_core.row_weights import check_same_towers, sides, weights_for
 from kfac_core.sizes import as_free_shape
-from kfac_core.statistics.rows import mean_over, second_moment
 from kfac_core.statistics.scale_and_shift import (
     FreeShape,
     Shape,
     case_gradients,
     kept_size,
 )
-from kfac_core.statistics.weighted_rows import masked, weigh, weighed_pair
+from kfac_core.statistics.weighted_rows import Rows, masked, weigh, weighed_pair
 from kfac_core.typing import Array, Scalar, Sources, Towers, Weights
 
 
@@ -67,7 +67,7 @@ class ScaleAndShiftFactor(FisherFactor):
                 broadcast along an axis of any size.
             ShapeError: If the inputs cannot be broadcast to the outputs.
         """
-        super().__post_init__()
+        check_options(self)
         inputs = as_free_shape(self.input_shape, "input_shape", self.label)
         outputs = inputs
         if self.output_shape is not None:
@@ -88,7 +88,7 @@ class ScaleAndShiftFactor(FisherFactor):
                 " that of the outputs"
             )
             raise ShapeError(msg)
-        self.sign()
+        super().__post_init__()
 
     @classmethod
     def for_params(
@@ -207,9 +207,10 @@ class ScaleAndShiftFactor(FisherFactor):
                 )
                 for x, g in pairs
             ]
-            moments.append(self._moment(backend, rows, count))
+            of_rows = self.form.of_rows(backend, Rows(rows, None, count), False)
+            moments.append(of_rows)
         data = {"inputs": (towers,), "outputs_grads": sources}
-        return self._accumulate(backend, state, moments, ema_decay, ema_weight, data)
+        return accumulated(self, backend, state, moments, ema_decay, ema_weight, data)
 
     def _weighed(
         self,
@@ -239,12 +240,6 @@ class ScaleAndShiftFactor(FisherFactor):
                 factor = backend.xp.reshape(w, shape)
                 yield masked(backend, wide, factor), weigh(backend, g, factor)
 
-    @abstractmethod
-    def _moment(
-        self, backend: Backend, rows: Sequence[Array], count: Scalar | None
-    ) -> Array:
-        """Return the statistics of per-case gradients, each ``[batch, dimension]``."""
-
     def _check_free(self, x: Array, g: Array) -> None:
         """Check that axes of any size have one size in inputs and gradients."""
         for axis, size in enumerate(self.input_shape, start=1):
@@ -266,7 +261,7 @@ class ScaleAndShiftFactor(FisherFactor):
 
 
 @dataclass(frozen=True)
-class ScaleAndShiftFullFactor(ScaleAndShiftFactor, DenseSquareMatrixFactor):
+class ScaleAndShiftFullFactor(ScaleAndShiftFactor):
     """Fisher of a scale and a shift, whole and exact; see `ScaleAndShiftFactor`.
 
     Estimates the mean over cases of ``v v'``, where ``v`` is a case's gradient.
@@ -281,14 +276,9 @@ class ScaleAndShiftFullFactor(ScaleAndShiftFactor, DenseSquareMatrixFactor):
                [ 3.,  1.]])
     """
 
-    def _moment(
-        self, backend: Backend, rows: Sequence[Array], count: Scalar | None
-    ) -> Array:
-        return second_moment(backend, rows, count=count)
-
 
 @dataclass(frozen=True)
-class ScaleAndShiftDiagonalFactor(ScaleAndShiftFactor, DiagonalFactor):
+class ScaleAndShiftDiagonalFactor(ScaleAndShiftFactor):
     """Diagonal Fisher of a scale and a shift, exact; see `ScaleAndShiftFactor`.
 
     Estimates the mean over cases of the squared entries of a case's gradient.
@@ -302,12 +292,4 @@ class ScaleAndShiftDiagonalFactor(ScaleAndShiftFactor, DiagonalFactor):
         array([10.,  1.])
     """
 
-    @property
-    def cov_shape(self) -> tuple[int, ...]:
-        """``(dimension,)``."""
-        return (self.dimension,)
-
-    def _moment(
-        self, backend: Backend, rows: Sequence[Array], count: Scalar | None
-    ) -> Array:
-        return mean_over(backend, [row * row for row in rows], count)
+    form: Form = field(default=Diagonal(), kw_only=True)

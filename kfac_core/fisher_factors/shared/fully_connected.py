@@ -1,6 +1,5 @@
 """The factor of a fully connected layer that every case uses several times."""
 
-from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from itertools import islice
 from typing import Any, ClassVar, Self
@@ -8,21 +7,26 @@ from typing import Any, ClassVar, Self
 from kfac_core import moving_average
 from kfac_core.arguments import as_sources, as_statistics
 from kfac_core.backend import Backend
-from kfac_core.errors import ShapeError
+from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.fisher_factors.base import messages
-from kfac_core.fisher_factors.base.options import DEFAULT_DAMPING_ID
-from kfac_core.fisher_factors.base.state import FactorState
-from kfac_core.fisher_factors.fully_connected import FullyConnectedKroneckerFactor
-from kfac_core.fisher_factors.rows import MultiUseRowsFactor, Parts
-from kfac_core.fisher_factors.shared.lagged_state import LaggedExtra, extra_of
-from kfac_core.linalg import psd
-from kfac_core.linalg.series import (
-    Option1Quants,
-    Option2Quants,
-    option1_quants,
-    option2_quants,
+from kfac_core.fisher_factors.base.form import Form
+from kfac_core.fisher_factors.base.options import (
+    DEFAULT_DAMPING_ID,
+    not_registered,
+    place_of,
+    with_id,
+    write_ids,
 )
-from kfac_core.moving_average import MovingAverage
+from kfac_core.fisher_factors.base.state import FactorState
+from kfac_core.fisher_factors.forms.dense import Dense
+from kfac_core.fisher_factors.fully_connected import Parts
+from kfac_core.fisher_factors.shared.lagged_state import (
+    DenseWithLag,
+    extra_of,
+    lagged_value,
+)
+from kfac_core.fisher_factors.shared.rows import MultiUseRowsFactor
+from kfac_core.linalg.series import Option1Quants, Option2Quants
 from kfac_core.options import check_options
 from kfac_core.row_counts import count_of
 from kfac_core.state import commit
@@ -33,7 +37,7 @@ from kfac_core.uses import MultiSources, arrays_of, in_parts
 
 
 @dataclass(frozen=True)
-class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
+class FullyConnectedMultiKF(MultiUseRowsFactor):
     """Second moments of the rows of all uses of a shared layer, of lags zero and one.
 
     ``C0`` is the mean of ``x_t x_t'`` over cases and uses. ``C1`` is the sum of
@@ -74,6 +78,7 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
     option1quants: tuple[DampingId, ...] = field(default=(), kw_only=True)
     option2quants: tuple[DampingId, ...] = field(default=(), kw_only=True)
     absolute_eigenvalues: bool = field(default=False, kw_only=True)
+    form: Form = field(default=DenseWithLag(), kw_only=True)
 
     served_fields: ClassVar[frozenset[str]] = MultiUseRowsFactor.served_fields | {
         "cov_dt1",
@@ -87,19 +92,20 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
     def __post_init__(self) -> None:
         """Register what the options need, before the list of what is served is made."""
         check_options(self)
-        self._write_ids("option1quants", "option2quants")
+        if type(self.form) is Dense:
+            object.__setattr__(self, "form", DenseWithLag())
+        write_ids(self, "option1quants", "option2quants")
         if self.option1quants or self.option2quants:
             object.__setattr__(self, "cov_dt1", True)
             object.__setattr__(self, "eigendecomposition", True)
         super().__post_init__()
-
-    @property
-    def served(self) -> str:
-        """What is served, in words, for messages."""
-        return (
-            f"{super().served}, option1quants {list(self.option1quants)}, option2quants"
-            f" {list(self.option2quants)}"
-        )
+        if self.cov_dt1 and not isinstance(self.form, DenseWithLag):
+            msg = (
+                f"{self.label}: form is {self.form}, but statistics of lag one are kept"
+                " by DenseWithLag alone; leave form as it is, or register neither"
+                " cov_dt1 nor an option"
+            )
+            raise ArgumentError(msg)
 
     def register_cov_dt1(self) -> Self:
         """Return a spec that keeps ``C1``; it needs a state from its own `init`."""
@@ -109,39 +115,39 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
         self, damping_id: DampingId = DEFAULT_DAMPING_ID
     ) -> Self:
         """Return a spec that keeps what option 1 needs, and ``C1``."""
-        return replace(self, option1quants=self._with(self.option1quants, damping_id))
+        return with_id(self, "option1quants", damping_id)
 
     def register_option2quants(
         self, damping_id: DampingId = DEFAULT_DAMPING_ID
     ) -> Self:
         """Return a spec that keeps what option 2 needs, and ``C1``."""
-        return replace(self, option2quants=self._with(self.option2quants, damping_id))
+        return with_id(self, "option2quants", damping_id)
 
     def get_cov_dt1(self, state: FactorState) -> Array:
         """Return ``C1``, ``[n, n]``, with the later use on the left.
 
         Raises:
-            NotRegisteredError: If the spec does not keep ``C1``.
+            not_registered: If the spec does not keep ``C1``.
             NotComputedError: If there are no statistics yet.
         """
         backend = self._backend(state)
         if not self.cov_dt1:
-            raise self._not_registered(None, "cov_dt1")
-        return self._lagged_value(backend, state)
+            raise not_registered(self, "cov_dt1", None)
+        return lagged_value(backend, state, self.label)
 
     def get_option1quants(
         self, state: FactorState, damping_id: DampingId = DEFAULT_DAMPING_ID
     ) -> Option1Quants:
         """Return ``(lmat, psi)`` as stored; errors as in `get_matpower`."""
         self._computed(state)
-        return extra_of(state).option1[self._place("option1quants", damping_id)]
+        return extra_of(state).option1[place_of(self, "option1quants", damping_id)]
 
     def get_option2quants(
         self, state: FactorState, damping_id: DampingId = DEFAULT_DAMPING_ID
     ) -> Option2Quants:
         """Return ``(pmat, kmat, mu)`` as stored; errors as in `get_matpower`."""
         self._computed(state)
-        return extra_of(state).option2[self._place("option2quants", damping_id)]
+        return extra_of(state).option2[place_of(self, "option2quants", damping_id)]
 
     def init_inverses(self, state: FactorState) -> FactorState:
         """Return `state` with its statistics, and nothing computed from them yet.
@@ -276,60 +282,6 @@ class FullyConnectedMultiKF(MultiUseRowsFactor, FullyConnectedKroneckerFactor):
             has_bias=self.has_bias,
             roots=None if roots is None else roots_in_time,
             count=count,
-        )
-
-    def _lagged_value(self, backend: Backend, state: FactorState) -> Array:
-        # Both averages have the same weights.
-        lagged = MovingAverage(extra_of(state).cov_dt1[0], state.cov.weight)
-        return moving_average.value(backend, lagged, self.label)
-
-    def _empty(self, backend: Backend, cov: MovingAverage) -> FactorState:
-        def matrix() -> Array:
-            return backend.xp.zeros_like(cov.total)
-
-        def vector() -> Array:
-            return psd.diagonal(backend, matrix()) * 0
-
-        extra = LaggedExtra(
-            cov_dt1=(matrix(),) if self.cov_dt1 else (),
-            option1=tuple(
-                Option1Quants(matrix(), vector()) for _ in self.option1quants
-            ),
-            option2=tuple(
-                Option2Quants(matrix(), matrix(), vector()) for _ in self.option2quants
-            ),
-        )
-        return super()._empty(backend, cov)._replace(extra=extra)
-
-    def _derive_extra(
-        self,
-        backend: Backend,
-        state: FactorState,
-        dampings: Mapping[DampingId, Array],
-    ) -> LaggedExtra:
-        extra = extra_of(state)
-        if not self.option1quants and not self.option2quants:
-            return extra
-        (eigen,) = state.derived.eigendecompositions
-        lagged = self._lagged_value(backend, state)
-        roots = {
-            key: psd.eigen_power(backend, eigen, dampings[key], -0.5)
-            for key in dict.fromkeys([*self.option1quants, *self.option2quants])
-        }
-        return extra._replace(
-            option1=tuple(
-                option1_quants(
-                    backend,
-                    roots[key],
-                    lagged,
-                    absolute_eigenvalues=self.absolute_eigenvalues,
-                )
-                for key in self.option1quants
-            ),
-            option2=tuple(
-                option2_quants(backend, roots[key], lagged)
-                for key in self.option2quants
-            ),
         )
 
     def _backend(

@@ -1,10 +1,22 @@
 """What the factor of a shared layer keeps of the lag from one use to the next."""
 
-from typing import NamedTuple
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, NamedTuple
 
+from kfac_core import moving_average
+from kfac_core.backend import Backend
 from kfac_core.fisher_factors.base.state import FactorState
-from kfac_core.linalg.series import Option1Quants, Option2Quants
-from kfac_core.typing import Array
+from kfac_core.fisher_factors.forms.dense import Dense
+from kfac_core.linalg import psd
+from kfac_core.linalg.series import (
+    Option1Quants,
+    Option2Quants,
+    option1_quants,
+    option2_quants,
+)
+from kfac_core.moving_average import MovingAverage
+from kfac_core.typing import Array, DampingId
 
 
 class LaggedExtra(NamedTuple):
@@ -26,3 +38,75 @@ def extra_of(state: FactorState) -> LaggedExtra:
     """Return what a state keeps of lag one; nothing if another factor made it."""
     extra = getattr(state, "extra", None)
     return extra if isinstance(extra, LaggedExtra) else LaggedExtra((), (), ())
+
+
+def lagged_value(backend: Backend, state: FactorState, label: str) -> Array:
+    """Return ``C1``, ``[n, n]``, of a state that keeps it."""
+    # Both averages have the same weights.
+    lagged = MovingAverage(extra_of(state).cov_dt1[0], state.cov.weight)
+    return moving_average.value(backend, lagged, label)
+
+
+@dataclass(frozen=True)
+class DenseWithLag(Dense):
+    """The whole matrix, and what both options of a series need of lag one."""
+
+    def empty_extra(self, backend: Backend, like: Array, factor: Any) -> LaggedExtra:
+        """Return zeros for all that a `FullyConnectedMultiKF` registers."""
+
+        def matrix() -> Array:
+            return backend.xp.zeros_like(like)
+
+        def vector() -> Array:
+            return psd.diagonal(backend, matrix()) * 0
+
+        return LaggedExtra(
+            cov_dt1=(matrix(),) if factor.cov_dt1 else (),
+            option1=tuple(
+                [Option1Quants(matrix(), vector()) for _ in factor.option1quants]
+            ),
+            option2=tuple(
+                [
+                    Option2Quants(matrix(), matrix(), vector())
+                    for _ in factor.option2quants
+                ]
+            ),
+        )
+
+    def extra(
+        self,
+        backend: Backend,
+        state: FactorState,
+        cov: Array,
+        dampings: Mapping[DampingId, Array],
+        factor: Any,
+    ) -> LaggedExtra:
+        """Return what the options need, of the current statistics."""
+        extra = extra_of(state)
+        if not factor.option1quants and not factor.option2quants:
+            return extra
+        (eigen,) = state.derived.eigendecompositions
+        lagged = lagged_value(backend, state, factor.label)
+        roots = {
+            key: psd.eigen_power(backend, eigen, dampings[key], -0.5)
+            for key in dict.fromkeys([*factor.option1quants, *factor.option2quants])
+        }
+        return extra._replace(
+            option1=tuple(
+                [
+                    option1_quants(
+                        backend,
+                        roots[key],
+                        lagged,
+                        absolute_eigenvalues=factor.absolute_eigenvalues,
+                    )
+                    for key in factor.option1quants
+                ]
+            ),
+            option2=tuple(
+                [
+                    option2_quants(backend, roots[key], lagged)
+                    for key in factor.option2quants
+                ]
+            ),
+        )

@@ -1,13 +1,17 @@
-"""`Signed`: a spec that signs its states, and recognises the states it may read."""
+"""`Spec`: the options that factors and blocks share, and how both sign their states."""
 
 from dataclasses import dataclass, field, fields
 from functools import cache
-from typing import Any, ClassVar, TypeVar
+from typing import Any, ClassVar, Literal, TypeVar
 
 from kfac_core.quiet import Quiet
 from kfac_core.signature import Signature, check_made_by, options_of, signature_for
+from kfac_core.typing import Precision
 
 S = TypeVar("S")
+
+InverseDType = Literal["float64"]
+"""Name of a dtype to compute inverses in."""
 
 
 class _Label:
@@ -24,8 +28,8 @@ class _Label:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Signed(Quiet):
-    """Base of the specs: factors and blocks.
+class Spec(Quiet):
+    """Abstract base of factors and blocks.
 
     Only specs with the signature of a state read it: specs of one class whose fields
     are equal, except for the `free_fields`. ``init_inverses`` brings a state along to a
@@ -33,9 +37,31 @@ class Signed(Quiet):
 
     Attributes:
         name: Name for messages; the name of the class if empty.
+        zero_debias: Whether the moving average is a true weighted mean. If not, the
+            initial value counts as one sample (``tf.contrib.kfac`` before May 2018).
+        init_covariances_at_zero: The initial value without debiasing: zero, or the
+            identity.
+        precision: Precision of the products that statistics are made of: ``"highest"``
+            is full; with ``"default"`` it is what the library is set to, such as TF32
+            on a GPU, or less. What `update_inverses` computes is in full precision.
+        newton_steps: Number of Newton-Schulz steps that compute an inverse from the
+            last one, from the second time on, where the result can be verified to be as
+            good as a Cholesky factorisation's; elsewhere the factorisation is used. See
+            `kfac_core.linalg.newton_schulz`. The steps are for accelerators, where
+            products are fast and factorisations are slow; on a CPU the default 0, which
+            always factorises, is faster. They need a factor that serves nothing but
+            inverses and the power 1. Diagonal factors ignore the option.
+        inverse_dtype: ``"float64"``: `update_inverses` computes in float64, and rounds
+            what it derives to the dtype of the statistics; None: it computes in the
+            dtype of the statistics.
     """
 
     name: str = ""
+    zero_debias: bool = True
+    init_covariances_at_zero: bool = True
+    precision: Precision = "highest"
+    newton_steps: int = 0
+    inverse_dtype: InverseDType | None = None
     _made_by: Signature = field(init=False, repr=False, compare=False)
 
     served_fields: ClassVar[frozenset[str]] = frozenset(
