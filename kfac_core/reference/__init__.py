@@ -30,6 +30,7 @@ from kfac_core.reference.affine import AffineCache, AffineLayer
 from kfac_core.reference.bias import Bias
 from kfac_core.reference.bilinear import Bilinear
 from kfac_core.reference.blocks import block_for, diagonal_block_for
+from kfac_core.reference.comparison import Comparison, Errors, compare
 from kfac_core.reference.convolution import Conv2D
 from kfac_core.reference.dense import Dense, Embedding
 from kfac_core.reference.fisher import (
@@ -65,11 +66,13 @@ __all__ = [
     "Bias",
     "Bilinear",
     "Cache",
+    "Comparison",
     "Conv2D",
     "ConvTranspose",
     "Dense",
     "ElementwiseLayer",
     "Embedding",
+    "Errors",
     "Flatten",
     "Forward",
     "Layer",
@@ -84,6 +87,7 @@ __all__ = [
     "Tensors",
     "TiedLanguageModel",
     "block_for",
+    "compare",
     "diagonal_block_for",
     "empirical_fisher",
     "exact_fisher",

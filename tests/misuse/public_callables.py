@@ -50,6 +50,7 @@ WALKED_IN: dict[Any, tuple[str, ...]] = {
     reference.SequentialLinearization: ("reference",),
     reference.TiedLanguageModel: ("reference",),
     reference.block_for: ("reference",),
+    reference.compare: ("comparison",),
     reference.diagonal_block_for: ("reference",),
     reference.exact_fisher: ("reference",),
     reference.exact_sources: ("reference",),
@@ -69,6 +70,8 @@ EXEMPT: dict[Any, str] = {
     kc.Linearization: "a protocol, of which models are the implementations",
     kc.Model: "a protocol, whose implementations are the user's",
     testing.Report: "holds what was found",
+    reference.Comparison: "holds what was found",
+    reference.Errors: "holds what was found",
 }
 """By the class, or by its base: why it is not walked."""
 
