@@ -30,8 +30,7 @@ def test_compare(walked, kinds):
                 "truth": wrong,
                 "damping": numbers,
                 "gradient": kinds.data(gradient),
-                "borders": NOTHINGS
-                | {"below": (3, -1), "half": (0.5, 1.5), "few": (1,)},
+                "borders": NOTHINGS | sizes,
             },
             label="compare",
         )
