@@ -35,6 +35,7 @@ class Linearized:
     ) -> None:
         self._captured, self._params, self._inputs = captured, params, tuple(inputs)
         captured.check(params, "params")
+        _check_is_whole()
         program = Program.of(captured.function, params, self._inputs)
         self._uses = self._same_uses(program)
         self._at = program.pulled(params, self._inputs, self._uses)
@@ -140,6 +141,22 @@ class Linearized:
             )
             raise ArgumentError(msg)
         return {site: found[site] for site in wanted}
+
+
+def _check_is_whole() -> None:
+    """Check that arrays are those of all devices.
+
+    Raises:
+        ArgumentError: Within `jax.shard_map` and `jax.pmap`.
+    """
+    axes = getattr(jax.sharding.get_abstract_mesh(), "manual_axes", ())
+    if axes:
+        msg = (
+            f"capture: within shard_map or pmap, over {[*axes]}, the statistics would"
+            " be those of one device alone; give sharded arrays to a function under"
+            " jax.jit, which takes the mean over all devices"
+        )
+        raise ArgumentError(msg)
 
 
 def _of_state(*params: Any) -> Any:
