@@ -52,6 +52,7 @@ from kfac_core.registry import (
     load_backend,
 )
 from kfac_core.spectral import SpectralBlock, SpectralMatrix
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.typing import (
     Pair,
     RowWeights,
@@ -59,6 +60,7 @@ from kfac_core.typing import (
 )
 
 __all__ = [
+    "ConvolutionGeometry",
     "CurvatureMatrixVectorProductComputer",
     "EstimatorState",
     "FisherEstimator",

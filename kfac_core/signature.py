@@ -146,7 +146,9 @@ def _canonical(value: Any) -> str:
     if isinstance(value, tuple | list):
         return f"({', '.join(map(_canonical, value))})"
     if isinstance(value, bool) or not isinstance(value, Real):
-        return repr(value)
+        # What is itself made of fields says what of them statistics depend on.
+        kind = getattr(value, "kind", None)
+        return kind if isinstance(kind, str) else repr(value)
     if not isinstance(value, Integral):
         number = float(value)
         if not number.is_integer():

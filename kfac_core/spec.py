@@ -24,7 +24,11 @@ class _Label:
 
     def __get__(self, spec: Any, owner: Any = None) -> str:
         """Return the name of a spec, or that of its class."""
-        return getattr(spec, "name", "") or (owner or type(spec)).__name__
+        name = getattr(spec, "name", "")
+        # What is no text is refused by its name, which needs a label.
+        return (
+            name if isinstance(name, str) and name else (owner or type(spec)).__name__
+        )
 
 
 @dataclass(frozen=True, kw_only=True)

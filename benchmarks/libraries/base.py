@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.measuring import Call
-from kfac_core.statistics.patches.geometry import ConvolutionGeometry
+from kfac_core.statistics.patches.window import Window
 
 Function = Callable[..., Any]
 
@@ -30,10 +30,10 @@ class Convolution(NamedTuple):
         return f"{self.kernel}×{self.kernel}/{self.stride}, {sizes}"
 
     @property
-    def geometry(self) -> ConvolutionGeometry:
+    def window(self) -> Window:
         """Where it looks, channels last."""
         pair = (self.kernel, self.kernel)
-        return ConvolutionGeometry(pair, (self.stride,) * 2, (1, 1), self.padding)
+        return Window(pair, (self.stride,) * 2, (1, 1), self.padding)
 
     @property
     def padding(self) -> tuple[tuple[int, int], tuple[int, int]]:

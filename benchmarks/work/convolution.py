@@ -67,8 +67,8 @@ def kernel_first(moment: Any, kernel: int) -> np.ndarray:
 def _second_moment(library: Library, layer: Convolution) -> Rivals:
     values = normal(*layer.shape)
     x, image = library.array(values), library.image(values)
-    backend, geometry = backend_of(x), layer.geometry
-    rows = patch_rows(backend, x, geometry)
+    backend, window = backend_of(x), layer.window
+    rows = patch_rows(backend, x, window)
     rows = backend.xp.reshape(rows, (-1, rows.shape[-1]))
     count = rows.shape[0]
 
@@ -77,10 +77,10 @@ def _second_moment(library: Library, layer: Convolution) -> Rivals:
         return rows.T @ rows
 
     def moment(x: Any) -> Any:
-        return patch_second_moment(backend, [x], geometry)
+        return patch_second_moment(backend, [x], window)
 
     def slices(x: Any) -> Any:
-        return planned_moment(backend, x, geometry, Plan(0, x.shape[0]), count)
+        return planned_moment(backend, x, window, Plan(0, x.shape[0]), count)
 
     ours, patches = library.call(moment, x), f"{library.patches_name}, product"
     others = {patches: library.call(product, image)}

@@ -67,8 +67,8 @@ def growths(library: Library, *, quick: bool) -> Iterator[Growth]:
 
     def image(layer: Convolution) -> Call:
         x = library.array(normal(*layer.shape))
-        backend, geometry = kc.backend_of(x), layer.geometry
-        return library.call(lambda x: patch_second_moment(backend, [x], geometry), x)
+        backend, window = kc.backend_of(x), layer.window
+        return library.call(lambda x: patch_second_moment(backend, [x], window), x)
 
     def inverse(width: int) -> Call:
         factor = kc.blocks.FullyConnectedKFACBasicFB(width, 1).input_factor

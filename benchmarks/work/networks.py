@@ -128,10 +128,12 @@ def _square(library: Library, size: int) -> Any:
 def _conv(library: Library, layer: Convolution, outputs: int) -> Rivals:
     kernel, inputs = (layer.kernel,) * 2, layer.shape[-1]
     block = kc.blocks.ConvKFCBasicFB(
-        (*kernel, inputs, outputs),
-        layer.padding,
-        strides=(layer.stride,) * 2,
-        data_format=library.data_format,
+        kc.ConvolutionGeometry(
+            (*kernel, inputs, outputs),
+            padding=layer.padding,
+            strides=(layer.stride,) * 2,
+            data_format=library.data_format,
+        )
     )
     x = library.image(normal(*layer.shape))
     g = library.image(normal(layer.shape[0], *layer.outputs, outputs))

@@ -67,9 +67,11 @@ def _convolution(library: Library, layer: Layer, peers: Sequence[str]) -> Rivals
     g = library.image(normal(*outputs))
     kernel = (convolution.kernel,) * 2
     block = kc.blocks.ConvKFCBasicFB(
-        (*kernel, layer.shape[-1], layer.outputs),
-        convolution.padding,
-        data_format=library.data_format,
+        kc.ConvolutionGeometry(
+            (*kernel, layer.shape[-1], layer.outputs),
+            padding=convolution.padding,
+            data_format=library.data_format,
+        ),
         has_bias=True,
     )
     return _rivals(library, layer, block, (x, g), peers)

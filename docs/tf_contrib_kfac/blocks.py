@@ -1,6 +1,13 @@
 """The blocks of ``tf.contrib.kfac``, and what their names are here."""
 
-from tf_contrib_kfac.tables import Name, Original, same
+from tf_contrib_kfac.tables import (
+    GEOMETRY,
+    PATCH_FUNCTION,
+    Name,
+    Original,
+    of_geometry,
+    same,
+)
 
 _SNAPSHOT = "as of the last `update_inverses`; the power 1 is fresh"
 
@@ -49,11 +56,11 @@ _OWNER = {
     "layer_collection": Name("", "a block owns its factors; no list of blocks needed")
 }
 _BIAS = same("has_bias")
-_PARAMS = {"params": Name("filter_shape", "a bias among them: `has_bias`")}
+_PARAMS = {
+    "params": Name("ConvolutionGeometry.filter_shape", "a bias among them: `has_bias`")
+}
 _MASK = {"patch_mask": Name("patch_mask", "since 2022")}
-_PATCHES = same(
-    "padding", "strides", "dilation_rate", "data_format", "extract_patches_fn"
-)
+_PATCHES = {**GEOMETRY, **PATCH_FUNCTION}
 _USES = {"num_uses": Name("num_uses", "not needed where the data say it")}
 _DIAGONAL_SIDES = {
     "diagonal_approx_for_input": Name("diagonal_approx_for_input", "since 2022"),
@@ -62,9 +69,12 @@ _DIAGONAL_SIDES = {
 _DEPTHWISE = {
     **_OWNER,
     **_PARAMS,
-    **same("strides", "padding"),
-    "rate": Name("rate", "dilation"),
-    "data_format": Name("data_format"),
+    **of_geometry(
+        strides="strides",
+        padding="padding",
+        rate="dilations",
+        data_format="data_format",
+    ),
 }
 _NAIVE = {**_OWNER, "params": Name("size", "the number of entries")}
 _SCALE_AND_SHIFT = {
@@ -161,7 +171,8 @@ BLOCKS = (
         {
             **_OWNER,
             **_PARAMS,
-            **same("num_groups", "padding", "strides", "dilation_rate", "data_format"),
+            **of_geometry(num_groups="num_groups"),
+            **GEOMETRY,
         },
         BLOCK_MEMBERS,
         note="a factor pair for each group of channels",
@@ -181,7 +192,12 @@ BLOCKS = (
         {
             **_OWNER,
             **_PARAMS,
-            **same("strides", "padding", "data_format", "dilations"),
+            **of_geometry(
+                strides="strides",
+                padding="padding",
+                data_format="data_format",
+                dilations="dilations",
+            ),
             **_MASK,
         },
         BLOCK_MEMBERS,

@@ -97,10 +97,15 @@ LAYER_FUNCTIONS = (
     _layer(
         "convolution",
         "both",
-        same("padding", "strides", "dilation_rate", "data_format"),
+        {
+            **same("padding", "strides", "data_format"),
+            "dilation_rate": Name("dilations"),
+        },
     ),
     _layer(
-        "depthwise_conv2d", "both", same("strides", "padding", "rate", "data_format")
+        "depthwise_conv2d",
+        "both",
+        {**same("strides", "padding", "data_format"), "rate": Name("dilations")},
     ),
     Original(
         "register_separable_conv2d",
@@ -110,7 +115,8 @@ LAYER_FUNCTIONS = (
             "inputs": Name("depthwise_site"),
             "depthwise_outputs": Name("depthwise_site"),
             "pointwise_outputs": Name("pointwise_site"),
-            **same("strides", "padding", "rate", "data_format", "approx", "reuse"),
+            **same("strides", "padding", "data_format", "approx", "reuse"),
+            "rate": Name("dilations"),
         },
         core="LayerCollection.register_separable_conv2d",
     ),

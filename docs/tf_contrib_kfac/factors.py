@@ -1,6 +1,12 @@
 """The factors of ``tf.contrib.kfac``, and what their names are here."""
 
-from tf_contrib_kfac.tables import Name, Original
+from tf_contrib_kfac.tables import (
+    GEOMETRY,
+    PATCH_FUNCTION,
+    Name,
+    Original,
+    of_geometry,
+)
 
 _ID = "the damping function becomes a damping id"
 _SNAPSHOT = "as of the last `update_inverses`; the power 1 is fresh"
@@ -86,16 +92,14 @@ _CONV_G = {
     )
 }
 _ROWS = {"tensors": Name("update_cov(tensors)", "its length: the field `size`")}
-_SHAPE = {"filter_shape": Name("filter_shape")}
+_SHAPE = of_geometry(filter_shape="filter_shape")
 _FORMAT = {"data_format": Name("data_format")}
 _USES = {"num_uses": Name("num_uses", "not needed where the data say it")}
 _DTYPE = {"dtype": Name("init(like)", "that of this array, at least float32")}
 _MASK = {"patch_mask": Name("patch_mask", "since 2022")}
 _STEPS = {
-    "strides": Name("strides"),
-    "dilation_rate": Name("dilation_rate"),
-    **_FORMAT,
-    "extract_patches_fn": Name("extract_patches_fn"),
+    **GEOMETRY,
+    **PATCH_FUNCTION,
     **_BIAS,
 }
 _SAMPLE = {
@@ -138,7 +142,7 @@ FACTORS = (
     Original(
         "ConvInputKroneckerFactor",
         "r1.8",
-        {**_CONV_X, **_SHAPE, "padding": Name("padding"), **_STEPS, **_SAMPLE},
+        {**_CONV_X, **_SHAPE, **_STEPS, **_SAMPLE},
         _members(
             *_VARIABLES,
             "get_cov_var",
@@ -206,7 +210,7 @@ FACTORS = (
         {
             **_CONV_X,
             **_SHAPE,
-            "padding": Name("padding"),
+            "padding": GEOMETRY["padding"],
             **_USES,
             **_STEPS,
             **_SAMPLE,
@@ -231,10 +235,12 @@ FACTORS = (
             **_CONV_X,
             "outputs_grads": Name("update_cov(outputs_grads)"),
             **_SHAPE,
-            "strides": Name("strides"),
-            "padding": Name("padding"),
-            **_FORMAT,
-            "dilations": Name("dilations"),
+            **of_geometry(
+                strides="strides",
+                padding="padding",
+                data_format="data_format",
+                dilations="dilations",
+            ),
             **_BIAS,
             **_MASK,
         },

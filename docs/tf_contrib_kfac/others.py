@@ -57,9 +57,7 @@ HELPERS = {
     "extract_convolution_patches": Name(
         "statistics.patches.second_moment.extract_patches"
     ),
-    "num_conv_locations": Name(
-        "statistics.patches.geometry.ConvolutionGeometry.num_locations"
-    ),
+    "num_conv_locations": Name("statistics.patches.window.Window.num_locations"),
     "is_data_format_channel_last": Name("statistics.patches.geometry.is_channels_last"),
     "LinearOperatorFullMatrix": Name("linalg.FullMatrixOperator"),
     "LinearOperatorDiag": Name("linalg.DiagonalOperator"),
@@ -179,7 +177,7 @@ ABSENT = (
             "extract_image_patches",
             "extract_pointwise_conv2d_patches",
         ),
-        "Extractors of patches are chosen by name, `extract_patches_fn`.",
+        "Extractors of patches are chosen by name, `extract_patches_fn` of `contrib`.",
     ),
     Absent(
         (

@@ -51,6 +51,30 @@ class Original(NamedTuple):
         return meant(self.core or self.name)
 
 
+def of_geometry(**names: str) -> dict[str, Name]:
+    """Return names that became fields of a convolution's geometry."""
+    return {
+        name: Name(f"ConvolutionGeometry.{field}", "of the field `geometry`")
+        for name, field in names.items()
+    }
+
+
+GEOMETRY = of_geometry(
+    padding="padding",
+    strides="strides",
+    dilation_rate="dilations",
+    data_format="data_format",
+)
+"""The names of most convolutions."""
+
+PATCH_FUNCTION = {
+    "extract_patches_fn": Name(
+        "contrib.patch_functions.geometry_for(extract_patches_fn)",
+        "the core takes spatial strides alone",
+    )
+}
+
+
 def same(*names: str) -> dict[str, Name]:
     """Return names that are the same here."""
     return {name: Name(name) for name in names}

@@ -41,12 +41,10 @@ class Approximation:
     Attributes:
         block: Class of the block.
         fixed: Fields of the block that select this approximation.
-        renamed: The block's names for fields that registrations name differently.
     """
 
     block: type[FisherBlock[Any]]
     fixed: Mapping[str, Any] = field(default_factory=dict)
-    renamed: Mapping[str, str] = field(default_factory=dict)
 
     def make(
         self, label: str, made: Mapping[str, Any], options: Mapping[str, Any]
@@ -65,8 +63,7 @@ class Approximation:
             ArgumentError: If an option is not a field of the block, or is a field that
                 the registration makes; or if the block refuses it.
         """
-        given = {self.renamed.get(name, name): value for name, value in made.items()}
-        given |= {"name": label, **self.fixed}
+        given = {**made, "name": label, **self.fixed}
         free = [f.name for f in fields(self.block) if f.init and f.name not in given]
         if unknown := [option for option in options if option not in free]:
             msg = (
@@ -93,19 +90,15 @@ class Corrected(Approximation):
 SERVED = ("name", "matpowers", "cholesky", "cholesky_inverse")
 """The options that a block and its correction share."""
 
-_RATE = {"dilation_rate": "rate"}
 _INPUT = {"diagonal_approx_for_input": True}
 _OUTPUT = {"diagonal_approx_for_output": True}
 _SUA = {"use_sua_approx_for_input_factor": True}
 
-# Registrations make strides spatial, and not every extractor takes spatial strides.
-_EXTRACTOR = {"extract_patches_fn": None}
-
 _CONVOLUTION = {
-    "kron": Approximation(ConvKFCBasicFB, _EXTRACTOR),
-    "diagonal": Approximation(ConvDiagonalFB, renamed={"dilation_rate": "dilations"}),
-    "kron_sua": Approximation(ConvKFCBasicFB, _EXTRACTOR | _SUA),
-    "ekfac": Corrected(ConvKFCBasicFB, _EXTRACTOR),
+    "kron": Approximation(ConvKFCBasicFB),
+    "diagonal": Approximation(ConvDiagonalFB),
+    "kron_sua": Approximation(ConvKFCBasicFB, _SUA),
+    "ekfac": Corrected(ConvKFCBasicFB),
 }
 
 APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
@@ -163,12 +156,12 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
     "conv2d": _CONVOLUTION,
     "convolution": _CONVOLUTION,
     "conv2d_multi": {
-        "kron_indep": Approximation(ConvKFCBasicMultiIndepFB, _EXTRACTOR),
-        "ekfac": Corrected(ConvKFCBasicMultiIndepFB, _EXTRACTOR),
+        "kron_indep": Approximation(ConvKFCBasicMultiIndepFB),
+        "ekfac": Corrected(ConvKFCBasicMultiIndepFB),
     },
     "depthwise_conv2d": {
-        "diagonal": Approximation(DepthwiseConvDiagonalFB, renamed=_RATE),
-        "kron": Approximation(DepthwiseConvKFCBasicFB, renamed=_RATE),
+        "diagonal": Approximation(DepthwiseConvDiagonalFB),
+        "kron": Approximation(DepthwiseConvKFCBasicFB),
     },
     "grouped_convolution": {"kron": Approximation(GroupedConvKFCBasicFB)},
     "transposed_convolution": {

@@ -1,17 +1,16 @@
 """Registration of convolutions."""
 
-from collections.abc import Sequence
-from typing import Any, Self, TypeAlias
+from typing import Any, Self
 
 from kfac_core.layer_collection.base import Registrations
 from kfac_core.layer_collection.records import Key
 from kfac_core.layer_collection.sites import Names, Reuse, as_use, as_uses
 from kfac_core.linalg.layouts import KernelLayout, kernel_axes
-from kfac_core.statistics.patches.extractors import geometry_for
-from kfac_core.statistics.patches.geometry import Padding
-
-Steps: TypeAlias = Sequence[int] | int | None
-"""One for each spatial axis, or of full rank (``[1, s, s, 1]``), or one for all."""
+from kfac_core.statistics.patches.geometry import (
+    ConvolutionGeometry,
+    Padding,
+    Steps,
+)
 
 KERNEL_AXES = ("depth", "height", "width")
 """Names of the axes of a kernel; a kernel with fewer axes has the last of these."""
@@ -20,9 +19,10 @@ KERNEL_AXES = ("depth", "height", "width")
 class ConvolutionRegistrations(Registrations):
     """Registers convolutions.
 
-    Strides and dilation may be spatial or of full rank; the block's spec has them
-    spatial. Unlike in ``tf.contrib.kfac``, channels may come first (``data_format``),
-    and every approximation gets all arguments.
+    Every function takes the arguments of a `kfac_core.ConvolutionGeometry`, except for
+    the shape of the filter, which the parameters have. Unlike in ``tf.contrib.kfac``,
+    channels may come first (``data_format``), strides and dilations are those of the
+    spatial axes alone, and every approximation gets all arguments.
     """
 
     def register_conv2d(
@@ -34,7 +34,7 @@ class ConvolutionRegistrations(Registrations):
         *,
         data_format: str | None = None,
         layout: KernelLayout = "HWIO",
-        dilations: Steps = None,
+        dilations: Steps = 1,
         approx: str | None = None,
         reuse: Reuse = False,
         name: str = "",
@@ -47,7 +47,7 @@ class ConvolutionRegistrations(Registrations):
                 or of the weights and the bias ``[out_channels]``.
             site: The site of inputs and gradients, as
                 `kfac_core.fisher_blocks.ConvKFCBasicFB` takes them.
-            strides: For each spatial axis, or ``[1, rows, columns, 1]``; None: 1.
+            strides: One for each spatial axis, or one for all.
             padding: ``"SAME"``, ``"VALID"``, a width, or for each spatial axis a width
                 or a pair.
             data_format: None or ``"NHWC"``: channels last; ``"NCHW"``: channels first.
@@ -55,7 +55,7 @@ class ConvolutionRegistrations(Registrations):
             layout: How the weights lie: ``"HWIO"``; ``"OIHW"``, which is
                 ``[out_channels, in_channels, height, width]``, as in
                 ``torch.nn.Conv2d``; or another order of kernel, inputs and outputs.
-            dilations: For each spatial axis, or ``[1, rows, columns, 1]``; None: 1.
+            dilations: One for each spatial axis, or one for all.
             approx: ``"kron"``, ``"kron_sua"`` or ``"diagonal"``; see `LayerCollection`.
             reuse: As in `register_block`.
             name: Name of the layer, for messages.
@@ -71,7 +71,7 @@ class ConvolutionRegistrations(Registrations):
         """
         key, label = self._named(params, name)
         made = self._convolution(
-            key, label, padding, strides, dilations, data_format, layout, rank=2
+            key, label, strides, padding, dilations, data_format, layout, rank=2
         )
         tower = as_use(site, label)
         return self._register("conv2d", key, tower, made, approx, reuse, label, options)
@@ -87,7 +87,7 @@ class ConvolutionRegistrations(Registrations):
         batch_first: bool = False,
         data_format: str | None = None,
         layout: KernelLayout = "HWIO",
-        dilations: Steps = None,
+        dilations: Steps = 1,
         approx: str | None = None,
         reuse: Reuse = False,
         name: str = "",
@@ -104,7 +104,7 @@ class ConvolutionRegistrations(Registrations):
         """
         key, label = self._named(params, name)
         made = self._convolution(
-            key, label, padding, strides, dilations, data_format, layout, rank=2
+            key, label, strides, padding, dilations, data_format, layout, rank=2
         )
         tower, made["num_uses"] = as_uses(site, num_uses, label)
         made["batch_first"] = batch_first
@@ -121,7 +121,7 @@ class ConvolutionRegistrations(Registrations):
         *,
         data_format: str | None = None,
         layout: KernelLayout = "HWIO",
-        dilations: Steps = None,
+        dilations: Steps = 1,
         approx: str | None = None,
         reuse: Reuse = False,
         name: str = "",
@@ -130,16 +130,15 @@ class ConvolutionRegistrations(Registrations):
         """Register a convolution of one spatial axis.
 
         Arguments and errors are those of `register_conv2d`, with these differences:
-        weights are ``[width, in_channels, out_channels]``, strides of full rank are
-        ``[1, s, 1]``, data formats are ``"NWC"`` and ``"NCW"``, and layouts can also be
-        named ``"WIO"`` and ``"OIW"``.
+        weights are ``[width, in_channels, out_channels]``, data formats are ``"NWC"``
+        and ``"NCW"``, and layouts can also be named ``"WIO"`` and ``"OIW"``.
 
         Returns:
             The new collection.
         """
         key, label = self._named(params, name)
         made = self._convolution(
-            key, label, padding, strides, dilations, data_format, layout, rank=1
+            key, label, strides, padding, dilations, data_format, layout, rank=1
         )
         tower = as_use(site, label)
         return self._register("conv1d", key, tower, made, approx, reuse, label, options)
@@ -148,10 +147,10 @@ class ConvolutionRegistrations(Registrations):
         self,
         params: Names,
         site: str,
+        strides: Steps,
         padding: Padding,
         *,
-        strides: Steps = None,
-        dilation_rate: Steps = None,
+        dilations: Steps = 1,
         data_format: str | None = None,
         layout: KernelLayout = "HWIO",
         approx: str | None = None,
@@ -170,7 +169,7 @@ class ConvolutionRegistrations(Registrations):
         """
         key, label = self._named(params, name)
         made = self._convolution(
-            key, label, padding, strides, dilation_rate, data_format, layout
+            key, label, strides, padding, dilations, data_format, layout
         )
         tower = as_use(site, label)
         return self._register(
@@ -181,13 +180,14 @@ class ConvolutionRegistrations(Registrations):
         self,
         key: Key,
         label: str,
-        padding: Padding,
         strides: Steps,
-        dilation: Steps,
+        padding: Padding,
+        dilations: Steps,
         data_format: str | None,
         layout: KernelLayout,
         *,
         rank: int | None = None,
+        num_groups: int = 1,
         output_axes: int = 1,
     ) -> dict[str, Any]:
         """Return the fields of a convolution's block that all kinds have."""
@@ -195,16 +195,15 @@ class ConvolutionRegistrations(Registrations):
             rank = min(max(len(self.shapes[key[0]]) - 2, 1), 3)
         axes = (*KERNEL_AXES[-rank:], "in_channels", "out_channels")
         places = kernel_axes(layout, rank + 2, label)
-        shape, has_bias = self._weights(key, axes, label, layout, places, output_axes)
-        geometry = geometry_for(
-            shape, padding, strides, dilation, data_format, None, label
+        _, has_bias = self._weights(key, axes, label, layout, places, output_axes)
+        geometry = ConvolutionGeometry(
+            self.shapes[key[0]],
+            padding=padding,
+            strides=strides,
+            dilations=dilations,
+            num_groups=num_groups,
+            data_format=data_format,
+            layout=layout,
+            name=label,
         )
-        return {
-            "filter_shape": self.shapes[key[0]],
-            "layout": layout,
-            "padding": geometry.padding,
-            "strides": geometry.strides,
-            "dilation_rate": geometry.dilation,
-            "data_format": data_format,
-            "has_bias": has_bias,
-        }
+        return {"geometry": geometry, "has_bias": has_bias}

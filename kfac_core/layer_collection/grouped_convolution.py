@@ -4,10 +4,10 @@ import math
 from typing import Any, Self
 
 from kfac_core.errors import ShapeError
-from kfac_core.layer_collection.convolution import ConvolutionRegistrations, Steps
+from kfac_core.layer_collection.convolution import ConvolutionRegistrations
 from kfac_core.layer_collection.sites import Names, Reuse, as_use
 from kfac_core.linalg.layouts import KernelLayout, kernel_axes
-from kfac_core.statistics.patches.geometry import Padding
+from kfac_core.statistics.patches.geometry import Padding, Steps
 
 
 class GroupedRegistrations(ConvolutionRegistrations):
@@ -18,10 +18,10 @@ class GroupedRegistrations(ConvolutionRegistrations):
         params: Names,
         site: str,
         num_groups: int,
+        strides: Steps,
         padding: Padding,
         *,
-        strides: Steps = None,
-        dilation_rate: Steps = None,
+        dilations: Steps = 1,
         data_format: str | None = None,
         layout: KernelLayout = "HWIO",
         approx: str | None = None,
@@ -41,9 +41,15 @@ class GroupedRegistrations(ConvolutionRegistrations):
         """
         key, label = self._named(params, name)
         made = self._convolution(
-            key, label, padding, strides, dilation_rate, data_format, layout
+            key,
+            label,
+            strides,
+            padding,
+            dilations,
+            data_format,
+            layout,
+            num_groups=num_groups,
         )
-        made["num_groups"] = num_groups
         tower = as_use(site, label)
         return self._register(
             "grouped_convolution", key, tower, made, approx, reuse, label, options
@@ -56,7 +62,7 @@ class GroupedRegistrations(ConvolutionRegistrations):
         strides: Steps,
         padding: Padding,
         *,
-        rate: Steps = None,
+        dilations: Steps = 1,
         data_format: str | None = None,
         layout: KernelLayout = "HWIO",
         approx: str | None = None,
@@ -79,9 +85,9 @@ class GroupedRegistrations(ConvolutionRegistrations):
         made = self._convolution(
             key,
             label,
-            padding,
             strides,
-            rate,
+            padding,
+            dilations,
             data_format,
             layout,
             rank=2,
@@ -101,7 +107,7 @@ class GroupedRegistrations(ConvolutionRegistrations):
         strides: Steps,
         padding: Padding,
         *,
-        rate: Steps = None,
+        dilations: Steps = 1,
         data_format: str | None = None,
         layout: KernelLayout = "HWIO",
         approx: str | None = None,
@@ -122,7 +128,7 @@ class GroupedRegistrations(ConvolutionRegistrations):
             pointwise_site: Site of the pointwise layer, as in `register_conv2d`.
             strides: Strides of the depthwise layer, as in `register_conv2d`.
             padding: Padding of the depthwise layer, as in `register_conv2d`.
-            rate: Dilation of the depthwise layer.
+            dilations: Dilations of the depthwise layer.
             data_format: Data format of both layers.
             layout: Layout of both layers, as in `register_depthwise_conv2d` and
                 `register_conv2d`.
@@ -143,7 +149,7 @@ class GroupedRegistrations(ConvolutionRegistrations):
             depthwise_site,
             strides,
             padding,
-            rate=rate,
+            dilations=dilations,
             data_format=data_format,
             layout=layout,
             reuse=reuse,
@@ -167,7 +173,7 @@ class GroupedRegistrations(ConvolutionRegistrations):
         return first.register_conv2d(
             pointwise_params,
             pointwise_site,
-            None,
+            1,
             "VALID",
             data_format=data_format,
             layout=layout,

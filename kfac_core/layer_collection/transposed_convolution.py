@@ -4,12 +4,16 @@ from typing import Any, Self
 
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection.base import Registrations
-from kfac_core.layer_collection.convolution import KERNEL_AXES, Steps
+from kfac_core.layer_collection.convolution import KERNEL_AXES
 from kfac_core.layer_collection.shapes import check_bias
 from kfac_core.layer_collection.sites import Names, Reuse, as_use, listed
 from kfac_core.linalg.layouts import KernelLayout, kernel_axes
 from kfac_core.sizes import as_size
-from kfac_core.statistics.patches.geometry import Padding
+from kfac_core.statistics.patches.geometry import (
+    ConvolutionGeometry,
+    Padding,
+    Steps,
+)
 
 
 class TransposedRegistrations(Registrations):
@@ -19,11 +23,11 @@ class TransposedRegistrations(Registrations):
         self,
         params: Names,
         site: str,
+        strides: Steps,
         padding: Padding,
         *,
-        strides: Steps = None,
-        output_padding: Steps = None,
-        dilation_rate: Steps = None,
+        output_padding: Steps | None = None,
+        dilations: Steps = 1,
         num_groups: int = 1,
         data_format: str | None = None,
         layout: KernelLayout = "HWIO",
@@ -41,12 +45,12 @@ class TransposedRegistrations(Registrations):
                 num_groups]``, or of the weights and the bias ``[out_channels]``.
             site: The site of inputs and gradients, as
                 `kfac_core.fisher_blocks.TransposedConvKFCBasicFB` takes them.
+            strides: One for each spatial axis, or one for all.
             padding: As in `register_convolution`, of the convolution whose adjoint this
                 layer is.
-            strides: One for each spatial axis, or one for all; None: 1.
             output_padding: Number of outputs added after the last one, for each spatial
                 axis, or one number for all; None: as the data say.
-            dilation_rate: One for each spatial axis, or one for all; None: 1.
+            dilations: One for each spatial axis, or one for all.
             num_groups: Number of groups; divides the input channels.
             data_format: None or such as ``"NHWC"``: channels last; such as ``"NCHW"``:
                 channels first.
@@ -88,14 +92,17 @@ class TransposedRegistrations(Registrations):
         if bias:
             check_bias(key[1], bias[0], shape[-1] * groups, label)
         made = {
-            "filter_shape": lies,
-            "layout": layout,
-            "padding": padding,
-            "strides": strides,
+            "geometry": ConvolutionGeometry(
+                lies,
+                padding=padding,
+                strides=strides,
+                dilations=dilations,
+                num_groups=groups,
+                data_format=data_format,
+                layout=layout,
+                name=label,
+            ),
             "output_padding": output_padding,
-            "dilation_rate": dilation_rate,
-            "num_groups": num_groups,
-            "data_format": data_format,
             "has_bias": bool(bias),
         }
         tower = as_use(site, label)

@@ -62,8 +62,6 @@ def block_for(layer: Layer, **options: Any) -> FisherBlock[Any]:
             options,
             **_convolution(layer),
             output_padding=layer.output_padding,
-            dilation_rate=layer.dilation,
-            num_groups=layer.num_groups,
             mirrored=layer.mirrored,
         )
     if isinstance(layer, Bilinear):
@@ -115,8 +113,7 @@ def _dense(layer: Dense) -> dict[str, Any]:
 
 def _convolution(layer: Conv2D | ConvTranspose) -> dict[str, Any]:
     """Return the fields of a convolution's block that all kinds have."""
-    names = ("filter_shape", "padding", "strides", "has_bias")
-    return {name: getattr(layer, name) for name in names}
+    return {"geometry": layer.geometry, "has_bias": layer.has_bias}
 
 
 def _made(kind: type[B], options: Mapping[str, Any], **made: Any) -> B:

@@ -47,9 +47,11 @@ class Conv2D(AffineLayer):
                 kernel, and then `backward` is another.
         """
         super().__post_init__()
-        kernel = self.filter_shape[:2]
-        geometry = ConvolutionGeometry.of(
-            kernel, self.strides, None, self.padding, None, self.label
+        geometry = ConvolutionGeometry(
+            self.filter_shape,
+            padding=self.padding,
+            strides=self.strides,
+            name=self.label,
         )
         if not isinstance(geometry.padding, str):
             msg = f"{self.label}: padding is {self.padding!r}, expected SAME or VALID"
@@ -68,12 +70,13 @@ class Conv2D(AffineLayer):
 
     def rows(self, backend: Backend, x: Array, like: Array) -> Array:
         """Return the patches, ``[batch, locations, kernel * in_channels]``."""
-        self.geometry.check_inputs(x, self.filter_shape[2], self.label)
-        return patch_rows(backend, x, self.geometry)
+        window = self.geometry.window
+        window.check_inputs(x, self.filter_shape[2], self.label)
+        return patch_rows(backend, x, window)
 
     def output_shape(self, x: Array) -> tuple[int, ...]:
         """``(batch, output height, output width, out_channels)``."""
-        locations = self.geometry.output_spatial(x.shape[1:-1])
+        locations = self.geometry.window.output_spatial(x.shape[1:-1])
         return (x.shape[0], *locations, self.filter_shape[-1])
 
     def backward(self, params: Tensors, cache: AffineCache, g: Array) -> Array:
@@ -91,18 +94,19 @@ class Conv2D(AffineLayer):
         xp = backend.xp
         shape = cache.inputs.shape
         z = _spread(backend, g, self.strides)
-        kernel, spatial = self.geometry.kernel, shape[1:-1]
+        window, spatial = self.geometry.window, shape[1:-1]
+        kernel = window.kernel
         border = tuple(
             (k - 1 - pad, size + pad - spread)
             for k, (pad, _), size, spread in zip(
                 kernel,
-                self.geometry.pads(spatial),
+                window.pads(spatial),
                 spatial,
                 z.shape[1:-1],
                 strict=True,
             )
         )
-        turned = replace(self.geometry, strides=(1, 1), padding=border)
+        turned = replace(window, strides=(1, 1), padding=border)
         # [kernel, in, out] -> [kernel, out, in], the kernel read backwards.
         taps = xp.permute_dims(xp.flip(params[0], axis=(0, 1)), (0, 1, 3, 2))
         patches = extract_patches(backend, z, turned)

@@ -9,10 +9,10 @@ from kfac_core.linalg.parameters import Shapes
 from kfac_core.reference.affine import AffineCache, AffineLayer
 from kfac_core.reference.layer import Tensors
 from kfac_core.registry import backend_of
-from kfac_core.statistics.patches.geometry import Padding
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry, Padding
 from kfac_core.statistics.patches.second_moment import patch_rows
 from kfac_core.statistics.patches.transposed import (
-    TransposedGeometry,
+    TransposedWindow,
     output_patches_image,
     spread_inputs_image,
 )
@@ -29,11 +29,11 @@ class ConvTranspose(AffineLayer):
 
     Attributes:
         filter_shape: ``(..kernel.., in_channels, out_channels / num_groups)``.
+        strides: Steps between the outputs of neighbouring inputs.
         padding: ``"VALID"``, ``"SAME"``, or widths that are cut off the outputs.
-        strides: Steps between the outputs of neighbouring inputs; None: 1.
         output_padding: Number of outputs added after the last one; None, for
             ``"SAME"``: as many as possible.
-        dilation: Steps between kernel taps; None: 1.
+        dilations: Steps between kernel taps.
         num_groups: Number of groups.
         has_bias: Whether there is a bias.
         mirrored: Whether the kernel runs backwards.
@@ -48,29 +48,32 @@ class ConvTranspose(AffineLayer):
     """
 
     filter_shape: tuple[int, ...]
+    strides: tuple[int, ...] | int = 1
     padding: Padding = "VALID"
-    strides: tuple[int, ...] | int | None = None
     output_padding: tuple[int, ...] | int | None = 0
-    dilation: tuple[int, ...] | int | None = None
+    dilations: tuple[int, ...] | int = 1
     num_groups: int = 1
     has_bias: bool = True
     mirrored: bool = False
-    geometry: TransposedGeometry = field(init=False, repr=False, compare=False)
+    geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
+    window: TransposedWindow = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Work out the geometry, once; errors as in `TransposedGeometry.of`."""
+        """Work out the geometry, once; errors as in `ConvolutionGeometry`."""
         super().__post_init__()
-        geometry = TransposedGeometry.of(
-            self.filter_shape[:-2],
-            self.strides,
-            self.dilation,
-            self.padding,
-            self.output_padding,
-            None,
-            self.label,
-            mirrored=self.mirrored,
+        geometry = ConvolutionGeometry(
+            self.filter_shape,
+            padding=self.padding,
+            strides=self.strides,
+            dilations=self.dilations,
+            num_groups=self.num_groups,
+            name=self.label,
+        )
+        window = TransposedWindow.of(
+            geometry.window, self.output_padding, self.label, mirrored=self.mirrored
         )
         object.__setattr__(self, "geometry", geometry)
+        object.__setattr__(self, "window", window)
 
     @property
     def param_shapes(self) -> Shapes:
@@ -101,7 +104,7 @@ class ConvTranspose(AffineLayer):
         sizes = ("size",) * (len(self.filter_shape) - 2)
         check_shape(x, ("batch", *sizes, self.filter_shape[-2]), "inputs", self.label)
         image, seen = spread_inputs_image(
-            backend, x, self.geometry, self.output_shape(x)[1:-1]
+            backend, x, self.window, self.output_shape(x)[1:-1]
         )
         patches = patch_rows(backend, image, seen)
         # Without a mirrored kernel, the patches come in reverse order.
@@ -110,7 +113,7 @@ class ConvTranspose(AffineLayer):
     def output_shape(self, x: Array) -> tuple[int, ...]:
         """``(batch, ..locations.., out_channels)``."""
         sizes = (
-            self.geometry.sizes(axis, size) for axis, size in enumerate(x.shape[1:-1])
+            self.window.sizes(axis, size) for axis, size in enumerate(x.shape[1:-1])
         )
         return (x.shape[0], *(r.stop - 1 for r in sizes), self.weights_shape[-1])
 
@@ -118,7 +121,7 @@ class ConvTranspose(AffineLayer):
         """Return the convolution of `g`; see `Layer.backward`."""
         backend = backend_of(g, *params)
         xp, x = backend.xp, cache.inputs
-        image, seen = output_patches_image(backend, g, self.geometry, x.shape[1:-1])
+        image, seen = output_patches_image(backend, g, self.window, x.shape[1:-1])
         patches = patch_rows(backend, image, seen)
         weights = self._whole(backend, params)[0]
         taps = xp.reshape(weights, (-1, *weights.shape[-2:]))

@@ -223,13 +223,14 @@ def of_weight(block, name, x, g, shape):
         same = g.shape[-1] == shape[0]
         return g.T @ x if same else x.T @ g
     weight = torch.zeros(shape, dtype=g.dtype, requires_grad=True)
-    padding = block.padding
+    geometry = block.geometry
+    padding = geometry.padding
     if isinstance(padding, str):
         padding = padding.lower()
     else:
         padding = tuple(before for before, _ in padding)
-    groups = getattr(block, "num_groups", 1)
-    out = F.conv2d(x, weight, None, block.strides, padding, block.dilation_rate, groups)
+    steps = geometry.strides, padding, geometry.dilations, geometry.num_groups
+    out = F.conv2d(x, weight, None, *steps)
     return torch.autograd.grad(out, weight, g)[0]
 
 

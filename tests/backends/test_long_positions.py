@@ -15,12 +15,12 @@ from kfac_core.registry import backend_of, load_backend
 from kfac_core.statistics import scale_and_shift
 from kfac_core.statistics.bias import bias_gradients
 from kfac_core.statistics.patches import second_moment
-from kfac_core.statistics.patches.geometry import ConvolutionGeometry
+from kfac_core.statistics.patches.window import Window
 from kfac_core.statistics.position_sums import RUN, products_over, sum_over
 
 # A run, and then the runs as rows.
 PRODUCTS = RUN + (ROWS_OF_SUM + 1) * math.ceil(math.log(MANY / RUN, ROWS_OF_SUM)) + 4
-POINT = ConvolutionGeometry((1,), (1,), (1,), "VALID")
+POINT = Window((1,), (1,), (1,), "VALID")
 
 
 @pytest.fixture(params=["numpy", "strict", "torch", "compiled", "jax", "jit"])

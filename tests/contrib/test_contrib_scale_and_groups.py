@@ -13,6 +13,8 @@ NORM = RNG.normal(size=(4, 2, 2, 4))
 WEIGHTS, GROUPED = RNG.normal(size=(2, 2, 2, 2)), RNG.normal(size=(2, 2, 1, 4))
 BIAS = RNG.normal(size=4)
 ONES = (1, 1, 1, 1)
+DEPTHWISE = kc.ConvolutionGeometry((2, 2, 2, 2), padding="VALID")
+IN_GROUPS = kc.ConvolutionGeometry((2, 2, 1, 4), padding="VALID", num_groups=2)
 
 # Holder, spec, data, and a vector.
 BLOCKS = {
@@ -32,7 +34,7 @@ BLOCKS = {
     ),
     "depthwise-diagonal": (
         lambda: fisher_blocks.DepthwiseConvDiagonalFB(None, WEIGHTS, ONES, "VALID"),
-        kc.blocks.DepthwiseConvDiagonalFB((2, 2, 2, 2), ONES, "VALID"),
+        kc.blocks.DepthwiseConvDiagonalFB(DEPTHWISE),
         (X, G),
         WEIGHTS,
     ),
@@ -40,13 +42,13 @@ BLOCKS = {
         lambda: fisher_blocks.DepthwiseConvKFCBasicFB(
             None, (WEIGHTS, BIAS), ONES, "VALID", [1, 1]
         ),
-        kc.blocks.DepthwiseConvKFCBasicFB((2, 2, 2, 2), ONES, "VALID", has_bias=True),
+        kc.blocks.DepthwiseConvKFCBasicFB(DEPTHWISE, has_bias=True),
         (X, G),
         (WEIGHTS, BIAS),
     ),
     "grouped": (
         lambda: fisher_blocks.GroupedConvKFCBasicFB(None, (GROUPED, BIAS), 2, "VALID"),
-        kc.blocks.GroupedConvKFCBasicFB((2, 2, 1, 4), 2, "VALID", has_bias=True),
+        kc.blocks.GroupedConvKFCBasicFB(IN_GROUPS, has_bias=True),
         (X, G),
         (GROUPED, BIAS),
     ),

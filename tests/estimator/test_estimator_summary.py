@@ -90,7 +90,7 @@ def test_the_factors_of_each_kind_of_block():
 def test_groups_count_as_one_matrix(rng):
     params = {"w": np.zeros((1, 1, 2, 4))}
     layers = kc.LayerCollection.of(params).register_grouped_convolution(
-        "w", "conv", num_groups=2, padding="VALID", name="conv"
+        "w", "conv", num_groups=2, strides=1, padding="VALID", name="conv"
     )
     estimator = FisherEstimator(layers.register_loss_function(NORMAL, "outputs"))
     state = estimator.init(params)

@@ -79,8 +79,8 @@ def test_masked_cases_count_as_if_they_were_dropped(factored, locations, rng):
         .register_transposed_convolution(
             ("kernel", "c"),
             "up",
+            2,
             "VALID",
-            strides=2,
             approx="kron_output_locations" if locations == "output" else "kron",
         )
         .register_softmax_cross_entropy_loss("logits")

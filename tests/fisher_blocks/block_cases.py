@@ -135,7 +135,9 @@ KRONECKER = {
     "series-2": series(2),
     "conv-bias": BlockCase(
         lambda **options: kc.blocks.ConvKFCBasicFB(
-            (2, 2, 1, 2), "VALID", has_bias=True, **options
+            kc.ConvolutionGeometry((2, 2, 1, 2), padding="VALID"),
+            has_bias=True,
+            **options,
         ),
         normal((3, 3, 1), (2, 2, 2)),
         ((2, 2, 1, 2), (2,)),
@@ -143,7 +145,10 @@ KRONECKER = {
     ),
     "conv-channels-first": BlockCase(
         lambda **options: kc.blocks.ConvKFCBasicFB(
-            (2, 2, 2), "VALID", dilation_rate=2, data_format="NCW", **options
+            kc.ConvolutionGeometry(
+                (2, 2, 2), padding="VALID", dilations=2, data_format="NCW"
+            ),
+            **options,
         ),
         normal((2, 4), (2, 2)),
         ((2, 2, 2),),
@@ -152,7 +157,9 @@ KRONECKER = {
     ),
     "conv-masked": BlockCase(
         lambda **options: kc.blocks.ConvKFCBasicFB(
-            (2, 2, 1, 2), "VALID", patch_mask=MASK, **options
+            kc.ConvolutionGeometry((2, 2, 1, 2), padding="VALID"),
+            patch_mask=MASK,
+            **options,
         ),
         normal((3, 3, 1), (2, 2, 2)),
         ((2, 2, 1, 2),),
@@ -160,8 +167,7 @@ KRONECKER = {
     ),
     "conv-pixels": BlockCase(
         lambda **options: kc.blocks.ConvKFCBasicFB(
-            (2, 2, 2),
-            "VALID",
+            kc.ConvolutionGeometry((2, 2, 2), padding="VALID"),
             has_bias=True,
             use_sua_approx_for_input_factor=True,
             **options,
@@ -174,7 +180,7 @@ KRONECKER = {
     ),
     "conv-uses": BlockCase(
         lambda **options: kc.blocks.ConvKFCBasicMultiIndepFB(
-            (2, 2, 1, 2), "VALID", **options
+            kc.ConvolutionGeometry((2, 2, 1, 2), padding="VALID"), **options
         ),
         in_uses((3, 3, 1), (2, 2, 2)),
         ((2, 2, 1, 2),),
@@ -231,7 +237,9 @@ SINGLE_FACTOR = {
     ),
     "conv-diagonal": BlockCase(
         lambda **options: kc.blocks.ConvDiagonalFB(
-            (2, 2, 1, 2), None, "VALID", has_bias=True, **options
+            kc.ConvolutionGeometry((2, 2, 1, 2), padding="VALID"),
+            has_bias=True,
+            **options,
         ),
         normal((3, 3, 1), (2, 2, 2)),
         ((2, 2, 1, 2), (2,)),
@@ -239,7 +247,11 @@ SINGLE_FACTOR = {
     ),
     "depthwise-diagonal": BlockCase(
         lambda **options: kc.blocks.DepthwiseConvDiagonalFB(
-            (2, 2, 2, 2), (1, 2, 1, 1), ((0, 1), (1, 0)), has_bias=True, **options
+            kc.ConvolutionGeometry(
+                (2, 2, 2, 2), padding=((0, 1), (1, 0)), strides=(2, 1)
+            ),
+            has_bias=True,
+            **options,
         ),
         GROUPED["depthwise"].draw,
         GROUPED["depthwise"].shapes,

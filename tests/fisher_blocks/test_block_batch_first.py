@@ -61,7 +61,7 @@ BLOCKS = {
     ),
     "convolution": (
         lambda **options: kc.blocks.ConvKFCBasicMultiIndepFB(
-            (3, 2, 2), "SAME", **options
+            kc.ConvolutionGeometry((3, 2, 2), padding="SAME"), **options
         ),
         images,
     ),
@@ -200,7 +200,12 @@ def test_factors_take_it(library, rng):
         (kc.factors.FullyConnectedMultiKF(2, batch_first=True), x[:, :, 0]),
         (kc.factors.FullyConnectedMultiKF(2, num_uses=T, batch_first=True), x[:, :, 0]),
         (kc.factors.DiagonalMultiKF(2, num_uses=T, batch_first=True), x[:, :, 0]),
-        (kc.factors.ConvInputMultiKF((1, 2, 2), "VALID", batch_first=True), x),
+        (
+            kc.factors.ConvInputMultiKF(
+                kc.ConvolutionGeometry((1, 2, 2), padding="VALID"), batch_first=True
+            ),
+            x,
+        ),
         (kc.factors.ConvOutputMultiKF(2, num_uses=T, batch_first=True), x),
         (kc.factors.ConvOutputMultiKF(2, "NWC", num_uses=T, batch_first=True), x),
     ]

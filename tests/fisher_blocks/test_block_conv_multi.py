@@ -28,7 +28,10 @@ FORMS = {
 
 def block_of(**options):
     return kc.blocks.ConvKFCBasicMultiIndepFB(
-        SHAPE, "VALID", has_bias=True, name="conv3", **options
+        kc.ConvolutionGeometry(SHAPE, padding="VALID"),
+        has_bias=True,
+        name="conv3",
+        **options,
     )
 
 
@@ -69,7 +72,10 @@ def test_no_case_is_left_out(rng):
     assert not block.needs_key
     assert (
         kc.blocks.ConvKFCBasicMultiIndepFB(
-            SHAPE, "VALID", None, None, None, None, True, USES, name="conv3"
+            kc.ConvolutionGeometry(SHAPE, padding="VALID"),
+            has_bias=True,
+            num_uses=USES,
+            name="conv3",
         )
         == block
     )
@@ -102,8 +108,9 @@ def test_factors_are_over_all_rows(form, data_format, rng):
         x, g = np.moveaxis(x, -1, 2).copy(), np.moveaxis(g, -1, 2).copy()
     num_uses = USES if form == "folded" else None
     options = {"num_uses": num_uses, "data_format": data_format}
+    geometry = kc.ConvolutionGeometry(SHAPE, padding="VALID", data_format=data_format)
     specs = (
-        kc.factors.ConvInputMultiKF(SHAPE, "VALID", has_bias=True, **options),
+        kc.factors.ConvInputMultiKF(geometry, has_bias=True, num_uses=num_uses),
         kc.factors.ConvOutputMultiKF(2, **options),
     )
     for spec, data, cov in zip(specs, (x, g), expected, strict=True):
@@ -189,7 +196,9 @@ def test_cases_are_counted_in_either_order(rng):
 def test_a_number_of_uses_that_is_none_is_refused(bad):
     for make in (
         lambda: block_of(num_uses=bad),
-        lambda: kc.factors.ConvInputMultiKF(SHAPE, "VALID", num_uses=bad),
+        lambda: kc.factors.ConvInputMultiKF(
+            kc.ConvolutionGeometry(SHAPE, padding="VALID"), num_uses=bad
+        ),
         lambda: kc.factors.ConvOutputMultiKF(2, num_uses=bad),
     ):
         with pytest.raises(kc.errors.ArgumentError, match="num_uses"):

@@ -8,17 +8,18 @@ import kfac_core as kc
 from kfac_core.contrib import fisher_blocks
 
 SHAPE = (2, 2, 3, 2)
-GEOMETRY = {"padding": "VALID", "strides": (2, 1), "dilation_rate": (1, 2)}
+GEOMETRY = kc.ConvolutionGeometry(
+    SHAPE, padding="VALID", strides=(2, 1), dilations=(1, 2)
+)
 LOCATIONS = 2 * 3  # of 5x5 images; without strides and dilation, there were 4 * 4
 
 
 def block_of(**options):
     return kc.blocks.ConvKFCBasicFB(
-        SHAPE,
+        GEOMETRY,
         has_bias=True,
         use_sua_approx_for_input_factor=True,
         name="conv3",
-        **GEOMETRY,
         **options,
     )
 
@@ -62,7 +63,7 @@ def test_products_are_those_of_the_dense_block(damping_type, rng):
 
 def test_it_is_not_the_block_of_patches(rng):
     data = draw(rng)
-    plain = kc.blocks.ConvKFCBasicFB(SHAPE, has_bias=True, **GEOMETRY)
+    plain = kc.blocks.ConvKFCBasicFB(GEOMETRY, has_bias=True)
     fishers = [
         block.full_fisher_block(block.update_covs(block.init(data[0]), *data, 0.0))
         for block in (plain, block_of(), block_of(pixel_weights="usage"))
@@ -97,7 +98,7 @@ def test_contrib_is_the_same(rng):
     block = block_of()
     state = block.update_inverses(block.update_covs(block.init(x), x, g, 0.0), 0.3)
     held = fisher_blocks.ConvKFCBasicFB(
-        None, vector, use_sua_approx_for_input_factor=True, **GEOMETRY
+        None, vector, "VALID", (2, 1), (1, 2), use_sua_approx_for_input_factor=True
     )
     held.register_additional_tower(x, g)
     held.instantiate_factors([[g]], 0.3)

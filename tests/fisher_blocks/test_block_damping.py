@@ -133,7 +133,8 @@ def test_zero_statistics_are_damping_alone(library, kind):
 def test_a_diagonal_convolution_normalizes_by_its_locations(library, power, rng):
     # 2 x 3 locations in one batch and 4 x 3 in another: 9 in the mean of both.
     block = kc.blocks.ConvDiagonalFB(
-        (2, 2, 1, 2), (1, 1), "VALID", normalize_damping_power=power
+        kc.ConvolutionGeometry((2, 2, 1, 2), padding="VALID", strides=(1, 1)),
+        normalize_damping_power=power,
     )
     v = rng.normal(size=(2, 2, 1, 2))
     state = block.init(library.asarray(v))

@@ -42,7 +42,6 @@ def test_three_spatial_axes(rng):
         pads=((0, 0),) * 3,
         strides=(1, 1, 2),
         dilation=(1, 1, 1),
-        fields={"strides": (1, 1, 2), "padding": "VALID"},
     )
     data = case.draw(rng, 4)
     block, state = ready(case, data)
@@ -67,7 +66,9 @@ def test_the_entries_are_those_of_the_dense_convolution(rng):
     case = replace(DEPTHWISE["depthwise"], has_bias=False)
     x, g = case.draw(rng, 5)
     block, state = ready(case, (x, g))
-    dense = kc.factors.ConvDiagonalFactor((2, 2, 2, 4), (2, 1), ((0, 1), (1, 0)))
+    dense = kc.factors.ConvDiagonalFactor(
+        kc.ConvolutionGeometry((2, 2, 2, 4), padding=((0, 1), (1, 0)), strides=(2, 1))
+    )
     every = dense.get_cov_var(dense.update_cov(dense.init(g), x, g, 0.5))
     every = every.reshape(2, 2, 2, 4)
     own = np.stack([every[..., 0, :2], every[..., 1, 2:]], axis=-2)
@@ -80,7 +81,9 @@ def test_numbers_of_the_original(plain_library):
     x = np.asarray([[1.0, 2.0], [3.0, -1.0]]).reshape(2, 1, 1, 2)
     g = np.asarray([[1.0, 2, 3, 4], [0, 1, 0, 1]]).reshape(2, 1, 1, 4)
     x, g = asarrays(library, (x, g))
-    block = kc.blocks.DepthwiseConvDiagonalFB((1, 1, 2, 2), (1, 1, 1, 1), "SAME")
+    block = kc.blocks.DepthwiseConvDiagonalFB(
+        kc.ConvolutionGeometry((1, 1, 2, 2), padding="SAME", strides=(1, 1))
+    )
     state = block.update_covs(block.init(like=g), x, g, ema_decay=0.0)
     state = block.update_inverses(state, 0.5)
     vector = library.asarray(np.asarray([1.0, 2, 3, 4]).reshape(1, 1, 2, 2))
@@ -94,7 +97,9 @@ def test_a_separable_convolution_is_two_layers(rng):
     x, g = depthwise.draw(rng, 5)
     y = rng.normal(size=(*g.shape[:-1], 3))
     first, of_first = ready(depthwise, (x, g))
-    second = kc.blocks.ConvKFCBasicFB((1, 1, 4, 3), "VALID")
+    second = kc.blocks.ConvKFCBasicFB(
+        kc.ConvolutionGeometry((1, 1, 4, 3), padding="VALID")
+    )
     of_second = second.update_covs(second.init(g), g, y, 0.5)
     of_second = second.update_inverses(of_second, DAMPING)
     steps = (

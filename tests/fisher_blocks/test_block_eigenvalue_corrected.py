@@ -108,13 +108,17 @@ LAYERS = {
         ((2, 2),),
     ),
     "convolution": Layer(
-        kc.blocks.ConvKFCBasicFB((2, 2, 2, 3), padding="VALID", has_bias=True),
+        kc.blocks.ConvKFCBasicFB(
+            kc.ConvolutionGeometry((2, 2, 2, 3), padding="VALID"), has_bias=True
+        ),
         normal((CASES, 4, 4, 2), (CASES, 3, 3, 3)),
         lambda x, g: outer(with_one(patches(x, 2)), g.reshape(CASES, 9, 3)),
         ((2, 2, 2, 3), (3,)),
     ),
     "shared convolution": Layer(
-        kc.blocks.ConvKFCBasicMultiIndepFB((2, 2, 2, 3), padding="VALID", num_uses=2),
+        kc.blocks.ConvKFCBasicMultiIndepFB(
+            kc.ConvolutionGeometry((2, 2, 2, 3), padding="VALID"), num_uses=2
+        ),
         normal((2, CASES, 3, 3, 2), (2, CASES, 2, 2, 3)),
         lambda x, g: sum(
             outer(patches(one, 2), other.reshape(CASES, 4, 3))
@@ -311,7 +315,9 @@ def test_every_library_computes_the_same(library, name, rng):
 def test_what_has_no_case_gradients_is_refused_by_name():
     with pytest.raises(kc.errors.UnsupportedError, match="GroupedConvKFCBasicFB"):
         kc.blocks.EigenvalueCorrectedFB(
-            kc.blocks.GroupedConvKFCBasicFB((1, 1, 1, 2), num_groups=2, padding="VALID")
+            kc.blocks.GroupedConvKFCBasicFB(
+                kc.ConvolutionGeometry((1, 1, 1, 2), num_groups=2, padding="VALID")
+            )
         )
     with pytest.raises(kc.errors.ArgumentError, match="expected a Kronecker product"):
         kc.blocks.EigenvalueCorrectedFB(kc.blocks.NaiveFullFB(3))

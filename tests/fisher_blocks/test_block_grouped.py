@@ -43,15 +43,14 @@ def test_every_layer_under_every_damping(name, damping_type, rng):
 
 
 def test_one_group_is_the_convolution_itself(rng):
-    case = replace(
-        CASES["grouped"],
-        groups=1,
-        fields={**CASES["grouped"].fields, "num_groups": 1},
-    )
+    case = replace(CASES["grouped"], groups=1)
     x, g = case.draw(rng, 5)
     vector = case.vector(rng)
     block, state = ready(case, (x, g))
-    one = kc.blocks.ConvKFCBasicFB(case.filter_shape, "VALID", (1, 2), has_bias=True)
+    one = kc.blocks.ConvKFCBasicFB(
+        kc.ConvolutionGeometry(case.filter_shape, padding="VALID", strides=(1, 2)),
+        has_bias=True,
+    )
     of_one = one.update_covs(one.init(g), x, g, 0.5)
     of_one = one.update_inverses(of_one, DAMPING)
     assert_close(block.full_fisher_block(state), one.full_fisher_block(of_one), 1e-14)
@@ -72,7 +71,7 @@ def test_it_is_the_fisher_where_inputs_and_gradients_are_independent(independent
     g = np.stack([g[j] for _, j, *_ in meetings]) * np.asarray(signs)[:, None, None]
     rows = case.case_gradients(x, g)
     exact = rows.T @ rows / len(rows)
-    block = replace(case.block(), strides=None)
+    block = case.block()
     found = block.full_fisher_block(block.update_covs(block.init(g), x, g, 0.0))
     if independent:
         assert_close(found, exact, 1e-13)
@@ -86,7 +85,10 @@ def test_a_depthwise_convolution_is_a_grouped_one(rng):
     weights, bias = case.vector(rng)
     block, state = ready(case, (x, g))
     grouped = kc.blocks.GroupedConvKFCBasicFB(
-        (2, 2, 1, 4), 2, ((0, 1), (1, 0)), (2, 1), has_bias=True
+        kc.ConvolutionGeometry(
+            (2, 2, 1, 4), num_groups=2, padding=((0, 1), (1, 0)), strides=(2, 1)
+        ),
+        has_bias=True,
     )
     of_grouped = grouped.update_covs(grouped.init(g), x, g, 0.5)
     of_grouped = grouped.update_inverses(of_grouped, DAMPING)
@@ -103,7 +105,9 @@ def test_it_is_not_the_restricted_inverse_of_a_dense_convolution(rng):
     block, state = ready(case, (x, g))
     wide = np.zeros((2, 2, 2, 4))
     wide[..., 0, :2], wide[..., 1, 2:] = weights[..., 0, :], weights[..., 1, :]
-    dense = kc.blocks.ConvKFCBasicFB((2, 2, 2, 4), ((0, 1), (1, 0)), (2, 1))
+    dense = kc.blocks.ConvKFCBasicFB(
+        kc.ConvolutionGeometry((2, 2, 2, 4), padding=((0, 1), (1, 0)), strides=(2, 1))
+    )
     of_dense = dense.update_covs(dense.init(g), x, g, 0.5)
     of_dense = dense.update_inverses(of_dense, DAMPING)
     other = dense.multiply_inverse(of_dense, wide)
@@ -150,7 +154,7 @@ def test_what_does_not_fit_is_refused_by_name(rng):
     state = block.update_inverses(block.update_covs(block.init(g), x, g, 0.5), 0.1)
     weights, bias = case.vector(rng)
     with pytest.raises(kc.errors.ArgumentError, match=r"num_groups is 3.* 4 output"):
-        replace(block, num_groups=3)
+        replace(block, geometry=replace(block.geometry, num_groups=3))
     with pytest.raises(kc.errors.ShapeError, match=r"layer7.*inputs"):
         block.update_covs(state, x[..., :2], g, 0.5)
     with pytest.raises(kc.errors.ShapeError, match=r"layer7.*outputs_grads"):
@@ -165,6 +169,22 @@ def test_what_does_not_fit_is_refused_by_name(rng):
 
 
 def test_specs_are_hashable_as_written():
-    listed = kc.blocks.GroupedConvKFCBasicFB([2, 2, 1, 4], 2, "SAME", [1, 1])
-    assert {listed: 1}[kc.blocks.GroupedConvKFCBasicFB((2, 2, 1, 4), 2, "SAME", (1, 1))]
-    assert hash(kc.blocks.DepthwiseConvKFCBasicFB([2, 2, 1, 4], [1, 1], "SAME", [1, 1]))
+    listed = kc.blocks.GroupedConvKFCBasicFB(
+        kc.ConvolutionGeometry(
+            [2, 2, 1, 4], num_groups=2, padding="SAME", strides=[1, 1]
+        )
+    )
+    assert {listed: 1}[
+        kc.blocks.GroupedConvKFCBasicFB(
+            kc.ConvolutionGeometry(
+                (2, 2, 1, 4), num_groups=2, padding="SAME", strides=(1, 1)
+            )
+        )
+    ]
+    assert hash(
+        kc.blocks.DepthwiseConvKFCBasicFB(
+            kc.ConvolutionGeometry(
+                [2, 2, 1, 4], padding="SAME", strides=[1, 1], dilations=[1, 1]
+            )
+        )
+    )

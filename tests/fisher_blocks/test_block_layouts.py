@@ -14,10 +14,11 @@ from block_cases import BLOCKS
 from hypothesis import given
 from hypothesis import strategies as st
 
-from kfac_core import blocks
+from kfac_core import ConvolutionGeometry, blocks
 from kfac_core.errors import ArgumentError, ShapeError
 
-WITH = [name for name, case in BLOCKS.items() if hasattr(case.make(), "layout")]
+MADE = {name: case.make() for name, case in BLOCKS.items()}
+WITH = [n for n, b in MADE.items() if hasattr(b, "layout") or hasattr(b, "geometry")]
 """Names of cases whose weights may lie in several ways."""
 
 
@@ -49,12 +50,13 @@ def in_layout(block, layout, shape):
     else:
         options = {}
     lies = tuple(shape[i] for i in np.argsort(axes))
-    return replace(block, layout=layout, filter_shape=lies, **options), axes
+    geometry = replace(block.geometry, layout=layout, filter_shape=lies)
+    return replace(block, geometry=geometry, **options), axes
 
 
 def layouts_of(name):
     block = BLOCKS[name].make()
-    return ["out_in"] if block.layout == "in_out" else ["OIHW"]
+    return ["OIHW"] if hasattr(block, "geometry") else ["out_in"]
 
 
 def pair(library, name, layout, rng, **options):
@@ -74,9 +76,8 @@ def as_laid(case, vector, twin, axes):
     """Return the parameters of a case as the twin has them."""
     tensors = vector if isinstance(vector, tuple) else (vector,)
     weights = tensors[0]
-    if hasattr(twin, "filter_shape"):
-        standard = tuple(twin.filter_shape[i] for i in axes)
-        weights = weights.reshape(standard)
+    if hasattr(twin, "geometry"):
+        weights = weights.reshape(twin.geometry.shape)
     found = (laid(weights, axes), *tensors[1:])
     return found if isinstance(vector, tuple) else found[0]
 
@@ -140,11 +141,13 @@ def test_the_mean_of_per_case_gradients_as_pytorch_has_them(torch, rng):
             convolution,
             (1, 2, 2, 2),
             blocks.ConvKFCBasicFB(
-                tuple(convolution.weight.shape),
-                "VALID",
-                data_format="NCHW",
+                ConvolutionGeometry(
+                    tuple(convolution.weight.shape),
+                    padding="VALID",
+                    data_format="NCHW",
+                    layout="OIHW",
+                ),
                 has_bias=True,
-                layout="OIHW",
             ),
         ),
     ):
@@ -189,7 +192,7 @@ def test_any_sizes_square_or_not(inputs, outputs, has_bias, seed):
 def test_any_kernel_and_channels_equal_or_not(kernel, inputs, outputs, order, seed):
     rng = np.random.default_rng(seed)
     shape, name = (*kernel, inputs, outputs), "".join(order)
-    plain = blocks.ConvKFCBasicFB(shape, "SAME")
+    plain = blocks.ConvKFCBasicFB(ConvolutionGeometry(shape, padding="SAME"))
     twin, axes = in_layout(plain, name, shape)
     x, g = (rng.normal(size=(2, *kernel, n)) for n in (inputs, outputs))
     weights = rng.normal(size=shape)
@@ -213,16 +216,19 @@ def test_any_kernel_and_channels_equal_or_not(kernel, inputs, outputs, order, se
 
 @pytest.mark.parametrize("name", ["dense", "conv"])
 def test_a_square_weight_in_the_wrong_layout_gives_another_step(name, rng):
+    wrong = {"dense": ("out_in", (3, 3)), "conv": ("OIHW", (2, 2, 2, 2))}[name]
     if name == "dense":
-        plain, layout = blocks.FullyConnectedKFACBasicFB(3, 3), "out_in"
+        plain = blocks.FullyConnectedKFACBasicFB(3, 3)
         x, g, weights = (rng.normal(size=(4, 3)) for _ in range(3))
         weights = weights[:3]
     else:
-        plain, layout = blocks.ConvKFCBasicFB((2, 2, 2, 2), "VALID"), "OIHW"
+        plain = blocks.ConvKFCBasicFB(
+            ConvolutionGeometry((2, 2, 2, 2), padding="VALID")
+        )
         x, g = rng.normal(size=(4, 3, 3, 2)), rng.normal(size=(4, 2, 2, 2))
         weights = rng.normal(size=(2, 2, 2, 2))
     steps = []
-    for block in (plain, replace(plain, layout=layout)):
+    for block in (plain, in_layout(plain, *wrong)[0]):
         state = block.update_covs(block.init(like=x), x, g, ema_decay=0.0)
         state = block.update_inverses(state, 0.1)
         steps.append(block.multiply_inverse(state, weights))
@@ -235,7 +241,7 @@ def test_every_order_of_kernel_inputs_and_outputs(rank, rng):
     names = ["".join(order) for order in permutations((kernel, "I", "O"))]
     names += [] if rank == 2 else [name.replace(kernel, "HW") for name in names]
     shape = (*(2, 3, 1)[:rank], 2, 3)
-    plain = blocks.ConvDiagonalFB(shape, None, "SAME")
+    plain = blocks.ConvDiagonalFB(ConvolutionGeometry(shape, padding="SAME"))
     x, g = (rng.normal(size=(3, *(4,) * rank, n)) for n in (2, 3))
     weights = rng.normal(size=shape)
     state = plain.update_covs(plain.init(like=x), x, g, ema_decay=0.0)
@@ -273,7 +279,7 @@ def test_an_unknown_layout_of_a_matrix_is_refused(layout):
 @pytest.mark.parametrize("layout", ["out_in", "oihw", "OIDHW", "OHIW", "OIH", None, 3])
 def test_an_unknown_layout_of_a_convolution_is_refused(layout):
     with pytest.raises(ArgumentError, match=r"^w: layout is .* HWIO, OIHW"):
-        blocks.ConvKFCBasicFB((3, 3, 2, 4), "SAME", name="w", layout=layout)
+        ConvolutionGeometry((3, 3, 2, 4), padding="SAME", layout=layout, name="w")
 
 
 def test_weights_of_another_shape_are_told_the_layout(rng):
@@ -284,7 +290,9 @@ def test_weights_of_another_shape_are_told_the_layout(rng):
     with pytest.raises(ShapeError, match=r"w: .*\(3, 2\).*\(2, 3\).*'out_in'"):
         block.multiply_inverse(state, np.ones((3, 2)))
     # As many entries in each matrix, and yet another kernel.
-    block = blocks.ConvKFCBasicFB((3, 1, 2, 4), "SAME", name="w")
+    block = blocks.ConvKFCBasicFB(
+        ConvolutionGeometry((3, 1, 2, 4), padding="SAME"), name="w"
+    )
     x, g = rng.normal(size=(4, 3, 3, 2)), rng.normal(size=(4, 3, 3, 4))
     state = block.update_covs(block.init(like=x), x, g, ema_decay=0.0)
     state = block.update_inverses(state, 0.1)
@@ -294,15 +302,16 @@ def test_weights_of_another_shape_are_told_the_layout(rng):
 
 def test_pytorch_does_not_tell_the_multiplier_of_a_depthwise_convolution():
     make = blocks.DepthwiseConvKFCBasicFB
-    block = make((6, 1, 3, 3), None, "SAME", layout="OIHW", multiplier=2)
+    laid = ConvolutionGeometry((6, 1, 3, 3), padding="SAME", layout="OIHW")
+    block = make(laid, multiplier=2)
     assert block.input_factor.num_groups == 3
-    assert make((6, 1, 3, 3), None, "SAME", layout="OIHW").input_factor.num_groups == 6
+    assert make(laid).input_factor.num_groups == 6
     with pytest.raises(ArgumentError, match=r"multiplier is 4, expected a divisor"):
-        make((6, 1, 3, 3), None, "SAME", layout="OIHW", multiplier=4)
-    with pytest.raises(ArgumentError, match=r"multiplier is 3, but .* says 2"):
-        make((3, 3, 3, 2), None, "SAME", multiplier=3)
+        make(laid, multiplier=4)
+    with pytest.raises(ArgumentError, match=r"multiplier is 3, but .* say 2"):
+        make(ConvolutionGeometry((3, 3, 3, 2), padding="SAME"), multiplier=3)
     with pytest.raises(ShapeError, match=r"inputs of size one"):
-        make((6, 2, 3, 3), None, "SAME", layout="OIHW")
+        make(replace(laid, filter_shape=(6, 2, 3, 3)))
 
 
 COMPILED = {
@@ -312,7 +321,9 @@ COMPILED = {
         ((2, 3), (2,)),
     ),
     "conv": (
-        blocks.ConvKFCBasicFB((2, 1, 2), "VALID", layout="OIHW"),
+        blocks.ConvKFCBasicFB(
+            ConvolutionGeometry((2, 1, 2), padding="VALID", layout="OIHW")
+        ),
         ((4, 3, 1), (4, 2, 2)),
         ((2, 1, 2),),
     ),

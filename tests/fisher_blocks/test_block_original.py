@@ -99,7 +99,9 @@ def test_t27_undamped_blocks_equal_the_dense_solve(library, c):
     if c == 1:
         block = kc.blocks.FullyConnectedKFACBasicFB(5, 3)
     else:
-        block = kc.blocks.ConvKFCBasicFB((5, 1, 3), "VALID")
+        block = kc.blocks.ConvKFCBasicFB(
+            kc.ConvolutionGeometry((5, 1, 3), padding="VALID")
+        )
     state = with_covs(library, block, a, g, c)
     vector = np.arange(15.0)
     shape = (5, 3) if c == 1 else (5, 1, 3)
@@ -109,7 +111,9 @@ def test_t27_undamped_blocks_equal_the_dense_solve(library, c):
 
 
 def test_t28_conv_block_of_identities(library):
-    block = kc.blocks.ConvKFCBasicFB((2, 2, 2, 2), "SAME")
+    block = kc.blocks.ConvKFCBasicFB(
+        kc.ConvolutionGeometry((2, 2, 2, 2), padding="SAME")
+    )
     state = with_covs(library, block, np.eye(8), np.eye(2), 4.0)
     vector = np.arange(1.0, 17.0).reshape(2, 2, 2, 2)
     (found,) = inverse(library, block, state, 0.5, vector)
@@ -182,7 +186,10 @@ G3 = {
 @pytest.mark.parametrize("name", G3)
 def test_g3_conv_block(library, name):
     (k, padding, stride, g), diagonal, weights, bias = G3[name]
-    block = kc.blocks.ConvKFCBasicFB((k, k, 1, 1), padding, stride, has_bias=True)
+    block = kc.blocks.ConvKFCBasicFB(
+        kc.ConvolutionGeometry((k, k, 1, 1), padding=padding, strides=stride),
+        has_bias=True,
+    )
     state = fold(library, block, array(library, IMAGE), array(library, g))
     a = library.to_numpy(block.input_factor.get_cov(state.input_factor))
     np.testing.assert_allclose(a.diagonal(), diagonal, rtol=1e-14)
@@ -194,7 +201,9 @@ def test_g3_conv_block(library, name):
 
 
 def test_g4_conv_diagonal_block(library):
-    block = kc.blocks.ConvDiagonalFB((2, 2, 1, 1), 2, "VALID", has_bias=True)
+    block = kc.blocks.ConvDiagonalFB(
+        kc.ConvolutionGeometry((2, 2, 1, 1), padding="VALID", strides=2), has_bias=True
+    )
     state = fold(library, block, array(library, IMAGE), array(library, SMALL))
     dense = library.to_numpy(block.full_fisher_block(state))
     assert dense.diagonal().tolist() == [900, 1024, 1444, 1600, 4]

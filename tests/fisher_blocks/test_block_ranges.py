@@ -113,7 +113,10 @@ def product_of(block, x, g, vector, damping, exp):
 def test_exact_damping_with_sides_far_apart(plain_library, a, g, damping, exp):
     library = plain_library
     block = kc.blocks.ConvKFCBasicFB(
-        (1, 1, 1, 1), "SAME", damping_type="exact", matpowers=(-2, -1), has_bias=False
+        kc.ConvolutionGeometry((1, 1, 1, 1), padding="SAME"),
+        damping_type="exact",
+        matpowers=(-2, -1),
+        has_bias=False,
     )
     x, y = (
         library.asarray(np.full((1, 30, 30, 1), size, np.float32)) for size in (a, g)

@@ -67,7 +67,9 @@ def test_weights_of_samples_stay_in_the_range(library, name, rng):
 
 def test_so_they_do_under_a_trace():
     jax = pytest.importorskip("jax")
-    block = kc.blocks.ConvKFCBasicFB((1, 1, 1, 1), "VALID")
+    block = kc.blocks.ConvKFCBasicFB(
+        kc.ConvolutionGeometry((1, 1, 1, 1), padding="VALID")
+    )
     x = jax.numpy.ones((1, 2, 2, 1), "float32")
     state = block.init(x)
 

@@ -119,10 +119,16 @@ def test_specs_are_values(case):
 
 def test_forms_of_strides_that_are_lists_are_hashable():
     block = kc.blocks.ConvKFCBasicFB(
-        [2, 2, 1, 2], [[0, 1], [1, 0]], strides=[1, 2], dilation_rate=[1, 1]
+        kc.ConvolutionGeometry(
+            [2, 2, 1, 2], padding=[[0, 1], [1, 0]], strides=[1, 2], dilations=[1, 1]
+        )
     )
     assert hash(block) == hash(
-        kc.blocks.ConvKFCBasicFB((2, 2, 1, 2), ((0, 1), (1, 0)), (1, 2), (1, 1))
+        kc.blocks.ConvKFCBasicFB(
+            kc.ConvolutionGeometry(
+                (2, 2, 1, 2), padding=((0, 1), (1, 0)), strides=(1, 2), dilations=(1, 1)
+            )
+        )
     )
 
 

@@ -158,10 +158,14 @@ def test_independent_sides_make_the_first_exact_for_one_location(rng):
 def test_without_overlap_it_is_the_layer_that_all_locations_share(rng):
     # Kernel and stride equal: each input makes outputs of its own, as a dense layer.
     x, g = rng.normal(size=(4, 3, 3, 2)), rng.normal(size=(4, 6, 6, 5))
-    block = kc.blocks.TransposedConvKFCBasicFB((2, 2, 2, 5), "VALID", 2)
+    block = kc.blocks.TransposedConvKFCBasicFB(
+        kc.ConvolutionGeometry((2, 2, 2, 5), padding="VALID", strides=2)
+    )
     found = block.full_fisher_block(updated(block, x, g))
     cells = g.reshape(4, 3, 2, 3, 2, 5).transpose(0, 1, 3, 2, 4, 5)
-    dense = kc.blocks.ConvKFCBasicFB((1, 1, 2, 20), "VALID")
+    dense = kc.blocks.ConvKFCBasicFB(
+        kc.ConvolutionGeometry((1, 1, 2, 20), padding="VALID")
+    )
     same = dense.full_fisher_block(updated(dense, x, cells.reshape(4, 3, 3, 20)))
     order = np.arange(40).reshape(2, 4, 5).transpose(1, 0, 2).ravel()
     assert_close(found, same[np.ix_(order, order)], 1e-13)
@@ -170,23 +174,27 @@ def test_without_overlap_it_is_the_layer_that_all_locations_share(rng):
 @pytest.mark.parametrize("locations", BOTH)
 def test_stride_one_is_a_convolution_with_its_roles_or_kernel_turned(locations, rng):
     x, g = rng.normal(size=(4, 5, 2)), rng.normal(size=(4, 5, 3))
-    block = kc.blocks.TransposedConvKFCBasicFB((3, 2, 3), 1, locations=locations)
+    block = kc.blocks.TransposedConvKFCBasicFB(
+        kc.ConvolutionGeometry((3, 2, 3), padding=1), locations=locations
+    )
     found = block.full_fisher_block(updated(block, x, g))
     taps = np.arange(18).reshape(3, 2, 3)
     if locations == "output":
-        conv = kc.blocks.ConvKFCBasicFB((3, 2, 3), 1)
+        conv = kc.blocks.ConvKFCBasicFB(kc.ConvolutionGeometry((3, 2, 3), padding=1))
         order = taps[::-1].ravel()
         same = conv.full_fisher_block(updated(conv, x, g))
         assert_close(found, same[np.ix_(order, order)], 1e-13)
     else:
-        conv = kc.blocks.ConvKFCBasicFB((3, 3, 2), 1)
+        conv = kc.blocks.ConvKFCBasicFB(kc.ConvolutionGeometry((3, 3, 2), padding=1))
         same = conv.full_fisher_block(updated(conv, g, x))
         order = np.arange(18).reshape(3, 3, 2).transpose(0, 2, 1).ravel()
         assert_close(found, same[np.ix_(order, order)], 1e-13)
 
 
 def test_towers_are_shards_and_may_differ_in_size(rng):
-    block = kc.blocks.TransposedConvKFCBasicFB((2, 2, 1), "VALID", 2, has_bias=True)
+    block = kc.blocks.TransposedConvKFCBasicFB(
+        kc.ConvolutionGeometry((2, 2, 1), padding="VALID", strides=2), has_bias=True
+    )
     x, g = rng.normal(size=(6, 3, 2)), rng.normal(size=(6, 6, 1))
     whole = block.full_fisher_block(updated(block, x, g))
     shards = updated(block, (x[:2], x[2:]), (g[:2], g[2:]))
@@ -207,15 +215,17 @@ def test_it_is_what_pytorch_computes(locations, torch, rng):
         4, 6, (3, 2), stride=(2, 1), padding=(1, 0), output_padding=(1, 0), groups=2
     ).double()
     block = kc.blocks.TransposedConvKFCBasicFB(
-        tuple(conv.weight.shape),
-        (1, 0),
-        (2, 1),
-        (1, 0),
-        num_groups=2,
-        data_format="NCHW",
+        kc.ConvolutionGeometry(
+            tuple(conv.weight.shape),
+            num_groups=2,
+            padding=(1, 0),
+            strides=(2, 1),
+            data_format="NCHW",
+            layout="IOHW",
+        ),
+        output_padding=(1, 0),
         has_bias=True,
         locations=locations,
-        layout="IOHW",
     )
     x = torch.from_numpy(rng.normal(size=(1, 4, 3, 3)))
     y = conv(x)
@@ -228,7 +238,8 @@ def test_it_is_what_pytorch_computes(locations, torch, rng):
     assert [p.shape for p in product] == [conv.weight.shape, conv.bias.shape]
     assert [p.dtype for p in product] == [torch.float64] * 2
     # The same in the library's own order.
-    plain = replace(block, filter_shape=(3, 2, 4, 3), layout="HWIO")
+    standard = replace(block.geometry, filter_shape=(3, 2, 4, 3), layout="HWIO")
+    plain = replace(block, geometry=standard)
     weights = conv.weight.grad.permute(2, 3, 0, 1)
     same, _ = plain.multiply_inverse(state, (weights, conv.bias.grad))
     assert torch.equal(product[0], same.permute(2, 3, 0, 1))
@@ -263,15 +274,22 @@ REFUSED = {
 @pytest.mark.parametrize("name", REFUSED)
 def test_specs_that_make_no_sense_are_refused(name):
     fields, error, word = REFUSED[name]
-    given = {"filter_shape": (3, 2, 2), "padding": "VALID", "strides": 2} | fields
+    own = ("output_padding", "locations")
+    options = {field: fields[field] for field in own if field in fields}
+    given = {"filter_shape": (3, 2, 2), "padding": "VALID", "strides": 2}
+    given |= {field: fields[field] for field in fields if field not in own}
     with pytest.raises(error, match=rf"layer7.*{word}"):
-        kc.blocks.TransposedConvKFCBasicFB(**given, name="layer7")
+        kc.blocks.TransposedConvKFCBasicFB(
+            kc.ConvolutionGeometry(**given, name="layer7"), name="layer7", **options
+        )
 
 
 @pytest.mark.parametrize("locations", BOTH)
 def test_outputs_of_another_size_are_refused(locations, rng):
     block = kc.blocks.TransposedConvKFCBasicFB(
-        (3, 2, 1), 1, 2, locations=locations, name="layer7"
+        kc.ConvolutionGeometry((3, 2, 1), padding=1, strides=2),
+        locations=locations,
+        name="layer7",
     )
     x = rng.normal(size=(4, 3, 2))
     for size in (5, 6):

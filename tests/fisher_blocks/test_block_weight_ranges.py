@@ -334,7 +334,9 @@ def test_cases_times_locations_out_of_the_range_are_refused():
     data, _ = drawn("conv-diagonal", "float32")
     block = case.made(name="conv3")
     state = block.init(np.zeros(1, np.float32))
-    factor = kc.factors.ConvInputKroneckerFactor((2, 2, 1, 2), "VALID", name="conv3")
+    factor = kc.factors.ConvInputKroneckerFactor(
+        kc.ConvolutionGeometry((2, 2, 1, 2), padding="VALID"), name="conv3"
+    )
     with pytest.raises(ArgumentError, match=r"conv3: num_cases is 2e\+38"):
         factor.update_cov(factor.init(data[0]), data[0], 0.0, num_cases=2e38)
     block.update_covs(state, *data, 0.0, num_cases=2e30)

@@ -235,7 +235,9 @@ def test_a_transposed_convolution_weighs_input_locations(library, groups, rng):
     x, g = rng.normal(size=(6, 3, 2)), rng.normal(size=(6, 6, 2))
     w = rng.integers(0, 3, (6, 3)).astype(float)
     shape = (2, 2, 2 // groups)
-    block = kc.blocks.TransposedConvKFCBasicFB(shape, "VALID", 2, num_groups=groups)
+    block = kc.blocks.TransposedConvKFCBasicFB(
+        kc.ConvolutionGeometry(shape, num_groups=groups, padding="VALID", strides=2)
+    )
     hidden = np.where(w[:, :, None] > 0, x, np.nan)
     state = block.init(library.asarray(x))
     given = (library.asarray(hidden), library.asarray(g))
@@ -264,7 +266,10 @@ def test_a_transposed_convolution_weighs_output_locations(library, mirrored, rng
     x, g = rng.normal(size=(6, 3, 1)), rng.normal(size=(6, 4, 2))
     w = rng.integers(0, 3, (6, 4)).astype(float)
     block = kc.blocks.TransposedConvKFCBasicFB(
-        (2, 1, 2), "VALID", has_bias=True, locations="output", mirrored=mirrored
+        kc.ConvolutionGeometry((2, 1, 2), padding="VALID"),
+        has_bias=True,
+        locations="output",
+        mirrored=mirrored,
     )
     state = block.init(library.asarray(x))
     given = (library.asarray(x), library.asarray(g))
@@ -283,7 +288,9 @@ def test_a_transposed_convolution_weighs_output_locations(library, mirrored, rng
 
 def test_the_bias_sees_no_input_locations(rng):
     block = kc.blocks.TransposedConvKFCBasicFB(
-        (2, 1, 1), "VALID", 2, has_bias=True, name="layer7"
+        kc.ConvolutionGeometry((2, 1, 1), padding="VALID", strides=2),
+        has_bias=True,
+        name="layer7",
     )
     x, g = rng.normal(size=(4, 3, 1)), rng.normal(size=(4, 6, 1))
     with pytest.raises(kc.errors.ShapeError, match=r"layer7.*bias.*\[batch\]"):

@@ -60,15 +60,16 @@ class TransposedCase:
 
     def block(self, **options):
         return kc.blocks.TransposedConvKFCBasicFB(
-            self.filter_shape,
-            self.padding,
-            self.strides,
-            None,
-            self.dilation,
-            self.groups,
-            self.data_format,
-            self.has_bias,
-            self.locations,
+            kc.ConvolutionGeometry(
+                self.filter_shape,
+                num_groups=self.groups,
+                padding=self.padding,
+                strides=self.strides,
+                dilations=self.dilation,
+                data_format=self.data_format,
+            ),
+            has_bias=self.has_bias,
+            locations=self.locations,
             mirrored=self.mirrored,
             **options,
         )

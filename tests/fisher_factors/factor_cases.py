@@ -66,7 +66,8 @@ DENSE = {
     ),
     "patches": FactorCase(
         lambda **options: kc.factors.ConvInputKroneckerFactor(
-            (2, 2, 2, 3), "SAME", (2, 1), **options
+            kc.ConvolutionGeometry((2, 2, 2, 3), padding="SAME", strides=(2, 1)),
+            **options,
         ),
         normal((3, 3, 2)),
         lambda x: mean_square(
@@ -78,7 +79,9 @@ DENSE = {
     ),
     "patches-bias-channels-first": FactorCase(
         lambda **options: kc.factors.ConvInputKroneckerFactor(
-            (3, 2, 4), "VALID", data_format="NCW", has_bias=True, **options
+            kc.ConvolutionGeometry((3, 2, 4), padding="VALID", data_format="NCW"),
+            has_bias=True,
+            **options,
         ),
         normal((2, 5)),
         lambda x: mean_square(
@@ -89,7 +92,10 @@ DENSE = {
     ),
     "patches-masked": FactorCase(
         lambda **options: kc.factors.ConvInputKroneckerFactor(
-            (2, 2, 2, 3), "VALID", has_bias=True, patch_mask=MASK, **options
+            kc.ConvolutionGeometry((2, 2, 2, 3), padding="VALID"),
+            has_bias=True,
+            patch_mask=MASK,
+            **options,
         ),
         normal((3, 3, 2)),
         lambda x: mean_square(
@@ -98,7 +104,9 @@ DENSE = {
         bordered=True,
     ),
     "patches-uses": FactorCase(
-        lambda **options: kc.factors.ConvInputMultiKF((2, 1, 2), "VALID", **options),
+        lambda **options: kc.factors.ConvInputMultiKF(
+            kc.ConvolutionGeometry((2, 1, 2), padding="VALID"), **options
+        ),
         in_uses((4, 1)),
         lambda x: mean_square(np.concatenate(windows(folded(x), (2,), (1,)))),
         axis=1,
@@ -172,7 +180,9 @@ DIAGONAL = {
     ),
     "conv-diagonal": FactorCase(
         lambda **options: kc.factors.ConvDiagonalFactor(
-            (2, 2, 2, 3), None, "VALID", has_bias=True, **options
+            kc.ConvolutionGeometry((2, 2, 2, 3), padding="VALID"),
+            has_bias=True,
+            **options,
         ),
         normal((3, 3, 2), (2, 2, 3)),
         conv_diagonal,
@@ -181,7 +191,9 @@ DIAGONAL = {
     ),
     "depthwise-diagonal": FactorCase(
         lambda **options: kc.factors.DepthwiseConvDiagonalFactor(
-            (2, 2, 2, 3), None, "VALID", has_bias=True, **options
+            kc.ConvolutionGeometry((2, 2, 2, 3), padding="VALID"),
+            has_bias=True,
+            **options,
         ),
         normal((3, 3, 2), (2, 2, 6)),
         depthwise_diagonal,
@@ -253,10 +265,9 @@ DIAGONAL = {
 STRUCTURED = {
     "pixels": FactorCase(
         lambda **options: kc.factors.ConvInputSUAKroneckerFactor(
-            (2, 2, 3),
+            kc.ConvolutionGeometry((2, 2, 3), padding="VALID"),
             has_bias=True,
             pixel_weights="usage",
-            padding="VALID",
             **options,
         ),
         normal((4, 2)),

@@ -240,7 +240,8 @@ def test_unknown_options_of_embeddings(options):
 @pytest.mark.parametrize("layout", ["NHWC", "NCHW"])
 def test_a_kernel_that_does_not_fit(library, layout):
     spec = kc.factors.ConvInputKroneckerFactor(
-        (3, 3, 1, 2), "VALID", data_format=layout, name="fc9"
+        kc.ConvolutionGeometry((3, 3, 1, 2), padding="VALID", data_format=layout),
+        name="fc9",
     )
     shape = (2, 2, 4, 1) if layout == "NHWC" else (2, 1, 2, 4)
     state = spec.init(library.asarray(np.zeros(1)))

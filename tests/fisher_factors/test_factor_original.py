@@ -59,7 +59,9 @@ def test_t7_ids(library):
 
 @pytest.mark.parametrize("has_bias", [False, True])
 def test_t8_conv_diagonal_at_one_location(library, rng, has_bias):
-    spec = kc.factors.ConvDiagonalFactor((3, 3, 3, 2), None, "VALID", has_bias=has_bias)
+    spec = kc.factors.ConvDiagonalFactor(
+        kc.ConvolutionGeometry((3, 3, 3, 2), padding="VALID"), has_bias=has_bias
+    )
     image, gradient = rng.normal(size=(1, 3, 3, 3)), rng.normal(size=(1, 1, 1, 2))
     patch = np.append(image.ravel(), [1.0] * has_bias)
     found = cov_after(library, spec, image, gradient, ema_decay=0.0)
@@ -72,28 +74,27 @@ def test_t8_conv_diagonal_at_one_location(library, rng, has_bias):
     ("has_bias", "expected"), [(False, [[2.5]]), (True, [[2.5, 1.5], [1.5, 1]])]
 )
 def test_t9_conv_input_of_one_tap(library, has_bias, expected):
-    spec = kc.factors.ConvInputKroneckerFactor((1, 1, 1, 1), "SAME", has_bias=has_bias)
+    spec = kc.factors.ConvInputKroneckerFactor(
+        kc.ConvolutionGeometry((1, 1, 1, 1), padding="SAME"), has_bias=has_bias
+    )
     images = np.asarray([1.0, 2.0]).reshape(2, 1, 1, 1)
     assert cov_after(library, spec, images, ema_decay=0.0).tolist() == expected
-
-
-POINTWISE = "extract_pointwise_conv2d_patches"
 
 
 @pytest.mark.parametrize(
     ("shape", "arguments", "rank"),
     [
         pytest.param((3, 3, 3, 27), ((3, 3, 3, 27, 1), "SAME", (2, 2, 2)), 8, id="t10"),
-        pytest.param(
-            (3, 3, 9), ((1, 1, 9, 1), "SAME", None, None, None, POINTWISE), 9, id="t11"
-        ),
+        pytest.param((3, 3, 9), ((1, 1, 9, 1), "SAME"), 9, id="t11"),
         pytest.param((3, 3, 9), ((1, 1, 9, 1), "VALID", (2, 1)), 6, id="t12"),
         pytest.param((3, 3, 2), ((3, 3, 2, 1), "SAME", (1, 1), (3, 3)), 2, id="t13"),
     ],
 )
 def test_conv_input_has_the_rank_of_its_locations(rng, shape, arguments, rank):
     # Large for the slower libraries; that these agree is tested elsewhere.
-    spec = kc.factors.ConvInputKroneckerFactor(*arguments)
+    names = ("filter_shape", "padding", "strides", "dilations")
+    geometry = kc.ConvolutionGeometry(**dict(zip(names, arguments, strict=False)))
+    spec = kc.factors.ConvInputKroneckerFactor(geometry)
     images = rng.normal(size=(1, *shape))
     state = spec.update_cov(spec.init(images), images, ema_decay=0.0)
     assert np.linalg.matrix_rank(spec.get_cov(state)) == rank

@@ -7,6 +7,7 @@ from factor_truth import mean_square, windows, with_one
 import kfac_core as kc
 
 NAME = "conv3"
+VALID = kc.ConvolutionGeometry((2, 2, 2, 3), padding="VALID")
 MASKS = {
     "causal": np.array([[[1, 1], [1, 1]], [[1, 0], [0, 0]]]),
     "weights": np.array([[[0.5, -1.0], [2.0, 0.1]], [[3.0, 0.7], [0.0, 1.0]]]),
@@ -31,7 +32,9 @@ def masked_patches(x, mask):
 def test_patches_are_multiplied_before_the_second_moment(mask, has_bias, rng):
     x, _ = draw(rng)
     spec = kc.factors.ConvInputKroneckerFactor(
-        (2, 2, 2, 3), "VALID", has_bias=has_bias, patch_mask=mask
+        VALID,
+        has_bias=has_bias,
+        patch_mask=mask,
     )
     found = spec.get_cov(spec.update_cov(spec.init(x), x, ema_decay=0.0))
     rows = masked_patches(x, mask).reshape(-1, 8)
@@ -44,7 +47,9 @@ def test_patches_are_multiplied_before_the_second_moment(mask, has_bias, rng):
 def test_the_diagonal_is_that_of_the_masked_layer(library, mask, has_bias, rng):
     x, g = draw(rng)
     spec = kc.factors.ConvDiagonalFactor(
-        (2, 2, 2, 3), None, "VALID", has_bias=has_bias, patch_mask=mask
+        VALID,
+        has_bias=has_bias,
+        patch_mask=mask,
     )
     data = library.asarray(x), library.asarray(g)
     stored = spec.get_cov_var(spec.update_cov(spec.init(data[0]), *data, ema_decay=0.0))
@@ -60,14 +65,10 @@ def test_blocks_are_those_of_the_gradient_of_the_masked_filter(mask, rng):
     # With W = mask * V, the gradient for V is mask times that for W.
     data = draw(rng)
     scale = np.append(np.repeat(mask.ravel(), 3), np.ones(3))
-    kron = {"filter_shape": (2, 2, 2, 3), "padding": "VALID", "has_bias": True}
-    for make in (
-        lambda **options: kc.blocks.ConvKFCBasicFB(**kron, **options),
-        lambda **options: kc.blocks.ConvDiagonalFB(strides=None, **kron, **options),
-    ):
+    for kind in (kc.blocks.ConvKFCBasicFB, kc.blocks.ConvDiagonalFB):
         fishers = []
         for options in ({}, {"patch_mask": mask.tolist()}):
-            block = make(**options)
+            block = kind(VALID, has_bias=True, **options)
             state = block.update_covs(block.init(data[0]), *data, ema_decay=0.0)
             fishers.append(block.full_fisher_block(state))
         plain, masked = fishers
@@ -79,11 +80,11 @@ def test_blocks_are_those_of_the_gradient_of_the_masked_filter(mask, rng):
 
 def test_a_mask_of_any_kind_makes_one_hashable_spec(library, mask):
     specs = {
-        kc.blocks.ConvKFCBasicFB((2, 2, 2, 3), "SAME", patch_mask=given)
+        kc.blocks.ConvKFCBasicFB(VALID, patch_mask=given)
         for given in (mask, mask.tolist(), library.asarray(mask))
     }
     assert len(specs) == 1
-    assert kc.blocks.ConvKFCBasicFB((2, 2, 2, 3), "SAME") not in specs
+    assert kc.blocks.ConvKFCBasicFB(VALID) not in specs
 
 
 @pytest.mark.parametrize(
@@ -100,10 +101,14 @@ def test_a_mask_of_any_kind_makes_one_hashable_spec(library, mask):
 def test_a_bad_mask_is_refused(bad, error, word):
     for make in (
         lambda: kc.factors.ConvInputKroneckerFactor(
-            (2, 2, 2, 3), "SAME", patch_mask=bad, name=NAME
+            VALID,
+            patch_mask=bad,
+            name=NAME,
         ),
         lambda: kc.factors.ConvDiagonalFactor(
-            (2, 2, 2, 3), None, "SAME", patch_mask=bad, name=NAME
+            VALID,
+            patch_mask=bad,
+            name=NAME,
         ),
     ):
         with pytest.raises(error) as caught:

@@ -89,7 +89,9 @@ def test_each_group_has_its_error(rng):
 @pytest.mark.parametrize(
     "factor",
     [
-        kc.factors.ConvInputSUAKroneckerFactor((3, 2, 2), matpowers=(-1,)),
+        kc.factors.ConvInputSUAKroneckerFactor(
+            kc.ConvolutionGeometry((3, 2, 2), padding="SAME"), matpowers=(-1,)
+        ),
         kc.factors.FullyConnectedKroneckerFactor(
             N, form=kc.factors.LowRank(max_rows=100), matpowers=(-1,)
         ),

@@ -37,5 +37,7 @@ def test_a_layer_of_a_bias_alone_has_rows_of_size_zero():
 def test_what_is_no_share_of_a_sample_is_refused(field, value):
     with pytest.raises(kc.errors.ArgumentError, match=rf"^fc9: {field} is .*a number"):
         kc.factors.ConvInputKroneckerFactor(
-            (3, 3, 2, 4), "SAME", name="fc9", **{field: value}
+            kc.ConvolutionGeometry((3, 3, 2, 4), padding="SAME"),
+            name="fc9",
+            **{field: value},
         )

@@ -18,8 +18,9 @@ OPTIONS = [
 ]
 
 
-def factor_of(**options):
-    return kc.factors.ConvInputSUAKroneckerFactor(SHAPE, name=NAME, **options)
+def factor_of(data_format=None, **options):
+    geometry = kc.ConvolutionGeometry(SHAPE, padding="SAME", data_format=data_format)
+    return kc.factors.ConvInputSUAKroneckerFactor(geometry, name=NAME, **options)
 
 
 def draw(rng, n=4):
@@ -104,7 +105,9 @@ def test_in_float32_powers_are_off_by_the_condition(rng):
 
 
 def test_nothing_of_the_size_of_the_matrix_is_kept(rng):
-    spec = kc.factors.ConvInputSUAKroneckerFactor((7, 7, 3, 4), matpowers=(-1, -0.5))
+    spec = kc.factors.ConvInputSUAKroneckerFactor(
+        kc.ConvolutionGeometry((7, 7, 3, 4), padding="SAME"), matpowers=(-1, -0.5)
+    )
     x = draw(rng)
     state = spec.update_inverses(spec.update_cov(spec.init(x), x, 0.0), 0.1)
     assert spec.dimension == 147
@@ -133,11 +136,9 @@ def sign_patterns(correlated):
 
 def patch_and_sua(x, padding, **options):
     """Return the patches' second moment, and the approximation of it."""
-    shape = (2, 2, 1)
-    first = kc.factors.ConvInputKroneckerFactor(shape, padding, has_bias=True)
-    second = kc.factors.ConvInputSUAKroneckerFactor(
-        shape, has_bias=True, padding=padding, **options
-    )
+    geometry = kc.ConvolutionGeometry((2, 2, 1), padding=padding)
+    first = kc.factors.ConvInputKroneckerFactor(geometry, has_bias=True)
+    second = kc.factors.ConvInputSUAKroneckerFactor(geometry, has_bias=True, **options)
     return [
         spec.get_cov(spec.update_cov(spec.init(x), x, 0.0)) for spec in (first, second)
     ]
@@ -169,7 +170,7 @@ def test_it_is_not_with_a_padding_of_zeros_or_a_wrong_mean():
 GEOMETRIES = [
     {"padding": "SAME"},
     {"padding": "VALID", "strides": (2, 3)},
-    {"padding": "SAME", "strides": (2, 1), "dilation_rate": (1, 2)},
+    {"padding": "SAME", "strides": (2, 1), "dilations": (1, 2)},
     {"padding": ((0, 2), (1, 0)), "strides": (3, 1)},
 ]
 
@@ -177,11 +178,11 @@ GEOMETRIES = [
 @pytest.mark.parametrize("geometry", GEOMETRIES)
 def test_weighted_by_usage_its_trace_and_mean_are_those_of_patches(geometry, rng):
     towers = tuple(rng.normal(size=(n, h, 5, 2)) + 1.0 for n, h in ((3, 6), (2, 4)))
-    shape = (3, 2, 2, 1)
-    patches = kc.factors.ConvInputKroneckerFactor(shape, has_bias=True, **geometry)
+    geometry = kc.ConvolutionGeometry((3, 2, 2, 1), **geometry)
+    patches = kc.factors.ConvInputKroneckerFactor(geometry, has_bias=True)
     covs = {
         weights: kc.factors.ConvInputSUAKroneckerFactor(
-            shape, has_bias=True, pixel_weights=weights, **geometry
+            geometry, has_bias=True, pixel_weights=weights
         )
         for weights in ("usage", "all")
     }
@@ -265,7 +266,9 @@ def test_what_is_not_served_is_refused_at_once(bad, word):
 def test_with_a_bias_it_is_a_second_moment(rng):
     # Not of patches, but of pixels: with one offset there is no other difference.
     x = draw(rng)
-    spec = kc.factors.ConvInputSUAKroneckerFactor((1, 1, 3, 4), has_bias=True)
+    spec = kc.factors.ConvInputSUAKroneckerFactor(
+        kc.ConvolutionGeometry((1, 1, 3, 4), padding="SAME"), has_bias=True
+    )
     found = spec.get_cov(spec.update_cov(spec.init(x), x, 0.0))
     expected = mean_square(with_one(x.reshape(-1, 3)))
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-14)

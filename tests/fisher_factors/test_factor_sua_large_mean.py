@@ -23,8 +23,9 @@ DECAY = 0.75
 MEANS = pytest.mark.parametrize("mean", [100.0, 1e4])
 
 
-def spec_of(**options):
-    return kc.factors.ConvInputSUAKroneckerFactor(SHAPE, **options)
+def spec_of(padding="SAME", **options):
+    geometry = kc.ConvolutionGeometry(SHAPE, padding=padding)
+    return kc.factors.ConvInputSUAKroneckerFactor(geometry, **options)
 
 
 def draw(rng, mean, batches=3):

@@ -62,7 +62,9 @@ def test_the_mean_over_all_samples_is_the_second_moment(rng):
 )
 def test_inputs_are_drawn_by_case_and_rounded_up(library, cases, fraction, kept):
     spec = kc.factors.ConvInputKroneckerFactor(
-        SHAPE, "VALID", sub_sample_inputs=True, inputs_fraction=fraction
+        kc.ConvolutionGeometry(SHAPE, padding="VALID"),
+        sub_sample_inputs=True,
+        inputs_fraction=fraction,
     )
     # The squares of case n are 2^n everywhere: a sum of squares tells the cases drawn.
     squares = 2.0 ** np.arange(cases).reshape(cases, 1, 1, 1)
@@ -85,7 +87,10 @@ def test_patches_are_drawn_without_replacement(library, options, kept, rng):
     # Two cases of four patches of four entries: 3 per dimension keeps all eight.
     x = rng.normal(size=(2, 3, 3, 1))
     spec = kc.factors.ConvInputKroneckerFactor(
-        SHAPE, "VALID", sub_sample_patches=True, has_bias=True, **options
+        kc.ConvolutionGeometry(SHAPE, padding="VALID"),
+        sub_sample_patches=True,
+        has_bias=True,
+        **options,
     )
     cov = cov_of(library, spec, x)
     rows = np.concatenate(windows(x, (2, 2), (1, 1)))
@@ -103,8 +108,7 @@ def test_patches_are_drawn_without_replacement(library, options, kept, rng):
 def test_both_at_once_draw_patches_of_the_cases_drawn(library, rng):
     x = rng.normal(size=(5, 3, 3, 1))
     spec = kc.factors.ConvInputKroneckerFactor(
-        SHAPE,
-        "VALID",
+        kc.ConvolutionGeometry(SHAPE, padding="VALID"),
         sub_sample_inputs=True,
         sub_sample_patches=True,
         inputs_fraction=0.4,
@@ -125,7 +129,9 @@ def test_both_at_once_draw_patches_of_the_cases_drawn(library, rng):
 
 def test_a_key_decides_and_nothing_else(library, rng):
     x = rng.normal(size=(10, 3, 3, 1))
-    spec = kc.factors.ConvInputKroneckerFactor(SHAPE, "VALID", sub_sample_inputs=True)
+    spec = kc.factors.ConvInputKroneckerFactor(
+        kc.ConvolutionGeometry(SHAPE, padding="VALID"), sub_sample_inputs=True
+    )
     first, again, other = (cov_of(library, spec, x, seed) for seed in (1, 1, 2))
     np.testing.assert_array_equal(first, again)
     assert np.max(np.abs(first - other)) > 1e-3
@@ -135,7 +141,10 @@ def test_towers_count_by_all_their_patches(library):
     # Constant towers: whichever cases are drawn, each tower's moment is its own.
     towers = tuple(np.full((n, 3, 3, 1), value) for n, value in ((7, 1.0), (3, 2.0)))
     spec = kc.factors.ConvInputKroneckerFactor(
-        SHAPE, "VALID", sub_sample_inputs=True, sub_sample_patches=True, max_patches=2
+        kc.ConvolutionGeometry(SHAPE, padding="VALID"),
+        sub_sample_inputs=True,
+        sub_sample_patches=True,
+        max_patches=2,
     )
     given = tuple(map(library.asarray, towers))
     state = spec.update_cov(spec.init(given[0]), given, 0.0, key=generator(library, 0))
@@ -149,12 +158,20 @@ def test_without_a_key_an_update_is_refused(plain_library, rng):
     x = library.asarray(rng.normal(size=(5, 3, 3, 1)))
     g = library.asarray(rng.normal(size=(5, 2, 2, 3)))
     factor = kc.factors.ConvInputKroneckerFactor(
-        SHAPE, "VALID", sub_sample_patches=True, name=NAME
+        kc.ConvolutionGeometry(SHAPE, padding="VALID"),
+        sub_sample_patches=True,
+        name=NAME,
     )
-    block = kc.blocks.ConvKFCBasicFB(SHAPE, "VALID", sub_sample_inputs=True, name=NAME)
+    block = kc.blocks.ConvKFCBasicFB(
+        kc.ConvolutionGeometry(SHAPE, padding="VALID"),
+        sub_sample_inputs=True,
+        name=NAME,
+    )
     assert factor.needs_key
     assert block.needs_key
-    assert not kc.blocks.ConvKFCBasicFB(SHAPE, "VALID").needs_key
+    assert not kc.blocks.ConvKFCBasicFB(
+        kc.ConvolutionGeometry(SHAPE, padding="VALID")
+    ).needs_key
     for call in (
         lambda: factor.update_cov(factor.init(x), x, 0.0),
         lambda: block.update_covs(block.init(x), x, g, 0.0),
@@ -175,17 +192,21 @@ def test_without_a_key_an_update_is_refused(plain_library, rng):
 )
 def test_sizes_out_of_range_are_refused(bad):
     with pytest.raises(kc.errors.ArgumentError, match=f"{NAME}: {next(iter(bad))}"):
-        kc.factors.ConvInputKroneckerFactor(SHAPE, "VALID", name=NAME, **bad)
+        kc.factors.ConvInputKroneckerFactor(
+            kc.ConvolutionGeometry(SHAPE, padding="VALID"), name=NAME, **bad
+        )
 
 
 def test_a_block_samples_its_input_factor_alone(library, rng):
     x, g = rng.normal(size=(10, 3, 3, 1)), rng.normal(size=(10, 2, 2, 3))
     data = library.asarray(x), library.asarray(g)
-    block = kc.blocks.ConvKFCBasicFB(SHAPE, "VALID", sub_sample_inputs=True)
+    block = kc.blocks.ConvKFCBasicFB(
+        kc.ConvolutionGeometry(SHAPE, padding="VALID"), sub_sample_inputs=True
+    )
     state = block.update_covs(
         block.init(data[0]), *data, 0.0, key=generator(library, 3)
     )
-    plain = kc.blocks.ConvKFCBasicFB(SHAPE, "VALID")
+    plain = kc.blocks.ConvKFCBasicFB(kc.ConvolutionGeometry(SHAPE, padding="VALID"))
     full = plain.update_covs(plain.init(data[0]), *data, 0.0)
     np.testing.assert_array_equal(
         library.to_numpy(state.output_factor.cov.total),
@@ -201,7 +222,9 @@ def test_a_block_samples_its_input_factor_alone(library, rng):
 def test_contrib_takes_the_key_where_it_updates(library, rng):
     x, g = rng.normal(size=(10, 3, 3, 1)), rng.normal(size=(10, 2, 2, 3))
     data = library.asarray(x), library.asarray(g)
-    spec = kc.factors.ConvInputKroneckerFactor(SHAPE, "VALID", sub_sample_inputs=True)
+    spec = kc.factors.ConvInputKroneckerFactor(
+        kc.ConvolutionGeometry(SHAPE, padding="VALID"), sub_sample_inputs=True
+    )
     expected = cov_of(library, spec, x, 3)
     factor = fisher_factors.ConvInputKroneckerFactor(
         [data[0]], SHAPE, "VALID", sub_sample_inputs=True
@@ -221,7 +244,10 @@ def test_contrib_takes_the_key_where_it_updates(library, rng):
 def test_a_key_is_an_argument_of_what_jax_compiles(jax, rng):
     x = jax.numpy.asarray(rng.normal(size=(10, 3, 3, 1)))
     spec = kc.factors.ConvInputKroneckerFactor(
-        SHAPE, "VALID", sub_sample_inputs=True, sub_sample_patches=True, max_patches=3
+        kc.ConvolutionGeometry(SHAPE, padding="VALID"),
+        sub_sample_inputs=True,
+        sub_sample_patches=True,
+        max_patches=3,
     )
     traces = []
 

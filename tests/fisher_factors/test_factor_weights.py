@@ -158,7 +158,8 @@ def test_a_number_of_cases_that_is_not_positive_is_refused(name, number, rng):
 def test_locations_have_weights(library, name, rng):
     case = BATCHED[name]
     data, spec = case.draw(rng, 3), case.make()
-    spatial = spec.geometry.output_spatial(spec.geometry.spatial_of(data[0]))
+    window = spec.geometry.window
+    spatial = window.output_spatial(window.spatial_of(data[0]))
     weights = rng.uniform(size=(3, *spatial)).round(1)
     found = updated(library, case, spec, data, weights=library.asarray(weights))
     flat = weights.reshape(3, -1)
@@ -174,7 +175,7 @@ def test_locations_have_weights(library, name, rng):
     close(total, found)
     only = np.zeros_like(flat)
     only[:, 0] = 1
-    patches = patch_rows(kc.backend_of(data[0]), data[0], spec.geometry)[:, 0, :]
+    patches = patch_rows(kc.backend_of(data[0]), data[0], window)[:, 0, :]
     if spec.has_bias:
         patches = np.concatenate([patches, np.ones((3, 1))], axis=1)
     first = updated(library, case, spec, data, weights=library.asarray(only))

@@ -7,6 +7,7 @@ import numpy as np
 from case import Case
 
 import kfac_core as kc
+from kfac_core.contrib.patch_functions import geometry_for
 
 # Arguments that the original has had since r1.10, where a case does not use them.
 UNUSED = ("sub_sample_inputs", "sub_sample_patches", "patch_mask")
@@ -38,6 +39,14 @@ def entries(source: Any) -> int:
 
 def source_params(source: Any) -> tuple[Any, ...]:
     return source if isinstance(source, tuple) else (source,)
+
+
+def as_now(filter_shape: Any, **c: Any) -> dict[str, Any]:
+    """Return recorded constructor arguments with a convolution's geometry as one."""
+    taps = next((c.pop(n) for n in ("dilation_rate", "dilations", "rate") if n in c), 1)
+    where = (c.pop("padding", "SAME"), c.pop("strides", 1), taps)
+    names = (c.pop("data_format", None), c.pop("extract_patches_fn", None), "layer")
+    return {"geometry": geometry_for(filter_shape, *where, *names), **c}
 
 
 def ctor_of(case: Case) -> dict[str, Any]:
@@ -81,15 +90,15 @@ FACTORS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
         ("inputs", "outputs_grads"),
     ),
     "ConvInputKroneckerFactor": (
-        lambda step, **c: kc.factors.ConvInputKroneckerFactor(**c),
+        lambda step, **c: kc.factors.ConvInputKroneckerFactor(**as_now(**c)),
         ("inputs",),
     ),
     "ConvInputMultiKF": (
-        lambda step, **c: kc.factors.ConvInputMultiKF(**c),
+        lambda step, **c: kc.factors.ConvInputMultiKF(**as_now(**c)),
         ("inputs",),
     ),
     "ConvInputSUAKroneckerFactor": (
-        lambda step, **c: kc.factors.ConvInputSUAKroneckerFactor(**c),
+        lambda step, **c: kc.factors.ConvInputSUAKroneckerFactor(**as_now(**c)),
         ("inputs",),
     ),
     "ConvOutputKroneckerFactor": (
@@ -105,7 +114,7 @@ FACTORS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
         ("outputs_grads",),
     ),
     "ConvDiagonalFactor": (
-        lambda step, **c: kc.factors.ConvDiagonalFactor(**c),
+        lambda step, **c: kc.factors.ConvDiagonalFactor(**as_now(**c)),
         ("inputs", "outputs_grads"),
     ),
     "EmbeddingInputKroneckerFactor": (
@@ -164,11 +173,11 @@ BLOCKS: dict[str, Callable[..., Any]] = {
     "FullyConnectedDiagonalFB": lambda step, v, **c: kc.blocks.FullyConnectedDiagonalFB(
         width(step["inputs"]), width(step["g"]), **c
     ),
-    "ConvKFCBasicFB": lambda step, v, **c: kc.blocks.ConvKFCBasicFB(**c),
+    "ConvKFCBasicFB": lambda step, v, **c: kc.blocks.ConvKFCBasicFB(**as_now(**c)),
     "ConvKFCBasicMultiIndepFB": lambda step, v, **c: kc.blocks.ConvKFCBasicMultiIndepFB(
-        **c
+        **as_now(**c)
     ),
-    "ConvDiagonalFB": lambda step, v, **c: kc.blocks.ConvDiagonalFB(**c),
+    "ConvDiagonalFB": lambda step, v, **c: kc.blocks.ConvDiagonalFB(**as_now(**c)),
     "EmbeddingKFACFB": lambda step, v, **c: kc.blocks.EmbeddingKFACFB(
         output_size=width(step["g"]), **c, **COUNTED
     ),
@@ -192,7 +201,7 @@ BLOCKS: dict[str, Callable[..., Any]] = {
         entries(v), **c
     ),
     "DepthwiseConvDiagonalFB": lambda step, v, **c: kc.blocks.DepthwiseConvDiagonalFB(
-        **c
+        **as_now(**c)
     ),
     "ScaleAndShiftDiagonalFB": lambda step, v, **c: kc.blocks.ScaleAndShiftDiagonalFB(
         **case_shapes(step["inputs"], step["g"]), **c

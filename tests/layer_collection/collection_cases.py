@@ -35,19 +35,15 @@ def empty():
     return kc.LayerCollection.of(PARAMS)
 
 
-KRON_2D = {
-    "filter_shape": (3, 3, 2, 4),
-    "padding": "SAME",
-    "strides": (2, 1),
-    "dilation_rate": (1, 2),
-    "data_format": "NCHW",
-    "has_bias": True,
-}
 CONV_2D = {
-    "strides": (1, 1, 2, 1),
+    "strides": (2, 1),
     "padding": "same",
-    "dilations": (1, 1, 1, 2),
+    "dilations": (1, 2),
     "data_format": "NCHW",
+}
+KRON_2D = {
+    "geometry": kc.ConvolutionGeometry((3, 3, 2, 4), **CONV_2D),
+    "has_bias": True,
 }
 
 
@@ -77,29 +73,31 @@ def corrected(block):
 
 def convolutions(kernel, dilation):
     """The blocks of a convolution of that filter, stride 2, padding 1 in front."""
-    rank = len(kernel) - 2
-    steps = {"strides": (2,) * rank, "padding": ((1, 0),) * rank}
-
-    def kron(**options):
-        return blocks.ConvKFCBasicFB(kernel, dilation_rate=dilation, **steps, **options)
-
+    padding = ((1, 0),) * (len(kernel) - 2)
+    geometry = kc.ConvolutionGeometry(
+        kernel, padding=padding, strides=2, dilations=dilation
+    )
     return {
-        "kron": kron(),
-        "diagonal": blocks.ConvDiagonalFB(kernel, dilations=dilation, **steps),
-        "kron_sua": kron(use_sua_approx_for_input_factor=True),
-        "ekfac": corrected(kron()),
+        "kron": blocks.ConvKFCBasicFB(geometry),
+        "diagonal": blocks.ConvDiagonalFB(geometry),
+        "kron_sua": blocks.ConvKFCBasicFB(
+            geometry, use_sua_approx_for_input_factor=True
+        ),
+        "ekfac": corrected(blocks.ConvKFCBasicFB(geometry)),
     }
 
 
 def transposed(**options):
     return blocks.TransposedConvKFCBasicFB(
-        (3, 3, 4, 3),
-        ((1, 1), (0, 1)),
-        (2, 1),
-        (1, 1),
-        (1, 2),
-        num_groups=2,
-        data_format="NCHW",
+        kc.ConvolutionGeometry(
+            (3, 3, 4, 3),
+            num_groups=2,
+            padding=((1, 1), (0, 1)),
+            strides=(2, 1),
+            dilations=(1, 2),
+            data_format="NCHW",
+        ),
+        output_padding=(1, 1),
         has_bias=True,
         **options,
     )
@@ -219,7 +217,7 @@ KINDS = {
             "conv1d",
             "conv1",
             site="here",
-            strides=(1, 2, 1),
+            strides=2,
             padding=((1, 0),),
             dilations=3,
         ),
@@ -231,9 +229,7 @@ KINDS = {
         ("conv2", "conv2_bias"),
         {
             "kron": blocks.ConvKFCBasicFB(**KRON_2D),
-            "diagonal": blocks.ConvDiagonalFB(
-                (3, 3, 2, 4), (2, 1), "SAME", "NCHW", (1, 2), has_bias=True
-            ),
+            "diagonal": blocks.ConvDiagonalFB(**KRON_2D),
             "kron_sua": blocks.ConvKFCBasicFB(
                 **KRON_2D, use_sua_approx_for_input_factor=True
             ),
@@ -247,7 +243,7 @@ KINDS = {
             site="here",
             strides=(2, 2, 2),
             padding=((1, 0),) * 3,
-            dilation_rate=(1, 2, 1),
+            dilations=(1, 2, 1),
         ),
         ("conv3",),
         convolutions((2, 2, 2, 2, 4), (1, 2, 1)),
@@ -266,17 +262,21 @@ KINDS = {
             "depthwise_conv2d",
             "depthwise",
             site="here",
-            strides=(1, 2, 2, 1),
+            strides=(2, 2),
             padding="VALID",
-            rate=(1, 1),
+            dilations=(1, 1),
         ),
         ("depthwise",),
         {
             "diagonal": blocks.DepthwiseConvDiagonalFB(
-                (3, 3, 2, 2), (2, 2), "VALID", (1, 1)
+                kc.ConvolutionGeometry(
+                    (3, 3, 2, 2), padding="VALID", strides=(2, 2), dilations=(1, 1)
+                )
             ),
             "kron": blocks.DepthwiseConvKFCBasicFB(
-                (3, 3, 2, 2), (2, 2), "VALID", (1, 1)
+                kc.ConvolutionGeometry(
+                    (3, 3, 2, 2), padding="VALID", strides=(2, 2), dilations=(1, 1)
+                )
             ),
         },
     ),
@@ -292,7 +292,13 @@ KINDS = {
         ("grouped",),
         {
             "kron": blocks.GroupedConvKFCBasicFB(
-                (3, 3, 2, 4), 2, ((1, 1), (1, 1)), (2, 2), (1, 1)
+                kc.ConvolutionGeometry(
+                    (3, 3, 2, 4),
+                    num_groups=2,
+                    padding=((1, 1), (1, 1)),
+                    strides=(2, 2),
+                    dilations=(1, 1),
+                )
             )
         },
     ),
@@ -304,7 +310,7 @@ KINDS = {
             padding=[1, (0, 1)],
             strides=[2, 1],
             output_padding=1,
-            dilation_rate=(1, 2),
+            dilations=(1, 2),
             num_groups=2,
             data_format="NCHW",
         ),

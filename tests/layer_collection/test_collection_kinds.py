@@ -143,7 +143,7 @@ def test_separable_convolution():
 
     apart = empty().register_depthwise_conv2d("depthwise", "first", (2, 2), "SAME")
     by_hand = apart.register_conv2d(
-        pointwise, "second", (1, 1, 1, 1), "VALID", approx="diagonal"
+        pointwise, "second", (1, 1), "VALID", approx="diagonal"
     )
     assert registered(approx="diagonal") == by_hand
     linked = empty().define_linked_parameters("depthwise", "kron")
@@ -160,7 +160,7 @@ def test_separable_convolution():
 
 def test_depthwise_convolution_with_a_bias():
     collection = kc.LayerCollection.of({"w": (3, 3, 2, 2), "b": (4,)})
-    registered = collection.register_depthwise_conv2d(("w", "b"), "here", None, 1)
+    registered = collection.register_depthwise_conv2d(("w", "b"), "here", 1, 1)
     assert registered.layers[0].block.has_bias
 
 
@@ -175,27 +175,19 @@ def test_a_block_of_the_users_own():
         empty().register_block("w", kc.blocks.FullyConnectedKFACBasicFB)
 
 
-@pytest.mark.parametrize("full_rank", [False, True])
 @pytest.mark.parametrize("data_format", ["NHWC", "NCHW"])
-def test_forms_of_strides(full_rank, data_format):
-    inner = (2, 3)
-    outer = (1, *inner, 1) if data_format == "NHWC" else (1, 1, *inner)
-    strides = outer if full_rank else inner
+def test_every_block_of_a_convolution_has_its_whole_geometry(data_format):
+    given = {"strides": (2, 3), "padding": "SAME", "data_format": data_format}
     for approx in APPROXIMATIONS["conv2d"]:
-        (layer,) = (
-            empty()
-            .register_conv2d(
-                "conv2", "here", strides, "SAME", data_format=data_format, approx=approx
-            )
-            .layers
-        )
-        block = getattr(layer.block, "block", layer.block)  # of one around another
-        assert block.strides == inner
-        assert block.data_format == data_format
-    with pytest.raises(
-        kc.errors.ArgumentError, match="ones for the batch and the channels"
-    ):
-        empty().register_conv2d("conv2", "here", (2, 1, 1, 1), "SAME")
+        made = empty().register_conv2d("conv2", "here", **given, approx=approx)
+        wanted = kc.ConvolutionGeometry((3, 3, 2, 4), **given)
+        block = made.layers[0].block
+        assert getattr(block, "block", block).geometry == wanted  # of one around it
+
+
+def test_strides_are_those_of_spatial_axes_alone():
+    with pytest.raises(kc.errors.ShapeError, match="none for the batch"):
+        empty().register_conv2d("conv2", "here", (1, 2, 2, 1), "SAME")
 
 
 BAD_SHAPES = {
@@ -211,7 +203,11 @@ BAD_SHAPES = {
         {"strides": 1, "padding": "SAME"},
         "'conv1'.*height, width",
     ),
-    "no filter at all": (("convolution", "b"), {"padding": 1}, "'b'.*width, in_ch"),
+    "no filter at all": (
+        ("convolution", "b"),
+        {"strides": 1, "padding": 1},
+        "'b'.*width, in_ch",
+    ),
     "strides": (
         ("conv2d", "conv2"),
         {"strides": (1, 1, 1), "padding": "SAME"},

@@ -19,7 +19,7 @@ PARAMS = {
     "of_depthwise": (6,),
 }
 EMPTY = kc.LayerCollection.of(PARAMS)
-CONV = ("site", None, "SAME")
+CONV = ("site", 1, "SAME")
 
 
 @pytest.mark.parametrize(
@@ -60,7 +60,10 @@ CONV = ("site", None, "SAME")
             ("conv1", "of_conv"),
             CONV,
             {"layout": "OIW"},
-            kc.blocks.ConvKFCBasicFB((4, 2, 3), "SAME", has_bias=True, layout="OIW"),
+            kc.blocks.ConvKFCBasicFB(
+                kc.ConvolutionGeometry((4, 2, 3), padding="SAME", layout="OIW"),
+                has_bias=True,
+            ),
         ),
         (
             "register_conv2d",
@@ -68,7 +71,8 @@ CONV = ("site", None, "SAME")
             CONV,
             {"layout": "OIHW"},
             kc.blocks.ConvKFCBasicFB(
-                (4, 2, 3, 3), "SAME", has_bias=True, layout="OIHW"
+                kc.ConvolutionGeometry((4, 2, 3, 3), padding="SAME", layout="OIHW"),
+                has_bias=True,
             ),
         ),
         (
@@ -77,23 +81,29 @@ CONV = ("site", None, "SAME")
             CONV,
             {"layout": "OIHW", "num_uses": 2},
             kc.blocks.ConvKFCBasicMultiIndepFB(
-                (4, 2, 3, 3), "SAME", num_uses=2, layout="OIHW"
+                kc.ConvolutionGeometry((4, 2, 3, 3), padding="SAME", layout="OIHW"),
+                num_uses=2,
             ),
         ),
         (
             "register_convolution",
             "conv3",
-            ("x", "SAME"),
+            CONV,
             {"layout": "OIHW"},
-            kc.blocks.ConvKFCBasicFB((4, 2, 2, 2, 2), "SAME", layout="OIHW"),
+            kc.blocks.ConvKFCBasicFB(
+                kc.ConvolutionGeometry((4, 2, 2, 2, 2), padding="SAME", layout="OIHW")
+            ),
         ),
         (
             "register_grouped_convolution",
             ("grouped", "of_conv"),
-            ("x", 2, "SAME"),
+            ("x", 2, 1, "SAME"),
             {"layout": "OIHW"},
             kc.blocks.GroupedConvKFCBasicFB(
-                (4, 2, 3, 3), 2, "SAME", has_bias=True, layout="OIHW"
+                kc.ConvolutionGeometry(
+                    (4, 2, 3, 3), num_groups=2, padding="SAME", layout="OIHW"
+                ),
+                has_bias=True,
             ),
         ),
         (
@@ -102,11 +112,8 @@ CONV = ("site", None, "SAME")
             CONV,
             {"layout": "OIHW", "multiplier": 2},
             kc.blocks.DepthwiseConvDiagonalFB(
-                (6, 1, 3, 3),
-                None,
-                "SAME",
+                kc.ConvolutionGeometry((6, 1, 3, 3), padding="SAME", layout="OIHW"),
                 has_bias=True,
-                layout="OIHW",
                 multiplier=2,
             ),
         ),
@@ -121,22 +128,21 @@ def test_sizes_are_read_in_the_layout(register, params, args, options, wanted):
     for name in factors:
         found, expected = getattr(block, name), getattr(wanted, name)
         assert found.cov_shape == expected.cov_shape
-    assert block.layout == wanted.layout
     assert block.weight_layout == wanted.weight_layout
 
 
 def test_a_separable_convolution_has_one_layout_for_both():
     collection = EMPTY.register_separable_conv2d(
-        "depthwise", "pointwise", "x", "y", None, "SAME", layout="OIHW"
+        "depthwise", "pointwise", "x", "y", 1, "SAME", layout="OIHW"
     )
     first, second = (layer.block for layer in collection.layers)
-    assert first.factor.filter_shape == (3, 3, 6, 1)
-    assert second.input_factor.filter_shape == (1, 1, 6, 5)
+    assert first.factor.geometry.shape == (3, 3, 6, 1)
+    assert second.input_factor.geometry.shape == (1, 1, 6, 5)
     wrong = kc.LayerCollection.of({"d": (6, 1, 3, 3), "p": (5, 7, 1, 1)})
     with pytest.raises(
         kc.errors.ShapeError, match=r"\('out_channels', 6, 1, 1\).*'OIHW'"
     ):
-        wrong.register_separable_conv2d("d", "p", "x", "y", None, "SAME", layout="OIHW")
+        wrong.register_separable_conv2d("d", "p", "x", "y", 1, "SAME", layout="OIHW")
 
 
 def test_a_wrong_shape_is_told_the_layout():
@@ -161,7 +167,7 @@ def test_an_unknown_layout_is_refused(layout):
 def test_towers_have_one_layout():
     once = EMPTY.register_conv2d("conv2", *CONV, layout="OIHW")
     with pytest.raises(kc.errors.RegistrationError, match=r"these differ: .*layout"):
-        once.register_conv2d("conv2", "b", None, "SAME", layout="OHWI", reuse=True)
+        once.register_conv2d("conv2", "b", 1, "SAME", layout="OHWI", reuse=True)
 
 
 def test_a_step_is_the_same_whatever_the_layout(rng):

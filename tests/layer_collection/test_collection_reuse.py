@@ -101,7 +101,7 @@ def test_a_tower_of_another_block_or_options(dense):
 
 def test_another_way_to_write_the_strides_is_the_same_block():
     args = {"params": "conv2", "padding": "same", "reuse": "auto"}
-    collection = empty().register_conv2d(site="one", strides=(1, 2, 2, 1), **args)
+    collection = empty().register_conv2d(site="one", strides=(2, 2), **args)
     assert len(collection.register_conv2d(site="two", strides=2, **args).layers) == 1
 
 

@@ -35,7 +35,10 @@ MORE_FACTORS = {
     ),
     "sampled": FactorCase(
         lambda **options: kc.factors.ConvInputKroneckerFactor(
-            (2, 2, 3), "VALID", sub_sample_inputs=True, inputs_fraction=0.5, **options
+            kc.ConvolutionGeometry((2, 2, 3), padding="VALID"),
+            sub_sample_inputs=True,
+            inputs_fraction=0.5,
+            **options,
         ),
         normal((4, 2)),
         mean_square,
@@ -93,8 +96,7 @@ MORE_BLOCKS = {
     ),
     "sampled": BlockCase(
         lambda **options: kc.blocks.ConvKFCBasicFB(
-            (2, 2, 1, 2),
-            "VALID",
+            kc.ConvolutionGeometry((2, 2, 1, 2), padding="VALID"),
             sub_sample_inputs=True,
             inputs_fraction=0.5,
             **options,

@@ -30,6 +30,7 @@ WALKED_IN: dict[Any, tuple[str, ...]] = {
     kc.linalg.FullMatrixOperator: ("operators",),
     kc.linalg.DiagonalOperator: ("operators",),
     kc.losses.LossFunction: ("losses", "losses_of_libraries"),
+    kc.ConvolutionGeometry: ("geometry",),
     kc.LayerCollection: ("collections", "registrations"),
     kc.layer_collection.LayerRegistration: ("collections",),
     kc.layer_collection.LossRegistration: ("collections",),

@@ -83,8 +83,6 @@ FAULTS = {
     "padding": lambda right: padding(),
     "strides": lambda right: steps(),
     "dilations": lambda right: steps(),
-    "dilation_rate": lambda right: steps(),
-    "rate": lambda right: steps(),
     "output_padding": lambda right: steps(),
     "num_groups": lambda right: size() | {"no divisor": 7},
     "num_uses": lambda right: size() | {"another": 7},
@@ -109,8 +107,6 @@ WORDS = {
     "params": ("parameter",),
     "strides": ("stride",),
     "dilations": ("dilation",),
-    "dilation_rate": ("dilation",),
-    "rate": ("dilation",),
     "data_format": ("data format",),
 }
 

@@ -8,7 +8,8 @@ import kfac_core as kc
 
 NO_KEYS = {"zero": 0, "word": "key", "list": [], "floats": np.zeros(2)}
 X, G = np.ones((2, 3, 1)), np.ones((2, 3, 1))
-CONVOLUTION = {"filter_shape": (1, 1, 1), "padding": "VALID", "name": "layer7"}
+POINTWISE = kc.ConvolutionGeometry((1, 1, 1), padding="VALID")
+CONVOLUTION = {"geometry": POINTWISE, "name": "layer7"}
 
 
 def a_key(library):

@@ -99,12 +99,7 @@ SENSIBLE = {
     "output_max_rows": SIZE_OR_NONE,
     "option1quants": IDS,
     "option2quants": IDS,
-    "padding": {"zero", "one", "two", "of zero", "a list"},
     "output_padding": {"None", "zero", "one", "two", "of zero", "a list"},
-    "strides": AXES,
-    "dilation_rate": AXES,
-    "dilations": AXES,
-    "rate": AXES,
     "shape": {"an empty tuple", "a list", "two", "long"},
     "input_shape": {"two"},
     "broadcast_dims_scale": {"an empty tuple", "a list"},
@@ -118,14 +113,12 @@ SENSIBLE = {
     "uses_with_bias": {"of True"},
     "diagonal_rows": {"None", "True"},
     "data_format": {"None"},
-    "extract_patches_fn": {"None"},
     "output_shape": {"None"},
     "dtype": {"None"},
 }
 """What some options can be of all that: in some of the specs that have them."""
 
 WORDS = {
-    **dict.fromkeys(("dilation_rate", "dilations", "rate"), "dilation"),
     # Factors call by their own names what their block says of one side.
     "input_max_rows": "max_rows|low rank",
     "output_max_rows": "max_rows|low rank",
@@ -134,7 +127,6 @@ WORDS = {
     "diagonal_approx_for_input": "diagonal",
     "diagonal_approx_for_output": "diagonal",
     # Of fewer axes: what is said of them does not fit then.
-    "filter_shape": "filter_shape|strides|padding|dilation|patch_mask",
     "output_shape": "output_shape|broadcast_dims",
     "input_shape": "input_shape|broadcast_dims",
     "size": "size|num_blocks",

@@ -44,13 +44,13 @@ def test_sizes_of_layers(walked, kind, names):
 
 def test_shapes_of_layers(walked):
     conv = {"filter_shape": (3, 3, 1, 2), "strides": (1, 1), "padding": "SAME"}
-    transposed = {"filter_shape": (3, 3, 2, 2), "strides": None, "padding": "VALID"}
-    transposed |= {"output_padding": 0, "dilation": None, "num_groups": 1}
+    transposed = {"filter_shape": (3, 3, 2, 2), "strides": 1, "padding": "VALID"}
+    transposed |= {"output_padding": 0, "dilations": 1, "num_groups": 1}
     bias, mirrored = {"has_bias": True}, {"mirrored": False}
     faults = {"filter_shape": shapes(), "strides": steps(), "padding": padding()}
-    faults |= {"output_padding": steps(), "dilation": steps(), "num_groups": size()}
+    faults |= {"output_padding": steps(), "dilations": steps(), "num_groups": size()}
     faults |= {"has_bias": flag(), "mirrored": flag()}
-    free = {"strides": ("None",), "dilation": ("None",), "padding": ("zero",)}
+    free = {"padding": ("zero",)}
     free |= {"output_padding": ("None", "zero", "zeros")}
     words = {"strides": ("stride",), "filter_shape": ("kernel",)}
     walked(
@@ -58,7 +58,7 @@ def test_shapes_of_layers(walked):
         constructor(
             ref.MeanPool2D, {"size": (2, 2)}, {"size": shapes()}, {"size": ("None",)}
         ),
-        constructor(ref.Conv2D, conv | bias, faults, {"strides": ("None",)}, words),
+        constructor(ref.Conv2D, conv | bias, faults, {}, words),
         constructor(
             ref.ConvTranspose, transposed | bias | mirrored, faults, free, words
         ),

@@ -32,10 +32,6 @@ ALLOWED = {
     "approx": ("None",),
     "name": ("None", "string", "empty string"),
     "data_format": ("None",),
-    "strides": ("None",),
-    "dilations": ("None",),
-    "dilation_rate": ("None",),
-    "rate": ("None",),
     "output_padding": ("None", "zero"),
     "output_shape": ("None",),
     "num_uses": ("None",),
@@ -50,17 +46,12 @@ OF_KIND = {
     # One scale for all.
     "scale_and_shift": {"params": ("another's",)},
     "conv1d": {
-        "strides": ("None", "list"),
-        "dilations": ("None", "list"),
+        "strides": ("list",),
+        "dilations": ("list",),
         "padding": ("zero", "list"),
     },
-    # Strides of full rank are those of channels first.
-    "conv2d": {"data_format": ()},
-    "conv2d_multi": {"data_format": ()},
     # The output padding would be too large.
     "transposed_convolution": {
-        "strides": (),
-        "dilation_rate": (),
         "output_padding": ("None", "zero", "zeros"),
     },
 }
@@ -68,7 +59,7 @@ OF_KIND = {
 
 @pytest.mark.parametrize("number", [1, np.int64(1), [1, 1], (np.int32(1), np.uint8(1))])
 def test_numbers_of_numpy_and_lists_are_as_good(number):
-    steps = dict.fromkeys(("padding", "strides", "dilation_rate"), number)
+    steps = dict.fromkeys(("padding", "strides", "dilations"), number)
     wanted = dict.fromkeys(steps, 1)
     for verb, params in (
         ("convolution", ("conv2", "conv2_bias")),

@@ -59,7 +59,7 @@ def relaid_collection(collection, params):
         (site,) = layer.sites
         if len(params[layer.params[0]].shape) == 4:
             relaid = relaid.register_conv2d(
-                layer.params, site, None, "VALID", layout="OIHW"
+                layer.params, site, 1, "VALID", layout="OIHW"
             )
         else:
             relaid = relaid.register_fully_connected(

@@ -52,7 +52,7 @@ LAYERS = {
         (3, 2, 2),
     ),
     "transposed-groups": LayerCase(
-        ConvTranspose((2, 4, 3), padding=1, dilation=3, num_groups=2, strides=2),
+        ConvTranspose((2, 4, 3), padding=1, dilations=3, num_groups=2, strides=2),
         (4, 4),
     ),
     "transposed-mirrored": LayerCase(

@@ -160,7 +160,7 @@ def test_blocks_are_chosen_by_the_layer():
     assert block_for(Embedding(5, 2), repeated_ids="n_hot").repeated_ids == "n_hot"
     block = diagonal_block_for(Conv2D((2, 2, 1, 1), strides=(2, 1)))
     assert isinstance(block, ConvDiagonalFB)
-    assert block.strides == (2, 1)
+    assert block.geometry.strides == (2, 1)
     assert not diagonal_block_for(Dense(2, 1, has_bias=False)).has_bias
     with pytest.raises(ArgumentError, match="Tanh has no parameters"):
         block_for(Tanh())

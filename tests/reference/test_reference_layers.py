@@ -103,7 +103,9 @@ def torch_forward(nn, layer, params, x):
         return x + params[0]
     if name == "Conv2D":
         weights, *bias = params
-        top_left, bottom_right = zip(*layer.geometry.pads(x.shape[1:3]), strict=True)
+        top_left, bottom_right = zip(
+            *layer.geometry.window.pads(x.shape[1:3]), strict=True
+        )
         image = nn.pad(
             x.permute(0, 3, 1, 2),
             (top_left[1], bottom_right[1], top_left[0], bottom_right[0]),
@@ -123,7 +125,7 @@ def torch_transposed(nn, layer, params, x):
     if layer.mirrored:
         weights = weights.flip(tuple(range(x.ndim - 2)))
     call = (nn.conv_transpose1d, nn.conv_transpose2d, nn.conv_transpose3d)[x.ndim - 3]
-    adjoint, more = layer.geometry.adjoint, layer.geometry.output_padding
+    adjoint, more = layer.window.adjoint, layer.window.output_padding
     pads = adjoint.pads(x.shape[1:-1])
     even = all(before == after for before, after in pads)
     y = call(
@@ -131,7 +133,7 @@ def torch_transposed(nn, layer, params, x):
         weights.movedim((-2, -1), (0, 1)).contiguous(),
         *bias,
         stride=adjoint.strides,
-        dilation=adjoint.dilation,
+        dilation=adjoint.dilations,
         groups=layer.num_groups,
         padding=tuple(before for before, _ in pads) if even else 0,
         output_padding=more,

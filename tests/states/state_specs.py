@@ -35,10 +35,10 @@ FACTORS = {
     "naive": kc.factors.NaiveFullFactor(3, name="fc9", matpowers=(-1,)),
     "locations": kc.factors.ConvOutputKroneckerFactor(3, name="fc9", matpowers=(-1,)),
     "patches": kc.factors.ConvInputKroneckerFactor(
-        (3, 1, 1), "SAME", name="fc9", matpowers=(-1,)
+        kc.ConvolutionGeometry((3, 1, 1), padding="SAME"), name="fc9", matpowers=(-1,)
     ),
     "wider patches": kc.factors.ConvInputKroneckerFactor(
-        (1, 3, 1), "SAME", name="fc9", matpowers=(-1,)
+        kc.ConvolutionGeometry((1, 3, 1), padding="SAME"), name="fc9", matpowers=(-1,)
     ),
     "low rank": kc.factors.FullyConnectedKroneckerFactor(
         3, form=kc.factors.LowRank(max_rows=3), name="fc9"

@@ -85,9 +85,11 @@ def test_copies_and_pickles_are_states_of_the_same_spec(spec):
 
 def test_equal_specs_made_of_other_numbers_and_sequences_share_a_state():
     one = kc.factors.ConvInputKroneckerFactor(
-        (1, 3, 1, 1), "SAME", [1, 1], matpowers=(-1.0,)
+        kc.ConvolutionGeometry((1, 3, 1, 1), padding="SAME", strides=[1, 1]),
+        matpowers=(-1.0,),
     )
     other = kc.factors.ConvInputKroneckerFactor(
-        (np.int64(1), 3, 1, 1), "SAME", (1, 1), matpowers=[np.float32(-1)]
+        kc.ConvolutionGeometry((np.int64(1), 3, 1, 1), padding="SAME", strides=(1, 1)),
+        matpowers=[np.float32(-1)],
     )
     other.update_inverses(one.update_cov(one.init(X), X[None, ..., None], 0.5), 0.1)

@@ -14,8 +14,9 @@ from kfac_core.statistics.patches.second_moment import (
     planned_moment,
 )
 from kfac_core.statistics.patches.shifted.plan import Plan
+from kfac_core.statistics.patches.window import Window
 
-SAME = ConvolutionGeometry((3, 3), (1, 1), (1, 1), "SAME")
+SAME = Window((3, 3), (1, 1), (1, 1), "SAME")
 
 
 @pytest.fixture(scope="module")
@@ -102,7 +103,7 @@ def geometries(draw):
     strides = pair(st.integers(1, 3))
     spatial = tuple((k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True))
     spatial = tuple(size + draw(st.integers(0, 9)) for size in spatial)
-    return ConvolutionGeometry(kernel, strides, dilation, padding), spatial
+    return Window(kernel, strides, dilation, padding), spatial
 
 
 @given(
@@ -143,7 +144,7 @@ def test_sums_of_products_are_symmetric(
     compiled, kernel, strides, rows, channels, batch
 ):
     # Of dilated kernels a block is the sum of some products, and so is its mirror.
-    geometry = ConvolutionGeometry(kernel, strides, (2, 1), "VALID")
+    geometry = Window(kernel, strides, (2, 1), "VALID")
     shape = (batch, rows, 12, channels)
     x = np.random.default_rng(channels).normal(1.0, 1.0, shape).astype(np.float32)
     check(compiled, x, geometry, 1)
@@ -158,7 +159,7 @@ def test_pytorch_compiles_shifts_in_one_frame(torch, channels, rng):
 
     torch._dynamo.reset()
     counting = CompileCounterWithBackend("eager")
-    block = ConvKFCBasicFB((3, 3, channels, 16), "SAME")
+    block = ConvKFCBasicFB(ConvolutionGeometry((3, 3, channels, 16), padding="SAME"))
 
     def update(state, inputs, gradients):
         return block.update_covs(state, inputs, gradients, 0.9)

@@ -13,6 +13,7 @@ from kfac_core.statistics.patches.second_moment import (
     extract_patches,
     patch_second_moment,
 )
+from kfac_core.statistics.patches.window import Window
 
 # spatial sizes, kernel, strides, dilation, padding
 CONVOLUTIONS = {
@@ -48,9 +49,14 @@ def channels_first(x):
 
 def geometry_of(case, data_format=None):
     _, kernel, strides, dilation, padding = CONVOLUTIONS[case]
-    return ConvolutionGeometry.of(
-        kernel, strides, dilation, padding, data_format, "layer"
+    geometry = ConvolutionGeometry(
+        (*kernel, CHANNELS, 1),
+        padding=padding,
+        strides=strides or 1,
+        dilations=dilation or 1,
+        data_format=data_format,
     )
+    return geometry.window
 
 
 @pytest.fixture(params=CONVOLUTIONS)
@@ -179,7 +185,7 @@ def test_jax_computes_the_same_convolution(jax, case, images, rng):
     dilation=st.integers(1, 3),
 )
 def test_same_padding_has_a_location_for_each_stride(size, kernel, stride, dilation):
-    geometry = ConvolutionGeometry.of((kernel,), stride, dilation, "SAME", None, "l")
+    geometry = Window((kernel,), (stride,), (dilation,), "SAME")
     ((before, after),) = geometry.pads((size,))
     assert geometry.output_spatial((size,)) == (-(-size // stride),)
     assert before <= after <= before + 1
@@ -193,6 +199,6 @@ def test_same_padding_has_a_location_for_each_stride(size, kernel, stride, dilat
 def test_first_patch_has_the_channels_fastest():
     # 2.7 of the original's behaviour: kernel height, kernel width, channel.
     image = np.arange(1.0, 19.0).reshape(1, 3, 3, 2)
-    geometry = ConvolutionGeometry.of((2, 2), None, None, "VALID", None, "layer")
+    geometry = Window((2, 2), (1, 1), (1, 1), "VALID")
     first = extract_patches(backend_of(image), image, geometry)[0, 0, 0]
     assert first.ravel().tolist() == [1, 2, 3, 4, 7, 8, 9, 10]

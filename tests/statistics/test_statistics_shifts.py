@@ -1,18 +1,20 @@
 """The second moment of patches is the same by shifts as by the patches themselves."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from kfac_core import backend_of
-from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.second_moment import (
     patch_rows,
     patch_second_moment,
     planned_moment,
 )
 from kfac_core.statistics.patches.shifted.plan import Plan, choose_plan
+from kfac_core.statistics.patches.window import Window
 
 CHUNK = 2**23
 EPS = float(np.finfo(np.float32).eps)
@@ -28,7 +30,7 @@ FEW = {
 
 def geometry_of(case):
     _, kernel, strides, dilation, padding = FEW[case]
-    return ConvolutionGeometry.of(kernel, strides, dilation, padding, None, "layer")
+    return Window(kernel, strides, dilation, padding)
 
 
 def by_patches(x, geometry, has_bias=False):
@@ -74,7 +76,7 @@ def convolutions(draw):
             for size, k, d, pair in zip(spatial, kernel, dilation, pairs, strict=True)
         )
     last = draw(st.booleans())
-    geometry = ConvolutionGeometry(kernel, strides, dilation, padding, last)
+    geometry = Window(kernel, strides, dilation, padding, last)
     cases, channels = draw(st.integers(1, 3)), draw(st.integers(1, 3))
     shape = (cases, *spatial, channels) if last else (cases, channels, *spatial)
     seed = draw(st.integers(0, 2**32 - 1))
@@ -90,9 +92,7 @@ def test_every_plan_gives_the_moment_of_the_patches(convolution, has_bias, cases
     np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12)
     if not geometry.channels_last:
         x = np.moveaxis(x, 1, -1)
-        geometry = ConvolutionGeometry(
-            geometry.kernel, geometry.strides, geometry.dilation, geometry.padding
-        )
+        geometry = replace(geometry, channels_last=True)
     width = width_of(x, geometry)
     for shifted in range(geometry.spatial_rank + 1):
         plan = Plan(shifted, cases)
@@ -146,7 +146,7 @@ def test_plans_under_compile_without_a_break(torch, case, rng):
 
 def test_taps_that_see_no_pixel_have_zeros():
     # Two taps two pixels apart, around the only one.
-    geometry = ConvolutionGeometry((2,), (1,), (2,), "SAME")
+    geometry = Window((2,), (1,), (2,), "SAME")
     x = np.ones((1, 1, 3))
     for shifted in (0, 1):
         found = planned_moment(backend_of(x), x, geometry, Plan(shifted, 1), 1)
@@ -177,7 +177,7 @@ def test_float32_is_as_good_by_shifts_as_by_patches(
 ):
     # Border strips are added, never taken away: the error is within twice that of the
     # product of the patches, and within the bound of a sum in any order.
-    geometry = ConvolutionGeometry(kernel, strides, (1, 1), "SAME")
+    geometry = Window(kernel, strides, (1, 1), "SAME")
     images = (mean + rng.normal(size=shape)).astype(np.float32)
     x = plain_library.asarray(images)
     backend, count = backend_of(x), count_of(x, geometry)
@@ -225,12 +225,12 @@ THREE, FIVE, SEVEN = (
     ],
 )
 def test_plan_is_the_one_that_is_fastest(layer, shape, shifted):
-    geometry = ConvolutionGeometry(*layer, (1, 1), "SAME")
+    geometry = Window(*layer, (1, 1), "SAME")
     assert choose_plan(geometry, shape, 4, CHUNK).shifted == shifted
 
 
 def test_chunks_keep_within_the_budget_and_are_even():
-    geometry = ConvolutionGeometry((3, 3), (1, 1), (1, 1), "SAME")
+    geometry = Window((3, 3), (1, 1), (1, 1), "SAME")
     plan = choose_plan(geometry, (32, 56, 56, 64), 4, CHUNK)
     # Three images at a time, in three copies: 7.2 MB.
     assert plan == Plan(shifted=2, cases=3)
@@ -241,7 +241,7 @@ def test_chunks_keep_within_the_budget_and_are_even():
 
 def test_products_keep_float32_under_autocast(torch, rng):
     x = torch.from_numpy(rng.normal(size=(4, 20, 20, 32))).float()
-    geometry = ConvolutionGeometry.of((3, 3), 1, 1, "SAME", None, "layer")
+    geometry = Window((3, 3), (1, 1), (1, 1), "SAME")
     backend = backend_of(x)
     assert choose_plan(geometry, x.shape, 4, CHUNK).shifted > 0
     outside = patch_second_moment(backend, [x], geometry)

@@ -11,7 +11,10 @@ OPTIONS = {"newton_steps": 3, "inverse_dtype": "float64"}
 BLOCKS = {
     "dense": kc.blocks.FullyConnectedKFACBasicFB(3, 2, has_bias=True, **OPTIONS),
     "grouped": kc.blocks.GroupedConvKFCBasicFB(
-        (2, 1, 2, 4), 2, "VALID", (1, 2), **OPTIONS
+        kc.ConvolutionGeometry(
+            (2, 1, 2, 4), num_groups=2, padding="VALID", strides=(1, 2)
+        ),
+        **OPTIONS,
     ),
     "embedding": kc.blocks.EmbeddingKFACFB(4, 2),
     "scale-and-shift": kc.blocks.ScaleAndShiftFullFB((3, 2), (1,), (1,), **OPTIONS),

@@ -18,23 +18,30 @@ BLOCKS = {
     ),
     "series-1": kc.blocks.FullyConnectedSeriesFB(3, 2, option=1),
     "series-2": kc.blocks.FullyConnectedSeriesFB(3, 2, option=2),
-    "conv": kc.blocks.ConvKFCBasicFB((2, 2, 1, 2), "SAME", (1, 2)),
+    "conv": kc.blocks.ConvKFCBasicFB(
+        kc.ConvolutionGeometry((2, 2, 1, 2), padding="SAME", strides=(1, 2))
+    ),
     "conv-pixels": kc.blocks.ConvKFCBasicFB(
-        (2, 2, 1, 2),
-        "SAME",
-        (1, 2),
+        kc.ConvolutionGeometry((2, 2, 1, 2), padding="SAME", strides=(1, 2)),
         use_sua_approx_for_input_factor=True,
         pixel_weights="usage",
     ),
-    "grouped": kc.blocks.GroupedConvKFCBasicFB((2, 1, 2, 4), 2, "VALID", (1, 2)),
-    "transposed": kc.blocks.TransposedConvKFCBasicFB((2, 2, 1), 1, 2, has_bias=True),
+    "grouped": kc.blocks.GroupedConvKFCBasicFB(
+        kc.ConvolutionGeometry(
+            (2, 1, 2, 4), num_groups=2, padding="VALID", strides=(1, 2)
+        )
+    ),
+    "transposed": kc.blocks.TransposedConvKFCBasicFB(
+        kc.ConvolutionGeometry((2, 2, 1), padding=1, strides=2), has_bias=True
+    ),
     "embedding": kc.blocks.EmbeddingKFACFB(4, 2),
     "dense-diagonal": kc.blocks.FullyConnectedDiagonalFB(3, 2),
     "conv-diagonal": kc.blocks.ConvDiagonalFB(
-        (2, 2, 1, 2), (1, 2), "SAME", patch_mask=MASK
+        kc.ConvolutionGeometry((2, 2, 1, 2), padding="SAME", strides=(1, 2)),
+        patch_mask=MASK,
     ),
     "depthwise-diagonal": kc.blocks.DepthwiseConvDiagonalFB(
-        (2, 1, 2, 1), None, "VALID"
+        kc.ConvolutionGeometry((2, 1, 2, 1), padding="VALID")
     ),
     "scale-and-shift": kc.blocks.ScaleAndShiftFullFB((3, 2), (1,), (1,)),
 }

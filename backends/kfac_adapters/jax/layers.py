@@ -128,7 +128,12 @@ def _convolution(
             " spatial axes, or of images of unlike sizes"
         )
     name = use.site
-    options: dict[str, Any] = {"strides": use.strides, "layout": use.layout}
+    options: dict[str, Any] = {
+        "strides": use.strides,
+        "padding": use.padding,
+        "dilations": use.dilation,
+        "layout": use.layout,
+    }
 
     def register(collection: LayerCollection, names: Any) -> LayerCollection:
         if use.is_transposed:
@@ -136,35 +141,22 @@ def _convolution(
             return collection.register_transposed_convolution(
                 names,
                 name,
+                use.holes,
                 padding,
-                strides=use.holes,
                 output_padding=more,
-                dilation_rate=use.dilation,
+                dilations=use.dilation,
                 layout=use.layout,
                 mirrored=use.mirrored,
             )
         if use.groups > 1:
             return collection.register_grouped_convolution(
-                names,
-                name,
-                use.groups,
-                use.padding,
-                dilation_rate=use.dilation,
-                **options,
+                names, name, use.groups, **options
             )
         if each > 1:
             return collection.register_conv2d_multi(
-                names,
-                name,
-                padding=use.padding,
-                dilations=use.dilation,
-                num_uses=each,
-                batch_first=True,
-                **options,
+                names, name, num_uses=each, batch_first=True, **options
             )
-        return collection.register_convolution(
-            names, name, use.padding, dilation_rate=use.dilation, **options
-        )
+        return collection.register_convolution(names, name, **options)
 
     return _with_bias(part, uses, bias, (Site(name, uses, "images"),), register)
 

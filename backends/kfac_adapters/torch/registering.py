@@ -10,6 +10,7 @@ from kfac_adapters.torch.recording import Record
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import APPROXIMATIONS, LayerCollection
 from kfac_core.loss_functions import LossFunction
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 
 _TIED = {None: "embedding", "out_in": "transposed", "in_out": "fully_connected"}
 """What a use does with a matrix that unlike layers share, by its layout."""
@@ -112,8 +113,8 @@ def _registered(
     elif group.kind == "embedding":
         made = {"vocab_size": shape[0], "output_size": shape[1], **options}
     else:
-        options.pop("num_groups")
-        made = {"filter_shape": shape, **options, "has_bias": len(params) == 2}
+        geometry = ConvolutionGeometry(shape, name=params[0], **options)
+        made = {"geometry": geometry, "has_bias": len(params) == 2}
         kind = "conv2d"
     if group.shared:
         kind = f"{kind}_multi"

@@ -6,7 +6,8 @@ from typing import Any
 from kfac_core import fisher_blocks as core
 from kfac_core.arguments import backend_for
 from kfac_core.contrib.block_holder import KroneckerProductFB
-from kfac_core.contrib.forms import flag, listed
+from kfac_core.contrib.forms import flag
+from kfac_core.contrib.patch_functions import geometry_for
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.statistics.patches.geometry import Padding
 from kfac_core.typing import Array, Params
@@ -49,13 +50,18 @@ class ConvKFCBasicFB(KroneckerProductFB):
         **options: Any,
     ) -> None:
         super().__init__(layer_collection, **options)
-        self._arguments = {
-            **filter_of(params, self._label),
-            "padding": padding,
-            "strides": listed(strides),
-            "dilation_rate": listed(dilation_rate),
-            "data_format": data_format,
-            "extract_patches_fn": extract_patches_fn,
+        shape, has_bias = filter_of(params, self._label)
+        self._arguments: dict[str, Any] = {
+            "geometry": geometry_for(
+                shape,
+                padding,
+                strides,
+                dilation_rate,
+                data_format,
+                extract_patches_fn,
+                self._label,
+            ),
+            "has_bias": has_bias,
             "sub_sample_inputs": flag(sub_sample_inputs),
             "sub_sample_patches": flag(sub_sample_patches),
             "use_sua_approx_for_input_factor": use_sua_approx_for_input_factor,
@@ -66,8 +72,8 @@ class ConvKFCBasicFB(KroneckerProductFB):
         return core.ConvKFCBasicFB(**self._arguments, **self._options)
 
 
-def filter_of(params: Params, label: str) -> dict[str, Any]:
+def filter_of(params: Params, label: str) -> tuple[tuple[int, ...], bool]:
     """Return what a convolution's parameters say: the filter's shape, and a bias."""
     tensors: tuple[Array, ...] = tensors_of(params)
     backend_for(label, "params", *tensors)
-    return {"filter_shape": tuple(tensors[0].shape), "has_bias": len(tensors) > 1}
+    return tuple(tensors[0].shape), len(tensors) > 1

@@ -6,7 +6,7 @@ from typing import Any
 from kfac_core import fisher_blocks as core
 from kfac_core.contrib.block_holder import LayerBlock
 from kfac_core.contrib.fisher_blocks.convolution import filter_of
-from kfac_core.contrib.forms import listed
+from kfac_core.contrib.patch_functions import geometry_for
 from kfac_core.statistics.patches.geometry import Padding
 from kfac_core.typing import Params
 
@@ -37,12 +37,12 @@ class ConvDiagonalFB(LayerBlock):
         **options: Any,
     ) -> None:
         super().__init__(layer_collection, **options)
-        self._arguments = {
-            **filter_of(params, self._label),
-            "strides": listed(strides),
-            "padding": padding,
-            "data_format": data_format,
-            "dilations": listed(dilations),
+        shape, has_bias = filter_of(params, self._label)
+        self._arguments: dict[str, Any] = {
+            "geometry": geometry_for(
+                shape, padding, strides, dilations, data_format, None, self._label
+            ),
+            "has_bias": has_bias,
             "patch_mask": patch_mask,
         }
 

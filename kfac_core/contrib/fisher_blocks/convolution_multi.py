@@ -8,10 +8,10 @@ from kfac_core.contrib.block_holder import KroneckerProductFB
 from kfac_core.contrib.fisher_blocks.convolution import filter_of
 from kfac_core.contrib.forms import (
     first_array,
-    listed,
     multi_use_sources_of,
     multi_use_towers_of,
 )
+from kfac_core.contrib.patch_functions import geometry_for
 from kfac_core.statistics.patches.geometry import Padding
 from kfac_core.typing import Array, Params
 
@@ -46,13 +46,18 @@ class ConvKFCBasicMultiIndepFB(KroneckerProductFB):
         **options: Any,
     ) -> None:
         super().__init__(layer_collection, **options)
-        self._arguments = {
-            **filter_of(params, self._label),
-            "padding": padding,
-            "strides": listed(strides),
-            "dilation_rate": listed(dilation_rate),
-            "data_format": data_format,
-            "extract_patches_fn": extract_patches_fn,
+        shape, has_bias = filter_of(params, self._label)
+        self._arguments: dict[str, Any] = {
+            "geometry": geometry_for(
+                shape,
+                padding,
+                strides,
+                dilation_rate,
+                data_format,
+                extract_patches_fn,
+                self._label,
+            ),
+            "has_bias": has_bias,
             "num_uses": num_uses,
         }
 

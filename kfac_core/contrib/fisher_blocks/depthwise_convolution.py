@@ -6,7 +6,7 @@ from typing import Any, ClassVar
 from kfac_core import fisher_blocks as core
 from kfac_core.contrib.block_holder import KroneckerProductFB, LayerBlock
 from kfac_core.contrib.fisher_blocks.convolution import filter_of
-from kfac_core.contrib.forms import listed
+from kfac_core.contrib.patch_functions import geometry_for
 from kfac_core.errors import ShapeError
 from kfac_core.statistics.patches.geometry import Padding
 from kfac_core.typing import Params
@@ -28,8 +28,23 @@ class _DepthwiseBlock(LayerBlock):
         **options: Any,
     ) -> None:
         super().__init__(layer_collection, **options)
-        name = self._label
-        self._arguments = _fields(name, params, strides, padding, rate, data_format)
+        shape, has_bias = filter_of(params, self._label)
+        rate = (1, 1) if rate is None else rate
+        # Lists have the lengths of ``tf.contrib.kfac``.
+        for what, values, wanted in (
+            ("the filter's shape", shape, 4),
+            ("strides", tuple(strides), 4),
+            ("rate", tuple(rate), 2),
+        ):
+            if len(values) != wanted:
+                msg = f"{self._label}: {what} is {values}, expected {wanted} numbers"
+                raise ShapeError(msg)
+        self._arguments: dict[str, Any] = {
+            "geometry": geometry_for(
+                shape, padding, strides, rate, data_format, None, self._label
+            ),
+            "has_bias": has_bias,
+        }
 
     def _make_spec(self, *data: Any) -> core.FisherBlock[Any]:
         return self.spec_type(**self._arguments, **self._options)
@@ -63,31 +78,3 @@ class DepthwiseConvKFCBasicFB(_DepthwiseBlock, KroneckerProductFB):
     """
 
     spec_type = core.DepthwiseConvKFCBasicFB
-
-
-def _fields(
-    name: str,
-    params: Params,
-    strides: Sequence[int],
-    padding: Padding,
-    rate: Sequence[int] | None,
-    data_format: str | None,
-) -> dict[str, Any]:
-    """Return the fields of a spec; lists have the lengths of ``tf.contrib.kfac``."""
-    of_params = filter_of(params, name)
-    lengths = (
-        ("the filter's shape", of_params["filter_shape"], 4),
-        ("strides", listed(strides), 4),
-        ("rate", (1, 1) if rate is None else tuple(rate), 2),
-    )
-    for what, values, wanted in lengths:
-        if len(values) != wanted:
-            msg = f"{name}: {what} is {values}, expected {wanted} numbers"
-            raise ShapeError(msg)
-    return {
-        **of_params,
-        "strides": listed(strides),
-        "padding": padding,
-        "rate": listed(rate),
-        "data_format": data_format,
-    }

@@ -6,7 +6,7 @@ from typing import Any
 from kfac_core import fisher_blocks as core
 from kfac_core.contrib.block_holder import KroneckerProductFB
 from kfac_core.contrib.fisher_blocks.convolution import filter_of
-from kfac_core.contrib.forms import listed
+from kfac_core.contrib.patch_functions import geometry_for
 from kfac_core.statistics.patches.geometry import Padding
 from kfac_core.typing import Params
 
@@ -38,13 +38,19 @@ class GroupedConvKFCBasicFB(KroneckerProductFB):
         **options: Any,
     ) -> None:
         super().__init__(layer_collection, **options)
-        self._arguments = {
-            **filter_of(params, self._label),
-            "num_groups": num_groups,
-            "padding": padding,
-            "strides": listed(strides),
-            "dilation_rate": listed(dilation_rate),
-            "data_format": data_format,
+        shape, has_bias = filter_of(params, self._label)
+        self._arguments: dict[str, Any] = {
+            "geometry": geometry_for(
+                shape,
+                padding,
+                strides,
+                dilation_rate,
+                data_format,
+                None,
+                self._label,
+                num_groups,
+            ),
+            "has_bias": has_bias,
         }
 
     def _make_spec(self, *data: Any) -> core.GroupedConvKFCBasicFB:

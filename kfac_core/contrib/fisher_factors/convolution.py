@@ -11,10 +11,10 @@ from kfac_core.contrib.forms import (
     first_array,
     flag,
     is_channels_first,
-    listed,
     sources_of,
     towers_of,
 )
+from kfac_core.contrib.patch_functions import geometry_for
 from kfac_core.statistics.patches.geometry import Padding
 
 
@@ -56,13 +56,17 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
         **options: Any,
     ) -> None:
         towers = towers_of(inputs)
-        spec = core.ConvInputKroneckerFactor(
-            listed(filter_shape),
+        geometry = geometry_for(
+            filter_shape,
             padding,
-            listed(strides),
-            listed(dilation_rate),
+            strides,
+            dilation_rate,
             data_format,
             extract_patches_fn,
+            self._label(options),
+        )
+        spec = core.ConvInputKroneckerFactor(
+            geometry,
             has_bias,
             sub_sample_inputs=flag(sub_sample_inputs),
             sub_sample_patches=flag(sub_sample_patches),
@@ -85,7 +89,8 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
         inputs: List over towers of ``[batch, ..spatial.., in_channels]``.
         filter_shape: ``[..kernel.., in_channels, out_channels]``.
         has_bias: Whether each patch ends in a one.
-        **options: Fields of the spec.
+        **options: Fields of the spec; and, where pixels do not all count alike, the
+            geometry, by the names of `ConvInputKroneckerFactor`.
     """
 
     forms = (towers_of,)
@@ -98,9 +103,16 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
         **options: Any,
     ) -> None:
         towers = towers_of(inputs)
-        spec = core.ConvInputSUAKroneckerFactor(
-            listed(filter_shape), has_bias, **options
+        geometry = geometry_for(
+            filter_shape,
+            options.pop("padding", "SAME"),
+            options.pop("strides", None),
+            options.pop("dilation_rate", None),
+            options.pop("data_format", None),
+            options.pop("extract_patches_fn", None),
+            self._label(options),
         )
+        spec = core.ConvInputSUAKroneckerFactor(geometry, has_bias, **options)
         super().__init__(
             spec, (towers,), like=first_array(towers, "inputs", self._label(options))
         )

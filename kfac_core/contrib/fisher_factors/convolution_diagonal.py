@@ -9,10 +9,10 @@ from kfac_core.contrib.forms import (
     SourceList,
     TowerList,
     first_array,
-    listed,
     sources_of,
     towers_of,
 )
+from kfac_core.contrib.patch_functions import geometry_for
 from kfac_core.statistics.patches.geometry import Padding
 
 
@@ -49,15 +49,10 @@ class ConvDiagonalFactor(DiagonalFactor):
         **options: Any,
     ) -> None:
         data = self._arrange(inputs, outputs_grads)
-        spec = core.ConvDiagonalFactor(
-            listed(filter_shape),
-            listed(strides),
-            padding,
-            data_format,
-            listed(dilations),
-            has_bias,
-            patch_mask,
-            **options,
+        label = self._label(options)
+        geometry = geometry_for(
+            filter_shape, padding, strides, dilations, data_format, None, label
         )
+        spec = core.ConvDiagonalFactor(geometry, has_bias, patch_mask, **options)
         like = first_array(data[0], "inputs", self._label(options))
         super().__init__(spec, data, like)

@@ -9,10 +9,10 @@ from kfac_core.contrib.forms import (
     first_array,
     flag,
     is_channels_first,
-    listed,
     multi_use_sources_of,
     multi_use_towers_of,
 )
+from kfac_core.contrib.patch_functions import geometry_for
 from kfac_core.statistics.patches.geometry import Padding
 
 
@@ -55,13 +55,17 @@ class ConvInputMultiKF(DenseSquareMatrixFactor):
         **options: Any,
     ) -> None:
         towers = multi_use_towers_of(inputs)
-        spec = core.ConvInputMultiKF(
-            listed(filter_shape),
+        geometry = geometry_for(
+            filter_shape,
             padding,
-            listed(strides),
-            listed(dilation_rate),
+            strides,
+            dilation_rate,
             data_format,
             extract_patches_fn,
+            self._label(options),
+        )
+        spec = core.ConvInputMultiKF(
+            geometry,
             has_bias,
             num_uses,
             sub_sample_inputs=flag(sub_sample_inputs),

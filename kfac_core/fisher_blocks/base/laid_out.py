@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from kfac_core.backend import Backend
-from kfac_core.linalg.layouts import Layout, dense_layout, kernel_layout
+from kfac_core.linalg.layouts import Layout, dense_layout
 from kfac_core.linalg.parameters import (
     params_to_vector,
     tensors_of,
@@ -35,13 +35,9 @@ class LaidOut:
         found = dense_layout(layout, input_size, output_size, label)
         object.__setattr__(self, "weight_layout", found)
 
-    def _set_kernel_layout(
-        self, layout: object, filter_shape: tuple[int, ...], label: str
-    ) -> tuple[int, ...]:
-        """Set how a kernel lies, and return its shape in our order."""
-        found = kernel_layout(layout, filter_shape, label)
-        object.__setattr__(self, "weight_layout", found)
-        return found.standard_shape
+    def _set_layout(self, layout: Layout) -> None:
+        """Set how the weights lie."""
+        object.__setattr__(self, "weight_layout", layout)
 
     def _laid_out(self, backend: Backend, dense: Array) -> Array:
         """Return a matrix, given in the library's order, in the order of the layout."""

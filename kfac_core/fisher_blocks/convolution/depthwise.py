@@ -5,15 +5,14 @@ has a block of this module; the second has a `ConvKFCBasicFB` with the filter ``
 in_channels * multiplier, out_channels)`` and ``"VALID"`` padding.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.fisher_blocks.base.single_factor import SingleFactorFB, SingleFactorState
 from kfac_core.fisher_blocks.convolution.grouped import GroupedKroneckerFB
 from kfac_core.fisher_factors.convolution.depthwise import DepthwiseConvDiagonalFactor
 from kfac_core.fisher_factors.convolution.spec import prepare
-from kfac_core.linalg.layouts import KernelLayout
-from kfac_core.statistics.patches.geometry import Padding
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.typing import Scalar, Sources, Towers, Weights
 
 
@@ -29,23 +28,20 @@ class DepthwiseConvKFCBasicFB(GroupedKroneckerFB):
     neither.
 
     Attributes:
-        filter_shape: ``(..kernel.., in_channels, multiplier)``; output channel ``i *
-            multiplier + m`` belongs to input channel ``i``. With the layout ``"OIHW"``
-            of PyTorch's weights: ``(in_channels * multiplier, 1, ..kernel..)``.
-        strides: For each spatial axis, or of full rank; None: 1.
-        padding: As in `ConvKFCBasicFB`.
-        rate: Dilation, for each spatial axis, or of full rank; None: 1.
-        data_format: As in `ConvKFCBasicFB`.
+        geometry: The convolution's geometry, without groups. Its `filter_shape` is
+            ``(..kernel.., in_channels, multiplier)``, and output channel ``i *
+            multiplier + m`` belongs to input channel ``i``. In any layout but
+            ``"HWIO"`` it has an axis of inputs of size one, and one of all outputs:
+            PyTorch's weights are ``(in_channels * multiplier, 1, ..kernel..)`` in the
+            layout ``"OIHW"``.
         has_bias: Whether the layer has a bias, ``[in_channels * multiplier]``.
-        layout: ``"HWIO"``, the kernel first, then inputs and multiplier; or ``"OIHW"``,
-            all outputs, then an axis of size one, then the kernel. The same names hold
-            in one and three dimensions.
         multiplier: Number of outputs of each input channel, where the shape does not
-            tell it: in the layout ``"OIHW"``, where None is 1.
+            tell it: in any layout but ``"HWIO"``, where None is 1.
 
     Example:
         >>> import numpy as np
-        >>> block = DepthwiseConvKFCBasicFB((1, 1, 2, 1), None, "VALID")
+        >>> geometry = ConvolutionGeometry((1, 1, 2, 1), padding="VALID")
+        >>> block = DepthwiseConvKFCBasicFB(geometry)
         >>> x = np.asarray([[1.0, 2.0]]).reshape(1, 1, 1, 2)
         >>> g = np.asarray([[3.0, 1.0]]).reshape(1, 1, 1, 2)
         >>> state = block.update_covs(block.init(like=g), x, g, ema_decay=0.0)
@@ -54,20 +50,15 @@ class DepthwiseConvKFCBasicFB(GroupedKroneckerFB):
                [0., 4.]])
     """
 
-    strides: tuple[int, ...] | int | None
-    padding: Padding
-    rate: tuple[int, ...] | int | None = None
-    data_format: str | None = None
     has_bias: bool = False
-    layout: KernelLayout = field(default="HWIO", kw_only=True)
     multiplier: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         """Make the factors, once."""
+        prepare(self)
         super().__post_init__()
-        shape = _depthwise_shape(self)
-        prepare(self, "rate", shape)
-        channels, multiplier = shape[-2:]
+        self._set_layout(self.geometry.weights)
+        *_, channels, multiplier = _depthwise_shape(self)
         self._make_factors(channels, 1, multiplier, has_bias=self.has_bias)
 
 
@@ -76,20 +67,15 @@ class DepthwiseConvDiagonalFB(SingleFactorFB):
     """The exact diagonal of a depthwise convolution's Fisher.
 
     Attributes:
-        filter_shape: ``(..kernel.., in_channels, multiplier)``, the shape of the
-            weights; or another, as in `DepthwiseConvKFCBasicFB`.
-        strides: For each spatial axis, or of full rank; None: 1.
-        padding: As in `ConvKFCBasicFB`.
-        rate: Dilation, for each spatial axis, or of full rank; None: 1.
-        data_format: As in `ConvKFCBasicFB`.
+        geometry: As in `DepthwiseConvKFCBasicFB`.
         has_bias: Whether the layer has a bias, ``[in_channels * multiplier]``;
             ``tf.contrib.kfac`` has none.
-        layout: As in `DepthwiseConvKFCBasicFB`.
         multiplier: As in `DepthwiseConvKFCBasicFB`.
 
     Example:
         >>> import numpy as np
-        >>> block = DepthwiseConvDiagonalFB((1, 1, 2, 2), None, "VALID")
+        >>> geometry = ConvolutionGeometry((1, 1, 2, 2), padding="VALID")
+        >>> block = DepthwiseConvDiagonalFB(geometry)
         >>> x = np.asarray([[1.0, 2.0], [3.0, -1.0]]).reshape(2, 1, 1, 2)
         >>> g = np.asarray([[1.0, 2.0, 3.0, 4.0], [0.0, 1.0, 0.0, 1.0]])
         >>> g = g.reshape(2, 1, 1, 4)
@@ -98,30 +84,22 @@ class DepthwiseConvDiagonalFB(SingleFactorFB):
         array([ 0.5,  6.5, 18. , 32.5])
     """
 
-    filter_shape: tuple[int, ...]
-    strides: tuple[int, ...] | int | None
-    padding: Padding
-    rate: tuple[int, ...] | int | None = None
-    data_format: str | None = None
+    geometry: ConvolutionGeometry
     has_bias: bool = False
-    layout: KernelLayout = field(default="HWIO", kw_only=True)
     multiplier: int | None = field(default=None, kw_only=True)
 
     def __post_init__(self) -> None:
         """Make the factor, once."""
+        prepare(self)
         super().__post_init__()
+        self._set_layout(self.geometry.weights)
+        shape = _depthwise_shape(self)
         factor = DepthwiseConvDiagonalFactor(
-            _depthwise_shape(self),
-            self.strides,
-            self.padding,
-            self.rate,
-            self.data_format,
+            replace(self.geometry, filter_shape=shape, layout="HWIO"),
             self.has_bias,
             name=self.label,
             **self._served(),
         )
-        for name in ("strides", "padding", "rate"):
-            object.__setattr__(self, name, getattr(factor, name))
         self._set_factor(factor)
 
     def update_covs(
@@ -158,41 +136,39 @@ class DepthwiseConvDiagonalFB(SingleFactorFB):
 def _depthwise_shape(
     block: DepthwiseConvKFCBasicFB | DepthwiseConvDiagonalFB,
 ) -> tuple[int, ...]:
-    """Set a block's layout, and return the shape of its weights in our order.
+    """Return the shape of a block's weights with an axis for each channel.
 
     Args:
-        block: The block, its sizes checked.
+        block: The block, its geometry checked.
 
     Returns:
         ``(..kernel.., in_channels, multiplier)``.
 
     Raises:
-        ArgumentError: If the layout is unknown, or the multiplier does not fit.
+        ArgumentError: If the multiplier does not fit.
         ShapeError: If the axis of inputs of the weights is not of size one.
     """
-    shape = block._set_kernel_layout(block.layout, block.filter_shape, block.label)
-    *kernel, inputs, outputs = shape
-    multiplier = block.multiplier
-    if block.layout in {"HWIO", "WIO", "DHWIO"}:
+    geometry, multiplier = block.geometry, block.multiplier
+    *kernel, inputs, outputs = geometry.shape
+    if geometry.layout in {"HWIO", "WIO", "DHWIO"}:
         if multiplier not in {None, outputs}:
             msg = (
-                f"{block.label}: multiplier is {multiplier}, but filter_shape"
-                f" {block.filter_shape} says {outputs}; leave it out"
+                f"{block.label}: multiplier is {multiplier}, but the weights"
+                f" {geometry.weights} say {outputs}; leave it out"
             )
             raise ArgumentError(msg)
-        return shape
+        return geometry.shape
     if inputs != 1:
         msg = (
-            f"{block.label}: filter_shape is {block.filter_shape} in the layout"
-            f" {block.layout!r}, expected an axis of inputs of size one beside that of"
-            " all outputs"
+            f"{block.label}: filter_shape is {geometry.weights}, expected an axis of"
+            " inputs of size one beside that of all outputs"
         )
         raise ShapeError(msg)
     multiplier = 1 if multiplier is None else multiplier
     if outputs % multiplier:
         msg = (
             f"{block.label}: multiplier is {multiplier}, expected a divisor of the"
-            f" {outputs} outputs of filter_shape {block.filter_shape}"
+            f" {outputs} outputs of {geometry.weights}"
         )
         raise ArgumentError(msg)
     return (*kernel, outputs // multiplier, multiplier)

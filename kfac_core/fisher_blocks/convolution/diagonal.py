@@ -8,9 +8,9 @@ from kfac_core.arguments import as_towers, backend_for
 from kfac_core.damping import normalize_damping
 from kfac_core.fisher_blocks.base.single_factor import SingleFactorFB, SingleFactorState
 from kfac_core.fisher_factors import ConvDiagonalFactor
-from kfac_core.linalg.layouts import KernelLayout
+from kfac_core.fisher_factors.convolution.spec import prepare
 from kfac_core.scalars import as_scalar
-from kfac_core.statistics.patches.geometry import ConvolutionGeometry, Padding
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.mask import PatchMask
 from kfac_core.typing import Scalar, Sources, Towers, Weights
 
@@ -20,21 +20,17 @@ class ConvDiagonalFB(SingleFactorFB):
     """The exact diagonal of a convolution's Fisher.
 
     Attributes:
-        filter_shape: ``(..kernel.., in_channels, out_channels)``, the shape of the
-            weights; in the order that `layout` says.
-        strides: For each spatial axis, or of full rank; None: 1.
-        padding: As in `ConvKFCBasicFB`.
-        data_format: As in `ConvKFCBasicFB`.
-        dilations: For each spatial axis, or of full rank; None: 1.
+        geometry: The convolution's geometry. Vectors and products are in its layout.
         has_bias: Whether the layer has a bias.
         patch_mask: As in `ConvInputKroneckerFactor`.
         normalize_damping_power: With ``p`` for this power, the damping is multiplied by
             the number of locations to the power ``1 - p``.
-        layout: As in `ConvKFCBasicFB`.
 
     Example:
         >>> import numpy as np
-        >>> block = ConvDiagonalFB((2, 2, 1, 1), (2, 2), "VALID", has_bias=True)
+        >>> from kfac_core import ConvolutionGeometry
+        >>> geometry = ConvolutionGeometry((2, 2, 1, 1), padding="VALID", strides=2)
+        >>> block = ConvDiagonalFB(geometry, has_bias=True)
         >>> image = np.arange(1.0, 17.0).reshape(1, 4, 4, 1)
         >>> g = np.arange(-1.0, 3.0).reshape(1, 2, 2, 1)
         >>> state = block.update_covs(block.init(like=g), image, g, ema_decay=0.0)
@@ -42,37 +38,26 @@ class ConvDiagonalFB(SingleFactorFB):
         array([ 900., 1024., 1444., 1600.,    4.])
     """
 
-    filter_shape: tuple[int, ...]
-    strides: tuple[int, ...] | int | None
-    padding: Padding
-    data_format: str | None = None
-    dilations: tuple[int, ...] | int | None = None
+    geometry: ConvolutionGeometry
     has_bias: bool = False
     patch_mask: PatchMask | None = None
     normalize_damping_power: float = field(default=1.0, kw_only=True)
-    layout: KernelLayout = field(default="HWIO", kw_only=True)
-    geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
 
     is_repeated: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Make the factor, once."""
+        prepare(self)
         super().__post_init__()
         factor = ConvDiagonalFactor(
-            self._set_kernel_layout(self.layout, self.filter_shape, self.label),
-            self.strides,
-            self.padding,
-            self.data_format,
-            self.dilations,
+            self.geometry,
             self.has_bias,
             self.patch_mask,
             name=self.label,
             **self._served(),
         )
-        for name in ("padding", "strides", "dilations", "patch_mask"):
-            object.__setattr__(self, name, getattr(factor, name))
         self._set_factor(factor)
-        object.__setattr__(self, "geometry", factor.geometry)
+        self._set_layout(self.geometry.weights)
 
     def update_covs(
         self,
@@ -103,7 +88,7 @@ class ConvDiagonalFB(SingleFactorFB):
             num_cases=num_cases,
         )
         backend = backend_for(self.label, "state", state.uses.total)
-        locations = self.geometry.mean_locations(towers)
+        locations = self.geometry.window.mean_locations(towers)
         (uses,) = moving_average.fold_numbers(
             backend,
             [state.uses],

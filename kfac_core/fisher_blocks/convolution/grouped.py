@@ -11,7 +11,6 @@ from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_factors.convolution.spec import prepare, weighted_shape
 from kfac_core.fisher_factors.grouped import GroupedKroneckerFactor
-from kfac_core.linalg.layouts import KernelLayout
 from kfac_core.linalg.parameters import (
     check_entries,
     params_to_vector,
@@ -19,7 +18,7 @@ from kfac_core.linalg.parameters import (
 )
 from kfac_core.registry import backend_of
 from kfac_core.row_counts import counted
-from kfac_core.statistics.patches.geometry import ConvolutionGeometry, Padding
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.groups import grouped_gradients, grouped_patches
 from kfac_core.typing import Array, Params, Scalar, Sources, Towers, Weights
 
@@ -29,16 +28,15 @@ class GroupedKroneckerFB(KroneckerProductFB):
     """Abstract base: ``F = blockdiag(P kron(A_i, G_i))`` over groups ``i``.
 
     Each group is a convolution of its own, with its own pi; groups share nothing but
-    the locations. The state is a `KroneckerState` of stacks.
+    the locations. In the library's order, row-major, the weights are ``[kernel *
+    channels of a group, groups, outputs of a group]``. The state is a `KroneckerState`
+    of stacks.
 
     Attributes:
-        filter_shape: Shape of the weights. In the library's order, row-major, they are
-            ``[kernel * channels of a group, groups, outputs of a group]``.
-        geometry: Where the convolution looks.
+        geometry: The convolution's geometry.
     """
 
-    filter_shape: tuple[int, ...]
-    geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
+    geometry: ConvolutionGeometry
     input_factor: GroupedKroneckerFactor = field(init=False, repr=False, compare=False)
     output_factor: GroupedKroneckerFactor = field(init=False, repr=False, compare=False)
 
@@ -67,22 +65,22 @@ class GroupedKroneckerFB(KroneckerProductFB):
         gradients = (g for source in sources for g in source)
         given = (self._own(state).scale, *towers, *gradients)
         backend = backend_for(self.label, "state, inputs, outputs_grads", *given)
-        geometry, groups = self.geometry, self.input_factor.num_groups
-        channels = self.input_factor.size // math.prod(geometry.kernel) * groups
+        window, groups = self.geometry.window, self.input_factor.num_groups
+        channels = self.input_factor.size // math.prod(window.kernel) * groups
         outputs = self.output_factor.size * groups
         for source in sources:
             check_paired(towers, source, self.label)
             for x, g in zip(towers, source, strict=True):
-                geometry.check_inputs(x, channels, self.label)
-                geometry.check_outputs(x, g, outputs, self.label)
-        patches = tuple(grouped_patches(backend, x, geometry, groups) for x in towers)
+                window.check_inputs(x, channels, self.label)
+                window.check_outputs(x, g, outputs, self.label)
+        patches = tuple(grouped_patches(backend, x, window, groups) for x in towers)
         by_group = tuple(
-            tuple(grouped_gradients(backend, g, geometry, groups) for g in source)
+            tuple(grouped_gradients(backend, g, window, groups) for g in source)
             for source in sources
         )
-        shapes = [weighted_shape(geometry, x) for x in towers]
+        shapes = [weighted_shape(window, x) for x in towers]
         rows = self._row_weights(backend, towers, shapes, weights, state.scale)
-        uses = geometry.mean_locations(towers)
+        uses = window.mean_locations(towers)
         counts = counted(
             backend, rows, shapes, uses, num_cases, state.scale, self.label
         )
@@ -136,7 +134,7 @@ class GroupedKroneckerFB(KroneckerProductFB):
         self._set_factors(
             GroupedKroneckerFactor(
                 num_groups,
-                math.prod(self.geometry.kernel) * channels,
+                math.prod(self.geometry.window.kernel) * channels,
                 has_bias,
                 data_name="inputs",
                 **self._factor_options("input"),
@@ -159,19 +157,17 @@ class GroupedConvKFCBasicFB(GroupedKroneckerFB):
     of two groups are taken to be uncorrelated. Each group is damped with its own pi.
 
     Attributes:
-        filter_shape: ``(..kernel.., in_channels / num_groups, out_channels)``, the
-            outputs of each group side by side; in the order that `layout` says.
-        num_groups: Number of groups; divides both channels.
-        padding: As in `ConvKFCBasicFB`.
-        strides: For each spatial axis, or of full rank; None: 1.
-        dilation_rate: For each spatial axis, or of full rank; None: 1.
-        data_format: As in `ConvKFCBasicFB`.
+        geometry: The convolution's geometry; `num_groups` divides both channels, and
+            the outputs of each group are side by side. Vectors and products are in its
+            layout.
         has_bias: Whether the layer has a bias, ``[out_channels]``.
-        layout: As in `ConvKFCBasicFB`.
 
     Example:
         >>> import numpy as np
-        >>> block = GroupedConvKFCBasicFB((1, 1, 1, 2), num_groups=2, padding="VALID")
+        >>> from kfac_core import ConvolutionGeometry
+        >>> block = GroupedConvKFCBasicFB(
+        ...     ConvolutionGeometry((1, 1, 1, 2), num_groups=2, padding="VALID")
+        ... )
         >>> x = np.asarray([[1.0, 2.0]]).reshape(1, 1, 1, 2)
         >>> g = np.asarray([[3.0, 1.0]]).reshape(1, 1, 1, 2)
         >>> state = block.update_covs(block.init(like=g), x, g, ema_decay=0.0)
@@ -180,13 +176,7 @@ class GroupedConvKFCBasicFB(GroupedKroneckerFB):
                [0., 4.]])
     """
 
-    num_groups: int
-    padding: Padding
-    strides: tuple[int, ...] | int | None = None
-    dilation_rate: tuple[int, ...] | int | None = None
-    data_format: str | None = None
     has_bias: bool = False
-    layout: KernelLayout = field(default="HWIO", kw_only=True)
 
     def __post_init__(self) -> None:
         """Make the factors, once.
@@ -194,15 +184,14 @@ class GroupedConvKFCBasicFB(GroupedKroneckerFB):
         Raises:
             ArgumentError: If the groups do not divide the output channels.
         """
+        prepare(self, grouped=True)
         super().__post_init__()
-        shape = self._set_kernel_layout(self.layout, self.filter_shape, self.label)
-        prepare(self, "dilation_rate", shape)
-        channels, outputs = shape[-2:]
-        if outputs % self.num_groups:
+        groups, (*_, channels, outputs) = self.geometry.num_groups, self.geometry.shape
+        if outputs % groups:
             msg = (
-                f"{self.label}: num_groups is {self.num_groups}, expected a divisor of"
-                f" the {outputs} output channels of filter_shape {self.filter_shape}"
+                f"{self.label}: num_groups is {groups}, expected a divisor of the"
+                f" {outputs} output channels of {self.geometry.weights}"
             )
             raise ArgumentError(msg)
-        outputs //= self.num_groups
-        self._make_factors(self.num_groups, channels, outputs, has_bias=self.has_bias)
+        self._set_layout(self.geometry.weights)
+        self._make_factors(groups, channels, outputs // groups, has_bias=self.has_bias)

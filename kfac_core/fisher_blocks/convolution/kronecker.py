@@ -11,11 +11,14 @@ from kfac_core.fisher_factors import (
     ConvInputSUAKroneckerFactor,
     ConvOutputKroneckerFactor,
 )
-from kfac_core.fisher_factors.convolution.spec import check_sampling, weighted_shape
-from kfac_core.linalg.layouts import KernelLayout
+from kfac_core.fisher_factors.convolution.spec import (
+    check_sampling,
+    prepare,
+    weighted_shape,
+)
 from kfac_core.random_keys import check_key
 from kfac_core.registry import backend_of
-from kfac_core.statistics.patches.geometry import ConvolutionGeometry, Padding
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.mask import PatchMask
 from kfac_core.statistics.patches.pixels import PixelWeights
 from kfac_core.typing import Array, Key, Scalar, Sources, Towers, Weights
@@ -30,17 +33,7 @@ class ConvKFCBasicFB(KroneckerProductFB):
     output locations; ``tf.contrib.kfac`` ignores dilation and refuses spatial strides.
 
     Attributes:
-        filter_shape: ``(..kernel.., in_channels, out_channels)``, the shape of the
-            weights; in the order that `layout` says.
-        padding: ``"SAME"``, ``"VALID"``, a width, or for each spatial axis a width or
-            a pair ``(before, after)``.
-        strides: For each spatial axis, or of full rank, as `extract_patches_fn` says;
-            None: 1.
-        dilation_rate: In the same form as `strides`; None: 1.
-        data_format: None or such as ``"NHWC"``: channels last; such as ``"NCHW"``:
-            channels first. It describes the data alone; for the weights see `layout`.
-        extract_patches_fn: A name from ``tf.contrib.kfac``: see
-            `kfac_core.statistics.patches.extractors`.
+        geometry: The convolution's geometry. Vectors and products are in its layout.
         has_bias: Whether the layer has a bias.
         sub_sample_inputs: Whether each update of ``A`` draws some of the cases:
             `update_covs` then takes a ``key``. ``G`` is of all cases.
@@ -49,20 +42,19 @@ class ConvKFCBasicFB(KroneckerProductFB):
         use_sua_approx_for_input_factor: Whether pixels are taken to be spatially
             uncorrelated: ``A`` is then a `ConvInputSUAKroneckerFactor`, which serves
             powers alone, and takes neither a mask nor a sample.
-        patch_mask: As in `ConvInputKroneckerFactor`.
+        patch_mask: As in `ConvInputKroneckerFactor`. A mask belongs to patches, and has
+            no layout.
         inputs_fraction: As in `ConvInputKroneckerFactor`.
         max_patches: As in `ConvInputKroneckerFactor`.
         max_patches_per_dimension: As in `ConvInputKroneckerFactor`.
         pixel_weights: As in `ConvInputSUAKroneckerFactor`, for the approximation of
             uncorrelated pixels alone.
-        layout: How the weights lie: ``"HWIO"``, or another order such as PyTorch's
-            ``"OIHW"``, also in one and three dimensions. Vectors and products are in
-            this layout; see `kfac_core.linalg.layouts`. A mask belongs to patches, and
-            has no layout.
 
     Example:
         >>> import numpy as np
-        >>> block = ConvKFCBasicFB((2, 2, 1, 1), "VALID", strides=(2, 2), has_bias=True)
+        >>> from kfac_core import ConvolutionGeometry
+        >>> geometry = ConvolutionGeometry((2, 2, 1, 1), padding="VALID", strides=2)
+        >>> block = ConvKFCBasicFB(geometry, has_bias=True)
         >>> image = np.arange(1.0, 17.0).reshape(1, 4, 4, 1)
         >>> g = np.arange(-1.0, 3.0).reshape(1, 2, 2, 1)
         >>> state = block.update_covs(block.init(like=g), image, g, ema_decay=0.0)
@@ -72,12 +64,7 @@ class ConvKFCBasicFB(KroneckerProductFB):
         array([0.122306])
     """
 
-    filter_shape: tuple[int, ...]
-    padding: Padding
-    strides: tuple[int, ...] | int | None = None
-    dilation_rate: tuple[int, ...] | int | None = None
-    data_format: str | None = None
-    extract_patches_fn: str | None = None
+    geometry: ConvolutionGeometry
     has_bias: bool = False
     sub_sample_inputs: bool = field(default=False, kw_only=True)
     sub_sample_patches: bool = field(default=False, kw_only=True)
@@ -87,9 +74,6 @@ class ConvKFCBasicFB(KroneckerProductFB):
     max_patches: int = field(default=10**7, kw_only=True)
     max_patches_per_dimension: float = field(default=3.0, kw_only=True)
     pixel_weights: PixelWeights = field(default="all", kw_only=True)
-    layout: KernelLayout = field(default="HWIO", kw_only=True)
-
-    geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
     input_factor: ConvInputKroneckerFactor | ConvInputSUAKroneckerFactor = field(
         init=False, repr=False, compare=False
     )
@@ -102,19 +86,14 @@ class ConvKFCBasicFB(KroneckerProductFB):
         Raises:
             ArgumentError: If an option is unknown, or two do not go together.
         """
+        prepare(self)
         super().__post_init__()
         check_sampling(self)
-        shape = self._set_kernel_layout(self.layout, self.filter_shape, self.label)
         inputs = (
-            self._sua_factor(shape)
+            self._sua_factor()
             if self.use_sua_approx_for_input_factor
             else ConvInputKroneckerFactor(
-                shape,
-                self.padding,
-                self.strides,
-                self.dilation_rate,
-                self.data_format,
-                self.extract_patches_fn,
+                self.geometry,
                 self.has_bias,
                 sub_sample_inputs=self.sub_sample_inputs,
                 sub_sample_patches=self.sub_sample_patches,
@@ -125,14 +104,13 @@ class ConvKFCBasicFB(KroneckerProductFB):
                 **self._factor_options("input"),
             )
         )
-        for name in ("padding", "strides", "dilation_rate"):
-            object.__setattr__(self, name, getattr(inputs, name))
-        object.__setattr__(self, "patch_mask", getattr(inputs, "patch_mask", None))
         outputs = ConvOutputKroneckerFactor(
-            shape[-1], self.data_format, **self._factor_options("output")
+            self.geometry.shape[-1],
+            self.geometry.data_format,
+            **self._factor_options("output"),
         )
         self._set_factors(inputs, outputs)
-        object.__setattr__(self, "geometry", inputs.geometry)
+        self._set_layout(self.geometry.weights)
 
     @property
     def needs_key(self) -> bool:
@@ -201,17 +179,18 @@ class ConvKFCBasicFB(KroneckerProductFB):
         )
 
     def _weighted_shape(self, inputs: Array) -> tuple[int, ...]:
-        return weighted_shape(self.geometry, inputs)
+        return weighted_shape(self.geometry.window, inputs)
 
     def _check_pair(self, inputs: Array, gradients: Array) -> None:
-        *_, channels, outputs = self.input_factor.filter_shape
-        self.geometry.check_inputs(inputs, channels, self.label)
-        self.geometry.check_outputs(inputs, gradients, outputs, self.label)
+        *_, channels, outputs = self.geometry.shape
+        window = self.geometry.window
+        window.check_inputs(inputs, channels, self.label)
+        window.check_outputs(inputs, gradients, outputs, self.label)
 
     def _mean_uses(self, inputs: tuple[Array, ...]) -> float:
-        return self.geometry.mean_locations(inputs)
+        return self.geometry.window.mean_locations(inputs)
 
-    def _sua_factor(self, filter_shape: tuple[int, ...]) -> ConvInputSUAKroneckerFactor:
+    def _sua_factor(self) -> ConvInputSUAKroneckerFactor:
         if self.needs_key or self.patch_mask is not None:
             msg = (
                 f"{self.label}: use_sua_approx_for_input_factor treats all kernel"
@@ -220,13 +199,8 @@ class ConvKFCBasicFB(KroneckerProductFB):
             )
             raise ArgumentError(msg)
         return ConvInputSUAKroneckerFactor(
-            filter_shape,
+            self.geometry,
             self.has_bias,
             pixel_weights=self.pixel_weights,
-            padding=self.padding,
-            strides=self.strides,
-            dilation_rate=self.dilation_rate,
-            data_format=self.data_format,
-            extract_patches_fn=self.extract_patches_fn,
             **self._factor_options("input"),
         )

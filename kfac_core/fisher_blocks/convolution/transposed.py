@@ -24,10 +24,12 @@ from kfac_core.fisher_blocks.convolution.transposed_parts import (
     known_weights,
     spread_data,
 )
-from kfac_core.linalg.layouts import KernelLayout
 from kfac_core.linalg.parameters import tensors_of
-from kfac_core.statistics.patches.geometry import Padding
-from kfac_core.statistics.patches.transposed import TransposedGeometry
+from kfac_core.statistics.patches.geometry import (
+    ConvolutionGeometry,
+    check_geometry,
+)
+from kfac_core.statistics.patches.transposed import TransposedWindow
 from kfac_core.typing import Array, Params, Scalar, Sources, Towers, Weights
 
 Locations = Literal["input", "output"]
@@ -57,35 +59,29 @@ class TransposedConvKFCBasicFB(PartsFB):
     share.
 
     Attributes:
-        filter_shape: ``(..kernel.., in_channels, out_channels / num_groups)``, the
-            shape of the weights as they lie in `layout`, the inputs of a group being
-            consecutive.
-        padding: The padding of the convolution whose adjoint this layer is:
-            ``"VALID"``; a width that is cut off the outputs at either end; a width or a
-            pair for each spatial axis; or ``"SAME"``, with ``ceil(outputs / stride)``
-            inputs.
-        strides: One for each spatial axis, or one for all; None: 1.
+        geometry: The geometry of the convolution whose adjoint this layer is, except
+            that its `filter_shape` names the layer's own channels: ``(..kernel..,
+            in_channels, out_channels / num_groups)``, the inputs of a group being
+            consecutive. Its padding is what is cut off the outputs at either end;
+            with ``"SAME"`` there are ``ceil(outputs / stride)`` inputs. The order of
+            the weights' axes is ``"IOHW"`` in PyTorch, and ``"HWOI"`` in TensorFlow and
+            Keras.
         output_padding: Number of outputs added after the last one, less than the stride
             or the dilation; None where the data say it.
-        dilation_rate: One for each spatial axis, or one for all; None: 1.
-        num_groups: Number of groups; divides the input channels.
-        data_format: None or such as ``"NHWC"``: channels last; such as ``"NCHW"``:
-            channels first. It describes inputs and outputs, and not the weights.
         has_bias: Whether the layer has a bias.
         locations: ``"input"`` or ``"output"``.
-        layout: Order of the weights' axes: kernel, inputs and outputs in ``"HWIO"``;
-            PyTorch has ``"IOHW"``, and TensorFlow and Keras have ``"HWOI"``; see
-            `kfac_core.linalg.layouts`.
         mirrored: Whether the kernel runs backwards, as in `jax.lax.conv_transpose` with
             ``transpose_kernel=False``, and in Flax.
         damping_type: As in `KroneckerProductFB`, of the Kronecker products; a bias with
             a block of its own is damped by the damping itself.
         normalize_damping_power: As in `KroneckerProductFB`.
-        geometry: Where the layer looks.
+        window: Where the layer looks.
 
     Example:
         >>> import numpy as np
-        >>> block = TransposedConvKFCBasicFB((2, 1, 1), "VALID", 2, has_bias=True)
+        >>> from kfac_core import ConvolutionGeometry
+        >>> geometry = ConvolutionGeometry((2, 1, 1), padding="VALID", strides=2)
+        >>> block = TransposedConvKFCBasicFB(geometry, has_bias=True)
         >>> x = np.asarray([1.0, 2.0]).reshape(1, 2, 1)
         >>> g = np.asarray([1.0, 0.0, 1.0, 2.0]).reshape(1, 4, 1)
         >>> state = block.update_covs(block.init(like=g), x, g, ema_decay=0.0)
@@ -95,20 +91,14 @@ class TransposedConvKFCBasicFB(PartsFB):
                [ 0.,  0., 16.]])
     """
 
-    filter_shape: tuple[int, ...]
-    padding: Padding
-    strides: tuple[int, ...] | int | None = None
+    geometry: ConvolutionGeometry
     output_padding: tuple[int, ...] | int | None = None
-    dilation_rate: tuple[int, ...] | int | None = None
-    num_groups: int = 1
-    data_format: str | None = None
     has_bias: bool = False
     locations: Locations = "input"
-    layout: KernelLayout = field(default="HWIO", kw_only=True)
     mirrored: bool = field(default=False, kw_only=True)
     damping_type: DampingType = field(default="pi", kw_only=True)
     normalize_damping_power: float = field(default=1.0, kw_only=True)
-    geometry: TransposedGeometry = field(init=False, repr=False, compare=False)
+    window: TransposedWindow = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Work out the geometry, and make the parts, once.
@@ -118,35 +108,22 @@ class TransposedConvKFCBasicFB(PartsFB):
                 do not divide the input channels.
             ShapeError: If a length is not that of the kernel.
         """
+        check_geometry(self, grouped=True)
         super().__post_init__()
-        shape = self._set_kernel_layout(self.layout, self.filter_shape, self.label)
-        geometry = TransposedGeometry.of(
-            shape[:-2],
-            self.strides,
-            self.dilation_rate,
-            self.padding,
-            self.output_padding,
-            self.data_format,
-            self.label,
-            mirrored=self.mirrored,
-        )
-        channels, groups = shape[-2], self.num_groups
+        geometry = self.geometry
+        channels, groups = geometry.shape[-2], geometry.num_groups
         if channels % groups:
             msg = (
                 f"{self.label}: num_groups is {shown(groups)}, expected a divisor of"
-                f" the {channels} input channels of filter_shape {self.filter_shape} in"
-                f" the layout {self.layout!r}"
+                f" the {channels} input channels of {geometry.weights}"
             )
             raise ArgumentError(msg)
-        adjoint = geometry.adjoint
-        for name, value in (
-            ("geometry", geometry),
-            ("padding", adjoint.padding),
-            ("strides", adjoint.strides),
-            ("dilation_rate", adjoint.dilation),
-            ("output_padding", geometry.output_padding),
-        ):
-            object.__setattr__(self, name, value)
+        window = TransposedWindow.of(
+            geometry.window, self.output_padding, self.label, mirrored=self.mirrored
+        )
+        object.__setattr__(self, "window", window)
+        object.__setattr__(self, "output_padding", window.output_padding)
+        self._set_layout(geometry.weights)
         if self.locations == "output":
             self._set_parts(weights=self._of_outputs())
         else:
@@ -156,7 +133,7 @@ class TransposedConvKFCBasicFB(PartsFB):
     @property
     def out_channels(self) -> int:
         """Number of output channels, of all groups."""
-        return self._shape[-1] * self.num_groups
+        return self.geometry.shape[-1] * self.geometry.num_groups
 
     def update_covs(
         self,
@@ -204,16 +181,16 @@ class TransposedConvKFCBasicFB(PartsFB):
             ArgumentError: If the decay or a weight is out of range, or `num_cases` is
                 not positive.
         """
-        geometry, ema = self.geometry, (ema_decay, ema_weight)
+        window, ema = self.window, (ema_decay, ema_weight)
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = (g for source in sources for g in source)
         given = (self._own(state).ok, *towers, *gradients)
         backend = backend_for(self.label, "state, inputs, outputs_grads", *given)
-        sizes = (self._shape[-2], self.out_channels)
-        check_data(geometry, towers, sources, *sizes, self.label)
+        sizes = (self.geometry.shape[-2], self.out_channels)
+        check_data(window, towers, sources, *sizes, self.label)
         known = known_weights(
             backend,
-            geometry,
+            window,
             weights,
             (towers, sources[0]),
             state.parts[0].scale,
@@ -224,7 +201,7 @@ class TransposedConvKFCBasicFB(PartsFB):
         counting = {"weights": known, "num_cases": num_cases}
         data: tuple[Any, ...] = (towers, sources)
         if self.locations == "output":
-            data = spread_data(backend, geometry, towers, sources)
+            data = spread_data(backend, window, towers, sources)
         new = []
         for (name, block), part in zip(self.parts, state.parts, strict=True):
             own = data[name == "bias" :]
@@ -234,12 +211,12 @@ class TransposedConvKFCBasicFB(PartsFB):
     def _split(self, backend: Backend, vector: Params) -> tuple[Params, ...]:
         shapes = [tuple(tensor.shape) for tensor in tensors_of(vector)]
         weights, *bias = shapes or [()]
-        fits = weights == self.filter_shape and len(bias) == int(self.has_bias)
+        fits = weights == self.geometry.filter_shape and len(bias) == int(self.has_bias)
         if not fits or any(math.prod(shape) != self.out_channels for shape in bias):
             also = f", and a bias of {self.out_channels}" if self.has_bias else ""
             msg = (
                 f"{self.label}: vector has shapes {shapes}, expected weights of shape"
-                f" {self.filter_shape} in the layout {self.layout!r}{also}"
+                f" {self.geometry.weights}{also}"
             )
             raise ShapeError(msg)
         first, *others = tensors_of(vector)
@@ -261,14 +238,14 @@ class TransposedConvKFCBasicFB(PartsFB):
         axes, back = self._axes
         cells = backend.xp.reshape(matrix, tuple(self._cells[axis] for axis in axes))
         moved = backend.xp.permute_dims(cells, back)
-        weights: Array = backend.xp.reshape(moved, self._shape)
+        weights: Array = backend.xp.reshape(moved, self.geometry.shape)
         if self.weight_layout is not None:
             weights = backend.xp.permute_dims(weights, self.weight_layout.inverse)
         return (weights, *others) if isinstance(vector, tuple | list) else weights
 
     def _in_order(self, backend: Backend, dense: Array) -> Array:
         axes, _ = self._axes
-        size = math.prod(self._shape)
+        size = math.prod(self.geometry.shape)
         # Where each entry of the parameters stands in the parts.
         places = np.arange(dense.shape[0])
         moved = np.arange(size).reshape(self._cells).transpose(axes).ravel()
@@ -280,16 +257,10 @@ class TransposedConvKFCBasicFB(PartsFB):
         return self._laid_out(backend, ordered)
 
     @property
-    def _shape(self) -> tuple[int, ...]:
-        """Shape of the weights in the library's order."""
-        layout = self.weight_layout
-        return self.filter_shape if layout is None else layout.standard_shape
-
-    @property
     def _cells(self) -> tuple[int, int, int, int]:
         """Taps, groups, inputs and outputs of a group: the axes of the weights."""
-        *kernel, channels, outputs = self._shape
-        groups = self.num_groups
+        *kernel, channels, outputs = self.geometry.shape
+        groups = self.geometry.num_groups
         return math.prod(kernel), groups, channels // groups, outputs
 
     @property
@@ -318,30 +289,24 @@ class TransposedConvKFCBasicFB(PartsFB):
         }
 
     def _of_inputs(self) -> FisherBlock[Any]:
-        taps, groups, channels, outputs = self._cells
-        if groups == 1:
-            return TransposedWeightsFB(
-                self.geometry, channels, outputs, **self._damped()
-            )
-        shape = (channels, groups * taps * outputs)
-        return TransposedGroupsFB(shape, self.geometry, groups, **self._damped())
+        grouped = self.geometry.num_groups > 1
+        kind = TransposedGroupsFB if grouped else TransposedWeightsFB
+        return kind(self.geometry, self.window, **self._damped())
 
     def _of_outputs(self) -> FisherBlock[Any]:
-        adjoint = self.geometry.adjoint
+        adjoint = self.window.adjoint
         _, groups, channels, outputs = self._cells
-        shape = (*adjoint.kernel, channels, groups * outputs)
-        options: dict[str, Any] = {
-            "padding": "VALID",
-            "dilation_rate": adjoint.dilation,
-            "has_bias": self.has_bias,
-            **self._damped(),
-        }
-        if groups == 1:
-            return ConvKFCBasicFB(shape, **options)
-        return GroupedConvKFCBasicFB(shape, groups, **options)
+        geometry = ConvolutionGeometry(
+            (*adjoint.kernel, channels, groups * outputs),
+            padding="VALID",
+            dilations=adjoint.dilations,
+            num_groups=groups,
+        )
+        kind = GroupedConvKFCBasicFB if groups > 1 else ConvKFCBasicFB
+        return kind(geometry, self.has_bias, **self._damped())
 
     def _bias(self) -> BiasFullFB:
-        adjoint = self.geometry.adjoint
+        adjoint = self.window.adjoint
         channels = (self.out_channels,)
         spatial = () if adjoint.channels_last else (1,) * adjoint.spatial_rank
         return BiasFullFB((*channels, *spatial), **self._options("bias"))

@@ -17,12 +17,13 @@ from kfac_core.fisher_factors.convolution.transposed import (
 from kfac_core.fisher_factors.grouped import GroupedKroneckerFactor
 from kfac_core.row_counts import counted
 from kfac_core.row_weights import sides, weights_for
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.groups import (
     grouped_gradients,
     grouped_patches,
 )
 from kfac_core.statistics.patches.transposed import (
-    TransposedGeometry,
+    TransposedWindow,
     output_patches_image,
     spread_inputs_image,
 )
@@ -38,26 +39,25 @@ class TransposedWeightsFB(KroneckerProductFB):
     that it touches. The parameters are ``[in_channels, ..kernel.., out_channels]``.
 
     Attributes:
-        transposed: Where the transposed convolution looks.
-        in_channels: Number of input channels.
-        out_channels: Number of output channels.
+        geometry: The transposed convolution's geometry.
+        window: Where it looks.
     """
 
-    transposed: TransposedGeometry
-    in_channels: int
-    out_channels: int
+    geometry: ConvolutionGeometry
+    window: TransposedWindow
 
     is_repeated: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Make the factors, once."""
         super().__post_init__()
+        *_, channels, outputs = self.geometry.shape
         self._set_factors(
             FullyConnectedKroneckerFactor(
-                self.in_channels, data_name="inputs", **self._factor_options("input")
+                channels, data_name="inputs", **self._factor_options("input")
             ),
             OutputPatchesKroneckerFactor(
-                self.transposed, self.out_channels, **self._factor_options("output")
+                self.window, outputs, **self._factor_options("output")
             ),
         )
 
@@ -77,18 +77,17 @@ class TransposedWeightsFB(KroneckerProductFB):
         gradients = (g for source in sources for g in source)
         given = (self._own(state).scale, *towers, *gradients)
         backend = backend_for(self.label, "state, inputs, outputs_grads", *given)
-        adjoint, ema = self.transposed.adjoint, (ema_decay, ema_weight)
+        adjoint, ema = self.window.adjoint, (ema_decay, ema_weight)
+        shape = (-1, self.geometry.shape[-2])
         rows = tuple(
-            backend.xp.reshape(
-                adjoint.to_channels_last(backend, x), (-1, self.in_channels)
-            )
+            backend.xp.reshape(adjoint.to_channels_last(backend, x), shape)
             for x in towers
         )
         spatial = [adjoint.spatial_of(x) for x in towers]
         shapes = [
             (x.shape[0], *sizes) for x, sizes in zip(towers, spatial, strict=True)
         ]
-        uses, like = mean_locations(self.transposed, towers), state.scale
+        uses, like = mean_locations(self.window, towers), state.scale
         known = self._row_weights(backend, towers, shapes, weights, like)
         counts = counted(backend, known, shapes, uses, num_cases, like, self.label)
         # The factor of the inputs sees each location as a case.
@@ -104,30 +103,30 @@ class TransposedGroupsFB(GroupedKroneckerFB):
     """A `TransposedWeightsFB` for each group of channels.
 
     The parameters are ``[in_channels of a group, groups * kernel * out_channels of a
-    group]``: `filter_shape`.
+    group]``.
 
     Attributes:
-        transposed: Where the transposed convolution looks.
-        num_groups: Number of groups.
+        geometry: The transposed convolution's geometry.
+        window: Where it looks.
     """
 
-    transposed: TransposedGeometry
-    num_groups: int
+    window: TransposedWindow
 
     def __post_init__(self) -> None:
         """Make the factors, once."""
         super().__post_init__()
-        rows, columns = self.filter_shape
+        *kernel, channels, outputs = self.geometry.shape
+        groups = self.geometry.num_groups
         self._set_factors(
             GroupedKroneckerFactor(
-                self.num_groups,
-                rows,
+                groups,
+                channels // groups,
                 data_name="inputs",
                 **self._factor_options("input"),
             ),
             GroupedKroneckerFactor(
-                self.num_groups,
-                columns // self.num_groups,
+                groups,
+                math.prod(kernel) * outputs,
                 data_name="outputs_grads",
                 **self._factor_options("output"),
             ),
@@ -149,13 +148,13 @@ class TransposedGroupsFB(GroupedKroneckerFB):
         gradients = (g for source in sources for g in source)
         given = (self._own(state).scale, *towers, *gradients)
         backend = backend_for(self.label, "state, inputs, outputs_grads", *given)
-        transposed, groups = self.transposed, self.num_groups
-        adjoint = transposed.adjoint
+        window, groups = self.window, self.geometry.num_groups
+        adjoint = window.adjoint
         rows = tuple(grouped_gradients(backend, x, adjoint, groups) for x in towers)
 
         def patches(x: Array, g: Array) -> Array:
             image, seen = output_patches_image(
-                backend, g, transposed, adjoint.spatial_of(x)
+                backend, g, window, adjoint.spatial_of(x)
             )
             return grouped_patches(backend, image, seen, groups)
 
@@ -164,23 +163,23 @@ class TransposedGroupsFB(GroupedKroneckerFB):
             for source in sources
         )
         shapes = [(x.shape[0], *adjoint.spatial_of(x)) for x in towers]
-        uses, like = mean_locations(transposed, towers), state.scale
+        uses, like = mean_locations(window, towers), state.scale
         of_rows = self._row_weights(backend, towers, shapes, weights, like)
         counts = counted(backend, of_rows, shapes, uses, num_cases, like, self.label)
         data = (rows, by_group)
         return self._fold(backend, state, data, counts, ema_decay, ema_weight)
 
 
-def mean_locations(transposed: TransposedGeometry, towers: tuple[Array, ...]) -> float:
+def mean_locations(window: TransposedWindow, towers: tuple[Array, ...]) -> float:
     """Return the number of input locations of a case, the mean over all towers."""
     cases = sum(x.shape[0] for x in towers)
-    adjoint = transposed.adjoint
+    adjoint = window.adjoint
     rows = sum(x.shape[0] * math.prod(adjoint.spatial_of(x)) for x in towers)
     return rows / max(cases, 1)
 
 
 def check_data(
-    transposed: TransposedGeometry,
+    window: TransposedWindow,
     towers: tuple[Array, ...],
     sources: tuple[tuple[Array, ...], ...],
     in_channels: int,
@@ -191,12 +190,12 @@ def check_data(
     for source in sources:
         check_paired(towers, source, label)
         for x, g in zip(towers, source, strict=True):
-            transposed.check(x, g, in_channels, out_channels, label)
+            window.check(x, g, in_channels, out_channels, label)
 
 
 def known_weights(
     backend: Backend,
-    transposed: TransposedGeometry,
+    window: TransposedWindow,
     weights: Weights | None,
     data: tuple[tuple[Array, ...], tuple[Array, ...]],
     like: Array,
@@ -209,7 +208,7 @@ def known_weights(
 
     Args:
         backend: Backend of the data.
-        transposed: Where the transposed convolution looks.
+        window: Where the transposed convolution looks.
         weights: As in `TransposedConvKFCBasicFB.update_covs`.
         data: The inputs and the gradients of all towers.
         like: Array that gives the dtype.
@@ -224,7 +223,7 @@ def known_weights(
     """
     if weights is None:
         return None
-    adjoint = transposed.adjoint
+    adjoint = window.adjoint
     shapes = [(x.shape[0], *adjoint.spatial_of(x)) for x in data[not of_inputs]]
     inputs, gradients = (
         weights_for(backend, w, shapes, like, label) for w in sides(weights)
@@ -237,7 +236,7 @@ def known_weights(
             ' locations="output", and give [batch, ..output locations..]'
         )
         raise ShapeError(msg)
-    if not of_inputs and not transposed.mirrored and inputs is not None:
+    if not of_inputs and not window.mirrored and inputs is not None:
         # The patches of spread inputs come backwards; see `spread_inputs_image`.
         inputs = tuple(backend.xp.flip(w, axis=1) if w.ndim > 1 else w for w in inputs)
     return RowWeights(inputs, gradients)
@@ -245,7 +244,7 @@ def known_weights(
 
 def spread_data(
     backend: Backend,
-    transposed: TransposedGeometry,
+    window: TransposedWindow,
     towers: tuple[Array, ...],
     sources: tuple[tuple[Array, ...], ...],
 ) -> tuple[tuple[Array, ...], tuple[tuple[Array, ...], ...]]:
@@ -253,11 +252,11 @@ def spread_data(
 
     Both have their channels last; see `spread_inputs_image` for the order of patches.
     """
-    adjoint = transposed.adjoint
+    adjoint = window.adjoint
     # The outputs of a tower have one shape, whatever the source.
     sizes = [adjoint.spatial_of(g) for g in sources[0]]
     images = tuple(
-        spread_inputs_image(backend, x, transposed, size)[0]
+        spread_inputs_image(backend, x, window, size)[0]
         for x, size in zip(towers, sizes, strict=True)
     )
     last = tuple(

@@ -105,13 +105,13 @@ def _dense(
 @cases_of.register
 def _convolution(block: ConvKFCBasicFB, backend: Backend, data: Data) -> list[Cases]:
     towers, sources = _floats(backend, data)
-    geometry, xp = block.geometry, backend.xp
+    window, xp = block.geometry.window, backend.xp
     shapes = [block._weighted_shape(x) for x in towers]
     weights = _weights(backend, data, shapes, block.label)
-    patches = [patch_rows(backend, x, geometry) for x in towers]
+    patches = [patch_rows(backend, x, window) for x in towers]
 
     def rows(g: Array, like: Array) -> Array:
-        last = geometry.to_channels_last(backend, g)
+        last = window.to_channels_last(backend, g)
         return xp.reshape(last, (*like.shape[:2], last.shape[-1]))
 
     gradients = [tuple(map(rows, source, patches)) for source in sources]
@@ -129,7 +129,7 @@ def _shared_convolution(
             " a convolution; leave the weights out, or use the block as it is"
         )
         raise UnsupportedError(msg)
-    rank = block.geometry.spatial_rank + 2
+    rank = block.geometry.window.spatial_rank + 2
 
     def fold(tower: Any) -> Array:
         return _folded(backend, block, tower, rank)[0]

@@ -32,21 +32,17 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
     a request to sample the cases.
 
     Attributes:
-        filter_shape: As in `ConvKFCBasicFB`.
-        padding: As in `ConvKFCBasicFB`.
-        strides: As in `ConvKFCBasicFB`.
-        dilation_rate: As in `ConvKFCBasicFB`.
-        data_format: As in `ConvKFCBasicFB`, of one use.
-        extract_patches_fn: As in `ConvKFCBasicFB`.
+        geometry: The convolution's geometry; its data format is that of one use.
         has_bias: Whether the layer has a bias.
-        layout: As in `ConvKFCBasicFB`.
         num_uses: ``T``; None where the data say it. See `kfac_core.uses`.
         batch_first: Whether the cases of an array come before their uses; see
             `kfac_core.uses`.
 
     Example:
         >>> import numpy as np
-        >>> block = ConvKFCBasicMultiIndepFB((1, 1, 1, 1), "VALID", num_uses=2)
+        >>> from kfac_core import ConvolutionGeometry
+        >>> geometry = ConvolutionGeometry((1, 1, 1, 1), padding="VALID")
+        >>> block = ConvKFCBasicMultiIndepFB(geometry, num_uses=2)
         >>> x, g = np.ones((2, 3, 3, 1)), np.ones((2, 3, 3, 1))  # one case, two uses
         >>> state = block.update_covs(block.init(like=g), x, g, ema_decay=0.0)
         >>> block.full_fisher_block(state)
@@ -145,7 +141,7 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
         towers = as_towers(inputs)
         arrays = (x for tower in towers for x in arrays_of(tower))
         backend = backend_for(self.label, "inputs", *arrays)
-        rank, cases = self.geometry.spatial_rank + 2, 0
+        rank, cases = self.geometry.window.spatial_rank + 2, 0
         for tower in towers:
             parts, uses = in_parts(
                 backend,
@@ -164,7 +160,7 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
         self, backend: Backend, towers: tuple[Any, ...], argument: str
     ) -> tuple[tuple[Array, ...], int]:
         """Return the towers as arrays of all rows, and ``T``."""
-        rank = self.geometry.spatial_rank + 2
+        rank = self.geometry.window.spatial_rank + 2
         pairs = [
             folded(
                 backend,

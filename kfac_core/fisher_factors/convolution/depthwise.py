@@ -1,7 +1,7 @@
 """The diagonal of a depthwise convolution's Fisher."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from kfac_core.arguments import as_batch, as_sources, as_towers, check_paired
 from kfac_core.backend import Backend
@@ -12,7 +12,7 @@ from kfac_core.fisher_factors.convolution.spec import prepare, weighted_shape
 from kfac_core.options import check_options
 from kfac_core.row_counts import count_of
 from kfac_core.row_weights import sides, weights_for
-from kfac_core.statistics.patches.geometry import ConvolutionGeometry, Padding
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.groups import grouped_gradients, grouped_patches
 from kfac_core.statistics.position_sums import products_over, sum_over
 from kfac_core.statistics.rows import mean_over
@@ -30,16 +30,14 @@ class DepthwiseConvDiagonalFactor(DiagonalFactor):
     the dense ``[..kernel.., J, J M]``, and gets the same numbers.
 
     Attributes:
-        filter_shape: ``(..kernel.., in_channels, multiplier)``: ``J`` and ``M``.
-        strides: For each spatial axis, or of full rank; None: 1.
-        padding: As in `ConvInputKroneckerFactor`.
-        rate: Dilation, for each spatial axis, or of full rank; None: 1.
-        data_format: As in `ConvInputKroneckerFactor`.
+        geometry: The convolution's geometry, without groups. Its `filter_shape` is
+            ``(..kernel.., in_channels, multiplier)``: ``J`` and ``M``.
         has_bias: Whether the layer has a bias, ``[in_channels * multiplier]``.
 
     Example:
         >>> import numpy as np
-        >>> factor = DepthwiseConvDiagonalFactor((1, 2, 1), None, "VALID")
+        >>> geometry = ConvolutionGeometry((1, 2, 1), padding="VALID")
+        >>> factor = DepthwiseConvDiagonalFactor(geometry)
         >>> x, g = np.asarray([[[1.0, 2.0]]]), np.asarray([[[3.0, 4.0]]])
         >>> state = factor.update_cov(factor.init(x), x, g, ema_decay=0.0)
         >>> factor.get_cov_var(state)
@@ -47,26 +45,20 @@ class DepthwiseConvDiagonalFactor(DiagonalFactor):
                [64.]])
     """
 
-    filter_shape: tuple[int, ...]
-    strides: tuple[int, ...] | int | None
-    padding: Padding
-    rate: tuple[int, ...] | int | None = None
-    data_format: str | None = None
+    geometry: ConvolutionGeometry
     has_bias: bool = False
-    geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Work out the geometry, once."""
+        """Check the options, once."""
         check_options(self)
-        prepare(self, "rate")
+        prepare(self)
         super().__post_init__()
 
     @property
     def cov_shape(self) -> tuple[int, ...]:
         """``(kernel * in_channels, multiplier)``; the bias is one more kernel tap."""
-        taps = math.prod(self.geometry.kernel) + self.has_bias
-        channels, multiplier = self.filter_shape[-2:]
-        return (taps * channels, multiplier)
+        *kernel, channels, multiplier = self.geometry.shape
+        return ((math.prod(kernel) + self.has_bias) * channels, multiplier)
 
     def update_cov(
         self,
@@ -115,28 +107,28 @@ class DepthwiseConvDiagonalFactor(DiagonalFactor):
         backend = self._backend(
             state, "state, inputs, outputs_grads", *towers, *gradients
         )
-        geometry, label = self.geometry, self.label
+        window, label = self.geometry.window, self.label
         dtype = state.cov.total.dtype
-        channels, multiplier = self.filter_shape[-2:]
+        channels, multiplier = self.geometry.shape[-2:]
         for x in towers:
-            geometry.check_inputs(x, channels, label)
+            window.check_inputs(x, channels, label)
         inputs_checked = as_batch(backend, towers, dtype, "inputs", label)
         patches = [
-            grouped_patches(backend, x, geometry, channels) for x in inputs_checked
+            grouped_patches(backend, x, window, channels) for x in inputs_checked
         ]
-        shapes = [weighted_shape(geometry, x) for x in inputs_checked]
+        shapes = [weighted_shape(window, x) for x in inputs_checked]
         own = weights_for(backend, sides(weights)[1], shapes, state.cov.total, label)
         count = count_of(backend, num_cases, 1, state.cov.total, label)
         moments = []
         for source in sources:
             check_paired(towers, source, label)
             for x, g in zip(towers, source, strict=True):
-                geometry.check_outputs(x, g, channels * multiplier, label)
+                window.check_outputs(x, g, channels * multiplier, label)
             checked = as_batch(backend, source, dtype, "outputs_grads", label)
             squares = []
             for i, g in enumerate(checked):
                 seen = patches[i]
-                rows = grouped_gradients(backend, g, geometry, channels)
+                rows = grouped_gradients(backend, g, window, channels)
                 if own is not None:
                     seen, rows = weighed_pair(backend, seen, rows, own[i])
                 per_case = self._case_gradients(backend, seen, rows)

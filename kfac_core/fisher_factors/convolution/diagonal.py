@@ -1,7 +1,7 @@
 """The diagonal of a convolution's Fisher."""
 
 import math
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from kfac_core.arguments import as_batch, as_sources, as_towers, check_paired
 from kfac_core.fisher_factors.base.diagonal import DiagonalFactor
@@ -11,7 +11,7 @@ from kfac_core.fisher_factors.convolution.spec import prepare, weighted_shape
 from kfac_core.options import check_options
 from kfac_core.row_counts import count_of
 from kfac_core.row_weights import sides, weights_for
-from kfac_core.statistics.patches.geometry import ConvolutionGeometry, Padding
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.mask import PatchMask, masked_squares
 from kfac_core.statistics.patches.second_moment import case_gradients
 from kfac_core.statistics.rows import mean_over
@@ -26,44 +26,35 @@ class ConvDiagonalFactor(DiagonalFactor):
     summed over locations before it is squared.
 
     Attributes:
-        filter_shape: ``(..kernel.., in_channels, out_channels)``.
-        strides: For each spatial axis, or of full rank.
-        padding: As in `ConvInputKroneckerFactor`.
-        data_format: As in `ConvInputKroneckerFactor`.
-        dilations: For each spatial axis, or of full rank; None: 1.
+        geometry: The convolution's geometry.
         has_bias: Whether the layer has a bias.
         patch_mask: As in `ConvInputKroneckerFactor`; ``tf.contrib.kfac`` fails with
             one.
 
     Example:
         >>> import numpy as np
-        >>> factor = ConvDiagonalFactor((1, 1, 2), None, "VALID")
+        >>> factor = ConvDiagonalFactor(ConvolutionGeometry((1, 1, 2), padding=0))
         >>> x, g = np.asarray([[[1.0], [2.0]]]), np.ones((1, 2, 2))
         >>> state = factor.update_cov(factor.init(x), x, g, ema_decay=0.0)
         >>> factor.get_cov_var(state)
         array([[9., 9.]])
     """
 
-    filter_shape: tuple[int, ...]
-    strides: tuple[int, ...] | int | None
-    padding: Padding
-    data_format: str | None = None
-    dilations: tuple[int, ...] | int | None = None
+    geometry: ConvolutionGeometry
     has_bias: bool = False
     patch_mask: PatchMask | None = None
-    geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Work out the geometry, once."""
+        """Check the options, and make the mask hashable, once."""
         check_options(self)
-        prepare(self, "dilations")
+        prepare(self)
         super().__post_init__()
 
     @property
     def cov_shape(self) -> tuple[int, ...]:
         """Shape of the layer's parameters as one matrix, the bias its last row."""
-        rows = math.prod(self.filter_shape[:-1]) + self.has_bias
-        return (rows, self.filter_shape[-1])
+        *patch, outputs = self.geometry.shape
+        return (math.prod(patch) + self.has_bias, outputs)
 
     def update_cov(
         self,
@@ -112,19 +103,20 @@ class ConvDiagonalFactor(DiagonalFactor):
         backend = self._backend(
             state, "state, inputs, outputs_grads", *towers, *gradients
         )
-        geometry, label = self.geometry, self.label
+        window, label = self.geometry.window, self.label
+        channels, outputs = self.geometry.shape[-2:]
         dtype = state.cov.total.dtype
         for x in towers:
-            geometry.check_inputs(x, self.filter_shape[-2], label)
+            window.check_inputs(x, channels, label)
         inputs_checked = as_batch(backend, towers, dtype, "inputs", label)
-        shapes = [weighted_shape(geometry, x) for x in inputs_checked]
+        shapes = [weighted_shape(window, x) for x in inputs_checked]
         own = weights_for(backend, sides(weights)[1], shapes, state.cov.total, label)
         count = count_of(backend, num_cases, 1, state.cov.total, label)
         moments = []
         for source in sources:
             check_paired(towers, source, label)
             for x, g in zip(towers, source, strict=True):
-                geometry.check_outputs(x, g, self.filter_shape[-1], label)
+                window.check_outputs(x, g, outputs, label)
             checked = as_batch(backend, source, dtype, "outputs_grads", label)
             squares = []
             for i, (x, g) in enumerate(zip(inputs_checked, checked, strict=True)):
@@ -132,7 +124,7 @@ class ConvDiagonalFactor(DiagonalFactor):
                     backend,
                     x,
                     g,
-                    geometry,
+                    window,
                     has_bias=self.has_bias,
                     weights=None if own is None else own[i],
                 )

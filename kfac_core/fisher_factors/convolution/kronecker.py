@@ -23,14 +23,13 @@ from kfac_core.row_weights import roots_of, sides, weights_for
 from kfac_core.statistics.patches.geometry import (
     DATA_FORMATS,
     ConvolutionGeometry,
-    Padding,
-    channels_to_last,
     is_channels_last,
 )
 from kfac_core.statistics.patches.mask import PatchMask, masked_moment
 from kfac_core.statistics.patches.sampling import sampled_second_moment
 from kfac_core.statistics.patches.second_moment import patch_second_moment
 from kfac_core.statistics.patches.weights import weighted_patch_moment
+from kfac_core.statistics.patches.window import channels_to_last
 from kfac_core.statistics.rows import SecondMoment
 from kfac_core.statistics.weighted_rows import weighed
 from kfac_core.typing import Array, Key, Scalar, Sources, Towers, Weights
@@ -46,16 +45,7 @@ class ConvInputKroneckerFactor(FisherFactor):
     the filter: kernel axes, then channels, then the one for the bias.
 
     Attributes:
-        filter_shape: ``(..kernel.., in_channels, out_channels)``.
-        padding: ``"SAME"``, ``"VALID"``, a width, or for each spatial axis a width or
-            a pair ``(before, after)``.
-        strides: For each spatial axis, or of full rank, as `extract_patches_fn` says;
-            None: 1.
-        dilation_rate: In the same form as `strides`; None: 1.
-        data_format: None or such as ``"NHWC"``: channels last; such as ``"NCHW"``:
-            channels first.
-        extract_patches_fn: A name from ``tf.contrib.kfac``: see
-            `kfac_core.statistics.patches.extractors`.
+        geometry: The convolution's geometry.
         has_bias: Whether each patch ends in a one.
         sub_sample_inputs: Whether each update draws some of the cases, without
             replacement: `update_cov` then takes a ``key``.
@@ -71,7 +61,8 @@ class ConvInputKroneckerFactor(FisherFactor):
 
     Example:
         >>> import numpy as np
-        >>> factor = ConvInputKroneckerFactor((1, 1, 1, 1), "SAME", has_bias=True)
+        >>> geometry = ConvolutionGeometry((1, 1, 1, 1), padding="SAME")
+        >>> factor = ConvInputKroneckerFactor(geometry, has_bias=True)
         >>> images = np.asarray([1.0, 2.0]).reshape(2, 1, 1, 1)
         >>> state = factor.update_cov(factor.init(images), images, ema_decay=0.0)
         >>> factor.get_cov(state)
@@ -79,12 +70,7 @@ class ConvInputKroneckerFactor(FisherFactor):
                [1.5, 1. ]])
     """
 
-    filter_shape: tuple[int, ...]
-    padding: Padding
-    strides: tuple[int, ...] | int | None = None
-    dilation_rate: tuple[int, ...] | int | None = None
-    data_format: str | None = None
-    extract_patches_fn: str | None = None
+    geometry: ConvolutionGeometry
     has_bias: bool = False
     sub_sample_inputs: bool = field(default=False, kw_only=True)
     sub_sample_patches: bool = field(default=False, kw_only=True)
@@ -92,19 +78,18 @@ class ConvInputKroneckerFactor(FisherFactor):
     inputs_fraction: float = field(default=0.2, kw_only=True)
     max_patches: int = field(default=10**7, kw_only=True)
     max_patches_per_dimension: float = field(default=3.0, kw_only=True)
-    geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        """Work out the geometry, once."""
+        """Check the options, and make the mask hashable, once."""
         check_options(self)
-        prepare(self, "dilation_rate")
+        prepare(self)
         check_sampling(self)
         super().__post_init__()
 
     @property
     def dimension(self) -> int:
         """Length of a patch, with the one for the bias."""
-        return math.prod(self.filter_shape[:-1]) + self.has_bias
+        return math.prod(self.geometry.shape[:-1]) + self.has_bias
 
     @property
     def needs_key(self) -> bool:
@@ -152,28 +137,26 @@ class ConvInputKroneckerFactor(FisherFactor):
             ArgumentError: If the decay, a weight or `num_cases` is out of range, or
                 there is no key and one is needed.
         """
-        towers = as_towers(inputs)
+        towers, window = as_towers(inputs), self.geometry.window
         backend = self._backend(state, "state, inputs", *towers)
         for x in towers:
-            self.geometry.check_inputs(x, self.filter_shape[-2], self.label)
+            window.check_inputs(x, self.geometry.shape[-2], self.label)
         dtype = state.cov.total.dtype
         checked = as_batch(backend, towers, dtype, "inputs", self.label)
-        shapes = [weighted_shape(self.geometry, x) for x in checked]
+        shapes = [weighted_shape(window, x) for x in checked]
         own = weights_for(
             backend, sides(weights)[0], shapes, state.cov.total, self.label
         )
         roots = roots_of(backend, own)
-        locations = self.geometry.mean_locations(checked)
+        locations = window.mean_locations(checked)
         count = count_of(backend, num_cases, locations, state.cov.total, self.label)
         options: dict[str, Any] = {"has_bias": self.has_bias, "count": count}
         if not self.needs_key:
             check_key(backend, key, state.cov.total, self.label)
             moment = (
-                patch_second_moment(backend, checked, self.geometry, **options)
+                patch_second_moment(backend, checked, window, **options)
                 if roots is None
-                else weighted_patch_moment(
-                    backend, checked, self.geometry, roots, **options
-                )
+                else weighted_patch_moment(backend, checked, window, roots, **options)
             )
         elif key is None:
             msg = (
@@ -182,11 +165,11 @@ class ConvInputKroneckerFactor(FisherFactor):
             )
             raise ArgumentError(msg)
         else:
-            sizes = [sample_sizes(self, self.geometry, x) for x in checked]
+            sizes = [sample_sizes(self, x) for x in checked]
             moment = sampled_second_moment(
                 backend,
                 checked,
-                self.geometry,
+                window,
                 sizes,
                 key,
                 self.label,

@@ -28,7 +28,9 @@ class ConvInputMultiKF(ConvInputKroneckerFactor):
 
     Example:
         >>> import numpy as np
-        >>> factor = ConvInputMultiKF((1, 1, 1, 1), "VALID", num_uses=2)
+        >>> from kfac_core import ConvolutionGeometry
+        >>> geometry = ConvolutionGeometry((1, 1, 1, 1), padding="VALID")
+        >>> factor = ConvInputMultiKF(geometry, num_uses=2)
         >>> images = np.asarray([1.0, 3.0]).reshape(2, 1, 1, 1)  # one case
         >>> state = factor.update_cov(factor.init(images), images, ema_decay=0.0)
         >>> factor.get_cov(state)
@@ -77,7 +79,8 @@ class ConvInputMultiKF(ConvInputKroneckerFactor):
         backend = self._backend(
             state, "state, inputs", *(x for t in towers for x in arrays_of(t))
         )
-        rank = self.geometry.spatial_rank + 2
+        window = self.geometry.window
+        rank = window.spatial_rank + 2
         found = [
             folded(
                 backend,
@@ -94,8 +97,8 @@ class ConvInputMultiKF(ConvInputKroneckerFactor):
         # Without a tower there is no number; that is refused below.
         like, uses = state.cov.total, found[0][1] if found else 1
         for x in arrays:
-            self.geometry.check_inputs(x, self.filter_shape[-2], self.label)
-        shapes = [weighted_shape(self.geometry, x) for x in arrays]
+            window.check_inputs(x, self.geometry.shape[-2], self.label)
+        shapes = [weighted_shape(window, x) for x in arrays]
         own, count = counted_uses(
             backend,
             sides(weights)[0],

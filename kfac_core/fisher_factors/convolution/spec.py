@@ -1,4 +1,4 @@
-"""What the specs of convolutions share: hashable fields, geometry, mask, sample."""
+"""What the specs of convolutions share: geometry, mask, sample."""
 
 import math
 from numbers import Real
@@ -6,46 +6,27 @@ from typing import Any
 
 from kfac_core.errors import ArgumentError
 from kfac_core.exponents import shown
-from kfac_core.statistics.patches.extractors import geometry_for
-from kfac_core.statistics.patches.geometry import ConvolutionGeometry
+from kfac_core.statistics.patches.geometry import check_geometry
 from kfac_core.statistics.patches.mask import as_patch_mask
+from kfac_core.statistics.patches.window import Window
 from kfac_core.typing import Array
 
 
-def prepare(
-    spec: Any, dilation: str, filter_shape: tuple[int, ...] | None = None
-) -> None:
-    """Make a frozen spec's fields hashable, and work out what follows from them, once.
+def prepare(spec: Any, *, grouped: bool = False) -> None:
+    """Check a frozen spec's geometry, and make its mask hashable.
 
     Args:
-        spec: A spec with the fields ``filter_shape``, ``padding``, ``strides`` and
-            ``data_format``, and perhaps ``extract_patches_fn`` and ``patch_mask``. Its
-            ``geometry`` is set.
-        dilation: Name of the spec's field for the dilation.
-        filter_shape: Shape of the weights in the library's order, where the spec has
-            another order.
+        spec: A spec with a ``geometry``, and perhaps a ``patch_mask``, before it is
+            signed.
+        grouped: Whether its geometry may have groups.
 
     Raises:
-        ArgumentError: If a form is unknown, or a number out of range.
-        ShapeError: If a length or the mask's shape does not fit.
+        ArgumentError: If the geometry is none, or the mask does not hold numbers.
+        ShapeError: If the mask's shape is not that of a patch.
     """
-    for name in ("filter_shape", "padding", "strides", dilation):
-        value = getattr(spec, name)
-        if isinstance(value, list):
-            frozen = tuple(tuple(v) if isinstance(v, list) else v for v in value)
-            object.__setattr__(spec, name, frozen)
-    geometry = geometry_for(
-        spec.filter_shape if filter_shape is None else filter_shape,
-        spec.padding,
-        spec.strides,
-        getattr(spec, dilation),
-        spec.data_format,
-        getattr(spec, "extract_patches_fn", None),
-        spec.label,
-    )
-    object.__setattr__(spec, "geometry", geometry)
+    check_geometry(spec, grouped=grouped)
     if hasattr(spec, "patch_mask"):
-        mask = as_patch_mask(spec.patch_mask, spec.filter_shape, spec.label)
+        mask = as_patch_mask(spec.patch_mask, spec.geometry.shape, spec.label)
         object.__setattr__(spec, "patch_mask", mask)
 
 
@@ -66,22 +47,20 @@ def check_sampling(spec: Any) -> None:
             raise ArgumentError(msg)
 
 
-def sample_sizes(
-    spec: Any, geometry: ConvolutionGeometry, inputs: Any
-) -> tuple[int, int]:
+def sample_sizes(spec: Any, inputs: Any) -> tuple[int, int]:
     """Return how many cases of a tower to draw, and how many of their patches."""
     cases = inputs.shape[0]
     if spec.sub_sample_inputs:
         # In floating point 0.2 * 35 is a little more than 7.
         cases = math.ceil(round(cases * spec.inputs_fraction, 9))
-    patches = cases * geometry.num_locations(inputs)
+    patches = cases * spec.geometry.window.num_locations(inputs)
     if spec.sub_sample_patches:
-        width = math.prod(spec.filter_shape[:-1])
+        width = math.prod(spec.geometry.shape[:-1])
         wanted = math.ceil(round(spec.max_patches_per_dimension * width, 9))
         patches = min(patches, spec.max_patches, wanted)
     return cases, patches
 
 
-def weighted_shape(geometry: ConvolutionGeometry, inputs: Array) -> tuple[int, ...]:
+def weighted_shape(window: Window, inputs: Array) -> tuple[int, ...]:
     """Return the shape of what can have weights: ``(batch, ..locations..)``."""
-    return (inputs.shape[0], *geometry.output_spatial(geometry.spatial_of(inputs)))
+    return (inputs.shape[0], *window.output_spatial(window.spatial_of(inputs)))

@@ -12,7 +12,7 @@ from kfac_core.row_counts import count_of
 from kfac_core.row_weights import roots_of, sides, weights_for
 from kfac_core.statistics.patches.second_moment import patch_second_moment
 from kfac_core.statistics.patches.transposed import (
-    TransposedGeometry,
+    TransposedWindow,
     output_patches_image,
 )
 from kfac_core.statistics.patches.weights import weighted_patch_moment
@@ -28,12 +28,13 @@ class OutputPatchesKroneckerFactor(FisherFactor):
     for outputs that are cut off. Its kernel axes come first, then output channels.
 
     Attributes:
-        geometry: Where the transposed convolution looks.
+        window: Where the transposed convolution looks.
         channels: Number of output channels.
 
     Example:
         >>> import numpy as np
-        >>> up = TransposedGeometry.of((2,), 2, None, "VALID", None, None, "up")
+        >>> from kfac_core.statistics.patches.window import Window
+        >>> up = TransposedWindow(Window((2,), (2,), (1,), "VALID"))
         >>> factor = OutputPatchesKroneckerFactor(up, 1)
         >>> g = np.asarray([1.0, 2.0, 3.0, 4.0]).reshape(1, 4, 1)
         >>> state = factor.update_cov(factor.init(g), g, 0.0, spatial=[(2,)])
@@ -42,13 +43,13 @@ class OutputPatchesKroneckerFactor(FisherFactor):
                [ 7., 10.]])
     """
 
-    geometry: TransposedGeometry
+    window: TransposedWindow
     channels: int
 
     @property
     def dimension(self) -> int:
         """Number of entries of a patch."""
-        return math.prod(self.geometry.adjoint.kernel) * self.channels
+        return math.prod(self.window.adjoint.kernel) * self.channels
 
     def update_cov(
         self,
@@ -107,7 +108,7 @@ class OutputPatchesKroneckerFactor(FisherFactor):
         for source in sources:
             checked = as_batch(backend, source, dtype, "outputs_grads", label)
             seen = [
-                output_patches_image(backend, g, self.geometry, sizes)
+                output_patches_image(backend, g, self.window, sizes)
                 for g, sizes in zip(checked, spatial, strict=True)
             ]
             images, (convolution, *_) = zip(*seen, strict=True)

@@ -19,7 +19,7 @@ from kfac_core.statistics.centred_moments import (
     CentredMoments,
     about_zero,
 )
-from kfac_core.statistics.patches.geometry import ConvolutionGeometry, Padding
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.pixels import PixelWeights, pixel_moments
 from kfac_core.typing import Array, Scalar, Towers, Weights
 
@@ -52,7 +52,8 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
     There are no Cholesky factors, since they do not have this form.
 
     Attributes:
-        filter_shape: ``(..kernel.., in_channels, out_channels)``.
+        geometry: The convolution's geometry. Its padding, strides and dilations matter
+            with ``pixel_weights="usage"`` alone.
         has_bias: Whether each patch ends in a one.
         assume_zero_mean: Whether to leave out ``m m'``, except for the one of the bias.
         subtract_mean: With `assume_zero_mean`, whether ``S`` is the covariance, and not
@@ -63,16 +64,12 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
         pixel_weights: ``"all"``: all pixels count alike, as in ``tf.contrib.kfac``;
             ``"usage"``: by the number of kernel taps that fall on them, the padding
             included, so that ``kron(I_k, S) + m m'`` has the trace of the patches'
-            second moment. Only ``"usage"`` depends on the geometry.
-        padding: As in `ConvInputKroneckerFactor`.
-        strides: As in `ConvInputKroneckerFactor`.
-        dilation_rate: As in `ConvInputKroneckerFactor`.
-        data_format: As in `ConvInputKroneckerFactor`.
-        extract_patches_fn: As in `ConvInputKroneckerFactor`.
+            second moment.
 
     Example:
         >>> import numpy as np
-        >>> factor = ConvInputSUAKroneckerFactor((2, 1, 1), matpowers=(-1,))
+        >>> geometry = ConvolutionGeometry((2, 1, 1), padding="SAME")
+        >>> factor = ConvInputSUAKroneckerFactor(geometry, matpowers=(-1,))
         >>> images = np.asarray([1.0, 3.0]).reshape(2, 1, 1)  # mean 2, variance 1
         >>> state = factor.update_cov(factor.init(images), images, ema_decay=0.0)
         >>> factor.get_cov(state).round(6)
@@ -84,35 +81,29 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
                [-0.2,  0.3]])
     """
 
-    filter_shape: tuple[int, ...]
+    geometry: ConvolutionGeometry
     has_bias: bool = False
     assume_zero_mean: bool = field(default=False, kw_only=True)
     subtract_mean: bool = field(default=True, kw_only=True)
     averaged: Averaged = field(default="moments", kw_only=True)
     pixel_weights: PixelWeights = field(default="all", kw_only=True)
-    padding: Padding = field(default="SAME", kw_only=True)
-    strides: tuple[int, ...] | int | None = field(default=None, kw_only=True)
-    dilation_rate: tuple[int, ...] | int | None = field(default=None, kw_only=True)
-    data_format: str | None = field(default=None, kw_only=True)
-    extract_patches_fn: str | None = field(default=None, kw_only=True)
-    geometry: ConvolutionGeometry = field(init=False, repr=False, compare=False)
     form: UncorrelatedPixels = field(init=False, repr=False, compare=False)
 
     forms: ClassVar[tuple[type[Form], ...]] = (UncorrelatedPixels,)
 
     def __post_init__(self) -> None:
-        """Check the options, and work out the geometry, once.
+        """Check the options, once.
 
         Raises:
             ArgumentError: If an option is unknown, or anything but powers is to be
                 served.
         """
         check_options(self)
-        prepare(self, "dilation_rate")
+        prepare(self)
         centred = self.subtract_mean or not self.assume_zero_mean
         form = UncorrelatedPixels(
             offsets=self.num_offsets,
-            channels=self.filter_shape[-2],
+            channels=self.geometry.shape[-2],
             has_bias=self.has_bias,
             has_mean=not self.assume_zero_mean,
             is_centred=centred,
@@ -125,12 +116,12 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
     @property
     def num_offsets(self) -> int:
         """Number of kernel offsets."""
-        return math.prod(self.filter_shape[:-2])
+        return math.prod(self.geometry.window.kernel)
 
     @property
     def dimension(self) -> int:
         """Length of a patch, with the one for the bias."""
-        return math.prod(self.filter_shape[:-1]) + self.has_bias
+        return math.prod(self.geometry.shape[:-1]) + self.has_bias
 
     def update_cov(
         self,
@@ -173,7 +164,7 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
         towers = as_towers(inputs)
         backend = self._backend(state, "state, inputs", *towers)
         for x in towers:
-            self.geometry.check_inputs(x, self.filter_shape[-2], self.label)
+            self.geometry.window.check_inputs(x, self.geometry.shape[-2], self.label)
         dtype = state.cov.total.dtype
         checked = as_batch(backend, towers, dtype, "inputs", self.label)
         shapes = [(x.shape[0],) for x in checked]
@@ -184,7 +175,7 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
         moments = pixel_moments(
             backend,
             checked,
-            self.geometry,
+            self.geometry.window,
             self.pixel_weights,
             about_mean=self.form.is_centred,
             roots=roots_of(backend, own),

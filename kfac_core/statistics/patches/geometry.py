@@ -1,21 +1,22 @@
-"""Where a convolution looks: kernel, strides, dilation, padding, data format."""
+"""`ConvolutionGeometry`: all that a convolution is, except for its weights."""
 
-import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from numbers import Integral
-from typing import Any
+from typing import Any, TypeAlias
 
-from kfac_core.arguments import check_shape
-from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.exponents import shown
+from kfac_core.linalg.layouts import KernelLayout, Layout, kernel_layout
+from kfac_core.options import check_options
 from kfac_core.sizes import as_shape, as_size
-from kfac_core.typing import Array
+from kfac_core.statistics.patches.window import Window
 
-Padding = str | int | tuple[int | tuple[int, int], ...]
+Padding: TypeAlias = str | int | Sequence[int | Sequence[int]]
 """``"SAME"``, ``"VALID"``, a width, or for each axis a width or ``(before, after)``."""
 
+Steps: TypeAlias = Sequence[int] | int
+"""Strides or dilations: one for each spatial axis, or one for all."""
 
 DATA_FORMATS = (None, "NWC", "NHWC", "NDHWC", "NCW", "NCHW", "NCDHW")
 """Where the channels are, for 1 to 3 spatial axes; None: last."""
@@ -23,181 +24,142 @@ DATA_FORMATS = (None, "NWC", "NHWC", "NDHWC", "NCW", "NCHW", "NCDHW")
 
 @dataclass(frozen=True)
 class ConvolutionGeometry:
-    """Where a convolution of 1, 2 or 3 spatial axes looks.
+    """The geometry of a convolution of 1, 2 or 3 spatial axes.
+
+    Factors, blocks and registered layers of a convolution take this one value, made and
+    checked once, and pass it whole. All of them have the same names and the same forms
+    for it, and two layers have the same geometry exactly if these values are equal:
+    ``strides=2`` is stored as ``(2, 2)``, and ``padding=1`` as ``((1, 1), (1, 1))``.
+
+    It has two parts. The `window` says where the kernel looks; statistics of patches
+    are functions of it, and of nothing else here. The shape of the weights, their
+    groups and their `layout` are what a block needs to read and write parameters.
 
     Attributes:
-        kernel: Spatial sizes of the kernel.
-        strides: Steps between output locations.
-        dilation: Steps between kernel taps.
+        filter_shape: Shape of the weights as they lie in `layout`:
+            ``(..kernel.., in_channels, out_channels)``; with groups ``(..kernel..,
+            in_channels / num_groups, out_channels)``.
         padding: ``"SAME"`` (zeros on both sides so that there are ``ceil(size /
-            stride)`` locations; an odd one comes after), ``"VALID"`` (no zeros), or
-            explicit pairs.
-        channels_last: Whether channels are the last axis, or the one after the batch.
+            stride)`` locations; an odd one comes after), ``"VALID"`` (no zeros), a
+            width for all axes, or for each spatial axis a width or a pair ``(before,
+            after)``.
+        strides: Steps between output locations: one for each spatial axis, or one for
+            all.
+        dilations: Steps between kernel taps, in the same forms.
+        num_groups: Number of groups of channels. Each group has weights of its own.
+        data_format: None or such as ``"NHWC"``: channels last; such as ``"NCHW"``:
+            channels first. It describes inputs and outputs, and not the weights.
+        layout: How the weights lie: ``"HWIO"``, or another order such as PyTorch's
+            ``"OIHW"``, also in one and three dimensions; see
+            `kfac_core.linalg.layouts`.
+        name: Name of the layer, for messages.
+        window: Where the kernel looks.
+        weights: The layout of these weights, with their shapes.
+
+    Example:
+        >>> geometry = ConvolutionGeometry((3, 3, 8, 16), padding="SAME", strides=2)
+        >>> geometry.strides, geometry.window.output_spatial((28, 28))
+        ((2, 2), (14, 14))
+        >>> ConvolutionGeometry((16, 8, 3, 3), padding=1, layout="OIHW").shape
+        (3, 3, 8, 16)
     """
 
-    kernel: tuple[int, ...]
-    strides: tuple[int, ...]
-    dilation: tuple[int, ...]
-    padding: str | tuple[tuple[int, int], ...]
-    channels_last: bool = True
+    filter_shape: Sequence[int]
+    padding: Padding = field(kw_only=True)
+    strides: Steps = field(default=1, kw_only=True)
+    dilations: Steps = field(default=1, kw_only=True)
+    num_groups: int = field(default=1, kw_only=True)
+    data_format: str | None = field(default=None, kw_only=True)
+    layout: KernelLayout = field(default="HWIO", kw_only=True)
+    name: str = field(default="", kw_only=True, repr=False, compare=False)
+    window: Window = field(init=False, repr=False, compare=False)
+    weights: Layout = field(init=False, repr=False, compare=False)
 
-    @classmethod
-    def of(
-        cls,
-        kernel: Sequence[int],
-        strides: Sequence[int] | int | None,
-        dilation: Sequence[int] | int | None,
-        padding: Padding,
-        data_format: str | None,
-        layer: str,
-    ) -> "ConvolutionGeometry":
-        """Make a geometry from the forms that users write.
-
-        Args:
-            kernel: Spatial sizes of the kernel, one to three.
-            strides: One for each spatial axis, or one for all; None: 1.
-            dilation: One for each spatial axis, or one for all; None: 1.
-            padding: ``"SAME"`` or ``"VALID"``, in capitals or not; a width for all
-                axes; or for each axis a width or a pair ``(before, after)``.
-            data_format: None or one that ends in C (``"NHWC"``): channels last; one
-                that starts with NC (``"NCHW"``): channels first.
-            layer: Name of the layer, for the messages.
-
-        Returns:
-            The geometry.
+    def __post_init__(self) -> None:
+        """Write every argument in one form, and find what follows from them.
 
         Raises:
-            ArgumentError: If a form is unknown or a number is not positive.
-            ShapeError: If a length is not that of the kernel.
+            ArgumentError: If a form is unknown, or a number is not positive.
+            ShapeError: If there are fewer than one or more than three spatial axes, or
+                a length is not their number.
         """
-        rank = len(kernel)
-        if not 1 <= rank <= 3:
-            msg = (
-                f"{layer}: the kernel {tuple(kernel)} of filter_shape has {rank} axes,"
-                " expected 1 to 3"
-            )
-            raise ShapeError(msg)
-        return cls(
-            kernel=_positive(kernel, rank, "kernel", layer),
-            strides=_positive(strides, rank, "strides", layer),
-            dilation=_positive(dilation, rank, "dilation", layer),
-            padding=_padding(padding, rank, layer),
-            channels_last=is_channels_last(data_format, rank, layer),
+        check_options(self)
+        label, written = self.label, tuple(self.filter_shape)
+        weights = kernel_layout(self.layout, written, label)
+        kernel = weights.standard_shape[:-2]
+        window = Window(
+            kernel,
+            _steps(self.strides, len(kernel), "strides", label),
+            _steps(self.dilations, len(kernel), "dilations", label),
+            _padding(self.padding, len(kernel), label),
+            is_channels_last(self.data_format, len(kernel), label),
         )
+        for option in ("strides", "dilations", "padding"):
+            object.__setattr__(self, option, getattr(window, option))
+        object.__setattr__(self, "window", window)
+        object.__setattr__(self, "weights", weights)
 
     @property
-    def spatial_rank(self) -> int:
-        """Number of spatial axes."""
-        return len(self.kernel)
+    def label(self) -> str:
+        """Name for messages."""
+        return self.name or type(self).__name__
 
-    def pads(self, spatial: Sequence[int]) -> tuple[tuple[int, int], ...]:
-        """Return the zeros before and after each spatial axis of the given sizes."""
-        if self.padding == "VALID":
-            return tuple((0, 0) for _ in spatial)
-        if self.padding != "SAME":
-            return self.padding  # type: ignore[return-value]
-        pads = []
-        for size, k, s, d in zip(
-            spatial, self.kernel, self.strides, self.dilation, strict=True
-        ):
-            needed = (math.ceil(size / s) - 1) * s + (k - 1) * d + 1 - size
-            total = max(needed, 0)
-            pads.append((total // 2, total - total // 2))
-        return tuple(pads)
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Shape of the weights in the library's order: kernel, inputs, outputs."""
+        return self.weights.standard_shape
 
-    def output_spatial(self, spatial: Sequence[int]) -> tuple[int, ...]:
-        """Return the number of locations along each axis; at least zero."""
-        return tuple(
-            max((size + before + after - (k - 1) * d - 1) // s + 1, 0)
-            for size, (before, after), k, s, d in zip(
-                spatial,
-                self.pads(spatial),
-                self.kernel,
-                self.strides,
-                self.dilation,
-                strict=True,
-            )
+    @property
+    def kind(self) -> str:
+        """What the statistics of patches depend on, in words.
+
+        Two factors with equal words can read each other's states. Where channels are,
+        and how the weights lie, makes no difference.
+        """
+        parts = (self.shape, self.padding, self.strides, self.dilations)
+        return f"{parts} in {self.num_groups} groups"
+
+
+def check_geometry(spec: Any, *, grouped: bool = False) -> None:
+    """Check that a spec's geometry is one, and has groups only where it may.
+
+    Args:
+        spec: The spec, with a ``geometry`` and a ``label``.
+        grouped: Whether there may be more groups than one.
+
+    Raises:
+        ArgumentError: If the geometry is anything else.
+    """
+    value = spec.geometry
+    if not isinstance(value, ConvolutionGeometry):
+        msg = (
+            f"{spec.label}: geometry is {shown(value)}, expected a ConvolutionGeometry,"
+            ' such as kfac_core.ConvolutionGeometry((3, 3, 8, 16), padding="SAME")'
         )
-
-    def num_locations(self, x: Array) -> int:
-        """Return the number of output locations of each case of a batch."""
-        return math.prod(self.output_spatial(self.spatial_of(x)))
-
-    def mean_locations(self, towers: Sequence[Array]) -> float:
-        """Return the number of output locations of a case, the mean over all towers."""
-        cases = sum(x.shape[0] for x in towers)
-        rows = sum(x.shape[0] * self.num_locations(x) for x in towers)
-        return rows / max(cases, 1)
-
-    def to_channels_last(self, backend: Backend, x: Array) -> Array:
-        """Return `x` with channels as its last axis."""
-        return x if self.channels_last else channels_to_last(backend, x)
-
-    def spatial_of(self, x: Array) -> tuple[int, ...]:
-        """Return the spatial sizes of a batch."""
-        return tuple(x.shape[1:-1] if self.channels_last else x.shape[2:])
-
-    def check_inputs(self, x: Array, channels: int, layer: str) -> None:
-        """Check the shape of inputs, and that they have an output location.
-
-        Args:
-            x: ``[batch, ..spatial.., channels]``, or channels first.
-            channels: Number of input channels.
-            layer: Name of the layer, for the message.
-
-        Raises:
-            ShapeError: If the rank, the channels or the spatial sizes do not fit.
-        """
-        axes = ("size",) * self.spatial_rank
-        check_shape(x, self._shape(axes, channels), "inputs", layer)
-        spatial = self.spatial_of(x)
-        if 0 in self.output_spatial(spatial):
-            msg = (
-                f"{layer}: inputs of spatial sizes {spatial} have no output location:"
-                f" the kernel {self.kernel} with dilation {self.dilation} and padding"
-                f" {self.padding} does not fit"
-            )
-            raise ShapeError(msg)
-
-    def check_outputs(self, x: Array, g: Array, channels: int, layer: str) -> None:
-        """Check that gradients have the shape of the convolution's outputs.
-
-        Args:
-            x: Inputs, their shape checked.
-            g: ``[batch, ..locations.., channels]``, or channels first.
-            channels: Number of output channels.
-            layer: Name of the layer, for the message.
-
-        Raises:
-            ShapeError: If the gradients have another shape.
-        """
-        locations = self.output_spatial(self.spatial_of(x))
-        check_shape(g, self._shape(locations, channels), "outputs_grads", layer)
-
-    def _shape(
-        self, spatial: Sequence[int | str], channels: int
-    ) -> tuple[int | str, ...]:
-        if self.channels_last:
-            return ("batch", *spatial, channels)
-        return ("batch", channels, *spatial)
+        raise ArgumentError(msg)
+    if value.num_groups > 1 and not grouped:
+        msg = (
+            f"{spec.label}: geometry has {value.num_groups} groups, expected one; a"
+            " grouped convolution has a GroupedConvKFCBasicFB"
+        )
+        raise ArgumentError(msg)
 
 
-def _positive(values: Any, rank: int, argument: str, layer: str) -> tuple[int, ...]:
+def _steps(values: Any, rank: int, argument: str, layer: str) -> tuple[int, ...]:
     """Return one positive integer for each spatial axis."""
-    if values is None:
-        return (1,) * rank
     if isinstance(values, str) or not isinstance(values, Sequence):
         return (as_size(values, argument, layer),) * rank
     if len(values) != rank:
-        given = shown(tuple(values))
-        msg = f"{layer}: {argument} is {given}, expected {rank} numbers"
+        msg = (
+            f"{layer}: {argument} is {shown(tuple(values))}, expected one number, or"
+            f" {rank} numbers: one for each axis of the kernel, and none for the batch"
+            " and the channels"
+        )
         raise ShapeError(msg)
     return as_shape(values, argument, layer)
 
 
-def _padding(
-    padding: Padding, rank: int, layer: str
-) -> str | tuple[tuple[int, int], ...]:
+def _padding(padding: Any, rank: int, layer: str) -> str | tuple[tuple[int, int], ...]:
     """Return ``"SAME"``, ``"VALID"`` or one pair for each spatial axis."""
     if isinstance(padding, str) and padding.upper() in {"SAME", "VALID"}:
         return padding.upper()
@@ -222,11 +184,6 @@ def is_width(value: object) -> bool:
     if isinstance(value, bool) or not isinstance(value, Integral):
         return False
     return 0 <= int(value) < 2**63
-
-
-def channels_to_last(backend: Backend, x: Array) -> Array:
-    """Return `x` with the axis after the batch moved to the end."""
-    return backend.xp.permute_dims(x, (0, *range(2, x.ndim), 1))
 
 
 def is_channels_last(data_format: str | None, rank: int, layer: str) -> bool:

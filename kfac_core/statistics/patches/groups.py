@@ -9,20 +9,20 @@ depthwise convolution has one group for each input channel.
 import math
 
 from kfac_core.backend import Backend
-from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.second_moment import patch_rows
+from kfac_core.statistics.patches.window import Window
 from kfac_core.typing import Array
 
 
 def grouped_patches(
-    backend: Backend, x: Array, geometry: ConvolutionGeometry, num_groups: int
+    backend: Backend, x: Array, window: Window, num_groups: int
 ) -> Array:
     """Return the patches of every group.
 
     Args:
         backend: Backend of `x`.
-        x: ``[batch, ..spatial.., channels]``, or channels first as the geometry says.
-        geometry: Where the convolution looks.
+        x: ``[batch, ..spatial.., channels]``, or channels first as the window says.
+        window: Where the convolution looks.
         num_groups: Number of groups.
 
     Returns:
@@ -30,9 +30,9 @@ def grouped_patches(
         laid out kernel axes first.
     """
     xp = backend.xp
-    rows = patch_rows(backend, x, geometry)
+    rows = patch_rows(backend, x, window)
     batch, locations, width = rows.shape
-    taps = math.prod(geometry.kernel)
+    taps = math.prod(window.kernel)
     channels = width // (taps * num_groups)
     cells = xp.reshape(rows, (batch, locations, taps, num_groups, channels))
     cells = xp.permute_dims(cells, (0, 1, 3, 2, 4))
@@ -40,20 +40,20 @@ def grouped_patches(
 
 
 def grouped_gradients(
-    backend: Backend, g: Array, geometry: ConvolutionGeometry, num_groups: int
+    backend: Backend, g: Array, window: Window, num_groups: int
 ) -> Array:
     """Return output gradients by group.
 
     Args:
         backend: Backend of `g`.
         g: ``[batch, ..locations.., out_channels]``, or channels first.
-        geometry: Where the convolution looks.
+        window: Where the convolution looks.
         num_groups: Number of groups.
 
     Returns:
         ``[batch, locations, num_groups, out_channels / num_groups]``.
     """
-    last = geometry.to_channels_last(backend, g)
+    last = window.to_channels_last(backend, g)
     batch, *locations, channels = last.shape
     shape = (batch, math.prod(locations), num_groups, channels // num_groups)
     return backend.xp.reshape(last, shape)

@@ -12,7 +12,7 @@ from typing import Literal, NamedTuple, TypeAlias
 
 from kfac_core.backend import Backend
 from kfac_core.statistics.centred_moments import centred, merged, parts
-from kfac_core.statistics.patches.geometry import ConvolutionGeometry
+from kfac_core.statistics.patches.window import Window
 from kfac_core.statistics.rows import framed, mean_over, second_moment
 from kfac_core.statistics.weighted_rows import Roots, by_row, masked, ones_of
 from kfac_core.typing import Array, Scalar
@@ -24,7 +24,7 @@ PixelWeights: TypeAlias = Literal["all", "usage"]
 def pixel_moments(
     backend: Backend,
     towers: Sequence[Array],
-    geometry: ConvolutionGeometry,
+    window: Window,
     pixel_weights: PixelWeights,
     *,
     about_mean: bool = False,
@@ -41,7 +41,7 @@ def pixel_moments(
     Args:
         backend: Backend of the towers.
         towers: Inputs, each ``[batch, ..spatial.., channels]``, or channels first.
-        geometry: Where the convolution looks.
+        window: Where the convolution looks.
         pixel_weights: How much each pixel counts.
         about_mean: Whether the second moment is about the mean, as in
             `kfac_core.statistics.centred_moments`.
@@ -53,8 +53,8 @@ def pixel_moments(
         covariance for ``E[x x']``; with weights, the corner is their mean.
     """
     xp = backend.xp
-    images = [geometry.to_channels_last(backend, x) for x in towers]
-    pixels = _pixels(backend, images, geometry, pixel_weights, roots)
+    images = [window.to_channels_last(backend, x) for x in towers]
+    pixels = _pixels(backend, images, window, pixel_weights, roots)
     given = sum(x.shape[0] for x in images)
     share: Scalar = 1.0 if cases is None else given / cases
     samples = zip(images, pixels.of_case, strict=True)
@@ -106,7 +106,7 @@ class _Pixels(NamedTuple):
 def _pixels(
     backend: Backend,
     images: Sequence[Array],
-    geometry: ConvolutionGeometry,
+    window: Window,
     pixel_weights: PixelWeights,
     roots: Sequence[Array] | None,
 ) -> _Pixels:
@@ -123,8 +123,8 @@ def _pixels(
     padding: Scalar = 0
     weight: Scalar = 0
     for k, x in enumerate(images):
-        counts = tap_counts(geometry, x.shape[1:-1])
-        taps = math.prod(geometry.output_spatial(x.shape[1:-1]) + geometry.kernel)
+        counts = tap_counts(window, x.shape[1:-1])
+        taps = math.prod(window.output_spatial(x.shape[1:-1]) + window.kernel)
         missing = taps - math.prod([sum(own) for own in counts])
         own = xp.sqrt(_taps(backend, counts, x))
         of_case.append(taps)
@@ -151,26 +151,24 @@ def _mean(backend: Backend, rows: Sequence[Array], roots: Roots) -> Array:
     return total / xp.where(weight > 0, weight, xp.ones_like(weight))
 
 
-def tap_counts(
-    geometry: ConvolutionGeometry, spatial: Sequence[int]
-) -> tuple[tuple[int, ...], ...]:
+def tap_counts(window: Window, spatial: Sequence[int]) -> tuple[tuple[int, ...], ...]:
     """Return for each axis how many kernel taps fall on each of its places.
 
     The number of taps on a pixel is the product over the axes.
 
     Example:
-        >>> geometry = ConvolutionGeometry((3,), (1,), (1,), "SAME")
-        >>> tap_counts(geometry, (4,))
+        >>> window = Window((3,), (1,), (1,), "SAME")
+        >>> tap_counts(window, (4,))
         ((2, 3, 3, 2),)
     """
     counts = []
     for size, (before, _), locations, kernel, stride, dilation in zip(
         spatial,
-        geometry.pads(spatial),
-        geometry.output_spatial(spatial),
-        geometry.kernel,
-        geometry.strides,
-        geometry.dilation,
+        window.pads(spatial),
+        window.output_spatial(spatial),
+        window.kernel,
+        window.strides,
+        window.dilations,
         strict=True,
     ):
         places = [

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 
 from kfac_core.backend import Backend
 from kfac_core.random_keys import drawn
-from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.second_moment import patch_rows
+from kfac_core.statistics.patches.window import Window
 from kfac_core.statistics.rows import second_moment
 from kfac_core.statistics.weighted_rows import by_row, weigh
 from kfac_core.typing import Array, Key, Scalar
@@ -40,7 +40,7 @@ def choose(backend: Backend, uniforms: Array, count: int) -> Array:
 def sampled_second_moment(
     backend: Backend,
     towers: Sequence[Array],
-    geometry: ConvolutionGeometry,
+    window: Window,
     sizes: Sequence[tuple[int, int]],
     key: Key,
     label: str,
@@ -56,7 +56,7 @@ def sampled_second_moment(
     Args:
         backend: Backend of the towers.
         towers: Inputs, each ``[batch, ..spatial.., channels]``, or channels first.
-        geometry: Where the convolution looks.
+        window: Where the convolution looks.
         sizes: For each tower, how many of its cases to draw, and how many patches of
             the drawn cases.
         key: What to draw from; one array of numbers is drawn.
@@ -72,7 +72,7 @@ def sampled_second_moment(
     xp = backend.xp
     of_towers = [None] * len(towers) if roots is None else roots
     parts = [
-        (x, geometry.num_locations(x), *size, root)
+        (x, window.num_locations(x), *size, root)
         for x, size, root in zip(towers, sizes, of_towers, strict=True)
         if x.shape[0]
     ]
@@ -103,7 +103,7 @@ def sampled_second_moment(
     for x, locations, cases, patches, root in parts:
         weighted = root is not None
         chosen = sample([x] if root is None else [x, root], cases)
-        of_cases = patch_rows(backend, chosen[0], geometry)
+        of_cases = patch_rows(backend, chosen[0], window)
         rows = [xp.reshape(of_cases, (cases * locations, of_cases.shape[2]))]
         if weighted:
             rows.append(by_row(backend, chosen[1], locations))

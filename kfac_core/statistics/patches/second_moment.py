@@ -11,7 +11,6 @@ from dataclasses import replace
 from itertools import product
 
 from kfac_core.backend import Backend
-from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.padding import padded
 from kfac_core.statistics.patches.shifted.assembly import assembled, tap_sums
 from kfac_core.statistics.patches.shifted.plan import Plan, choose_plan, known_plan
@@ -22,19 +21,20 @@ from kfac_core.statistics.patches.shifted.products import (
     strip_products,
     without_strips,
 )
+from kfac_core.statistics.patches.window import Window
 from kfac_core.statistics.position_sums import products_over, sum_over
 from kfac_core.statistics.rows import framed
 from kfac_core.statistics.weighted_rows import weighed_pair
 from kfac_core.typing import Array, Scalar
 
 
-def extract_patches(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Array:
+def extract_patches(backend: Backend, x: Array, window: Window) -> Array:
     """Return the patch of every output location.
 
     Args:
         backend: Backend of `x`.
-        x: ``[batch, ..spatial.., channels]``, or channels first as the geometry says.
-        geometry: Where the convolution looks.
+        x: ``[batch, ..spatial.., channels]``, or channels first as the window says.
+        window: Where the convolution looks.
 
     Returns:
         ``[batch, ..locations.., ..kernel.., channels]``.
@@ -43,43 +43,43 @@ def extract_patches(backend: Backend, x: Array, geometry: ConvolutionGeometry) -
         >>> import numpy as np
         >>> from kfac_core.registry import backend_of
         >>> image = np.arange(1.0, 10.0).reshape(1, 3, 3, 1)
-        >>> geometry = ConvolutionGeometry((2, 2), (1, 1), (1, 1), "VALID")
-        >>> extract_patches(backend_of(image), image, geometry)[0, 0, 0].ravel()
+        >>> window = Window((2, 2), (1, 1), (1, 1), "VALID")
+        >>> extract_patches(backend_of(image), image, window)[0, 0, 0].ravel()
         array([1., 2., 4., 5.])
     """
     xp = backend.xp
-    x = geometry.to_channels_last(backend, x)
+    x = window.to_channels_last(backend, x)
     spatial = x.shape[1:-1]
-    pads = geometry.pads(spatial)
+    pads = window.pads(spatial)
     for axis, (before, after) in enumerate(pads, start=1):
         x = padded(backend, x, axis, before, after)
-    locations = geometry.output_spatial(spatial)
+    locations = window.output_spatial(spatial)
     taps = []
-    for offsets in product(*map(range, geometry.kernel)):
-        window = tuple(
+    for offsets in product(*map(range, window.kernel)):
+        slices = tuple(
             slice(o * d, o * d + (n - 1) * s + 1 if n else o * d, s)
             for o, d, n, s in zip(
-                offsets, geometry.dilation, locations, geometry.strides, strict=True
+                offsets, window.dilations, locations, window.strides, strict=True
             )
         )
-        taps.append(x[(slice(None), *window, slice(None))])
+        taps.append(x[(slice(None), *slices, slice(None))])
     patches = xp.stack(taps, axis=-2)
-    shape = (x.shape[0], *locations, *geometry.kernel, x.shape[-1])
+    shape = (x.shape[0], *locations, *window.kernel, x.shape[-1])
     return xp.reshape(patches, shape)
 
 
-def patch_rows(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Array:
+def patch_rows(backend: Backend, x: Array, window: Window) -> Array:
     """Return the patches as rows, ``[batch, locations, kernel * channels]``."""
-    patches = extract_patches(backend, x, geometry)
-    locations = geometry.num_locations(x)
-    width = math.prod(patches.shape[1 + geometry.spatial_rank :])
+    patches = extract_patches(backend, x, window)
+    locations = window.num_locations(x)
+    width = math.prod(patches.shape[1 + window.spatial_rank :])
     return backend.xp.reshape(patches, (x.shape[0], locations, width))
 
 
 def patch_second_moment(
     backend: Backend,
     towers: Sequence[Array],
-    geometry: ConvolutionGeometry,
+    window: Window,
     *,
     has_bias: bool = False,
     count: Scalar | None = None,
@@ -92,7 +92,7 @@ def patch_second_moment(
     Args:
         backend: Backend of the towers.
         towers: Inputs, each ``[batch, ..spatial.., channels]``, or channels first.
-        geometry: Where the convolution looks.
+        window: Where the convolution looks.
         has_bias: Whether each patch ends in a one.
         count: What to divide the sum over patches by; None: the number of patches.
 
@@ -100,10 +100,10 @@ def patch_second_moment(
         ``[n, n]`` with ``n = kernel * channels``, one more with bias: the ``Omega`` of
         Grosse & Martens (2016), equation 25, divided by the number of locations.
     """
-    patches = sum(x.shape[0] * geometry.num_locations(x) for x in towers)
+    patches = sum(x.shape[0] * window.num_locations(x) for x in towers)
     count = patches if count is None else count
-    images = [geometry.to_channels_last(backend, x) for x in towers if x.shape[0]]
-    last = replace(geometry, channels_last=True)
+    images = [window.to_channels_last(backend, x) for x in towers if x.shape[0]]
+    last = replace(window, channels_last=True)
     parts = []
     for x in images:
         plan = plan_for(backend, x, last)
@@ -116,30 +116,30 @@ def patch_second_moment(
     return framed(backend, moment, mean, mean, patches / count)
 
 
-def plan_for(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Plan:
+def plan_for(backend: Backend, x: Array, window: Window) -> Plan:
     """Return the plan that costs least for one tower.
 
     Args:
         backend: Backend of `x`.
         x: ``[batch, ..spatial.., channels]``.
-        geometry: Where the convolution looks; channels last.
+        window: Where the convolution looks; channels last.
     """
     itemsize = backend.xp.finfo(x.dtype).bits // 8
     chunk_bytes, shape = backend.chunk_bytes(x), tuple(x.shape)
     if backend.is_traced(x):  # sizes may be symbols, and the work is done once
-        return choose_plan(geometry, shape, itemsize, chunk_bytes, traced=True)
-    return known_plan(geometry, shape, itemsize, chunk_bytes)
+        return choose_plan(window, shape, itemsize, chunk_bytes, traced=True)
+    return known_plan(window, shape, itemsize, chunk_bytes)
 
 
 def planned_moment(
-    backend: Backend, x: Array, geometry: ConvolutionGeometry, plan: Plan, count: Scalar
+    backend: Backend, x: Array, window: Window, plan: Plan, count: Scalar
 ) -> Array:
     """Return the second moment of one tower's patches, by a given plan.
 
     Args:
         backend: Backend of `x`.
         x: ``[batch, ..spatial.., channels]``.
-        geometry: Where the convolution looks; channels last.
+        window: Where the convolution looks; channels last.
         plan: How to compute it; the result is the same, except for rounding.
         count: What to divide the sum over patches by.
 
@@ -149,29 +149,29 @@ def planned_moment(
     # 1. Without shifts: the Gram matrix P'P of the patches P themselves.
     if plan.shifted == 0:
         (gram,) = backend.sum_over(
-            lambda chunk: [_patch_gram(backend, chunk, geometry)], x, plan.cases
+            lambda chunk: [_patch_gram(backend, chunk, window)], x, plan.cases
         )
         return gram / count
     # 2. Split the axes: the first ones are shifted, and patches of the others, the
     #    tail, are taken. A row u has width = (taps of the tail) * channels entries.
     xp, shifted = backend.xp, plan.shifted
     spatial = tuple(x.shape[1:-1])
-    tail = ConvolutionGeometry(
-        geometry.kernel[shifted:],
-        geometry.strides[shifted:],
-        geometry.dilation[shifted:],
-        geometry.pads(spatial)[shifted:],
+    tail = Window(
+        window.kernel[shifted:],
+        window.strides[shifted:],
+        window.dilations[shifted:],
+        window.pads(spatial)[shifted:],
     )
     width = math.prod(tail.kernel) * x.shape[-1]
     if backend.is_traced(x):
-        every = groups_for(geometry, spatial, shifted)
+        every = groups_for(window, spatial, shifted)
         groups, strips = without_strips(every, spatial[:shifted])
     else:
-        groups, strips = known_groups(geometry, spatial, shifted), []
+        groups, strips = known_groups(window, spatial, shifted), []
 
     def large_products(chunk: Array) -> list[Array]:
         images = _first_axis_first(backend, _unfolded(backend, chunk, tail))
-        return shifted_products(backend, images, groups, geometry.strides[0])
+        return shifted_products(backend, images, groups, window.strides[0])
 
     def rows_of(part: Array) -> Array:
         return xp.reshape(_unfolded(backend, part, tail), (-1, width))
@@ -183,7 +183,7 @@ def planned_moment(
     products += strip_products(backend, x, strips, rows_of)
     device = backend.creation_device(x)
     zeros = xp.zeros((width, width), dtype=x.dtype, device=device)
-    kernel = geometry.kernel[:shifted]
+    kernel = window.kernel[:shifted]
     # 6. Assemble the blocks M[a, b] = sum_t p_t[a]' p_t[b] of two taps a and b, each a
     #    sum of products of one offset, and divide by the count. The division is last: a
     #    compiler might round the sums of two quotients differently for a block and for
@@ -203,13 +203,13 @@ def _sum(parts: Iterable[Sequence[Array]]) -> list[Array]:
     return total
 
 
-def _patch_gram(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Array:
+def _patch_gram(backend: Backend, x: Array, window: Window) -> Array:
     """Return the Gram matrix of all patches."""
-    rows = patch_rows(backend, x, geometry)
+    rows = patch_rows(backend, x, window)
     return backend.gram(backend.xp.reshape(rows, (-1, rows.shape[-1])))
 
 
-def _unfolded(backend: Backend, x: Array, tail: ConvolutionGeometry) -> Array:
+def _unfolded(backend: Backend, x: Array, tail: Window) -> Array:
     """Return images with the patches of the last spatial axes.
 
     Args:
@@ -242,7 +242,7 @@ def case_gradients(
     backend: Backend,
     x: Array,
     gradients: Array,
-    geometry: ConvolutionGeometry,
+    window: Window,
     *,
     has_bias: bool = False,
     weights: Array | None = None,
@@ -254,7 +254,7 @@ def case_gradients(
         x: Inputs, ``[batch, ..spatial.., channels]``, or channels first.
         gradients: For the outputs, ``[batch, ..locations.., out_channels]``, or
             channels first.
-        geometry: Where the convolution looks.
+        window: Where the convolution looks.
         has_bias: Whether to append the gradient for the bias as a last row.
         weights: ``[batch]``: the gradients of cases are multiplied by the roots of
             these; ``[batch, locations]``: the gradients of locations are multiplied by
@@ -264,8 +264,8 @@ def case_gradients(
         ``[batch, kernel * channels, out_channels]``, one more row with bias.
     """
     xp = backend.xp
-    patches = patch_rows(backend, x, geometry)
-    g = geometry.to_channels_last(backend, gradients)
+    patches = patch_rows(backend, x, window)
+    g = window.to_channels_last(backend, gradients)
     g = xp.reshape(g, (*patches.shape[:2], g.shape[-1]))
     if weights is not None:
         patches, g = weighed_pair(backend, patches, g, weights)

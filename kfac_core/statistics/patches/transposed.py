@@ -21,17 +21,14 @@ from kfac_core.arguments import check_shape
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.exponents import shown
-from kfac_core.statistics.patches.geometry import (
-    ConvolutionGeometry,
-    Padding,
-    is_width,
-)
+from kfac_core.statistics.patches.geometry import is_width
 from kfac_core.statistics.patches.padding import padded
+from kfac_core.statistics.patches.window import Window
 from kfac_core.typing import Array
 
 
 @dataclass(frozen=True)
-class TransposedGeometry:
+class TransposedWindow:
     """Where a transposed convolution of 1, 2 or 3 spatial axes looks.
 
     Attributes:
@@ -42,51 +39,37 @@ class TransposedGeometry:
             with ``transpose_kernel=False``: tap ``o`` stands for the last but ``o``.
     """
 
-    adjoint: ConvolutionGeometry
+    adjoint: Window
     output_padding: tuple[int, ...] | None = None
     mirrored: bool = False
 
     @classmethod
     def of(
         cls,
-        kernel: Sequence[int],
-        strides: Sequence[int] | int | None,
-        dilation: Sequence[int] | int | None,
-        padding: Padding,
+        adjoint: Window,
         output_padding: Sequence[int] | int | None,
-        data_format: str | None,
         layer: str,
         *,
         mirrored: bool = False,
-    ) -> "TransposedGeometry":
-        """Make a geometry from the forms that users write.
+    ) -> "TransposedWindow":
+        """Make a window from the forms of an output padding that users write.
 
         Args:
-            kernel: As in `ConvolutionGeometry.of`.
-            strides: Steps between the outputs of neighbouring inputs, in the forms of
-                `ConvolutionGeometry.of`.
-            dilation: Steps between taps, in the forms of `ConvolutionGeometry.of`.
-            padding: Padding of the adjoint, which is the outputs that are cut off, in
-                the forms of `ConvolutionGeometry.of`.
+            adjoint: The convolution from the layer's outputs to its inputs.
             output_padding: One for each spatial axis, one for all, or None.
-            data_format: As in `TransposedConvKFCBasicFB`.
-            layer: Name of the layer, for the messages.
+            layer: Name of the layer, for the message.
             mirrored: Whether the kernel runs backwards.
 
         Returns:
-            The geometry.
+            The window.
 
         Raises:
-            ArgumentError: If a form is unknown, a number is out of range, or an output
-                padding comes with padding by name, or is not below stride or dilation.
-            ShapeError: If a length is not that of the kernel.
+            ArgumentError: If an output padding comes with padding by name, or is not
+                below stride or dilation.
         """
-        adjoint = ConvolutionGeometry.of(
-            kernel, strides, dilation, padding, data_format, layer
-        )
         extra: tuple[int, ...] | None = None
         if output_padding is not None:
-            steps = zip(adjoint.strides, adjoint.dilation, strict=True)
+            steps = zip(adjoint.strides, adjoint.dilations, strict=True)
             limits = tuple(map(max, steps))
             is_list = isinstance(output_padding, tuple | list)
             widths: Any = output_padding if is_list else (output_padding,) * len(limits)
@@ -147,7 +130,7 @@ class TransposedGeometry:
         adjoint = self.adjoint
         s, d, k = (
             values[axis]
-            for values in (adjoint.strides, adjoint.dilation, adjoint.kernel)
+            for values in (adjoint.strides, adjoint.dilations, adjoint.kernel)
         )
         if size < 1:
             return range(0)
@@ -163,15 +146,15 @@ class TransposedGeometry:
 
 
 def output_patches_image(
-    backend: Backend, g: Array, geometry: TransposedGeometry, inputs: Sequence[int]
-) -> tuple[Array, ConvolutionGeometry]:
+    backend: Backend, g: Array, window: TransposedWindow, inputs: Sequence[int]
+) -> tuple[Array, Window]:
     """Return an image of output gradients that has one patch for each input.
 
     Args:
         backend: Backend of `g`.
         g: Gradients, ``[batch, ..locations.., channels]``, or channels first as the
-            geometry says.
-        geometry: Where the transposed convolution looks.
+            window says.
+        window: Where the transposed convolution looks.
         inputs: Spatial sizes of its inputs.
 
     Returns:
@@ -183,13 +166,13 @@ def output_patches_image(
         >>> from kfac_core.registry import backend_of
         >>> from kfac_core.statistics.patches.second_moment import extract_patches
         >>> g = np.arange(1.0, 6.0).reshape(1, 5, 1)
-        >>> up = TransposedGeometry.of((3,), 2, None, 0, None, None, "up")
+        >>> up = TransposedWindow(Window((3,), (2,), (1,), "VALID"))
         >>> image, seen = output_patches_image(backend_of(g), g, up, (2,))
         >>> extract_patches(backend_of(g), image, seen)[0, :, :, 0]
         array([[1., 2., 3.],
                [3., 4., 5.]])
     """
-    adjoint = geometry.adjoint
+    adjoint = window.adjoint
     image = adjoint.to_channels_last(backend, g)
     pads = adjoint.pads(image.shape[1:-1])
     for axis, (n, (before, _), k, s, d) in enumerate(
@@ -198,27 +181,27 @@ def output_patches_image(
             pads,
             adjoint.kernel,
             adjoint.strides,
-            adjoint.dilation,
+            adjoint.dilations,
             strict=True,
         ),
         start=1,
     ):
         image = _placed(backend, image, axis, before, (n - 1) * s + d * (k - 1) + 1)
-    if geometry.mirrored:
+    if window.mirrored:
         image = _turned(backend, image)
     return image, replace(adjoint, padding="VALID", channels_last=True)
 
 
 def spread_inputs_image(
-    backend: Backend, x: Array, geometry: TransposedGeometry, outputs: Sequence[int]
-) -> tuple[Array, ConvolutionGeometry]:
+    backend: Backend, x: Array, window: TransposedWindow, outputs: Sequence[int]
+) -> tuple[Array, Window]:
     """Return an image of spread inputs that has one patch for each output.
 
     Args:
         backend: Backend of `x`.
-        x: Inputs, ``[batch, ..spatial.., channels]``, or channels first as the geometry
+        x: Inputs, ``[batch, ..spatial.., channels]``, or channels first as the window
             says.
-        geometry: Where the transposed convolution looks.
+        window: Where the transposed convolution looks.
         outputs: Spatial sizes of its outputs.
 
     Returns:
@@ -232,7 +215,7 @@ def spread_inputs_image(
         >>> from kfac_core.registry import backend_of
         >>> from kfac_core.statistics.patches.second_moment import extract_patches
         >>> x = np.asarray([1.0, 2.0]).reshape(1, 2, 1)
-        >>> up = TransposedGeometry.of((3,), 2, None, 0, None, None, "up")
+        >>> up = TransposedWindow(Window((3,), (2,), (1,), "VALID"))
         >>> image, seen = spread_inputs_image(backend_of(x), x, up, (5,))
         >>> extract_patches(backend_of(x), image, seen)[0, ::-1, :, 0]
         array([[1., 0., 0.],
@@ -241,7 +224,7 @@ def spread_inputs_image(
                [0., 2., 0.],
                [0., 0., 2.]])
     """
-    adjoint = geometry.adjoint
+    adjoint = window.adjoint
     image = adjoint.to_channels_last(backend, x)
     pads = adjoint.pads(tuple(outputs))
     for axis, (n, (before, _), k, s, d) in enumerate(
@@ -250,7 +233,7 @@ def spread_inputs_image(
             pads,
             adjoint.kernel,
             adjoint.strides,
-            adjoint.dilation,
+            adjoint.dilations,
             strict=True,
         ),
         start=1,
@@ -258,7 +241,7 @@ def spread_inputs_image(
         spread = _spread(backend, image, axis, s)
         reach = d * (k - 1)
         image = _placed(backend, spread, axis, reach - before, n + reach)
-    if not geometry.mirrored:
+    if not window.mirrored:
         image = _turned(backend, image)
     ones = (1,) * adjoint.spatial_rank
     return image, replace(adjoint, strides=ones, padding="VALID", channels_last=True)

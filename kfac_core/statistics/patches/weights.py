@@ -10,13 +10,13 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from kfac_core.backend import Backend
-from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.second_moment import (
     patch_rows,
     plan_for,
     planned_moment,
 )
 from kfac_core.statistics.patches.shifted.assembly import tap_sums
+from kfac_core.statistics.patches.window import Window
 from kfac_core.statistics.rows import framed
 from kfac_core.statistics.weighted_rows import weigh
 from kfac_core.typing import Array, Scalar
@@ -25,7 +25,7 @@ from kfac_core.typing import Array, Scalar
 def weighted_patch_moment(
     backend: Backend,
     towers: Sequence[Array],
-    geometry: ConvolutionGeometry,
+    window: Window,
     roots: Sequence[Array],
     count: Scalar | None = None,
     *,
@@ -36,7 +36,7 @@ def weighted_patch_moment(
     Args:
         backend: Backend of the towers.
         towers: Inputs, each ``[batch, ..spatial.., channels]``, or channels first.
-        geometry: Where the convolution looks.
+        window: Where the convolution looks.
         roots: For each tower the roots of the weights, ``[batch]`` or ``[batch,
             locations]``.
         count: What to divide the sum over patches by; None: the number of patches.
@@ -45,43 +45,43 @@ def weighted_patch_moment(
     Returns:
         ``[n, n]`` with ``n = kernel * channels``, one more with bias.
     """
-    last = replace(geometry, channels_last=True)
+    last = replace(window, channels_last=True)
     total: Array | None = None
     for x, root in zip(towers, roots, strict=True):
         if not x.shape[0]:
             continue
-        image = geometry.to_channels_last(backend, x)
+        image = window.to_channels_last(backend, x)
         of_tower = _of_cases if root.ndim == 1 else _of_locations
         part = of_tower(backend, image, last, root, has_bias=has_bias)
         total = part if total is None else total + part
     assert total is not None, "no tower has a case"
-    patches = sum(x.shape[0] * geometry.num_locations(x) for x in towers)
+    patches = sum(x.shape[0] * window.num_locations(x) for x in towers)
     return total / (patches if count is None else count)
 
 
 def _of_cases(
     backend: Backend,
     x: Array,
-    geometry: ConvolutionGeometry,
+    window: Window,
     roots: Array,
     *,
     has_bias: bool,
 ) -> Array:
     """Return the sum over the patches of weighted cases."""
     weighted = weigh(backend, x, roots)
-    plan = plan_for(backend, weighted, geometry)
-    moment = planned_moment(backend, weighted, geometry, plan, 1)
+    plan = plan_for(backend, weighted, window)
+    moment = planned_moment(backend, weighted, window, plan, 1)
     if not has_bias:
         return moment
-    sums = tap_sums(backend, weigh(backend, weighted, roots), geometry)
-    corner = backend.xp.sum(roots * roots) * geometry.num_locations(x)
+    sums = tap_sums(backend, weigh(backend, weighted, roots), window)
+    corner = backend.xp.sum(roots * roots) * window.num_locations(x)
     return framed(backend, moment, sums, sums, corner)
 
 
 def _of_locations(
     backend: Backend,
     x: Array,
-    geometry: ConvolutionGeometry,
+    window: Window,
     roots: Array,
     *,
     has_bias: bool,
@@ -93,7 +93,7 @@ def _of_locations(
     def gram(chunk: Array) -> list[Array]:
         images = xp.reshape(chunk[:, :pixels], (-1, *shape[1:]))
         own = chunk[:, pixels:]
-        rows = weigh(backend, patch_rows(backend, images, geometry), own)
+        rows = weigh(backend, patch_rows(backend, images, window), own)
         if has_bias:
             rows = xp.concat([rows, own[:, :, None]], axis=2)
         return [backend.gram(xp.reshape(rows, (-1, rows.shape[2])))]
@@ -104,7 +104,7 @@ def _of_locations(
     cases = shape[0]
     if budget is not None:
         itemsize = xp.finfo(x.dtype).bits // 8
-        width = math.prod(geometry.kernel) * shape[-1]
+        width = math.prod(window.kernel) * shape[-1]
         cases = min(cases, max(1, budget // (itemsize * locations * width)))
     (total,) = backend.sum_over(gram, joined, cases)
     return total

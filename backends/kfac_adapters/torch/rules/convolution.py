@@ -33,7 +33,7 @@ def convolution(
     options = {
         "padding": padding.upper() if named else _each(padding, rank),
         "strides": _each(stride, rank),
-        "dilation_rate": _each(dilation, rank),
+        "dilations": _each(dilation, rank),
         "num_groups": groups,
         "data_format": DATA_FORMATS[rank],
         "layout": "OIHW",
@@ -65,7 +65,7 @@ def transposed_convolution(
     options = {
         "padding": _each(padding, rank),
         "strides": _each(stride, rank),
-        "dilation_rate": _each(dilation, rank),
+        "dilations": _each(dilation, rank),
         "num_groups": groups,
         "data_format": DATA_FORMATS[rank],
         "layout": "IOHW",

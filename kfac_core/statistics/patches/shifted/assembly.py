@@ -4,9 +4,9 @@ from collections.abc import Sequence
 from itertools import product
 
 from kfac_core.backend import Backend
-from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.shifted.overlaps import clipped, seen_pixels
 from kfac_core.statistics.patches.shifted.products import Group, as_slice
+from kfac_core.statistics.patches.window import Window
 from kfac_core.statistics.position_sums import sum_over
 from kfac_core.typing import Array
 
@@ -50,13 +50,13 @@ def assembled(
     return xp.concat(rows, axis=0)
 
 
-def tap_sums(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Array:
+def tap_sums(backend: Backend, x: Array, window: Window) -> Array:
     """Return the sum of all patches of all cases, without the patches.
 
     Args:
         backend: Backend of `x`.
         x: ``[batch, ..spatial.., channels]``.
-        geometry: Where the convolution looks.
+        window: Where the convolution looks.
 
     Returns:
         ``[kernel * channels]``.
@@ -64,7 +64,7 @@ def tap_sums(backend: Backend, x: Array, geometry: ConvolutionGeometry) -> Array
     xp = backend.xp
     spatial = x.shape[1:-1]
     total = backend.sum_of_rows(x)
-    for axis, places in enumerate(seen_pixels(geometry, spatial)):
+    for axis, places in enumerate(seen_pixels(window, spatial)):
         before, size = (slice(None),) * axis, spatial[axis]
         sums = [
             sum_over(

@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from itertools import pairwise, product
 from typing import NamedTuple
 
-from kfac_core.statistics.patches.geometry import ConvolutionGeometry
+from kfac_core.statistics.patches.window import Window
 
 
 class Piece(NamedTuple):
@@ -28,7 +28,7 @@ class Piece(NamedTuple):
 
 
 def axis_pieces(
-    geometry: ConvolutionGeometry, spatial: Sequence[int]
+    window: Window, spatial: Sequence[int]
 ) -> tuple[tuple[Piece, ...], ...]:
     """Return for each axis the pieces of which all pairs of taps are composed.
 
@@ -36,15 +36,15 @@ def axis_pieces(
     these taps. Pixels of the padding are in no piece, since their products are zero.
 
     Args:
-        geometry: Where the convolution looks.
+        window: Where the convolution looks.
         spatial: Sizes of the spatial axes.
 
     Returns:
         For each axis its pieces. Two pieces with one offset have no pixel in common.
 
     Example:
-        >>> geometry = ConvolutionGeometry((2,), (1,), (1,), "VALID")
-        >>> for piece in axis_pieces(geometry, (9,))[0]:
+        >>> window = Window((2,), (1,), (1,), "VALID")
+        >>> for piece in axis_pieces(window, (9,))[0]:
         ...     print(*piece)
         0 range(0, 1) ((0, 0),)
         0 range(1, 8) ((0, 0), (1, 1))
@@ -52,15 +52,15 @@ def axis_pieces(
         1 range(0, 8) ((0, 1),)
         -1 range(1, 9) ((1, 0),)
     """
-    seen = seen_pixels(geometry, spatial)
+    seen = seen_pixels(window, spatial)
     return tuple(
         _pieces(taps, size, dilation)
-        for taps, size, dilation in zip(seen, spatial, geometry.dilation, strict=True)
+        for taps, size, dilation in zip(seen, spatial, window.dilations, strict=True)
     )
 
 
 def seen_pixels(
-    geometry: ConvolutionGeometry, spatial: Sequence[int]
+    window: Window, spatial: Sequence[int]
 ) -> tuple[tuple[range, ...], ...]:
     """Return for each axis and tap the places that the tap sees, padding included."""
     return tuple(
@@ -73,11 +73,11 @@ def seen_pixels(
             for tap in range(kernel)
         )
         for (before, _), kernel, stride, dilation, locations in zip(
-            geometry.pads(spatial),
-            geometry.kernel,
-            geometry.strides,
-            geometry.dilation,
-            geometry.output_spatial(spatial),
+            window.pads(spatial),
+            window.kernel,
+            window.strides,
+            window.dilations,
+            window.output_spatial(spatial),
             strict=True,
         )
     )

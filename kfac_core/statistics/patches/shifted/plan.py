@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from functools import lru_cache
 from typing import NamedTuple
 
-from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.shifted.overlaps import Piece, axis_pieces
 from kfac_core.statistics.patches.shifted.products import (
     Group,
@@ -18,6 +17,7 @@ from kfac_core.statistics.patches.shifted.products import (
     product_groups,
     without_strips,
 )
+from kfac_core.statistics.patches.window import Window
 
 COST_OF_CALL = 4e5
 """Cost of one product or one copy, however small."""
@@ -57,7 +57,7 @@ class Plan(NamedTuple):
 
 
 def choose_plan(
-    geometry: ConvolutionGeometry,
+    window: Window,
     shape: Sequence[int],
     itemsize: int,
     chunk_bytes: int | None,
@@ -67,7 +67,7 @@ def choose_plan(
     """Return the way that costs least.
 
     Args:
-        geometry: Where the convolution looks.
+        window: Where the convolution looks.
         shape: ``(batch, ..spatial.., channels)``.
         itemsize: Bytes of one entry.
         chunk_bytes: Number of bytes to hold at once, or the size of the result if that
@@ -78,25 +78,25 @@ def choose_plan(
         The plan.
 
     Example:
-        >>> geometry = ConvolutionGeometry((3, 3), (1, 1), (1, 1), "SAME")
-        >>> choose_plan(geometry, (32, 28, 28, 64), 4, 2**23).shifted
+        >>> window = Window((3, 3), (1, 1), (1, 1), "SAME")
+        >>> choose_plan(window, (32, 28, 28, 64), 4, 2**23).shifted
         2
-        >>> choose_plan(geometry, (2, 4, 4, 8), 4, 2**23).shifted
+        >>> choose_plan(window, (2, 4, 4, 8), 4, 2**23).shifted
         0
     """
     batch, *spatial, channels = shape
-    pieces = axis_pieces(geometry, spatial)
+    pieces = axis_pieces(window, spatial)
     plans = []
-    for shifted in range(geometry.spatial_rank + 1):
-        width = math.prod(geometry.kernel[shifted:]) * channels
+    for shifted in range(window.spatial_rank + 1):
+        width = math.prod(window.kernel[shifted:]) * channels
         if shifted and width < LEAST_COLUMNS:
             break
         chunks = 1
         if chunk_bytes is not None:
             copies = _copies(pieces[:shifted], spatial, traced=traced)
-            rows = math.prod(geometry.output_spatial(spatial)[shifted:])
+            rows = math.prod(window.output_spatial(spatial)[shifted:])
             rows *= math.prod(spatial[:shifted])
-            result = 0 if traced else (math.prod(geometry.kernel) * channels) ** 2
+            result = 0 if traced else (math.prod(window.kernel) * channels) ** 2
             budget = max(chunk_bytes // itemsize, result)
             entries = rows * width * copies
             few = ROWS_PER_COLUMN * width // max(1, rows)
@@ -104,7 +104,7 @@ def choose_plan(
             chunks = max(1, math.ceil(batch / most))
         cases = _even(batch, chunks) if traced else math.ceil(batch / chunks)
         plans.append(Plan(shifted, cases))
-    costs = [cost(geometry, shape, plan, traced=traced) for plan in plans]
+    costs = [cost(window, shape, plan, traced=traced) for plan in plans]
     return plans[costs.index(min(costs))]
 
 
@@ -113,7 +113,7 @@ known_plan = lru_cache(maxsize=REMEMBERED)(choose_plan)
 
 
 def cost(
-    geometry: ConvolutionGeometry,
+    window: Window,
     shape: Sequence[int],
     plan: Plan,
     *,
@@ -121,8 +121,8 @@ def cost(
 ) -> float:
     """Return what a plan costs, in multiplications and additions."""
     batch, *spatial, channels = shape
-    pieces = axis_pieces(geometry, spatial)
-    kernel, locations = geometry.kernel, geometry.output_spatial(spatial)
+    pieces = axis_pieces(window, spatial)
+    kernel, locations = window.kernel, window.output_spatial(spatial)
     shifted = plan.shifted
     chunks = math.ceil(batch / plan.cases)
     tail = math.prod(locations[shifted:])

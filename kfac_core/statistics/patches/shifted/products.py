@@ -15,9 +15,9 @@ from itertools import product
 from typing import NamedTuple
 
 from kfac_core.backend import Backend
-from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.padding import padded
 from kfac_core.statistics.patches.shifted.overlaps import Piece, axis_pieces
+from kfac_core.statistics.patches.window import Window
 from kfac_core.typing import Array
 
 CHANNELS_IN_RUNS = 8
@@ -47,17 +47,15 @@ class Group(NamedTuple):
         return not any(piece.offset for piece in (row, *self.columns))
 
 
-def groups_for(
-    geometry: ConvolutionGeometry, spatial: tuple[int, ...], shifted: int
-) -> list[Group]:
+def groups_for(window: Window, spatial: tuple[int, ...], shifted: int) -> list[Group]:
     """Return the products of a convolution of which the first axes are shifted.
 
     Args:
-        geometry: Where the convolution looks.
+        window: Where the convolution looks.
         spatial: Sizes of the spatial axes.
         shifted: How many axes are shifted.
     """
-    return product_groups(axis_pieces(geometry, spatial)[:shifted])
+    return product_groups(axis_pieces(window, spatial)[:shifted])
 
 
 known_groups = lru_cache(maxsize=REMEMBERED)(groups_for)
@@ -266,9 +264,9 @@ def _rows(
     Rows whose pixels on the first axis are one stride apart then lie together.
     """
     rows = []
-    window = (slice(None), *map(as_slice, columns), ...)
+    slices = (slice(None), *map(as_slice, columns), ...)
     for phase in range(min(stride, images.shape[0])):
-        part = images[(slice(phase, None, stride), *window)]
+        part = images[(slice(phase, None, stride), *slices)]
         for axis, (before, after) in enumerate(pads, start=2):
             part = padded(backend, part, axis, before, after)
         rows.append(backend.xp.reshape(part, (-1, images.shape[-1])))

@@ -1,17 +1,20 @@
 """The original's names of patch extractors say the forms of strides and dilation."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 
 from kfac_core import KfacError
+from kfac_core.contrib.patch_functions import geometry_for
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.fisher_factors import ConvInputKroneckerFactor
-from kfac_core.statistics.patches.extractors import geometry_for
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 
 CONVOLUTION, IMAGE = "extract_convolution_patches", "extract_image_patches"
 POINTWISE = "extract_pointwise_conv2d_patches"
-PLAIN = ConvolutionGeometry((3, 3), (2, 1), (1, 2), "SAME")
+STEPS = {"strides": (2, 1), "dilations": (1, 2)}
+PLAIN = ConvolutionGeometry((3, 3, 2, 4), padding="SAME", **STEPS)
 
 
 @pytest.mark.parametrize("name", [None, CONVOLUTION])
@@ -34,8 +37,7 @@ def test_full_forms_follow_the_data_format():
     found = geometry_for(
         (3, 3, 2, 4), "SAME", (1, 1, 2, 1), (1, 1, 1, 2), "NCHW", None, "layer"
     )
-    expected = ConvolutionGeometry((3, 3), (2, 1), (1, 2), "SAME", channels_last=False)
-    assert found == expected
+    assert found == replace(PLAIN, data_format="NCHW")
 
 
 @pytest.mark.parametrize(("dilation", "taps"), [(None, (1, 1)), ((1, 3, 2, 1), (3, 2))])
@@ -43,22 +45,21 @@ def test_image_patches_take_full_forms(dilation, taps):
     found = geometry_for(
         (3, 3, 2, 4), "VALID", (1, 2, 1, 1), dilation, None, IMAGE, "layer"
     )
-    assert found == ConvolutionGeometry((3, 3), (2, 1), taps, "VALID")
+    assert found == replace(PLAIN, padding="VALID", dilations=taps)
 
 
 @pytest.mark.parametrize("strides", [None, 1, (1, 1), (1, 1, 1, 1)])
 def test_pointwise_patches_ignore_padding_and_dilation(strides):
     found = geometry_for((1, 1, 2, 4), "SAME", strides, (3, 3), None, POINTWISE, "l")
-    assert found == ConvolutionGeometry((1, 1), (1, 1), (1, 1), "VALID")
+    assert found == ConvolutionGeometry((1, 1, 2, 4), padding="VALID")
 
 
 @pytest.mark.parametrize("name", [None, CONVOLUTION, IMAGE, POINTWISE])
 def test_all_names_agree_on_a_pointwise_convolution(name, rng):
     images = rng.normal(size=(2, 3, 3, 4))
     strides = (1, 1, 1, 1)
-    spec = ConvInputKroneckerFactor(
-        (1, 1, 4, 2), "SAME", strides, extract_patches_fn=name, has_bias=True
-    )
+    geometry = geometry_for((1, 1, 4, 2), "SAME", strides, None, None, name, "layer")
+    spec = ConvInputKroneckerFactor(geometry, has_bias=True)
     state = spec.update_cov(spec.init(images), images, ema_decay=0.5)
     rows = np.hstack([images.reshape(-1, 4), np.ones((18, 1))])
     np.testing.assert_allclose(spec.get_cov(state), rows.T @ rows / 18, rtol=1e-13)

@@ -17,6 +17,7 @@ from kfac_core.sizes import as_shape
 from kfac_core.statistics.patches.geometry import (
     ConvolutionGeometry,
     Padding,
+    Steps,
     is_channels_last,
 )
 
@@ -35,17 +36,19 @@ def geometry_for(
     data_format: str | None,
     extract_patches_fn: str | None,
     layer: str,
+    num_groups: int = 1,
 ) -> ConvolutionGeometry:
     """Return the geometry that the arguments of ``tf.contrib.kfac`` describe.
 
     Args:
         filter_shape: ``[..kernel.., in_channels, out_channels]``.
-        padding: As in `ConvolutionGeometry.of`.
+        padding: As in `ConvolutionGeometry`.
         strides: In the form that `extract_patches_fn` implies.
         dilation: In the form that `extract_patches_fn` implies.
-        data_format: As in `ConvolutionGeometry.of`.
+        data_format: As in `ConvolutionGeometry`.
         extract_patches_fn: One of `PATCH_FUNCTIONS`, or None for the first.
         layer: Name of the layer, for the messages.
+        num_groups: As in `ConvolutionGeometry`.
 
     Returns:
         The geometry.
@@ -54,8 +57,9 @@ def geometry_for(
         ArgumentError: If a name or form is unknown.
         ShapeError: If a length does not fit.
     """
-    kernel = tuple(filter_shape[:-2])
-    rank = len(kernel)
+    shape = as_shape(filter_shape, "filter_shape", layer)
+    rank = len(shape) - 2
+    made: dict[str, Any] = {"num_groups": num_groups, "name": layer}
     extractor: object = extract_patches_fn
     known = isinstance(extractor, str) and extractor in PATCH_FUNCTIONS
     if extractor is not None and not known:
@@ -67,17 +71,19 @@ def geometry_for(
     if extract_patches_fn == "extract_pointwise_conv2d_patches":
         given: Any = strides if isinstance(strides, Sequence) else (strides,)
         ones = given and all(isinstance(s, Integral) and s == 1 for s in given)
-        if kernel != (1, 1) or not (ones or strides is None):
+        if shape[:-2] != (1, 1) or not (ones or strides is None):
             msg = (
-                f"{layer}: pointwise patches have kernel {kernel} and strides"
+                f"{layer}: pointwise patches have kernel {shape[:-2]} and strides"
                 f" {strides}, expected (1, 1) and none or ones"
             )
             raise ArgumentError(msg)
         # A kernel of one tap needs neither padding nor dilation.
-        return ConvolutionGeometry.of(kernel, None, None, "VALID", data_format, layer)
+        return ConvolutionGeometry(
+            shape, padding="VALID", data_format=data_format, **made
+        )
     if extract_patches_fn == "extract_image_patches":
         if rank != 2:
-            msg = f"{layer}: image patches have kernel {kernel}, expected two axes"
+            msg = f"{layer}: image patches have kernel {shape[:-2]}, expected two axes"
             raise ShapeError(msg)
         for argument, values in (("strides", strides), ("dilation", dilation)):
             full = isinstance(values, Sequence) and len(values) == 4
@@ -87,13 +93,13 @@ def geometry_for(
                     " numbers [1, rows, columns, 1]"
                 )
                 raise ShapeError(msg)
-    return ConvolutionGeometry.of(
-        kernel,
-        _spatial(strides, rank, data_format, "strides", layer),
-        _spatial(dilation, rank, data_format, "dilation", layer),
-        padding,
-        data_format,
-        layer,
+    return ConvolutionGeometry(
+        shape,
+        padding=padding,
+        strides=_spatial(strides, rank, data_format, "strides", layer),
+        dilations=_spatial(dilation, rank, data_format, "dilation", layer),
+        data_format=data_format,
+        **made,
     )
 
 
@@ -103,8 +109,10 @@ def _spatial(
     data_format: str | None,
     argument: str,
     layer: str,
-) -> Sequence[int] | int | None:
+) -> Steps:
     """Drop the entries for batch and channels from a list of full rank."""
+    if values is None:
+        return 1
     if not isinstance(values, Sequence) or len(values) != rank + 2:
         return values
     first = 1 if is_channels_last(data_format, rank, layer) else 2
