@@ -136,6 +136,27 @@ def test_layer_with_more_uses_than_at_first_is_refused_by_name():
         captured.linearize(x)
 
 
+@pytest.mark.parametrize("how", ["by exp", "as a part"])
+def test_layer_that_something_else_uses_later_is_refused_by_name(how):
+    class Other(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a, self.how = nn.Linear(4, 3), ""
+
+        def forward(self, x):
+            if self.how == "by exp":
+                return x @ self.a.weight.exp().T
+            weight = self.a.weight[:2] if self.how else self.a.weight
+            return F.linear(x, weight, None if self.how else self.a.bias)
+
+    model, x = seeded(Other), drawn(5, 4)
+    captured = capture(model, "mse_loss")
+    captured.linearize(x)
+    model.how = how
+    with pytest.raises(UnsupportedError, match=rf"a\.weight.* this pass uses it {how}"):
+        captured.linearize(x)
+
+
 class LowRank(nn.Module):
     """A linear layer that is frozen, and the sum with two small ones."""
 

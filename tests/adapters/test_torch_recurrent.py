@@ -3,9 +3,21 @@
 import pytest
 import torch
 from torch import nn
-from torch_models import assert_same, dense_fisher, drawn, matrix, seeded, statistics
+from torch.utils.checkpoint import checkpoint
+from torch_models import (
+    assert_same,
+    dense_fisher,
+    drawn,
+    gradients,
+    matrix,
+    same,
+    seeded,
+    statistics,
+)
 
-from kfac_adapters.torch import capture
+from kfac_adapters.torch import Preconditioner, capture
+
+F = nn.functional
 
 
 class Step(nn.Module):
@@ -167,3 +179,28 @@ def test_packed_sequences_of_one_length_have_the_statistics_of_others():
         model.lengths = [6, 2, 4]
         found = matrix(*statistics(model, x)[1:], name)[1]
         assert (found - expected).norm() > 1e-3 * expected.norm()
+
+
+@pytest.mark.parametrize("kind", ["LSTM", "GRU"])
+def test_recurrent_network_within_a_checkpoint_is_left_as_it_is(kind):
+    """A checkpoint runs it again unrecorded, which must save the same tensors."""
+
+    class Checkpointed(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.first, self.own = nn.Linear(4, 4), SEQUENCES[kind]()
+
+        def inner(self, x):
+            return self.own(x)[0][-1]
+
+        def forward(self, x):
+            return checkpoint(self.inner, self.first(x), use_reentrant=False)
+
+    model, x, y = seeded(Checkpointed), drawn(6, 3, 4), torch.tensor([1, 0, 2])
+    F.cross_entropy(model(x), y).backward()
+    expected = gradients(model)
+    model.zero_grad()
+    own = Preconditioner(model, unclaimed="identity")
+    F.cross_entropy(model(x), y).backward()
+    same(gradients(model), expected, rtol=1e-12)
+    assert f"is used by {kind.lower()}" in str(own.coverage)

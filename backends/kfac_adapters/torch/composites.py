@@ -45,3 +45,17 @@ COMPOSITES: dict[Any, Any] = {
     torch.rnn_relu: recurrent.unrolled(recurrent.relu_gates),
 }
 """For each such function one that calls the layers."""
+
+
+def composite(function: Any) -> Any:
+    """Return what is called in place of a function; None: the function itself.
+
+    A checkpoint calls the function again without a recorder, and takes the tensors that
+    are saved then for those of the first time. So they must be saved by the same code,
+    which that of a recurrent network is not.
+    """
+    found = COMPOSITES.get(function)
+    if found is None or function is functional.multi_head_attention_forward:
+        return found
+    hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)
+    return found if hooks is None else None

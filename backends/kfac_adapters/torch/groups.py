@@ -169,8 +169,10 @@ def regrouped(groups: Sequence[Group], record: Record) -> list[Group]:
         The layers.
 
     Raises:
-        UnsupportedError: If one has more, or, being tied, any other number of them.
+        UnsupportedError: If one has more, or, being tied, any other number of them; or
+            if something else uses its parameters, or it has other parts of them.
     """
+    _check_alike(groups, record)
     found = []
     for group in groups:
         of_bias = group.kind == "bias"
@@ -190,6 +192,24 @@ def regrouped(groups: Sequence[Group], record: Record) -> list[Group]:
             raise UnsupportedError(msg)
         found.append(replace(group, indices=indices))
     return found
+
+
+def _check_alike(groups: Sequence[Group], record: Record) -> None:
+    """Check that layers are all that uses their parameters, as in the first pass."""
+    own = {name for group in groups for name in group.params}
+    whole = own | {name.rpartition("[")[0] for name in own}
+    others = {name: f"by {by}" for name, by in record.elsewhere.items() if name in own}
+    others |= {
+        part.name: "as a part"
+        for part in record.parts.values()
+        if part.param in whole and part.name not in own
+    }
+    for name, how in others.items():
+        msg = (
+            f"{name}: this pass uses it {how}, and the first one did not; capture the"
+            " model again with a pass like those that come"
+        )
+        raise UnsupportedError(msg)
 
 
 def _kind_of(uses: list[Use]) -> LayerKind:

@@ -14,7 +14,7 @@ import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
-from kfac_adapters.torch.composites import COMPOSITES
+from kfac_adapters.torch.composites import composite
 from kfac_adapters.torch.rules import COPIES, OPERATORS, RULES, SPREADS, SYMMETRIC, Call
 from kfac_adapters.torch.rules.linear import transposed
 from kfac_adapters.torch.views import View, view_of
@@ -79,9 +79,10 @@ class Recorder(TorchFunctionMode):
         if not is_recording():
             return func(*args, **kwargs)
         found = {id(x): x for x in _tensors((args, kwargs)) if id(x) in self._views}
-        if found and func in COMPOSITES:
+        made_of = composite(func) if found else None
+        if made_of is not None:
             with self:
-                return COMPOSITES[func](*args, **kwargs)
+                return made_of(*args, **kwargs)
         # Before the call: what it is computed of may be changed in place by it.
         call = self._call(func, args, kwargs) if found else None
         result = func(*args, **kwargs)
