@@ -127,8 +127,7 @@ def __getattr__(name: str) -> Any:
     )
 
     def make(*args: Any, **options: Any) -> FullyConnectedKroneckerFactor:
-        (key,) = form.__dataclass_fields__
-        own = form(**{key: options.pop(option)})
-        return FullyConnectedKroneckerFactor(*args, form=own, **options)
+        own = {"blocks" if form is BlockDiagonal else option: options.pop(option)}
+        return FullyConnectedKroneckerFactor(*args, form=form(**own), **options)
 
     return make

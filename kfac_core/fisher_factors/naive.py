@@ -15,9 +15,12 @@ from kfac_core.fisher_factors.base.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.base.factor import FisherFactor
 from kfac_core.fisher_factors.base.state import FactorState
 from kfac_core.fisher_factors.base.updating import accumulated
+from kfac_core.fisher_factors.forms.dense import Dense
 from kfac_core.linalg.parameters import num_entries, params_to_vector
+from kfac_core.moving_average import Sample
 from kfac_core.scalars import as_scalar
 from kfac_core.state import is_known_false
+from kfac_core.statistics.weighted_rows import Rows
 from kfac_core.typing import Array, DType, Scalar, Sources
 
 
@@ -82,10 +85,14 @@ class NaiveFullFactor(FisherFactor):
             state, "state, params_grads", *(g for source in sources for g in source)
         )
         count = _count(backend, batch_size, state, self.label)
-        moments = []
+        moments: list[Array | Sample] = []
         for source in sources:
             v = _vector(backend, source, self.size, state.cov.total.dtype, self.label)
-            moments.append(v[:, None] * v[None, :] / count)
+            if isinstance(self.form, Dense):
+                moments.append(v[:, None] * v[None, :] / count)
+            else:
+                rows = Rows([v[None, :]], None, count)
+                moments.append(self.form.of_rows(backend, rows, has_bias=False))
         data = {"params_grads": sources}
         return accumulated(self, backend, state, moments, ema_decay, ema_weight, data)
 

@@ -9,13 +9,17 @@ from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.fisher_factors.base.factor import FisherFactor
 from kfac_core.fisher_factors.base.state import FactorState
 from kfac_core.fisher_factors.base.updating import accumulated
-from kfac_core.fisher_factors.convolution.located_rows import counted_rows
+from kfac_core.fisher_factors.convolution.located_rows import (
+    counted_rows,
+    patches_as_rows,
+)
 from kfac_core.fisher_factors.convolution.spec import (
     check_sampling,
     prepare,
     sample_sizes,
     weighted_shape,
 )
+from kfac_core.fisher_factors.forms.dense import Dense
 from kfac_core.options import check_options, check_word
 from kfac_core.random_keys import check_key
 from kfac_core.row_counts import count_of
@@ -30,7 +34,6 @@ from kfac_core.statistics.patches.sampling import sampled_second_moment
 from kfac_core.statistics.patches.second_moment import patch_second_moment
 from kfac_core.statistics.patches.weights import weighted_patch_moment
 from kfac_core.statistics.patches.window import channels_to_last
-from kfac_core.statistics.rows import SecondMoment
 from kfac_core.statistics.weighted_rows import weighed
 from kfac_core.typing import Array, Key, Scalar, Sources, Towers, Weights
 
@@ -84,6 +87,12 @@ class ConvInputKroneckerFactor(FisherFactor):
         check_options(self)
         prepare(self)
         check_sampling(self)
+        if self.needs_key and not isinstance(self.form, Dense):
+            msg = (
+                f"{self.label}: form is {self.form}, but patches are sampled for Dense"
+                " alone; sample none, or leave form as it is"
+            )
+            raise ArgumentError(msg)
         super().__post_init__()
 
     @property
@@ -151,6 +160,16 @@ class ConvInputKroneckerFactor(FisherFactor):
         locations = window.mean_locations(checked)
         count = count_of(backend, num_cases, locations, state.cov.total, self.label)
         options: dict[str, Any] = {"has_bias": self.has_bias, "count": count}
+        data = {"inputs": (towers,)}
+        if not isinstance(self.form, Dense):
+            check_key(backend, key, state.cov.total, self.label)
+            patches = patches_as_rows(
+                backend, checked, window, self.patch_mask, own, count
+            )
+            sample = self.form.of_rows(backend, patches, self.has_bias)
+            return accumulated(
+                self, backend, state, [sample], ema_decay, ema_weight, data
+            )
         if not self.needs_key:
             check_key(backend, key, state.cov.total, self.label)
             moment = (
@@ -177,7 +196,6 @@ class ConvInputKroneckerFactor(FisherFactor):
                 **options,
             )
         moment = masked_moment(backend, moment, self.patch_mask, has_bias=self.has_bias)
-        data = {"inputs": (towers,)}
         return accumulated(self, backend, state, [moment], ema_decay, ema_weight, data)
 
 
@@ -293,8 +311,8 @@ class ConvOutputKroneckerFactor(FisherFactor):
         )
         moments = []
         for arrays_of_source in checked:
-            arrays, _, number = weighed(backend, arrays_of_source, roots, count)
-            moments.append(SecondMoment(arrays, count=number))
+            weighed_rows = weighed(backend, arrays_of_source, roots, count)
+            moments.append(self.form.of_rows(backend, weighed_rows, has_bias=False))
         data = {"outputs_grads": sources}
         return accumulated(self, backend, state, moments, ema_decay, ema_weight, data)
 

@@ -1,4 +1,4 @@
-"""The weights of the rows of all locations, one case after another."""
+"""The rows of all locations, one case after another, and their weights."""
 
 import math
 from collections.abc import Sequence
@@ -6,8 +6,11 @@ from typing import Any
 
 from kfac_core.backend import Backend
 from kfac_core.row_counts import count_of
-from kfac_core.row_weights import weights_for
-from kfac_core.statistics.weighted_rows import by_row
+from kfac_core.row_weights import roots_of, weights_for
+from kfac_core.statistics.patches.mask import PatchMask, mask_rows
+from kfac_core.statistics.patches.second_moment import patch_rows
+from kfac_core.statistics.patches.window import Window
+from kfac_core.statistics.weighted_rows import Rows, by_row, weighed
 from kfac_core.typing import Array, Scalar
 
 
@@ -47,3 +50,37 @@ def counted_rows(
         backend.xp.sqrt(by_row(backend, w, math.prod(shape[1:]))) for w, shape in pairs
     ]
     return roots, count
+
+
+def patches_as_rows(
+    backend: Backend,
+    towers: Sequence[Array],
+    window: Window,
+    mask: PatchMask | None,
+    weights: Sequence[Array] | None,
+    count: Scalar | None,
+) -> Rows:
+    """Return all patches as rows, for the forms that need the rows themselves.
+
+    Args:
+        backend: Backend of the towers.
+        towers: Inputs, each ``[batch, ..spatial.., channels]``, or channels first.
+        window: Where the convolution looks.
+        mask: What each patch is multiplied by; None: ones.
+        weights: For each tower ``[batch]`` or ``[batch, locations]``; None: ones.
+        count: What sums over patches are divided by; None: their number.
+
+    Returns:
+        Rows ``[batch * locations, kernel * channels]``.
+    """
+    arrays, own = [], []
+    for i, x in enumerate(towers):
+        patches = patch_rows(backend, x, window)
+        rows = backend.xp.reshape(patches, (-1, patches.shape[2]))
+        if mask is not None:
+            rows = rows * mask_rows(backend, mask, rows, has_bias=False)
+        arrays.append(rows)
+        if weights is not None:
+            own.append(by_row(backend, weights[i], patches.shape[1]))
+    roots = roots_of(backend, None if weights is None else own)
+    return weighed(backend, arrays, roots, count)

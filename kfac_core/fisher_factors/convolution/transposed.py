@@ -3,11 +3,14 @@
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import ClassVar
 
 from kfac_core.arguments import as_batch, as_sources
 from kfac_core.fisher_factors.base.factor import FisherFactor
+from kfac_core.fisher_factors.base.form import Form
 from kfac_core.fisher_factors.base.state import FactorState
 from kfac_core.fisher_factors.base.updating import accumulated
+from kfac_core.fisher_factors.forms.dense import Dense
 from kfac_core.row_counts import count_of
 from kfac_core.row_weights import roots_of, sides, weights_for
 from kfac_core.statistics.patches.second_moment import patch_second_moment
@@ -45,6 +48,8 @@ class OutputPatchesKroneckerFactor(FisherFactor):
 
     window: TransposedWindow
     channels: int
+
+    forms: ClassVar[tuple[type[Form], ...]] = (Dense,)
 
     @property
     def dimension(self) -> int:
