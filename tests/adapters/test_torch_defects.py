@@ -236,6 +236,18 @@ def test_functional_call_of_the_parameters_themselves_is_the_module():
     assert_same(block(model, x, "inner.weight"), block(model.inner, x))
 
 
+def test_lazy_layers_are_layers_from_their_first_pass_on():
+    with torch.random.fork_rng():
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.LazyLinear(4), nn.Tanh(), nn.LazyLinear(3)).double()
+        optimizer = KFAC(model, 0.1, 0.1)
+        F.cross_entropy(model(drawn(5, 6)), labels(5)).backward()
+    before = model[0].weight.detach().clone()
+    optimizer.step()
+    assert optimizer.coverage.share == 1.0
+    assert not torch.equal(model[0].weight, before)
+
+
 def test_layers_of_several_precisions_keep_theirs():
     class Mixed(nn.Module):
         def __init__(self):
