@@ -204,7 +204,7 @@ BLOCKS = (
     ),
     Original("ScaleAndShiftFullFB", "2022", _SCALE_AND_SHIFT, BLOCK_MEMBERS),
     Original("ScaleAndShiftDiagonalFB", "2022", _SCALE_AND_SHIFT, BLOCK_MEMBERS),
-    Original("FullFB", "r1.10", _NAIVE, BLOCK_MEMBERS),
+    Original("FullFB", "r1.10", _NAIVE, BLOCK_MEMBERS, core="NaiveFullFB"),
     Original("NaiveFullFB", "later name", _NAIVE, BLOCK_MEMBERS),
     Original("NaiveDiagonalFB", "r1.10", _NAIVE, BLOCK_MEMBERS),
 )

@@ -170,7 +170,13 @@ FACTORS = (
     # Their relatives, all releases together.
     Original("FisherFactor", "base", {}, _DIAGONAL),
     Original("DenseSquareMatrixFactor", "base, r1.10", {}, _DENSE),
-    Original("InverseProvidingFactor", "base, r1.8", {}, _DENSE),
+    Original(
+        "InverseProvidingFactor",
+        "base, r1.8",
+        {},
+        _DENSE,
+        core="DenseSquareMatrixFactor",
+    ),
     Original("DiagonalFactor", "base", {}, _DIAGONAL),
     Original("FullyConnectedKroneckerFactor", "r1.10", {**_ROWS, **_BIAS}, _DENSE),
     Original(
@@ -248,7 +254,7 @@ FACTORS = (
     ),
     Original("ScaleAndShiftFullFactor", "2022", _SCALE_AND_SHIFT, _DENSE),
     Original("ScaleAndShiftDiagonalFactor", "2022", _SCALE_AND_SHIFT, _DIAGONAL),
-    Original("FullFactor", "r1.10", _NAIVE, _DENSE),
+    Original("FullFactor", "r1.10", _NAIVE, _DENSE, core="NaiveFullFactor"),
     Original("NaiveFullFactor", "later name", _NAIVE, _DENSE),
     Original("NaiveDiagonalFactor", "r1.10", _NAIVE, _DIAGONAL),
 )

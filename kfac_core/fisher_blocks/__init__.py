@@ -5,6 +5,8 @@ that have the form of the layer's parameters. The spec is a frozen dataclass wit
 arrays; the state is a `KroneckerState` or a `SingleFactorState`.
 """
 
+from typing import Any
+
 from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.base.parts import PartsFB, PartsState
 from kfac_core.fisher_blocks.base.single_factor import SingleFactorFB, SingleFactorState
@@ -31,7 +33,7 @@ from kfac_core.fisher_blocks.fully_connected import (
 )
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
-from kfac_core.fisher_blocks.naive import FullFB, NaiveDiagonalFB, NaiveFullFB
+from kfac_core.fisher_blocks.naive import NaiveDiagonalFB, NaiveFullFB
 from kfac_core.fisher_blocks.scale_and_shift import (
     ScaleAndShiftDiagonalFB,
     ScaleAndShiftFB,
@@ -67,7 +69,6 @@ __all__ = [
     "EmbeddingKFACFB",
     "EmbeddingKFACMultiIndepFB",
     "FisherBlock",
-    "FullFB",
     "FullyConnectedDiagonalFB",
     "FullyConnectedKFACBasicFB",
     "FullyConnectedMultiIndepFB",
@@ -90,3 +91,19 @@ __all__ = [
     "TiedWeightsKFACFB",
     "TransposedConvKFCBasicFB",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Say where a name of an older release of ``tf.contrib.kfac`` is.
+
+    Raises:
+        AttributeError: Always.
+    """
+    if name == "FullFB":
+        msg = (
+            "FullFB, a name of older releases of tf.contrib.kfac, is"
+            " kfac_core.contrib.fisher_blocks.FullFB; in the core it is NaiveFullFB"
+        )
+        raise AttributeError(msg)
+    msg = f"module {__name__!r} has no attribute {name!r}"
+    raise AttributeError(msg)

@@ -56,10 +56,6 @@ class NaiveFullFB(SingleFactorFB):
         return state._replace(factor=factor)
 
 
-FullFB = NaiveFullFB
-"""The name until 2018."""
-
-
 @dataclass(frozen=True)
 class NaiveDiagonalFB(SingleFactorFB):
     """The diagonal of the Fisher of some parameters, from their summed gradient.

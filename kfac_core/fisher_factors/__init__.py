@@ -49,11 +49,7 @@ from kfac_core.fisher_factors.fully_connected import (
 from kfac_core.fisher_factors.grouped import (
     GroupedKroneckerFactor,
 )
-from kfac_core.fisher_factors.naive import (
-    FullFactor,
-    NaiveDiagonalFactor,
-    NaiveFullFactor,
-)
+from kfac_core.fisher_factors.naive import NaiveDiagonalFactor, NaiveFullFactor
 from kfac_core.fisher_factors.scale_and_shift.factors import (
     ScaleAndShiftDiagonalFactor,
     ScaleAndShiftFactor,
@@ -63,9 +59,6 @@ from kfac_core.fisher_factors.shared.fully_connected import FullyConnectedMultiK
 
 DenseSquareMatrixFactor = FisherFactor
 """The name in ``tf.contrib.kfac``: a factor is dense, unless it has another form."""
-
-InverseProvidingFactor = FisherFactor
-"""The name until r1.8."""
 
 __all__ = [
     "DEFAULT_DAMPING_ID",
@@ -91,12 +84,10 @@ __all__ = [
     "FactorState",
     "FisherFactor",
     "Form",
-    "FullFactor",
     "FullyConnectedDiagonalFactor",
     "FullyConnectedKroneckerFactor",
     "FullyConnectedMultiKF",
     "GroupedKroneckerFactor",
-    "InverseProvidingFactor",
     "LowRank",
     "NaiveDiagonalFactor",
     "NaiveFullFactor",
@@ -110,8 +101,20 @@ def __getattr__(name: str) -> Any:
     """Return what made a factor of another form before forms were fields.
 
     Raises:
-        AttributeError: If there is no such name.
+        AttributeError: If there is no such name, or it is one of ``tf.contrib.kfac``
+            that has another name here.
     """
+    renamed = {
+        "FullFactor": "NaiveFullFactor",
+        "InverseProvidingFactor": "DenseSquareMatrixFactor",
+    }
+    if name in renamed:
+        msg = (
+            f"{name}, a name of older releases of tf.contrib.kfac, is"
+            f" kfac_core.contrib.fisher_factors.{name}; in the core it is"
+            f" {renamed[name]}"
+        )
+        raise AttributeError(msg)
     moved: dict[str, tuple[str, Any]] = {
         "FullyConnectedLowRankFactor": ("max_rows", LowRank),
         "FullyConnectedBlockDiagonalFactor": ("num_blocks", BlockDiagonal),

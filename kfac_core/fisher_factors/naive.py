@@ -97,10 +97,6 @@ class NaiveFullFactor(FisherFactor):
         return accumulated(self, backend, state, moments, ema_decay, ema_weight, data)
 
 
-FullFactor = NaiveFullFactor
-"""The name until 2018."""
-
-
 @dataclass(frozen=True)
 class NaiveDiagonalFactor(DiagonalFactor):
     """The diagonal of the Fisher of some parameters, from their summed gradient.

@@ -44,6 +44,21 @@ def test_a_flat_name_works_and_says_where_it_went(name, door):
     assert found is getattr(module, name)
 
 
+@pytest.mark.parametrize(
+    ("door", "name", "now"),
+    [
+        ("blocks", "FullFB", "NaiveFullFB"),
+        ("factors", "FullFactor", "NaiveFullFactor"),
+        ("factors", "InverseProvidingFactor", "DenseSquareMatrixFactor"),
+    ],
+)
+def test_a_name_of_older_releases_says_that_contrib_has_it(door, name, now):
+    contrib = importlib.import_module(f"kfac_core.contrib.{DOORS[door]}")
+    assert hasattr(contrib, name)
+    with pytest.raises(AttributeError, match=rf"{DOORS[door]}\.{name}; .* {now}"):
+        getattr(getattr(kc, door), name)
+
+
 def test_another_name_is_no_attribute():
     with pytest.raises(AttributeError, match="no_such_name"):
         kc.no_such_name  # noqa: B018
