@@ -12,6 +12,7 @@ import pytest
 
 import kfac_core as kc
 from benchmarks.cases import agree
+from benchmarks.frames import own_frames
 from benchmarks.libraries import NAMES, load
 from benchmarks.libraries.lapack import potri
 from benchmarks.measuring import Pace, least
@@ -181,3 +182,10 @@ def test_ways_that_differ_are_not_compared() -> None:
 def test_durations_have_three_digits_and_a_unit() -> None:
     seconds = [12.3456, 0.0123456, 1.23456e-4, 9.9e-7]
     assert list(map(duration, seconds)) == ["12.3 s", "12.3 ms", "123 µs", "0.99 µs"]
+
+
+def test_functions_of_ours_are_counted_and_no_others() -> None:
+    block = kc.blocks.FullyConnectedKFACBasicFB(2, 2)
+    assert own_frames(lambda: np.ones((2, 2)).mean()) == 0
+    assert own_frames(lambda: block.init(np.ones(1))) > 10
+    assert sys.getprofile() is None
