@@ -88,6 +88,13 @@ NOTES = {
         " library's way from there. A layer that occurs several times is measured once"
         " and counted so often; the numbers of pixels are of the inputs."
     ),
+    "Training": (
+        "Ten steps of `kfac_adapters.torch.KFAC` on a model as it is, batches of 128:"
+        " forward and backward pass, statistics, new inverses once, the preconditioned"
+        " gradient, momentum. The floor is the same with `torch.optim.AdamW`."
+        " Otherwise, one writes K-FAC by hand, of the gradients of the data, with"
+        " hooks. Targets that are drawn take one more backward pass."
+    ),
     "Overhead": (
         "A layer so small that arithmetic is nothing: what checks, the average with its"
         " weight, and the dispatch cost."

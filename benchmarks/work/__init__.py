@@ -13,6 +13,7 @@ from benchmarks.work import (
     networks,
     overhead,
     peer_factors,
+    training,
 )
 
 MODULES = (
@@ -23,6 +24,7 @@ MODULES = (
     embedding,
     low_rank,
     networks,
+    training,
     overhead,
 )
 

@@ -1,0 +1,95 @@
+"""Ten whole steps of training: forward, backward, statistics, inverses, product."""
+
+from collections.abc import Callable, Iterator
+from functools import partial
+from typing import Any
+
+from benchmarks.cases import Case, Rivals, normal, rng
+from benchmarks.libraries import Library
+from benchmarks.measuring import Call
+
+GROUP = "Training"
+STEPS = 10
+"""Steps that a call takes; there are new inverses in one of them."""
+
+
+def cases(library: Library, *, quick: bool) -> Iterator[Case]:
+    """Return two models of PyTorch, by how often there are statistics.
+
+    Args:
+        library: The library.
+        quick: Whether sizes are to be small.
+
+    Yields:
+        The cases; of other libraries there are none.
+    """
+    if library.name != "torch":
+        return
+    batch = 8 if quick else 128
+    for name, make in {"MLP": _mlp, "digits CNN": _cnn}.items():
+        for every in (1, 5):
+            for mode in ("empirical", "gradients"):
+                text = f"{name}, {mode}, statistics every {every}"
+                yield Case(GROUP, text, partial(_rivals, make, batch, every, mode))
+
+
+def _mlp(batch: int) -> tuple[Any, Any]:
+    from torch import nn
+
+    width = 2 * batch
+    layers = (nn.Linear(64, width), nn.Tanh(), nn.Linear(width, width), nn.Tanh())
+    return nn.Sequential(*layers, nn.Linear(width, 10)), normal(batch, 64)
+
+
+def _cnn(batch: int) -> tuple[Any, Any]:
+    from torch import nn
+
+    model = nn.Sequential(
+        nn.Conv2d(1, 16, 3, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(16, 32, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Flatten(),
+        nn.Linear(512, 64),
+        nn.ReLU(),
+        nn.Linear(64, 10),
+    )
+    return model, normal(batch, 1, 8, 8)
+
+
+def _rivals(
+    make: Callable[[int], tuple[Any, Any]], batch: int, every: int, mode: Any
+) -> Rivals:
+    import torch
+
+    from benchmarks.peers.hooks import HandWritten
+    from kfac_adapters.torch import KFAC
+
+    labels = torch.as_tensor(rng().integers(0, 10, batch))
+
+    def steps(optimizer_of: Callable[[Any], Any]) -> Call:
+        model, inputs = make(batch)
+        x, optimizer = torch.as_tensor(inputs), optimizer_of(model)
+
+        @torch.enable_grad()
+        def call() -> None:
+            for _ in range(STEPS):
+                model.zero_grad()
+                loss = torch.nn.functional.cross_entropy(model(x), labels)
+                loss.backward()
+                optimizer.step()
+
+        return call
+
+    ours = steps(
+        partial(
+            KFAC, lr=1e-3, damping=0.1, mode=mode, cov_every=every, invert_every=STEPS
+        )
+    )
+    adamw = steps(lambda model: torch.optim.AdamW(model.parameters(), 1e-3))
+    others = {}
+    if mode == "empirical":
+        others["hooks, a.T @ a, Cholesky"] = steps(
+            lambda model: HandWritten(model, 1e-3, 0.1, every, STEPS)
+        )
+    return Rivals(ours, {"AdamW": adamw}, others)
