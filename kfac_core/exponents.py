@@ -123,6 +123,8 @@ def as_exponent(value: object, layer: str, argument: str = "matpowers") -> float
     Raises:
         ArgumentError: If the value is not a finite number.
     """
+    if type(value) is float and math.isfinite(value):  # as specs have it
+        return value
     # A boolean is an integer in Python, but it is meant as a flag.
     if isinstance(value, bool) or not isinstance(value, Real):
         error = _no_exponent(value, layer, argument)

@@ -175,11 +175,16 @@ def fold_numbers(
     return [
         constant(
             backend,
-            average.total * decay + weight * sample,
+            average.total * decay + _times(weight, sample),
             average.weight * decay + weight,
         )
         for average, sample in zip(averages, samples, strict=True)
     ]
+
+
+def _times(weight: Array, sample: Scalar) -> Array:
+    """Return the product; for a sample of one, which most have, the weight itself."""
+    return weight if type(sample) is float and sample == 1 else weight * sample
 
 
 def value(backend: Backend, average: MovingAverage, layer: str) -> Array:

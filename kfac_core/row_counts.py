@@ -157,6 +157,8 @@ def counted(
         ArgumentError: As `count_of`; and if the mean weight is known, and neither zero
             nor a normal number of the dtype.
     """
+    if num_cases is None and weights.inputs is None and weights.gradients is None:
+        return Counts({}, {}, 1.0, uses)
     count = count_of(backend, num_cases, uses, like, layer)
     given: dict[str, Any] = {} if num_cases is None else {"num_cases": num_cases}
     of_inputs, of_outputs = (

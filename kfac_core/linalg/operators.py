@@ -65,14 +65,18 @@ class FullMatrixOperator(NamedTuple):
     ) -> Array:
         """Return ``operator @ x``; `adjoint` and `adjoint_arg` transpose each."""
         matrix, x = operands(self, self.matrix, x, adjoint_arg)
-        return _transposed(matrix, adjoint, "adjoint") @ x
+        if adjoint is not False:
+            matrix = _transposed(matrix, adjoint, "adjoint")
+        return matrix @ x
 
     def matmul_right(
         self, x: Array, *, adjoint: bool = False, adjoint_arg: bool = False
     ) -> Array:
         """Return ``x @ operator``; `adjoint` and `adjoint_arg` transpose each."""
         matrix, x = operands(self, self.matrix, x, adjoint_arg, -1)
-        return x @ _transposed(matrix, adjoint, "adjoint")
+        if adjoint is not False:
+            matrix = _transposed(matrix, adjoint, "adjoint")
+        return x @ matrix
 
     def trace(self) -> Array:
         """Return the trace, 0-d."""
@@ -240,8 +244,6 @@ def promoted(a: Array, b: Array) -> tuple[Array, Array]:
 
 
 def _transposed(x: Array, transpose: bool, argument: str) -> Array:
-    if transpose is False:
-        return x
     if as_flag(transpose, argument, "LinearOperator"):
         if x.ndim < 2:
             msg = f"LinearOperator: x has shape {tuple(x.shape)}, expected two axes"

@@ -46,6 +46,10 @@ def check_params(
     Raises:
         ShapeError: If the sizes or the number of tensors are wrong.
     """
+    if layout is None or layout.is_standard:
+        own: object = getattr(params, "shape", None)
+        if own == (rows, columns):
+            return
     shapes = [tuple(tensor.shape) for tensor in tensors_of(params)]
     weights, *bias = shapes or [()]
     if layout is not None:
@@ -147,9 +151,10 @@ def params_to_matrix(
     """
     xp = backend.xp
     weights, *bias = tensors_of(params)
-    weights = _standard(backend, weights, layout)
-    rows = math.prod(weights.shape[:-1])
-    matrix: Array = xp.reshape(weights, (rows, weights.shape[-1]))
+    matrix: Array = _standard(backend, weights, layout)
+    if matrix.ndim != 2:
+        rows = math.prod(matrix.shape[:-1])
+        matrix = xp.reshape(matrix, (rows, matrix.shape[-1]))
     if bias:
         matrix = xp.concat([matrix, xp.reshape(bias[0], (1, -1))], axis=0)
     return matrix
@@ -161,8 +166,11 @@ def matrix_to_params(
     """Return `matrix` in the structure, shapes and layout of `template`."""
     xp = backend.xp
     weights, *bias = tensors_of(template)
-    rows = matrix.shape[0] - len(bias)
-    reshaped = _as_laid(backend, matrix[:rows, :], weights, layout)
+    if bias:
+        rows = matrix.shape[0] - len(bias)
+        reshaped = _as_laid(backend, matrix[:rows, :], weights, layout)
+    else:
+        reshaped = _as_laid(backend, matrix, weights, layout)
     if not isinstance(template, tuple | list):
         return reshaped
     if not bias:
@@ -212,6 +220,8 @@ def _as_laid(
     """Return entries in the library's order as weights that lie as `template` does."""
     xp = backend.xp
     if layout is None or layout.is_standard:
+        if entries.shape == template.shape:
+            return entries
         return xp.reshape(entries, template.shape)
     standard = xp.reshape(entries, layout.standard_shape)
     return xp.permute_dims(standard, layout.inverse)

@@ -215,7 +215,7 @@ class FisherBlock(Spec, LaidOut, ABC, Generic[S]):
 
     def multiply_inverse(self, state: S, vector: Params) -> Params:
         """Return the damped block's inverse times `vector`; see `multiply_matpower`."""
-        return self.multiply_matpower(state, vector, -1)
+        return self.multiply_matpower(state, vector, -1.0)
 
     @abstractmethod
     def multiply_cholesky(

@@ -253,7 +253,9 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         product = kron_matmul(a, g, matrix, adjoint_a=adjoint, adjoint_g=not adjoint)
         if by_weight > 1:
             product = times_power(product, root, exp)
-        return self._params(backend, times_power(product, state.scale, exp), vector)
+        if backend.known_number(state.scale) != 1:
+            product = times_power(product, state.scale, exp)
+        return self._params(backend, product, vector)
 
     def _multiply_exact(
         self, state: KroneckerState, vector: Params, exp: float
