@@ -14,7 +14,6 @@ Functions take averages and samples that are checked, of one backend; the number
 user gives are checked here.
 """
 
-from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from typing import NamedTuple
 
@@ -49,14 +48,18 @@ class Ema(NamedTuple):
     weight: Array
 
 
-class Sample(ABC):
+class Sample:
     """A sample that is cheaper to add to a sum than to compute by itself."""
 
-    @abstractmethod
     def added(
         self, backend: Backend, weight: Array, decay: Array, total: Array
     ) -> Array:
-        """Return ``weight * sample + decay * total``."""
+        """Return ``weight * sample + decay * total``.
+
+        Raises:
+            NotImplementedError: If the subclass does not say how.
+        """
+        raise NotImplementedError
 
 
 def fold(

@@ -14,6 +14,8 @@ from kfac_core.typing import Array, DampingId, Dampings, Scalar
 
 _NUMBERS = (float, int, np.floating, np.integer)
 
+_PLAIN_NUMBERS = {float, int, np.float32, np.float64}
+
 HELD = 65504.0
 """A number that every dtype holds: the largest of half precision."""
 
@@ -45,9 +47,16 @@ def as_scalar(
         DTypeError: If it is an array that does not hold real numbers.
         ShapeError: If it is an array that is not 0-d.
     """
-    kind = type(value)
-    if (kind is float or kind is int) and 0 <= value <= min(upper, HELD):
-        return backend.scalar(float(value), like)
+    given: Any = value
+    kind = type(given)
+    if kind in _PLAIN_NUMBERS and 0 <= given <= min(upper, HELD):
+        return backend.scalar(float(given), like)
+    # A 0-d array that a block has checked, for its factors.
+    if kind is type(like) and given.shape == () and given.dtype == like.dtype:
+        number = backend.known_number(given)
+        if number is not None and 0 <= number <= min(upper, HELD):
+            backend_for(layer, argument, like, given)
+            return backend.xp.astype(given, like.dtype, copy=True)
     xp = backend.xp
     # A number that the dtype cannot hold would become infinite.
     largest = min(upper, float(xp.finfo(like.dtype).max))

@@ -17,6 +17,7 @@ from kfac_core.fisher_factors.base.messages import (
     not_registered,
     or_wider,
 )
+from kfac_core.fisher_factors.base.updating import inverse_residual, with_inverses
 from kfac_core.fisher_factors.eigenbasis import eigenbasis
 from kfac_core.known_numbers import of_numbers
 from kfac_core.linalg.in_range import scaled_product, times_power
@@ -69,20 +70,20 @@ class KroneckerProductFB(KroneckerStatisticsFB):
 
     def update_inverses(self, state: KroneckerState, damping: Scalar) -> KroneckerState:
         """Compute all that is registered; see `FisherBlock.update_inverses`."""
-        backend = backend_of(self._own(state).scale)
+        backend = self._checked(state)
         given = as_scalar(backend, damping, state.scale, "damping", self.label)
         scale, mean = self._scale(backend, state)
         balanced = self._balanced(backend, state, mean)
         of_inputs, of_outputs = self._split(backend, balanced, given, scale, mean)
         a, g = balanced.input_factor, balanced.output_factor
-        a = self.input_factor.update_inverses(a, of_inputs)
-        g = self.output_factor.update_inverses(g, of_outputs)
-        new = state._replace(
-            input_factor=a._replace(cov=state.input_factor.cov),
-            output_factor=g._replace(cov=state.output_factor.cov),
-            scale=scale,
-            mean_weight=mean,
-            damping=given,
+        a = with_inverses(self.input_factor, backend, a, of_inputs)
+        g = with_inverses(self.output_factor, backend, g, of_outputs)
+        if balanced is not state:
+            a = a._replace(cov=state.input_factor.cov)
+            g = g._replace(cov=state.output_factor.cov)
+        made_by = state.made_by
+        new = KroneckerState(
+            a, g, state.uses, state.weights, scale, mean, given, made_by
         )
         if self.damping_type == "exact":
             new = self._check_exact(backend, new)
@@ -104,7 +105,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
                 " update_inverses, with no tolerance, or use another damping_type"
             )
             raise UnsupportedError(msg)
-        backend = backend_of(self._own(state).scale)
+        backend = self._checked(state)
         given = as_scalar(backend, damping, state.scale, "damping", self.label)
         scale, mean = self._scale(backend, state)
         now = self._balanced(backend, state, mean)
@@ -114,8 +115,10 @@ class KroneckerProductFB(KroneckerStatisticsFB):
             ratio = ratio * (mean / state.mean_weight) ** (by_weight / 2)
         errors = product_rho(
             backend,
-            self.input_factor.inverse_residual(now.input_factor, of_inputs),
-            self.output_factor.inverse_residual(now.output_factor, of_outputs),
+            inverse_residual(self.input_factor, backend, now.input_factor, of_inputs),
+            inverse_residual(
+                self.output_factor, backend, now.output_factor, of_outputs
+            ),
             ratio,
         )
         return without_graph(backend, backend.xp.max(errors))
@@ -131,8 +134,8 @@ class KroneckerProductFB(KroneckerStatisticsFB):
             return self._multiply_exact(self._own(state), vector, exp)
         # The power 1 is that of the current statistics and weights.
         now = self._now(state) if exp == 1 else self._own(state)
-        a = self.input_factor.get_matpower(now.input_factor, exp)
-        g = self.output_factor.get_matpower(now.output_factor, exp)
+        a = self.input_factor._matpower(now.input_factor, exp)
+        g = self.output_factor._matpower(now.output_factor, exp)
         return self._multiply(state, a, g, vector, exp)
 
     def multiply_cholesky(
@@ -215,16 +218,16 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         if self.damping_type == "exact":
             return damping, damping
         traces: tuple[Array, ...] = ()
+        first, second = self.input_factor, self.output_factor
         if self.damping_type == "pi":
             traces = (
-                self.input_factor.trace(state.input_factor),
-                self.output_factor.trace(state.output_factor),
+                first.form.trace(backend, state.input_factor.cov, first),
+                second.form.trace(backend, state.output_factor.cov, second),
             )
-        first, second = self._sides
         how = Splitting(
             self.damping_type,
             self.normalize_damping_power if self.is_repeated else 1.0,
-            (first.dimension, second.dimension),
+            self._sizes,
             (first.form.is_mean_by_weight, second.form.is_mean_by_weight),
         )
         a, g = of_numbers(backend, how.of, damping, scale, mean, *traces)
@@ -313,8 +316,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         return commit(backend, ok, new, new.with_flag("derived_ok", ok), error)
 
     def _matrix(self, backend: Backend, vector: Params) -> Array:
-        rows, columns = self.input_factor.dimension, self.output_factor.dimension
-        check_params(vector, rows, columns, self.label, self.weight_layout)
+        check_params(vector, *self._sizes, self.label, self.weight_layout)
         return params_to_matrix(backend, vector, self.weight_layout)
 
     def _params(self, backend: Backend, product: Array, vector: Params) -> Params:

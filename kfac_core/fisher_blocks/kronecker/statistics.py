@@ -35,6 +35,7 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
 
     input_factor: FisherFactor = field(init=False, repr=False, compare=False)
     output_factor: FisherFactor = field(init=False, repr=False, compare=False)
+    _sizes: tuple[int, int] = field(init=False, repr=False, compare=False)
 
     def init(self, like: Array) -> KroneckerState:
         """Return the state before any data; see `FisherBlock.init`."""
@@ -63,6 +64,12 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
             output_factor=self.output_factor.init_inverses(state.output_factor),
             made_by=self._signed(),
         )
+
+    def _checked(self, state: KroneckerState) -> Backend:
+        """Return the backend of a state, whose form is checked with its factors'."""
+        a, g = self._own(state).input_factor, state.output_factor
+        self.input_factor._backend(a)
+        return self.output_factor._backend(g)
 
     def _scale(self, backend: Backend, state: KroneckerState) -> tuple[Array, Array]:
         """Return the current ``c`` and mean weight."""
@@ -97,7 +104,7 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
     @property
     def _means_by_weight(self) -> int:
         """The number of factors that are means by weight."""
-        first, second = self._sides
+        first, second = self.input_factor, self.output_factor
         return first.form.is_mean_by_weight + second.form.is_mean_by_weight
 
     def _update_factors(
@@ -196,3 +203,5 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
     def _set_factors(self, inputs: FisherFactor, outputs: FisherFactor) -> None:
         object.__setattr__(self, "input_factor", inputs)
         object.__setattr__(self, "output_factor", outputs)
+        # Every product compares them with the shape of its vector.
+        object.__setattr__(self, "_sizes", (inputs.dimension, outputs.dimension))

@@ -208,9 +208,14 @@ class FisherFactor(Spec, ABC):
             options.not_registered: If the spec does not serve the power.
             NotComputedError: If `update_inverses` has not run yet.
         """
-        backend = self._computed(state)
         check_damping_id(damping_id, "damping_id", self.label)
-        power = as_exponent(exp, self.label, "exp"), damping_id
+        return self._matpower(state, as_exponent(exp, self.label, "exp"), damping_id)
+
+    def _matpower(
+        self, state: FactorState, exp: float, damping_id: DampingId = DEFAULT_DAMPING_ID
+    ) -> LinearOperator:
+        """Return a power as `get_matpower` does, of arguments in their final form."""
+        backend, power = self._computed(state), (exp, damping_id)
         if power in self.stored_matpowers:
             place = self.stored_matpowers.index(power)
             return self.form.kept_power(backend, state, place, self)
@@ -340,7 +345,8 @@ class FisherFactor(Spec, ABC):
             check_made_by(state, self._made_by, self.label)
         backend = backend_for(self.label, arguments, state.cov.total, *data)
         check_statistics(backend, state, self._shape, self.label)
-        check_made_by(state, self._made_by, self.label)
+        if type(state.made_by) is not type(self._made_by):
+            check_made_by(state, self._made_by, self.label)
         return backend.in_precision(self.precision) if data else backend
 
     def _computed(self, state: FactorState) -> Backend:

@@ -182,7 +182,9 @@ def check_computed(backend: Backend, state: FactorState, label: str) -> None:
     Raises:
         NotComputedError: If it has not run.
     """
-    if is_known_false(backend, state.computed):
+    if not backend.known_number(state.computed) and is_known_false(
+        backend, state.computed
+    ):
         msg = (
             f"{label}: a power or Cholesky factor is read before anything computed it;"
             " call update_inverses first"

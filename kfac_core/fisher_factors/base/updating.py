@@ -12,7 +12,7 @@ from kfac_core.fisher_factors.base.wide import narrowed, widened
 from kfac_core.linalg.residual import ResidualRange
 from kfac_core.linalg.retry import Retrying, retried, retrying
 from kfac_core.moving_average import Sample
-from kfac_core.state import all_finite, commit, is_known_false
+from kfac_core.state import all_finite, commit, is_known_false, true_like
 from kfac_core.typing import Array, Dampings, Scalar
 
 if TYPE_CHECKING:
@@ -49,8 +49,11 @@ def accumulated(
     if form.joins_sources:
         samples = form.joined(backend, samples, factor)
     cov = moving_average.fold(backend, state.cov, samples, decay, weight)
-    new = state._replace(cov=cov)
-    ok = backend.is_finite(form.entries_to_check(backend, cov.total))
+    entries = form.entries_to_check(backend, cov.total)
+    if backend.known_finite(entries):
+        ok = true_like(backend, state.cov_ok)
+        return FactorState(cov, state.derived, state.computed, ok, *state[4:])
+    new, ok = state._replace(cov=cov), backend.is_finite(entries)
 
     def error() -> Exception:
         return messages.not_finite(backend, label, data, like.dtype)
@@ -82,14 +85,16 @@ def with_inverses(
 
     def derive(backend: Backend) -> tuple[FactorState, Array]:
         derived = form.refresh(backend, wide, cov, dampings, factor)
-        computed = backend.xp.ones_like(state.computed)
-        new = wide._replace(derived=derived, computed=computed)
+        computed = true_like(backend, state.computed)
+        new = FactorState(wide.cov, derived, computed, *wide[3:])
         extra = form.extra(backend, new, cov, dampings, factor)
         new = new._replace(extra=extra) if extra else new
         new = narrowed(backend, new, state)
         return new, all_finite(backend, (new.derived, new.extra), state.derived_ok)
 
     new, ok = derive(backend)
+    if ok is new.derived_ok and backend.known_number(ok):
+        return new
     if is_known_false(backend, ok):
         again, retry = retrying(backend)
         new, ok = derive(again)

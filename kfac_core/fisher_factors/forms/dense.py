@@ -59,8 +59,7 @@ class Dense(Form):
         self, backend: Backend, average: MovingAverage, factor: "FisherFactor"
     ) -> Array:
         # The trace is taken of the sums: the mean would need as much memory as they do.
-        sums = self.operator(backend, average.total, factor).trace()
-        of_sums = average._replace(total=sums)
+        of_sums = MovingAverage(psd.trace(backend, average.total), average.weight)
         return moving_average.value(backend, of_sums, factor.label)
 
     def eigendecomposition(
@@ -124,10 +123,13 @@ class Dense(Form):
     ) -> Derived:
         powers = factor.stored_matpowers
         # A factor that one inverse alone needs is made with it: see `damped_inverse`.
-        inverted = [key for exp, key in powers if psd.needs_cholesky(exp)]
-        shared = [key for key in inverted if inverted.count(key) > 1]
-        kept = {*factor.cholesky, *factor.cholesky_inverse, *shared}
-        choleskys = {key: psd.cholesky(backend, cov, dampings[key]) for key in kept}
+        kept = {*factor.cholesky, *factor.cholesky_inverse}
+        if len(powers) > 1:
+            inverted = [key for exp, key in powers if psd.needs_cholesky(exp)]
+            kept |= {key for key in inverted if inverted.count(key) > 1}
+        choleskys = {}
+        for key in kept:
+            choleskys[key] = psd.cholesky(backend, cov, dampings[key])
         eigen = None
         if factor.eigendecomposition or any(
             psd.needs_eigendecomposition(exp) for exp, _ in powers
