@@ -123,7 +123,8 @@ class NumPyBackend(ArrayAPIBackend):
     def syrk(self, alpha: Any, a: Any, beta: Any, c: Any) -> Array:
         """Return the sum of the Gram matrix and `c`, added while it is in the cache."""
         if a.shape[-1] < PANELS_FROM:
-            product: Any = self.gram(a)
+            is_run = a.shape[0] <= ROWS_OF_NARROW_RUN
+            product: Any = self.gram_of_run(a) if is_run else self.gram(a)
             product *= alpha
             product += c * beta
             total: Array = product

@@ -44,7 +44,11 @@ def are_plain(*tensors: Any) -> bool:
     differentiates = torch.is_grad_enabled()
     for x in tensors:
         # A subclass or a transformation would give the tensor another meaning.
-        if type(x) not in PLAIN_TYPES or is_traced(x):
+        if (
+            type(x) not in PLAIN_TYPES
+            or x.is_meta
+            or torch._C._functorch.is_functorch_wrapped_tensor(x)
+        ):
             return False
         if differentiates and x.requires_grad:
             return False

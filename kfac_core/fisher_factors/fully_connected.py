@@ -127,7 +127,7 @@ class FullyConnectedKroneckerFactor(FisherFactor):
             rows = check_towers(
                 backend, own, like.dtype, shape, self.data_name, self.label
             )
-            if not samples:
+            if num_cases is not None and not samples:
                 count = count_of(backend, num_cases, parts[0].uses, like, self.label)
             roots = self._roots(backend, parts, weights, like)
             rows_of_source = weighed(backend, rows, roots, count)

@@ -347,7 +347,9 @@ class FisherFactor(Spec, ABC):
         check_statistics(backend, state, self._shape, self.label)
         if type(state.made_by) is not type(self._made_by):
             check_made_by(state, self._made_by, self.label)
-        return backend.in_precision(self.precision) if data else backend
+        if data and self.precision != "highest":  # which is that of the backend
+            return backend.in_precision(self.precision)
+        return backend
 
     def _computed(self, state: FactorState) -> Backend:
         """Return the state's backend, once `update_inverses` has run."""

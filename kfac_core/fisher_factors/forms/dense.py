@@ -59,7 +59,8 @@ class Dense(Form):
         self, backend: Backend, average: MovingAverage, factor: "FisherFactor"
     ) -> Array:
         # The trace is taken of the sums: the mean would need as much memory as they do.
-        of_sums = MovingAverage(psd.trace(backend, average.total), average.weight)
+        sums = self.operator(backend, average.total, factor).trace()
+        of_sums = MovingAverage(sums, average.weight)
         return moving_average.value(backend, of_sums, factor.label)
 
     def eigendecomposition(
