@@ -81,9 +81,12 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         if balanced is not state:
             a = a._replace(cov=state.input_factor.cov)
             g = g._replace(cov=state.output_factor.cov)
-        made_by = state.made_by
-        new = KroneckerState(
-            a, g, state.uses, state.weights, scale, mean, given, made_by
+        new = state._replace(
+            input_factor=a,
+            output_factor=g,
+            scale=scale,
+            mean_weight=mean,
+            damping=given,
         )
         if self.damping_type == "exact":
             new = self._check_exact(backend, new)
