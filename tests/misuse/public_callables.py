@@ -70,6 +70,7 @@ EXEMPT: dict[Any, str] = {
     kc.factors.Form: "its factor checks all that it is given",
     kc.Linearization: "a protocol, of which models are the implementations",
     kc.Model: "a protocol, whose implementations are the user's",
+    kc.layer_collection.Approximation: "is made by registrations, which check",
     testing.Report: "holds what was found",
     reference.Comparison: "holds what was found",
     reference.Errors: "holds what was found",

@@ -129,8 +129,8 @@ WORDS = {
     # Of fewer axes: what is said of them does not fit then.
     "output_shape": "output_shape|broadcast_dims",
     "input_shape": "input_shape|broadcast_dims",
-    "size": "size|num_blocks",
-    "output_size": "output_size|num_blocks",
+    "size": "size|blocks",
+    "output_size": "output_size|blocks",
 }
 """What else errors say: a pattern for each option."""
 

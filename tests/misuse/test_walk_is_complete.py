@@ -19,6 +19,7 @@ from kfac_core.contrib import fisher_blocks, fisher_factors
 # What the library itself calls, or what has no argument of a user.
 OWN = {"known_cases", "factor_type"}
 OWN |= {"available_backends", "called", "check_state"}
+OWN |= {"to_tensors", "from_tensors"}  # which take what a verb has checked
 OWN |= {"count", "index"}  # of tuples
 # Of layers of the reference: how they compute and check, not what they are asked.
 OWN |= {"rows", "pair", "output_shape", "cached_inputs", "paired"}
@@ -27,7 +28,8 @@ OWN |= {"array", "numpy", "floats"}  # of a backend on trial
 
 
 def owners():
-    modules = (kc, fisher_factors, fisher_blocks, reference, testing)
+    doors = (kc.blocks, kc.factors, kc.losses, kc.layer_collection)
+    modules = (kc, *doors, fisher_factors, fisher_blocks, reference, testing)
     exported = [(m, owner) for m in modules for owner in public(m)]
     return {f"{m.__name__}.{owner.__name__}": owner for m, owner in exported}
 

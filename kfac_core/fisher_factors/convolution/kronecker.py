@@ -6,6 +6,7 @@ from typing import Any
 
 from kfac_core.arguments import as_batch, as_sources, as_towers, check_shape
 from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.exponents import shown
 from kfac_core.fisher_factors.base.factor import FisherFactor
 from kfac_core.fisher_factors.base.state import FactorState
 from kfac_core.fisher_factors.base.updating import accumulated
@@ -89,8 +90,8 @@ class ConvInputKroneckerFactor(FisherFactor):
         check_sampling(self)
         if self.needs_key and not isinstance(self.form, Dense):
             msg = (
-                f"{self.label}: form is {self.form}, but patches are sampled for Dense"
-                " alone; sample none, or leave form as it is"
+                f"{self.label}: form is {shown(self.form)}, but patches are sampled for"
+                " Dense alone; sample none, or leave form as it is"
             )
             raise ArgumentError(msg)
         super().__post_init__()

@@ -101,8 +101,8 @@ class FullyConnectedMultiKF(MultiUseRowsFactor):
         super().__post_init__()
         if self.cov_dt1 and not isinstance(self.form, DenseWithLag):
             msg = (
-                f"{self.label}: form is {self.form}, but statistics of lag one are kept"
-                " by DenseWithLag alone; leave form as it is, or register neither"
+                f"{self.label}: form is {shown(self.form)}, but statistics of lag one"
+                " are kept by DenseWithLag alone; leave form as it is, or register neither"
                 " cov_dt1 nor an option"
             )
             raise ArgumentError(msg)
