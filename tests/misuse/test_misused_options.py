@@ -129,8 +129,8 @@ WORDS = {
     # Of fewer axes: what is said of them does not fit then.
     "output_shape": "output_shape|broadcast_dims",
     "input_shape": "input_shape|broadcast_dims",
-    "size": "size|blocks",
-    "output_size": "output_size|blocks",
+    "size": "size|blocks is",
+    "output_size": "output_size|blocks is",
 }
 """What else errors say: a pattern for each option."""
 

@@ -76,8 +76,8 @@ class BlockDiagonal(Form):
         fewer = -(-size // m)
         if fewer < self.blocks:
             msg = (
-                f"{factor.label}: there are to be {self.blocks} blocks, but {size}"
-                f" entries, in blocks of {m}, are {fewer} blocks; give blocks={fewer}"
+                f"{factor.label}: blocks is {self.blocks}, but {size} entries, in"
+                f" blocks of {m}, are {fewer} blocks; give blocks={fewer}"
             )
             raise ArgumentError(msg)
 

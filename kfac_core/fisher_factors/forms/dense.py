@@ -129,8 +129,9 @@ class Dense(Form):
             inverted = [key for exp, key in powers if psd.needs_cholesky(exp)]
             kept |= {key for key in inverted if inverted.count(key) > 1}
         choleskys = {}
-        for key in kept:
-            choleskys[key] = psd.cholesky(backend, cov, dampings[key])
+        for key in factor.damping_ids:  # in one order, as a trace keeps it
+            if key in kept:
+                choleskys[key] = psd.cholesky(backend, cov, dampings[key])
         eigen = None
         if factor.eigendecomposition or any(
             psd.needs_eigendecomposition(exp) for exp, _ in powers

@@ -8,6 +8,7 @@ from kfac_core import moving_average
 from kfac_core.arguments import as_sources, as_statistics
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
+from kfac_core.exponents import shown
 from kfac_core.fisher_factors.base import messages
 from kfac_core.fisher_factors.base.form import Form
 from kfac_core.fisher_factors.base.options import (
@@ -102,8 +103,8 @@ class FullyConnectedMultiKF(MultiUseRowsFactor):
         if self.cov_dt1 and not isinstance(self.form, DenseWithLag):
             msg = (
                 f"{self.label}: form is {shown(self.form)}, but statistics of lag one"
-                " are kept by DenseWithLag alone; leave form as it is, or register neither"
-                " cov_dt1 nor an option"
+                " are kept by DenseWithLag alone; leave form as it is, or register"
+                " neither cov_dt1 nor an option"
             )
             raise ArgumentError(msg)
 
