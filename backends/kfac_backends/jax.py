@@ -79,6 +79,11 @@ class JAXBackend(ArrayAPIBackend):
         # Under a trace the compiler places new arrays.
         if isinstance(x, jax.core.Tracer):
             return None
+        # An array that is placed nowhere on purpose leaves new ones free as well. Where
+        # only some inputs are committed, all outputs are, and a second call of the same
+        # program with these compiles it once more.
+        if not x.committed:
+            return None
         # The sharding of `x` does not fit arrays of other ranks; a copy on each device
         # does.
         if isinstance(x.sharding, NamedSharding):

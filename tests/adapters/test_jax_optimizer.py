@@ -141,6 +141,7 @@ def test_a_loss_and_a_gradient_of_the_users_own_are_taken(jax):
     from kfac_adapters.jax import Batch, Kfac, capture
 
     function, params, _ = plain(jax)
+    params = jax.tree.map(jax.numpy.asarray, params)
 
     def loss_fn(p, batch):
         logits = function(p, *batch.inputs)
@@ -176,6 +177,7 @@ def test_a_loss_and_a_gradient_of_the_users_own_are_taken(jax):
     assert after.loss < stats.loss
     assert after.learning_rate == pytest.approx(0.05)
     assert len(traces) == 1  # a number that changes is no other program
+    assert step._cache_size() == 1  # nor are states that steps return
 
 
 def test_what_it_has_no_step_for_is_refused_by_name(jax):
