@@ -10,6 +10,7 @@ pytest.importorskip("jax")
 EXAMPLE = Path(__file__).parents[2] / "docs" / "examples" / "jax_digits.py"
 
 
+@pytest.mark.timeout(300)
 def test_the_example_of_jax_runs_and_saves_a_picture(tmp_path):
     picture = tmp_path / "digits.png"
     done = subprocess.run(
