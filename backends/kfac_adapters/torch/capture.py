@@ -306,9 +306,10 @@ def capture(
         >>> state = estimator.init(dict(model.named_parameters()))
         >>> state = estimator.update_covs(state, linearization, ema_decay=0.95)
         >>> print(captured.coverage)
-        parameters        block                      shapes  share  why
+        parameters        block                      shapes  share
         0.weight, 0.bias  FullyConnectedKFACBasicFB  8x4, 8  59.7%
         1.weight, 1.bias  FullyConnectedKFACBasicFB  3x8, 3  40.3%
+        in layers: 100.0% of 67 numbers
     """
     given: object = model
     if not isinstance(given, torch.nn.Module):
