@@ -11,6 +11,7 @@ from kfac_core.statistics.patches.geometry import (
     Padding,
     Steps,
 )
+from kfac_core.statistics.patches.older_calls import takes_older_registrations
 
 KERNEL_AXES = ("depth", "height", "width")
 """Names of the axes of a kernel; a kernel with fewer axes has the last of these."""
@@ -25,6 +26,7 @@ class ConvolutionRegistrations(Registrations):
     spatial axes alone, and every approximation gets all arguments.
     """
 
+    @takes_older_registrations(place=2, rank=2)
     def register_conv2d(
         self,
         params: Names,
@@ -76,6 +78,7 @@ class ConvolutionRegistrations(Registrations):
         tower = as_use(site, label)
         return self._register("conv2d", key, tower, made, approx, reuse, label, options)
 
+    @takes_older_registrations(place=2, rank=2)
     def register_conv2d_multi(
         self,
         params: Names,
@@ -112,6 +115,7 @@ class ConvolutionRegistrations(Registrations):
             "conv2d_multi", key, tower, made, approx, reuse, label, options
         )
 
+    @takes_older_registrations(place=2, rank=1)
     def register_conv1d(
         self,
         params: Names,
@@ -143,6 +147,7 @@ class ConvolutionRegistrations(Registrations):
         tower = as_use(site, label)
         return self._register("conv1d", key, tower, made, approx, reuse, label, options)
 
+    @takes_older_registrations(place=2, rank=None)
     def register_convolution(
         self,
         params: Names,

@@ -8,11 +8,13 @@ from kfac_core.layer_collection.convolution import ConvolutionRegistrations
 from kfac_core.layer_collection.sites import Names, Reuse, as_use
 from kfac_core.linalg.layouts import KernelLayout, kernel_axes
 from kfac_core.statistics.patches.geometry import Padding, Steps
+from kfac_core.statistics.patches.older_calls import takes_older_registrations
 
 
 class GroupedRegistrations(ConvolutionRegistrations):
     """Registers convolutions whose channels fall into groups."""
 
+    @takes_older_registrations(place=3, rank=None)
     def register_grouped_convolution(
         self,
         params: Names,
@@ -55,6 +57,7 @@ class GroupedRegistrations(ConvolutionRegistrations):
             "grouped_convolution", key, tower, made, approx, reuse, label, options
         )
 
+    @takes_older_registrations(place=2, rank=2)
     def register_depthwise_conv2d(
         self,
         params: Names,
@@ -98,6 +101,7 @@ class GroupedRegistrations(ConvolutionRegistrations):
             "depthwise_conv2d", key, tower, made, approx, reuse, label, options
         )
 
+    @takes_older_registrations(place=4, rank=2)
     def register_separable_conv2d(
         self,
         depthwise_params: Names,

@@ -14,11 +14,13 @@ from kfac_core.statistics.patches.geometry import (
     Padding,
     Steps,
 )
+from kfac_core.statistics.patches.older_calls import takes_older_registrations
 
 
 class TransposedRegistrations(Registrations):
     """Registers transposed convolutions."""
 
+    @takes_older_registrations(place=2, rank=None)
     def register_transposed_convolution(
         self,
         params: Names,

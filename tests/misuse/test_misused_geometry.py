@@ -58,7 +58,8 @@ def test_a_spec_of_one_group_takes_no_groups(kind):
         kind(geometry, name="conv7")
 
 
-@pytest.mark.parametrize("kind", SPECS.values(), ids=SPECS)
-def test_what_a_user_wrote_before_says_what_to_write(kind):
+@pytest.mark.parametrize("name", sorted(SPECS.keys() - {"uncorrelated"}))
+def test_a_shape_alone_says_what_to_write(name):
+    kind = SPECS[name]
     with pytest.raises(ArgumentError, match=r"geometry is .*ConvolutionGeometry\("):
         kind((3, 3, 1, 4))

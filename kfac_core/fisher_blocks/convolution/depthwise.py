@@ -13,9 +13,11 @@ from kfac_core.fisher_blocks.convolution.grouped import GroupedKroneckerFB
 from kfac_core.fisher_factors.convolution.depthwise import DepthwiseConvDiagonalFactor
 from kfac_core.fisher_factors.convolution.spec import prepare
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
+from kfac_core.statistics.patches.older_calls import takes_older_calls
 from kfac_core.typing import Scalar, Sources, Towers, Weights
 
 
+@takes_older_calls
 @dataclass(frozen=True)
 class DepthwiseConvKFCBasicFB(GroupedKroneckerFB):
     """KFC of a depthwise convolution: a `ConvKFCBasicFB` for each input channel.
@@ -62,6 +64,7 @@ class DepthwiseConvKFCBasicFB(GroupedKroneckerFB):
         self._make_factors(channels, 1, multiplier, has_bias=self.has_bias)
 
 
+@takes_older_calls
 @dataclass(frozen=True)
 class DepthwiseConvDiagonalFB(SingleFactorFB):
     """The exact diagonal of a depthwise convolution's Fisher.

@@ -12,9 +12,11 @@ from kfac_core.fisher_factors.convolution.spec import prepare
 from kfac_core.scalars import as_scalar
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.mask import PatchMask
+from kfac_core.statistics.patches.older_calls import takes_older_calls
 from kfac_core.typing import Scalar, Sources, Towers, Weights
 
 
+@takes_older_calls
 @dataclass(frozen=True)
 class ConvDiagonalFB(SingleFactorFB):
     """The exact diagonal of a convolution's Fisher.

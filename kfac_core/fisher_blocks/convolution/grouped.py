@@ -20,6 +20,7 @@ from kfac_core.registry import backend_of
 from kfac_core.row_counts import counted
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.groups import grouped_gradients, grouped_patches
+from kfac_core.statistics.patches.older_calls import takes_older_calls
 from kfac_core.typing import Array, Params, Scalar, Sources, Towers, Weights
 
 
@@ -148,6 +149,7 @@ class GroupedKroneckerFB(KroneckerProductFB):
         )
 
 
+@takes_older_calls
 @dataclass(frozen=True)
 class GroupedConvKFCBasicFB(GroupedKroneckerFB):
     """KFC of a grouped convolution: a `ConvKFCBasicFB` for each group.

@@ -20,10 +20,12 @@ from kfac_core.random_keys import check_key
 from kfac_core.registry import backend_of
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.mask import PatchMask
+from kfac_core.statistics.patches.older_calls import takes_older_calls
 from kfac_core.statistics.patches.pixels import PixelWeights
 from kfac_core.typing import Array, Key, Scalar, Sources, Towers, Weights
 
 
+@takes_older_calls
 @dataclass(frozen=True)
 class ConvKFCBasicFB(KroneckerProductFB):
     """KFC of a convolution: ``F = P kron(E[p p'], E[g g'])`` for ``P`` locations.

@@ -29,6 +29,7 @@ from kfac_core.statistics.patches.geometry import (
     ConvolutionGeometry,
     check_geometry,
 )
+from kfac_core.statistics.patches.older_calls import takes_older_calls
 from kfac_core.statistics.patches.transposed import TransposedWindow
 from kfac_core.typing import Array, Params, Scalar, Sources, Towers, Weights
 
@@ -36,6 +37,7 @@ Locations = Literal["input", "output"]
 """The locations that a transposed convolution's gradient is a sum over."""
 
 
+@takes_older_calls
 @dataclass(frozen=True)
 class TransposedConvKFCBasicFB(PartsFB):
     """KFC of a transposed ("fractionally strided") convolution.

@@ -11,6 +11,7 @@ from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.random_keys import check_key
 from kfac_core.row_counts import counted, counted_uses
 from kfac_core.row_weights import sides
+from kfac_core.statistics.patches.older_calls import takes_older_calls
 from kfac_core.typing import (
     Array,
     Key,
@@ -23,6 +24,7 @@ from kfac_core.typing import (
 from kfac_core.uses import MultiTowers, arrays_of, folded, in_parts
 
 
+@takes_older_calls
 @dataclass(frozen=True)
 class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
     """KFC of a shared convolution, its uses taken to be independent.

@@ -14,12 +14,14 @@ from kfac_core.row_counts import count_of
 from kfac_core.row_weights import sides, weights_for
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.groups import grouped_gradients, grouped_patches
+from kfac_core.statistics.patches.older_calls import takes_older_calls
 from kfac_core.statistics.position_sums import products_over, sum_over
 from kfac_core.statistics.rows import mean_over
 from kfac_core.statistics.weighted_rows import weighed_pair
 from kfac_core.typing import Array, Scalar, Sources, Towers, Weights
 
 
+@takes_older_calls
 @dataclass(frozen=True)
 class DepthwiseConvDiagonalFactor(DiagonalFactor):
     """Diagonal of a depthwise convolution's Fisher, exact.

@@ -13,11 +13,13 @@ from kfac_core.row_counts import count_of
 from kfac_core.row_weights import sides, weights_for
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.mask import PatchMask, masked_squares
+from kfac_core.statistics.patches.older_calls import takes_older_calls
 from kfac_core.statistics.patches.second_moment import case_gradients
 from kfac_core.statistics.rows import mean_over
 from kfac_core.typing import Scalar, Sources, Towers, Weights
 
 
+@takes_older_calls
 @dataclass(frozen=True)
 class ConvDiagonalFactor(DiagonalFactor):
     """Diagonal of a convolution's Fisher, exact.

@@ -31,6 +31,7 @@ from kfac_core.statistics.patches.geometry import (
     is_channels_last,
 )
 from kfac_core.statistics.patches.mask import PatchMask, masked_moment
+from kfac_core.statistics.patches.older_calls import takes_older_calls
 from kfac_core.statistics.patches.sampling import sampled_second_moment
 from kfac_core.statistics.patches.second_moment import patch_second_moment
 from kfac_core.statistics.patches.weights import weighted_patch_moment
@@ -39,6 +40,7 @@ from kfac_core.statistics.weighted_rows import weighed
 from kfac_core.typing import Array, Key, Scalar, Sources, Towers, Weights
 
 
+@takes_older_calls
 @dataclass(frozen=True)
 class ConvInputKroneckerFactor(FisherFactor):
     """Second moment of the patches that a convolution's kernel sees.

@@ -11,10 +11,12 @@ from kfac_core.fisher_factors.convolution.kronecker import (
 from kfac_core.fisher_factors.convolution.spec import weighted_shape
 from kfac_core.row_counts import counted_uses
 from kfac_core.row_weights import sides
+from kfac_core.statistics.patches.older_calls import takes_older_calls
 from kfac_core.typing import Array, Key, Scalar, Sources, Towers, Uses, Weights
 from kfac_core.uses import arrays_of, folded
 
 
+@takes_older_calls
 @dataclass(frozen=True)
 class ConvInputMultiKF(ConvInputKroneckerFactor):
     """Second moment of the patches of all uses of a convolution.

@@ -20,6 +20,7 @@ from kfac_core.statistics.centred_moments import (
     about_zero,
 )
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
+from kfac_core.statistics.patches.older_calls import takes_older_calls
 from kfac_core.statistics.patches.pixels import PixelWeights, pixel_moments
 from kfac_core.typing import Array, Scalar, Towers, Weights
 
@@ -27,6 +28,7 @@ Averaged: TypeAlias = Literal["moments", "covariances"]
 """What is averaged over batches: second moments, or each batch's covariance."""
 
 
+@takes_older_calls
 @dataclass(frozen=True)
 class ConvInputSUAKroneckerFactor(FisherFactor):
     """Second moment of patches whose pixels are spatially uncorrelated.
