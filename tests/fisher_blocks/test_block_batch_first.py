@@ -183,7 +183,7 @@ def test_what_is_no_flag_is_refused(value):
     [
         ("register_fully_connected_multi", (), (2, 2)),
         ("register_embedding_multi", (), (4, 2)),
-        ("register_conv2d_multi", (None, "SAME"), (3, 3, 2, 2)),
+        ("register_conv2d_multi", (1, "SAME"), (3, 3, 2, 2)),
     ],
 )
 def test_registrations_take_it(register, args, shape):

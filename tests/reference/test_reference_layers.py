@@ -178,8 +178,8 @@ def test_same_padding_is_that_of_tensorflow(rng, jax):
 def test_transposed_convolutions_are_those_of_jax(stride, padding, mirrored, rng, jax):
     layer = ConvTranspose(
         (4, 2, 3),
-        padding,
         stride,
+        padding,
         None if padding == "SAME" else 0,
         has_bias=False,
         mirrored=mirrored,
