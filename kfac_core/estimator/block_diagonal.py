@@ -271,17 +271,34 @@ class BlockDiagonalMatrix(Quiet):
         multiply: Callable[[FisherBlock[Any], Any, Params], Params],
     ) -> dict[str, Array]:
         self.check_state(state)
+
+        def product(layer: LayerRegistration, vector: Params) -> Params:
+            return multiply(layer.block, state.blocks[layer.name], vector)
+
+        return self._map_layers(vectors, product)
+
+    def _map_layers(
+        self,
+        vectors: NamedParams,
+        compute: Callable[[LayerRegistration, Params], Params],
+    ) -> dict[str, Array]:
+        """Return what is computed of each layer's part of a vector, by parameter."""
         backend = self.check_vector(vectors, "vectors")
-        known = in_parts(self.layer_collection.parts, vectors)
-        products: dict[str, Array] = {}
+        parts = self.layer_collection.parts
+        known = in_parts(parts, vectors)
+        found: dict[str, Array] = {}
         for layer in self.layers:
-            parts = tuple(known[name] for name in layer.params)
-            vector = parts if len(parts) > 1 else parts[0]
-            product = multiply(layer.block, state.blocks[layer.name], vector)
-            products.update(zip(layer.params, tensors_of(product), strict=True))
-        if self.layer_collection.parts:
-            products = joined(backend, self.layer_collection.parts, products)
-        return {name: products[name] for name in vectors}
+            product = compute(layer, _vector_of(layer, known))
+            found.update(zip(layer.params, tensors_of(product), strict=True))
+        if parts:
+            found = joined(backend, parts, found)
+        return {name: found[name] for name in vectors}
+
+    def _stacks(self, vectors: NamedParams) -> dict[str, Params]:
+        """Return the vectors of each layer, for arrays with an axis over vectors."""
+        parts = (replace(p, axis=p.axis + 1) for p in self.layer_collection.parts)
+        known = in_parts(parts, vectors)
+        return {layer.name: _vector_of(layer, known) for layer in self.layers}
 
     def check_state(self, state: EstimatorState) -> Backend:
         """Check that a state has the layers of this estimator; blocks check the rest.
@@ -311,3 +328,9 @@ class BlockDiagonalMatrix(Quiet):
         if self.compute_cholesky_inverse:
             block = block.register_cholesky_inverse()
         return block
+
+
+def _vector_of(layer: LayerRegistration, named: NamedParams) -> Params:
+    """Return the arrays of a layer's parameters: one, or a tuple."""
+    tensors = tuple(named[name] for name in layer.params)
+    return tensors if len(tensors) > 1 else tensors[0]

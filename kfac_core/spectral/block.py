@@ -85,7 +85,8 @@ class SpectralBlock:
         Args:
             spectrum: What `decompose` returned.
         """
-        backend, xp = self._backend(spectrum), self._backend(spectrum).xp
+        backend = self._backend(spectrum)
+        xp = backend.xp
         parts: list[Array] = []
         for part in spectrum:
             values = xp.reshape(part.eigenvalues, (-1,))
@@ -147,11 +148,7 @@ class SpectralBlock:
             NotFiniteError: If it holds NaN or infinity.
         """
         backend, tensors = self._tensors(spectrum, vector)
-        products = tuple(
-            spectral.apply(backend, part, x, function)
-            for part, x in zip(spectrum, tensors, strict=True)
-        )
-        return self.block.from_tensors(backend, products, vector)
+        return self._applied(backend, spectrum, tensors, function, vector)
 
     def multiply_matpower(
         self,
@@ -234,11 +231,7 @@ class SpectralBlock:
 
         noise = drawn(backend, key, self.block.label, draw)
         tensors = self.block.to_tensors(backend, _like(noise, like))
-        products = tuple(
-            spectral.apply(backend, part, x, root)
-            for part, x in zip(spectrum, tensors, strict=True)
-        )
-        return self.block.from_tensors(backend, products, like)
+        return self._applied(backend, spectrum, tensors, root, like)
 
     def inner_products(
         self,
@@ -284,6 +277,21 @@ class SpectralBlock:
             for part, stack in zip(spectrum, stacks, strict=True)
         ]
         return sum(others, first)
+
+    def _applied(
+        self,
+        backend: Backend,
+        spectrum: BlockSpectrum,
+        tensors: tuple[Array, ...],
+        function: Function,
+        like: Params,
+    ) -> Params:
+        """Return a function of the matrix times tensors, in the form of `like`."""
+        products = tuple(
+            spectral.apply(backend, part, x, function)
+            for part, x in zip(spectrum, tensors, strict=True)
+        )
+        return self.block.from_tensors(backend, products, like)
 
     def _power(
         self, spectrum: BlockSpectrum, exp: float, damping: Scalar, scale: Scalar

@@ -9,8 +9,9 @@ from kfac_core.estimator import FisherEstimator
 from kfac_core.estimator.given import dampings_of
 from kfac_core.estimator.sources import LABEL
 from kfac_core.estimator.state import EstimatorState
+from kfac_core.layer_collection import LayerRegistration
 from kfac_core.linalg.named import as_named
-from kfac_core.linalg.parameters import check_stack, tensors_of
+from kfac_core.linalg.parameters import check_stack
 from kfac_core.linalg.spectrum import Function
 from kfac_core.linearization import NamedParams
 from kfac_core.random_keys import drawn
@@ -57,7 +58,6 @@ class SpectralMatrix:
 
     estimator: FisherEstimator
     layers: dict[str, SpectralBlock] = field(init=False, repr=False, compare=False)
-    _params: dict[str, tuple[str, ...]] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Make the functions of each block, once.
@@ -72,11 +72,8 @@ class SpectralMatrix:
                 " FisherEstimator; for a block use SpectralBlock"
             )
             raise ArgumentError(msg)
-        layers = given.layers
-        functions = {layer.name: SpectralBlock(layer.block) for layer in layers}
+        functions = {layer.name: SpectralBlock(layer.block) for layer in given.layers}
         object.__setattr__(self, "layers", functions)
-        params = {layer.name: layer.params for layer in layers}
-        object.__setattr__(self, "_params", params)
 
     def decompose(self, state: EstimatorState) -> MatrixSpectrum:
         """Return the eigenvalues and eigenvectors of all blocks, undamped.
@@ -280,17 +277,13 @@ class SpectralMatrix:
         check_stack(backend, arrays, "vectors", LABEL)
         first = {name: x[0, ...] for name, x in vectors.items()}
         self.estimator.check_vector(first, "vectors")
+        stacks = self.estimator._stacks(vectors)
         return self._sum(
             spectrum,
             lambda name, own, part: own.inner_products(
-                part, self._vector(name, vectors), exp, given[name], scale
+                part, stacks[name], exp, given[name], scale
             ),
         )
-
-    def _vector(self, layer: str, vectors: NamedParams) -> Params:
-        """Return the arrays of one layer's parameters."""
-        parts = tuple(vectors[name] for name in self._params[layer])
-        return parts if len(parts) > 1 else parts[0]
 
     def _dampings(self, damping: LayerDampings) -> dict[str, Scalar]:
         names = list(self.layers)
@@ -323,9 +316,9 @@ class SpectralMatrix:
         compute: Callable[[str, SpectralBlock, BlockSpectrum, Params], Params],
     ) -> dict[str, Array]:
         self._check(spectrum)
-        self.estimator.check_vector(vectors, "vectors")
-        found: dict[str, Array] = {}
-        for name, own in self.layers.items():
-            product = compute(name, own, spectrum[name], self._vector(name, vectors))
-            found.update(zip(self._params[name], tensors_of(product), strict=True))
-        return {name: found[name] for name in vectors}
+
+        def of_layer(layer: LayerRegistration, vector: Params) -> Params:
+            own, part = self.layers[layer.name], spectrum[layer.name]
+            return compute(layer.name, own, part, vector)
+
+        return self.estimator._map_layers(vectors, of_layer)

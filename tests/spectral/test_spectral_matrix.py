@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from estimator_cases import CASES, CATEGORICAL, draw
 
+import kfac_core as kc
 from kfac_core.errors import (
     ArgumentError,
     NotPositiveDefiniteError,
@@ -159,3 +160,33 @@ def test_what_cannot_be_is_refused_by_name(
     wrong = {name: x[..., :1] for name, x in drawn.params.items()}
     with pytest.raises(ShapeError):
         posterior.multiply_matpower(spectrum, wrong, -1, 0.3)
+
+
+def test_slices_of_a_parameter_are_layers_of_one_matrix(rng):
+    """Two layers of one parameter: vectors and results are of the whole."""
+    layers = kc.LayerCollection.of({"w": (3, 4)}).define_parts("w", (2, 2), axis=1)
+    for part in layers.parts:
+        layers = layers.register_fully_connected(part.name, f"at {part.name}")
+    layers = layers.register_squared_error_loss("outputs")
+    estimator = FisherEstimator(layers, "exact")
+    params = {"w": rng.normal(size=(3, 4))}
+    state, blocks = estimator.init(params), {}
+    for layer in estimator.layers:
+        data = rng.normal(size=(6, 3)), rng.normal(size=(6, 2))
+        own = state.blocks[layer.name]
+        blocks[layer.name] = layer.block.update_covs(own, *data, ema_decay=0.0)
+    posterior = SpectralMatrix(estimator)
+    spectrum = posterior.decompose(state._replace(blocks=blocks))
+    dense = [
+        layer.block.full_fisher_block(blocks[layer.name]) for layer in estimator.layers
+    ]
+    inverses = [np.linalg.inv(block + 0.3 * np.eye(6)) for block in dense]
+    halves = np.split(params["w"], 2, axis=1)
+    pairs = list(zip(inverses, halves, strict=True))
+    products = [(m @ v.reshape(-1)).reshape(3, 2) for m, v in pairs]
+    found = posterior.multiply_matpower(spectrum, params, -1, 0.3)["w"]
+    np.testing.assert_allclose(found, np.concatenate(products, axis=1), rtol=1e-10)
+    stack = {"w": params["w"][None]}
+    expected = sum(v.reshape(-1) @ m @ v.reshape(-1) for m, v in pairs)
+    found = posterior.inner_products(spectrum, stack, -1, 0.3)
+    np.testing.assert_allclose(found, [[expected]], rtol=1e-10)
