@@ -307,10 +307,8 @@ class EigenvalueCorrectedFB(FisherBlock[CorrectedState]):
         spectrum = Spectrum(self._bases(inner), values)
         (matrix,) = self.to_tensors(backend, vector)
         matrix = backend.xp.astype(matrix, values.dtype)
-        one = backend.xp.ones_like(values)
-        product = spectral.apply(
-            backend, spectrum, matrix, lambda s: times_power(one, s, exp)
-        )
+        powers = times_power(backend.xp.ones_like(values), values, exp)
+        product = spectral.apply(backend, spectrum, matrix, lambda _: powers)
         return self.from_tensors(backend, (product,), vector)
 
     def _eigenvalues(self, backend: Backend, state: CorrectedState) -> Array:
@@ -320,10 +318,12 @@ class EigenvalueCorrectedFB(FisherBlock[CorrectedState]):
             NotComputedError: If there is no basis yet, outside of a trace.
         """
         xp, inner = backend.xp, state.block
-        undamped = inner._replace(damping=inner.damping * 0)
-        of_factors = self._product._exact_eigenvalues(undamped)
         total, weight = state.moments
         started = weight > 0
+        if is_known_false(backend, ~started):
+            return total / weight
+        undamped = inner._replace(damping=inner.damping * 0)
+        of_factors = self._product._exact_eigenvalues(undamped)
         mean = total / xp.where(started, weight, xp.ones_like(weight))
         found: Array = xp.where(started, mean, of_factors)
         return found
