@@ -17,9 +17,9 @@ user gives are checked here.
 from collections.abc import Sequence
 from typing import NamedTuple
 
+from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.errors import NotComputedError
-from kfac_core.scalars import as_scalar
 from kfac_core.state import is_known_false
 from kfac_core.typing import Array, Scalar
 

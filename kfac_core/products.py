@@ -16,8 +16,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from kfac_core.arguments import backend_for, check_shape, statistics_dtype
-from kfac_core.checked_linearization import check_is_collection, checked
+from kfac_core.arguments.arrays import backend_for, check_shape, statistics_dtype
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg.named import (
@@ -32,9 +31,9 @@ from kfac_core.linearization import (
     NamedParams,
     SecondOrderLinearization,
 )
+from kfac_core.linearization.checked import check_is_collection, checked
 from kfac_core.loss_functions import LossFunction
 from kfac_core.loss_functions.positions import arrays_of
-from kfac_core.quiet import Quiet
 from kfac_core.registered_losses import (
     LossAt,
     loss_gradient,
@@ -43,6 +42,7 @@ from kfac_core.registered_losses import (
     target,
 )
 from kfac_core.registry import backend_of
+from kfac_core.spec.quiet import Quiet
 from kfac_core.state import check_finite, without_graph
 from kfac_core.typing import Array
 

@@ -10,12 +10,12 @@ from collections.abc import Iterator
 from numbers import Integral
 from typing import Any, NamedTuple
 
-from kfac_core.arguments import backend_for
-from kfac_core.checked_linearization import checked
+from kfac_core.arguments.arrays import backend_for
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg import named
 from kfac_core.linearization import Linearization, NamedLossInputs
+from kfac_core.linearization.checked import checked
 from kfac_core.loss_functions import LossFunction
 from kfac_core.loss_functions.positions import arrays_of, like_inputs
 from kfac_core.typing import Array, LossInputs, Scalar

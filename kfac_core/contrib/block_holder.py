@@ -6,13 +6,13 @@ from dataclasses import replace
 from typing import Any
 
 from kfac_core import fisher_blocks as core
+from kfac_core.arguments.powers import as_exponent
+from kfac_core.arguments.sizes import as_size
 from kfac_core.contrib.damping_functions import DampingFunc, damping_of
 from kfac_core.contrib.factor_holder import FisherFactor as FactorHolder
 from kfac_core.contrib.forms import first_array, sources_of, towers_of
 from kfac_core.errors import ArgumentError, NotComputedError
-from kfac_core.exponents import as_exponent
 from kfac_core.fisher_factors import FactorState
-from kfac_core.sizes import as_size
 from kfac_core.typing import Array, Key, Params, Scalar
 
 

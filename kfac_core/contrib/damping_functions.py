@@ -3,8 +3,8 @@
 from collections.abc import Callable, Hashable
 from typing import Any, NamedTuple, TypeAlias
 
+from kfac_core.arguments.powers import check_damping_id, shown
 from kfac_core.errors import ArgumentError
-from kfac_core.exponents import check_damping_id, shown
 from kfac_core.typing import DampingId, Scalar
 
 

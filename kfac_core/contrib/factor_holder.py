@@ -5,9 +5,9 @@ from dataclasses import replace
 from typing import Any, ClassVar
 
 from kfac_core import fisher_factors as core
+from kfac_core.arguments.powers import as_exponent
 from kfac_core.contrib.damping_functions import DampingFunc, damping_of, id_of
 from kfac_core.errors import ArgumentError, NotComputedError
-from kfac_core.exponents import as_exponent
 from kfac_core.linalg.operators import LinearOperator
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.typing import Array, DampingId, Key, Scalar

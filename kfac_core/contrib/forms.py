@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import Any, TypeAlias
 
-from kfac_core.arguments import backend_for, check_has_cases
+from kfac_core.arguments.arrays import backend_for, check_has_cases
 from kfac_core.typing import Array, Uses
 
 TowerList: TypeAlias = Array | Sequence[Array]

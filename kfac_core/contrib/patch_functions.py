@@ -11,9 +11,9 @@ from collections.abc import Sequence
 from numbers import Integral
 from typing import Any
 
+from kfac_core.arguments.powers import shown
+from kfac_core.arguments.sizes import as_shape
 from kfac_core.errors import ArgumentError, ShapeError
-from kfac_core.exponents import shown
-from kfac_core.sizes import as_shape
 from kfac_core.statistics.patches.geometry import (
     ConvolutionGeometry,
     Padding,

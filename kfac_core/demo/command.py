@@ -5,13 +5,13 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn
 
+from kfac_core.arguments.sizes import as_flag, as_size
 from kfac_core.demo.digits import load_digits
 from kfac_core.demo.picture import draw, fishers_of
 from kfac_core.demo.report import print_table, write_json
 from kfac_core.demo.training import BATCH_SIZE, NETWORK, Run, optimizers, train
 from kfac_core.errors import ArgumentError
 from kfac_core.registry import load_backend
-from kfac_core.sizes import as_flag, as_size
 
 
 def demo(

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
-from kfac_core.arguments import backend_for, check_shape
+from kfac_core.arguments.arrays import backend_for, check_shape
 from kfac_core.backend import Backend
 from kfac_core.demo.given import check_backend_is_one, check_is
 from kfac_core.typing import Array

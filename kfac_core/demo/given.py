@@ -4,15 +4,15 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
-from kfac_core.arguments import backend_for, statistics_dtype
+from kfac_core.arguments.arrays import backend_for, statistics_dtype
+from kfac_core.arguments.powers import shown
+from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
-from kfac_core.checked_linearization import check_is_collection
 from kfac_core.errors import ArgumentError
-from kfac_core.exponents import shown
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg.named import check_named
 from kfac_core.linearization import NamedParams
-from kfac_core.scalars import as_scalar
+from kfac_core.linearization.checked import check_is_collection
 from kfac_core.typing import Array, Scalar
 
 

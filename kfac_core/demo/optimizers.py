@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple, Protocol, TypeAlias
 
-from kfac_core.arguments import backend_for
+from kfac_core.arguments.arrays import backend_for
 from kfac_core.demo.given import (
     as_setting,
     check_by_name,

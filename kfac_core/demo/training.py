@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from kfac_core.arguments.sizes import as_flag, as_size
 from kfac_core.backend import Backend
 from kfac_core.demo.digits import Digits, check_digits, check_seed
 from kfac_core.demo.given import as_setting, check_backend_is_one, check_is
@@ -23,7 +24,6 @@ from kfac_core.reference import (
     Tanh,
 )
 from kfac_core.registered_losses import mean_loss
-from kfac_core.sizes import as_flag, as_size
 from kfac_core.typing import Array
 
 BATCH_SIZE = 128

@@ -10,12 +10,12 @@ from dataclasses import replace
 from typing import Any
 
 from kfac_core import tree
+from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.errors import KfacError
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.layer_collection import LayerRegistration
 from kfac_core.registry import backend_of
-from kfac_core.scalars import as_scalar
 from kfac_core.typing import Array, Scalar
 
 

@@ -4,21 +4,21 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from kfac_core.arguments.powers import as_exponents
+from kfac_core.arguments.sizes import as_flag
 from kfac_core.backend import Backend
-from kfac_core.checked_linearization import check_is_collection
 from kfac_core.estimator.batching import alike, batches, update_together
 from kfac_core.estimator.given import backend_of_state, dampings_of, known_names
 from kfac_core.estimator.sources import LABEL
 from kfac_core.estimator.state import EstimatorState, whole
-from kfac_core.exponents import as_exponents
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
 from kfac_core.layer_collection.parts import in_parts, joined
 from kfac_core.linalg.named import check_named
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linearization import NamedParams
-from kfac_core.quiet import Quiet
-from kfac_core.sizes import as_flag
+from kfac_core.linearization.checked import check_is_collection
+from kfac_core.spec.quiet import Quiet
 from kfac_core.typing import Array, LayerDampings, Params, Scalar
 
 

@@ -23,7 +23,7 @@ from kfac_core.layer_collection import LayerCollection, LayerRegistration
 from kfac_core.layer_collection.sites import listed
 from kfac_core.linearization import Linearization
 from kfac_core.registered_losses import batch_size_of, loss_rows
-from kfac_core.uses import arrays_of
+from kfac_core.rows.uses import arrays_of
 
 
 def check_cases(

@@ -15,15 +15,15 @@ statistics a case counts once, or not at all.
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kfac_core.arguments import backend_for
+from kfac_core.arguments.arrays import backend_for
 from kfac_core.backend import Backend
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
 from kfac_core.linearization import Linearization
 from kfac_core.loss_functions.positions import arrays_of as inputs_of
 from kfac_core.registered_losses import losses_at
 from kfac_core.registry import backend_of
+from kfac_core.rows.uses import arrays_of
 from kfac_core.typing import Array, Pair, RowWeights, Uses
-from kfac_core.uses import arrays_of
 
 
 def case_weights(

@@ -4,7 +4,8 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from kfac_core.checked_linearization import checked
+from kfac_core.arguments.random_keys import drawn as drawn_from
+from kfac_core.arguments.sizes import as_size
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix
 from kfac_core.estimator.cases import check_cases
@@ -25,8 +26,7 @@ from kfac_core.estimator.sources import (
 from kfac_core.estimator.state import EstimatorState, whole
 from kfac_core.layer_collection.parts import owners
 from kfac_core.linearization import Linearization
-from kfac_core.random_keys import drawn as drawn_from
-from kfac_core.sizes import as_size
+from kfac_core.linearization.checked import checked
 from kfac_core.state import without_graph
 from kfac_core.typing import Array, Key, Scalar
 

@@ -3,7 +3,8 @@
 from collections.abc import Collection, Mapping, Sequence
 from typing import Any
 
-from kfac_core.arguments import backend_for
+from kfac_core.arguments.arrays import backend_for
+from kfac_core.arguments.random_keys import check_key
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, StateError
 from kfac_core.estimator.sources import LABEL
@@ -11,7 +12,6 @@ from kfac_core.estimator.state import EstimatorState
 from kfac_core.linalg.named import as_named
 from kfac_core.linearization import Linearization
 from kfac_core.loss_functions.positions import arrays_of
-from kfac_core.random_keys import check_key
 from kfac_core.registry import backend_of
 from kfac_core.typing import Key, LayerDampings, Scalar
 

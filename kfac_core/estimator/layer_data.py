@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from kfac_core.arguments import backend_for, check_has_cases
+from kfac_core.arguments.arrays import backend_for, check_has_cases
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import LayerRegistration
 from kfac_core.layer_collection.parts import Part, in_parts

@@ -3,8 +3,8 @@
 from collections.abc import Sequence
 from numbers import Integral
 
+from kfac_core.arguments.sizes import as_size
 from kfac_core.errors import ArgumentError
-from kfac_core.sizes import as_size
 
 
 def rolling(step: int, names: Sequence[str], per_step: int) -> tuple[str, ...]:

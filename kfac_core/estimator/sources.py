@@ -26,14 +26,14 @@ from collections.abc import Iterator, Mapping
 from itertools import product
 from typing import Literal
 
-from kfac_core.arguments import backend_for, check_shape, statistics_dtype
-from kfac_core.checked_linearization import check_is_collection, checked
+from kfac_core.arguments.arrays import backend_for, check_shape, statistics_dtype
+from kfac_core.arguments.random_keys import drawn as drawn_from
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg.named import as_named
 from kfac_core.linearization import Linearization, NamedLossInputs
+from kfac_core.linearization.checked import check_is_collection, checked
 from kfac_core.loss_functions.positions import arrays_of, like_inputs
-from kfac_core.random_keys import drawn as drawn_from
 from kfac_core.registered_losses import (
     LossAt,
     batch_size_of,

@@ -9,8 +9,8 @@ from kfac_core.fisher_factors.bias import (
     BiasFactor,
     BiasFullFactor,
 )
+from kfac_core.rows.uses import MultiSources
 from kfac_core.typing import Scalar, Weights
-from kfac_core.uses import MultiSources
 
 
 @dataclass(frozen=True)

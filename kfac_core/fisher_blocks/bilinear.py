@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from kfac_core.arguments import (
+from kfac_core.arguments.arrays import (
     as_sources,
     as_towers,
     backend_for,

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from kfac_core.arguments import (
+from kfac_core.arguments.arrays import (
     as_sources,
     as_statistics,
     as_towers,
@@ -18,12 +18,12 @@ from kfac_core.fisher_factors.base.form import Form
 from kfac_core.fisher_factors.base.state import FactorState
 from kfac_core.fisher_factors.base.updating import accumulated
 from kfac_core.fisher_factors.forms.diagonal import Diagonal
-from kfac_core.row_counts import count_of
-from kfac_core.row_weights import check_same_towers, roots_of, sides, weights_for
+from kfac_core.rows.counts import count_of
+from kfac_core.rows.uses import MultiSources, arrays_of
+from kfac_core.rows.weights import check_same_towers, roots_of, sides, weights_for
 from kfac_core.statistics.bias import bias_gradients
 from kfac_core.statistics.weighted_rows import weigh, weighed
 from kfac_core.typing import Array, Scalar, Uses, Weights
-from kfac_core.uses import MultiSources, arrays_of
 
 
 @dataclass(frozen=True)

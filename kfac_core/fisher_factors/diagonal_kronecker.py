@@ -40,7 +40,7 @@ class DiagonalMultiKF(MultiUseRowsFactor):
     Attributes:
         size: Length of a row.
         has_bias: Whether each row ends in a one that is not stored.
-        num_uses: ``T``, or None where the data say it; see `kfac_core.uses`.
+        num_uses: ``T``, or None where the data say it; see `kfac_core.rows.uses`.
         data_name: What the rows are called in messages.
 
     Example:

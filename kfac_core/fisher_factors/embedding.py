@@ -3,20 +3,20 @@
 from dataclasses import dataclass, field
 from numbers import Integral
 
-from kfac_core.arguments import (
+from kfac_core.arguments.arrays import (
     as_towers,
     check_indices,
     check_not_empty,
     statistics_dtype,
 )
+from kfac_core.arguments.powers import shown
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, DTypeError, ShapeError
-from kfac_core.exponents import shown
 from kfac_core.fisher_factors.base.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.base.state import FactorState
 from kfac_core.fisher_factors.base.updating import accumulated
-from kfac_core.row_counts import count_of
-from kfac_core.row_weights import sides, weights_for
+from kfac_core.rows.counts import count_of
+from kfac_core.rows.weights import sides, weights_for
 from kfac_core.statistics.ids import RepeatedIds, id_second_moment
 from kfac_core.typing import Array, DType, DTypeName, Scalar, Towers, Weights
 

@@ -4,15 +4,16 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from kfac_core.arguments import as_sources, as_towers, check_paired, check_towers
+from kfac_core.arguments.arrays import as_sources, as_towers, check_paired, check_towers
 from kfac_core.backend import Backend
 from kfac_core.fisher_factors.base.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.base.factor import FisherFactor
 from kfac_core.fisher_factors.base.state import FactorState
 from kfac_core.fisher_factors.base.updating import accumulated
 from kfac_core.moving_average import Sample
-from kfac_core.row_counts import count_of
-from kfac_core.row_weights import (
+from kfac_core.rows.counts import count_of
+from kfac_core.rows.uses import MultiSources, arrays_of
+from kfac_core.rows.weights import (
     check_same_towers,
     roots_of,
     sides,
@@ -22,7 +23,6 @@ from kfac_core.row_weights import (
 from kfac_core.statistics.rows import squared_moment
 from kfac_core.statistics.weighted_rows import masked, weighed
 from kfac_core.typing import Array, Scalar, Sources, Towers, Weights
-from kfac_core.uses import MultiSources, arrays_of
 
 
 class Parts(NamedTuple):

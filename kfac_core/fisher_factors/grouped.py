@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import ClassVar
 
-from kfac_core.arguments import (
+from kfac_core.arguments.arrays import (
     as_sources,
     backend_for,
     check_shape,
     check_towers,
     statistics_dtype,
 )
+from kfac_core.arguments.options import check_options
 from kfac_core.backend import Backend
 from kfac_core.fisher_factors.base.factor import FisherFactor
 from kfac_core.fisher_factors.base.form import Form
@@ -20,7 +21,6 @@ from kfac_core.fisher_factors.base.state import FactorState
 from kfac_core.fisher_factors.base.updating import accumulated
 from kfac_core.fisher_factors.convolution.located_rows import counted_rows
 from kfac_core.fisher_factors.forms.stack import Stack
-from kfac_core.options import check_options
 from kfac_core.state import check_finite
 from kfac_core.statistics.rows import second_moment
 from kfac_core.statistics.weighted_rows import weigh

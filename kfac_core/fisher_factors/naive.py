@@ -8,7 +8,8 @@ targets of the data, nor where one label is enumerated for a whole batch at once
 
 from dataclasses import dataclass
 
-from kfac_core.arguments import as_sources, as_statistics
+from kfac_core.arguments.arrays import as_sources, as_statistics
+from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.fisher_factors.base.diagonal import DiagonalFactor
@@ -18,7 +19,6 @@ from kfac_core.fisher_factors.base.updating import accumulated
 from kfac_core.fisher_factors.forms.dense import Dense
 from kfac_core.linalg.parameters import num_entries, params_to_vector
 from kfac_core.moving_average import Sample
-from kfac_core.scalars import as_scalar
 from kfac_core.state import is_known_false
 from kfac_core.statistics.weighted_rows import Rows
 from kfac_core.typing import Array, DType, Scalar, Sources

@@ -3,13 +3,13 @@
 import math
 from typing import Any, Self
 
+from kfac_core.arguments.sizes import as_flag
 from kfac_core.errors import ArgumentError
 from kfac_core.fisher_factors.scale_and_shift.axes import fields_for_params
 from kfac_core.layer_collection.base import Registrations
 from kfac_core.layer_collection.records import Key
 from kfac_core.layer_collection.sites import Names, Reuse, as_use, as_uses, listed
 from kfac_core.linalg.layouts import DenseLayout, dense_axes
-from kfac_core.sizes import as_flag
 
 
 class DenseRegistrations(Registrations):

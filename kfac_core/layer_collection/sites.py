@@ -3,8 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any, Literal, TypeAlias
 
+from kfac_core.arguments.sizes import as_size
 from kfac_core.errors import ArgumentError
-from kfac_core.sizes import as_size
 
 Names: TypeAlias = str | Sequence[str]
 """One name, or several."""

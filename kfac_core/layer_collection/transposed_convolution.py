@@ -2,13 +2,13 @@
 
 from typing import Any, Self
 
+from kfac_core.arguments.sizes import as_size
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection.base import Registrations
 from kfac_core.layer_collection.convolution import KERNEL_AXES
 from kfac_core.layer_collection.shapes import check_bias
 from kfac_core.layer_collection.sites import Names, Reuse, as_use, listed
 from kfac_core.linalg.layouts import KernelLayout, kernel_axes
-from kfac_core.sizes import as_size
 from kfac_core.statistics.patches.geometry import (
     ConvolutionGeometry,
     Padding,

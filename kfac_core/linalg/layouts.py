@@ -17,9 +17,9 @@ from typing import Literal
 
 import numpy as np
 
+from kfac_core.arguments.powers import shown
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
-from kfac_core.exponents import shown
 from kfac_core.typing import Array
 
 DenseLayout = Literal["in_out", "out_in"]

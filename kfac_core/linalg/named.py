@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
-from kfac_core.arguments import backend_for, check_shape, statistics_dtype
+from kfac_core.arguments.arrays import backend_for, check_shape, statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, BackendError, NotFiniteError
 from kfac_core.state import all_finite, is_known_false

@@ -6,11 +6,11 @@ The interface is that of ``LinearOperatorFullMatrix`` and ``LinearOperatorDiag``
 
 from typing import NamedTuple, Protocol
 
-from kfac_core.arguments import backend_for, statistics_dtype
+from kfac_core.arguments.arrays import backend_for, statistics_dtype
+from kfac_core.arguments.sizes import as_flag
 from kfac_core.errors import BackendError, ShapeError
 from kfac_core.linalg import psd
 from kfac_core.registry import backend_of
-from kfac_core.sizes import as_flag
 from kfac_core.state import check_finite
 from kfac_core.typing import Array
 

@@ -10,7 +10,7 @@ back.
 import math
 from collections.abc import Sequence
 
-from kfac_core.arguments import statistics_dtype
+from kfac_core.arguments.arrays import statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
 from kfac_core.linalg.layouts import Layout

@@ -12,11 +12,11 @@ matrices are block-diagonal, with one block for each position of each case.
 from dataclasses import dataclass
 from typing import Any
 
-from kfac_core.arguments import backend_for
+from kfac_core.arguments.arrays import backend_for
+from kfac_core.arguments.random_keys import drawn
+from kfac_core.arguments.sizes import as_size
 from kfac_core.loss_functions.members import Index, LossMembers
 from kfac_core.loss_functions.positions import arrays_of, check_beside
-from kfac_core.random_keys import drawn
-from kfac_core.sizes import as_size
 from kfac_core.typing import Array, Key, LossInputs
 
 

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from numbers import Integral
 from typing import NamedTuple, Self
 
-from kfac_core.arguments import backend_for, check_indices, check_shape
+from kfac_core.arguments.arrays import backend_for, check_indices, check_shape
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, DTypeError
 from kfac_core.loss_functions.natural import NaturalParamsNegativeLogProbLoss

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from numbers import Integral
 from typing import Any, ClassVar, NoReturn, Self, cast
 
-from kfac_core.arguments import backend_for
+from kfac_core.arguments.arrays import backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import (
     ArgumentError,
@@ -24,7 +24,7 @@ from kfac_core.loss_functions.positions import (
     shape_of,
 )
 from kfac_core.loss_functions.validity import checked_inputs, checked_targets
-from kfac_core.quiet import Quiet
+from kfac_core.spec.quiet import Quiet
 from kfac_core.state import is_known_false
 from kfac_core.typing import Array, LossInputs
 

@@ -8,7 +8,7 @@ the results are multiplied by zero.
 import math
 from typing import Any, NamedTuple
 
-from kfac_core.arguments import backend_for, check_shape, statistics_dtype
+from kfac_core.arguments.arrays import backend_for, check_shape, statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, BackendError, DTypeError, ShapeError
 from kfac_core.state import is_known_false
@@ -116,7 +116,7 @@ def check_beside(
 
     Args:
         x: The array.
-        expected: As in `kfac_core.arguments.check_shape`.
+        expected: As in `kfac_core.arguments.arrays.check_shape`.
         argument: Name of the array, for the message.
         names: Names of the inputs, for messages.
         loss: Name of the loss, for messages.

@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from kfac_core.arguments import backend_for, check_shape
+from kfac_core.arguments.arrays import backend_for, check_shape
+from kfac_core.arguments.powers import shown
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, DTypeError, StateError
 from kfac_core.estimator import FisherEstimator
-from kfac_core.exponents import shown
 from kfac_core.linalg.named import cast_like, check_named
 from kfac_core.linearization import NamedParams
 from kfac_core.optimizer.messages import not_finite
 from kfac_core.optimizer.options import LABEL, KfacOptions
 from kfac_core.optimizer.state import KfacState
-from kfac_core.signature import check_made_by
+from kfac_core.spec.signature import check_made_by
 from kfac_core.state import all_finite, is_known_false, without_graph
 from kfac_core.typing import Array
 

@@ -3,10 +3,10 @@
 import math
 from typing import NamedTuple
 
+from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.optimizer.options import KfacOptions
-from kfac_core.scalars import as_scalar
 from kfac_core.state import without_graph
 from kfac_core.typing import Array, Scalar
 

@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
 from kfac_core.backend import Backend
-from kfac_core.checked_linearization import checked
 from kfac_core.estimator import FisherEstimator
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg.named import map_named
 from kfac_core.linearization import Linearization, Model, NamedParams
+from kfac_core.linearization.checked import checked
 from kfac_core.optimizer.clock import turn
 from kfac_core.optimizer.damping_adaptation import adapted
 from kfac_core.optimizer.given import (

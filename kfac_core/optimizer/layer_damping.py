@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TypeAlias
 
 from kfac_core import tree
+from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator import FisherEstimator
@@ -12,7 +13,6 @@ from kfac_core.linalg.named import Named, inner, map_named
 from kfac_core.optimizer.hyper_parameters import in_range
 from kfac_core.optimizer.options import KfacOptions
 from kfac_core.registry import backend_of
-from kfac_core.scalars import as_scalar
 from kfac_core.state import is_known_false, without_graph
 from kfac_core.typing import Array, LayerDampings, Scalar
 

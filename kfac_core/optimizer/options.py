@@ -7,12 +7,12 @@ from dataclasses import dataclass, field
 from numbers import Integral, Real
 from typing import Any, Literal
 
+from kfac_core.arguments.powers import shown
+from kfac_core.arguments.sizes import as_flag
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator import EstimationMode
-from kfac_core.exponents import shown
-from kfac_core.quiet import Quiet
-from kfac_core.signature import Signature, signature_for
-from kfac_core.sizes import as_flag
+from kfac_core.spec.quiet import Quiet
+from kfac_core.spec.signature import Signature, signature_for
 from kfac_core.typing import Array
 
 MomentumType = Literal["regular", "adam", "qmodel", "qmodel_fixedmu"]

@@ -3,12 +3,12 @@
 from typing import Any, NamedTuple, cast
 
 from kfac_core import tree
-from kfac_core.arguments import backend_for, statistics_dtype
+from kfac_core.arguments.arrays import backend_for, statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.estimator import EstimatorState
 from kfac_core.linearization import NamedParams
 from kfac_core.registry import backend_of
-from kfac_core.signature import UNSIGNED, Signature
+from kfac_core.spec.signature import UNSIGNED, Signature
 from kfac_core.typing import Array
 
 

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from kfac_core.arguments import check_shape
+from kfac_core.arguments.arrays import check_shape
 from kfac_core.backend import Backend
 from kfac_core.reference.affine import AffineCache, AffineLayer
 from kfac_core.reference.layer import Tensors

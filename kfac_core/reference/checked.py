@@ -11,7 +11,7 @@ from functools import wraps
 from numbers import Integral
 from typing import Any, ClassVar
 
-from kfac_core.arguments import backend_for, check_has_cases, check_shape
+from kfac_core.arguments.arrays import backend_for, check_has_cases, check_shape
 from kfac_core.errors import ArgumentError, DTypeError, ShapeError
 from kfac_core.linalg.parameters import Shapes
 from kfac_core.state import check_finite

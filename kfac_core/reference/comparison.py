@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from kfac_core.arguments import backend_for
+from kfac_core.arguments.arrays import backend_for
+from kfac_core.arguments.powers import shown
 from kfac_core.errors import ArgumentError, NotPositiveDefiniteError, ShapeError
-from kfac_core.exponents import shown
 from kfac_core.state import check_finite
 from kfac_core.typing import Array
 

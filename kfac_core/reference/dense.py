@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass
 
-from kfac_core.arguments import check_indices, check_shape
+from kfac_core.arguments.arrays import check_indices, check_shape
 from kfac_core.backend import Backend
 from kfac_core.errors import DTypeError, ShapeError
 from kfac_core.reference.affine import AffineCache, AffineLayer

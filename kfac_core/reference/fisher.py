@@ -15,14 +15,14 @@ instead. Parameters have the order of `Sequential`; a layer's block has the orde
 from itertools import product
 from typing import NamedTuple
 
-from kfac_core.arguments import backend_for, check_not_empty
+from kfac_core.arguments.arrays import backend_for, check_not_empty
+from kfac_core.arguments.sizes import as_size
 from kfac_core.backend import Backend
 from kfac_core.loss_functions import LossFunction
 from kfac_core.reference.checked import check_kind
 from kfac_core.reference.network import Sequential
 from kfac_core.reference.passes import Forward, NetworkParams
 from kfac_core.registry import backend_of
-from kfac_core.sizes import as_size
 from kfac_core.typing import Array, Key
 
 

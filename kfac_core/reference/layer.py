@@ -9,10 +9,10 @@ from abc import ABC, abstractmethod
 from dataclasses import dataclass
 from typing import Any, TypeAlias
 
-from kfac_core.arguments import backend_for, statistics_dtype
-from kfac_core.random_keys import drawn
+from kfac_core.arguments.arrays import backend_for, statistics_dtype
+from kfac_core.arguments.random_keys import drawn
+from kfac_core.arguments.sizes import check_sizes
 from kfac_core.reference.checked import Checked
-from kfac_core.sizes import check_sizes
 from kfac_core.typing import Array, Key
 
 Tensors: TypeAlias = tuple[Array, ...]

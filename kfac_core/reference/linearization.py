@@ -4,17 +4,17 @@ from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from kfac_core.arguments import backend_for
+from kfac_core.arguments.arrays import backend_for
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linearization import NamedLossInputs, NamedParams
 from kfac_core.loss_functions import LossFunction
-from kfac_core.quiet import Quiet
 from kfac_core.reference.blocks import block_for
 from kfac_core.reference.checked import check_kind
 from kfac_core.reference.layer import Tensors
 from kfac_core.reference.network import Sequential
 from kfac_core.reference.passes import Forward, NetworkParams
+from kfac_core.spec.quiet import Quiet
 from kfac_core.typing import Array, Key
 
 LOSS_SITE = "outputs"

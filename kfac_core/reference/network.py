@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import Any
 
-from kfac_core.arguments import backend_for, check_shape
+from kfac_core.arguments.arrays import backend_for, check_shape
 from kfac_core.errors import ShapeError
 from kfac_core.linalg.parameters import params_to_vector
 from kfac_core.reference.checked import (

@@ -4,11 +4,11 @@ import math
 from abc import abstractmethod
 from dataclasses import dataclass
 
-from kfac_core.arguments import check_shape
+from kfac_core.arguments.arrays import check_shape
+from kfac_core.arguments.sizes import as_shape
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.reference.layer import Cache, Layer, Tensors
 from kfac_core.registry import backend_of
-from kfac_core.sizes import as_shape
 from kfac_core.typing import Array
 
 

@@ -3,17 +3,17 @@
 from dataclasses import dataclass
 from typing import Any
 
-from kfac_core.arguments import (
+from kfac_core.arguments.arrays import (
     backend_for,
     check_indices,
     check_not_empty,
     check_shape,
 )
+from kfac_core.arguments.sizes import check_sizes
 from kfac_core.errors import ShapeError
 from kfac_core.loss_functions import CategoricalLogitsNegativeLogProbLoss
 from kfac_core.reference.checked import check_reals
 from kfac_core.registry import backend_of
-from kfac_core.sizes import check_sizes
 from kfac_core.typing import Array, Uses
 
 

@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field
 
-from kfac_core.arguments import check_shape
+from kfac_core.arguments.arrays import check_shape
 from kfac_core.backend import Backend
 from kfac_core.linalg.parameters import Shapes
 from kfac_core.reference.affine import AffineCache, AffineLayer

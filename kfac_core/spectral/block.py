@@ -4,15 +4,15 @@ from dataclasses import dataclass
 from typing import Any
 
 from kfac_core import tree
-from kfac_core.arguments import backend_for, statistics_dtype
+from kfac_core.arguments.arrays import backend_for, statistics_dtype
+from kfac_core.arguments.powers import as_exponent
+from kfac_core.arguments.random_keys import drawn
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, StateError
-from kfac_core.exponents import as_exponent
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.linalg import spectrum as spectral
 from kfac_core.linalg.parameters import check_stack, tensors_of
 from kfac_core.linalg.spectrum import Function, Spectrum
-from kfac_core.random_keys import drawn
 from kfac_core.spectral.damped import damped_logarithm, damped_power
 from kfac_core.state import check_finite
 from kfac_core.typing import Array, Key, Params, Scalar

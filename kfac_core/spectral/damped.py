@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
+from kfac_core.arguments.powers import as_exponent
+from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.errors import NotPositiveDefiniteError
-from kfac_core.exponents import as_exponent
 from kfac_core.linalg.spectrum import Function, Spectrum
-from kfac_core.scalars import as_scalar
 from kfac_core.typing import Array, Scalar
 
 

@@ -3,7 +3,8 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kfac_core.arguments import backend_for
+from kfac_core.arguments.arrays import backend_for
+from kfac_core.arguments.random_keys import drawn
 from kfac_core.errors import ArgumentError, StateError
 from kfac_core.estimator import FisherEstimator
 from kfac_core.estimator.given import dampings_of
@@ -14,7 +15,6 @@ from kfac_core.linalg.named import as_named
 from kfac_core.linalg.parameters import check_stack
 from kfac_core.linalg.spectrum import Function
 from kfac_core.linearization import NamedParams
-from kfac_core.random_keys import drawn
 from kfac_core.registry import backend_of
 from kfac_core.spectral.block import BlockSpectrum, SpectralBlock
 from kfac_core.typing import Array, Key, LayerDampings, Params, Scalar

@@ -98,7 +98,7 @@ def as_rows(
         weights: None, or for each tower ``[batch]`` or ``[batch, positions]``.
         shapes: For each tower ``(batch, ..positions..)``.
         positions: Number of positions of a case, the mean over all towers.
-        num_cases: As in `kfac_core.row_counts.count_of`.
+        num_cases: As in `kfac_core.rows.counts.count_of`.
     """
     options: dict[str, Any] = {}
     if weights is not None:

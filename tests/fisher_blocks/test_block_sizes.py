@@ -7,7 +7,7 @@ import pytest
 from block_cases import BLOCKS
 
 import kfac_core as kc
-from kfac_core.sizes import SHAPES, SIZES
+from kfac_core.arguments.sizes import SHAPES, SIZES
 
 BAD = [0, -1, 2.5, "3", True, np.float64(2), np.bool_(True), float("nan"), [3], (2,)]
 BAD_SHAPES = [3, "33", None, (3, 0, 2, 2), (3, -1, 2, 2), (3, 2.5, 2, 2)]

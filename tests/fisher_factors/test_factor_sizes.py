@@ -7,7 +7,7 @@ import pytest
 from factor_cases import FACTORS
 
 import kfac_core as kc
-from kfac_core.sizes import SIZES
+from kfac_core.arguments.sizes import SIZES
 
 BAD = [-1, 2.5, "3", True, np.float64(2), float("nan"), [3]]
 

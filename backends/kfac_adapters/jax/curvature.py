@@ -9,12 +9,12 @@ import jax.numpy as jnp
 
 from kfac_adapters.jax.captured import Captured
 from kfac_adapters.jax.linearized import Linearized
+from kfac_core.arguments.sizes import as_size
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator import EstimationMode, EstimatorState, FisherEstimator
 from kfac_core.linalg.named import inner
 from kfac_core.optimizer.update_rules import bounded
 from kfac_core.registry import load_backend
-from kfac_core.sizes import as_size
 from kfac_core.typing import Scalar
 
 LABEL = "Curvature"

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from kfac_core import fisher_blocks as core
-from kfac_core.arguments import backend_for
+from kfac_core.arguments.arrays import backend_for
 from kfac_core.contrib.block_holder import KroneckerProductFB
 from kfac_core.contrib.forms import flag
 from kfac_core.contrib.patch_functions import geometry_for

@@ -11,8 +11,8 @@ from kfac_core.contrib.forms import (
 )
 from kfac_core.fisher_blocks import SeriesFBApproximation
 from kfac_core.registry import backend_of
+from kfac_core.rows.uses import in_parts
 from kfac_core.typing import Array, Uses
-from kfac_core.uses import in_parts
 
 _ARGUMENTS = {"input_size": "inputs", "output_size": "grads_list"}
 

@@ -3,6 +3,7 @@
 from typing import Any, get_args
 
 from kfac_core import fisher_factors as core
+from kfac_core.arguments.options import check_word
 from kfac_core.contrib.factor_holder import DiagonalFactor
 from kfac_core.contrib.forms import (
     SourceList,
@@ -10,7 +11,6 @@ from kfac_core.contrib.forms import (
     multi_use_sources_of,
     sources_of,
 )
-from kfac_core.options import check_word
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array, DTypeName
 

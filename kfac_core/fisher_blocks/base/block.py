@@ -5,9 +5,11 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Generic, Self, TypeVar
 
 from kfac_core import tree
-from kfac_core.arguments import backend_for, statistics_dtype
+from kfac_core.arguments.arrays import backend_for, statistics_dtype
+from kfac_core.arguments.options import check_options
+from kfac_core.arguments.powers import as_exponents
+from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
-from kfac_core.exponents import as_exponents
 from kfac_core.fisher_blocks.base.laid_out import LaidOut
 from kfac_core.fisher_blocks.base.state import BlockState
 from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FactorState, FisherFactor
@@ -15,9 +17,7 @@ from kfac_core.fisher_factors.base.form import decomposed
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linalg.spectrum import Eigenbasis, Spectrum
 from kfac_core.moving_average import MovingAverage, weights_of
-from kfac_core.options import check_options
 from kfac_core.registry import backend_of
-from kfac_core.scalars import as_scalar
 from kfac_core.spec import Spec
 from kfac_core.state import check_finite
 from kfac_core.typing import Array, Params, Scalar

@@ -5,14 +5,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
+from kfac_core.arguments.sizes import as_flag
 from kfac_core.backend import Backend
 from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_factors import FactorState, FisherFactor
 from kfac_core.linalg.spectrum import Spectrum
 from kfac_core.registry import backend_of
-from kfac_core.signature import UNSIGNED, Signature, check_kind
-from kfac_core.sizes import as_flag
+from kfac_core.spec.signature import UNSIGNED, Signature, check_kind
 from kfac_core.typing import Array, Params, Scalar
 
 

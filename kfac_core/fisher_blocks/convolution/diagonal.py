@@ -4,12 +4,12 @@ from dataclasses import dataclass, field
 from typing import ClassVar
 
 from kfac_core import moving_average, tree
-from kfac_core.arguments import as_towers, backend_for
+from kfac_core.arguments.arrays import as_towers, backend_for
+from kfac_core.arguments.scalars import as_scalar
 from kfac_core.damping import normalize_damping
 from kfac_core.fisher_blocks.base.single_factor import SingleFactorFB, SingleFactorState
 from kfac_core.fisher_factors import ConvDiagonalFactor
 from kfac_core.fisher_factors.convolution.spec import prepare
-from kfac_core.scalars import as_scalar
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.mask import PatchMask
 from kfac_core.statistics.patches.older_calls import takes_older_calls

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from kfac_core.arguments import as_sources, as_towers, backend_for, check_paired
+from kfac_core.arguments.arrays import as_sources, as_towers, backend_for, check_paired
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
@@ -17,7 +17,7 @@ from kfac_core.linalg.parameters import (
     vector_to_params,
 )
 from kfac_core.registry import backend_of
-from kfac_core.row_counts import counted
+from kfac_core.rows.counts import counted
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.groups import grouped_gradients, grouped_patches
 from kfac_core.statistics.patches.older_calls import takes_older_calls

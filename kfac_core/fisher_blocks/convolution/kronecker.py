@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from kfac_core.arguments.random_keys import check_key
 from kfac_core.errors import ArgumentError
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
@@ -16,7 +17,6 @@ from kfac_core.fisher_factors.convolution.spec import (
     prepare,
     weighted_shape,
 )
-from kfac_core.random_keys import check_key
 from kfac_core.registry import backend_of
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.mask import PatchMask

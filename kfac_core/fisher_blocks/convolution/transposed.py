@@ -6,11 +6,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from kfac_core.arguments import as_sources, as_towers, backend_for
+from kfac_core.arguments.arrays import as_sources, as_towers, backend_for
+from kfac_core.arguments.powers import shown
 from kfac_core.backend import Backend
 from kfac_core.damping import DampingType
 from kfac_core.errors import ArgumentError, ShapeError
-from kfac_core.exponents import shown
 from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.base.parts import PartsFB, PartsState
 from kfac_core.fisher_blocks.base.state import whole

@@ -4,7 +4,7 @@ import math
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kfac_core.arguments import as_sources, as_towers, backend_for, check_paired
+from kfac_core.arguments.arrays import as_sources, as_towers, backend_for, check_paired
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
 from kfac_core.fisher_blocks.convolution.grouped import GroupedKroneckerFB
@@ -15,8 +15,8 @@ from kfac_core.fisher_factors.convolution.transposed import (
     OutputPatchesKroneckerFactor,
 )
 from kfac_core.fisher_factors.grouped import GroupedKroneckerFactor
-from kfac_core.row_counts import counted
-from kfac_core.row_weights import sides, weights_for
+from kfac_core.rows.counts import counted
+from kfac_core.rows.weights import sides, weights_for
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.groups import (
     grouped_gradients,
@@ -219,7 +219,7 @@ def known_weights(
     Raises:
         ShapeError: If a shape is wrong, or there are weights of input locations and a
             bias.
-        KfacError: As `kfac_core.row_weights.weights_for`.
+        KfacError: As `kfac_core.rows.weights.weights_for`.
     """
     if weights is None:
         return None

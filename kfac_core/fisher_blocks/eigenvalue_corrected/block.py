@@ -5,9 +5,11 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar
 
 from kfac_core import moving_average
+from kfac_core.arguments.options import check_options
+from kfac_core.arguments.powers import as_exponent, shown
+from kfac_core.arguments.sizes import as_flag
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, NotFiniteError
-from kfac_core.exponents import as_exponent, shown
 from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_blocks.eigenvalue_corrected.cases import Data, check_has_cases
@@ -22,10 +24,8 @@ from kfac_core.linalg.in_range import times_power
 from kfac_core.linalg.kronecker import kron
 from kfac_core.linalg.spectrum import Eigenbasis, Spectrum
 from kfac_core.moving_average import MovingAverage
-from kfac_core.options import check_options
 from kfac_core.registry import backend_of
-from kfac_core.signature import check_kind
-from kfac_core.sizes import as_flag
+from kfac_core.spec.signature import check_kind
 from kfac_core.state import commit, is_known_false
 from kfac_core.typing import Array, Params, Scalar, Weights
 

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from functools import singledispatch
 from typing import Any, NamedTuple
 
-from kfac_core.arguments import as_sources, as_towers
+from kfac_core.arguments.arrays import as_sources, as_towers
 from kfac_core.backend import Backend
 from kfac_core.errors import UnsupportedError
 from kfac_core.fisher_blocks.convolution.kronecker import ConvKFCBasicFB
@@ -13,11 +13,11 @@ from kfac_core.fisher_blocks.fully_connected import FullyConnectedKFACBasicFB
 from kfac_core.fisher_blocks.shared.convolution import ConvKFCBasicMultiIndepFB
 from kfac_core.fisher_blocks.shared.embedding import EmbeddingKFACMultiIndepFB
 from kfac_core.fisher_blocks.shared.fully_connected import FullyConnectedMultiIndepFB
-from kfac_core.row_counts import weights_by_use
-from kfac_core.row_weights import sides, weights_for
+from kfac_core.rows.counts import weights_by_use
+from kfac_core.rows.uses import folded
+from kfac_core.rows.weights import sides, weights_for
 from kfac_core.statistics.patches.second_moment import patch_rows
 from kfac_core.typing import Array, Uses, Weights
-from kfac_core.uses import folded
 
 
 class Cases(NamedTuple):

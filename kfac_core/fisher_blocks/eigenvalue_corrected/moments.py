@@ -5,7 +5,7 @@ from typing import Any
 from kfac_core.backend import Backend
 from kfac_core.fisher_blocks.eigenvalue_corrected.cases import Cases, Data, cases_of
 from kfac_core.linalg.spectrum import Eigenbasis
-from kfac_core.row_counts import count_of
+from kfac_core.rows.counts import count_of
 from kfac_core.statistics.case_gradients import (
     squared_entries,
     squared_entries_of_ids,

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Self
 
 from kfac_core import tree
-from kfac_core.arguments import (
+from kfac_core.arguments.arrays import (
     backend_for,
     check_indices,
     check_not_empty,
@@ -15,7 +15,7 @@ from kfac_core.backend import Backend
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_factors import EmbeddingInputKroneckerFactor, FactorState
-from kfac_core.row_weights import both_known
+from kfac_core.rows.weights import both_known
 from kfac_core.typing import Array, RowWeights, Weights
 
 

@@ -3,11 +3,14 @@
 from dataclasses import dataclass
 from typing import Any
 
+from kfac_core.arguments.powers import as_exponent
+from kfac_core.arguments.scalars import as_scalar
+from kfac_core.arguments.sizes import as_flag
 from kfac_core.backend import Backend
 from kfac_core.damping import DampingType
 from kfac_core.errors import NotFiniteError, NotRegisteredError, UnsupportedError
-from kfac_core.exponents import as_exponent
 from kfac_core.fisher_blocks.base.state import whole
+from kfac_core.fisher_blocks.kronecker.known_numbers import of_numbers
 from kfac_core.fisher_blocks.kronecker.splitting import Splitting
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_blocks.kronecker.statistics import KroneckerStatisticsFB
@@ -19,7 +22,6 @@ from kfac_core.fisher_factors.base.messages import (
 )
 from kfac_core.fisher_factors.base.updating import inverse_residual, with_inverses
 from kfac_core.fisher_factors.eigenbasis import eigenbasis
-from kfac_core.known_numbers import of_numbers
 from kfac_core.linalg.in_range import scaled_product, times_power
 from kfac_core.linalg.kronecker import kron, kron_matmul
 from kfac_core.linalg.operators import LinearOperator
@@ -31,9 +33,7 @@ from kfac_core.linalg.parameters import (
 from kfac_core.linalg.residual import product_rho
 from kfac_core.linalg.spectrum import Spectrum
 from kfac_core.registry import backend_of
-from kfac_core.row_counts import mean_weight
-from kfac_core.scalars import as_scalar
-from kfac_core.sizes import as_flag
+from kfac_core.rows.counts import mean_weight
 from kfac_core.state import commit, without_graph
 from kfac_core.typing import Array, Params, Scalar
 

@@ -1,6 +1,7 @@
 """The damping of a Kronecker product, split between factors that are means by weight.
 
-All of it is a formula of a few numbers: see `kfac_core.known_numbers`.
+All of it is a formula of a few numbers: see
+`kfac_core.fisher_blocks.kronecker.known_numbers`.
 """
 
 from typing import NamedTuple

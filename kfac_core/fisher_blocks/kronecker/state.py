@@ -4,7 +4,7 @@ from typing import Any, NamedTuple, Self
 
 from kfac_core.fisher_factors import FactorState
 from kfac_core.moving_average import MovingAverage
-from kfac_core.signature import UNSIGNED, Signature
+from kfac_core.spec.signature import UNSIGNED, Signature
 from kfac_core.typing import Array
 
 

@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from kfac_core import moving_average
-from kfac_core.arguments import as_sources, as_towers, backend_for, check_paired
+from kfac_core.arguments.arrays import as_sources, as_towers, backend_for, check_paired
 from kfac_core.backend import Backend
 from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_factors import FisherFactor
 from kfac_core.moving_average import MovingAverage
-from kfac_core.row_counts import Counts, check_mean_weight, counted, mean_weight
-from kfac_core.row_weights import sides, weights_for
-from kfac_core.signature import check_kind
+from kfac_core.rows.counts import Counts, check_mean_weight, counted, mean_weight
+from kfac_core.rows.weights import sides, weights_for
+from kfac_core.spec.signature import check_kind
 from kfac_core.typing import Array, RowWeights, Scalar, Sources, Towers, Weights
 
 

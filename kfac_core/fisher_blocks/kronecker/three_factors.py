@@ -6,9 +6,11 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple, Self
 
 from kfac_core import moving_average
-from kfac_core.arguments import as_towers, backend_for
+from kfac_core.arguments.arrays import as_towers, backend_for
+from kfac_core.arguments.powers import as_exponent
+from kfac_core.arguments.scalars import as_scalar
+from kfac_core.arguments.sizes import as_flag
 from kfac_core.backend import Backend
-from kfac_core.exponents import as_exponent
 from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_blocks.kronecker.three_dampings import (
@@ -27,11 +29,9 @@ from kfac_core.linalg.parameters import check_entries, params_to_vector
 from kfac_core.linalg.spectrum import Spectrum
 from kfac_core.moving_average import MovingAverage
 from kfac_core.registry import backend_of
-from kfac_core.row_counts import check_mean_weight, counted, mean_weight
-from kfac_core.row_weights import sides, weights_for
-from kfac_core.scalars import as_scalar
-from kfac_core.signature import UNSIGNED, Signature, check_kind
-from kfac_core.sizes import as_flag
+from kfac_core.rows.counts import check_mean_weight, counted, mean_weight
+from kfac_core.rows.weights import sides, weights_for
+from kfac_core.spec.signature import UNSIGNED, Signature, check_kind
 from kfac_core.typing import Array, Params, RowWeights, Scalar, Sources, Towers, Weights
 
 

@@ -3,14 +3,15 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from kfac_core.arguments import as_sources, as_towers, backend_for, check_paired
+from kfac_core.arguments.arrays import as_sources, as_towers, backend_for, check_paired
+from kfac_core.arguments.random_keys import check_key
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.fisher_blocks.convolution.kronecker import ConvKFCBasicFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
-from kfac_core.random_keys import check_key
-from kfac_core.row_counts import counted, counted_uses
-from kfac_core.row_weights import sides
+from kfac_core.rows.counts import counted, counted_uses
+from kfac_core.rows.uses import MultiTowers, arrays_of, folded, in_parts
+from kfac_core.rows.weights import sides
 from kfac_core.statistics.patches.older_calls import takes_older_calls
 from kfac_core.typing import (
     Array,
@@ -21,7 +22,6 @@ from kfac_core.typing import (
     Towers,
     Weights,
 )
-from kfac_core.uses import MultiTowers, arrays_of, folded, in_parts
 
 
 @takes_older_calls
@@ -36,9 +36,9 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
     Attributes:
         geometry: The convolution's geometry; its data format is that of one use.
         has_bias: Whether the layer has a bias.
-        num_uses: ``T``; None where the data say it. See `kfac_core.uses`.
+        num_uses: ``T``; None where the data say it. See `kfac_core.rows.uses`.
         batch_first: Whether the cases of an array come before their uses; see
-            `kfac_core.uses`.
+            `kfac_core.rows.uses`.
 
     Example:
         >>> import numpy as np
@@ -70,7 +70,7 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
 
         Args:
             state: The state; left as it is.
-            inputs: One tower, in a form of `kfac_core.uses`, each use an image
+            inputs: One tower, in a form of `kfac_core.rows.uses`, each use an image
                 ``[batch, ..spatial.., in_channels]``, or channels first; or a tuple of
                 these (towers, weighted by their rows).
             outputs_grads: Gradients of the summed loss for the outputs of all uses,

@@ -9,7 +9,7 @@ from kfac_core.fisher_blocks.embedding.rows import EmbeddingRowsFB
 from kfac_core.fisher_blocks.shared.fully_connected import MultiUseFB
 from kfac_core.fisher_factors import EmbeddingInputKroneckerFactor
 from kfac_core.linalg.layouts import DenseLayout
-from kfac_core.row_weights import UseWeights, in_uses
+from kfac_core.rows.weights import UseWeights, in_uses
 from kfac_core.statistics.ids import RepeatedIds
 from kfac_core.typing import Array, DTypeName, Uses
 

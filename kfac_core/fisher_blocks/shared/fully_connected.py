@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
-from kfac_core.arguments import as_sources, as_towers, backend_for
+from kfac_core.arguments.arrays import as_sources, as_towers, backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
@@ -16,8 +16,14 @@ from kfac_core.fisher_factors import (
 )
 from kfac_core.fisher_factors.shared.rows import MultiUseRowsFactor
 from kfac_core.linalg.layouts import DenseLayout
-from kfac_core.row_counts import counted, weights_by_use
-from kfac_core.row_weights import (
+from kfac_core.rows.counts import counted, weights_by_use
+from kfac_core.rows.uses import (
+    MultiSources,
+    MultiTowers,
+    arrays_of,
+    in_parts,
+)
+from kfac_core.rows.weights import (
     UseWeights,
     both_known,
     in_rows,
@@ -25,12 +31,6 @@ from kfac_core.row_weights import (
     split_rows,
 )
 from kfac_core.typing import Array, RowWeights, Scalar, Uses, Weights
-from kfac_core.uses import (
-    MultiSources,
-    MultiTowers,
-    arrays_of,
-    in_parts,
-)
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class MultiUseFB(KroneckerProductFB):
 
     Attributes:
         batch_first: Whether the cases of an array come before their uses, ``[N, T,
-            ...]`` or ``[N * T, ...]``; see `kfac_core.uses`.
+            ...]`` or ``[N * T, ...]``; see `kfac_core.rows.uses`.
     """
 
     is_repeated: ClassVar[bool] = True
@@ -69,9 +69,9 @@ class MultiUseFB(KroneckerProductFB):
 
         Args:
             state: The state; left as it is.
-            inputs: One tower, in a form of `kfac_core.uses`: for each use of each case
-                a row, or for an embedding an id or a row of ids; or a tuple of these
-                (towers, weighted by their rows).
+            inputs: One tower, in a form of `kfac_core.rows.uses`: for each use of each
+                case a row, or for an embedding an id or a row of ids; or a tuple of
+                these (towers, weighted by their rows).
             outputs_grads: Gradients of the summed loss for the outputs of all uses, a
                 row for each case and use, in any of the forms of `inputs`; or a tuple
                 of these (towers); or a tuple of such tuples (sources, summed).
@@ -268,7 +268,7 @@ class FullyConnectedMultiIndepFB(MultiUseFB):
         input_size: Length of a row of inputs.
         output_size: Length of a row of outputs.
         has_bias: Whether the layer has a bias: the last row of its parameters' matrix.
-        num_uses: ``T``, or None where the data say it; see `kfac_core.uses`.
+        num_uses: ``T``, or None where the data say it; see `kfac_core.rows.uses`.
         batch_first: As in `MultiUseFB`.
         diagonal_approx_for_input: Whether to keep the diagonal of ``A`` alone.
         diagonal_approx_for_output: Whether to keep the diagonal of ``G`` alone.

@@ -3,21 +3,21 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from kfac_core.arguments import as_sources, as_towers, backend_for
+from kfac_core.arguments.arrays import as_sources, as_towers, backend_for
+from kfac_core.arguments.powers import shown
 from kfac_core.backend import Backend
 from kfac_core.damping import DampingType
 from kfac_core.errors import ArgumentError, ShapeError
-from kfac_core.exponents import shown
 from kfac_core.fisher_blocks.base.parts import PartsFB, PartsState
 from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_blocks.bias import BiasFullFB
 from kfac_core.fisher_blocks.shared.fully_connected import FullyConnectedMultiIndepFB
 from kfac_core.linalg.layouts import DenseLayout
 from kfac_core.linalg.parameters import tensors_of
-from kfac_core.row_weights import sides, use_weights
+from kfac_core.rows.uses import MultiSources, MultiTowers, arrays_of, in_parts
+from kfac_core.rows.weights import sides, use_weights
 from kfac_core.statistics.weighted_rows import weigh
 from kfac_core.typing import Array, Params, Scalar, Uses, Weights
-from kfac_core.uses import MultiSources, MultiTowers, arrays_of, in_parts
 
 
 @dataclass(frozen=True)

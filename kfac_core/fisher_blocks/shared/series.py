@@ -5,8 +5,8 @@ from enum import IntEnum
 from typing import Any
 
 from kfac_core import moving_average
+from kfac_core.arguments.powers import as_exponent, shown
 from kfac_core.errors import ArgumentError, UnsupportedError
-from kfac_core.exponents import as_exponent, shown
 from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_blocks.shared.fully_connected import MultiUseFB
@@ -57,7 +57,7 @@ class FullyConnectedSeriesFB(MultiUseFB):
         input_size: Length of a row of inputs.
         output_size: Length of a row of outputs.
         has_bias: Whether the layer has a bias: the last row of its parameters' matrix.
-        num_uses: ``T``, or None where the data say it; see `kfac_core.uses`.
+        num_uses: ``T``, or None where the data say it; see `kfac_core.rows.uses`.
         batch_first: As in `FullyConnectedMultiIndepFB`.
         option: A `SeriesFBApproximation`, or its number.
         absolute_eigenvalues: Whether option 1 takes negative correlation for positive,

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from kfac_core.arguments import as_sources, backend_for
+from kfac_core.arguments.arrays import as_sources, backend_for
 from kfac_core.backend import Backend
 from kfac_core.damping import DampingType
 from kfac_core.errors import ArgumentError, ShapeError
@@ -19,10 +19,10 @@ from kfac_core.fisher_blocks.tied.rows import (
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linalg.pooling import Pooling
 from kfac_core.registry import backend_of
-from kfac_core.row_weights import sides
+from kfac_core.rows.uses import MultiSources, MultiTowers, arrays_of
+from kfac_core.rows.weights import sides
 from kfac_core.statistics.ids import RepeatedIds
 from kfac_core.typing import Array, Params, Scalar, Uses, Weights
-from kfac_core.uses import MultiSources, MultiTowers, arrays_of
 
 
 @dataclass(frozen=True)

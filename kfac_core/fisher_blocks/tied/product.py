@@ -5,10 +5,11 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar, Literal, get_args
 
 from kfac_core import moving_average
-from kfac_core.arguments import as_sources, as_towers, backend_for
+from kfac_core.arguments.arrays import as_sources, as_towers, backend_for
+from kfac_core.arguments.options import check_word
+from kfac_core.arguments.powers import shown
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
-from kfac_core.exponents import shown
 from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_blocks.side import form_of_side
@@ -21,12 +22,11 @@ from kfac_core.fisher_factors import (
 )
 from kfac_core.linalg.pooling import Pooling, Term, pooled
 from kfac_core.moving_average import MovingAverage
-from kfac_core.options import check_word
-from kfac_core.row_counts import check_mean_weight, counted
+from kfac_core.rows.counts import check_mean_weight, counted
+from kfac_core.rows.uses import MultiSources, MultiTowers, arrays_of
 from kfac_core.statistics.ids import RepeatedIds
 from kfac_core.statistics.weighted_rows import as_rows
 from kfac_core.typing import Array, Scalar, Weights
-from kfac_core.uses import MultiSources, MultiTowers, arrays_of
 
 UseKind = Literal["embedding", "fully_connected", "transposed"]
 """What a layer does with a matrix ``V``: look rows up, ``x V``, or ``x V'``."""

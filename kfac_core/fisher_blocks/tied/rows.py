@@ -3,13 +3,13 @@
 from collections.abc import Sequence
 from typing import Any
 
-from kfac_core.arguments import as_towers
+from kfac_core.arguments.arrays import as_towers
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
-from kfac_core.row_weights import check_same_towers, sides, weights_for
+from kfac_core.rows.uses import arrays_of
+from kfac_core.rows.weights import check_same_towers, sides, weights_for
 from kfac_core.statistics.weighted_rows import weigh
 from kfac_core.typing import Array, DType, RowWeights, Uses, Weights
-from kfac_core.uses import arrays_of
 
 
 def weights_by_place(
@@ -36,7 +36,7 @@ def weights_by_place(
     Raises:
         ShapeError: If the number of towers or uses is not that of the data, or a shape
             is wrong.
-        KfacError: As `kfac_core.row_weights.weights_for`.
+        KfacError: As `kfac_core.rows.weights.weights_for`.
     """
     number = len(shapes[0])
     by_side: list[list[Any]] = []

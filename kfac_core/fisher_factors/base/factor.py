@@ -5,9 +5,10 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 from kfac_core import moving_average
-from kfac_core.arguments import backend_for, statistics_dtype
+from kfac_core.arguments.arrays import backend_for, statistics_dtype
+from kfac_core.arguments.options import check_options
+from kfac_core.arguments.powers import as_exponent, check_damping_id
 from kfac_core.backend import Backend
-from kfac_core.exponents import as_exponent, check_damping_id
 from kfac_core.fisher_factors.base import options, updating
 from kfac_core.fisher_factors.base.form import Form
 from kfac_core.fisher_factors.base.options import DEFAULT_DAMPING_ID
@@ -22,9 +23,8 @@ from kfac_core.fisher_factors.forms.dense import Dense
 from kfac_core.linalg.operators import LinearOperator, multiply
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.linalg.residual import ResidualRange, rho
-from kfac_core.options import check_options
-from kfac_core.signature import check_made_by
 from kfac_core.spec import Spec
+from kfac_core.spec.signature import check_made_by
 from kfac_core.state import without_graph
 from kfac_core.typing import Array, DampingId, Dampings, DType
 

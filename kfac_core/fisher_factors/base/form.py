@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from kfac_core import moving_average
+from kfac_core.arguments.scalars import as_dampings
 from kfac_core.backend import Backend
 from kfac_core.fisher_factors.base import messages
 from kfac_core.fisher_factors.base.state import Derived, FactorState
@@ -15,7 +16,6 @@ from kfac_core.linalg.residual import ResidualRange, krylov_range
 from kfac_core.linalg.retry import eigendecomposition
 from kfac_core.linalg.spectrum import Eigenbasis
 from kfac_core.moving_average import MovingAverage, Sample
-from kfac_core.scalars import as_dampings
 from kfac_core.statistics.weighted_rows import Rows
 from kfac_core.typing import Array, DampingId, Dampings
 

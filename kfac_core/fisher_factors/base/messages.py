@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
+from kfac_core.arguments.powers import shown
 from kfac_core.backend import Backend
 from kfac_core.errors import (
     EigendecompositionError,
@@ -9,7 +10,6 @@ from kfac_core.errors import (
     NotPositiveDefiniteError,
     NotRegisteredError,
 )
-from kfac_core.exponents import shown
 from kfac_core.linalg.retry import Retrying, float64_of
 from kfac_core.typing import Array, DampingId, DType
 

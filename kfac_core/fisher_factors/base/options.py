@@ -4,8 +4,13 @@ from dataclasses import fields, replace
 from numbers import Integral
 from typing import Any, TypeVar
 
+from kfac_core.arguments.powers import (
+    as_damping_ids,
+    as_powers,
+    check_damping_id,
+    shown,
+)
 from kfac_core.errors import ArgumentError, NotRegisteredError
-from kfac_core.exponents import as_damping_ids, as_powers, check_damping_id, shown
 from kfac_core.fisher_factors.base import messages
 from kfac_core.typing import DampingId
 

@@ -2,12 +2,12 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kfac_core.arguments import backend_for
+from kfac_core.arguments.arrays import backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import DTypeError, NotComputedError, ShapeError
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.moving_average import MovingAverage
-from kfac_core.signature import UNSIGNED, Signature, check_kind
+from kfac_core.spec.signature import UNSIGNED, Signature, check_kind
 from kfac_core.state import is_known_false
 from kfac_core.typing import Array
 

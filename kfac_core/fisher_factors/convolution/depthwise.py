@@ -3,15 +3,15 @@
 import math
 from dataclasses import dataclass
 
-from kfac_core.arguments import as_batch, as_sources, as_towers, check_paired
+from kfac_core.arguments.arrays import as_batch, as_sources, as_towers, check_paired
+from kfac_core.arguments.options import check_options
 from kfac_core.backend import Backend
 from kfac_core.fisher_factors.base.diagonal import DiagonalFactor
 from kfac_core.fisher_factors.base.state import FactorState
 from kfac_core.fisher_factors.base.updating import accumulated
 from kfac_core.fisher_factors.convolution.spec import prepare, weighted_shape
-from kfac_core.options import check_options
-from kfac_core.row_counts import count_of
-from kfac_core.row_weights import sides, weights_for
+from kfac_core.rows.counts import count_of
+from kfac_core.rows.weights import sides, weights_for
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.groups import grouped_gradients, grouped_patches
 from kfac_core.statistics.patches.older_calls import takes_older_calls

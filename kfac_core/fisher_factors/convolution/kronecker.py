@@ -4,9 +4,11 @@ import math
 from dataclasses import dataclass, field
 from typing import Any
 
-from kfac_core.arguments import as_batch, as_sources, as_towers, check_shape
+from kfac_core.arguments.arrays import as_batch, as_sources, as_towers, check_shape
+from kfac_core.arguments.options import check_options, check_word
+from kfac_core.arguments.powers import shown
+from kfac_core.arguments.random_keys import check_key
 from kfac_core.errors import ArgumentError, ShapeError
-from kfac_core.exponents import shown
 from kfac_core.fisher_factors.base.factor import FisherFactor
 from kfac_core.fisher_factors.base.state import FactorState
 from kfac_core.fisher_factors.base.updating import accumulated
@@ -21,10 +23,8 @@ from kfac_core.fisher_factors.convolution.spec import (
     weighted_shape,
 )
 from kfac_core.fisher_factors.forms.dense import Dense
-from kfac_core.options import check_options, check_word
-from kfac_core.random_keys import check_key
-from kfac_core.row_counts import count_of
-from kfac_core.row_weights import roots_of, sides, weights_for
+from kfac_core.rows.counts import count_of
+from kfac_core.rows.weights import roots_of, sides, weights_for
 from kfac_core.statistics.patches.geometry import (
     DATA_FORMATS,
     ConvolutionGeometry,

@@ -5,8 +5,8 @@ from collections.abc import Sequence
 from typing import Any
 
 from kfac_core.backend import Backend
-from kfac_core.row_counts import count_of
-from kfac_core.row_weights import roots_of, weights_for
+from kfac_core.rows.counts import count_of
+from kfac_core.rows.weights import roots_of, weights_for
 from kfac_core.statistics.patches.mask import PatchMask, mask_rows
 from kfac_core.statistics.patches.second_moment import patch_rows
 from kfac_core.statistics.patches.window import Window
@@ -26,9 +26,9 @@ def counted_rows(
 
     Args:
         backend: Backend of the data.
-        weights: As `kfac_core.row_weights.weights_for` takes them.
+        weights: As `kfac_core.rows.weights.weights_for` takes them.
         shapes: For each tower ``(batch, ..locations..)``.
-        num_cases: As in `kfac_core.row_counts.count_of`.
+        num_cases: As in `kfac_core.rows.counts.count_of`.
         like: Array that gives dtype and device.
         label: Name of the factor, for the message.
 

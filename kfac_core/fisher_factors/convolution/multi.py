@@ -2,18 +2,18 @@
 
 from dataclasses import dataclass, field
 
-from kfac_core.arguments import as_sources, as_towers
+from kfac_core.arguments.arrays import as_sources, as_towers
 from kfac_core.fisher_factors.base.state import FactorState
 from kfac_core.fisher_factors.convolution.kronecker import (
     ConvInputKroneckerFactor,
     ConvOutputKroneckerFactor,
 )
 from kfac_core.fisher_factors.convolution.spec import weighted_shape
-from kfac_core.row_counts import counted_uses
-from kfac_core.row_weights import sides
+from kfac_core.rows.counts import counted_uses
+from kfac_core.rows.uses import arrays_of, folded
+from kfac_core.rows.weights import sides
 from kfac_core.statistics.patches.older_calls import takes_older_calls
 from kfac_core.typing import Array, Key, Scalar, Sources, Towers, Uses, Weights
-from kfac_core.uses import arrays_of, folded
 
 
 @takes_older_calls
@@ -24,9 +24,9 @@ class ConvInputMultiKF(ConvInputKroneckerFactor):
     It is a `ConvInputKroneckerFactor` over cases, locations and uses.
 
     Attributes:
-        num_uses: ``T``; None where the data say it. See `kfac_core.uses`.
+        num_uses: ``T``; None where the data say it. See `kfac_core.rows.uses`.
         batch_first: Whether the cases of an array come before their uses; see
-            `kfac_core.uses`.
+            `kfac_core.rows.uses`.
 
     Example:
         >>> import numpy as np
@@ -129,9 +129,9 @@ class ConvOutputMultiKF(ConvOutputKroneckerFactor):
     It is a `ConvOutputKroneckerFactor` over cases, locations and uses.
 
     Attributes:
-        num_uses: ``T``; None where the data say it. See `kfac_core.uses`.
+        num_uses: ``T``; None where the data say it. See `kfac_core.rows.uses`.
         batch_first: Whether the cases of an array come before their uses; see
-            `kfac_core.uses`.
+            `kfac_core.rows.uses`.
     """
 
     num_uses: int | None = None

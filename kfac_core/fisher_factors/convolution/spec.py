@@ -4,8 +4,8 @@ import math
 from numbers import Real
 from typing import Any
 
+from kfac_core.arguments.powers import shown
 from kfac_core.errors import ArgumentError
-from kfac_core.exponents import shown
 from kfac_core.statistics.patches.geometry import check_geometry
 from kfac_core.statistics.patches.mask import as_patch_mask
 from kfac_core.statistics.patches.window import Window

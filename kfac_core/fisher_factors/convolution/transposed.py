@@ -5,14 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
-from kfac_core.arguments import as_batch, as_sources
+from kfac_core.arguments.arrays import as_batch, as_sources
 from kfac_core.fisher_factors.base.factor import FisherFactor
 from kfac_core.fisher_factors.base.form import Form
 from kfac_core.fisher_factors.base.state import FactorState
 from kfac_core.fisher_factors.base.updating import accumulated
 from kfac_core.fisher_factors.forms.dense import Dense
-from kfac_core.row_counts import count_of
-from kfac_core.row_weights import roots_of, sides, weights_for
+from kfac_core.rows.counts import count_of
+from kfac_core.rows.weights import roots_of, sides, weights_for
 from kfac_core.statistics.patches.second_moment import patch_second_moment
 from kfac_core.statistics.patches.transposed import (
     TransposedWindow,

@@ -5,16 +5,16 @@ from dataclasses import dataclass, field
 from typing import ClassVar, Literal, TypeAlias
 
 from kfac_core import moving_average
-from kfac_core.arguments import as_batch, as_towers
+from kfac_core.arguments.arrays import as_batch, as_towers
+from kfac_core.arguments.options import check_options
 from kfac_core.fisher_factors.base.factor import FisherFactor
 from kfac_core.fisher_factors.base.form import Form
 from kfac_core.fisher_factors.base.state import FactorState
 from kfac_core.fisher_factors.base.updating import accumulated
 from kfac_core.fisher_factors.convolution.spec import prepare
 from kfac_core.fisher_factors.forms.uncorrelated_pixels import UncorrelatedPixels
-from kfac_core.options import check_options
-from kfac_core.row_counts import count_of
-from kfac_core.row_weights import roots_of, sides, weights_for
+from kfac_core.rows.counts import count_of
+from kfac_core.rows.weights import roots_of, sides, weights_for
 from kfac_core.statistics.centred_moments import (
     CentredMoments,
     about_zero,

@@ -4,6 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from kfac_core.arguments.sizes import as_size
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.fisher_factors.base.factor import FisherFactor
@@ -15,7 +16,6 @@ from kfac_core.linalg.block_diagonal import BlockDiagonalOperator
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.linalg.spectrum import Eigenbasis
 from kfac_core.linalg.stacks import diagonals
-from kfac_core.sizes import as_size
 from kfac_core.statistics.rows import second_moment
 from kfac_core.statistics.weighted_rows import Rows
 from kfac_core.typing import Array, DampingId

@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from kfac_core.arguments.sizes import as_size
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.fisher_factors.base.factor import FisherFactor
@@ -15,7 +16,6 @@ from kfac_core.linalg.low_rank import LowRankOperator, power_core
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.linalg.spectrum import Eigenbasis
 from kfac_core.moving_average import Sample
-from kfac_core.sizes import as_size
 from kfac_core.statistics.weighted_rows import Rows, with_ones
 from kfac_core.typing import Array, DampingId
 

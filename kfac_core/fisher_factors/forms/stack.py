@@ -6,6 +6,7 @@ from functools import partial
 from typing import Any
 
 from kfac_core import tree
+from kfac_core.arguments.scalars import as_dampings, as_vector
 from kfac_core.backend import Backend
 from kfac_core.fisher_factors.base import messages
 from kfac_core.fisher_factors.base.factor import FisherFactor
@@ -16,7 +17,6 @@ from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.linalg.residual import ResidualRange
 from kfac_core.linalg.stacks import MatrixStackOperator, diagonals
 from kfac_core.moving_average import MovingAverage
-from kfac_core.scalars import as_dampings, as_vector
 from kfac_core.state import all_finite
 from kfac_core.typing import Array, DampingId, Dampings
 

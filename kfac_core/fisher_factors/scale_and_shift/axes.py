@@ -2,9 +2,9 @@
 
 from typing import Any
 
+from kfac_core.arguments.powers import shown
+from kfac_core.arguments.sizes import as_free_shape, as_shape
 from kfac_core.errors import ArgumentError
-from kfac_core.exponents import shown
-from kfac_core.sizes import as_free_shape, as_shape
 from kfac_core.statistics.scale_and_shift import FreeShape, Shape, broadcast_dims
 
 

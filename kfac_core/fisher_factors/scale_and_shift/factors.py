@@ -4,7 +4,9 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from kfac_core.arguments import as_sources, as_towers, check_paired, check_towers
+from kfac_core.arguments.arrays import as_sources, as_towers, check_paired, check_towers
+from kfac_core.arguments.options import check_options
+from kfac_core.arguments.sizes import as_free_shape
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
 from kfac_core.fisher_factors.base.factor import FisherFactor
@@ -17,10 +19,8 @@ from kfac_core.fisher_factors.scale_and_shift.axes import (
     fields_for_params,
     named,
 )
-from kfac_core.options import check_options
-from kfac_core.row_counts import count_of
-from kfac_core.row_weights import check_same_towers, sides, weights_for
-from kfac_core.sizes import as_free_shape
+from kfac_core.rows.counts import count_of
+from kfac_core.rows.weights import check_same_towers, sides, weights_for
 from kfac_core.statistics.scale_and_shift import (
     FreeShape,
     Shape,

@@ -5,10 +5,11 @@ from itertools import islice
 from typing import Any, ClassVar, Self
 
 from kfac_core import moving_average
-from kfac_core.arguments import as_sources, as_statistics
+from kfac_core.arguments.arrays import as_sources, as_statistics
+from kfac_core.arguments.options import check_options
+from kfac_core.arguments.powers import shown
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
-from kfac_core.exponents import shown
 from kfac_core.fisher_factors.base import messages
 from kfac_core.fisher_factors.base.form import Form
 from kfac_core.fisher_factors.base.options import (
@@ -28,13 +29,12 @@ from kfac_core.fisher_factors.shared.lagged_state import (
 )
 from kfac_core.fisher_factors.shared.rows import MultiUseRowsFactor
 from kfac_core.linalg.series import Option1Quants, Option2Quants
-from kfac_core.options import check_options
-from kfac_core.row_counts import count_of
+from kfac_core.rows.counts import count_of
+from kfac_core.rows.uses import MultiSources, arrays_of, in_parts
 from kfac_core.state import commit
 from kfac_core.statistics.rows import lagged_moment
 from kfac_core.statistics.weighted_rows import weigh
 from kfac_core.typing import Array, DampingId, Scalar, Weights
-from kfac_core.uses import MultiSources, arrays_of, in_parts
 
 
 @dataclass(frozen=True)
@@ -50,10 +50,10 @@ class FullyConnectedMultiKF(MultiUseRowsFactor):
     Attributes:
         size: Length of a row.
         has_bias: Whether each row ends in a one that is not stored.
-        num_uses: ``T``, or None where the data say it; see `kfac_core.uses`. Only lag
-            one needs it.
+        num_uses: ``T``, or None where the data say it; see `kfac_core.rows.uses`. Only
+            lag one needs it.
         batch_first: Whether the cases of an array come before their uses; see
-            `kfac_core.uses`.
+            `kfac_core.rows.uses`.
         cov_dt1: Whether to keep ``C1``. Either option keeps it anyway, and the
             eigendecomposition of ``C0``, which both options share.
         option1quants: Damping ids for which to keep what option 1 needs; see
@@ -177,9 +177,9 @@ class FullyConnectedMultiKF(MultiUseRowsFactor):
 
         Args:
             state: The state; left as it is.
-            tensors: One tower, in a form of `kfac_core.uses`, a row of `size` for each
-                use of each case; or a tuple of these (towers, weighted by their rows);
-                or a tuple of such tuples (sources, summed).
+            tensors: One tower, in a form of `kfac_core.rows.uses`, a row of `size` for
+                each use of each case; or a tuple of these (towers, weighted by their
+                rows); or a tuple of such tuples (sources, summed).
             ema_decay: What the weights of earlier batches are multiplied by, in
                 [0, 1].
             ema_weight: Weight of this batch; one by default, or ``1 - ema_decay``

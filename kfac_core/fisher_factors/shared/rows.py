@@ -8,15 +8,15 @@ from kfac_core.fisher_factors.fully_connected import (
     FullyConnectedKroneckerFactor,
     Parts,
 )
+from kfac_core.rows.uses import in_parts
 from kfac_core.typing import Uses
-from kfac_core.uses import in_parts
 
 
 @dataclass(frozen=True)
 class MultiUseRowsFactor(FullyConnectedKroneckerFactor):
     """Abstract base of the factors that average over the rows of all uses.
 
-    In `update_cov` a tower has a form of `kfac_core.uses`.
+    In `update_cov` a tower has a form of `kfac_core.rows.uses`.
     """
 
     num_uses: int | None = None

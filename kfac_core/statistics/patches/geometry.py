@@ -5,11 +5,11 @@ from dataclasses import dataclass, field
 from numbers import Integral
 from typing import Any, TypeAlias
 
+from kfac_core.arguments.options import check_options
+from kfac_core.arguments.powers import shown
+from kfac_core.arguments.sizes import as_shape, as_size
 from kfac_core.errors import ArgumentError, ShapeError
-from kfac_core.exponents import shown
 from kfac_core.linalg.layouts import KernelLayout, Layout, kernel_layout
-from kfac_core.options import check_options
-from kfac_core.sizes import as_shape, as_size
 from kfac_core.statistics.patches.window import Window
 
 Padding: TypeAlias = str | int | Sequence[int | Sequence[int]]

@@ -6,8 +6,8 @@ So the mean over all samples is the second moment of all patches.
 
 from collections.abc import Sequence
 
+from kfac_core.arguments.random_keys import drawn
 from kfac_core.backend import Backend
-from kfac_core.random_keys import drawn
 from kfac_core.statistics.patches.second_moment import patch_rows
 from kfac_core.statistics.patches.window import Window
 from kfac_core.statistics.rows import second_moment

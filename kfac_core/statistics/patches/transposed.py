@@ -17,10 +17,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
-from kfac_core.arguments import check_shape
+from kfac_core.arguments.arrays import check_shape
+from kfac_core.arguments.powers import shown
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
-from kfac_core.exponents import shown
 from kfac_core.statistics.patches.geometry import is_width
 from kfac_core.statistics.patches.padding import padded
 from kfac_core.statistics.patches.window import Window

@@ -4,7 +4,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from kfac_core.arguments import check_shape
+from kfac_core.arguments.arrays import check_shape
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
 from kfac_core.typing import Array

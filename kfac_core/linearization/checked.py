@@ -9,7 +9,7 @@ The layer's block and the loss check rows and values where they use them.
 from collections.abc import Collection, Mapping
 from typing import Any
 
-from kfac_core.arguments import backend_for, check_shape, statistics_dtype
+from kfac_core.arguments.arrays import backend_for, check_shape, statistics_dtype
 from kfac_core.errors import ArgumentError, DTypeError, ShapeError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg.named import as_named, check_named

@@ -9,9 +9,9 @@ from functools import cache
 from types import NoneType, UnionType
 from typing import Any, Literal, Union, get_args, get_origin
 
+from kfac_core.arguments.powers import as_exponent, shown
+from kfac_core.arguments.sizes import check_sizes
 from kfac_core.errors import ArgumentError
-from kfac_core.exponents import as_exponent, shown
-from kfac_core.sizes import check_sizes
 
 TEXTS = ("name", "data_name")
 """Fields that are strings, in any spec."""

@@ -4,17 +4,17 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from kfac_core.arguments import as_towers
+from kfac_core.arguments.arrays import as_towers
+from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.moving_average import MovingAverage
-from kfac_core.row_weights import (
+from kfac_core.rows.weights import (
     UseWeights,
     check_same_towers,
     in_rows,
     use_weights,
 )
-from kfac_core.scalars import as_scalar
 from kfac_core.state import is_known_false
 from kfac_core.typing import Array, RowWeights, Scalar
 

@@ -4,8 +4,8 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, ClassVar, Literal, TypeVar
 
-from kfac_core.quiet import Quiet
-from kfac_core.signature import Signature, check_made_by, options_of, signature_for
+from kfac_core.spec.quiet import Quiet
+from kfac_core.spec.signature import Signature, check_made_by, options_of, signature_for
 from kfac_core.typing import Precision
 
 S = TypeVar("S")
@@ -110,7 +110,7 @@ class Spec(Quiet):
 
     @property
     def signature(self) -> Signature:
-        """The signature of this spec's states; see `kfac_core.signature`."""
+        """The signature of this spec's states; see `kfac_core.spec.signature`."""
         return self._made_by
 
     def sign(self) -> None:

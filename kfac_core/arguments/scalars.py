@@ -6,10 +6,10 @@ from typing import Any
 
 import numpy as np
 
-from kfac_core.arguments import backend_for, check_shape
+from kfac_core.arguments.arrays import backend_for, check_shape
+from kfac_core.arguments.powers import shown
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, BackendError, DTypeError
-from kfac_core.exponents import shown
 from kfac_core.typing import Array, DampingId, Dampings, Scalar
 
 _NUMBERS = (float, int, np.floating, np.integer)

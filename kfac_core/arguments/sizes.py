@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from kfac_core.arguments.powers import shown
 from kfac_core.errors import ArgumentError
-from kfac_core.exponents import shown
 
 SIZES = (
     "size",

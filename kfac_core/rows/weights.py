@@ -14,12 +14,12 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 from typing import Any, NamedTuple
 
-from kfac_core.arguments import as_towers, backend_for
+from kfac_core.arguments.arrays import as_towers, backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, DTypeError, ShapeError
+from kfac_core.rows.uses import arrays_of
 from kfac_core.state import is_known_false
 from kfac_core.typing import Array, RowWeights, Uses, Weights
-from kfac_core.uses import arrays_of
 
 
 def sides(weights: Weights | None) -> tuple[Any, Any]:

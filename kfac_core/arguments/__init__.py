@@ -1,0 +1,1 @@
+"""Checks of what users give: arrays, numbers, powers, sizes, options and keys."""
