@@ -1,6 +1,6 @@
 """Vectors that are dictionaries of arrays: parameters, gradients and steps by name."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeAlias
 
 from kfac_core.arguments.arrays import backend_for, check_shape, statistics_dtype
@@ -35,12 +35,7 @@ def check_named(
         DTypeError: If a part does not hold real floating-point numbers.
         ShapeError: If a part has another shape.
     """
-    parts = as_named(vector, argument, label)
-    if parts.keys() != shapes.keys():
-        msg = (
-            f"{label}: {argument} has the names {list(parts)}, expected {list(shapes)}"
-        )
-        raise ArgumentError(msg)
+    parts = with_names(vector, [*shapes], argument, label)
     backend: Backend | None = None
     for name, shape in shapes.items():
         found = backend_for(name, argument, parts[name])
@@ -101,6 +96,21 @@ def as_named(vector: object, argument: str, label: str) -> Mapping[str, Any]:
         )
         raise ArgumentError(msg)
     return vector
+
+
+def with_names(
+    vector: object, names: Sequence[str], argument: str, label: str
+) -> Mapping[str, Any]:
+    """Return a mapping that has these names and no others.
+
+    Raises:
+        ArgumentError: If `vector` is not a mapping, or a name is missing or unknown.
+    """
+    parts = as_named(vector, argument, label)
+    if parts.keys() != set(names):
+        msg = f"{label}: {argument} has the names {list(parts)}, expected {list(names)}"
+        raise ArgumentError(msg)
+    return parts
 
 
 def map_named(function: Callable[..., Array], *vectors: Named) -> dict[str, Array]:

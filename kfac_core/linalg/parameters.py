@@ -111,23 +111,37 @@ def check_entries(
 
 
 def check_stack(
-    backend: Backend, arrays: Sequence[Array], argument: str, label: str
+    backend: Backend,
+    arrays: Sequence[Array],
+    argument: str,
+    label: str,
+    axes: tuple[str, ...] = ("vectors",),
 ) -> None:
-    """Check that arrays are real and finite, and have an axis over vectors in front.
+    """Check that arrays are real and finite, and have axes over vectors in front.
+
+    Args:
+        backend: Backend of the arrays.
+        arrays: The arrays.
+        argument: Name of the arrays, for the message.
+        label: Name of the layer or the matrix, for the message.
+        axes: What each of the axes in front is over, for the message.
 
     Raises:
         DTypeError: If an array does not hold real floating-point numbers.
         NotFiniteError: If one holds NaN or infinity.
-        ShapeError: If their leading axes differ in length, or one has none.
+        ShapeError: If their leading axes differ in length, or one has too few.
     """
+    count = len(axes)
     shapes = [tuple(x.shape) for x in arrays]
-    if not shapes or not all(shapes) or len({shape[0] for shape in shapes}) > 1:
+    leading = {shape[:count] for shape in shapes}
+    if len(leading) != 1 or any(len(shape) < count for shape in shapes):
+        more = "one more axis" if count == 1 else f"{count} more axes"
         msg = (
             f"{label}: {argument} have the shapes {shapes}, expected those of the"
-            " parameters, each with one more axis in front, over vectors"
+            f" parameters, each with {more} in front, over {' and '.join(axes)}"
         )
         raise ShapeError(msg)
-    if not shapes[0][0]:
+    if 0 in leading.pop():
         msg = f"{label}: {argument} are none, of shapes {shapes}; give at least one"
         raise ShapeError(msg)
     for x in arrays:

@@ -176,26 +176,31 @@ def total(backend: Backend, spectrum: Spectrum, function: Function) -> Array:
 
 
 def inner_products(
-    backend: Backend, spectrum: Spectrum, x: Array, function: Function
+    backend: Backend,
+    spectrum: Spectrum,
+    x: Array,
+    function: Function,
+    grouped: Callable[[Array], Array],
 ) -> Array:
-    """Return ``x_i' f(M) x_j`` of several vectors.
+    """Return ``x_i' f(M) x_j`` of the vectors of each of several groups.
 
     Args:
         backend: Backend of the arrays.
         spectrum: The spectrum.
         x: ``[count, .., n_1, .., n_k]``.
         function: ``f``.
+        grouped: Splits the axis of vectors in two: groups, and those of a group.
 
     Returns:
-        ``[count, count]``.
+        ``[groups, vectors, vectors]``.
     """
     values, rest = _values(backend, spectrum, function)
     y = coordinates(backend, spectrum, x)
-    scaled, y = _flat(backend, y * values), _flat(backend, y)
+    scaled, y = grouped(_flat(backend, y * values)), grouped(_flat(backend, y))
     found = backend.matmul(scaled, y.mT)
     if rest is None:
         return found
-    x = _flat(backend, x)
+    x = grouped(_flat(backend, x))
     return found + rest * backend.matmul(x, x.mT)
 
 

@@ -1,6 +1,8 @@
 """`SpectralBlock`: functions of one block's matrix."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 from kfac_core import tree
@@ -11,9 +13,10 @@ from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, StateError
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.linalg import spectrum as spectral
-from kfac_core.linalg.parameters import check_stack, tensors_of
+from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linalg.spectrum import Function, Spectrum
 from kfac_core.spectral.damped import damped_logarithm, damped_power
+from kfac_core.spectral.of_vectors import OfVectors
 from kfac_core.state import check_finite
 from kfac_core.typing import Array, Key, Params, Scalar
 
@@ -22,7 +25,7 @@ BlockSpectrum = tuple[Spectrum, ...]
 
 
 @dataclass(frozen=True)
-class SpectralBlock:
+class SpectralBlock(OfVectors[BlockSpectrum, Params, Scalar]):
     """Functions of ``M = scale F + damping I``, for the matrix ``F`` of one block.
 
     `decompose` computes the eigenbases of the factors; all else is products with these,
@@ -230,50 +233,53 @@ class SpectralBlock:
             )
 
         noise = drawn(backend, key, self.block.label, draw)
-        tensors = self.block.to_tensors(backend, _like(noise, like))
+        tensors = self.block.to_tensors(backend, self._as_vector(noise, like))
         return self._applied(backend, spectrum, tensors, root, like)
 
-    def inner_products(
+    @property
+    def _label(self) -> str:
+        return self.block.label
+
+    def _parts(self, vector: Params, argument: str) -> tuple[Array, ...]:
+        return tensors_of(vector)
+
+    def _as_vector(self, arrays: tuple[Array, ...], like: Params) -> Params:
+        return arrays if isinstance(like, tuple | list) else arrays[0]
+
+    def _product(
+        self,
+        spectrum: BlockSpectrum,
+        exp: float,
+        damping: Scalar,
+        scale: Scalar,
+        function: Function | None,
+    ) -> Callable[[Params], Params]:
+        if function is None:
+            function = self._power(spectrum, exp, damping, scale)
+        return partial(self.multiply_function, spectrum, function=function)
+
+    def _grams(
         self,
         spectrum: BlockSpectrum,
         vectors: Params,
-        exp: float = 1.0,
-        damping: Scalar = 0.0,
-        scale: Scalar = 1.0,
+        grouped: Callable[[Array], Array],
+        exp: float,
+        damping: Scalar,
+        scale: Scalar,
     ) -> Array:
-        """Return ``v_i' M^exp v_j`` of several vectors at once.
-
-        With the rows of a Jacobian as vectors and `exp` -1, this is the covariance of
-        a linearized network's outputs, ``J M^-1 J'``.
-
-        Args:
-            spectrum: What `decompose` returned.
-            vectors: As in `FisherBlock.multiply_matpower`, with a leading axis over
-                vectors.
-            exp: The exponent.
-            damping: As in `logdet`.
-            scale: As in `logdet`.
-
-        Returns:
-            ``[count, count]``, in the dtype of the state.
-
-        Raises:
-            KfacError: As `multiply_function` and `logdet`.
-        """
-        backend, label = self._backend(spectrum), self.block.label
-        arrays = tensors_of(vectors)
-        backend_for(label, "spectrum, vectors", spectrum[0].eigenvalues, *arrays)
-        check_stack(backend, arrays, "vectors", label)
-        power = self._power(spectrum, exp, damping, scale)
+        backend, arrays = self._backend(spectrum), tensors_of(vectors)
         dtype = spectrum[0].eigenvalues.dtype
+        backend_for(self._label, "spectrum, vectors", spectrum[0].eigenvalues, *arrays)
+        power = self._power(spectrum, exp, damping, scale)
 
         def tensors(own: tuple[Array, ...]) -> tuple[Array, ...]:
-            found = self.block.to_tensors(backend, _like(own, vectors))
+            vector = self._as_vector(own, vectors)
+            found = self.block.to_tensors(backend, vector)
             return tuple(backend.xp.astype(x, dtype) for x in found)
 
         stacks = backend.vmap(tensors, arrays)
         first, *others = [
-            spectral.inner_products(backend, part, stack, power)
+            spectral.inner_products(backend, part, stack, power, grouped)
             for part, stack in zip(spectrum, stacks, strict=True)
         ]
         return sum(others, first)
@@ -329,8 +335,3 @@ class SpectralBlock:
             check_finite(backend, array, "vector", label)
         tensors = self.block.to_tensors(backend, vector)
         return backend, tuple(backend.xp.astype(x, like.dtype) for x in tensors)
-
-
-def _like(tensors: tuple[Array, ...], params: Params) -> Params:
-    """Return tensors as one, or as a tuple, as parameters are."""
-    return tensors if isinstance(params, tuple | list) else tensors[0]

@@ -3,7 +3,6 @@
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from kfac_core.arguments.arrays import backend_for
 from kfac_core.arguments.random_keys import drawn
 from kfac_core.errors import ArgumentError, StateError
 from kfac_core.estimator import FisherEstimator
@@ -11,12 +10,12 @@ from kfac_core.estimator.given import dampings_of
 from kfac_core.estimator.sources import LABEL
 from kfac_core.estimator.state import EstimatorState
 from kfac_core.layer_collection import LayerRegistration
-from kfac_core.linalg.named import as_named
-from kfac_core.linalg.parameters import check_stack
+from kfac_core.linalg.named import with_names
 from kfac_core.linalg.spectrum import Function
 from kfac_core.linearization import NamedParams
 from kfac_core.registry import backend_of
 from kfac_core.spectral.block import BlockSpectrum, SpectralBlock
+from kfac_core.spectral.of_vectors import OfVectors
 from kfac_core.typing import Array, Key, LayerDampings, Params, Scalar
 
 MatrixSpectrum = dict[str, BlockSpectrum]
@@ -24,7 +23,7 @@ MatrixSpectrum = dict[str, BlockSpectrum]
 
 
 @dataclass(frozen=True)
-class SpectralMatrix:
+class SpectralMatrix(OfVectors[MatrixSpectrum, NamedParams, LayerDampings]):
     """Functions of ``M = scale F + damping I``, for the matrix ``F`` of an estimator.
 
     ``F`` has a block for each layer; see `SpectralBlock` for what each verb computes.
@@ -244,44 +243,55 @@ class SpectralMatrix:
             ),
         )
 
-    def inner_products(
+    @property
+    def _label(self) -> str:
+        return LABEL
+
+    def _parts(self, vector: NamedParams, argument: str) -> tuple[Array, ...]:
+        names = self.estimator.variables
+        known = with_names(vector, names, argument, LABEL)
+        return tuple(known[name] for name in names)
+
+    def _as_vector(
+        self, arrays: tuple[Array, ...], like: NamedParams
+    ) -> dict[str, Array]:
+        return dict(zip(self.estimator.variables, arrays, strict=True))
+
+    def _product(
+        self,
+        spectrum: MatrixSpectrum,
+        exp: float,
+        damping: LayerDampings,
+        scale: Scalar,
+        function: Function | None,
+    ) -> Callable[[NamedParams], dict[str, Array]]:
+        self._check(spectrum)
+        given = self._dampings(damping)
+        products = {
+            name: own._product(spectrum[name], exp, given[name], scale, function)
+            for name, own in self.layers.items()
+        }
+        return lambda vectors: self._by_layer(
+            spectrum, vectors, lambda name, own, part, v: products[name](v)
+        )
+
+    def _grams(
         self,
         spectrum: MatrixSpectrum,
         vectors: NamedParams,
-        exp: float = 1.0,
-        damping: LayerDampings = 0.0,
-        scale: Scalar = 1.0,
+        grouped: Callable[[Array], Array],
+        exp: float,
+        damping: LayerDampings,
+        scale: Scalar,
     ) -> Array:
-        """Return ``v_i' M^exp v_j`` of several vectors at once.
-
-        With the rows of a Jacobian as vectors and `exp` -1, this is the covariance of a
-        linearized network's outputs under a Laplace approximation.
-
-        Args:
-            spectrum: What `decompose` returned.
-            vectors: For every parameter an array of its shape, with a leading axis over
-                vectors.
-            exp: The exponent.
-            damping: As in `logdet`.
-            scale: As in `logdet`.
-
-        Returns:
-            ``[count, count]``.
-
-        Raises:
-            KfacError: As `multiply_matpower`.
-        """
         given = self._dampings(damping)
-        arrays = [*as_named(vectors, "vectors", LABEL).values()]
-        backend = backend_for(LABEL, "vectors", *arrays)
-        check_stack(backend, arrays, "vectors", LABEL)
         first = {name: x[0, ...] for name, x in vectors.items()}
         self.estimator.check_vector(first, "vectors")
         stacks = self.estimator._stacks(vectors)
         return self._sum(
             spectrum,
-            lambda name, own, part: own.inner_products(
-                part, stacks[name], exp, given[name], scale
+            lambda name, own, part: own._grams(
+                part, stacks[name], grouped, exp, given[name], scale
             ),
         )
 

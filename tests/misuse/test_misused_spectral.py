@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from bad_values import NOTHINGS, power
 from given_models import LAYER, LOSS, MODEL, SITE, collection, problem
+from scipy.sparse.linalg import LinearOperator
 from walk import Call
 
 import kfac_core as kc
@@ -20,12 +21,17 @@ VERBS = {
     "diagonal": ("like", "exp", "damping", "scale"),
     "sample": ("key", "like", "exp", "damping", "scale"),
     "inner_products": ("vectors", "exp", "damping", "scale"),
+    "quadratic_forms": ("vectors", "exp", "damping", "scale"),
+    "functional_variance": ("jacobians", "damping", "scale"),
+    "as_linear_operator": ("like", "exp", "damping", "scale"),
 }
+OF_MANY = ("inner_products", "quadratic_forms")
 
 KEYS = NOTHINGS | {"zero": 0, "integer": 7, "list": [], "array": np.zeros(2, "u4")}
 WORDS = {
     "like": ("vector",),
     "vectors": ("vector",),
+    "jacobians": ("vector",),
     "exp": ("matpower",),
     "spectrum": ("decompose",),
 }
@@ -54,16 +60,27 @@ def spectra(kinds, spectrum, state):
     return kinds.state(another=state, listed=[spectrum], number_in_it=(1.0,))
 
 
+def as_array(verb):
+    """Return a verb whose result, if an operator of SciPy, is multiplied out."""
+
+    def computed(**given):
+        found = verb(**given)
+        is_operator = isinstance(found, LinearOperator)
+        return found @ np.eye(found.shape[0]) if is_operator else found
+
+    return computed
+
+
 @pytest.mark.parametrize("verb", VERBS)
 def test_of_a_block(walked, kinds, estimator, state, params, verb):
     layer = next(own for own in estimator.layers if own.name == LAYER)
     curvature = kc.SpectralBlock(layer.block)
     spectrum = curvature.decompose(state.blocks[LAYER])
     vector = tuple(params[name] for name in layer.params)
-    stack = (
-        tuple(x[None] for x in vector) if isinstance(vector, tuple) else vector[None]
-    )
+    stack = tuple(x[None] for x in vector)
+    points = tuple(x[None] for x in stack)
     right = {
+        "jacobians": points,
         "vector": vector,
         "like": vector,
         "vectors": stack,
@@ -76,6 +93,7 @@ def test_of_a_block(walked, kinds, estimator, state, params, verb):
         "vector": kinds.vector(vector),
         "like": kinds.vector(vector),
         "vectors": kinds.vector(stack),
+        "jacobians": kinds.vector(points),
         "exp": power(),
         "damping": kinds.scalar(),
         "scale": kinds.scalar(),
@@ -88,14 +106,14 @@ def test_of_a_block(walked, kinds, estimator, state, params, verb):
         arguments["function"] = np.sqrt
     call = Call(
         f"SpectralBlock.{verb}",
-        getattr(curvature, verb),
+        as_array(getattr(curvature, verb)),
         arguments,
         wrong,
         label=LABELS,
         words=WORDS,
     )
     # Weights may have more axes in front of the last one, as kernels have.
-    for name in set(VERBS[verb]) & {"vector", "like", "vectors"}:
+    for name in set(VERBS[verb]) & {"vector", "like", "vectors", "jacobians"}:
         call = call.allowing(name, "an axis more")
     walked(call)
 
@@ -128,8 +146,10 @@ def test_of_an_estimator(walked, kinds, estimator, state, params, verb):
     matrix = kc.SpectralMatrix(estimator)
     spectrum = matrix.decompose(state)
     stack = {name: x[None] for name, x in params.items()}
+    points = {name: x[None] for name, x in stack.items()}
     right = {
-        "vectors": stack if verb == "inner_products" else params,
+        "jacobians": points,
+        "vectors": stack if verb in OF_MANY else params,
         "like": params,
         "exp": -1,
         "damping": 0.1,
@@ -139,6 +159,7 @@ def test_of_an_estimator(walked, kinds, estimator, state, params, verb):
     nested = {f"of a layer: {k}": {LAYER: v} for k, v in kinds.scalar().items()}
     faults = {
         "vectors": kinds.named(right["vectors"]),
+        "jacobians": kinds.named(points),
         "like": kinds.named(params),
         "exp": power(),
         "damping": kinds.scalar() | nested | {"unknown": {"other": 1.0}},
@@ -153,7 +174,7 @@ def test_of_an_estimator(walked, kinds, estimator, state, params, verb):
         arguments["function"] = np.sqrt
     call = Call(
         f"SpectralMatrix.{verb}",
-        getattr(matrix, verb),
+        as_array(getattr(matrix, verb)),
         arguments,
         wrong,
         label=LABELS,

@@ -97,16 +97,41 @@ def test_diagonals(case, curvature, spectrum, damped, rng):
         assert_close(flat(NumPy, found), np.diag(power(damped, exp)))
 
 
-def test_inner_products_of_many_vectors(case, curvature, spectrum, damped, rng):
+def stacked(vectors):
+    """Return vectors as one, with an axis in front."""
+    if isinstance(vectors[0], tuple):
+        return tuple(np.stack(parts) for parts in zip(*vectors, strict=True))
+    return np.stack(vectors)
+
+
+def test_forms_of_many_vectors(case, curvature, spectrum, damped, rng):
     vectors = [case.vector(rng) for _ in range(3)]
     rows = np.stack([flat(NumPy, vector) for vector in vectors])
-    if isinstance(vectors[0], tuple):
-        stacked = tuple(np.stack(parts) for parts in zip(*vectors, strict=True))
-    else:
-        stacked = np.stack(vectors)
     for exp in (-1, 1):
-        found = curvature.inner_products(spectrum, stacked, exp, DAMPING, SCALE)
-        assert_close(found, rows @ power(damped, exp) @ rows.T)
+        given = spectrum, stacked(vectors), exp, DAMPING, SCALE
+        expected = rows @ power(damped, exp) @ rows.T
+        assert_close(curvature.inner_products(*given), expected)
+        assert_close(curvature.quadratic_forms(*given), np.diag(expected))
+
+
+def test_the_variance_of_outputs_at_many_points(case, curvature, spectrum, damped, rng):
+    points = [[case.vector(rng) for _ in range(2)] for _ in range(3)]
+    jacobians = stacked([stacked(outputs) for outputs in points])
+    found = curvature.functional_variance(spectrum, jacobians, DAMPING, SCALE)
+    rows = np.stack([[flat(NumPy, v) for v in outputs] for outputs in points])
+    assert_close(found, rows @ np.linalg.inv(damped) @ np.swapaxes(rows, 1, 2))
+
+
+def test_the_operator_of_scipy(case, curvature, spectrum, dense, damped, rng):
+    like = case.vector(rng)
+    eye = np.eye(len(dense))
+    for exp in (-1, 0.5):
+        operator = curvature.as_linear_operator(spectrum, like, exp, DAMPING, SCALE)
+        assert_close(operator @ eye, power(damped, exp))
+        assert_close(operator.H @ (1j * eye), 1j * power(damped, exp))
+    cosine = curvature.as_linear_operator(spectrum, like, function=np.cos)
+    values, vectors = np.linalg.eigh(dense)
+    assert_close(cosine @ eye, (vectors * np.cos(values)) @ vectors.T)
 
 
 def test_a_sample_is_the_root_times_normal_numbers(case, curvature, spectrum, damped):

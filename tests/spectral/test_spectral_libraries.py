@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from block_case import NumPy, asarrays
 from block_cases import BLOCKS
+from scipy.sparse.linalg import cg, eigsh
 from weighted_cases import OTHERS, packed
 
 import kfac_core as kc
@@ -48,6 +49,29 @@ def test_libraries_agree(library, name, rng):
     found = computed(library, library.moved(state))
     for x, y in zip(tree.leaves(found), tree.leaves(expected), strict=True):
         np.testing.assert_allclose(x, y, rtol=0, atol=1e-11 * np.abs(y).max())
+
+
+@pytest.mark.parametrize("dtype", ["float64", "float32"])
+def test_iterations_of_scipy_run_on_every_library(library, dtype, rng):
+    block = kc.blocks.FullyConnectedKFACBasicFB(3, 2, True)
+    x, g = (rng.normal(size=(6, n)).astype(dtype) for n in (3, 2))
+    state = block.update_covs(block.init(like=x), x, g, ema_decay=0.0)
+    dense = block.full_fisher_block(state)
+    curvature = SpectralBlock(block)
+    spectrum = library.moved(curvature.decompose(state))
+    like = asarrays(library, (np.zeros((3, 2), dtype), np.zeros(2, dtype)))
+    error = 100 * np.finfo(dtype).eps
+    operator = curvature.as_linear_operator(spectrum, like)
+    assert operator.dtype == dtype
+    (largest,) = eigsh(operator, 1, return_eigenvectors=False)
+    np.testing.assert_allclose(largest, np.linalg.eigvalsh(dense)[-1], rtol=error)
+    # The iteration solves with the damped matrix; the inverse does that at once.
+    damped = curvature.as_linear_operator(spectrum, like, damping=1.0)
+    b = rng.normal(size=len(dense)).astype(dtype)
+    solved, failure = cg(damped, b, rtol=error)
+    assert not failure
+    inverse = curvature.as_linear_operator(spectrum, like, -1, damping=1.0)
+    np.testing.assert_allclose(inverse @ b, solved, rtol=0, atol=error * abs(b).max())
 
 
 @pytest.fixture

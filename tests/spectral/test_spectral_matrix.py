@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from estimator_cases import CASES, CATEGORICAL, draw
+from scipy.sparse.linalg import eigsh
 
 import kfac_core as kc
 from kfac_core.errors import (
@@ -107,6 +108,41 @@ def test_the_variance_of_linearized_outputs(posterior, spectrum, blocks, drawn, 
         expected = expected + v @ np.linalg.inv(dense + 0.3 * np.eye(len(dense))) @ v.T
     found = posterior.inner_products(spectrum, rows, -1, 0.3)
     np.testing.assert_allclose(found, expected, rtol=1e-10)
+
+
+def test_forms_and_variances_are_those_of_the_inner_products(
+    posterior, spectrum, drawn, rng
+):
+    rows = {name: rng.normal(size=(4, *x.shape)) for name, x in drawn.params.items()}
+    products = posterior.inner_products(spectrum, rows, -1, 0.3)
+    forms = posterior.quadratic_forms(spectrum, rows, -1, 0.3)
+    np.testing.assert_allclose(forms, np.diag(products), rtol=1e-12)
+    pairs = {name: x.reshape(2, 2, *x.shape[1:]) for name, x in rows.items()}
+    variances = posterior.functional_variance(spectrum, pairs, 0.3)
+    expected = np.stack([products[:2, :2], products[2:, 2:]])
+    np.testing.assert_allclose(variances, expected, rtol=1e-12)
+
+
+def test_the_operator_of_scipy_has_the_order_of_the_variables(
+    posterior, spectrum, drawn, estimator
+):
+    shuffled = dict(reversed(drawn.params.items()))
+    own = {layer.name: 0.1 + i for i, layer in enumerate(estimator.layers)}
+    operator = posterior.as_linear_operator(spectrum, shuffled, -1, own)
+
+    def joined(vectors):
+        return np.concatenate([vectors[n].reshape(-1) for n in estimator.variables])
+
+    product = posterior.multiply_matpower(spectrum, drawn.params, -1, own)
+    found = operator @ joined(drawn.params)
+    np.testing.assert_allclose(found, joined(product), rtol=1e-12)
+    eigenvalues = np.concatenate([*posterior.eigenvalues(spectrum).values()])
+    (largest,) = eigsh(
+        posterior.as_linear_operator(spectrum, drawn.params, function=np.sqrt),
+        1,
+        return_eigenvectors=False,
+    )
+    np.testing.assert_allclose(largest, np.sqrt(eigenvalues.max()), rtol=1e-11)
 
 
 def test_samples_have_the_form_of_the_parameters(posterior, spectrum, drawn):
