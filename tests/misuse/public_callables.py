@@ -17,9 +17,9 @@ from kfac_core import (
     state,
     statistics,
     testing,
-    uses,
 )
 from kfac_core.contrib import fisher_blocks, fisher_factors
+from kfac_core.rows import uses
 
 HERE = Path(__file__).parent
 
