@@ -15,7 +15,9 @@ user gives are checked here.
 """
 
 from collections.abc import Sequence
-from typing import NamedTuple
+from typing import Any, NamedTuple
+
+import numpy as np
 
 from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
@@ -91,11 +93,16 @@ def fold(
     return constant(backend, total, average.weight * decay + weight)
 
 
-def constant(backend: Backend, total: Array, weight: Array) -> MovingAverage:
-    """Return an average; whatever its data are, statistics have no graph."""
-    if backend.has_graph(total):
+def constant(backend: Backend, total: Any, weight: Any) -> MovingAverage:
+    """Return an average of arrays; whatever its data are, statistics have no graph."""
+    # This is `kfac_core.state.kept`, without a call: every update comes here.
+    if isinstance(total, np.generic):
+        total = np.asarray(total)
+    elif backend.has_graph(total):
         total = backend.stop_gradient(total)
-    if backend.has_graph(weight):
+    if isinstance(weight, np.generic):
+        weight = np.asarray(weight)
+    elif backend.has_graph(weight):
         weight = backend.stop_gradient(weight)
     return MovingAverage(total, weight)
 

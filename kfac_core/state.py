@@ -46,6 +46,23 @@ def true_like(backend: Backend, like: Array) -> Array:
     return true
 
 
+def kept(x: Array) -> Array:
+    """Return an array as a state keeps it: a scalar of NumPy as a 0-d array.
+
+    Args:
+        x: An array, or a scalar of NumPy.
+
+    Returns:
+        The array itself, or the scalar as a 0-d array.
+
+    Example:
+        >>> kept(np.asarray(1.0) + 1)
+        array(2.)
+    """
+    found: Any = np.asarray(x) if isinstance(x, np.generic) else x
+    return found  # type: ignore[no-any-return]
+
+
 def without_graph(backend: Backend, arrays: T) -> T:
     """Return arrays that do not keep alive what they were computed from.
 

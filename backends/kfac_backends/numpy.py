@@ -64,8 +64,8 @@ class NumPyBackend(ArrayAPIBackend):
         return None if x.shape else x[()]
 
     def scalar(self, value: float, like: Any) -> Array:
-        """Return a NumPy scalar, as operations on 0-d arrays do."""
-        number: Array = like.dtype.type(value)
+        """Return a 0-d array, as a state keeps it."""
+        number: Array = np.array(value, like.dtype)
         return number
 
     def is_finite(self, x: Any) -> Array:

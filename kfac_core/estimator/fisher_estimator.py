@@ -27,7 +27,7 @@ from kfac_core.estimator.state import EstimatorState, whole
 from kfac_core.layer_collection.parts import owners
 from kfac_core.linearization import Linearization
 from kfac_core.linearization.checked import checked
-from kfac_core.state import without_graph
+from kfac_core.state import kept, without_graph
 from kfac_core.typing import Array, Key, Scalar
 
 
@@ -215,6 +215,6 @@ class FisherEstimator(BlockDiagonalMatrix):
                 ema_weight=weight_of(ema_weight, layer.name),
                 **options,
             )
-        new = EstimatorState(blocks, state.cases + linearization.batch_size)
+        new = EstimatorState(blocks, kept(state.cases + linearization.batch_size))
         names = [layer.name for layer in chosen]
         return whole(backend, new, state, "cov_ok", names)

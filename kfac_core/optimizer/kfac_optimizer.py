@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Generic, TypeAlias, TypeVar
 
+from kfac_core import tree
 from kfac_core.backend import Backend
 from kfac_core.estimator import FisherEstimator
 from kfac_core.layer_collection import LayerCollection
@@ -32,6 +33,7 @@ from kfac_core.optimizer.state import (
     KfacState,
     StepStatistics,
     initial_state,
+    kept_state,
     statistics_of,
     unit,
 )
@@ -39,7 +41,7 @@ from kfac_core.optimizer.step_context import step_context
 from kfac_core.optimizer.upkeep import batch_weights, with_inverses, with_statistics
 from kfac_core.products import CurvatureMatrixVectorProductComputer
 from kfac_core.registered_losses import mean_loss
-from kfac_core.state import commit
+from kfac_core.state import commit, kept
 from kfac_core.typing import Array, Key, LayerDampings, Scalar
 
 B = TypeVar("B")
@@ -224,8 +226,9 @@ class KfacOptimizer(KfacOptions, Generic[B]):
                     new.state.loss, gradient, new.state.predicted_change
                 ),
             )
-            leaves = map_named(backend.as_leaf, params_now, params)
-            return chosen, leaves, statistics_of(chosen, *new[3:], fine)
+            leaves = map_named(backend.as_leaf, tree.map(kept, params_now), params)
+            told = statistics_of(chosen, *new[3:], fine)
+            return kept_state(chosen), leaves, tree.map(kept, told)
 
         def burn_in() -> Outcome:
             if gradient is not None:

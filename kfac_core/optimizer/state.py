@@ -9,6 +9,7 @@ from kfac_core.estimator import EstimatorState
 from kfac_core.linearization import NamedParams
 from kfac_core.registry import backend_of
 from kfac_core.spec.signature import UNSIGNED, Signature
+from kfac_core.state import kept
 from kfac_core.typing import Array
 
 
@@ -122,7 +123,7 @@ def initial_state(
     xp, sign = backend.xp, cast("Any", type(made_by))
     zero = xp.zeros_like(estimator.cases)
     unknown = one * float("nan")
-    return KfacState(
+    state = KfacState(
         estimator,
         {
             name: xp.zeros_like(p, dtype=statistics_dtype(backend, p, name, "params"))
@@ -142,6 +143,15 @@ def initial_state(
         # Its own, as `kfac_core.spec` says.
         made_by=sign(),
     )
+    return kept_state(state)
+
+
+def kept_state(state: KfacState) -> KfacState:
+    """Return a state without NumPy's scalars; see `kfac_core.state.kept`.
+
+    The states of the blocks have none.
+    """
+    return KfacState(state.estimator, *tree.map(kept, tuple(state[1:])))
 
 
 def statistics_of(

@@ -18,6 +18,7 @@ from kfac_core.linalg.spectrum import Spectrum
 from kfac_core.moving_average import MovingAverage
 from kfac_core.registry import backend_of
 from kfac_core.spec.signature import UNSIGNED, Signature, check_kind
+from kfac_core.state import kept
 from kfac_core.typing import Array, Params, Scalar
 
 
@@ -46,7 +47,7 @@ class SingleFactorState(NamedTuple):
 
     def with_flag(self, name: str, ok: Array) -> Self:
         """Return the state with a flag of `FactorState` set."""
-        flag: dict[str, Any] = {name: ok}
+        flag: dict[str, Any] = {name: kept(ok)}
         return self._replace(factor=self.factor._replace(**flag))
 
 

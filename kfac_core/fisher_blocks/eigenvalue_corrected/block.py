@@ -26,7 +26,7 @@ from kfac_core.linalg.spectrum import Eigenbasis, Spectrum
 from kfac_core.moving_average import MovingAverage
 from kfac_core.registry import backend_of
 from kfac_core.spec.signature import check_kind
-from kfac_core.state import commit, is_known_false
+from kfac_core.state import commit, is_known_false, kept
 from kfac_core.typing import Array, Params, Scalar, Weights
 
 OF_THE_BLOCK = (
@@ -227,7 +227,7 @@ class EigenvalueCorrectedFB(FisherBlock[CorrectedState]):
             backend, Spectrum(squares, state.moments.total), state.moments.total
         )
         # A state without a basis has vectors of zeros, and no weight.
-        moments = MovingAverage(total, state.moments.weight + 0)
+        moments = MovingAverage(total, kept(state.moments.weight + 0))
         updated = state._replace(block=new, moments=moments)
         return whole(backend, updated, state, "derived_ok")
 
@@ -339,7 +339,7 @@ class EigenvalueCorrectedFB(FisherBlock[CorrectedState]):
     def _no_moments(self, state: Any) -> MovingAverage:
         first, second = self._bases(state)
         values = first.values[:, None] * second.values[None, :] * 0
-        return MovingAverage(values, state.scale * 0)
+        return MovingAverage(values, kept(state.scale * 0))
 
     def _check_served(self, is_served: bool, what: str) -> None:
         if not is_served:

@@ -34,7 +34,7 @@ from kfac_core.linalg.residual import product_rho
 from kfac_core.linalg.spectrum import Spectrum
 from kfac_core.registry import backend_of
 from kfac_core.rows.counts import mean_weight
-from kfac_core.state import commit, without_graph
+from kfac_core.state import commit, kept, without_graph
 from kfac_core.typing import Array, Params, Scalar
 
 
@@ -84,8 +84,8 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         new = state._replace(
             input_factor=a,
             output_factor=g,
-            scale=scale,
-            mean_weight=mean,
+            scale=kept(scale),
+            mean_weight=kept(mean),
             damping=given,
         )
         if self.damping_type == "exact":

@@ -15,6 +15,7 @@ from kfac_core.moving_average import MovingAverage
 from kfac_core.rows.counts import Counts, check_mean_weight, counted, mean_weight
 from kfac_core.rows.weights import sides, weights_for
 from kfac_core.spec.signature import check_kind
+from kfac_core.state import kept
 from kfac_core.typing import Array, RowWeights, Scalar, Sources, Towers, Weights
 
 
@@ -44,14 +45,15 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         zero = backend.xp.zeros_like(output.cov.weight)
         inputs = self.input_factor.init(like)
         uses = self._init_uses(zero)
-        weights = MovingAverage(output.cov.weight + 0, output.cov.weight + 0)
+        start = output.cov.weight
+        weights = MovingAverage(kept(start + 0), kept(start + 0))
         return KroneckerState(
             inputs,
             output,
             uses,
             weights,
-            scale=zero + 1,
-            mean_weight=zero + 1,
+            scale=kept(zero + 1),
+            mean_weight=kept(zero + 1),
             damping=zero,
             made_by=self._signed(),
         )

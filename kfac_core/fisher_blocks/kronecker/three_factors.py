@@ -32,6 +32,7 @@ from kfac_core.registry import backend_of
 from kfac_core.rows.counts import check_mean_weight, counted, mean_weight
 from kfac_core.rows.weights import sides, weights_for
 from kfac_core.spec.signature import UNSIGNED, Signature, check_kind
+from kfac_core.state import kept
 from kfac_core.typing import Array, Params, RowWeights, Scalar, Sources, Towers, Weights
 
 
@@ -69,7 +70,7 @@ class ThreeFactorsState(NamedTuple):
     def with_flag(self, name: str, ok: Array) -> Self:
         """Return the state with a flag of all factors set."""
         # An array for each: no array stands in two places of a state.
-        flags: list[dict[str, Any]] = [{name: ok & ok} for _ in range(3)]
+        flags: list[dict[str, Any]] = [{name: kept(ok & ok)} for _ in range(3)]
         first, second, third = (
             factor._replace(**flag)
             for factor, flag in zip(self[:3], flags, strict=True)
@@ -131,8 +132,8 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
             first,
             second,
             third,
-            MovingAverage(weight + 0, weight + 0),
-            damping=weight * 0,
+            MovingAverage(kept(weight + 0), kept(weight + 0)),
+            damping=kept(weight * 0),
             made_by=self._signed(),
         )
 

@@ -24,6 +24,7 @@ from kfac_core.linalg.pooling import Pooling, Term, pooled
 from kfac_core.moving_average import MovingAverage
 from kfac_core.rows.counts import check_mean_weight, counted
 from kfac_core.rows.uses import MultiSources, MultiTowers, arrays_of
+from kfac_core.state import kept
 from kfac_core.statistics.ids import RepeatedIds
 from kfac_core.statistics.weighted_rows import as_rows
 from kfac_core.typing import Array, Scalar, Weights
@@ -102,7 +103,7 @@ class TiedMatrixFB(KroneckerProductFB):
                 rows.init(like),
                 columns.init(like),
                 self._init_uses(zero),
-                MovingAverage(*(x + 0 for x in state.weights)),
+                MovingAverage(*(kept(x + 0) for x in state.weights)),
             )
             for rows, columns in self._of_uses
         )
@@ -191,8 +192,8 @@ class TiedMatrixFB(KroneckerProductFB):
             if fit is not None:
                 fits = fit if fits is None else fits & fit
         new = self._pooled(backend, state._replace(by_use=tuple(by_use)))
-        kept: Any = new
-        return whole(backend, kept, state, "cov_ok", fits)
+        pooled_state: Any = new
+        return whole(backend, pooled_state, state, "cov_ok", fits)
 
     def _pooled(self, backend: Backend, state: TiedState) -> TiedState:
         """Return the state with its factors made of the statistics of all uses."""
@@ -210,16 +211,18 @@ class TiedMatrixFB(KroneckerProductFB):
         assert mean is not None, "all terms have one"
 
         def average(value: Array) -> MovingAverage:
-            return MovingAverage(value * weight, weight * 1)
+            return MovingAverage(kept(value * weight), kept(weight * 1))
 
         ok = state.by_use[0].rows.cov_ok
         for use in state.by_use:
             ok = ok & use.rows.cov_ok & use.columns.cov_ok
         return state._replace(
             input_factor=state.input_factor._replace(
-                cov=average(term.a), cov_ok=ok & ok
+                cov=average(term.a), cov_ok=kept(ok & ok)
             ),
-            output_factor=state.output_factor._replace(cov=average(term.g), cov_ok=ok),
+            output_factor=state.output_factor._replace(
+                cov=average(term.g), cov_ok=kept(ok)
+            ),
             uses=average(term.uses),
             weights=average(mean),
         )

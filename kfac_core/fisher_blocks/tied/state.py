@@ -5,6 +5,7 @@ from typing import Any, NamedTuple, Self
 from kfac_core.fisher_factors import FactorState
 from kfac_core.moving_average import MovingAverage
 from kfac_core.spec.signature import UNSIGNED, Signature
+from kfac_core.state import kept
 from kfac_core.typing import Array
 
 
@@ -64,9 +65,9 @@ class TiedState(NamedTuple):
 
     def with_flag(self, name: str, ok: Array) -> Self:
         """Return the state with a flag of both factors set, and of none of its uses."""
-        first: dict[str, Any] = {name: ok}
-        second: dict[str, Any] = {name: ok & ok}
-        fine: dict[str, Any] = {name: ok | ~ok}
+        first: dict[str, Any] = {name: kept(ok)}
+        second: dict[str, Any] = {name: kept(ok & ok)}
+        fine: dict[str, Any] = {name: kept(ok | ~ok)}
         return self._replace(
             input_factor=self.input_factor._replace(**first),
             output_factor=self.output_factor._replace(**second),

@@ -8,7 +8,7 @@ from kfac_core.errors import DTypeError, NotComputedError, ShapeError
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.moving_average import MovingAverage
 from kfac_core.spec.signature import UNSIGNED, Signature, check_kind
-from kfac_core.state import is_known_false
+from kfac_core.state import is_known_false, kept
 from kfac_core.typing import Array
 
 if TYPE_CHECKING:
@@ -138,7 +138,8 @@ def empty_state(
     computed = backend.xp.zeros((), dtype=backend.xp.bool, device=device)
     extra = form.empty_extra(backend, like, factor)
     made_by = factor._signed()
-    return FactorState(cov, derived, computed, ~computed, ~computed, extra, made_by)
+    cov_ok, derived_ok = kept(~computed), kept(~computed)
+    return FactorState(cov, derived, computed, cov_ok, derived_ok, extra, made_by)
 
 
 def check_statistics(

@@ -31,7 +31,7 @@ from kfac_core.fisher_factors.shared.rows import MultiUseRowsFactor
 from kfac_core.linalg.series import Option1Quants, Option2Quants
 from kfac_core.rows.counts import count_of
 from kfac_core.rows.uses import MultiSources, arrays_of, in_parts
-from kfac_core.state import commit
+from kfac_core.state import commit, kept
 from kfac_core.statistics.rows import lagged_moment
 from kfac_core.statistics.weighted_rows import weigh
 from kfac_core.typing import Array, DampingId, Scalar, Weights
@@ -232,7 +232,7 @@ class FullyConnectedMultiKF(MultiUseRowsFactor):
                 backend, self.label, {self.data_name: ()}, like.dtype
             )
 
-        return commit(backend, ok, new, state, error)._replace(cov_ok=ok)
+        return commit(backend, ok, new, state, error)._replace(cov_ok=kept(ok))
 
     def _more_damping_ids(self) -> tuple[DampingId, ...]:
         return (*self.option1quants, *self.option2quants)
