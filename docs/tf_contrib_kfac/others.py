@@ -36,7 +36,7 @@ CONSTANTS = {
     ),
     "POSDEF_INV_METHOD": Name("", "Cholesky for the inverse, always"),
     "POSDEF_EIG_METHOD": Name(
-        "FullyConnectedSeriesFB.absolute_eigenvalues", "True: as it does by default"
+        "", "`contrib` with `absolute_eigenvalues=True` does as by default"
     ),
     "_INCLUDE_DAMPING_IN_QMODEL_CHANGE": Name(
         "KfacOptimizer.include_damping_in_qmodel_change"

@@ -49,20 +49,13 @@ class Option2Quants(NamedTuple):
     mu: Array
 
 
-def option1_quants(
-    backend: Backend,
-    root: Array,
-    lagged: Array,
-    *,
-    absolute_eigenvalues: bool = False,
-) -> Option1Quants:
+def option1_quants(backend: Backend, root: Array, lagged: Array) -> Option1Quants:
     """Return what option 1 needs.
 
     Args:
         backend: Backend of the arrays.
         root: ``C^(-1/2)``, ``[n, n]``.
         lagged: ``C1``, ``[n, n]``; its symmetric part counts.
-        absolute_eigenvalues: Whether eigenvalues lose their sign.
 
     Returns:
         The quantities; NaN where `root` is NaN.
@@ -70,8 +63,6 @@ def option1_quants(
     product = backend.matmul
     symmetric = (lagged + lagged.mT) / 2
     psi, vectors = backend.eigh(product(product(root, symmetric), root))
-    if absolute_eigenvalues:
-        psi = backend.xp.abs(psi)
     return Option1Quants(product(root, vectors), psi)
 
 

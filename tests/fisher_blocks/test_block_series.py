@@ -6,6 +6,7 @@ from block_case import NumPy, flat, moment
 from series_truth import SeriesFisher, closed_form, lagged
 
 import kfac_core as kc
+from kfac_core.contrib.original_specs import SignlessSeriesFB
 
 OPTIONS = [1, 2]
 DAMPING = 0.3
@@ -62,9 +63,7 @@ def test_one_sign_of_correlation_is_not_the_other(option, rng):
     assert np.abs(found - other).max() > 0.05 * np.abs(found).max()
     if option == 1:
         # The original cannot tell: it drops the sign of each eigenvalue.
-        old = kc.blocks.FullyConnectedSeriesFB(
-            3, 2, option=1, absolute_eigenvalues=True
-        )
+        old = SignlessSeriesFB(3, 2, option=1)
         here = old.multiply_inverse(updated(old, x, g), np.ones((3, 2)))
         there = old.multiply_inverse(updated(old, turned, g), np.ones((3, 2)))
         np.testing.assert_allclose(here, there, rtol=1e-10)

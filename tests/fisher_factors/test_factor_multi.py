@@ -6,6 +6,7 @@ from factor_case import leaves
 from refusals import NAME, Refusal
 
 import kfac_core as kc
+from kfac_core.contrib.original_specs import DenseWithSignlessLag
 
 T, N = 3, 4
 DAMPING = 0.3
@@ -123,7 +124,8 @@ def test_the_quantities_are_those_of_the_whitened_lag(library, rng):
     np.testing.assert_allclose(kmat @ kmat.T, np.linalg.inv(second), atol=1e-12)
     gram = kmat.T @ c1.T @ np.linalg.solve(second, c1) @ kmat
     np.testing.assert_allclose(gram, np.diag(mu), atol=1e-12)
-    signless = spec_of_options(absolute_eigenvalues=True)
+    signless = spec_of_options(form=DenseWithSignlessLag())
+    state = updated(signless, library.asarray(x), library.asarray(x))
     state = signless.update_inverses(state, DAMPING)
     assert library.to_numpy(signless.get_option1quants(state, "a").psi).min() >= 0
 

@@ -7,6 +7,7 @@ import pytest
 from factor_truth import mean_square, with_one
 
 import kfac_core as kc
+from kfac_core.contrib.fisher_factors.convolution import SUA_SPECS
 
 NAME = "conv3"
 SHAPE = (2, 2, 3, 4)  # four offsets of three channels
@@ -18,9 +19,9 @@ OPTIONS = [
 ]
 
 
-def factor_of(data_format=None, **options):
+def factor_of(data_format=None, averaged="moments", **options):
     geometry = kc.ConvolutionGeometry(SHAPE, padding="SAME", data_format=data_format)
-    return kc.factors.ConvInputSUAKroneckerFactor(geometry, name=NAME, **options)
+    return SUA_SPECS[averaged](geometry, name=NAME, **options)
 
 
 def draw(rng, n=4):
@@ -253,7 +254,6 @@ def test_without_debiasing_the_initial_value_is_a_sample(has_bias, at_zero, rng)
         ({"cholesky": ("damping",)}, "1/2"),
         ({"cholesky_inverse": ("damping",)}, "1/2"),
         ({"eigendecomposition": True}, "powers"),
-        ({"averaged": "means"}, "'moments' or 'covariances'"),
         ({"pixel_weights": "none"}, "'all' or 'usage'"),
     ],
 )

@@ -16,6 +16,7 @@ import numpy as np
 import pytest
 
 import kfac_core as kc
+from kfac_core.contrib.fisher_factors.convolution import SUA_SPECS
 
 SHAPE = (2, 2, 3, 4)
 UNIT = np.finfo(np.float32).eps / 2
@@ -23,9 +24,9 @@ DECAY = 0.75
 MEANS = pytest.mark.parametrize("mean", [100.0, 1e4])
 
 
-def spec_of(padding="SAME", **options):
+def spec_of(padding="SAME", averaged="moments", **options):
     geometry = kc.ConvolutionGeometry(SHAPE, padding=padding)
-    return kc.factors.ConvInputSUAKroneckerFactor(geometry, **options)
+    return SUA_SPECS[averaged](geometry, **options)
 
 
 def draw(rng, mean, batches=3):

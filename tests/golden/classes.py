@@ -7,6 +7,8 @@ import numpy as np
 from case import Case
 
 import kfac_core as kc
+from kfac_core.contrib.fisher_factors.convolution import SUA_SPECS
+from kfac_core.contrib.original_specs import SignlessSeriesFB
 from kfac_core.contrib.patch_functions import geometry_for
 
 # Arguments that the original has had since r1.10, where a case does not use them.
@@ -98,7 +100,7 @@ FACTORS: dict[str, tuple[Callable[..., Any], tuple[str, ...]]] = {
         ("inputs",),
     ),
     "ConvInputSUAKroneckerFactor": (
-        lambda step, **c: kc.factors.ConvInputSUAKroneckerFactor(**as_now(**c)),
+        lambda step, averaged, **c: SUA_SPECS[averaged](**as_now(**c)),
         ("inputs",),
     ),
     "ConvOutputKroneckerFactor": (
@@ -191,8 +193,8 @@ BLOCKS: dict[str, Callable[..., Any]] = {
             width(step["inputs"]), width(step["g"]), **c
         )
     ),
-    "FullyConnectedSeriesFB": lambda step, v, **c: kc.blocks.FullyConnectedSeriesFB(
-        width(step["inputs"]), width(step["g"]), **c
+    "FullyConnectedSeriesFB": lambda step, v, absolute_eigenvalues, **c: (
+        SignlessSeriesFB(width(step["inputs"]), width(step["g"]), **c)
     ),
     "NaiveFullFB": lambda step, v, batch_size, **c: kc.blocks.NaiveFullFB(
         entries(v), **c

@@ -3,12 +3,14 @@
 from typing import Any
 
 from kfac_core import fisher_blocks as core
+from kfac_core.arguments.sizes import as_flag
 from kfac_core.contrib.block_holder import KroneckerProductFB
 from kfac_core.contrib.forms import (
     first_array,
     multi_use_sources_of,
     multi_use_towers_of,
 )
+from kfac_core.contrib.original_specs import SignlessSeriesFB
 from kfac_core.fisher_blocks import SeriesFBApproximation
 from kfac_core.registry import backend_of
 from kfac_core.rows.uses import in_parts
@@ -129,6 +131,8 @@ class FullyConnectedSeriesFB(MultiUseFB):
         has_bias: Whether the layer has a bias.
         num_uses: Number of uses; None where lists over uses say it.
         option: A `SeriesFBApproximation`.
+        absolute_eigenvalues: Whether option 1 takes negative correlation for positive,
+            as ``tf.contrib.kfac`` does.
         **options: Fields of the spec.
     """
 
@@ -138,9 +142,13 @@ class FullyConnectedSeriesFB(MultiUseFB):
         has_bias: bool = False,
         num_uses: int | None = None,
         option: int = SeriesFBApproximation.option2,
+        absolute_eigenvalues: bool = False,
         **options: Any,
     ) -> None:
         super().__init__(layer_collection, **options)
+        self._signless = as_flag(
+            absolute_eigenvalues, "absolute_eigenvalues", type(self).__name__
+        )
         self._arguments: dict[str, Any] = {
             "has_bias": has_bias,
             "num_uses": num_uses,
@@ -148,6 +156,5 @@ class FullyConnectedSeriesFB(MultiUseFB):
         }
 
     def _make_spec(self, *data: Any) -> core.FullyConnectedSeriesFB:
-        return core.FullyConnectedSeriesFB(
-            **self._sizes(*data), **self._arguments, **self._options
-        )
+        make = SignlessSeriesFB if self._signless else core.FullyConnectedSeriesFB
+        return make(**self._sizes(*data), **self._arguments, **self._options)

@@ -1,9 +1,10 @@
 """The Kronecker factors of convolutions, built as in ``tf.contrib.kfac``."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, Literal, TypeAlias
 
 from kfac_core import fisher_factors as core
+from kfac_core.arguments.options import check_word
 from kfac_core.contrib.factor_holder import DenseSquareMatrixFactor, FisherFactor
 from kfac_core.contrib.forms import (
     SourceList,
@@ -14,8 +15,17 @@ from kfac_core.contrib.forms import (
     sources_of,
     towers_of,
 )
+from kfac_core.contrib.original_specs import CovariancesSUAKroneckerFactor
 from kfac_core.contrib.patch_functions import geometry_for
 from kfac_core.statistics.patches.geometry import Padding
+
+Averaged: TypeAlias = Literal["moments", "covariances"]
+"""What is averaged over batches: second moments, or each batch's covariance."""
+
+SUA_SPECS = {
+    "moments": core.ConvInputSUAKroneckerFactor,
+    "covariances": CovariancesSUAKroneckerFactor,
+}
 
 
 class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
@@ -82,13 +92,15 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
     """`kfac_core.fisher_factors.ConvInputSUAKroneckerFactor` as of 2022.
 
     The global switches of ``tf.contrib.kfac`` (``assume_zero_mean``, ``subtract_mean``)
-    are options of each factor; ``averaged="covariances"`` averages as
-    ``tf.contrib.kfac`` does.
+    are options of each factor.
 
     Args:
         inputs: List over towers of ``[batch, ..spatial.., in_channels]``.
         filter_shape: ``[..kernel.., in_channels, out_channels]``.
         has_bias: Whether each patch ends in a one.
+        averaged: ``"moments"``: mean and covariance are those of all batches together;
+            ``"covariances"``: each batch's covariance is about the mean of its own
+            batch, as in ``tf.contrib.kfac``.
         **options: Fields of the spec; and, where pixels do not all count alike, the
             geometry, by the names of `ConvInputKroneckerFactor`.
     """
@@ -100,8 +112,11 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
         inputs: TowerList,
         filter_shape: Sequence[int],
         has_bias: bool = False,
+        averaged: Averaged = "moments",
         **options: Any,
     ) -> None:
+        check_word(averaged, tuple(SUA_SPECS), "averaged", self._label(options))
+        make = SUA_SPECS[averaged]
         towers = towers_of(inputs)
         geometry = geometry_for(
             filter_shape,
@@ -112,7 +127,7 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
             options.pop("extract_patches_fn", None),
             self._label(options),
         )
-        spec = core.ConvInputSUAKroneckerFactor(geometry, has_bias, **options)
+        spec = make(geometry, has_bias, **options)
         super().__init__(
             spec, (towers,), like=first_array(towers, "inputs", self._label(options))
         )

@@ -4,9 +4,11 @@ from dataclasses import replace
 from typing import Any
 
 from kfac_core import fisher_factors as core
+from kfac_core.arguments.sizes import as_flag
 from kfac_core.contrib.damping_functions import DampingFunc, id_of
 from kfac_core.contrib.factor_holder import DenseSquareMatrixFactor
 from kfac_core.contrib.forms import SourceList, first_array, multi_use_sources_of
+from kfac_core.contrib.original_specs import DenseWithSignlessLag
 from kfac_core.linalg.series import Option1Quants, Option2Quants
 from kfac_core.typing import Array
 
@@ -19,6 +21,8 @@ class FullyConnectedMultiKF(DenseSquareMatrixFactor):
             slow), ``[T, batch, n]``, or lists over uses of ``[batch, n]``.
         num_uses: ``T``; needed for lag one alone.
         has_bias: Whether each row ends in a one.
+        absolute_eigenvalues: Whether option 1 takes negative correlation for positive,
+            as ``tf.contrib.kfac`` does.
         **options: Fields of the spec.
     """
 
@@ -32,10 +36,14 @@ class FullyConnectedMultiKF(DenseSquareMatrixFactor):
         tensors: SourceList,
         num_uses: int | None = None,
         has_bias: bool = False,
+        absolute_eigenvalues: bool = False,
         **options: Any,
     ) -> None:
+        label = self._label(options)
+        if as_flag(absolute_eigenvalues, "absolute_eigenvalues", label):
+            options["form"] = DenseWithSignlessLag()
         sources = multi_use_sources_of(tensors)
-        like = first_array(sources, "tensors", self._label(options))
+        like = first_array(sources, "tensors", label)
         size = like.shape[-1]
         spec = core.FullyConnectedMultiKF(size, has_bias, num_uses, **options)
         super().__init__(spec, (sources,), like)

@@ -245,11 +245,11 @@ class MultiUseFB(KroneckerProductFB):
             max_rows=max_rows,
             num_blocks=num_blocks,
         )
+        options.setdefault("form", form)
         return FullyConnectedMultiKF(
             size,
             has_bias,
             self.num_uses,
-            form=form,
             batch_first=self.batch_first,
             data_name="inputs" if side == "input" else "outputs_grads",
             **options,

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Any
+from typing import Any, ClassVar
 
 from kfac_core import moving_average
 from kfac_core.arguments.powers import as_exponent, shown
@@ -16,6 +16,7 @@ from kfac_core.fisher_factors import (
     FullyConnectedMultiKF,
 )
 from kfac_core.fisher_factors.base.messages import not_decomposed
+from kfac_core.fisher_factors.shared.lagged_state import DenseWithLag
 from kfac_core.linalg.kronecker import kron_matmul
 from kfac_core.linalg.layouts import DenseLayout
 from kfac_core.linalg.operators import FullMatrixOperator
@@ -60,8 +61,6 @@ class FullyConnectedSeriesFB(MultiUseFB):
         num_uses: ``T``, or None where the data say it; see `kfac_core.rows.uses`.
         batch_first: As in `FullyConnectedMultiIndepFB`.
         option: A `SeriesFBApproximation`, or its number.
-        absolute_eigenvalues: Whether option 1 takes negative correlation for positive,
-            as ``tf.contrib.kfac`` does.
         layout: As in `FullyConnectedKFACBasicFB`.
 
     Example:
@@ -81,10 +80,12 @@ class FullyConnectedSeriesFB(MultiUseFB):
     has_bias: bool = False
     num_uses: int | None = None
     option: int = SeriesFBApproximation.option2
-    absolute_eigenvalues: bool = field(default=False, kw_only=True)
     layout: DenseLayout = field(default="in_out", kw_only=True)
     input_factor: FullyConnectedMultiKF = field(init=False, repr=False, compare=False)
     output_factor: FullyConnectedMultiKF = field(init=False, repr=False, compare=False)
+
+    lag_form: ClassVar[DenseWithLag] = DenseWithLag()
+    """The form of both factors."""
 
     def __post_init__(self) -> None:
         """Make the factors, once.
@@ -229,7 +230,7 @@ class FullyConnectedSeriesFB(MultiUseFB):
             "name": options["name"],
             **self._averaging(),
             **self._inverting(),
-            "absolute_eigenvalues": self.absolute_eigenvalues,
+            "form": self.lag_form,
             "option1quants" if first else "option2quants": ids,
         }
 

@@ -2,7 +2,7 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar
 
 from kfac_core import moving_average
 from kfac_core.arguments.arrays import as_batch, as_towers
@@ -23,9 +23,6 @@ from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.older_calls import takes_older_calls
 from kfac_core.statistics.patches.pixels import PixelWeights, pixel_moments
 from kfac_core.typing import Array, Scalar, Towers, Weights
-
-Averaged: TypeAlias = Literal["moments", "covariances"]
-"""What is averaged over batches: second moments, or each batch's covariance."""
 
 
 @takes_older_calls
@@ -48,6 +45,10 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
     same holds for the powers -1 and -2. For other powers, take
     ``inverse_dtype="float64"`` where the mean is many standard deviations.
 
+    Mean and covariance are those of all batches together; ``tf.contrib.kfac`` averages
+    the covariance of each batch about its own mean, as
+    `kfac_core.contrib.fisher_factors.ConvInputSUAKroneckerFactor` can.
+
     The rows are those of the parameters' matrix, offsets first. ``tf.contrib.kfac``
     puts channels first, which no product of its block expects. The bias has the second
     moment one; in ``tf.contrib.kfac`` it has none if the mean is assumed to be zero.
@@ -60,9 +61,6 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
         assume_zero_mean: Whether to leave out ``m m'``, except for the one of the bias.
         subtract_mean: With `assume_zero_mean`, whether ``S`` is the covariance, and not
             the second moment.
-        averaged: What is averaged over batches: ``"moments"``, which give the mean and
-            the covariance of all batches together; or ``"covariances"``, each about the
-            mean of its own batch, as in ``tf.contrib.kfac``.
         pixel_weights: ``"all"``: all pixels count alike, as in ``tf.contrib.kfac``;
             ``"usage"``: by the number of kernel taps that fall on them, the padding
             included, so that ``kron(I_k, S) + m m'`` has the trace of the patches'
@@ -87,11 +85,12 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
     has_bias: bool = False
     assume_zero_mean: bool = field(default=False, kw_only=True)
     subtract_mean: bool = field(default=True, kw_only=True)
-    averaged: Averaged = field(default="moments", kw_only=True)
     pixel_weights: PixelWeights = field(default="all", kw_only=True)
     form: UncorrelatedPixels = field(init=False, repr=False, compare=False)
 
     forms: ClassVar[tuple[type[Form], ...]] = (UncorrelatedPixels,)
+    merges: ClassVar[bool] = True
+    """Whether mean and covariance are those of all batches together."""
 
     def __post_init__(self) -> None:
         """Check the options, once.
@@ -110,7 +109,7 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
             has_mean=not self.assume_zero_mean,
             is_centred=centred,
             # The covariance is that of all batches, about their common mean.
-            merges=centred and self.averaged == "moments",
+            merges=centred and self.merges,
         )
         object.__setattr__(self, "form", form)
         super().__post_init__()
@@ -190,7 +189,7 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
     def get_cov_var(self, state: FactorState) -> Array:
         """Return the moments of a pixel, of shape `cov_shape`.
 
-        The second moment is about zero, except for ``averaged="covariances"``.
+        The second moment is about zero, where the covariances of batches are merged.
         """
         backend = self._backend(state)
         stored = moving_average.value(backend, state.cov, self.label)

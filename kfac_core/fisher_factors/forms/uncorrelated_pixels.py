@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import ClassVar, Literal, TypeAlias
+from typing import ClassVar
 
 from kfac_core.backend import Backend
 from kfac_core.fisher_factors.base.factor import FisherFactor
@@ -19,9 +19,6 @@ from kfac_core.statistics.centred_moments import (
     witness,
 )
 from kfac_core.typing import Array
-
-Averaged: TypeAlias = Literal["moments", "covariances"]
-"""What is averaged over batches: second moments, or each batch's covariance."""
 
 
 @dataclass(frozen=True)

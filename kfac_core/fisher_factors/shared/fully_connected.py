@@ -59,8 +59,6 @@ class FullyConnectedMultiKF(MultiUseRowsFactor):
         option1quants: Damping ids for which to keep what option 1 needs; see
             `kfac_core.linalg.series`.
         option2quants: Damping ids for which to keep what option 2 needs.
-        absolute_eigenvalues: Whether option 1 drops the sign of eigenvalues, as
-            ``tf.contrib.kfac`` does.
         data_name: What the rows are called in messages.
 
     Example:
@@ -78,16 +76,12 @@ class FullyConnectedMultiKF(MultiUseRowsFactor):
     cov_dt1: bool = field(default=False, kw_only=True)
     option1quants: tuple[DampingId, ...] = field(default=(), kw_only=True)
     option2quants: tuple[DampingId, ...] = field(default=(), kw_only=True)
-    absolute_eigenvalues: bool = field(default=False, kw_only=True)
     form: Form = field(default=DenseWithLag(), kw_only=True)
 
     served_fields: ClassVar[frozenset[str]] = MultiUseRowsFactor.served_fields | {
         "cov_dt1",
         "option1quants",
         "option2quants",
-    }
-    free_fields: ClassVar[frozenset[str]] = MultiUseRowsFactor.free_fields | {
-        "absolute_eigenvalues"
     }
 
     def __post_init__(self) -> None:

@@ -73,6 +73,10 @@ class DenseWithLag(Dense):
             ),
         )
 
+    def option1(self, backend: Backend, root: Array, lagged: Array) -> Option1Quants:
+        """Return what option 1 needs; see `kfac_core.linalg.series`."""
+        return option1_quants(backend, root, lagged)
+
     def extra(
         self,
         backend: Backend,
@@ -94,12 +98,7 @@ class DenseWithLag(Dense):
         return extra._replace(
             option1=tuple(
                 [
-                    option1_quants(
-                        backend,
-                        roots[key],
-                        lagged,
-                        absolute_eigenvalues=factor.absolute_eigenvalues,
-                    )
+                    self.option1(backend, roots[key], lagged)
                     for key in factor.option1quants
                 ]
             ),
