@@ -184,6 +184,8 @@ class Backend(Protocol):
     def cholesky(self, a: Array) -> Array:
         """Return lower ``L`` with ``L @ L.T == a``; all NaN where there is none.
 
+        There is one where all pivots, the entries on the diagonal of ``L``, are finite
+        and positive, whatever the library returns of another matrix.
         Only the lower triangle of `a` is read. Never an exception.
         """
 

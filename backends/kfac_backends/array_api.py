@@ -184,14 +184,15 @@ class ArrayAPIBackend:
         return self._where(finite, values), self._where(finite[..., None], vectors)
 
     def cholesky(self, a: Array) -> Array:
-        """Return the lower factor; NaN where the library raises or returns some NaN."""
+        """Return the lower factor; NaN where the library raises or a pivot is wrong."""
         xp = self.xp
         try:
             factor = xp.linalg.cholesky(a)
         except _LINALG_ERRORS:
             return self._nan(a)
-        diagonal = xp.linalg.diagonal(factor)
-        ok = xp.all(xp.isfinite(diagonal), axis=-1)[..., None, None]
+        # Some libraries go on after a pivot that is zero or negative.
+        pivots = xp.linalg.diagonal(factor)
+        ok = xp.all(xp.isfinite(pivots) & (pivots > 0), axis=-1)[..., None, None]
         return self._where(ok, factor)
 
     def cholesky_inverse(self, factor: Array) -> Array:

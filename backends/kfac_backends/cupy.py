@@ -73,7 +73,8 @@ class CuPyBackend(ArrayAPIBackend):
                 factor = cupy.linalg.cholesky(a)
         except np.linalg.LinAlgError:
             return self._nan(a)
-        ok = cupy.isfinite(factor).all(axis=(-2, -1))[..., None, None]
+        pivots = cupy.diagonal(factor, axis1=-2, axis2=-1)
+        ok = (cupy.isfinite(pivots) & (pivots > 0)).all(axis=-1)[..., None, None]
         whole: Array = cupy.where(ok, factor, self._nan(factor))
         return whole
 

@@ -181,8 +181,8 @@ class JAXBackend(ArrayAPIBackend):
             factor = cholesky_in_panels(a)
         else:
             factor = jnp.linalg.cholesky(a, symmetrize_input=False)
-        diagonal = jnp.diagonal(factor, axis1=-2, axis2=-1)
-        ok = jnp.isfinite(diagonal).all(-1)[..., None, None]
+        pivots = jnp.diagonal(factor, axis1=-2, axis2=-1)
+        ok = (jnp.isfinite(pivots) & (pivots > 0)).all(-1)[..., None, None]
         whole: Array = jnp.where(ok, factor, jnp.nan)
         return whole
 

@@ -140,10 +140,13 @@ class TorchBackend(ArrayAPIBackend):
 
         Under ``torch.compile`` the caller's setting of TF32 does hold, as in `gram`.
         """
+        if a.is_cpu and not torch.is_autocast_enabled("cpu"):
+            product: Array = a @ b
+            return product
         in_full = self.precision == "highest"
         with no_autocast(a), no_tf32(a) if in_full else contextlib.nullcontext():
-            product: Array = a @ b
-        return product
+            exact: Array = a @ b
+        return exact
 
     def gram(self, a: Any) -> Array:
         """Return ``a.T @ a``; settings do not lower it to bfloat16 or TF32.

@@ -39,12 +39,12 @@ class BlockDiagonalOperator(NamedTuple):
         self, x: Array, *, adjoint: bool = False, adjoint_arg: bool = False
     ) -> Array:
         """Return ``operator @ x``; `adjoint` and `adjoint_arg` transpose each."""
-        _, x = operands(self, self.blocks[0], x, adjoint_arg)
+        backend, _, x = operands(self, self.blocks[0], x, adjoint_arg)
         products = [
             FullMatrixOperator(block).matmul(x[start:end, :], adjoint=adjoint)
             for block, start, end in self._placed()
         ]
-        product: Array = backend_of(x).xp.concat(products, axis=0)
+        product: Array = backend.xp.concat(products, axis=0)
         return product
 
     def matmul_right(
@@ -52,7 +52,7 @@ class BlockDiagonalOperator(NamedTuple):
     ) -> Array:
         """Return ``x @ operator``; `adjoint` and `adjoint_arg` transpose each."""
         first = self.blocks[0]
-        _, x = operands(self, first, x, adjoint_arg, -1)
+        _, _, x = operands(self, first, x, adjoint_arg, -1)
         return self.matmul(x, adjoint=not adjoint, adjoint_arg=True).mT
 
     def trace(self) -> Array:

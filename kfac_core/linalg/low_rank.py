@@ -49,8 +49,7 @@ class LowRankOperator(NamedTuple):
     ) -> Array:
         """Return ``operator @ x``; `adjoint_arg` transposes `x`."""
         del adjoint  # The matrix is symmetric.
-        rows, x = operands(self, self.rows, x, adjoint_arg)
-        backend = backend_of(rows)
+        backend, rows, x = operands(self, self.rows, x, adjoint_arg)
         # Full precision is needed: along the rows the two terms nearly cancel.
         inner = backend.matmul(rows, x)
         if self.core is not None:
@@ -62,7 +61,7 @@ class LowRankOperator(NamedTuple):
         self, x: Array, *, adjoint: bool = False, adjoint_arg: bool = False
     ) -> Array:
         """Return ``x @ operator``; `adjoint_arg` transposes `x`."""
-        _, x = operands(self, self.rows, x, adjoint_arg, -1)
+        _, _, x = operands(self, self.rows, x, adjoint_arg, -1)
         return self.matmul(x, adjoint=adjoint, adjoint_arg=True).mT
 
     def trace(self) -> Array:

@@ -156,10 +156,9 @@ def inner(backend: Backend, x: Named, y: Named) -> Array:
         dtype = xp.result_type(a, b)
         if xp.finfo(dtype).bits < 32:
             dtype = xp.float32
-        a, b = (
-            xp.astype(xp.reshape(part, (-1,)), dtype, copy=False) for part in (a, b)
-        )
-        return a @ b
+        row = xp.astype(xp.reshape(a, (1, -1)), dtype, copy=False)
+        column = xp.astype(xp.reshape(b, (-1, 1)), dtype, copy=False)
+        return backend.matmul(row, column)[0, 0]
 
     products = map_named(dot, x, y)
     first, *others = products.values()

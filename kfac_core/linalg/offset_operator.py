@@ -58,8 +58,8 @@ class OffsetOperator(NamedTuple):
     ) -> Array:
         """Return ``operator @ x``; `adjoint_arg` transposes `x`."""
         del adjoint  # The matrix is symmetric.
-        _, x = operands(self, self.within, x, adjoint_arg)
-        xp = backend_of(self.within, x).xp
+        backend, _, x = operands(self, self.within, x, adjoint_arg)
+        xp = backend.xp
         k, n, columns = self.direction.shape[0], self.within.shape[0], x.shape[1]
         copies = xp.reshape(x[: k * n, :], (k, n, columns))
         unit = self.direction[:, None, None]
@@ -75,7 +75,7 @@ class OffsetOperator(NamedTuple):
         self, x: Array, *, adjoint: bool = False, adjoint_arg: bool = False
     ) -> Array:
         """Return ``x @ operator``; `adjoint_arg` transposes `x`."""
-        _, x = operands(self, self.within, x, adjoint_arg, -1)
+        _, _, x = operands(self, self.within, x, adjoint_arg, -1)
         return self.matmul(x, adjoint=adjoint, adjoint_arg=True).mT
 
     def trace(self) -> Array:

@@ -8,6 +8,7 @@ from typing import NamedTuple, Protocol
 
 from kfac_core.arguments.arrays import backend_for, statistics_dtype
 from kfac_core.arguments.sizes import as_flag
+from kfac_core.backend import Backend
 from kfac_core.errors import BackendError, ShapeError
 from kfac_core.linalg import psd
 from kfac_core.registry import backend_of
@@ -64,19 +65,19 @@ class FullMatrixOperator(NamedTuple):
         self, x: Array, *, adjoint: bool = False, adjoint_arg: bool = False
     ) -> Array:
         """Return ``operator @ x``; `adjoint` and `adjoint_arg` transpose each."""
-        matrix, x = operands(self, self.matrix, x, adjoint_arg)
+        backend, matrix, x = operands(self, self.matrix, x, adjoint_arg)
         if adjoint is not False:
             matrix = _transposed(matrix, adjoint, "adjoint")
-        return matrix @ x
+        return backend.matmul(matrix, x)
 
     def matmul_right(
         self, x: Array, *, adjoint: bool = False, adjoint_arg: bool = False
     ) -> Array:
         """Return ``x @ operator``; `adjoint` and `adjoint_arg` transpose each."""
-        matrix, x = operands(self, self.matrix, x, adjoint_arg, -1)
+        backend, matrix, x = operands(self, self.matrix, x, adjoint_arg, -1)
         if adjoint is not False:
             matrix = _transposed(matrix, adjoint, "adjoint")
-        return x @ matrix
+        return backend.matmul(x, matrix)
 
     def trace(self) -> Array:
         """Return the trace, 0-d."""
@@ -111,7 +112,7 @@ class DiagonalOperator(NamedTuple):
     ) -> Array:
         """Return `x`, or its transpose, with each row scaled."""
         del adjoint  # A diagonal matrix is its own transpose.
-        diagonal, x = operands(self, self.diagonal, x, adjoint_arg)
+        _, diagonal, x = operands(self, self.diagonal, x, adjoint_arg)
         return diagonal[:, None] * x
 
     def matmul_right(
@@ -119,7 +120,7 @@ class DiagonalOperator(NamedTuple):
     ) -> Array:
         """Return `x`, or its transpose, with each column scaled."""
         del adjoint
-        diagonal, x = operands(self, self.diagonal, x, adjoint_arg, -1)
+        _, diagonal, x = operands(self, self.diagonal, x, adjoint_arg, -1)
         return x * diagonal[None, :]
 
     def trace(self) -> Array:
@@ -190,7 +191,7 @@ def operands(
     x: Array,
     adjoint_arg: bool,
     axis: int = -2,
-) -> tuple[Array, Array]:
+) -> tuple[Backend, Array, Array]:
     """Return what an operator stores, and what it multiplies, in one dtype.
 
     Args:
@@ -201,7 +202,8 @@ def operands(
         axis: The axis of ``n``: -2, or -1 where the operator is on the right.
 
     Returns:
-        The array; and `x`, transposed with `adjoint_arg`.
+        The backend of both, which multiplies in full precision; the array; and `x`,
+        transposed with `adjoint_arg`.
 
     Raises:
         BackendError: If `x` is not an array, or of another library or device.
@@ -228,10 +230,10 @@ def operands(
             )
             raise ShapeError(msg)
     if x.dtype == stored.dtype:
-        return stored, x
+        return backend, stored, x
     statistics_dtype(backend, x, "x", type(operator).__name__)
     dtype = backend.xp.result_type(stored, x)
-    return backend.xp.astype(stored, dtype), backend.xp.astype(x, dtype)
+    return backend, backend.xp.astype(stored, dtype), backend.xp.astype(x, dtype)
 
 
 def promoted(a: Array, b: Array) -> tuple[Array, Array]:

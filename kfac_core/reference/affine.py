@@ -86,19 +86,22 @@ class AffineLayer(Layer):
 
     def param_gradients(self, cache: AffineCache, g: Array) -> Tensors:
         """Return the gradients, summed over the batch; see `Layer.param_gradients`."""
-        xp = backend_of(cache.rows, g).xp
+        backend = backend_of(cache.rows, g)
+        xp = backend.xp
         rows = xp.reshape(cache.rows, (-1, self.fan_in))
         gradients = xp.reshape(g, (-1, self.weights_shape[-1]))
-        weights = xp.reshape(rows.mT @ gradients, self.weights_shape)
+        weights = xp.reshape(backend.matmul(rows.mT, gradients), self.weights_shape)
         bias = (xp.sum(gradients, axis=0),) if self.bias_size else ()
         return (weights, *bias)
 
     def case_gradients(self, cache: AffineCache, g: Array) -> Tensors:
         """Return each case's gradients; see `Layer.case_gradients`."""
-        xp = backend_of(cache.rows, g).xp
+        backend = backend_of(cache.rows, g)
+        xp = backend.xp
         batch, locations, _ = cache.rows.shape
         gradients = xp.reshape(g, (batch, locations, self.weights_shape[-1]))
-        weights = xp.reshape(cache.rows.mT @ gradients, (batch, *self.weights_shape))
+        products = backend.matmul(cache.rows.mT, gradients)
+        weights = xp.reshape(products, (batch, *self.weights_shape))
         bias = (xp.sum(gradients, axis=1),) if self.bias_size else ()
         return (weights, *bias)
 
@@ -157,5 +160,6 @@ class AffineLayer(Layer):
         xp = backend.xp
         weights, *bias = params
         flat = xp.reshape(rows, (-1, self.fan_in))
-        outputs = flat @ xp.reshape(weights, (self.fan_in, self.weights_shape[-1]))
-        return outputs + bias[0] if bias else outputs
+        matrix = xp.reshape(weights, (self.fan_in, self.weights_shape[-1]))
+        outputs = backend.matmul(flat, matrix)
+        return outputs + bias[0][None, :] if bias else outputs

@@ -104,8 +104,10 @@ class Bilinear(AffineLayer):
 
     def _of_rows(self, params: Tensors, g: Array) -> Array:
         """Return the gradient for the products, ``[batch, first, second]``."""
-        xp = backend_of(g, *params).xp
-        flat = g @ xp.reshape(params[0], (self.fan_in, self.output_size)).mT
+        backend = backend_of(g, *params)
+        xp = backend.xp
+        matrix = xp.reshape(params[0], (self.fan_in, self.output_size))
+        flat = backend.matmul(g, matrix.mT)
         return xp.reshape(flat, (g.shape[0], self.first_size, self.second_size))
 
     def _pulled(self, of_rows: Array, first: Array, second: Array) -> Array:

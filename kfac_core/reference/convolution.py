@@ -111,7 +111,7 @@ class Conv2D(AffineLayer):
         taps = xp.permute_dims(xp.flip(params[0], axis=(0, 1)), (0, 1, 3, 2))
         patches = extract_patches(backend, z, turned)
         flat = xp.reshape(patches, (-1, kernel[0] * kernel[1] * g.shape[-1]))
-        gradient = flat @ xp.reshape(taps, (-1, shape[-1]))
+        gradient = backend.matmul(flat, xp.reshape(taps, (-1, shape[-1])))
         return xp.reshape(gradient, shape)
 
 

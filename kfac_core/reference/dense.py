@@ -59,7 +59,7 @@ class Dense(AffineLayer):
 
     def backward(self, params: Tensors, cache: AffineCache, g: Array) -> Array:
         """Return ``g W'``; see `Layer.backward`."""
-        return g @ params[0].mT
+        return backend_of(g, params[0]).matmul(g, params[0].mT)
 
 
 @dataclass(frozen=True)

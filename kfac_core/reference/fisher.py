@@ -60,12 +60,13 @@ def exact_fisher(
     _check(network, x, loss)
     forward = network.forward(params, x)
     jacobian = network.jacobian(params, x, layer)
-    xp = backend_of(jacobian).xp
+    backend = backend_of(jacobian)
+    xp = backend.xp
     rows = xp.permute_dims(jacobian, (2, 0, 1))
     weighted = loss.multiply_fisher(forward.outputs, rows)
     size = rows.shape[0]
-    left = xp.reshape(rows, (size, -1))
-    return left @ xp.reshape(weighted, (size, -1)).mT / jacobian.shape[0]
+    left, right = (xp.reshape(x, (size, -1)) for x in (rows, weighted))
+    return backend.matmul(left, right.mT) / jacobian.shape[0]
 
 
 def empirical_fisher(

@@ -56,7 +56,8 @@ class TiedLanguageModel:
         """Return ``[batch, positions, vocab_size]`` for ids ``[batch, positions]``."""
         self._check_params(params)
         matrix, bias = params
-        return self.hidden(matrix, ids) @ matrix.mT + bias
+        hidden = self.hidden(matrix, ids)
+        return backend_of(hidden).matmul(hidden, matrix.mT) + bias[None, None, :]
 
     def hidden(self, matrix: Array, ids: Array) -> Array:
         """Return ``tanh(V[ids])``, ``[batch, positions, size]``."""
@@ -64,8 +65,8 @@ class TiedLanguageModel:
         backend = backend_for(self.label, "ids, matrix", ids, matrix)
         check_shape(ids, ("batch", "positions"), "ids", self.label)
         check_indices(backend, ids, self.vocab_size, "ids", self.label)
-        xp = backend_of(matrix, ids).xp
-        return xp.tanh(self._one_hot(matrix, ids) @ matrix)
+        rows = backend.matmul(self._one_hot(matrix, ids), matrix)
+        return backend.xp.tanh(rows)
 
     def data(
         self, params: tuple[Array, Array], ids: Array, g: Array
@@ -84,17 +85,19 @@ class TiedLanguageModel:
         matrix, _ = params
         hidden = self.hidden(matrix, ids)
         self._check("g", g, (*tuple(ids.shape), self.vocab_size))
-        backend_for(self.label, "g, matrix", g, matrix)
-        return Uses((ids, hidden)), Uses(((g @ matrix) * (1 - hidden * hidden), g))
+        backend = backend_for(self.label, "g, matrix", g, matrix)
+        of_rows = backend.matmul(g, matrix) * (1 - hidden * hidden)
+        return Uses((ids, hidden)), Uses((of_rows, g))
 
     def case_gradients(
         self, params: tuple[Array, Array], ids: Array, g: Array
     ) -> tuple[Array, Array]:
         """Return each case's gradients for ``V`` and ``b``, from those of logits."""
         (_, hidden), (of_rows, _) = (x.arrays for x in self.data(params, ids, g))
-        xp = backend_of(g).xp
+        backend = backend_of(g)
         hot = self._one_hot(params[0], ids)
-        return hot.mT @ of_rows + g.mT @ hidden, xp.sum(g, axis=1)
+        matrix = backend.matmul(hot.mT, of_rows) + backend.matmul(g.mT, hidden)
+        return matrix, backend.xp.sum(g, axis=1)
 
     def output_columns(self, logits: Array) -> list[Array]:
         """Return gradients whose squares, summed, are the Fisher of the logits.
@@ -119,7 +122,8 @@ class TiedLanguageModel:
         """Return the Fisher of the mean loss, on ``V`` row-major and then ``b``."""
         logits = self.logits(params, ids)
         check_not_empty((ids,), "ids", self.label)
-        xp = backend_of(*params).xp
+        backend = backend_of(*params)
+        xp = backend.xp
         batch = ids.shape[0]
         rows = [
             xp.concat(
@@ -132,7 +136,7 @@ class TiedLanguageModel:
             for g in self.output_columns(logits)
         ]
         gradients = xp.concat(rows, axis=0)
-        return gradients.mT @ gradients / batch
+        return backend.gram(gradients) / batch
 
     def _check_params(self, params: object) -> None:
         if not isinstance(params, tuple | list) or len(params) != 2:

@@ -126,7 +126,7 @@ class ConvTranspose(AffineLayer):
         weights = self._whole(backend, params)[0]
         taps = xp.reshape(weights, (-1, *weights.shape[-2:]))
         matrix = xp.reshape(xp.permute_dims(taps, (0, 2, 1)), (-1, x.shape[-1]))
-        gradient = xp.reshape(patches @ matrix, x.shape)
+        gradient = xp.reshape(backend.matmul(patches, matrix), x.shape)
         # The patches of a mirrored kernel come in reverse order.
         spatial = tuple(range(1, x.ndim - 1))
         return xp.flip(gradient, axis=spatial) if self.mirrored else gradient

@@ -126,6 +126,8 @@ def _without_factor(dtype: str) -> list[tuple[str, Any]]:
         ("indefinite", np.array([[1, 2, 0], [2, 1, 0], [0, 0, 1]], dtype)),
         ("negative definite", -np.eye(3, dtype=dtype)),
         ("a zero row", np.diag([1, 0, 1]).astype(dtype)),
+        ("zeros", np.zeros((3, 3), dtype)),
+        ("a negative last pivot", np.diag([1, 1, -1]).astype(dtype)),
         *_not_finite(dtype),
     ]
 

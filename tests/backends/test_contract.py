@@ -1,8 +1,11 @@
 """Every backend fulfils the contract, and the contract notices when one does not."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 
+from kfac_backends.array_api import ArrayAPIBackend
 from kfac_backends.numpy import NumPyBackend
 from kfac_core.testing import CONTRACT, Candidate, check_backend
 
@@ -77,6 +80,11 @@ def raising(self, a):
     return np.linalg.cholesky(a)
 
 
+def past_a_wrong_pivot(self, a):
+    lower = np.tril(np.ones_like(a))
+    return lower if np.isfinite(a).all() else np.full_like(a, np.nan)
+
+
 def partly_finite(self, a):
     return tuple(np.linalg.eigh(a))
 
@@ -137,6 +145,7 @@ DEFECTS = [
     ("cholesky", from_the_upper_triangle, "cholesky_is_accurate"),
     ("cholesky", raising, "failed_cholesky_is_nan"),
     ("cholesky", in_float64, "keeps_dtype_and_device"),
+    ("cholesky", past_a_wrong_pivot, "failed_cholesky_is_nan"),
     ("eigh", partly_finite, "eigh_of_nan_is_nan"),
     ("eigh", descending, "eigh_is_accurate"),
     ("solve_triangular", not_transposed, "solutions_are_accurate"),
@@ -172,3 +181,15 @@ def test_check_backend_names_every_failure():
         check_backend(broken(np, "broken"))
     for line in ("'broken' fails", "gram_is_symmetric", "eigh_is_accurate"):
         assert line in str(caught.value)
+
+
+@pytest.mark.parametrize("pivot", [0.0, -1.0, np.nan, np.inf, 2.0])
+def test_the_fallback_takes_no_wrong_pivot_for_success(pivot):
+    """Some libraries return a finite triangle of an indefinite matrix."""
+    factor = np.diag([1.0, pivot])
+    linalg = SimpleNamespace(
+        cholesky=lambda a: factor.copy(), diagonal=np.linalg.diagonal
+    )
+    library = SimpleNamespace(**{**vars(np), "__name__": "careless", "linalg": linalg})
+    found = ArrayAPIBackend(library).cholesky(np.eye(2))
+    assert np.array_equal(found, factor if pivot == 2 else np.nan * factor, True)

@@ -5,6 +5,8 @@ import pytest
 from factor_case import NumPy, tree
 from factor_cases import FACTORS
 
+import kfac_core as kc
+
 
 def strided(x):
     """Return `x` as every second entry of each axis of a larger array."""
@@ -76,3 +78,18 @@ def test_every_library_agrees_with_numpy_in_float64(library, name, rng):
     for x, expected in zip(found, results(NumPy, case, data), strict=True):
         atol = 1e-12 * np.abs(expected).max()
         np.testing.assert_allclose(library.to_numpy(x), expected, rtol=0, atol=atol)
+
+
+def test_a_state_like_swapped_bytes_is_native():
+    spec = kc.factors.FullyConnectedKroneckerFactor(2)
+    for kind in (">f4", ">f8"):
+        state = spec.init(like=np.zeros(1, kind))
+        assert state.cov.total.dtype == np.dtype(kind).newbyteorder("=")
+
+
+def test_a_state_like_long_doubles_is_refused():
+    spec = kc.factors.FullyConnectedKroneckerFactor(2, name="layer")
+    if np.finfo(np.longdouble).bits == 64:
+        pytest.skip("here a long double is a double")
+    with pytest.raises(kc.errors.DTypeError, match=r"^layer: like has dtype float\d+,"):
+        spec.init(like=np.zeros(1, np.longdouble))

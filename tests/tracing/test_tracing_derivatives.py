@@ -43,6 +43,15 @@ def test_statistics_and_errors_keep_no_graph(torch, name, rng):
     assert not error.requires_grad
 
 
+def test_a_state_with_nothing_computed_forgets_a_damping_with_a_graph(torch, name, rng):
+    block = BLOCKS[name]
+    x, g = tree.map(torch.from_numpy, data_of(name, rng))
+    state = block.update_covs(block.init(g), x, g, 0.9)
+    state = block.update_inverses(state, tracked(torch, 0.2))
+    assert_no_graph(block.init_inverses(state))
+    assert_no_graph(block.update_inverses(state, 0.2))
+
+
 def test_inverses_are_differentiable_for_the_damping(torch, name, rng):
     block = BLOCKS[name]
     x, g = tree.map(torch.from_numpy, data_of(name, rng))

@@ -146,6 +146,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
             first_factor=first,
             second_factor=second,
             output_factor=third,
+            damping=first.cov.weight * 0,
             made_by=self._signed(),
         )
 
