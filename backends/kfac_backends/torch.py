@@ -32,6 +32,7 @@ from kfac_backends.torch_memory import (
     is_traced,
 )
 from kfac_backends.torch_precision import no_autocast, no_tf32
+from kfac_backends.torch_random import drawn
 from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -309,19 +310,13 @@ class TorchBackend(ArrayAPIBackend):
         self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device
     ) -> Array:
         """Draw from a `torch.Generator` on `device`."""
-        drawn: Array = torch.rand(
-            shape, generator=key, dtype=dtype, device=_device_of(key, device)
-        )
-        return drawn
+        return drawn(torch.rand, key, shape, dtype, device)
 
     def normal(
         self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device
     ) -> Array:
         """Draw from a `torch.Generator` on `device`."""
-        drawn: Array = torch.randn(
-            shape, generator=key, dtype=dtype, device=_device_of(key, device)
-        )
-        return drawn
+        return drawn(torch.randn, key, shape, dtype, device)
 
     def to_numpy(self, x: Any) -> Any:
         """Copy; dtypes that NumPy lacks (bfloat16, float8) become float32."""
@@ -344,20 +339,6 @@ class TorchBackend(ArrayAPIBackend):
 
 _SCALARS: dict[torch.dtype, type] = {**OF_NUMPY, torch.bool: np.bool_}
 _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
-
-
-def _device_of(key: Key, device: Device) -> Device:
-    """Return the device to draw on, which must be that of the generator."""
-    if not isinstance(key, torch.Generator):
-        msg = f"expected a torch.Generator as key, got {type(key).__name__}"
-        raise TypeError(msg)
-    if device is not None and torch.device(device).type != key.device.type:
-        msg = (
-            f"the key is a torch.Generator on {key.device}, but numbers on {device} are"
-            f" asked for: make the key with torch.Generator({str(device)!r})"
-        )
-        raise TypeError(msg)
-    return key.device if device is None else device
 
 
 backend = TorchBackend(array_api_compat.torch, "torch", "highest")

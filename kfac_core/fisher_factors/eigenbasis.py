@@ -4,7 +4,7 @@ from kfac_core import moving_average
 from kfac_core.backend import Backend
 from kfac_core.fisher_factors.base.factor import FisherFactor
 from kfac_core.fisher_factors.base.state import FactorState
-from kfac_core.linalg.spectrum import Eigenbasis
+from kfac_core.linalg.spectrum import Eigenbasis, with_zeros
 from kfac_core.typing import Array
 
 
@@ -65,9 +65,4 @@ def eigenvalues(backend: Backend, factor: FisherFactor, state: FactorState) -> A
     """
     basis = eigenbasis(backend, factor, state)
     missing = basis.dimension - basis.values.shape[-1]
-    if not missing:
-        return basis.values
-    device = backend.creation_device(basis.values)
-    zeros = backend.xp.zeros(missing, dtype=basis.values.dtype, device=device)
-    values: Array = backend.xp.concat([zeros, basis.values])
-    return values
+    return with_zeros(backend, basis.values, missing)

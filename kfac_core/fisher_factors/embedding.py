@@ -5,15 +5,15 @@ from numbers import Integral
 
 from kfac_core.arguments.arrays import (
     as_towers,
+    backend_for,
     check_indices,
     check_not_empty,
-    statistics_dtype,
 )
 from kfac_core.arguments.powers import shown
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, DTypeError, ShapeError
 from kfac_core.fisher_factors.base.diagonal import DiagonalFactor
-from kfac_core.fisher_factors.base.state import FactorState
+from kfac_core.fisher_factors.base.state import FactorState, first_state
 from kfac_core.fisher_factors.base.updating import accumulated
 from kfac_core.rows.counts import count_of
 from kfac_core.rows.weights import sides, weights_for
@@ -181,7 +181,23 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
         least = None if self.negative_ids_are_padding else 0
         check_indices(backend, ids, self.vocab_size, "input_ids", self.label, least)
 
-    def _state_dtype(self, backend: Backend, like: Array) -> DType:
+    def init(self, like: Array) -> FactorState:
+        """Return the state before any data, in the dtype that the spec names.
+
+        Args:
+            like: Array that gives library and device, and the dtype where the spec
+                names none (at least float32; float32 for ids).
+
+        Returns:
+            The state.
+
+        Raises:
+            DTypeError: If the dtype is none that the library has enabled.
+        """
+        return first_state(self, like, self._dtype(like))
+
+    def _dtype(self, like: Array) -> DType | None:
+        backend = backend_for(self.label, "like", like)
         xp = backend.xp
         if self.dtype is not None:
             known = xp.__array_namespace_info__().dtypes(kind="real floating")
@@ -193,9 +209,7 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
                 )
                 raise DTypeError(msg)
             return known[self.dtype]
-        if xp.isdtype(like.dtype, "integral"):
-            return xp.float32
-        return statistics_dtype(backend, like, "like", self.label)
+        return xp.float32 if xp.isdtype(like.dtype, "integral") else None
 
 
 def _put(backend: Backend, value: int, ids: Array, where: Array) -> Array:

@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from kfac_core.errors import ArgumentError, RegistrationError
@@ -17,7 +17,9 @@ from kfac_core.layer_collection.records import (
     Key,
     LayerRegistration,
     LossRegistration,
+    check_block,
     check_collection,
+    check_same_block,
 )
 from kfac_core.layer_collection.shapes import Shape, check_bias, check_weights
 from kfac_core.layer_collection.sites import (
@@ -107,7 +109,7 @@ class Registrations:
                 linked group, if a site is taken, or if `reuse` does not hold.
         """
         key, label = self._named(params, getattr(block, "name", None))
-        _check_block(block, label)
+        check_block(block, label)
         tower = as_sites(site, label)
         check_reuse(reuse, label)
         layer = next((layer for layer in self.layers if layer.params == key), None)
@@ -133,7 +135,7 @@ class Registrations:
                 " in _multi"
             )
             raise RegistrationError(msg)
-        _check_same_block(layer, block, tower, label)
+        check_same_block(layer, block, tower, label)
         self._check_sites(tower, label)
         towers = (*layer.towers, tower) if tower else ()
         grown = replace(layer, towers=towers)
@@ -320,41 +322,3 @@ class Registrations:
 def joined(key: Key) -> str:
     """Return the default name of a layer."""
     return "+".join(key)
-
-
-def _check_block(block: object, label: str) -> None:
-    if not isinstance(block, FisherBlock):
-        msg = f"{label}: block is {block!r}, expected the spec of a FisherBlock"
-        raise ArgumentError(msg)
-
-
-def _check_same_block(
-    layer: LayerRegistration,
-    block: FisherBlock[Any],
-    tower: Tower,
-    label: str,
-) -> None:
-    """Check that a registered layer can have one more tower."""
-    old = layer.block
-    if replace(block, name=old.name) != old:
-        same_class = type(block) is type(old)
-        differing = [
-            f"{f.name} {getattr(old, f.name)!r} and {getattr(block, f.name)!r}"
-            for f in fields(block)
-            if same_class
-            and f.compare
-            and f.name != "name"
-            and getattr(old, f.name) != getattr(block, f.name)
-        ]
-        what = differing or [f"{type(old).__name__} and {type(block).__name__}"]
-        msg = (
-            f"{label}: a tower must have the block that the layer is registered with,"
-            f" but these differ: {'; '.join(what)}"
-        )
-        raise RegistrationError(msg)
-    if bool(tower) != bool(layer.towers):
-        msg = (
-            f"{label}: the layer is registered with the sites {listed(layer.sites)},"
-            f" and now with {listed(tower)}; give a site each time, or never"
-        )
-        raise RegistrationError(msg)

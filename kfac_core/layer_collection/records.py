@@ -3,13 +3,14 @@
 import math
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from typing import Any
 
-from kfac_core.errors import ArgumentError
+from kfac_core.errors import ArgumentError, RegistrationError
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.layer_collection.parts import Part
+from kfac_core.layer_collection.sites import listed
 from kfac_core.loss_functions import LossFunction
 
 Key = tuple[str, ...]
@@ -156,3 +157,57 @@ def is_coefficient(value: object) -> bool:
 
 def _texts(value: object) -> bool:
     return is_tuple_of(value, lambda text: isinstance(text, str) and text != "")
+
+
+def check_block(block: object, label: str) -> None:
+    """Check that a layer is registered with a block.
+
+    Raises:
+        ArgumentError: If it is anything else.
+    """
+    if not isinstance(block, FisherBlock):
+        msg = f"{label}: block is {block!r}, expected the spec of a FisherBlock"
+        raise ArgumentError(msg)
+
+
+def check_same_block(
+    layer: LayerRegistration,
+    block: FisherBlock[Any],
+    tower: tuple[str, ...],
+    label: str,
+) -> None:
+    """Check that a registered layer can have one more tower.
+
+    Args:
+        layer: The layer.
+        block: The block that the tower is registered with.
+        tower: Its sites; none if the block takes the gradients for the parameters.
+        label: Name of the layer, for the message.
+
+    Raises:
+        RegistrationError: If the block is another, or has sites where the layer has
+            none.
+    """
+    old = layer.block
+    if replace(block, name=old.name) != old:
+        same_class = type(block) is type(old)
+        differing = [
+            f"{f.name} {getattr(old, f.name)!r} and {getattr(block, f.name)!r}"
+            for f in fields(block)
+            if same_class
+            and f.compare
+            and f.name != "name"
+            and getattr(old, f.name) != getattr(block, f.name)
+        ]
+        what = differing or [f"{type(old).__name__} and {type(block).__name__}"]
+        msg = (
+            f"{label}: a tower must have the block that the layer is registered with,"
+            f" but these differ: {'; '.join(what)}"
+        )
+        raise RegistrationError(msg)
+    if bool(tower) != bool(layer.towers):
+        msg = (
+            f"{label}: the layer is registered with the sites {listed(layer.sites)},"
+            f" and now with {listed(tower)}; give a site each time, or never"
+        )
+        raise RegistrationError(msg)

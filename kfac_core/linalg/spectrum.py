@@ -68,6 +68,16 @@ class Spectrum(NamedTuple):
         return self.dimension - math.prod(self.eigenvalues.shape)
 
 
+def with_zeros(backend: Backend, values: Array, missing: int) -> Array:
+    """Return ``[r]`` eigenvalues after the `missing` zeros that no basis keeps."""
+    if not missing:
+        return values
+    device = backend.creation_device(values)
+    zeros = backend.xp.zeros((missing,), dtype=values.dtype, device=device)
+    every: Array = backend.xp.concat([zeros, values])
+    return every
+
+
 def coordinates(backend: Backend, spectrum: Spectrum, x: Array) -> Array:
     """Return ``Q' x``.
 

@@ -14,7 +14,7 @@ from kfac_core.errors import ArgumentError, StateError
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.linalg import spectrum as spectral
 from kfac_core.linalg.parameters import tensors_of
-from kfac_core.linalg.spectrum import Function, Spectrum
+from kfac_core.linalg.spectrum import Function, Spectrum, with_zeros
 from kfac_core.spectral.damped import damped_logarithm, damped_power
 from kfac_core.spectral.of_vectors import OfVectors
 from kfac_core.state import check_finite
@@ -90,12 +90,10 @@ class SpectralBlock(OfVectors[BlockSpectrum, Params, Scalar]):
         """
         backend = self._backend(spectrum)
         xp = backend.xp
-        parts: list[Array] = []
-        for part in spectrum:
-            values = xp.reshape(part.eigenvalues, (-1,))
-            device = backend.creation_device(values)
-            zeros = xp.zeros((part.num_missing,), dtype=values.dtype, device=device)
-            parts += [zeros, values] if part.num_missing else [values]
+        parts = [
+            with_zeros(backend, xp.reshape(x.eigenvalues, (-1,)), x.num_missing)
+            for x in spectrum
+        ]
         found: Array = xp.concat(parts) if len(parts) > 1 else parts[0]
         return found
 

@@ -22,6 +22,7 @@ from kfac_core.fisher_factors import (
     FisherFactor,
     FullyConnectedKroneckerFactor,
 )
+from kfac_core.fisher_factors.base.updating import inverse_residual
 from kfac_core.fisher_factors.eigenbasis import eigenbasis
 from kfac_core.linalg.kronecker import kron
 from kfac_core.linalg.operators import LinearOperator
@@ -220,11 +221,10 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
         """Return that of all factors; see `KroneckerProductFB.inverse_error`."""
         _, now, split = self._split(state, damping)
         backend = backend_of(state.damping)
-        ranges = [
-            factor.inverse_residual(own, part)
+        first, second, third = (
+            inverse_residual(factor, backend, own, part)
             for factor, own, part in zip(self._all, now, split, strict=True)
-        ]
-        first, second, third = ranges
+        )
         # The error is linear in each eigenvalue, and so extreme where all three are.
         corners = [
             backend.xp.abs(1 - (1 - a) * (1 - b) * (1 - c))

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 from kfac_core import moving_average
-from kfac_core.arguments.arrays import backend_for, statistics_dtype
+from kfac_core.arguments.arrays import backend_for
 from kfac_core.arguments.options import check_options
 from kfac_core.arguments.powers import as_exponent, check_damping_id
 from kfac_core.backend import Backend
@@ -22,11 +22,11 @@ from kfac_core.fisher_factors.base.state import (
 from kfac_core.fisher_factors.forms.dense import Dense
 from kfac_core.linalg.operators import LinearOperator, multiply
 from kfac_core.linalg.psd import Eigendecomposition
-from kfac_core.linalg.residual import ResidualRange, rho
+from kfac_core.linalg.residual import rho
 from kfac_core.spec import Spec
 from kfac_core.spec.signature import check_made_by
 from kfac_core.state import without_graph
-from kfac_core.typing import Array, DampingId, Dampings, DType
+from kfac_core.typing import Array, DampingId, Dampings
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -67,8 +67,7 @@ class FisherFactor(Spec, ABC):
         check_options(self)
         options.write_served(self, self._more_damping_ids())
         self.sign()
-        # Every verb compares it with that of its state.
-        object.__setattr__(self, "_shape", self.cov_shape)
+        object.__setattr__(self, "_shape", self.cov_shape)  # each verb compares it
 
     @property
     def cov_shape(self) -> tuple[int, ...]:
@@ -257,10 +256,6 @@ class FisherFactor(Spec, ABC):
         found = updating.inverse_residual(self, backend, state, damping)
         return without_graph(backend, rho(backend, found))
 
-    def inverse_residual(self, state: FactorState, damping: Dampings) -> ResidualRange:
-        """Return the extreme eigenvalues of ``I - M X``; see `inverse_error`."""
-        return updating.inverse_residual(self, self._backend(state), state, damping)
-
     def get_cholesky(
         self, state: FactorState, damping_id: DampingId = DEFAULT_DAMPING_ID
     ) -> LinearOperator:
@@ -330,9 +325,6 @@ class FisherFactor(Spec, ABC):
     def _more_damping_ids(self) -> tuple[DampingId, ...]:
         """Return the damping ids of what this kind of factor alone serves."""
         return ()
-
-    def _state_dtype(self, backend: Backend, like: Array) -> DType:
-        return statistics_dtype(backend, like, "like", self.label)
 
     def _backend(
         self, state: FactorState, arguments: str = "state", *data: Array

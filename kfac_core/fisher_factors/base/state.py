@@ -2,14 +2,14 @@
 
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from kfac_core.arguments.arrays import backend_for
+from kfac_core.arguments.arrays import backend_for, statistics_dtype
 from kfac_core.backend import Backend
 from kfac_core.errors import DTypeError, NotComputedError, ShapeError
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.moving_average import MovingAverage
 from kfac_core.spec.signature import UNSIGNED, Signature, check_kind
 from kfac_core.state import is_known_false, kept
-from kfac_core.typing import Array
+from kfac_core.typing import Array, DType
 
 if TYPE_CHECKING:
     from kfac_core.fisher_factors.base.factor import FisherFactor
@@ -67,18 +67,23 @@ class FactorState(NamedTuple):
         return self.cov_ok & self.derived_ok
 
 
-def first_state(factor: "FisherFactor", like: Array) -> FactorState:
+def first_state(
+    factor: "FisherFactor", like: Array, dtype: DType | None = None
+) -> FactorState:
     """Return the state before any data; see `FisherFactor.init`.
 
     Args:
         factor: The spec.
         like: Array that gives library, device and dtype.
+        dtype: The dtype of the statistics; None: that of `like`, at least float32.
 
     Returns:
         The state.
     """
     backend = backend_for(factor.label, "like", like)
-    dtype, device = factor._state_dtype(backend, like), backend.creation_device(like)
+    if dtype is None:
+        dtype = statistics_dtype(backend, like, "like", factor.label)
+    device = backend.creation_device(like)
     total = backend.xp.zeros(factor.cov_shape, dtype=dtype, device=device)
     if not factor.zero_debias:
         total = factor.form.initial(backend, total, factor)

@@ -1,0 +1,80 @@
+"""The blocks that registrations of each kind of layer make."""
+
+import kfac_core as kc
+from kfac_core import blocks
+
+CONV_2D = {
+    "strides": (2, 1),
+    "padding": "same",
+    "dilations": (1, 2),
+    "data_format": "NCHW",
+}
+KRON_2D = {
+    "geometry": kc.ConvolutionGeometry((3, 3, 2, 4), **CONV_2D),
+    "has_bias": True,
+}
+
+
+def fully_connected(**options):
+    return blocks.FullyConnectedKFACBasicFB(4, 3, has_bias=True, **options)
+
+
+def fully_connected_multi(**options):
+    return blocks.FullyConnectedMultiIndepFB(4, 3, has_bias=True, num_uses=2, **options)
+
+
+def partial_bias(**options):
+    return blocks.FullyConnectedMultiPartialBiasFB(4, 3, (True, False), **options)
+
+
+def embedding(**options):
+    return blocks.EmbeddingKFACFB(7, 5, **options)
+
+
+def embedding_multi(**options):
+    return blocks.EmbeddingKFACMultiIndepFB(7, 5, num_uses=2, **options)
+
+
+def corrected(block):
+    return blocks.EigenvalueCorrectedFB(block)
+
+
+def convolutions(kernel, dilation):
+    """The blocks of a convolution of that filter, stride 2, padding 1 in front."""
+    padding = ((1, 0),) * (len(kernel) - 2)
+    geometry = kc.ConvolutionGeometry(
+        kernel, padding=padding, strides=2, dilations=dilation
+    )
+    return {
+        "kron": blocks.ConvKFCBasicFB(geometry),
+        "diagonal": blocks.ConvDiagonalFB(geometry),
+        "kron_sua": blocks.ConvKFCBasicFB(
+            geometry, use_sua_approx_for_input_factor=True
+        ),
+        "ekfac": corrected(blocks.ConvKFCBasicFB(geometry)),
+    }
+
+
+def transposed(**options):
+    return blocks.TransposedConvKFCBasicFB(
+        kc.ConvolutionGeometry(
+            (3, 3, 4, 3),
+            num_groups=2,
+            padding=((1, 1), (0, 1)),
+            strides=(2, 1),
+            dilations=(1, 2),
+            data_format="NCHW",
+        ),
+        output_padding=(1, 1),
+        has_bias=True,
+        **options,
+    )
+
+
+def tied(**options):
+    uses = ("embedding", "transposed")
+    return blocks.TiedWeightsKFACFB(7, 5, uses, has_bias=True, **options)
+
+
+def bilinear(**options):
+    return blocks.BilinearKFACFB(4, 5, 3, has_bias=True, layout="out_in", **options)
