@@ -1,32 +1,35 @@
-"""NumPy: LAPACK through SciPy, in the array's own precision.
+"""NumPy: its products, and LAPACK through SciPy, in the array's own precision.
 
 `numpy.linalg` computes float32 in float64, which is up to four times slower; SciPy's
 wrappers do not. SciPy is imported at the first factorisation.
 """
 
-import functools
 import math
 from typing import Any
 
 import numpy as np
 
 from kfac_backends.array_api import PANELS_FROM, ArrayAPIBackend
-from kfac_backends.numpy_triangles import gram_in_bands, mirrored
+from kfac_backends.numpy_inverse import (
+    factorise,
+    invert_factor,
+    invert_triangle,
+    lapack,
+    square,
+)
+from kfac_backends.numpy_triangles import gram_in_bands
 from kfac_backends.runs import ROWS_OF_NARROW_RUN
 from kfac_core.typing import Array, Device, DType, Key
 
-NUMPY_BELOW = 128
-"""Smaller matrices are factorised without waking SciPy's threads.
+IN_PANELS_FROM = 128
+"""Size from which matrices are factorised in panels; see `numpy_inverse`.
 
-NumPy and SciPy each have an OpenBLAS with threads of its own, which go on spinning for
-a while after a product. On few cores, the library that is called next waits for them,
-many times longer than a small factorisation takes (``python benchmarks/threads.py``).
 Below this size potrf and trtri use one thread; potri and syevd would use all threads.
 """
 
 
 class NumPyBackend(ArrayAPIBackend):
-    """SYRK for Gram matrices, potrf, potri and syevd for the rest."""
+    """SYRK for Gram matrices, potrf, trtri and syevd for the rest."""
 
     def check(self, x: Any) -> None:
         """Refuse matrices, masked arrays, and arrays that do not hold numbers."""
@@ -140,7 +143,7 @@ class NumPyBackend(ArrayAPIBackend):
         if a.shape[0] == 0 or not np.isfinite(a).all():
             return self._nan(a[..., 0]), self._nan(a)
         try:
-            if a.shape[0] < NUMPY_BELOW:
+            if len(a) < IN_PANELS_FROM:
                 values, vectors = np.linalg.eigh(a)
             else:
                 values, vectors = eigh(a, driver="evd", check_finite=False)
@@ -149,43 +152,50 @@ class NumPyBackend(ArrayAPIBackend):
         return values, np.ascontiguousarray(vectors)
 
     def cholesky(self, a: Any) -> Array:
-        """Return the lower factor by potrf."""
-        return self._cholesky(np.ascontiguousarray(a), is_owned=False)
+        """Return the lower factor by potrf, in panels if it is large."""
+        if len(a) < IN_PANELS_FROM:
+            return self._small_factor(np.ascontiguousarray(a), is_owned=False)
+        factor: Any = np.array(a, order="C")
+        return factor if factorise(factor) else self._none(factor)
 
     def cholesky_inverse(self, factor: Any) -> Array:
-        """Return the inverse by potri, or for small matrices by trtri and SYRK."""
-        return self._inverse(np.ascontiguousarray(factor), is_owned=False)
+        """Return the inverse by trtri and the square of a triangle."""
+        if len(factor) < IN_PANELS_FROM:
+            return self._small_inverse(np.ascontiguousarray(factor), is_owned=False)
+        root: Any = np.array(factor, order="C")
+        return square(root) if invert_triangle(root) else self._none(root)
 
     def damped_inverse(self, a: Any, damping: Any) -> Array:
         """Damp, factorise and invert one copy, in place."""
-        factor = self._cholesky(self.damp(a, damping), is_owned=True)
-        return self._inverse(factor, is_owned=True)
+        damped: Any = self.damp(a, damping)
+        if len(a) < IN_PANELS_FROM:
+            factor = self._small_factor(damped, is_owned=True)
+            return self._small_inverse(factor, is_owned=True)
+        return square(damped) if invert_factor(damped) else self._none(damped)
 
-    def _cholesky(self, a: Any, *, is_owned: bool) -> Array:
+    def _small_factor(self, a: Any, *, is_owned: bool) -> Array:
         """Return the lower factor of a matrix in C order, which it may overwrite."""
         # The transpose of a C-ordered matrix is Fortran-ordered: no copy to convert.
-        upper, info = _lapack("potrf", a.dtype)(
+        upper, info = lapack("potrf", a.dtype)(
             a.T, lower=False, clean=True, overwrite_a=is_owned
         )
         # No entry is above the root of the largest number: the sum is in the range.
         if info != 0 or not math.isfinite(np.add.reduce(upper.diagonal())):
-            return np.full(a.shape, np.nan, a.dtype)  # in C order, as the factor
+            return self._none(a)
         factor: Array = upper.T
         return factor
 
-    def _inverse(self, factor: Any, *, is_owned: bool) -> Array:
+    def _small_inverse(self, factor: Any, *, is_owned: bool) -> Array:
         """Return the inverse from a factor in C order, which it may overwrite."""
-        if factor.shape[0] < NUMPY_BELOW:
-            root, info = _lapack("trtri", factor.dtype)(
-                factor.T, lower=False, overwrite_c=is_owned
-            )
-            return self.gram(root.T) if info == 0 else self._nan(factor)
-        inverse, info = _lapack("potri", factor.dtype)(
+        root, info = lapack("trtri", factor.dtype)(
             factor.T, lower=False, overwrite_c=is_owned
         )
-        if info != 0:
-            return self._nan(factor)
-        return mirrored(inverse.T)
+        return self.gram(root.T) if info == 0 else self._none(factor)
+
+    def _none(self, a: Any) -> Array:
+        """Return NaN in C order, where there is no factor."""
+        nan: Array = np.full(a.shape, np.nan, a.dtype)
+        return nan
 
     def solve_triangular(
         self, factor: Any, b: Any, *, transpose: bool = False
@@ -227,15 +237,6 @@ class NumPyBackend(ArrayAPIBackend):
         """Copy."""
         copied: Array = np.array(x)
         return copied
-
-
-@functools.cache
-def _lapack(name: str, dtype: DType) -> Any:
-    """Return a function of SciPy for a dtype."""
-    from scipy.linalg import lapack
-
-    (found,) = lapack.get_lapack_funcs((name,), dtype=dtype)
-    return found
 
 
 _PLAIN_TYPES = {np.ndarray, np.float32, np.float64}
