@@ -48,6 +48,7 @@ from kfac_core.fisher_blocks.shared.fully_connected import (
 from kfac_core.fisher_blocks.shared.partial_bias import (
     FullyConnectedMultiPartialBiasFB,
 )
+from kfac_core.fisher_blocks.shared.reduced import KFACReduceFB
 from kfac_core.fisher_blocks.shared.series import (
     FullyConnectedSeriesFB,
     SeriesFBApproximation,
@@ -75,6 +76,7 @@ __all__ = [
     "FullyConnectedMultiPartialBiasFB",
     "FullyConnectedSeriesFB",
     "GroupedConvKFCBasicFB",
+    "KFACReduceFB",
     "KroneckerProductFB",
     "KroneckerState",
     "MultiUseFB",

@@ -24,6 +24,7 @@ from kfac_core.fisher_blocks import (
     FullyConnectedMultiPartialBiasFB,
     FullyConnectedSeriesFB,
     GroupedConvKFCBasicFB,
+    KFACReduceFB,
     NaiveDiagonalFB,
     NaiveFullFB,
     ScaleAndShiftDiagonalFB,
@@ -41,10 +42,12 @@ class Approximation:
     Attributes:
         block: Class of the block.
         fixed: Fields of the block that select this approximation.
+        batch_first: Whether cases come before uses, where a registration does not say.
     """
 
     block: type[FisherBlock[Any]]
     fixed: Mapping[str, Any] = field(default_factory=dict)
+    batch_first: bool = False
 
     def make(
         self, label: str, made: Mapping[str, Any], options: Mapping[str, Any]
@@ -64,6 +67,8 @@ class Approximation:
                 the registration makes; or if the block refuses it.
         """
         given = {**made, "name": label, **self.fixed}
+        if "batch_first" in given and given["batch_first"] is None:
+            given["batch_first"] = self.batch_first
         free = [f.name for f in fields(self.block) if f.init and f.name not in given]
         if unknown := [option for option in options if option not in free]:
             msg = (
@@ -87,8 +92,34 @@ class Corrected(Approximation):
         return EigenvalueCorrectedFB(block, **served)
 
 
+@dataclass(frozen=True)
+class Reduced(Approximation):
+    """The block whose positions are pooled: K-FAC-reduce."""
+
+    def make(
+        self, label: str, made: Mapping[str, Any], options: Mapping[str, Any]
+    ) -> FisherBlock[Any]:
+        """Return the spec of a layer's block; see `Approximation.make`."""
+        own = {name: options[name] for name in options if name in REDUCED}
+        rest = {name: options[name] for name in options if name not in REDUCED}
+        block: Any = super().make(label, made, rest)
+        return KFACReduceFB(block, name=label, **own)
+
+
+REDUCED = ("diagonal_approx_for_input",)
+"""The options of K-FAC-reduce alone."""
+
 SERVED = ("name", "matpowers", "cholesky", "cholesky_inverse")
 """The options that a block and its correction share."""
+
+
+def _by_sharing(block: type[FisherBlock[Any]]) -> dict[str, Approximation]:
+    """Return both ways to share weights: data ``[batch, shared, features]``."""
+    return {
+        "expand": Approximation(block, batch_first=True),
+        "reduce": Reduced(block, batch_first=True),
+    }
+
 
 _INPUT = {"diagonal_approx_for_input": True}
 _OUTPUT = {"diagonal_approx_for_output": True}
@@ -99,6 +130,7 @@ _CONVOLUTION = {
     "diagonal": Approximation(ConvDiagonalFB),
     "kron_sua": Approximation(ConvKFCBasicFB, _SUA),
     "ekfac": Corrected(ConvKFCBasicFB),
+    **_by_sharing(ConvKFCBasicFB),
 }
 
 APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
@@ -128,6 +160,7 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
         "kron_series_2": Approximation(
             FullyConnectedSeriesFB, {"option": SeriesFBApproximation.option2}
         ),
+        **_by_sharing(FullyConnectedMultiIndepFB),
     },
     "fully_connected_partial_bias": {
         "kron_indep": Approximation(FullyConnectedMultiPartialBiasFB),
@@ -151,6 +184,7 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
         "kron_indep_out_diag": Approximation(EmbeddingKFACMultiIndepFB, _OUTPUT),
         "kron_indep_both_diag": Approximation(EmbeddingKFACMultiIndepFB, _OUTPUT),
         "ekfac": Corrected(EmbeddingKFACMultiIndepFB),
+        **_by_sharing(EmbeddingKFACMultiIndepFB),
     },
     "conv1d": _CONVOLUTION,
     "conv2d": _CONVOLUTION,
@@ -158,6 +192,7 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
     "conv2d_multi": {
         "kron_indep": Approximation(ConvKFCBasicMultiIndepFB),
         "ekfac": Corrected(ConvKFCBasicMultiIndepFB),
+        **_by_sharing(ConvKFCBasicMultiIndepFB),
     },
     "depthwise_conv2d": {
         "diagonal": Approximation(DepthwiseConvDiagonalFB),

@@ -49,14 +49,15 @@ class LayerCollection(
     - ``fully_connected``: kron, diagonal, kron_in_diag, kron_out_diag,
       kron_both_diag, ekfac
     - ``fully_connected_multi``: kron_indep, kron_indep_in_diag, kron_indep_out_diag,
-      kron_indep_both_diag, ekfac, kron_series_1, kron_series_2
+      kron_indep_both_diag, ekfac, kron_series_1, kron_series_2, expand, reduce
     - ``fully_connected_partial_bias``: kron_indep, kron_indep_in_diag,
       kron_indep_out_diag, kron_indep_both_diag
     - ``embedding``: kron, kron_in_diag, kron_out_diag, kron_both_diag, ekfac
     - ``embedding_multi``: kron_indep, kron_indep_in_diag, kron_indep_out_diag,
-      kron_indep_both_diag, ekfac
-    - ``conv1d``, ``conv2d``, ``convolution``: kron, diagonal, kron_sua, ekfac
-    - ``conv2d_multi``: kron_indep, ekfac
+      kron_indep_both_diag, ekfac, expand, reduce
+    - ``conv1d``, ``conv2d``, ``convolution``: kron, diagonal, kron_sua, ekfac, expand,
+      reduce
+    - ``conv2d_multi``: kron_indep, ekfac, expand, reduce
     - ``depthwise_conv2d``: diagonal, kron
     - ``grouped_convolution``: kron
     - ``transposed_convolution``: kron, kron_output_locations
@@ -64,6 +65,12 @@ class LayerCollection(
     - ``tied_weights``: kron, kron_nearest, kron_mean
     - ``scale_and_shift``: full, diagonal
     - ``bias``: full, diagonal
+
+    A layer that acts at several positions shares its weights among them, in one of two
+    ways (Eschenhagen et al., 2023). ``expand`` is another name of the block that takes
+    the positions to be independent, ``kron`` or ``kron_indep``; ``reduce`` pools them
+    first: see `kfac_core.fisher_blocks.KFACReduceFB`. Under both names the arrays of
+    one site are ``[batch, uses, ...]``, unless ``batch_first`` says otherwise.
 
     Attributes:
         variables: Name and shape of every parameter, in the order of the model.

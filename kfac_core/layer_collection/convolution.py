@@ -58,7 +58,8 @@ class ConvolutionRegistrations(Registrations):
                 ``[out_channels, in_channels, height, width]``, as in
                 ``torch.nn.Conv2d``; or another order of kernel, inputs and outputs.
             dilations: One for each spatial axis, or one for all.
-            approx: ``"kron"``, ``"kron_sua"`` or ``"diagonal"``; see `LayerCollection`.
+            approx: ``"kron"``, ``"diagonal"``, ``"kron_sua"``, ``"ekfac"``,
+                ``"expand"`` or ``"reduce"``; see `LayerCollection`.
             reuse: As in `register_block`.
             name: Name of the layer, for messages.
             **options: Further fields of its block.
@@ -87,7 +88,7 @@ class ConvolutionRegistrations(Registrations):
         padding: Padding,
         *,
         num_uses: int | None = None,
-        batch_first: bool = False,
+        batch_first: bool | None = None,
         data_format: str | None = None,
         layout: KernelLayout = "HWIO",
         dilations: Steps = 1,
@@ -99,7 +100,8 @@ class ConvolutionRegistrations(Registrations):
         """Register a convolution that every case uses several times.
 
         `site`, `num_uses` and `batch_first` are as in `register_fully_connected_multi`,
-        and `approx` is ``"kron_indep"``. Other arguments and errors are those of
+        and `approx` is ``"kron_indep"``, ``"ekfac"``, ``"expand"`` or ``"reduce"``.
+        Other arguments and errors are those of
         `register_conv2d`.
 
         Returns:

@@ -97,7 +97,7 @@ class DenseRegistrations(Registrations):
         site: Names,
         *,
         num_uses: int | None = None,
-        batch_first: bool = False,
+        batch_first: bool | None = None,
         uses_with_bias: tuple[bool, ...] | None = None,
         dense_inputs: bool = True,
         layout: DenseLayout = "in_out",
@@ -116,6 +116,7 @@ class DenseRegistrations(Registrations):
             num_uses: Number of uses; needed with one site, which else is one use.
             batch_first: Whether the arrays of one site have the cases before the uses,
                 ``[batch, num_uses, ...]`` or ``[batch * num_uses, ...]`` (case slow).
+                None: for the approximations ``"expand"`` and ``"reduce"`` alone.
             uses_with_bias: For each use, whether it adds the bias, where some uses do
                 not, such as those of a derivative; None: all uses do. Only for the
                 approximation ``"kron_indep"``, with diagonal sides or without; see
@@ -123,8 +124,7 @@ class DenseRegistrations(Registrations):
             dense_inputs: If False, the inputs are ids: `register_embedding_multi`.
             layout: As in `register_fully_connected`.
             approx: ``"kron_indep"``, ``"kron_indep_in_diag"``,
-                ``"kron_indep_out_diag"``, ``"kron_indep_both_diag"``,
-                ``"kron_series_1"`` or ``"kron_series_2"``; see `LayerCollection`.
+                ``"kron_indep_out_diag"`` and others of `LayerCollection`.
             reuse: As in `register_block`.
             name: Name of the layer, for messages.
             **options: Further fields of its block.
@@ -201,7 +201,7 @@ class DenseRegistrations(Registrations):
         site: Names,
         *,
         num_uses: int | None = None,
-        batch_first: bool = False,
+        batch_first: bool | None = None,
         layout: DenseLayout = "in_out",
         approx: str | None = None,
         reuse: Reuse = False,
@@ -218,7 +218,7 @@ class DenseRegistrations(Registrations):
             layout: As in `register_embedding`.
             approx: ``"kron_indep"`` or ``"kron_indep_in_diag"`` (the same, for the
                 input factor is always diagonal), ``"kron_indep_out_diag"`` or
-                ``"kron_indep_both_diag"`` (the same as each other); see
+                ``"kron_indep_both_diag"`` (the same as each other), and others of
                 `LayerCollection`.
             reuse: As in `register_block`.
             name: Name of the layer, for messages.

@@ -14,6 +14,7 @@ from kfac_core.rows.weights import (
     check_same_towers,
     in_rows,
     use_weights,
+    weights_for,
 )
 from kfac_core.state import is_known_false
 from kfac_core.typing import Array, RowWeights, Scalar
@@ -109,6 +110,57 @@ def weights_by_use(
         use_weights(backend, w, shape, num_uses, like, layer, batch_first=batch_first)
         for w, shape in zip(towers, shapes, strict=True)
     )
+
+
+def weights_by_case(
+    backend: Backend,
+    weights: Any,
+    shapes: Sequence[tuple[int, ...]],
+    num_uses: int,
+    like: Array,
+    layer: str,
+    *,
+    batch_first: bool | None,
+) -> list[Array | None]:
+    """Return the weights of all towers by case and position.
+
+    Args:
+        backend: Backend of the data.
+        weights: None; or for each tower ``[N]``, ``[N, ..locations..]``, or as in
+            `use_weights`.
+        shapes: For each tower ``(T * N, ..locations..)``.
+        num_uses: ``T``.
+        like: Array that gives dtype and device.
+        layer: Name of the layer, for the message.
+        batch_first: Whether cases come before their uses; None: the layer has no uses.
+
+    Returns:
+        For each tower ``[N]``, ``[N, T * locations]``, or None.
+
+    Raises:
+        KfacError: As `weights_for`.
+    """
+    if weights is None:
+        return [None for _ in shapes]
+    towers, xp = as_towers(weights), backend.xp
+    check_same_towers(towers, shapes, layer)
+    found: list[Array | None] = []
+    for own, (rows, *locations) in zip(towers, shapes, strict=True):
+        shape = (rows // num_uses, *locations)
+        if batch_first is None or getattr(own, "shape", None) == shape[:1]:
+            known = weights_for(backend, (own,), [shape], like, layer)
+            found.extend(known or ())
+            continue
+        whole = (rows, *locations)
+        by_use = use_weights(
+            backend, own, whole, num_uses, like, layer, batch_first=batch_first
+        ).by_use
+        if by_use.ndim == 2 and locations:
+            each = (*by_use.shape, math.prod(locations))
+            by_use = xp.broadcast_to(by_use[:, :, None], each)
+        moved = xp.permute_dims(by_use, (1, 0, *range(2, by_use.ndim)))
+        found.append(xp.reshape(moved, (shape[0], -1)))
+    return found
 
 
 class Counts(NamedTuple):

@@ -21,6 +21,7 @@ from block_truth import (
 )
 from grouped_truth import CASES as GROUPED
 from grouped_truth import GroupedCase
+from reduced_cases import REDUCED
 from series_truth import SeriesFisher
 from transposed_truth import CASES as TRANSPOSED
 from transposed_truth import TransposedCase
@@ -324,7 +325,7 @@ PARTS = {
     "transposed-output": transposed("output-groups"),
 }
 
-BLOCKS = {**KRONECKER, **SINGLE_FACTOR, **CORRECTED, **PARTS}
+BLOCKS = {**KRONECKER, **REDUCED, **SINGLE_FACTOR, **CORRECTED, **PARTS}
 # Each block with each way to damp it.
 DAMPED = [(name, kind) for name, case in BLOCKS.items() for kind in case.kinds]
 # In every library: each block with one way, and each way with a few blocks.

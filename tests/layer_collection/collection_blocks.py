@@ -39,6 +39,11 @@ def corrected(block):
     return blocks.EigenvalueCorrectedFB(block)
 
 
+def by_sharing(block):
+    """Return the names for weights that positions share, in their order."""
+    return {"expand": block, "reduce": blocks.KFACReduceFB(block)}
+
+
 def convolutions(kernel, dilation):
     """The blocks of a convolution of that filter, stride 2, padding 1 in front."""
     padding = ((1, 0),) * (len(kernel) - 2)
@@ -52,6 +57,7 @@ def convolutions(kernel, dilation):
             geometry, use_sua_approx_for_input_factor=True
         ),
         "ekfac": corrected(blocks.ConvKFCBasicFB(geometry)),
+        **by_sharing(blocks.ConvKFCBasicFB(geometry)),
     }
 
 

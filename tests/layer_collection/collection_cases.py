@@ -9,6 +9,7 @@ from collection_blocks import (
     CONV_2D,
     KRON_2D,
     bilinear,
+    by_sharing,
     convolutions,
     corrected,
     embedding,
@@ -107,6 +108,7 @@ KINDS = {
             "ekfac": corrected(fully_connected_multi()),
             "kron_series_1": blocks.FullyConnectedSeriesFB(4, 3, True, 2, option=1),
             "kron_series_2": blocks.FullyConnectedSeriesFB(4, 3, True, 2, option=2),
+            **by_sharing(fully_connected_multi(batch_first=True)),
         },
         TWO,
     ),
@@ -146,6 +148,7 @@ KINDS = {
             "kron_indep_out_diag": embedding_multi(**OUT),
             "kron_indep_both_diag": embedding_multi(**OUT),
             "ekfac": corrected(embedding_multi()),
+            **by_sharing(embedding_multi(batch_first=True)),
         },
         TWO,
     ),
@@ -171,6 +174,7 @@ KINDS = {
                 **KRON_2D, use_sua_approx_for_input_factor=True
             ),
             "ekfac": corrected(blocks.ConvKFCBasicFB(**KRON_2D)),
+            **by_sharing(blocks.ConvKFCBasicFB(**KRON_2D)),
         },
     ),
     "convolution": Kind(
@@ -191,6 +195,9 @@ KINDS = {
         {
             "kron_indep": blocks.ConvKFCBasicMultiIndepFB(**KRON_2D, num_uses=2),
             "ekfac": corrected(blocks.ConvKFCBasicMultiIndepFB(**KRON_2D, num_uses=2)),
+            **by_sharing(
+                blocks.ConvKFCBasicMultiIndepFB(**KRON_2D, num_uses=2, batch_first=True)
+            ),
         },
         TWO,
     ),

@@ -185,6 +185,24 @@ def test_every_block_of_a_convolution_has_its_whole_geometry(data_format):
         assert getattr(block, "block", block).geometry == wanted  # of one around it
 
 
+@pytest.mark.parametrize("approx", ["expand", "reduce", "kron_indep"])
+@pytest.mark.parametrize("given", [None, True, False])
+def test_cases_come_first_in_data_that_positions_share(approx, given):
+    made = empty().register_fully_connected_multi(
+        "w", "here", num_uses=2, batch_first=given, approx=approx
+    )
+    block = made.layers[0].block
+    wanted = approx != "kron_indep" if given is None else given
+    assert getattr(block, "block", block).batch_first is wanted
+
+
+def test_options_of_reduce_alone():
+    made = empty().register_embedding_multi(
+        "table", "here", num_uses=2, approx="reduce", diagonal_approx_for_input=True
+    )
+    assert made.layers[0].block.diagonal_approx_for_input
+
+
 def test_strides_are_those_of_spatial_axes_alone():
     with pytest.raises(kc.errors.ShapeError, match="none for the batch"):
         empty().register_conv2d("conv2", "here", (2, 2, 2, 1), "SAME")

@@ -84,7 +84,7 @@ def check_has_cases(block: Any) -> None:
 
 def _unsupported(block: Any, what: str) -> UnsupportedError:
     msg = (
-        f"{block.label}: eigenvalues are corrected for fully connected layers,"
+        f"{block.label}: gradients of cases are known for fully connected layers,"
         f" embeddings and convolutions, shared or not, and not for {what}: use the"
         " block as it is"
     )

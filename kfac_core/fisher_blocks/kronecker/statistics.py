@@ -127,10 +127,7 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         for source in sources:
             given.extend(source)
         backend = backend_for(self.label, self.data_names, *given)
-        for source in sources:
-            check_paired(towers, source, self.label, self.inputs_name)
-            for x, g in zip(towers, source, strict=True):
-                self._check_pair(x, g)
+        self._check_pairs(towers, sources)
         shapes = [self._weighted_shape(x) for x in towers]
         uses = self._mean_uses(towers)
         rows = self._row_weights(backend, towers, shapes, weights, state.scale)
@@ -196,6 +193,15 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
     def _weighted_shape(self, inputs: Array) -> tuple[int, ...]:
         """Return the shape of what can have weights: ``(batch, ..positions..)``."""
         return (inputs.shape[0],)
+
+    def _check_pairs(
+        self, towers: tuple[Array, ...], sources: tuple[tuple[Array, ...], ...]
+    ) -> None:
+        """Check the rows of inputs and gradients against each other."""
+        for source in sources:
+            check_paired(towers, source, self.label, self.inputs_name)
+            for x, g in zip(towers, source, strict=True):
+                self._check_pair(x, g)
 
     def _check_pair(self, inputs: Array, gradients: Array) -> None:
         """Check what a tower's inputs and gradients must share, besides their rows."""

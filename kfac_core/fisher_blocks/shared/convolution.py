@@ -99,20 +99,7 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
         backend = backend_for(
             self.label, "state, inputs, outputs_grads", self._own(state).scale, *arrays
         )
-        x, uses = self._folded(backend, towers, "inputs")
-        gradients = []
-        for source in sources:
-            g, found = self._folded(backend, source, "outputs_grads")
-            if found != uses:
-                msg = (
-                    f"{self.label}: the inputs have {uses} uses and outputs_grads"
-                    f" {found}; give both for the same uses"
-                )
-                raise ArgumentError(msg)
-            check_paired(x, g, self.label)
-            for pair in zip(x, g, strict=True):
-                self._check_pair(*pair)
-            gradients.append(g)
+        x, gradients, uses = self._paired(backend, towers, sources)
         options = {"key": key} if self.needs_key else {}
         if not options:
             check_key(backend, key, state.scale, self.label)
@@ -131,7 +118,7 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
         return self._fold(
             backend,
             state,
-            (x, tuple(gradients)),
+            (x, gradients),
             counts._replace(uses=uses * locations),
             ema_decay,
             ema_weight,
@@ -157,6 +144,33 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
             )
             cases += sum(x.shape[0] for x in parts) // uses
         return cases
+
+    def _paired(
+        self,
+        backend: Backend,
+        towers: tuple[Any, ...],
+        sources: tuple[tuple[Any, ...], ...],
+    ) -> tuple[tuple[Array, ...], tuple[tuple[Array, ...], ...], int]:
+        """Return inputs and gradients as arrays of all rows, checked, and ``T``.
+
+        Raises:
+            ArgumentError: If gradients have another number of uses.
+        """
+        x, uses = self._folded(backend, towers, "inputs")
+        gradients = []
+        for source in sources:
+            g, found = self._folded(backend, source, "outputs_grads")
+            if found != uses:
+                msg = (
+                    f"{self.label}: the inputs have {uses} uses and outputs_grads"
+                    f" {found}; give both for the same uses"
+                )
+                raise ArgumentError(msg)
+            check_paired(x, g, self.label)
+            for pair in zip(x, g, strict=True):
+                self._check_pair(*pair)
+            gradients.append(g)
+        return x, tuple(gradients), uses
 
     def _folded(
         self, backend: Backend, towers: tuple[Any, ...], argument: str

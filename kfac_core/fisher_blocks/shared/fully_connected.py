@@ -106,22 +106,7 @@ class MultiUseFB(KroneckerProductFB):
         backend = backend_for(
             self.label, "state, inputs, outputs_grads", self._own(state).scale, *arrays
         )
-        parts, rows, uses = self._in_time(backend, towers, "inputs")
-        for source in sources:
-            _, others, found = self._in_time(backend, source, "outputs_grads")
-            if found != uses:
-                msg = (
-                    f"{self.label}: the inputs have {uses} uses and outputs_grads"
-                    f" {found}; give both for the same uses"
-                )
-                raise ArgumentError(msg)
-            if others != rows:
-                msg = (
-                    f"{self.label}: the inputs have {rows} rows (one number a tower,"
-                    f" over all uses) and outputs_grads {others}; give both for the"
-                    " same cases"
-                )
-                raise ShapeError(msg)
+        parts, rows, uses = self._paired(backend, towers, sources)
         shapes, like = [(number,) for number in rows], state.scale
         row_weights = RowWeights(
             *(
@@ -157,6 +142,36 @@ class MultiUseFB(KroneckerProductFB):
         backend = backend_for(self.label, "inputs", *arrays)
         _, rows, uses = self._in_time(backend, towers, "inputs")
         return sum(rows) // uses
+
+    def _paired(
+        self,
+        backend: Backend,
+        towers: tuple[Any, ...],
+        sources: tuple[tuple[Any, ...], ...],
+    ) -> tuple[tuple[Array, ...], list[int], int]:
+        """Return what `_in_time` does of the inputs, checked against all gradients.
+
+        Raises:
+            ArgumentError: If gradients have another number of uses.
+            ShapeError: If they have another number of rows.
+        """
+        parts, rows, uses = self._in_time(backend, towers, "inputs")
+        for source in sources:
+            _, others, found = self._in_time(backend, source, "outputs_grads")
+            if found != uses:
+                msg = (
+                    f"{self.label}: the inputs have {uses} uses and outputs_grads"
+                    f" {found}; give both for the same uses"
+                )
+                raise ArgumentError(msg)
+            if others != rows:
+                msg = (
+                    f"{self.label}: the inputs have {rows} rows (one number a tower,"
+                    f" over all uses) and outputs_grads {others}; give both for the"
+                    " same cases"
+                )
+                raise ShapeError(msg)
+        return parts, rows, uses
 
     def _in_time(
         self, backend: Backend, towers: tuple[Any, ...], argument: str
