@@ -51,6 +51,12 @@ from kfac_core.registry import (
     backend_of,
     load_backend,
 )
+from kfac_core.saving import (
+    from_tree,
+    state_classes,
+    state_from_dict,
+    state_to_dict,
+)
 from kfac_core.spectral import SpectralBlock, SpectralMatrix
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.typing import (
@@ -83,8 +89,12 @@ __all__ = [
     "blocks",
     "errors",
     "factors",
+    "from_tree",
     "load_backend",
     "losses",
+    "state_classes",
+    "state_from_dict",
+    "state_to_dict",
     "summary",
 ]
 

@@ -23,9 +23,11 @@ from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.errors import NotComputedError
 from kfac_core.state import is_known_false
+from kfac_core.state_classes import state_class
 from kfac_core.typing import Array, Scalar
 
 
+@state_class
 class MovingAverage(NamedTuple):
     """A weighted sum of samples and the sum of their weights.
 

@@ -13,6 +13,7 @@ from kfac_core.linalg.named import as_named
 from kfac_core.linearization import Linearization
 from kfac_core.loss_functions.positions import arrays_of
 from kfac_core.registry import backend_of
+from kfac_core.spec.signature import restored_bare
 from kfac_core.typing import Key, LayerDampings, Scalar
 
 
@@ -30,6 +31,9 @@ def backend_of_state(state: object, layers: Sequence[str]) -> Backend:
         BackendError: If the number of cases is not an array.
         StateError: If `state` is not a state, or belongs to other layers.
     """
+    if isinstance(state, dict | list):
+        msg = f"{LABEL}: {restored_bare(state)}"
+        raise StateError(msg)
     blocks: Any = getattr(state, "blocks", None)
     if not isinstance(state, EstimatorState) or not isinstance(blocks, Mapping):
         msg = (

@@ -6,9 +6,11 @@ from typing import Any, NamedTuple
 from kfac_core import tree
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
+from kfac_core.state_classes import state_class
 from kfac_core.typing import Array
 
 
+@state_class
 class EstimatorState(NamedTuple):
     """State of a `FisherEstimator`.
 

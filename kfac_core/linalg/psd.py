@@ -8,9 +8,11 @@ Values never raise an error here: what cannot be computed is NaN, which
 from typing import NamedTuple
 
 from kfac_core.backend import Backend
+from kfac_core.state_classes import state_class
 from kfac_core.typing import Array
 
 
+@state_class
 class Eigendecomposition(NamedTuple):
     """Eigenvalues and eigenvectors of a symmetric matrix.
 

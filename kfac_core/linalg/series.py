@@ -19,9 +19,11 @@ from kfac_core.backend import Backend
 from kfac_core.linalg import psd
 from kfac_core.linalg.kronecker import kron
 from kfac_core.linalg.psd import Eigendecomposition
+from kfac_core.state_classes import state_class
 from kfac_core.typing import Array
 
 
+@state_class
 class Option1Quants(NamedTuple):
     """What option 1 needs of a factor.
 
@@ -34,6 +36,7 @@ class Option1Quants(NamedTuple):
     psi: Array
 
 
+@state_class
 class Option2Quants(NamedTuple):
     """What option 2 needs of a factor.
 

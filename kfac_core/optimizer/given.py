@@ -16,7 +16,7 @@ from kfac_core.linearization import NamedParams
 from kfac_core.optimizer.messages import not_finite
 from kfac_core.optimizer.options import LABEL, KfacOptions
 from kfac_core.optimizer.state import KfacState
-from kfac_core.spec.signature import check_made_by
+from kfac_core.spec.signature import check_made_by, restored_bare
 from kfac_core.state import all_finite, is_known_false, without_graph
 from kfac_core.typing import Array
 
@@ -47,6 +47,9 @@ def check_state(options: KfacOptions, estimator: FisherEstimator, state: Any) ->
         StateError: If it is no state, or one of other layers or parameters, or of
             another momentum type.
     """
+    if isinstance(state, dict | list):
+        msg = f"{LABEL}: {restored_bare(state)}"
+        raise StateError(msg)
     if not isinstance(state, KfacState):
         msg = (
             f"{LABEL}: state is a {type(state).__name__}, expected a KfacState: use the"

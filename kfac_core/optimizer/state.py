@@ -10,9 +10,11 @@ from kfac_core.linearization import NamedParams
 from kfac_core.registry import backend_of
 from kfac_core.spec.signature import UNSIGNED, Signature
 from kfac_core.state import kept
+from kfac_core.state_classes import state_class
 from kfac_core.typing import Array
 
 
+@state_class
 class KfacState(NamedTuple):
     """State of a `KfacOptimizer`; all but the first two and the last are 0-d.
 
@@ -52,6 +54,7 @@ class KfacState(NamedTuple):
     made_by: Signature = UNSIGNED
 
 
+@state_class
 class StepStatistics(NamedTuple):
     """What happened in a step; all fields are 0-d. In a burn-in only the loss is new.
 

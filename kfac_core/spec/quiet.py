@@ -6,8 +6,9 @@ from types import FunctionType
 from typing import Any
 
 from kfac_core.backend import Backend
-from kfac_core.errors import BackendError
+from kfac_core.errors import BackendError, KfacError, StateError
 from kfac_core.registry import backend_of, remembered
+from kfac_core.state_classes import bare_part, state_classes
 
 
 class Quiet:
@@ -38,13 +39,37 @@ def _quietly(verb: Callable[..., Any]) -> Callable[..., Any]:
             first = first[0]  # states and data start with an array
         backend = remembered(type(first)) or _backend_of(args, kwargs)
         context = None if backend is None else backend.quiet()
-        # Most libraries have no context to enter, and nor has a call within another.
-        if context is None:
-            return verb(self, *args, **kwargs)
-        with context:
-            return verb(self, *args, **kwargs)
+        try:
+            # Most libraries have no context to enter, nor has a call within another.
+            if context is None:
+                return verb(self, *args, **kwargs)
+            with context:
+                return verb(self, *args, **kwargs)
+        except (AttributeError, TypeError) as error:
+            _check_classes(self, args, kwargs, error)
+            raise
 
     return quiet_verb
+
+
+def _check_classes(
+    spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
+) -> None:
+    """Raise a better error than one that comes of a state without its classes.
+
+    Raises:
+        StateError: If a part of a state is a dictionary or a list.
+    """
+    for state in () if isinstance(error, KfacError) else (*args, *kwargs.values()):
+        if not isinstance(state, state_classes()):
+            continue
+        if (part := bare_part(state)) is not None:
+            msg = (
+                f"{getattr(spec, 'label', type(spec).__name__)}: {part} of the state"
+                " was restored without its classes: give the tree to"
+                " kfac_core.from_tree"
+            )
+            raise StateError(msg) from error
 
 
 def _backend_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Backend | None:

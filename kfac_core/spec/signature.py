@@ -93,6 +93,8 @@ def check_kind(state: Any, made_by: Signature, label: str) -> None:
 def _mismatch(state: Any, made_by: Signature, label: str) -> str:
     """Return an error that says what made a state, and what to do."""
     wanted, found = kind_of(made_by), kind_of(getattr(state, "made_by", None))
+    if isinstance(state, dict | list):
+        return f"{label}: {restored_bare(state)}"
     if found is None:
         return (
             f"{label}: state is a {type(state).__name__} that no spec made, expected"
@@ -107,6 +109,14 @@ def _mismatch(state: Any, made_by: Signature, label: str) -> str:
         f"{label}: the state serves {served_of(state.made_by) or 'nothing'}, expected"
         f" {served_of(made_by) or 'nothing'}; it was made by a spec that serves"
         " something else: use init_inverses of this one"
+    )
+
+
+def restored_bare(state: object) -> str:
+    """Return what is wrong with a state of dictionaries, and what to do."""
+    return (
+        f"the state is a {type(state).__name__}, restored without its classes: give it"
+        " to kfac_core.from_tree, with a state that init returned"
     )
 
 

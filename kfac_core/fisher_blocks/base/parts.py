@@ -13,9 +13,11 @@ from kfac_core.fisher_factors import FactorState, FisherFactor
 from kfac_core.linalg.spectrum import Spectrum
 from kfac_core.registry import backend_of
 from kfac_core.spec.signature import UNSIGNED, Signature, check_kind
+from kfac_core.state_classes import state_class
 from kfac_core.typing import Array, Params, Scalar
 
 
+@state_class
 class PartsState(NamedTuple):
     """State of a `PartsFB`.
 

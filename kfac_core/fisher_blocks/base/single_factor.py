@@ -19,9 +19,11 @@ from kfac_core.moving_average import MovingAverage
 from kfac_core.registry import backend_of
 from kfac_core.spec.signature import UNSIGNED, Signature, check_kind
 from kfac_core.state import kept
+from kfac_core.state_classes import state_class
 from kfac_core.typing import Array, Params, Scalar
 
 
+@state_class
 class SingleFactorState(NamedTuple):
     """State of a `SingleFactorFB`.
 

@@ -6,9 +6,11 @@ from kfac_core.fisher_factors import FactorState
 from kfac_core.moving_average import MovingAverage
 from kfac_core.spec.signature import UNSIGNED, Signature
 from kfac_core.state import kept
+from kfac_core.state_classes import state_class
 from kfac_core.typing import Array
 
 
+@state_class
 class KroneckerState(NamedTuple):
     """State of a `KroneckerProductFB`.
 

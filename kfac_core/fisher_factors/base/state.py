@@ -9,12 +9,14 @@ from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.moving_average import MovingAverage
 from kfac_core.spec.signature import UNSIGNED, Signature, check_kind
 from kfac_core.state import is_known_false, kept
+from kfac_core.state_classes import state_class
 from kfac_core.typing import Array, DType
 
 if TYPE_CHECKING:
     from kfac_core.fisher_factors.base.factor import FisherFactor
 
 
+@state_class
 class Derived(NamedTuple):
     """What one `update_inverses` computes from the statistics.
 
@@ -37,6 +39,7 @@ class Derived(NamedTuple):
     eigendecompositions: tuple[Eigendecomposition, ...]
 
 
+@state_class
 class FactorState(NamedTuple):
     """What a factor knows. Every leaf is an array: a pytree.
 

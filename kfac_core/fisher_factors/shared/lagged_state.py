@@ -16,9 +16,11 @@ from kfac_core.linalg.series import (
     option2_quants,
 )
 from kfac_core.moving_average import MovingAverage
+from kfac_core.state_classes import state_class
 from kfac_core.typing import Array, DampingId
 
 
+@state_class
 class LaggedExtra(NamedTuple):
     """``extra`` of a `FullyConnectedMultiKF`'s state.
 

@@ -1,0 +1,91 @@
+"""The classes of states, known to whoever stores trees of arrays.
+
+A library may want to hear of a class of named tuples before it writes or reads one: for
+the default of `torch.load`, for `jax.export` and `torch.export`. Its backend listens.
+"""
+
+from collections.abc import Callable
+from threading import Lock
+from typing import Any, TypeVar
+
+T = TypeVar("T")
+
+_lock = Lock()
+_classes: list[type] = []
+_listeners: list[Callable[[type, str], None]] = []
+
+
+def state_class(cls: type[T]) -> type[T]:
+    """Make a class of named tuples known: a decorator.
+
+    Args:
+        cls: The class; its fields are arrays, or tuples and dictionaries of these.
+
+    Returns:
+        The class itself.
+    """
+    with _lock:
+        _classes.append(cls)
+        for listener in _listeners:
+            listener(cls, f"{cls.__module__}.{cls.__qualname__}")
+    return cls
+
+
+def state_classes() -> tuple[type, ...]:
+    """Return all classes of named tuples that states are made of.
+
+    The signatures of specs are not among them: each is a type of its own, which is
+    pickled by a function.
+
+    Example:
+        >>> import kfac_core as kc
+        >>> kc.KfacState in kc.state_classes()
+        True
+    """
+    with _lock:
+        return tuple(dict.fromkeys(_classes))
+
+
+def listen(listener: Callable[[Any, str], None]) -> None:
+    """Tell a function of every class of states, those to come included.
+
+    Args:
+        listener: It takes a class, and the name to store it by.
+    """
+    with _lock:
+        _listeners.append(listener)
+        for cls in _classes:
+            listener(cls, f"{cls.__module__}.{cls.__qualname__}")
+
+
+def bare_part(state: Any) -> str | None:
+    """Return the name of a part of a state that lost its class; None if none did.
+
+    Formats that know no named tuples return dictionaries of their fields, and lists.
+
+    Example:
+        >>> from kfac_core.moving_average import MovingAverage
+        >>> bare_part((MovingAverage(1.0, 2.0),))
+        >>> bare_part((1.0, MovingAverage(1.0, 2.0)._asdict()))
+        '1'
+    """
+    known = [{*cls._fields} - {"made_by"} for cls in state_classes()]  # type: ignore[attr-defined]
+
+    def look(part: Any, name: str) -> str | None:
+        is_fields = isinstance(part, dict) and {*part} - {"made_by"} in known
+        if is_fields or isinstance(part, list):
+            return name
+        if isinstance(part, dict):
+            inner = [*part.items()]
+        elif isinstance(part, tuple):
+            keys = getattr(part, "_fields", range(len(part)))
+            inner = [*zip(keys, part, strict=True)]
+        else:
+            return None
+        for key, each in inner:
+            found = look(each, f"{name}.{key}" if name else str(key))
+            if found is not None:
+                return found
+        return None
+
+    return look(state, "")
