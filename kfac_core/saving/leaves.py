@@ -5,8 +5,9 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from kfac_core.backend import Backend
-from kfac_core.errors import BackendError, DTypeError, ShapeError
+from kfac_core.errors import DTypeError, ShapeError
 from kfac_core.registry import backend_of
+from kfac_core.saving.names import check_array
 from kfac_core.typing import Array, Device, DType
 
 
@@ -70,15 +71,11 @@ def fitted(x: Any, place: Place, name: str, label: str) -> Array:
         The array itself if it is of the library and device; otherwise a copy.
 
     Raises:
-        BackendError: If it is not an array.
         ShapeError: If the shape differs.
         DTypeError: If the dtype differs, or an integer does not fit.
     """
-    try:
-        backend = backend_of(x)
-    except BackendError as error:
-        msg = f"{label}: {name}: {error}"
-        raise BackendError(msg) from None
+    check_array(x, f"{label}: {name}")
+    backend = backend_of(x)
     check_form(tuple(x.shape), dtype_name(x.dtype), place, name, label)
     if backend.has_graph(x):
         x = backend.stop_gradient(x)

@@ -49,7 +49,7 @@ def state_to_dict(state: Any) -> dict[str, Array]:
         msg = f"state_to_dict: state is {type(state).__name__} without arrays"
         raise StateError(msg)
     for name, x in found.items():
-        _check_array(x, name, "state_to_dict")
+        check_array(x, f"state_to_dict: state{name and '.'}{name}")
     like = next(iter(found.values()))
     backend = backend_of(like)
     text = np.frombuffer(signatures_text(state).encode(), dtype=np.uint8)
@@ -93,11 +93,20 @@ def signatures_text(state: Any) -> str:
     return json.dumps(found, sort_keys=True)
 
 
-def _check_array(x: Any, name: str, function: str) -> None:
+def check_array(x: Any, what: str) -> None:
+    """Check that a leaf is an array.
+
+    Args:
+        x: The leaf.
+        what: What it is, for the message.
+
+    Raises:
+        BackendError: If it is none.
+    """
     try:
         backend_of(x)
     except BackendError as error:
-        msg = f"{function}: {name}: {error}"
+        msg = f"{what}: {error}"
         raise BackendError(msg) from None
 
 

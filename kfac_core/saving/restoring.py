@@ -10,7 +10,7 @@ from kfac_core import tree
 from kfac_core.errors import StateError
 from kfac_core.registry import backend_of
 from kfac_core.saving.leaves import fitted, place_of
-from kfac_core.saving.names import MADE_BY, named_leaves, signatures_text
+from kfac_core.saving.names import MADE_BY, check_array, named_leaves, signatures_text
 from kfac_core.typing import Array
 
 S = TypeVar("S")
@@ -47,6 +47,7 @@ def state_from_dict(template: S, mapping: Mapping[str, Array]) -> S:
                [0. , 0.5]])
     """
     label = "state_from_dict"
+    expected = _leaves_of(template, label)
     given: object = mapping
     if not isinstance(given, Mapping) or any(
         isinstance(x, Mapping | list | tuple) for x in given.values()
@@ -57,9 +58,9 @@ def state_from_dict(template: S, mapping: Mapping[str, Array]) -> S:
             " what state_to_dict returned"
         )
         raise StateError(msg)
-    expected = named_leaves(template)
     check_names([*mapping], [*expected, MADE_BY], label)
     made_by = mapping[MADE_BY]
+    check_array(made_by, f"{label}: {MADE_BY}")
     text = backend_of(made_by).to_numpy(made_by).astype(np.uint8).tobytes()
     check_signatures(text.decode(errors="replace"), signatures_text(template), label)
     return _filled(template, expected, mapping, label)
@@ -93,7 +94,8 @@ def from_tree(template: S, tree_of_arrays: Any) -> S:
         >>> kc.from_tree(state, bare).uses
         MovingAverage(total=array(1.), weight=array(1.))
     """
-    label, expected = "from_tree", named_leaves(template)
+    label = "from_tree"
+    expected = _leaves_of(template, label)
     found = {
         name: x for name, x in named_leaves(tree_of_arrays).items() if x is not None
     }
@@ -158,6 +160,14 @@ def _spec(signature: list[str] | None) -> str:
         return "no spec"
     kind, served = signature
     return f"{kind} that serves {served or 'its defaults'}"
+
+
+def _leaves_of(template: object, label: str) -> dict[str, Array]:
+    """Return the arrays of a template by name, which must be arrays."""
+    found = named_leaves(template)
+    for name, x in found.items():
+        check_array(x, f"{label}: template{name and '.'}{name}")
+    return found
 
 
 def _filled(

@@ -18,7 +18,7 @@ from kfac_core.contrib import fisher_blocks, fisher_factors
 
 # What the library itself calls, or what has no argument of a user.
 OWN = {"known_cases", "factor_type"}
-OWN |= {"available_backends", "called", "check_state"}
+OWN |= {"available_backends", "state_classes", "called", "check_state"}
 OWN |= {"to_tensors", "from_tensors"}  # which take what a verb has checked
 OWN |= {"count", "index"}  # of tuples
 # Of layers of the reference: how they compute and check, not what they are asked.
