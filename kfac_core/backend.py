@@ -168,6 +168,14 @@ class Backend(Protocol):
             c: ``[n, n]``, symmetric bit for bit. All four have one dtype.
         """
 
+    @property
+    def call(self) -> Callable[..., Any] | None:
+        """What calls a verb, ``call(verb, *args, **kwargs)``, and returns its result.
+
+        It may give arrays to the verb in a form of which more can be computed. None:
+        verbs are called as they are.
+        """
+
     def quiet(self) -> AbstractContextManager[object] | None:
         """Return a context in which the library does not warn of overflow.
 

@@ -21,6 +21,7 @@ from kfac_backends.jax_inverse import (
     inverse_from_cholesky,
     matmul,
 )
+from kfac_backends.jax_meshes import explicit_mesh, on_auto_axes, product_sharding
 from kfac_backends.jax_tiles import syrk_in_tiles
 from kfac_backends.runs import run_length
 from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
@@ -48,6 +49,7 @@ class JAXBackend(ArrayAPIBackend):
 
     # XLA's products of narrow panels are slow on the CPU.
     panels = 3
+    call = staticmethod(on_auto_axes)
 
     def __init__(self, xp: Namespace, name: str, precision: Precision) -> None:
         super().__init__(xp, name)
@@ -71,8 +73,10 @@ class JAXBackend(ArrayAPIBackend):
             raise TypeError(msg)
 
     def device(self, x: Any) -> Device:
-        """Return the set of devices that hold `x`, whether sharded or copied."""
-        return None if isinstance(x, jax.core.Tracer) else frozenset(x.devices())
+        """Return the set of devices that hold `x`; None where JAX may move it."""
+        if isinstance(x, jax.core.Tracer) or not x.committed:
+            return None
+        return frozenset(x.devices())
 
     def creation_device(self, x: Any) -> Device:
         """Return where `x` is, for arrays of any rank; None under a trace."""
@@ -102,6 +106,14 @@ class JAXBackend(ArrayAPIBackend):
 
     def matmul(self, a: Any, b: Any) -> Array:
         """Return ``a @ b`` without TF32 or bfloat16 inside."""
+        if explicit_mesh(a) is not None or explicit_mesh(b) is not None:
+            told: Array = jnp.matmul(
+                a,
+                b,
+                precision=None if self.precision == "default" else "highest",
+                out_sharding=product_sharding(a, b),
+            )
+            return told
         if self.precision == "default":
             product: Array = jnp.matmul(a, b)
             return product
@@ -118,6 +130,9 @@ class JAXBackend(ArrayAPIBackend):
 
     def gram(self, a: Any) -> Array:
         """Return ``a.T @ a`` without TF32 or bfloat16 inside, compiled on the CPU."""
+        if explicit_mesh(a) is not None:
+            whole: Array = on_auto_axes(self.gram, a)
+            return whole
         if a.shape[-2] > run_length(a.shape[-1]) and jax.default_backend() == "cpu":
             if self.is_traced(a):
                 return gram_in_loop(self.gram_of_run, a)
@@ -126,6 +141,9 @@ class JAXBackend(ArrayAPIBackend):
 
     def cross(self, a: Any, b: Any) -> Array:
         """Return ``a.T @ b`` as `gram` does, compiled on the CPU."""
+        if explicit_mesh(a) is not None or explicit_mesh(b) is not None:
+            whole: Array = on_auto_axes(self.cross, a, b)
+            return whole
         n, m = a.shape[-1], b.shape[-1]
         if a.shape[-2] <= run_length(min(n, m)) or jax.default_backend() != "cpu":
             return super().cross(a, b)

@@ -1,6 +1,7 @@
 """Vectors that are dictionaries of arrays: parameters, gradients and steps by name."""
 
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from typing import Any, TypeAlias
 
 from kfac_core.arguments.arrays import backend_for, check_shape, statistics_dtype
@@ -160,7 +161,8 @@ def inner(backend: Backend, x: Named, y: Named) -> Array:
         column = xp.astype(xp.reshape(b, (-1, 1)), dtype, copy=False)
         return backend.matmul(row, column)[0, 0]
 
-    products = map_named(dot, x, y)
+    call = backend.call
+    products = map_named(dot if call is None else partial(call, dot), x, y)
     first, *others = products.values()
     for product in others:
         first = first + product

@@ -42,6 +42,8 @@ class LossMembers(Quiet, ABC):
     has_range: ClassVar[bool] = False
     expected_targets: ClassVar[str] = "finite numbers"
 
+    calls_a_model: ClassVar[bool] = False
+
     _called: ClassVar[str] = ""
 
     @property

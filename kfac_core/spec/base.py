@@ -102,6 +102,8 @@ class Spec(Quiet):
     )
     """The fields that may differ between two specs that share a state."""
 
+    calls_a_model: ClassVar[bool] = False
+
     has_factors: ClassVar[bool] = False
     """Whether factors sign their own states, which tells what the statistics are."""
 

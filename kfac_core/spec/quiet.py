@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from functools import wraps
 from types import FunctionType
-from typing import Any
+from typing import Any, ClassVar
 
 from kfac_core.backend import Backend
 from kfac_core.errors import BackendError, KfacError, StateError
@@ -20,16 +20,19 @@ class Quiet:
     is made.
     """
 
+    calls_a_model: ClassVar[bool] = True
+    """Whether methods may call functions of the user, with arrays as the user has."""
+
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Wrap the public methods of the class."""
         super().__init_subclass__(**kwargs)
         for name, member in list(vars(cls).items()):
             is_verb = not name.startswith(("_", "register_"))
             if is_verb and isinstance(member, FunctionType):
-                setattr(cls, name, _quietly(member))
+                setattr(cls, name, _quietly(member, calls_a_model=cls.calls_a_model))
 
 
-def _quietly(verb: Callable[..., Any]) -> Callable[..., Any]:
+def _quietly(verb: Callable[..., Any], *, calls_a_model: bool) -> Callable[..., Any]:
     """Return a method that computes without warnings."""
 
     @wraps(verb)
@@ -42,7 +45,9 @@ def _quietly(verb: Callable[..., Any]) -> Callable[..., Any]:
         try:
             # Most libraries have no context to enter, nor has a call within another.
             if context is None:
-                return verb(self, *args, **kwargs)
+                if calls_a_model or backend is None or backend.call is None:
+                    return verb(self, *args, **kwargs)
+                return backend.call(verb, self, *args, **kwargs)
             with context:
                 return verb(self, *args, **kwargs)
         except (AttributeError, TypeError) as error:
