@@ -53,9 +53,9 @@ def _wrapped(function):
     return call
 
 
-for _name in ("add", "sub", "mul", "eq"):
+for _name in ("add", "sub", "mul", "eq", "gt", "and_"):
     _operation = _wrapped(getattr(operator, _name))
-    setattr(ToyArray, f"__{_name}__", _operation)
+    setattr(ToyArray, f"__{_name.rstrip('_')}__", _operation)
 
 
 class ToyNamespace:
