@@ -23,7 +23,7 @@ Example:
 import warnings
 from typing import Any
 
-from kfac_core import errors, layer_collection, linalg
+from kfac_core import errors, layer_collection, linalg, presets
 from kfac_core import fisher_blocks as blocks
 from kfac_core import fisher_factors as factors
 from kfac_core import loss_functions as losses
@@ -92,6 +92,7 @@ __all__ = [
     "from_tree",
     "load_backend",
     "losses",
+    "presets",
     "state_classes",
     "state_from_dict",
     "state_to_dict",

@@ -1,0 +1,288 @@
+"""The conventions of other libraries, as measured at the versions that are named."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from fractions import Fraction
+from typing import Literal
+
+from kfac_core.arguments.powers import shown
+from kfac_core.errors import ArgumentError
+from kfac_core.presets.monomial import Monomial
+
+Kind = Literal["linear", "tokens", "images", "reduce"]
+"""A layer that acts once in a case; at each token; at each location; or pooled."""
+
+Bias = Literal["joint", "own", "none"]
+"""A last row of ``A``; a block of its own, which is ``G``; or none."""
+
+Rule = Literal["pi", "exact", "constant", "none"]
+"""How a library damps by default; see `kfac_core.presets.damping`."""
+
+
+_ONE = Monomial()
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What a library multiplies its sums by.
+
+    With the rows ``a`` of inputs and ``g`` of gradients of the *mean* loss, ``A`` is
+    ``a a'`` summed over all rows, times `inputs`; ``G`` is ``g g'`` summed, times
+    `gradients`; and the block is their Kronecker product, times `block`.
+
+    Attributes:
+        inputs: The number for ``A``.
+        gradients: The number for ``G``.
+        block: The number for the product.
+    """
+
+    inputs: Monomial
+    gradients: Monomial
+    block: Monomial = _ONE
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What one library computes.
+
+    Attributes:
+        name: The name here: the library's, and how it is used.
+        version: The version that was measured, or where it is said.
+        scalings: For each kind of layer, what sums are multiplied by. A kind that the
+            library refuses is missing.
+        bias: Where the bias is.
+        channels_first: Whether patches are ordered by channels, then by places of the
+            kernel; if not, by places, then by channels.
+        outputs_first: Whether the block is ``kron(G, A)``, for weights ``[out, in]``;
+            if not, ``kron(A, G)``.
+        damping: How the block is damped by default.
+        per_scale: Whether the damping is divided by what the product is multiplied by.
+    """
+
+    name: str
+    version: str
+    scalings: Mapping[Kind, Scaling]
+    bias: Bias = "joint"
+    channels_first: bool = True
+    outputs_first: bool = True
+    damping: Rule = "none"
+    per_scale: bool = False
+
+
+def _m(n: int = 0, t: int = 0, c: int = 0, half: int = 0) -> Monomial:
+    return Monomial(n, t, c, Fraction(half, 2))
+
+
+def _once(gradients: Monomial) -> Scaling:
+    return Scaling(_m(-1), gradients)
+
+
+def _mean(gradients: Monomial, block: Monomial | None = None) -> Scaling:
+    """Return the scaling of a library whose ``A`` is a mean over positions."""
+    return Scaling(_m(-1, -1), gradients, block or _m())
+
+
+def _everywhere(gradients: Monomial) -> dict[Kind, Scaling]:
+    """Return one gradient factor for all kinds, ``A`` being a mean over rows."""
+    return {
+        "linear": _once(gradients),
+        "tokens": _mean(gradients),
+        "images": _mean(gradients),
+    }
+
+
+_OURS: dict[Kind, Scaling] = {
+    "linear": _once(_m(1)),
+    "tokens": _mean(_m(1, -1), _m(t=1)),
+    "images": _mean(_m(1, -1), _m(t=1)),
+    "reduce": _once(_m(1)),
+}
+_ROOT = -1  # a power of the root of two
+
+_ALL = (
+    Convention(
+        "kfac_core",
+        "this library",
+        _OURS,
+        channels_first=False,
+        outputs_first=False,
+        damping="pi",
+        per_scale=True,
+    ),
+    Convention(
+        "tf.contrib.kfac",
+        "r1.10",
+        {kind: _OURS[kind] for kind in ("linear", "tokens", "images")},
+        channels_first=False,
+        outputs_first=False,
+        damping="pi",
+        per_scale=True,
+    ),
+    Convention(
+        "KFC paper",
+        "Grosse & Martens (2016)",
+        {"linear": _once(_m(1)), "images": Scaling(_m(-1), _m(1, -1))},
+        channels_first=False,
+        damping="pi",
+    ),
+    Convention(
+        "curvlinops",
+        "3.0.1, mean loss",
+        {**_everywhere(_m(1, c=1)), "reduce": _once(_m(1, c=1))},
+        damping="constant",
+    ),
+    Convention(
+        "curvlinops, sum",
+        "3.0.1, sum loss",
+        _everywhere(_m(2, c=2)),
+        damping="constant",
+    ),
+    Convention(
+        "kfac-jax",
+        "0.0.8, fisher_empirical",
+        {
+            "linear": _once(_m()),
+            "tokens": Scaling(_m(-1), _m(), _m(t=-1)),
+            "images": _mean(_m(t=-1), _m(t=1)),
+        },
+        channels_first=False,
+        outputs_first=False,
+        damping="pi",
+        per_scale=True,
+    ),
+    Convention(
+        "kfac-pytorch",
+        "its repository, raw gradients",
+        {
+            "linear": _once(_m(-1)),
+            "tokens": _mean(_m(-1, -1)),
+            "images": Scaling(_m(-1, -3), _m(-1, -3)),
+        },
+        damping="exact",
+    ),
+    Convention(
+        "nngeometry",
+        "0.4, empirical",
+        {"linear": _once(_m(1)), "images": Scaling(_m(-1), _m(1, -1))},
+        damping="pi",
+    ),
+    Convention(
+        "kronfluence, mean",
+        "1.0.1, mean loss",
+        {
+            "linear": _once(_m(-1)),
+            "tokens": _mean(_m(-1, -1)),
+            "images": _mean(_m(-1, -1)),
+        },
+        damping="exact",
+    ),
+    Convention(
+        "kronfluence",
+        "1.0.1, sum loss",
+        {
+            "linear": _once(_m(1, c=2)),
+            "tokens": _mean(_m(1, -1, 2)),
+            "images": _mean(_m(1, -1, 2)),
+        },
+        damping="exact",
+    ),
+    Convention("dattri", "0.3.0", {"linear": _once(_m(1))}, damping="exact"),
+    Convention("singd", '0.0.5, "batch"', _everywhere(_m(1))),
+    Convention(
+        "singd, sequence",
+        '0.0.5, "batch+sequence"',
+        {
+            "linear": _once(_m(1)),
+            "tokens": _mean(_m(1, 1)),
+            "images": _mean(_m(1, 1)),
+        },
+    ),
+    Convention("singd, none", "0.0.5, None", _everywhere(_m())),
+    Convention(
+        "asdl",
+        "asdfghjkl 0.1a5",
+        {
+            "linear": _once(_m(1, c=2)),
+            "tokens": _once(_m(1, c=2)),
+            "images": _mean(_m(1, c=2)),
+        },
+        bias="own",
+        damping="pi",
+    ),
+    Convention(
+        "laplace-torch",
+        "0.3, CurvlinopsEF",
+        {
+            "linear": Scaling(_m(-1, half=_ROOT), _m(2, c=2, half=_ROOT)),
+            "tokens": Scaling(_m(-1, -1, half=_ROOT), _m(2, c=2, half=_ROOT)),
+            "images": Scaling(_m(-1, -1, half=_ROOT), _m(2, c=2, half=_ROOT)),
+        },
+        bias="own",
+        damping="exact",
+    ),
+    Convention(
+        "laplace-torch, asdl",
+        "0.3, AsdlEF",
+        {"tokens": Scaling(_m(-1, half=_ROOT), _m(2, c=2, half=_ROOT))},
+        bias="own",
+        damping="exact",
+    ),
+    Convention("backpack", "1.7.1, KFLR", {"linear": _once(_m(1))}, bias="own"),
+    Convention(
+        "mlx-kfac",
+        "0.4.0, mean loss",
+        {
+            "linear": _once(_m(1)),
+            "tokens": _mean(_m(1, -1), _m(t=1)),
+            "images": _mean(_m(1, -1), _m(t=1)),
+        },
+        channels_first=False,
+        damping="constant",
+        per_scale=True,
+    ),
+    Convention(
+        "mlx-kfac, sum",
+        "0.4.0, its default, given a mean loss",
+        {
+            "linear": _once(_m(-1)),
+            "tokens": _mean(_m(-1, -1), _m(t=1)),
+            "images": _mean(_m(-1, -1), _m(t=1)),
+        },
+        channels_first=False,
+        damping="constant",
+        per_scale=True,
+    ),
+    Convention(
+        "approxngd",
+        "0.1.1, mean loss",
+        {
+            "linear": _once(_m(1)),
+            "tokens": _mean(_m(1, -1)),
+            "images": _mean(_m(-1, -1), _m(t=1)),
+        },
+        damping="pi",
+        per_scale=True,
+    ),
+)
+
+CONVENTIONS: Mapping[str, Convention] = {each.name: each for each in _ALL}
+"""The conventions by name."""
+
+
+def convention(name: object) -> Convention:
+    """Return a convention by its name.
+
+    Raises:
+        ArgumentError: If there is none of this name.
+
+    Example:
+        >>> str(convention("curvlinops").scalings["images"].gradients)
+        'N C'
+    """
+    if not isinstance(name, str) or name not in CONVENTIONS:
+        msg = (
+            f"presets: the convention is {shown(name)}, expected one of"
+            f" {', '.join(map(repr, CONVENTIONS))}"
+        )
+        raise ArgumentError(msg)
+    return CONVENTIONS[name]

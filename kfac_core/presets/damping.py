@@ -1,0 +1,98 @@
+"""How other libraries damp, in our terms.
+
+A library whose factors are ``alpha A`` and ``beta G``, and whose product is multiplied
+by ``s``, damps by one of these rules:
+
+| rule | what it inverts |
+|---|---|
+| ``pi`` | ``s (alpha A + pi sqrt(l)) kron (beta G + sqrt(l) / pi)``, its own traces |
+| ``constant`` | ``s (alpha A + l) kron (beta G + l)`` |
+| ``exact`` | ``s alpha beta kron(A, G) + damping`` |
+
+where ``l`` is the damping, or the damping over ``s``. Since ``pi`` follows the factors,
+the first is ours for ``l / (alpha beta)``; the second is ours if ``alpha = beta``.
+"""
+
+import math
+from typing import NamedTuple
+
+from kfac_core.damping import DampingType
+from kfac_core.errors import UnsupportedError
+from kfac_core.presets.conventions import convention
+from kfac_core.presets.factors import Layer, scaling_for
+from kfac_core.typing import Scalar
+
+
+class Damping(NamedTuple):
+    """How a block of ours damps as another library does.
+
+    Attributes:
+        damping_type: ``damping_type`` of the block, with ``normalize_damping_power=1``.
+        damping: The damping of `update_inverses`.
+        factor: What the block's product with its inverse is multiplied by, to be that
+            of the library.
+    """
+
+    damping_type: DampingType
+    damping: Scalar
+    factor: Scalar
+
+
+def damping_like(
+    name: str,
+    damping: Scalar,
+    layer: Layer,
+    *,
+    num_cases: Scalar,
+    positions: Scalar = 1,
+    num_outputs: Scalar = 1,
+) -> Damping:
+    """Return our damping that is another library's.
+
+    Args:
+        name: Name of its convention.
+        damping: The damping as it takes it.
+        layer: What `layer_of` returns.
+        num_cases: As in `convert`.
+        positions: ``T``, the number of positions of a case.
+        num_outputs: As in `convert`.
+
+    Returns:
+        Our damping.
+
+    Raises:
+        ArgumentError: If there is no such convention.
+        UnsupportedError: If it refuses such layers, has no damping of its own, or adds
+            one number to factors whose ratio differs from ours.
+
+    Example:
+        >>> from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB
+        >>> from kfac_core.presets import layer_of
+        >>> layer = layer_of(FullyConnectedKFACBasicFB(3, 2))
+        >>> damping_like("kronfluence, mean", 0.5, layer, num_cases=4)
+        Damping(damping_type='exact', damping=8.0, factor=16.0)
+    """
+    theirs, ours = convention(name), convention("kfac_core")
+    counts = (num_cases, positions, num_outputs)
+    before, after = scaling_for(ours, layer), scaling_for(theirs, layer)
+    alpha = after.inputs(*counts) / before.inputs(*counts)
+    beta = after.gradients(*counts) / before.gradients(*counts)
+    scale, uses = after.block(*counts), before.block(*counts)
+    whole = alpha * beta * scale / uses  # their block over ours
+    if theirs.damping == "exact":
+        return Damping("exact", damping / whole, 1 / whole)
+    of_factors = damping / scale if theirs.per_scale else damping
+    if theirs.damping == "pi":
+        return Damping("pi", of_factors * uses / (alpha * beta), 1 / whole)
+    if theirs.damping == "constant" and math.isclose(alpha, beta, rel_tol=1e-12):
+        return Damping("constant", of_factors * uses / alpha, 1 / whole)
+    what = (
+        f"{alpha:g} and {beta:g} times ours, and adds one number to both"
+        if theirs.damping == "constant"
+        else "not damped by a rule that is known here"
+    )
+    msg = (
+        f"{layer.label}: the factors of {name} are {what}; damp the arrays of convert"
+        " as it does"
+    )
+    raise UnsupportedError(msg)

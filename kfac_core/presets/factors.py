@@ -1,0 +1,235 @@
+"""`Factors`: the Kronecker factors of one layer, in the convention of some library."""
+
+import math
+from dataclasses import dataclass, replace
+from typing import Any, NamedTuple, Self
+
+from kfac_core.arguments.powers import shown
+from kfac_core.backend import Backend
+from kfac_core.errors import ArgumentError, UnsupportedError
+from kfac_core.fisher_blocks import (
+    EmbeddingKFACFB,
+    FullyConnectedKFACBasicFB,
+    KFACReduceFB,
+    KroneckerProductFB,
+    KroneckerState,
+    MultiUseFB,
+)
+from kfac_core.fisher_blocks.convolution.kronecker import ConvKFCBasicFB
+from kfac_core.linalg.kronecker import kron
+from kfac_core.presets.conventions import Convention, Kind, Scaling, convention
+from kfac_core.registry import backend_of
+from kfac_core.typing import Array, Scalar
+
+
+class Layer(NamedTuple):
+    """What the conversion of a layer's factors depends on, besides its data.
+
+    Attributes:
+        kind: Whether it acts once in a case, at tokens, at locations, or is pooled.
+        places: Number of places of the kernel; 1 without a kernel.
+        channels: Number of inputs at each place.
+        has_bias: Whether it has a bias.
+        label: Name of the layer, for messages.
+    """
+
+    kind: Kind
+    places: int
+    channels: int
+    has_bias: bool
+    label: str
+
+
+def layer_of(block: KroneckerProductFB) -> Layer:
+    """Return what the conversion of a block's factors depends on.
+
+    Raises:
+        UnsupportedError: If other libraries have no such block.
+
+    Example:
+        >>> from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB
+        >>> layer_of(FullyConnectedKFACBasicFB(3, 2, True, name="dense"))
+        Layer(kind='linear', places=1, channels=3, has_bias=True, label='dense')
+    """
+    kind: Kind
+    own: Any = block
+    if isinstance(block, KFACReduceFB):
+        kind, own = "reduce", block.block
+    elif isinstance(block, ConvKFCBasicFB):
+        kind = "images"
+    elif isinstance(block, MultiUseFB):
+        kind = "tokens"
+    elif isinstance(block, FullyConnectedKFACBasicFB | EmbeddingKFACFB):
+        kind = "linear"
+    else:
+        msg = (
+            f"{getattr(block, 'label', 'presets')}: block is a {type(block).__name__},"
+            " expected one of a linear layer, a convolution or an embedding, shared or"
+            " not; other libraries have no such block"
+        )
+        raise UnsupportedError(msg)
+    has_bias = getattr(own, "has_bias", False)
+    geometry = getattr(own, "geometry", None)
+    places = 1 if geometry is None else math.prod(geometry.shape[:-2])
+    channels = (block.input_factor.dimension - has_bias) // places
+    return Layer(kind, places, channels, has_bias, block.label)
+
+
+@dataclass(frozen=True)
+class Factors:
+    """The factors of one layer as a library has them.
+
+    Attributes:
+        inputs: ``A``.
+        gradients: ``G``.
+        scale: What the Kronecker product is multiplied by, 0-d or a number.
+        convention: Name of the convention.
+        layer: The layer.
+        counts: Numbers of cases ``N``, of positions ``T`` and of outputs ``C``.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB
+        >>> block = FullyConnectedKFACBasicFB(1, 1)
+        >>> x, g = np.asarray([[1.0], [2.0]]), np.asarray([[1.0], [3.0]])
+        >>> state = block.update_covs(block.init(like=x), x, g, ema_decay=0.0)
+        >>> theirs = convert(block, state, to="kronfluence, mean", num_cases=2)
+        >>> theirs.inputs, theirs.gradients
+        (array([[2.5]]), array([[1.25]]))
+        >>> theirs.to("kfac_core").gradients
+        array([[5.]])
+    """
+
+    inputs: Array
+    gradients: Array
+    scale: Scalar
+    convention: str
+    layer: Layer
+    counts: tuple[Scalar, Scalar, Scalar]
+
+    def to(self, name: str) -> Self:
+        """Return the factors that another library would have.
+
+        Args:
+            name: Name of its convention.
+
+        Returns:
+            The factors.
+
+        Raises:
+            ArgumentError: If there is no such convention.
+            UnsupportedError: If the library refuses such layers; or if its ``A`` has a
+                row of the bias, which this one lacks.
+        """
+        old, new = convention(self.convention), convention(name)
+        if old.bias != "joint" and new.bias == "joint" and self.layer.has_bias:
+            msg = (
+                f"{self.layer.label}: {old.name} keeps no mean input, expected by"
+                f" {new.name} beside a bias; convert from a convention with the bias in"
+                " its inputs, such as 'kfac_core'"
+            )
+            raise UnsupportedError(msg)
+        before, after = (scaling_for(each, self.layer) for each in (old, new))
+        counts = self.counts
+        inputs = self._without_bias(old, new)
+        if old.channels_first != new.channels_first:
+            inputs = self._reordered(inputs, to_channels=new.channels_first)
+        return replace(
+            self,
+            inputs=inputs * (after.inputs(*counts) / before.inputs(*counts)),
+            gradients=self.gradients
+            * (after.gradients(*counts) / before.gradients(*counts)),
+            scale=after.block(*counts),
+            convention=name,
+        )
+
+    def dense(self) -> Array:
+        """Return the block of weights and a joint bias, in the library's order."""
+        backend = backend_of(self.inputs, self.gradients)
+        pair = (self.inputs, self.gradients)
+        if convention(self.convention).outputs_first:
+            pair = pair[::-1]
+        return kron(backend, *pair) * self.scale
+
+    def _without_bias(self, old: Convention, new: Convention) -> Array:
+        """Return ``A`` without the row of the bias, where the other has none."""
+        joint = self.layer.has_bias and old.bias == "joint" and new.bias != "joint"
+        return self.inputs[:-1, :-1] if joint else self.inputs
+
+    def _reordered(self, inputs: Array, *, to_channels: bool) -> Array:
+        """Return ``A`` with patches in the other order; a last row of a bias stays."""
+        backend = backend_of(inputs)
+        order = self._order(backend, inputs, to_channels=to_channels)
+        rows: Array = backend.xp.take(inputs, order, axis=0)
+        both: Array = backend.xp.take(rows, order, axis=1)
+        return both
+
+    def _order(self, backend: Backend, inputs: Array, *, to_channels: bool) -> Array:
+        xp, device = backend.xp, backend.creation_device(inputs)
+        size = self.layer.places * self.layer.channels
+        shape = (self.layer.places, self.layer.channels)
+        places = xp.arange(inputs.shape[0], device=device)
+        split = xp.reshape(places[:size], shape if to_channels else shape[::-1])
+        return xp.concat([xp.reshape(split.mT, (-1,)), places[size:]])
+
+
+def convert(
+    block: KroneckerProductFB,
+    state: KroneckerState,
+    *,
+    to: str,
+    num_cases: Scalar,
+    num_outputs: Scalar = 1,
+) -> Factors:
+    """Return the factors that another library would have for the same data.
+
+    Args:
+        block: The block of a linear layer, a convolution or an embedding, shared or
+            not; its ``A`` and ``G`` as the block has them.
+        state: Its state, of gradients of the summed loss.
+        to: Name of the other convention; see `CONVENTIONS`.
+        num_cases: ``N``, the number of cases that the mean loss divides by.
+        num_outputs: ``C``, the number of outputs of a case where the loss is a mean
+            over them, as a mean squared error is; 1 for a cross entropy.
+
+    Returns:
+        The factors.
+
+    Raises:
+        ArgumentError: If there is no such convention, or a number is not positive.
+        UnsupportedError: If other libraries have no such block, or this one refuses
+            such layers.
+        NotComputedError: If there are no statistics yet.
+    """
+    layer = layer_of(block)
+    for name, number in (("num_cases", num_cases), ("num_outputs", num_outputs)):
+        if isinstance(number, bool) or not number > 0:
+            msg = f"{layer.label}: {name} is {shown(number)}, expected more than zero"
+            raise ArgumentError(msg)
+    now = block._now(state)
+    backend = backend_of(state.scale)
+    uses, _ = block._scale(backend, state)
+    own = Factors(
+        block.input_factor.get_cov(now.input_factor),
+        block.output_factor.get_cov(now.output_factor),
+        uses,
+        "kfac_core",
+        layer,
+        (num_cases, uses, num_outputs),
+    )
+    return own.to(to)
+
+
+def scaling_for(each: Convention, layer: Layer) -> Scaling:
+    """Return what a library multiplies its sums by, for a layer.
+
+    Raises:
+        UnsupportedError: If the library refuses such layers.
+    """
+    if layer.kind not in each.scalings:
+        msg = (
+            f"{layer.label}: {each.name} has no factors of layers of the kind"
+            f" {layer.kind!r}, only of {', '.join(map(repr, each.scalings))}"
+        )
+        raise UnsupportedError(msg)
+    return each.scalings[layer.kind]

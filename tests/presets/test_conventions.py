@@ -1,0 +1,180 @@
+"""Every convention, against the table of what was measured."""
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from preset_layers import OUT, N, T, drawn, sums
+
+import kfac_core as kc
+from kfac_core.errors import ArgumentError, UnsupportedError
+from kfac_core.presets import CONVENTIONS, convention, convert
+
+ROOT = 2**0.5
+C = 5.0
+
+# What each library has, as a multiple of what this one has: A, G and the whole block.
+MEASURED = {
+    ("curvlinops", "linear"): (1, C, C),
+    ("curvlinops", "tokens"): (1, C * T, C),
+    ("curvlinops", "images"): (1, C * T, C),
+    ("curvlinops, sum", "linear"): (1, N * C**2, N * C**2),
+    ("curvlinops, sum", "tokens"): (1, N * C**2 * T, N * C**2),
+    ("curvlinops, sum", "images"): (1, N * C**2 * T, N * C**2),
+    ("nngeometry", "linear"): (1, 1, 1),
+    ("nngeometry", "images"): (T, 1, 1),
+    ("kronfluence, mean", "linear"): (1, N**-2, N**-2),
+    ("kronfluence, mean", "tokens"): (1, N**-2, N**-2 / T),
+    ("kronfluence, mean", "images"): (1, N**-2, N**-2 / T),
+    ("kronfluence", "linear"): (1, C**2, C**2),
+    ("kronfluence", "tokens"): (1, C**2, C**2 / T),
+    ("kronfluence", "images"): (1, C**2, C**2 / T),
+    ("dattri", "linear"): (1, 1, 1),
+    ("singd", "linear"): (1, 1, 1),
+    ("singd", "tokens"): (1, T, 1),
+    ("singd", "images"): (1, T, 1),
+    ("singd, sequence", "tokens"): (1, T**2, T),
+    ("singd, sequence", "images"): (1, T**2, T),
+    ("singd, none", "tokens"): (1, T / N, 1 / N),
+    ("singd, none", "images"): (1, T / N, 1 / N),
+    ("asdl", "linear"): (1, C**2, C**2),
+    ("asdl", "tokens"): (T, C**2 * T, C**2 * T),
+    ("asdl", "images"): (1, C**2 * T, C**2),
+    ("laplace-torch", "linear"): (1 / ROOT, N * C**2 / ROOT, N * C**2 / 2),
+    ("laplace-torch", "tokens"): (1 / ROOT, N * C**2 * T / ROOT, N * C**2 / 2),
+    ("laplace-torch", "images"): (1 / ROOT, N * C**2 * T / ROOT, N * C**2 / 2),
+    ("laplace-torch, asdl", "tokens"): (
+        T / ROOT,
+        N * C**2 * T / ROOT,
+        N * C**2 * T / 2,
+    ),
+    ("kfac-jax", "linear"): (1, 1 / N, 1 / N),
+    ("kfac-jax", "tokens"): (T, T / N, 1 / N),
+    ("kfac-jax", "images"): (1, 1 / N, 1 / N),
+    ("mlx-kfac", "linear"): (1, 1, 1),
+    ("mlx-kfac", "tokens"): (1, 1, 1),
+    ("mlx-kfac", "images"): (1, 1, 1),
+    ("mlx-kfac, sum", "linear"): (1, N**-2, N**-2),
+    ("mlx-kfac, sum", "tokens"): (1, N**-2, N**-2),
+    ("mlx-kfac, sum", "images"): (1, N**-2, N**-2),
+    ("approxngd", "linear"): (1, 1, 1),
+    ("approxngd", "tokens"): (1, 1, 1 / T),
+    ("approxngd", "images"): (1, N**-2, N**-2),
+    ("kfac-pytorch", "linear"): (1, N**-2, N**-2),
+    ("kfac-pytorch", "tokens"): (1, N**-2, N**-2 / T),
+    ("kfac-pytorch", "images"): (T**-2, N**-2 / T**2, N**-2 / T**5),
+    ("KFC paper", "images"): (T, 1, 1),
+    ("tf.contrib.kfac", "tokens"): (1, 1, 1),
+    ("tf.contrib.kfac", "images"): (1, 1, 1),
+}
+KINDS = ("linear", "tokens", "images", "reduce")
+EVERY = [(name, kind) for name, own in CONVENTIONS.items() for kind in own.scalings]
+
+
+def converted(kind, rng, name, has_bias=False):
+    block, state, *data = drawn(kind, rng, has_bias)
+    return convert(block, state, to=name, num_cases=N, num_outputs=C), data
+
+
+def close(found, wanted, precision=1e-12):
+    atol = precision * np.abs(wanted).max()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=atol)
+
+
+@pytest.mark.parametrize(("name", "kind"), MEASURED)
+def test_multiples_of_ours_are_those_measured(name, kind, rng):
+    block, state, *_ = drawn(kind, rng)
+    ours, theirs = (
+        convert(block, state, to=each, num_cases=N, num_outputs=C)
+        for each in ("kfac_core", name)
+    )
+    of_a, of_g, of_block = MEASURED[name, kind]
+    close(np.trace(theirs.inputs), of_a * np.trace(ours.inputs))
+    close(np.trace(theirs.gradients), of_g * np.trace(ours.gradients))
+    close(np.trace(theirs.dense()), of_block * np.trace(ours.dense()))
+
+
+@pytest.mark.parametrize(("name", "kind"), EVERY)
+def test_factors_are_the_sums_times_their_numbers(name, kind, rng):
+    theirs, (rows, g) = converted(kind, rng, name)
+    own, (a, b) = convention(name), sums(kind, rows, g)
+    if kind == "images" and own.channels_first:
+        order = np.arange(4).reshape(2, 2).T.ravel()
+        a = a[np.ix_(order, order)]
+    counts = (N, 1 if kind in {"linear", "reduce"} else T, C)
+    close(theirs.inputs, a * own.scalings[kind].inputs(*counts))
+    close(theirs.gradients, b * own.scalings[kind].gradients(*counts))
+
+
+@given(
+    kind=st.sampled_from(KINDS),
+    first=st.sampled_from([*CONVENTIONS]),
+    second=st.sampled_from([*CONVENTIONS]),
+    seed=st.integers(0, 2**32 - 1),
+    has_bias=st.booleans(),
+)
+def test_there_and_back_between_any_two(kind, first, second, seed, has_bias):
+    own, other = CONVENTIONS[first], CONVENTIONS[second]
+    has_bias = has_bias and own.bias == other.bias == "joint"
+    if kind not in own.scalings or kind not in other.scalings:
+        return
+    before, _ = converted(kind, np.random.default_rng(seed), first, has_bias)
+    after = before.to(second).to(first)
+    for part in ("inputs", "gradients", "scale"):
+        close(getattr(after, part), getattr(before, part))
+
+
+def test_the_order_of_patches_matters_and_the_bias_stays_last(rng):
+    ours, (rows, g) = converted("images", rng, "tf.contrib.kfac", has_bias=True)
+    theirs = ours.to("singd")
+    by_channel = np.concatenate([rows[..., :4:2], rows[..., 1:4:2], rows[..., 4:]], -1)
+    wanted, _ = sums("images", by_channel, g)
+    close(theirs.inputs, wanted / (N * T))
+    assert np.abs(theirs.inputs - ours.inputs).max() > 0.1
+
+
+def test_a_bias_of_its_own_is_not_in_the_inputs(rng):
+    ours, _ = converted("linear", rng, "kfac_core", has_bias=True)
+    theirs = ours.to("asdl")
+    close(theirs.inputs, ours.inputs[:-1, :-1])
+    with pytest.raises(UnsupportedError, match="keeps no mean input"):
+        theirs.to("kfac_core")
+
+
+def test_blocks_are_in_the_order_of_the_weights(rng):
+    ours, _ = converted("linear", rng, "kfac_core")
+    close(ours.dense(), np.kron(ours.inputs, ours.gradients))
+    theirs = ours.to("curvlinops")
+    close(theirs.dense(), np.kron(theirs.gradients, theirs.inputs))
+
+
+def test_every_library_converts_the_same(plain_library, rng):
+    block, state, *_ = drawn("images", rng, has_bias=True)
+    moved = plain_library.moved(state)
+    options = {"to": "kronfluence", "num_cases": N, "num_outputs": C}
+    theirs, wanted = (convert(block, each, **options) for each in (moved, state))
+    close(plain_library.to_numpy(theirs.inputs), wanted.inputs)
+    close(plain_library.to_numpy(theirs.gradients), wanted.gradients)
+    close(plain_library.to_numpy(theirs.dense()), wanted.dense())
+
+
+def test_what_a_library_refuses_is_refused(rng):
+    with pytest.raises(UnsupportedError, match=r"dattri has no factors.*'tokens'"):
+        converted("tokens", rng, "dattri")
+    diagonal = kc.blocks.FullyConnectedDiagonalFB(2, 2)
+    with pytest.raises(UnsupportedError, match="DiagonalFB, expected"):
+        convert(diagonal, diagonal.init(np.zeros(1)), to="asdl", num_cases=1)
+    block, state, *_ = drawn("linear", rng)
+    for bad in ("nobody", None, 3):
+        with pytest.raises(ArgumentError, match=r"convention is .*expected one of"):
+            convert(block, state, to=bad, num_cases=N)
+    for options in ({"num_cases": 0}, {"num_cases": N, "num_outputs": -1}):
+        with pytest.raises(ArgumentError, match="expected more than zero"):
+            convert(block, state, to="singd", **options)
+    with pytest.raises(kc.errors.NotComputedError):
+        convert(block, block.init(np.zeros(1)), to="singd", num_cases=N)
+
+
+def test_no_output_is_lost():
+    assert {kind for _, kind in EVERY} == set(KINDS)
+    assert OUT != T != N
