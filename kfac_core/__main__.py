@@ -2,7 +2,7 @@
 
 import argparse
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kfac_core.errors import KfacError
@@ -24,12 +24,26 @@ def main(arguments: Sequence[str] | None = None) -> int:
             from kfac_core.info import report
 
             print(*report(), sep="\n")
+        elif options.command == "verify":
+            return _verify(options)
         else:
             _demo(options)
     except (KfacError, ImportError) as error:
         print(f"kfac-core {options.command}: {error}", file=sys.stderr)
         return 1
     return 0
+
+
+def _verify(options: argparse.Namespace) -> int:
+    from kfac_core.verify.command import run
+
+    return run(
+        libraries=options.library,
+        dtypes=options.dtype,
+        device=options.device,
+        seed=options.seed,
+        as_json=options.json,
+    )
 
 
 def _demo(options: argparse.Namespace) -> None:
@@ -55,6 +69,7 @@ def _parser() -> argparse.ArgumentParser:
     commands.add_parser(
         "info", help="print versions, backends, devices and BLAS, for a bug report"
     )
+    _add_verify(commands.add_parser)
     demo = commands.add_parser(
         "demo",
         help="train a convolutional network on real handwritten digits",
@@ -89,6 +104,36 @@ def _parser() -> argparse.ArgumentParser:
         help="compile the step with the library's compiler (default: for JAX)",
     )
     return parser
+
+
+def _add_verify(add: Callable[..., argparse.ArgumentParser]) -> None:
+    verify = add(
+        "verify",
+        help="try the theorems on what is installed",
+        description="Try each theorem about K-FAC, and its negative twin, on array"
+        " libraries; measure factorisations by LAPACK's test ratios; print a table. The"
+        " exit status is 1 where one fails.",
+    )
+    verify.add_argument(
+        "--library",
+        nargs="+",
+        metavar="NAME",
+        help="array libraries, such as numpy torch jax (default: all installed)",
+    )
+    verify.add_argument(
+        "--dtype",
+        nargs="+",
+        choices=["float64", "float32"],
+        default=["float64", "float32"],
+        help="dtypes (default: both)",
+    )
+    verify.add_argument(
+        "--device", help="where to compute, such as cuda (default: the library's own)"
+    )
+    verify.add_argument(
+        "--seed", type=int, default=0, help="of all randomness (default: %(default)s)"
+    )
+    verify.add_argument("--json", action="store_true", help="print all numbers as JSON")
 
 
 def _positive(text: str) -> int:

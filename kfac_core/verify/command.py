@@ -1,0 +1,40 @@
+"""``kfac-core verify``: try everything, print, and tell by the exit status."""
+
+import sys
+from collections.abc import Sequence
+
+from kfac_core.verify.running import verify
+
+
+def run(
+    *,
+    libraries: Sequence[str] | None,
+    dtypes: Sequence[str],
+    device: str | None,
+    seed: int,
+    as_json: bool,
+) -> int:
+    """Try the theorems and print a table, or JSON.
+
+    Args:
+        libraries: Names of array libraries; None: all that are installed.
+        dtypes: Names of dtypes.
+        device: A device; None: the default of each library.
+        seed: Seed of all random numbers.
+        as_json: Whether to print JSON.
+
+    Returns:
+        The exit status: 1 where something fails.
+    """
+    shown = sys.stderr.isatty()
+
+    def progress(line: str) -> None:
+        if shown:
+            print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
+
+    report = verify(
+        libraries, dtypes=dtypes, device=device, seed=seed, progress=progress
+    )
+    progress("")
+    print(report.to_json() if as_json else report)
+    return 0 if report.ok else 1
