@@ -49,6 +49,7 @@ def factored_damping_damps_no_less(trial: Trial, holds: bool) -> Measured:
     source="kron(t A, G / t) = kron(A, G)",
     twin="constant damping",
     large=LARGE,
+    solves=True,
 )
 def pi_does_not_see_the_gauge(trial: Trial, holds: bool) -> Measured:
     """Scale inputs by eight and gradients by an eighth."""

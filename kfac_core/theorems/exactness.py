@@ -70,6 +70,7 @@ def one_case_is_exact(trial: Trial, holds: bool) -> Measured:
     source="Sherman & Morrison (1950)",
     twin="damping of each factor",
     large=LARGE,
+    solves=True,
 )
 def one_gradient_is_solved_for(trial: Trial, holds: bool) -> Measured:
     """Multiply the gradient by the inverse of its own outer product."""

@@ -34,6 +34,7 @@ def _condition(x: Matrix, g: Matrix, damping: float) -> float:
     source="Woodbury (1950)",
     twin="the latest row alone kept",
     large=LARGE,
+    solves=True,
 )
 def few_rows_are_solved_with(trial: Trial, holds: bool) -> Measured:
     """Compare a block that keeps rows with a block that keeps their matrix."""
@@ -57,6 +58,7 @@ def few_rows_are_solved_with(trial: Trial, holds: bool) -> Measured:
     source="P is symmetric positive definite",
     twin="P after a projection, as of frozen rows",
     large=LARGE,
+    solves=True,
 )
 def the_inverse_is_symmetric(trial: Trial, holds: bool) -> Measured:
     """Compare both products, over the lengths of the vectors."""
@@ -80,6 +82,7 @@ def the_inverse_is_symmetric(trial: Trial, holds: bool) -> Measured:
     source="P is linear",
     twin="P that is normed to the length of its argument",
     large=LARGE,
+    solves=True,
 )
 def the_inverse_is_linear(trial: Trial, holds: bool) -> Measured:
     """Compare the image of a sum and the sum of images."""
@@ -104,6 +107,7 @@ def the_inverse_is_linear(trial: Trial, holds: bool) -> Measured:
     source="the damping outweighs the matrix",
     twin="a moderate damping",
     large=LARGE,
+    solves=True,
 )
 def huge_damping_is_all_there_is(trial: Trial, holds: bool) -> Measured:
     """Scale the solution by the damping."""

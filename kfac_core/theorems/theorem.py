@@ -21,6 +21,7 @@ class Theorem:
             the claim has none, as it holds always.
         measure_either: Measures it on a trial, with its condition or the twin's.
         large: Sizes above 1,000 for a claim that needs no dense matrix; or None.
+        solves: Whether it factorises a matrix, which some compilers write out.
         general_only: Whether it is tried at general sizes alone, since it has sizes of
             its own.
     """
@@ -32,6 +33,7 @@ class Theorem:
     twin: str
     measure_either: Measure
     large: Sizes | None = None
+    solves: bool = False
     general_only: bool = False
 
     def measure(self, trial: Trial) -> Measured:
@@ -54,11 +56,13 @@ class Theorem:
         """Return the sizes to try: general ones, one of everything, few cases, large.
 
         Args:
-            few: Whether to leave out small ones, as for a library that compiles a
-                program for each.
+            few: Whether to leave out small ones, and a large one where a matrix is
+                factorised, as for a library that compiles a program for each.
         """
         small = (GENERAL,) if few or self.general_only else SMALL
-        return small if self.large is None else (*small, self.large)
+        if self.large is None or (few and self.solves):
+            return small
+        return (*small, self.large)
 
 
 SMALL = (GENERAL, Sizes(1, 1, 1), Sizes(2, 7, 2))
@@ -73,6 +77,7 @@ def theorem(
     source: str,
     twin: str = "",
     large: Sizes | None = None,
+    solves: bool = False,
     general_only: bool = False,
 ) -> Callable[[Measure], Theorem]:
     """Make a `Theorem` of a function that measures it, with the fields that are given.
@@ -86,7 +91,15 @@ def theorem(
 
     def made(measure: Measure) -> Theorem:
         return Theorem(
-            name, condition, claim, source, twin, measure, large, general_only
+            name,
+            condition,
+            claim,
+            source,
+            twin,
+            measure,
+            large=large,
+            solves=solves,
+            general_only=general_only,
         )
 
     return made

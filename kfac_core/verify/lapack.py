@@ -30,7 +30,7 @@ class Ratio(NamedTuple):
         dtype: NumPy name of the dtype.
         operation: What was computed.
         ratio: The largest of its ratios.
-        matrix: Of which matrix that is.
+        matrix: The matrix that has it.
     """
 
     library: str
