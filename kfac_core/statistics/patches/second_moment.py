@@ -56,12 +56,12 @@ def extract_patches(backend: Backend, x: Array, window: Window) -> Array:
     locations = window.output_spatial(spatial)
     taps = []
     for offsets in product(*map(range, window.kernel)):
-        slices = tuple(
+        slices = [
             slice(o * d, o * d + (n - 1) * s + 1 if n else o * d, s)
             for o, d, n, s in zip(
                 offsets, window.dilations, locations, window.strides, strict=True
             )
-        )
+        ]
         taps.append(x[(slice(None), *slices, slice(None))])
     patches = xp.stack(taps, axis=-2)
     shape = (x.shape[0], *locations, *window.kernel, x.shape[-1])
@@ -71,8 +71,9 @@ def extract_patches(backend: Backend, x: Array, window: Window) -> Array:
 def patch_rows(backend: Backend, x: Array, window: Window) -> Array:
     """Return the patches as rows, ``[batch, locations, kernel * channels]``."""
     patches = extract_patches(backend, x, window)
-    locations = window.num_locations(x)
-    width = math.prod(patches.shape[1 + window.spatial_rank :])
+    rank = window.spatial_rank
+    locations = math.prod(patches.shape[1 : rank + 1])
+    width = math.prod(patches.shape[rank + 1 :])
     return backend.xp.reshape(patches, (x.shape[0], locations, width))
 
 
@@ -100,10 +101,12 @@ def patch_second_moment(
         ``[n, n]`` with ``n = kernel * channels``, one more with bias: the ``Omega`` of
         Grosse & Martens (2016), equation 25, divided by the number of locations.
     """
-    patches = sum(x.shape[0] * window.num_locations(x) for x in towers)
+    patches = 0
+    for x in towers:
+        patches += x.shape[0] * window.num_locations(x)
     count = patches if count is None else count
     images = [window.to_channels_last(backend, x) for x in towers if x.shape[0]]
-    last = replace(window, channels_last=True)
+    last = window if window.channels_last else replace(window, channels_last=True)
     parts = []
     for x in images:
         plan = plan_for(backend, x, last)

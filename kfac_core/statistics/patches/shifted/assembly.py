@@ -35,18 +35,19 @@ def assembled(
     blocks: dict[tuple[tuple[int, ...], tuple[int, ...]], Array] = {}
     terms = [(row, *group.columns) for group in groups for row in group.rows]
     for pieces, part in zip(terms, products, strict=True):
-        for pairs in product(*(piece.taps for piece in pieces)):
+        for pairs in product(*[piece.taps for piece in pieces]):
             one, two = zip(*pairs, strict=True)
             known = blocks.get((one, two))
             blocks[one, two] = part if known is None else known + part
 
-    def block(one: tuple[int, ...], two: tuple[int, ...]) -> Array:
-        if one > two:
-            return block(two, one).mT
-        return blocks.get((one, two), zeros)
-
-    taps = list(product(*map(range, kernel)))
-    rows = [xp.concat([block(one, two) for two in taps], axis=1) for one in taps]
+    rows, taps = [], list(product(*map(range, kernel)))
+    for one in taps:
+        row = []
+        for two in taps:
+            first = (one, two) if one <= two else (two, one)
+            part = blocks.get(first, zeros)
+            row.append(part if one <= two else part.mT)
+        rows.append(xp.concat(row, axis=1))
     return xp.concat(rows, axis=0)
 
 

@@ -44,7 +44,10 @@ class Group(NamedTuple):
 
     def is_of_one(self, row: Piece) -> bool:
         """Whether nothing is shifted, and the product is a Gram matrix."""
-        return not any(piece.offset for piece in (row, *self.columns))
+        for piece in self.columns:
+            if piece.offset:
+                return False
+        return not row.offset
 
 
 def groups_for(window: Window, spatial: tuple[int, ...], shifted: int) -> list[Group]:
