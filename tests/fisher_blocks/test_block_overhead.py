@@ -8,7 +8,8 @@ import sys
 import numpy as np
 import pytest
 
-from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB
+from kfac_core import ConvolutionGeometry
+from kfac_core.fisher_blocks import ConvKFCBasicFB, FullyConnectedKFACBasicFB
 
 
 def own_calls(function):
@@ -52,3 +53,12 @@ def verbs(rng):
 )
 def test_a_verb_calls_few_functions(verbs, verb, most):
     assert own_calls(verbs[verb]) <= most
+
+
+def test_the_statistics_of_a_convolution_call_few_functions(rng):
+    block = ConvKFCBasicFB(ConvolutionGeometry((3, 3, 32, 32), padding="SAME"))
+    x = rng.normal(size=(8, 8, 8, 32)).astype("float32")
+    state = block.init(like=x)
+    for _ in range(2):
+        state = block.update_covs(state, x, x, ema_decay=0.95)
+    assert own_calls(lambda: block.update_covs(state, x, x, ema_decay=0.95)) <= 250
