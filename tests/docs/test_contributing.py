@@ -1,15 +1,18 @@
-"""The example of `CONTRIBUTING.md` is what the tests run."""
+"""The examples of `CONTRIBUTING.md` are what the tests run."""
 
 import re
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
+DIFFS = re.findall(
+    r"```diff\n(.*?)```", (ROOT / "CONTRIBUTING.md").read_text("utf-8"), re.DOTALL
+)
 
 
-def added_lines():
-    """Return what the example adds, by file."""
-    text = (ROOT / "CONTRIBUTING.md").read_text("utf-8")
-    (diff,) = re.findall(r"```diff\n(.*?)```", text, re.DOTALL)
+def added_lines(diff):
+    """Return what an example adds, by file."""
     added = {}
     for line in diff.splitlines():
         if line.startswith("+++ b/"):
@@ -19,14 +22,14 @@ def added_lines():
     return {path: "\n".join(lines) for path, lines in added.items()}
 
 
-def test_the_example_stands_in_the_files_that_it_names():
-    added = added_lines()
-    assert len(added) == 2
-    for path, text in added.items():
-        assert text in (ROOT / path).read_text("utf-8"), path
+def test_a_factor_a_block_and_a_loss_have_an_example():
+    folders = [Path(next(iter(added_lines(diff)))).parent.name for diff in DIFFS]
+    assert folders == ["fisher_factors", "fisher_blocks", "loss_functions"]
 
 
-def test_the_example_is_a_whole_file_and_one_case():
-    whole, case = added_lines().items()
-    assert (ROOT / whole[0]).read_text("utf-8") == whole[1] + "\n"
-    assert case[1].count("\n") == 0
+@pytest.mark.parametrize("diff", DIFFS)
+def test_an_example_is_a_whole_file_and_one_case(diff):
+    (path, whole), (cases, case) = added_lines(diff).items()
+    assert (ROOT / path).read_text("utf-8") == whole + "\n"
+    assert case in (ROOT / cases).read_text("utf-8")
+    assert re.findall(r'^    "', case, re.MULTILINE) == ['    "']

@@ -19,6 +19,7 @@ from block_truth import (
     uncorrelated,
     vector_of,
 )
+from differences_block import DifferencesFB
 from grouped_truth import CASES as GROUPED
 from grouped_truth import GroupedCase
 from reduced_cases import REDUCED
@@ -86,6 +87,12 @@ def series(option):
 
 
 KRONECKER = {
+    "differences": BlockCase(
+        lambda **options: DifferencesFB(4, 2, **options),
+        normal((4,), (2,)),
+        ((3, 2),),
+        lambda x, g: (moment(np.diff(x)), moment(g), 1),
+    ),
     "dense": BlockCase(
         lambda **options: kc.blocks.FullyConnectedKFACBasicFB(3, 2, **options),
         normal((3,), (2,)),

@@ -1,6 +1,7 @@
 """Every factor as data: see `FactorCase`."""
 
 import numpy as np
+from differences_factor import DifferencesFactor
 from factor_case import FactorCase
 from factor_truth import (
     USES,
@@ -52,6 +53,12 @@ DENSE = {
         mean_square,
         argument="tensors",
         sources=0,
+    ),
+    "differences": FactorCase(
+        lambda **options: DifferencesFactor(4, **options),
+        normal((4,)),
+        lambda x: mean_square(np.diff(x)),
+        scaled=0,
     ),
     "rows-lagged": FactorCase(
         lambda **options: kc.factors.FullyConnectedMultiKF(
