@@ -53,6 +53,9 @@ from kfac_core.registry import (
 )
 from kfac_core.saving import (
     from_tree,
+    load,
+    load_arrays,
+    save,
     state_classes,
     state_from_dict,
     state_to_dict,
@@ -90,9 +93,12 @@ __all__ = [
     "errors",
     "factors",
     "from_tree",
+    "load",
+    "load_arrays",
     "load_backend",
     "losses",
     "presets",
+    "save",
     "state_classes",
     "state_from_dict",
     "state_to_dict",

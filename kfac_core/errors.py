@@ -16,6 +16,7 @@ __all__ = [
     "NotPositiveDefiniteError",
     "NotRegisteredError",
     "RegistrationError",
+    "SavedFileError",
     "ShapeError",
     "StateError",
     "UnsupportedError",
@@ -48,6 +49,10 @@ class ArgumentError(KfacError, ValueError):
 
 class RegistrationError(KfacError, ValueError):
     """Layers, losses and parameters of a collection contradict each other."""
+
+
+class SavedFileError(KfacError, ValueError):
+    """A file is not one that `kfac_core.save` wrote, or it is damaged."""
 
 
 class NotFiniteError(KfacError, ValueError):

@@ -1,4 +1,4 @@
-"""What makes names of a state, and a state of names, given what is none."""
+"""What makes names and files of a state, and a state of these, given what is none."""
 
 import numpy as np
 from bad_values import NOTHINGS
@@ -27,5 +27,41 @@ def test_states_by_name(walked):
             {"template": STATE, "tree_of_arrays": STATE._asdict()},
             {"template": FAULTS, "tree_of_arrays": FAULTS | {"an array": np.ones(2)}},
             words={"tree_of_arrays": SAVED, "template": SAVED},
+        ),
+    )
+
+
+def test_files(walked, tmp_path):
+    spec, path = kc.factors.FullyConnectedKroneckerFactor(2), tmp_path / "state"
+    other = kc.factors.FullyConnectedKroneckerFactor(3)
+    kc.save(path, STATE, spec, arrays={"x": np.ones(2)})
+    specs = NOTHINGS | {"another spec": other, "a class": type(spec)}
+    paths = NOTHINGS | {"number": 1.5}
+    del paths["string"], paths["empty string"]  # these are names of files
+    arrays = NOTHINGS | {"a list": [np.ones(2)], "an array": np.ones(2)}
+    del arrays["None"]
+    walked(
+        Call(
+            "save",
+            kc.save,
+            {"path": path, "state": STATE, "spec": spec, "arrays": {}},
+            {
+                "path": paths,
+                "state": FAULTS | {"of another spec": other.init(np.zeros(1))},
+                "spec": specs,
+                "arrays": arrays,
+            },
+        ),
+        Call(
+            "load",
+            lambda **given: kc.state_to_dict(kc.load(**given)),
+            {"path": path, "spec": spec, "like": np.zeros(1)},
+            {"path": paths, "spec": specs, "like": FAULTS},
+        ),
+        Call(
+            "load_arrays",
+            kc.load_arrays,
+            {"path": path, "like": np.zeros(1)},
+            {"path": paths, "like": FAULTS},
         ),
     )

@@ -1,0 +1,122 @@
+"""A spec as JSON: all its fields, and those among them that a state depends on."""
+
+import math
+from collections.abc import Mapping
+from dataclasses import fields, is_dataclass
+from typing import Any
+
+import numpy as np
+
+from kfac_core.errors import StateError
+from kfac_core.estimator import FisherEstimator
+from kfac_core.layer_collection import LayerCollection, LayerRegistration
+from kfac_core.optimizer import KfacOptions
+from kfac_core.spec import Spec
+
+_BOUND = {
+    KfacOptions: {"momentum_type", "damping", "layer_collection"},
+    FisherEstimator: {
+        "layer_collection",
+        "matpowers",
+        "compute_cholesky",
+        "compute_cholesky_inverse",
+    },
+    LayerCollection: {"variables", "layers", "parts"},
+    LayerRegistration: {"params", "block"},
+}
+"""Class -> the fields that a state depends on; of a spec, all but its `free_fields`."""
+
+
+def described(value: Any) -> Any:
+    """Return a spec, or the value of a field, as what JSON can hold.
+
+    An object with fields becomes its class, the fields that a state depends on, and
+    those that may differ between two specs that share a state.
+
+    Args:
+        value: A spec, or what its fields are made of.
+
+    Returns:
+        Nested dictionaries, lists, texts and numbers.
+
+    Example:
+        >>> from kfac_core.fisher_factors import FullyConnectedKroneckerFactor
+        >>> described(FullyConnectedKroneckerFactor(3))["fields"]["size"]
+        3
+    """
+    if value is None or isinstance(value, bool | int | str):
+        return value
+    if isinstance(value, np.generic):
+        return described(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else {"number": repr(value)}
+    if isinstance(value, tuple | list):
+        return [described(each) for each in value]
+    if isinstance(value, set | frozenset):
+        return {"set": sorted(map(repr, value))}
+    if isinstance(value, Mapping):
+        return {"mapping": [[str(key), described(x)] for key, x in value.items()]}
+    if not is_dataclass(value) or isinstance(value, type):
+        return {"object": getattr(value, "__qualname__", type(value).__qualname__)}
+    own: Any = value
+    everything = {
+        f.name: described(getattr(own, f.name)) for f in fields(own) if f.init
+    }
+    bound = _bound_fields(own, everything)
+    free = {name: x for name, x in everything.items() if name not in bound}
+    return {"class": type(own).__qualname__, "fields": bound, "free": free}
+
+
+def check_same(found: Any, expected: Any, path: str, label: str) -> None:
+    """Check that a spec is one that shares its state with a saved one.
+
+    Args:
+        found: The description of the saved spec.
+        expected: The description of the spec at hand.
+        path: Name of what is described, for the message.
+        label: Name of the function that was called, for the message.
+
+    Raises:
+        StateError: If a field differs that a state depends on.
+    """
+    pair = (found, expected)
+    if all(isinstance(x, dict) and "class" in x for x in pair):
+        check_same(found["class"], expected["class"], f"{path}: its class", label)
+        old, new = found["fields"], expected["fields"]
+        for name in {**new, **old}:
+            where = f"{path}.{name}" if path else name
+            check_same(old.get(name), new.get(name), where, label)
+        return
+    if all(isinstance(x, list) for x in pair) and len(found) == len(expected):
+        for place, (old, new) in enumerate(zip(found, expected, strict=True)):
+            check_same(old, new, f"{path}[{place}]", label)
+        return
+    if type(found) is not type(expected) or found != expected:
+        msg = (
+            f"{label}: the state was saved with another spec: {path or 'the spec'} is"
+            f" {_shown(expected)}, and was {_shown(found)}; load it with the spec that"
+            " it was saved with, and bring it to another by init_inverses"
+        )
+        raise StateError(msg)
+
+
+def _bound_fields(value: Any, everything: dict[str, Any]) -> dict[str, Any]:
+    """Return the fields that a state depends on."""
+    if isinstance(value, Spec):
+        return {k: x for k, x in everything.items() if k not in value.free_fields}
+    for cls, names in _BOUND.items():
+        if isinstance(value, cls):
+            bound = {name: x for name, x in everything.items() if name in names}
+            if isinstance(value, KfacOptions):
+                dampings = value.layer_dampings
+                form = "one number" if dampings is None else sorted(dampings)
+                bound["damping"] = form
+            return bound
+    kind = getattr(value, "kind", None)  # of what a signature has
+    return {"kind": kind} if isinstance(kind, str) else everything
+
+
+def _shown(description: Any) -> str:
+    if isinstance(description, dict) and "class" in description:
+        return f"a {description['class']}"
+    return repr(description)

@@ -1,0 +1,163 @@
+"""What happens to a file, and to the one who writes it, is an error or nothing."""
+
+import errno
+import os
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+from saved_states import equal, updated
+
+import kfac_core as kc
+from kfac_core.saving import disk
+
+SMALL = kc.factors.FullyConnectedKroneckerFactor(2)
+LIKE = np.zeros(1)
+
+
+@pytest.fixture
+def path(tmp_path):
+    return tmp_path / "state"
+
+
+@pytest.fixture
+def saved(path):
+    state = SMALL.update_cov(SMALL.init(LIKE), np.eye(2), 0.5)
+    kc.save(path, state, SMALL)
+    return state
+
+
+def test_every_flipped_bit_is_an_error(path, saved):
+    whole = path.read_bytes()
+    rng = np.random.default_rng(0)
+    places = rng.permutation(8 * len(whole))[:1000]
+    assert {*range(64)} & {*places.tolist()}
+    for place in [*range(64), *places.tolist()]:
+        spoiled = bytearray(whole)
+        spoiled[place // 8] ^= 1 << place % 8
+        path.write_bytes(spoiled)
+        with pytest.raises(kc.errors.SavedFileError):
+            kc.load(path, SMALL, like=LIKE)
+    path.write_bytes(whole)
+    equal(kc.load(path, SMALL, like=LIKE), saved)
+
+
+def test_a_file_that_is_cut_or_longer_is_an_error(path, saved):
+    whole = path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    cuts = {0, 1, 7, 8, 9, start - 1, start, start + 1, len(whole) - 1}
+    for cut in cuts:
+        path.write_bytes(whole[:cut])
+        with pytest.raises(kc.errors.SavedFileError, match=str(path)):
+            kc.load(path, SMALL, like=LIKE)
+    path.write_bytes(whole + b"\0")
+    with pytest.raises(kc.errors.SavedFileError, match="bytes"):
+        kc.load(path, SMALL, like=LIKE)
+    assert saved
+
+
+def test_a_later_version_is_refused(path, saved, monkeypatch):
+    monkeypatch.setattr("kfac_core.saving.layout.VERSION", 2)
+    kc.save(path, saved, SMALL)
+    monkeypatch.undo()
+    with pytest.raises(kc.errors.SavedFileError, match="version 2, expected at most 1"):
+        kc.load(path, SMALL, like=LIKE)
+
+
+def test_a_file_of_another_program_is_refused(path):
+    header = b'{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+    path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
+    with pytest.raises(kc.errors.SavedFileError, match=r"kfac_core\.save"):
+        kc.load(path, SMALL, like=LIKE)
+
+
+def test_no_file_is_the_error_of_the_system(path):
+    with pytest.raises(FileNotFoundError):
+        kc.load(path, SMALL, like=LIKE)
+
+
+@pytest.mark.parametrize("call", ["fsync", "write", "replace"])
+def test_a_failure_leaves_the_old_file_and_nothing_else(path, saved, call, monkeypatch):
+    def full(*_, **__):
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    other = SMALL.update_cov(saved, 2 * np.eye(2), 0.5)
+    if call == "fsync":
+        monkeypatch.setattr(disk.os, "fsync", full)
+    elif call == "replace":
+        monkeypatch.setattr(disk.Path, "replace", full)
+    else:
+        monkeypatch.setattr(disk, "digest", full)
+    with pytest.raises(OSError, match="No space"):
+        kc.save(path, other, SMALL)
+    monkeypatch.undo()
+    equal(kc.load(path, SMALL, like=LIKE), saved)
+    assert [*path.parent.iterdir()] == [path]
+
+
+@pytest.mark.skipif(os.name != "posix", reason="limits are those of POSIX")
+def test_a_disk_that_is_full_leaves_the_old_file(path, saved):
+    code = (
+        "import resource, signal, sys, numpy as np, kfac_core as kc\n"
+        "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
+        "resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))\n"
+        "big = kc.factors.FullyConnectedKroneckerFactor(100)\n"
+        "kc.save(sys.argv[1], big.init(np.zeros(1)), big)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code, str(path)], capture_output=True, check=False
+    )
+    assert b"File too large" in done.stderr
+    equal(kc.load(path, SMALL, like=LIKE), saved)
+    assert [*path.parent.iterdir()] == [path]
+
+
+@pytest.mark.skipif(
+    os.name != "posix" or os.geteuid() == 0, reason="root may write anywhere"
+)
+def test_a_folder_that_cannot_be_written_keeps_the_old_file(path, saved):
+    path.parent.chmod(0o500)
+    try:
+        with pytest.raises(PermissionError):
+            kc.save(path, saved, SMALL)
+    finally:
+        path.parent.chmod(0o700)
+    equal(kc.load(path, SMALL, like=LIKE), saved)
+
+
+WRITER = """
+import sys, numpy as np, kfac_core as kc
+from kfac_core import tree
+spec = kc.factors.FullyConnectedKroneckerFactor(300)
+state = spec.init(np.zeros(1))
+states = [tree.map(lambda x: x + np.asarray(k, x.dtype), state) for k in range(2)]
+states = [s._replace(made_by=spec.signature) for s in states]
+kc.save(sys.argv[1], states[0], spec)
+print("ready", flush=True)
+while True:
+    for each in states:
+        kc.save(sys.argv[1], each, spec)
+"""
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+def test_a_writer_that_is_killed_leaves_a_whole_file(path):
+    spec = kc.factors.FullyConnectedKroneckerFactor(300)
+    rng = np.random.default_rng(0)
+    for _ in range(2):
+        with subprocess.Popen(
+            [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE
+        ) as writer:
+            assert writer.stdout.readline() == b"ready\n"
+            time.sleep(rng.uniform(0, 0.1))
+            writer.kill()
+        total = kc.load(path, spec, like=LIKE).cov.total
+        assert np.all(total == total[0, 0])
+
+
+def test_a_state_of_a_file_is_the_state_after_many_updates(path):
+    spec, state = updated("dense-bias", steps=3)
+    kc.save(path, state, spec)
+    equal(kc.load(path, spec, like=LIKE), state)
