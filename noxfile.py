@@ -136,6 +136,15 @@ def bench(session: nox.Session, library: str) -> None:
     session.run("python", "-m", "benchmarks", "--library", library, *session.posargs)
 
 
+@nox.session
+def peers(session: nox.Session) -> None:
+    """Record the factors of other K-FAC libraries anew, and compare ours with them."""
+    install(session, "test,torch")
+    session.install("-c", "constraints.txt", "-r", "tests/presets/requirements.txt")
+    session.run("python", "tests/presets/record.py")
+    session.run("pytest", "-q", "tests/presets", *session.posargs)
+
+
 @nox.session(reuse_venv=False)
 def package(session: nox.Session) -> None:
     """Build the sdist and from it the wheel; use the wheel away from the sources."""

@@ -14,11 +14,12 @@ the first is ours for ``l / (alpha beta)``; the second is ours if ``alpha = beta
 """
 
 import math
-from typing import NamedTuple
+from typing import NamedTuple, get_args
 
+from kfac_core.arguments.options import check_word
 from kfac_core.damping import DampingType
 from kfac_core.errors import UnsupportedError
-from kfac_core.presets.conventions import convention
+from kfac_core.presets.conventions import Rule, convention
 from kfac_core.presets.factors import Layer, scaling_for
 from kfac_core.typing import Scalar
 
@@ -46,6 +47,7 @@ def damping_like(
     num_cases: Scalar,
     positions: Scalar = 1,
     num_outputs: Scalar = 1,
+    rule: Rule | None = None,
 ) -> Damping:
     """Return our damping that is another library's.
 
@@ -56,12 +58,14 @@ def damping_like(
         num_cases: As in `convert`.
         positions: ``T``, the number of positions of a case.
         num_outputs: As in `convert`.
+        rule: How it damps, ``"pi"``, ``"exact"`` or ``"constant"``; None: by its
+            default.
 
     Returns:
         Our damping.
 
     Raises:
-        ArgumentError: If there is no such convention.
+        ArgumentError: If there is no such convention, or no such rule.
         UnsupportedError: If it refuses such layers, has no damping of its own, or adds
             one number to factors whose ratio differs from ours.
 
@@ -73,22 +77,24 @@ def damping_like(
         Damping(damping_type='exact', damping=8.0, factor=16.0)
     """
     theirs, ours = convention(name), convention("kfac_core")
+    own = theirs.damping if rule is None else rule
+    check_word(own, get_args(Rule), "rule", layer.label)
     counts = (num_cases, positions, num_outputs)
     before, after = scaling_for(ours, layer), scaling_for(theirs, layer)
     alpha = after.inputs(*counts) / before.inputs(*counts)
     beta = after.gradients(*counts) / before.gradients(*counts)
     scale, uses = after.block(*counts), before.block(*counts)
     whole = alpha * beta * scale / uses  # their block over ours
-    if theirs.damping == "exact":
+    if own == "exact":
         return Damping("exact", damping / whole, 1 / whole)
     of_factors = damping / scale if theirs.per_scale else damping
-    if theirs.damping == "pi":
+    if own == "pi":
         return Damping("pi", of_factors * uses / (alpha * beta), 1 / whole)
-    if theirs.damping == "constant" and math.isclose(alpha, beta, rel_tol=1e-12):
+    if own == "constant" and math.isclose(alpha, beta, rel_tol=1e-12):
         return Damping("constant", of_factors * uses / alpha, 1 / whole)
     what = (
         f"{alpha:g} and {beta:g} times ours, and adds one number to both"
-        if theirs.damping == "constant"
+        if own == "constant"
         else "not damped by a rule that is known here"
     )
     msg = (

@@ -1,0 +1,299 @@
+"""Records the factors of other libraries, each in an environment that has it.
+
+``python tests/presets/record.py NAME ...`` writes ``recorded/NAME.json`` for each; the
+versions are in `requirements.txt`. ``nox -s peers`` does so for all, and compares.
+Nothing here is imported by the tests, which read the files alone.
+
+The model is one layer, then nothing: a linear one, one at seven tokens, or a
+convolution of seven locations. Its loss is the mean squared error over all numbers.
+"""
+
+import importlib.metadata
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+import torch
+
+RECORDED = Path(__file__).parent / "recorded"
+N, T, OUT = 6, 7, 3
+DAMPING = 0.01
+KINDS = ("linear", "tokens", "images")
+PACKAGES = {
+    "curvlinops": "curvlinops-for-pytorch",
+    "nngeometry": "nngeometry",
+    "kronfluence": "kronfluence",
+    "dattri": "dattri",
+    "singd": "singd",
+    "asdl": "asdfghjkl",
+}
+"""For each module the package that has it."""
+
+
+def layer_and_data(kind):
+    """A layer with its bias, inputs and targets, the same at every run."""
+    rng = np.random.default_rng(KINDS.index(kind))
+
+    def draw(*shape):
+        return torch.from_numpy(np.round(rng.normal(size=shape), 3))
+
+    if kind == "images":
+        layer = torch.nn.Conv2d(2, OUT, (2, 1))
+        x, weights = draw(N, 2, T + 1, 1), draw(OUT, 2, 2, 1)
+    else:
+        layer = torch.nn.Linear(4, OUT)
+        x = draw(N, 4) if kind == "linear" else draw(N, T, 4)
+        weights = draw(OUT, 4)
+    layer = layer.double()
+    with torch.no_grad():
+        layer.weight.copy_(weights)
+        layer.bias.copy_(draw(OUT))
+    y = draw(N, OUT if kind == "linear" else T * OUT)
+    return layer, x, y
+
+
+def model_of(layer):
+    return torch.nn.Sequential(layer, torch.nn.Flatten())
+
+
+def gradients(kind):
+    """The gradients of the mean loss for the layer's outputs, ``[N, T, OUT]``."""
+    layer, x, y = layer_and_data(kind)
+    out = layer(x)
+    out.retain_grad()
+    torch.nn.functional.mse_loss(out.flatten(1), y).backward()
+    g = out.grad if kind != "images" else out.grad.permute(0, 2, 3, 1)
+    return g.reshape(N, -1, OUT)
+
+
+def curvlinops(kind):
+    from curvlinops import KFACLinearOperator
+
+    found = {}
+    layer, x, y = layer_and_data(kind)
+    model = model_of(layer)
+    for name, reduction in (("curvlinops", "mean"), ("curvlinops, sum", "sum")):
+        operator = KFACLinearOperator(
+            model,
+            torch.nn.MSELoss(reduction=reduction),
+            list(model.parameters()),
+            [(x, y)],
+            fisher_type="empirical",
+            separate_weight_and_bias=False,
+            check_deterministic=False,
+        )
+        operator.compute_kronecker_factors()
+        (a,) = operator._input_covariances.values()
+        (g,) = operator._gradient_covariances.values()
+        found[name] = a, g
+    return found
+
+
+def products(kind):
+    """Products of curvlinops with its inverse, damped in two ways, and its GGN."""
+    from curvlinops import (
+        GGNLinearOperator,
+        KFACInverseLinearOperator,
+        KFACLinearOperator,
+    )
+
+    layer, x, y = layer_and_data(kind)
+    model, loss = model_of(layer), torch.nn.MSELoss()
+    params = list(model.parameters())
+    vector = [
+        torch.linspace(-1, 1, p.numel()).double().reshape(p.shape) for p in params
+    ]
+    options = {"check_deterministic": False}
+    kfac = KFACLinearOperator(
+        model,
+        loss,
+        params,
+        [(x, y)],
+        fisher_type="empirical",
+        separate_weight_and_bias=False,
+        **options,
+    )
+    made = {"vector": [v.tolist() for v in vector], "damping": DAMPING}
+    for rule, flag in (("pi", "use_heuristic_damping"), ("exact", "use_exact_damping")):
+        inverse = KFACInverseLinearOperator(kfac, damping=DAMPING, **{flag: True})
+        made[rule] = [v.tolist() for v in inverse @ vector]
+    ggn = GGNLinearOperator(model, loss, params, [(x, y)], **options)
+    made["GGN"] = [v.tolist() for v in ggn @ vector]
+    return made
+
+
+def nngeometry(kind):
+    from nngeometry.backend import TorchHooksJacobianBackend
+    from nngeometry.layercollection import LayerCollection
+    from nngeometry.object.pspace import PMatKFAC
+
+    if kind == "tokens":
+        return {}
+    torch.set_default_dtype(torch.float64)  # its buffers have the default dtype
+    layer, x, y = layer_and_data(kind)
+    model = model_of(layer)
+
+    def losses(x, y):
+        return ((model(x) - y) ** 2).mean(dim=1, keepdim=True)
+
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(x, y), batch_size=N
+    )
+    collection = LayerCollection.from_model(model)
+    generator = TorchHooksJacobianBackend(
+        model=model, function=losses, layer_collection=collection
+    )
+    ((a, g),) = PMatKFAC(generator=generator, examples=loader).data.values()
+    return {"nngeometry": (a, g)}
+
+
+def kronfluence(kind):
+    from kronfluence.arguments import FactorArguments
+    from kronfluence.factor.covariance import fit_covariance_matrices_with_loader
+    from kronfluence.module.utils import wrap_tracked_modules
+    from kronfluence.task import Task
+    from kronfluence.utils.state import State
+
+    found = {}
+    for name, reduction in (("kronfluence, mean", "mean"), ("kronfluence", "sum")):
+        layer, x, y = layer_and_data(kind)
+        model = model_of(layer)
+
+        class MeanSquares(Task):
+            reduction: str
+
+            def compute_train_loss(self, batch, model, sample=False):
+                x, y = batch
+                out = model(x)
+                return torch.nn.functional.mse_loss(out, y, reduction=self.reduction)
+
+            def compute_measurement(self, batch, model):
+                return self.compute_train_loss(batch, model)
+
+        task = MeanSquares()
+        task.reduction = reduction
+        arguments = FactorArguments(
+            use_empirical_fisher=True,
+            activation_covariance_dtype=torch.float64,
+            gradient_covariance_dtype=torch.float64,
+        )
+        model = wrap_tracked_modules(model, task, factor_args=arguments)
+        loader = torch.utils.data.DataLoader(
+            torch.utils.data.TensorDataset(x, y), batch_size=N
+        )
+        _, made = fit_covariance_matrices_with_loader(
+            model, State(cpu=True), task, loader, arguments, disable_tqdm=True
+        )
+        (a,) = made["activation_covariance"].values()
+        (g,) = made["gradient_covariance"].values()
+        (rows,) = made["num_activation_covariance_processed"].values()
+        (others,) = made["num_gradient_covariance_processed"].values()
+        found[name] = a / rows, g / others
+    return found
+
+
+def dattri(kind):
+    from dattri.func.fisher import estimate_covariance
+
+    if kind != "linear":
+        return {}
+    layer, x, y = layer_and_data(kind)
+    out = layer(x)
+    out.retain_grad()
+    rows = torch.cat([x, torch.ones(N, 1, dtype=x.dtype)], dim=1)
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(x, y), batch_size=N
+    )
+
+    def loss(batch):
+        return torch.nn.functional.mse_loss(out, batch[1])
+
+    made = estimate_covariance(loss, loader, {"layer": (rows, out)})
+    return {"dattri": made["layer"]}
+
+
+def singd(kind):
+    from singd.optim.utils import process_grad_output, process_input
+
+    layer, x, y = layer_and_data(kind)
+    out = layer(x)
+    out.retain_grad()
+    torch.nn.functional.mse_loss(out.flatten(1), y).backward()
+    rows = process_input(x, layer, "expand")
+    found = {}
+    for name, average in (
+        ("singd", "batch"),
+        ("singd, sequence", "batch+sequence"),
+        ("singd, none", None),
+    ):
+        g = process_grad_output(out.grad, layer, average, "expand")
+        found[name] = rows.T @ rows, g.T @ g
+    return found
+
+
+def asdl(kind):
+    import asdl as library
+
+    layer, x, y = layer_and_data(kind)
+    model = model_of(layer)
+    config = library.FisherConfig(
+        fisher_type=library.FISHER_EMP,
+        fisher_shapes=[library.SHAPE_KRON],
+        loss_type=library.LOSS_MSE,
+        data_size=N,
+    )
+    maker = library.get_fisher_maker(model, config)
+    call = maker.setup_model_call(model, x)
+    maker.setup_loss_call(torch.nn.MSELoss(), call, y)
+    maker.forward_and_backward()
+    return {"asdl": (layer.fisher.kron.A, layer.fisher.kron.B)}
+
+
+LIBRARIES = {
+    "curvlinops": curvlinops,
+    "nngeometry": nngeometry,
+    "kronfluence": kronfluence,
+    "dattri": dattri,
+    "singd": singd,
+    "asdl": asdl,
+}
+
+
+def record(library):
+    """Return what a library computes, by convention and kind of layer."""
+    cases = {}
+    for kind in KINDS:
+        for name, (a, g) in LIBRARIES[library](kind).items():
+            parts = {"A": a, "G": g}
+            cases.setdefault(name, {})[kind] = {
+                part: value.detach().double().numpy().tolist()
+                for part, value in parts.items()
+            }
+    version = importlib.metadata.version(PACKAGES[library])
+    made = {"version": version, "torch": torch.__version__, "factors": cases}
+    if library == "curvlinops":
+        made["products"] = {kind: products(kind) for kind in KINDS}
+    return made
+
+
+def record_data():
+    """Return inputs and gradients of all kinds, which every library is given."""
+    data = {}
+    for kind in KINDS:
+        _, x, _ = layer_and_data(kind)
+        last = x.permute(0, 2, 3, 1) if kind == "images" else x
+        data[kind] = {"x": last.tolist(), "g": gradients(kind).tolist()}
+    return data
+
+
+def main(names):
+    for name in names:
+        made = record_data() if name == "data" else record(name)
+        path = RECORDED / f"{name}.json"
+        path.write_text(json.dumps(made, sort_keys=True) + "\n")
+        print(path)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:] or ["data", *LIBRARIES])
