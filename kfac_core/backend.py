@@ -55,6 +55,15 @@ class Backend(Protocol):
     def creation_device(self, x: Array) -> Device:
         """Return the ``device=`` with which to create an array beside `x`."""
 
+    def isdtype(self, dtype: DType, kind: str | tuple[str, ...]) -> bool:
+        """Return what the standard's ``isdtype`` does, of every dtype of arrays.
+
+        Some libraries have arrays of dtypes that their own function does not know.
+        """
+
+    def finfo(self, dtype: DType) -> Any:
+        """Return what the standard's ``finfo`` does, of every floating-point dtype."""
+
     def are_alike(self, arrays: tuple[Any, ...]) -> bool:
         """Return whether arrays are plain ones of this library, on one device.
 

@@ -93,7 +93,7 @@ def cast(backend: Backend, tree: Any, dtype: DType) -> Any:
     xp = backend.xp
 
     def converted(x: Any) -> Any:
-        if x.dtype == dtype or not xp.isdtype(x.dtype, "real floating"):
+        if x.dtype == dtype or not backend.isdtype(x.dtype, "real floating"):
             return x
         return xp.astype(x, dtype)
 

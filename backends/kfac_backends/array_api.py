@@ -63,6 +63,14 @@ class ArrayAPIBackend:
         """Return the array's own device."""
         return x.device  # type: ignore[attr-defined]
 
+    def isdtype(self, dtype: DType, kind: str | tuple[str, ...]) -> bool:
+        """Ask the standard's function."""
+        return bool(self.xp.isdtype(dtype, kind))
+
+    def finfo(self, dtype: DType) -> Any:
+        """Ask the standard's function."""
+        return self.xp.finfo(dtype)
+
     def are_alike(self, arrays: tuple[Any, ...]) -> bool:
         """Return False: each array has to be looked at."""
         return False

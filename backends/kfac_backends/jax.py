@@ -19,9 +19,8 @@ from kfac_backends.jax_chunks import cross_in_loop, gram_in_loop, sum_in_loop
 from kfac_backends.jax_inverse import (
     cholesky_in_panels,
     inverse_from_cholesky,
-    matmul,
 )
-from kfac_backends.jax_meshes import explicit_mesh, on_auto_axes, product_sharding
+from kfac_backends.jax_meshes import explicit_mesh, on_auto_axes, product
 from kfac_backends.jax_tiles import syrk_in_tiles
 from kfac_backends.runs import run_length
 from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
@@ -106,18 +105,8 @@ class JAXBackend(ArrayAPIBackend):
 
     def matmul(self, a: Any, b: Any) -> Array:
         """Return ``a @ b`` without TF32 or bfloat16 inside."""
-        if explicit_mesh(a) is not None or explicit_mesh(b) is not None:
-            told: Array = jnp.matmul(
-                a,
-                b,
-                precision=None if self.precision == "default" else "highest",
-                out_sharding=product_sharding(a, b),
-            )
-            return told
-        if self.precision == "default":
-            product: Array = jnp.matmul(a, b)
-            return product
-        return matmul(a, b)
+        precision = None if self.precision == "default" else "highest"
+        return product(a, b, precision)
 
     def transposed(self, a: Any) -> Array:
         """Return ``a.mT``; under a trace for the CPU, as an array of its own."""

@@ -11,9 +11,11 @@ from collections.abc import Callable
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 from jax.sharding import AxisType, NamedSharding, PartitionSpec
 
 from kfac_core import tree
+from kfac_core.typing import Array
 
 
 def on_auto_axes(verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
@@ -78,16 +80,25 @@ def spec_of(x: Any) -> PartitionSpec:
     return sharding.spec if named else PartitionSpec()
 
 
-def product_sharding(a: Any, b: Any) -> NamedSharding:
-    """Return how ``a @ b`` is sharded: as the rows of `a` and the columns of `b`.
+def product(a: Any, b: Any, precision: str | None) -> Array:
+    """Return ``a @ b``, where axes are explicit sharded as `_of_product` says.
 
     Args:
         a: ``[..., n, k]``.
-        b: ``[..., k, m]``; one of both has explicit axes.
+        b: ``[..., k, m]``.
+        precision: As in `jax.numpy.matmul`.
 
     Returns:
-        The sharding.
+        ``[..., n, m]``.
     """
+    of_both = [m for m in map(explicit_mesh, (a, b)) if m is not None]
+    sharding = _of_product(a, b, of_both[0]) if of_both else None
+    found: Array = jnp.matmul(a, b, precision=precision, out_sharding=sharding)
+    return found
+
+
+def _of_product(a: Any, b: Any, mesh: Any) -> NamedSharding:
+    """Return the sharding of the rows of `a` and the columns of `b`."""
     rank = max(a.ndim, b.ndim)
     rows, columns = (
         [None] * (rank - x.ndim) + [*spec_of(x)] + [None] * (x.ndim - len(spec_of(x)))
@@ -100,7 +111,6 @@ def product_sharding(a: Any, b: Any) -> NamedSharding:
         if each & taken:
             wanted[place] = None
         taken |= each
-    mesh = explicit_mesh(a) if explicit_mesh(a) is not None else explicit_mesh(b)
     return NamedSharding(mesh, PartitionSpec(*wanted))
 
 

@@ -37,7 +37,7 @@ class NumPyBackend(ArrayAPIBackend):
             return
         kind = type(x).__name__
         if isinstance(x, np.ndarray | np.generic):
-            if x.dtype.kind not in "biufc":
+            if x.dtype.kind not in "biufc" and not _is_short(x.dtype):
                 kind = f"{kind} of dtype {x.dtype}"
             elif not isinstance(x, np.matrix | np.ma.MaskedArray):
                 return
@@ -54,6 +54,21 @@ class NumPyBackend(ArrayAPIBackend):
     def creation_device(self, x: Any) -> Device:
         """Return None: there is one device."""
         return None
+
+    def isdtype(self, dtype: DType, kind: str | tuple[str, ...]) -> bool:
+        """Know the short floats of ml_dtypes, too, which NumPy does not."""
+        if _is_short(dtype):
+            kinds = (kind,) if isinstance(kind, str) else kind
+            return bool({"real floating", "numeric"} & {*kinds})
+        return np.isdtype(dtype, kind)
+
+    def finfo(self, dtype: DType) -> Any:
+        """Know the short floats of ml_dtypes as well."""
+        if not _is_short(dtype):
+            return np.finfo(dtype)
+        from ml_dtypes import finfo
+
+        return finfo(dtype)  # type: ignore[no-untyped-call]
 
     def are_alike(self, arrays: tuple[Any, ...]) -> bool:
         """Return whether all are NumPy's own arrays and scalars, of real numbers."""
@@ -237,6 +252,12 @@ class NumPyBackend(ArrayAPIBackend):
         """Copy."""
         copied: Array = np.array(x)
         return copied
+
+
+def _is_short(dtype: Any) -> bool:
+    """Return whether a dtype is one of ml_dtypes' floats, such as bfloat16."""
+    kind: type = getattr(dtype, "type", dtype)
+    return kind.__module__ == "ml_dtypes" and "float" in kind.__name__
 
 
 _PLAIN_TYPES = {np.ndarray, np.float32, np.float64}

@@ -27,6 +27,7 @@ from kfac_backends.torch_memory import (
     PLAIN_TYPES,
     are_plain,
     by_numpy,
+    check_tensor,
     empty_like,
     is_for_numpy,
     is_traced,
@@ -60,17 +61,8 @@ class TorchBackend(ArrayAPIBackend):
         return chosen  # type: ignore[no-any-return]
 
     def check(self, x: Any) -> None:
-        """Refuse sparse, quantized and other tensors without plain strides."""
-        if not isinstance(x, torch.Tensor):
-            msg = f"expected a torch.Tensor, got {type(x).__name__}"
-            raise TypeError(msg)
-        if x.layout != torch.strided or x.is_quantized:
-            kind = "quantized" if x.is_quantized else str(x.layout)
-            msg = (
-                f"expected a strided torch.Tensor, got a {kind} one:"
-                " convert it with .to_dense() or .dequantize()"
-            )
-            raise TypeError(msg)
+        """Refuse tensors without plain strides, and those too short to be added."""
+        check_tensor(x)
 
     def are_alike(self, arrays: tuple[Any, ...]) -> bool:
         """Return whether all are strided tensors of floats on the CPU."""

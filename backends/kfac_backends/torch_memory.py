@@ -17,6 +17,40 @@ PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 """Types of tensors that hold plain numbers; other subclasses may mean anything."""
 
 
+def check_tensor(x: Any) -> None:
+    """Refuse sparse, quantized and other tensors that PyTorch cannot compute with.
+
+    Args:
+        x: Anything.
+
+    Raises:
+        TypeError: If it is not a strided tensor, or one of eight bits.
+    """
+    if not isinstance(x, torch.Tensor):
+        msg = f"expected a torch.Tensor, got {type(x).__name__}"
+        raise TypeError(msg)
+    kind = type(x)
+    if kind.__name__ == "DTensor" and kind.__module__.startswith("torch.distributed."):
+        msg = (
+            "expected a tensor of this process, got a DTensor, which holds a part of"
+            " one: take .full_tensor() of it"
+        )
+        raise TypeError(msg)
+    if x.layout != torch.strided or x.is_quantized:
+        form = "quantized" if x.is_quantized else str(x.layout)
+        msg = (
+            f"expected a strided torch.Tensor, got a {form} one:"
+            " convert it with .to_dense() or .dequantize()"
+        )
+        raise TypeError(msg)
+    if x.dtype.itemsize == 1 and x.dtype.is_floating_point:
+        msg = (
+            f"expected at least half precision, got a tensor of {x.dtype}, which"
+            " PyTorch cannot add: convert it with .float(), and apply its scale"
+        )
+        raise TypeError(msg)
+
+
 def is_traced(x: Any) -> bool:
     """Return whether `x` is being compiled, has no storage, or is mapped over."""
     # Dynamo takes the first condition for a constant, and never reads the rest.

@@ -74,11 +74,11 @@ def statistics_dtype(backend: Backend, x: Array, argument: str, layer: str) -> D
     xp, dtype = backend.xp, x.dtype
     if dtype == xp.float32 or dtype == xp.float64:
         return dtype
-    # Eight bits are refused, and so are longer dtypes; the byte order becomes native.
-    bits = xp.finfo(dtype).bits if xp.isdtype(dtype, "real floating") else 0
+    # Longer dtypes are refused; the byte order becomes native.
+    bits = backend.finfo(dtype).bits if backend.isdtype(dtype, "real floating") else 0
     if bits == 64:
         return xp.float64
-    if bits in {16, 32}:
+    if 0 < bits <= 32:
         return xp.float32
     msg = (
         f"{layer}: {argument} has dtype {dtype}, expected a real floating-point dtype,"
@@ -127,7 +127,7 @@ def as_statistics(
         return backend.stop_gradient(x)
     xp = backend.xp
     wanted = statistics_dtype(backend, x, argument, layer)
-    if xp.finfo(wanted).bits > xp.finfo(dtype).bits:
+    if backend.finfo(wanted).bits > backend.finfo(dtype).bits:
         msg = (
             f"{layer}: {argument} has dtype {x.dtype}, but the state holds {dtype};"
             f" cast {argument}, or create the state with init(like={argument})"
@@ -269,7 +269,7 @@ def check_indices(
         ArgumentError: If an index is out of range.
     """
     xp = backend.xp
-    if not xp.isdtype(indices.dtype, "integral"):
+    if not backend.isdtype(indices.dtype, "integral"):
         msg = f"{layer}: {argument} has dtype {indices.dtype}, expected integers"
         raise DTypeError(msg)
     if 0 in indices.shape:

@@ -150,7 +150,7 @@ def as_dampings(
 
 
 def _check_real(backend: Backend, array: Array, argument: str, layer: str) -> None:
-    if not backend.xp.isdtype(array.dtype, ("real floating", "integral")):
+    if not backend.isdtype(array.dtype, ("real floating", "integral")):
         msg = f"{layer}: {argument} has dtype {array.dtype}, expected a real number"
         raise DTypeError(msg)
 

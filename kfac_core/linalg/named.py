@@ -155,7 +155,7 @@ def inner(backend: Backend, x: Named, y: Named) -> Array:
 
     def dot(a: Array, b: Array) -> Array:
         dtype = xp.result_type(a, b)
-        if xp.finfo(dtype).bits < 32:
+        if backend.finfo(dtype).bits < 32:
             dtype = xp.float32
         row = xp.astype(xp.reshape(a, (1, -1)), dtype, copy=False)
         column = xp.astype(xp.reshape(b, (-1, 1)), dtype, copy=False)

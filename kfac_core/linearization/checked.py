@@ -146,7 +146,7 @@ def _check_masks(masks: Mapping[str, Any]) -> None:
     for site, mask in masks.items():
         name = f"masks[{site!r}]"
         backend = backend_for(LABEL, name, mask)
-        if not backend.xp.isdtype(mask.dtype, _WEIGHTS):
+        if not backend.isdtype(mask.dtype, _WEIGHTS):
             msg = (
                 f"{LABEL}: {name} has dtype {mask.dtype}, expected real numbers or"
                 " booleans"

@@ -133,7 +133,7 @@ class LossMembers(Quiet, ABC):
 
     def _as_targets(self, backend: Backend, targets: Array, inputs: Any) -> Array:
         """Return targets of the right shape in the form that the other members get."""
-        if not backend.xp.isdtype(targets.dtype, _REALS):
+        if not backend.isdtype(targets.dtype, _REALS):
             msg = f"{self.label}: targets has dtype {targets.dtype}, expected reals"
             raise DTypeError(msg)
         return backend.xp.astype(targets, arrays_of(inputs)[0].dtype)
@@ -276,7 +276,7 @@ class LossMembers(Quiet, ABC):
         inputs: LossInputs,
     ) -> Array:
         backend_for(self.label, f"{argument}, inputs", x, *arrays_of(inputs))
-        if not at.backend.xp.isdtype(x.dtype, _REALS):
+        if not at.backend.isdtype(x.dtype, _REALS):
             msg = f"{self.label}: {argument} has dtype {x.dtype}, expected real numbers"
             raise DTypeError(msg)
         leading = max(0, len(x.shape) - len(shape))
@@ -306,7 +306,7 @@ class LossMembers(Quiet, ABC):
     def _as_uniforms(self, at: Positions, noise: Array) -> Array:
         """Check noise, and return it in the dtype of the inputs, still below one."""
         xp = at.backend.xp
-        if not xp.isdtype(noise.dtype, "real floating"):
+        if not at.backend.isdtype(noise.dtype, "real floating"):
             msg = f"{self.label}: noise has dtype {noise.dtype}, expected real numbers"
             raise DTypeError(msg)
         if is_known_false(at.backend, xp.all((noise >= 0) & (noise < 1))):

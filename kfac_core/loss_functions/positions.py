@@ -191,7 +191,7 @@ def positions_of(
 def _weights(backend: Backend, mask: Array, like: Array, loss: str) -> Array:
     """Return a mask as weights ``[batch, ..., 1]``."""
     xp = backend.xp
-    if not xp.isdtype(mask.dtype, ("bool", "integral", "real floating")):
+    if not backend.isdtype(mask.dtype, ("bool", "integral", "real floating")):
         msg = f"{loss}: mask has dtype {mask.dtype}, expected real numbers or booleans"
         raise DTypeError(msg)
     weights = xp.astype(mask, like.dtype)

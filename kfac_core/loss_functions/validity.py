@@ -103,7 +103,8 @@ def checked_targets(
             " of zeros is for positions without a target"
         )
         raise ArgumentError(msg)
-    if not backend.is_traced(ok) or not xp.isdtype(prepared.dtype, "real floating"):
+    is_real = backend.isdtype(prepared.dtype, "real floating")
+    if not is_real or not backend.is_traced(ok):
         return prepared
     return xp.where(valid, prepared, xp.full_like(prepared, math.nan))
 
@@ -115,6 +116,6 @@ def roundoff(backend: Backend, given: Array) -> float:
     """
     xp = backend.xp
     single = float(xp.finfo(xp.float32).eps)
-    if not xp.isdtype(given.dtype, "real floating"):
+    if not backend.isdtype(given.dtype, "real floating"):
         return single
-    return max(single, float(xp.finfo(given.dtype).eps))
+    return max(single, float(backend.finfo(given.dtype).eps))

@@ -73,7 +73,7 @@ def check_state(options: KfacOptions, estimator: FisherEstimator, state: Any) ->
     dampings = [*given.values()] if isinstance(given, Mapping) else [given]
     backend = backend_for(LABEL, "state", *state[3:-1], *dampings)
     for counter in (state.counter, state.burnin_counter):
-        if not backend.xp.isdtype(counter.dtype, "integral"):
+        if not backend.isdtype(counter.dtype, "integral"):
             msg = f"{LABEL}: the state has a counter of dtype {counter.dtype}"
             raise StateError(msg)
 
@@ -154,6 +154,6 @@ def _check_0d(
     """Check the library, the shape and the kind of an array beside the parameters."""
     backend = backend_for(LABEL, argument, one, array)
     check_shape(array, (), argument, LABEL)
-    if not backend.xp.isdtype(array.dtype, kind):
+    if not backend.isdtype(array.dtype, kind):
         msg = f"{LABEL}: {argument} has dtype {array.dtype}, expected {wanted}"
         raise DTypeError(msg)

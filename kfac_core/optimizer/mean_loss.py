@@ -43,17 +43,17 @@ def rounding_of(one: Array, value: Any, linearization: Linearization) -> Array:
     Returns:
         0-d; see `kfac_core.optimizer.damping_adaptation`.
     """
-    xp = backend_of(one).xp
+    backend = backend_of(one)
     arrays = [a for x in linearization.loss_inputs.values() for a in arrays_of(x)]
     if _is_array(value):
         arrays.append(value)
     dtypes = [one.dtype, *(array.dtype for array in arrays)]
     eps = max(
-        float(xp.finfo(dtype).eps)
+        float(backend.finfo(dtype).eps)
         for dtype in dtypes
-        if xp.isdtype(dtype, "real floating")
+        if backend.isdtype(dtype, "real floating")
     )
-    return eps * xp.sqrt(number_of_cases(one, linearization))
+    return eps * backend.xp.sqrt(number_of_cases(one, linearization))
 
 
 def _is_array(value: Any) -> bool:

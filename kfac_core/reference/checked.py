@@ -154,7 +154,7 @@ def check_reals(x: Any, argument: str, label: str) -> None:
         NotFiniteError: If it holds NaN or infinity.
     """
     backend = backend_for(label, argument, x)
-    if not backend.xp.isdtype(x.dtype, "real floating"):
+    if not backend.isdtype(x.dtype, "real floating"):
         msg = f"{label}: {argument} has dtype {x.dtype}, expected real numbers"
         raise DTypeError(msg)
     check_finite(backend, x, argument, label)

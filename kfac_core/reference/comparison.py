@@ -237,7 +237,7 @@ def _dense(matrix: Array, argument: str) -> Matrix:
 
 def _numbers(x: Array, argument: str) -> Matrix:
     backend = backend_for(LABEL, argument, x)
-    if not backend.xp.isdtype(x.dtype, "real floating"):
+    if not backend.isdtype(x.dtype, "real floating"):
         msg = f"{LABEL}: {argument} has dtype {x.dtype}, expected real numbers"
         raise ArgumentError(msg)
     check_finite(backend, x, argument, LABEL)

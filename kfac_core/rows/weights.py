@@ -270,7 +270,7 @@ def _tower(
             " for each case, or for each of its positions"
         )
         raise ShapeError(msg)
-    if not xp.isdtype(w.dtype, ("bool", "integral", "real floating")):
+    if not backend.isdtype(w.dtype, ("bool", "integral", "real floating")):
         msg = f"{layer}: weights has dtype {w.dtype}, expected real numbers or booleans"
         raise DTypeError(msg)
     w = xp.astype(backend.stop_gradient(w), like.dtype)

@@ -105,3 +105,18 @@ def test_what_overflows_is_told_by_an_error_alone(torch, threads):
             factor.update_cov(factor.init(like=x), x, 0.9)
     finally:
         torch.set_num_threads(before)
+
+
+def test_float8_tensors_are_refused_by_name(torch):
+    block = kc.blocks.FullyConnectedKFACBasicFB(3, 2, name="layer")
+    x = torch.ones(4, 3)
+    short = x.to(torch.float8_e4m3fn)
+    with pytest.raises(TypeError, match=r"^layer: .* tensor of torch\.float8_e4m3fn"):
+        block.update_covs(block.init(like=x), short, x[:, :2], 0.9)
+
+
+def test_distributed_tensors_are_refused_by_name(torch, backend):
+    kind = type("DTensor", (torch.Tensor,), {"__module__": "torch.distributed.tensor"})
+    x = torch.ones(4, 3).as_subclass(kind)
+    with pytest.raises(TypeError, match=r"got a DTensor, .* take \.full_tensor\(\)"):
+        backend_of(x)

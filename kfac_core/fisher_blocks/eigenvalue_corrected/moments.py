@@ -51,7 +51,7 @@ def mean_squares(
 def _squares(backend: Backend, bases: Bases, cases: Cases, g: Array) -> Array:
     """Return the squared entries of the gradients of one source, summed over cases."""
     x, weights = cases.inputs, cases.weights
-    if backend.xp.isdtype(x.dtype, "integral"):
+    if backend.isdtype(x.dtype, "integral"):
         if weights is not None:
             root = backend.xp.sqrt(weights) if weights.ndim == 1 else weights
             g = weigh(backend, g, root)
