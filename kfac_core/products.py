@@ -33,12 +33,12 @@ from kfac_core.linearization import (
 )
 from kfac_core.linearization.checked import check_is_collection, checked
 from kfac_core.loss_functions import LossFunction
-from kfac_core.loss_functions.positions import arrays_of
+from kfac_core.loss_functions.positions import input_arrays
 from kfac_core.registered_losses import (
     LossAt,
     loss_gradient,
     losses_at,
-    scaled,
+    scaled_inputs,
     target,
 )
 from kfac_core.registry import backend_of
@@ -207,7 +207,7 @@ class CurvatureMatrixVectorProductComputer(Quiet):
         self._check_vectors(vectors)
         pushed = known.push_forward(vectors)
         bent = {
-            at.site: scaled(
+            at.site: scaled_inputs(
                 at.coeff,
                 at.loss.multiply_hessian(
                     at.inputs, target(known, at), pushed[at.site], at.mask
@@ -231,7 +231,7 @@ class CurvatureMatrixVectorProductComputer(Quiet):
         known = checked(self.layer_collection, linearization)
         pushed = known.push_forward(vectors)
         bent: NamedLossInputs = {
-            at.site: scaled(
+            at.site: scaled_inputs(
                 at.coeff, verb(at.loss)(at.inputs, pushed[at.site], at.mask)
             )
             for at in losses_at(self.layer_collection, known)
@@ -249,7 +249,7 @@ class CurvatureMatrixVectorProductComputer(Quiet):
         known = checked(self.layer_collection, linearization)
         as_named(inner, "inner", _LABEL)
         vectors: NamedLossInputs = {
-            at.site: scaled(
+            at.site: scaled_inputs(
                 at.root,
                 verb(at.loss)(
                     at.inputs, _at_site(inner, at, shape(at.loss)(at.inputs)), at.mask
@@ -300,7 +300,7 @@ def _at_site(inner: Mapping[str, Any], at: LossAt, shape: tuple[int, ...]) -> Ar
         raise ArgumentError(msg)
     argument = f"inner at {at.site!r}"
     given: Array = inner[at.site]
-    backend = backend_for(at.name, argument, given, *arrays_of(at.inputs))
+    backend = backend_for(at.name, argument, given, *input_arrays(at.inputs))
     check_shape(given, shape, argument, at.name)
     statistics_dtype(backend, given, argument, at.name)
     check_finite(backend, given, argument, at.name)

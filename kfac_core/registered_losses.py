@@ -17,7 +17,7 @@ from kfac_core.linalg import named
 from kfac_core.linearization import Linearization, NamedLossInputs
 from kfac_core.linearization.checked import checked
 from kfac_core.loss_functions import LossFunction
-from kfac_core.loss_functions.positions import arrays_of, like_inputs
+from kfac_core.loss_functions.positions import input_arrays, like_inputs
 from kfac_core.typing import Array, LossInputs, Scalar
 
 
@@ -64,7 +64,7 @@ def losses_at(
                     f" site {site!r}, only for {list(given)}"
                 )
                 raise ArgumentError(msg)
-            _check_arrays(registration.name, site, arrays_of(given[site]))
+            _check_arrays(registration.name, site, input_arrays(given[site]))
             yield LossAt(
                 registration.name,
                 site,
@@ -135,7 +135,7 @@ def loss_rows(collection: LayerCollection, linearization: Linearization) -> int:
     rows: dict[str, int] = {}
     for at in losses_at(collection, linearization):
         # The loss itself refuses inputs that are not a batch of rows.
-        shape = getattr(arrays_of(at.inputs)[0], "shape", ())
+        shape = getattr(input_arrays(at.inputs)[0], "shape", ())
         rows[at.name] = rows.get(at.name, 0) + (shape[0] if shape else 0)
     for name, number in rows.items():
         if number > size and number % size:
@@ -176,7 +176,7 @@ def loss_gradient(
     """
     linearization = checked(collection, linearization)
     return {
-        at.site: scaled(
+        at.site: scaled_inputs(
             at.coeff,
             at.loss.gradient(at.inputs, target(linearization, at), at.mask),
         )
@@ -223,7 +223,7 @@ def half_gradient(at: LossAt, targets: Array) -> LossInputs:
     Returns:
         ``sqrt(coeff mask)`` times the gradient of the loss of each position.
     """
-    return scaled(at.root, at.loss.half_gradient(at.inputs, targets, at.mask))
+    return scaled_inputs(at.root, at.loss.half_gradient(at.inputs, targets, at.mask))
 
 
 def target(linearization: Linearization, at: LossAt) -> Array:
@@ -241,9 +241,9 @@ def target(linearization: Linearization, at: LossAt) -> Array:
     return linearization.targets[at.site]
 
 
-def scaled(factor: Scalar, vector: LossInputs) -> LossInputs:
+def scaled_inputs(factor: Scalar, vector: LossInputs) -> LossInputs:
     """Return a vector at the inputs of a loss, times a number."""
     scaled_vector: LossInputs = like_inputs(
-        vector, [part * factor for part in arrays_of(vector)]
+        vector, [part * factor for part in input_arrays(vector)]
     )
     return scaled_vector

@@ -18,7 +18,7 @@ from typing import Any, cast
 
 from kfac_core import loss_functions as core
 from kfac_core.errors import ArgumentError
-from kfac_core.loss_functions.positions import arrays_of
+from kfac_core.loss_functions.positions import input_arrays
 from kfac_core.typing import Array, DType, Key, LossInputs
 
 
@@ -74,7 +74,7 @@ class LossFunction:
     @property
     def dtype(self) -> DType:
         """The dtype of the inputs; if there are several, of the first."""
-        return arrays_of(self.inputs)[0].dtype
+        return input_arrays(self.inputs)[0].dtype
 
     def evaluate(self) -> Array:
         """Return the loss at the targets, 0-d.

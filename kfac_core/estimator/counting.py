@@ -19,7 +19,7 @@ from kfac_core.arguments.arrays import backend_for
 from kfac_core.backend import Backend
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
 from kfac_core.linearization import Linearization
-from kfac_core.loss_functions.positions import arrays_of as inputs_of
+from kfac_core.loss_functions.positions import input_arrays
 from kfac_core.registered_losses import losses_at
 from kfac_core.registry import backend_of
 from kfac_core.rows.uses import arrays_of
@@ -43,7 +43,7 @@ def case_weights(
     for at in losses_at(collection, linearization):
         if at.mask is None:
             return None
-        own = _of_cases(at.mask, inputs_of(at.inputs)[0])
+        own = _of_cases(at.mask, input_arrays(at.inputs)[0])
         by_loss.setdefault(at.name, []).append(own)
     if len({tuple(w.shape[0] for w in own) for own in by_loss.values()}) != 1:
         return None

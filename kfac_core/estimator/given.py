@@ -11,7 +11,7 @@ from kfac_core.estimator.sources import LABEL
 from kfac_core.estimator.state import EstimatorState
 from kfac_core.linalg.named import as_named
 from kfac_core.linearization import Linearization
-from kfac_core.loss_functions.positions import arrays_of
+from kfac_core.loss_functions.positions import input_arrays
 from kfac_core.registry import backend_of
 from kfac_core.spec.signature import restored_bare
 from kfac_core.typing import Key, LayerDampings, Scalar
@@ -58,7 +58,7 @@ def check_unused(key: Key | None, noise: object, linearization: Linearization) -
         BackendError: If the noise for a site is no array.
     """
     if key is not None:
-        like = arrays_of(next(iter(linearization.loss_inputs.values())))[0]
+        like = input_arrays(next(iter(linearization.loss_inputs.values())))[0]
         check_key(backend_of(like), key, like, LABEL)
     if noise is not None:
         for site, numbers in as_named(noise, "noise", LABEL).items():

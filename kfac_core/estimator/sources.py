@@ -33,13 +33,13 @@ from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg.named import as_named
 from kfac_core.linearization import Linearization, NamedLossInputs
 from kfac_core.linearization.checked import check_is_collection, checked
-from kfac_core.loss_functions.positions import arrays_of, like_inputs
+from kfac_core.loss_functions.positions import input_arrays, like_inputs
 from kfac_core.registered_losses import (
     LossAt,
     batch_size_of,
     half_gradient,
     losses_at,
-    scaled,
+    scaled_inputs,
     target,
 )
 from kfac_core.registry import backend_of
@@ -130,7 +130,7 @@ def sources(
         count = min(draws.shape[0] for draws in noise.values())
         for sample in range(count):
             yield {
-                at.site: scaled(
+                at.site: scaled_inputs(
                     1 / math.sqrt(count), _drawn_vector(at, mode, noise, sample)
                 )
                 for at in losses
@@ -179,7 +179,7 @@ def drawn(
         check_noise(noise, shapes, num_samples)
         return noise
     given = linearization.loss_inputs
-    likes = {site: arrays_of(given[site])[0] for site in shapes}
+    likes = {site: input_arrays(given[site])[0] for site in shapes}
     backend = backend_of(*likes.values())
 
     def draw(key: Key) -> dict[str, Array]:
@@ -258,7 +258,7 @@ def _drawn_vector(
         if mode == "curvature_prop_GGN"
         else at.loss.multiply_fisher_factor
     )
-    return scaled(at.root, multiply(at.inputs, signs, at.mask))
+    return scaled_inputs(at.root, multiply(at.inputs, signs, at.mask))
 
 
 def _columns(
@@ -283,7 +283,7 @@ def _columns(
                 " for the batch), expected one shape; register them as losses apart"
             )
             raise ArgumentError(msg)
-        rows = sum(arrays_of(at.inputs)[0].shape[0] for at in towers)
+        rows = sum(input_arrays(at.inputs)[0].shape[0] for at in towers)
         if rows > size and len(towers) > 1:
             msg = (
                 f"{name}: its sites {[at.site for at in towers]} hold {rows} rows, but"
@@ -309,7 +309,7 @@ def _column(at: LossAt, mode: EstimationMode, index: tuple[int, ...]) -> LossInp
         if mode == "exact_GGN"
         else at.loss.multiply_fisher_factor_replicated_one_hot
     )
-    return scaled(at.root, multiply(at.inputs, index, at.mask))
+    return scaled_inputs(at.root, multiply(at.inputs, index, at.mask))
 
 
 def _one_row_a_case(column: LossInputs, rows: int, size: int) -> Iterator[LossInputs]:
@@ -319,7 +319,7 @@ def _one_row_a_case(column: LossInputs, rows: int, size: int) -> Iterator[LossIn
     in part ``(i + i // lcm(N, T)) mod T`` of ``T`` parts; no part has two rows with the
     same ``i mod N``, or with the same ``i // T``.
     """
-    first = arrays_of(column)[0]
+    first = input_arrays(column)[0]
     backend = backend_of(first)
     xp, each = backend.xp, rows // size
     places = xp.arange(rows, device=backend.creation_device(first))
@@ -330,7 +330,7 @@ def _one_row_a_case(column: LossInputs, rows: int, size: int) -> Iterator[LossIn
     for number in range(each):
         is_in = xp.equal(part, xp.full_like(part, number))
         parts: LossInputs = like_inputs(
-            column, [xp.where(is_in, x, xp.zeros_like(x)) for x in arrays_of(column)]
+            column, [xp.where(is_in, x, xp.zeros_like(x)) for x in input_arrays(column)]
         )
         yield parts
 
@@ -343,6 +343,6 @@ def _inner_shape(at: LossAt, mode: EstimationMode) -> tuple[int, ...]:
 
 def _zeros_like(inputs: LossInputs) -> LossInputs:
     zeros: LossInputs = like_inputs(
-        inputs, [backend_of(part).xp.zeros_like(part) for part in arrays_of(inputs)]
+        inputs, [backend_of(part).xp.zeros_like(part) for part in input_arrays(inputs)]
     )
     return zeros

@@ -14,9 +14,9 @@ from kfac_core.layer_collection.approximations import (
 )
 from kfac_core.layer_collection.parts import Part
 from kfac_core.layer_collection.records import (
-    Key,
     LayerRegistration,
     LossRegistration,
+    ParamNames,
     check_block,
     check_collection,
     check_same_block,
@@ -108,26 +108,26 @@ class Registrations:
             RegistrationError: If the parameters overlap with those of another layer or
                 linked group, if a site is taken, or if `reuse` does not hold.
         """
-        key, label = self._named(params, getattr(block, "name", None))
+        names, label = self._named(params, getattr(block, "name", None))
         check_block(block, label)
         tower = as_sites(site, label)
         check_reuse(reuse, label)
-        layer = next((layer for layer in self.layers if layer.params == key), None)
+        layer = next((layer for layer in self.layers if layer.params == names), None)
         if layer is None:
             if reuse is True:
                 msg = (
-                    f"{label}: reuse is True, but the parameters {listed(key)} are not"
-                    " registered; register them with reuse=False first, or 'auto'"
+                    f"{label}: reuse is True, but the parameters {listed(names)} are"
+                    " not registered; register them with reuse=False first, or 'auto'"
                 )
                 raise RegistrationError(msg)
-            self._check_free(key, label)
+            self._check_free(names, label)
             self._check_sites(tower, label)
             named = block if block.name else replace(block, name=label)
-            new = LayerRegistration(key, named, (tower,) if tower else ())
+            new = LayerRegistration(names, named, (tower,) if tower else ())
             return replace(self, layers=(*self.layers, new))
         if reuse is False:
             msg = (
-                f"{label}: the parameters {listed(key)} are registered already, as"
+                f"{label}: the parameters {listed(names)} are registered already, as"
                 f" {layer.name} with the sites {listed(layer.sites)}. For one more"
                 " shard (tower) of the batch, other cases than there, give reuse=True;"
                 " for one more use by the same cases, register all uses as one tower"
@@ -163,8 +163,8 @@ class Registrations:
             RegistrationError: If a parameter is linked already, or registered with
                 other parameters.
         """
-        key, label = self._named(params)
-        group = frozenset(key)
+        names, label = self._named(params)
+        group = frozenset(names)
         if approximation is not None:
             what = f"{label}: approximation"
             check_approximation(approximation, APPROXIMATION_NAMES, what)
@@ -189,7 +189,7 @@ class Registrations:
     def _register(
         self,
         kind: str,
-        key: Key,
+        names: ParamNames,
         site: Sites,
         made: Mapping[str, Any],
         approx: str | None,
@@ -201,7 +201,7 @@ class Registrations:
 
         Args:
             kind: A key of `APPROXIMATIONS`.
-            key: Names of the layer's parameters.
+            names: Names of the layer's parameters.
             site: As in `register_block`.
             made: Fields of its block that the registration makes.
             approx: Name of the approximation, as users give it.
@@ -215,17 +215,17 @@ class Registrations:
         approximations = APPROXIMATIONS[kind]
         what = "approx"
         if approx is None:
-            approx = self.linked_parameters.get(frozenset(key))
+            approx = self.linked_parameters.get(frozenset(names))
             what = "the approximation of the linked parameters"
         if approx is None:
             approx = dict(self.defaults).get(kind, next(iter(approximations)))
         check_approximation(approx, approximations, f"{label}: {what}")
         block = approximations[approx].make(label, made, options)
-        return self.register_block(key, block, site, reuse)
+        return self.register_block(names, block, site, reuse)
 
     def _weights(
         self,
-        key: Key,
+        names: ParamNames,
         axes: tuple[str, ...],
         label: str,
         layout: str,
@@ -235,7 +235,7 @@ class Registrations:
         """Return the weights' shape in our order, and whether there is a bias.
 
         Args:
-            key: Names of the layer's parameters.
+            names: Names of the layer's parameters.
             axes: Names of the axes that the weights must have, in our order.
             label: Name of the layer, for the messages.
             layout: Name of the weights' layout, for the messages.
@@ -250,44 +250,44 @@ class Registrations:
             ArgumentError: If there are further parameters.
             ShapeError: If a shape does not fit weights or a bias.
         """
-        if len(key) > (2 if output_axes else 1):
+        if len(names) > (2 if output_axes else 1):
             wanted = "weights, or weights and a bias" if output_axes else "weights"
-            msg = f"{label}: params are {listed(key)}, expected {wanted} alone"
+            msg = f"{label}: params are {listed(names)}, expected {wanted} alone"
             raise ArgumentError(msg)
-        shapes = [self.shapes[name] for name in key]
+        shapes = [self.shapes[name] for name in names]
         as_laid = tuple(axes[places.index(i)] for i in range(len(axes)))
-        check_weights(key[0], shapes[0], as_laid, label, layout)
+        check_weights(names[0], shapes[0], as_laid, label, layout)
         shape = tuple(shapes[0][i] for i in places)
-        if len(key) == 2:
+        if len(names) == 2:
             outputs = math.prod(shape[-output_axes:])
-            check_bias(key[1], shapes[1], outputs, label)
-        return shape, len(key) == 2
+            check_bias(names[1], shapes[1], outputs, label)
+        return shape, len(names) == 2
 
-    def _named(self, params: Names, name: str | None = None) -> tuple[Key, str]:
+    def _named(self, params: Names, name: str | None = None) -> tuple[ParamNames, str]:
         """Return the names of known parameters, each once, and the layer's name."""
         check_name(name, "the layer")
         label = name or "the layer"
-        key, known = as_names(params), self.shapes
-        if not key:
+        names, known = as_names(params), self.shapes
+        if not names:
             given: object = params
             got = listed(()) if isinstance(given, Sequence) else repr(given)
             msg = f"{label}: params is {got}, expected a name, or a tuple of names"
             raise ArgumentError(msg)
-        if unknown := [x for x in key if not isinstance(x, str) or x not in known]:
+        if unknown := [x for x in names if not isinstance(x, str) or x not in known]:
             msg = (
                 f"{label}: params has {listed(unknown)}, which the collection has not,"
                 f" expected some of {listed(known)}"
             )
             raise ArgumentError(msg)
-        if len(set(key)) != len(key):
-            msg = f"{label}: params are {listed(key)}, expected names, each once"
+        if len(set(names)) != len(names):
+            msg = f"{label}: params are {listed(names)}, expected names, each once"
             raise ArgumentError(msg)
-        return key, name or joined(key)
+        return names, name or default_name(names)
 
-    def _check_free(self, key: Key, label: str) -> None:
+    def _check_free(self, names: ParamNames, label: str) -> None:
         """Check that no name or parameter belongs to another layer, or is linked."""
         for layer in self.layers:
-            if shared := [name for name in key if name in layer.params]:
+            if shared := [name for name in names if name in layer.params]:
                 msg = (
                     f"{label}: the parameters {listed(shared)} are registered already,"
                     f" in {layer.name} of {listed(layer.params)}; every parameter"
@@ -297,13 +297,13 @@ class Registrations:
             if layer.name == label:
                 msg = (
                     f"{label}: the layer of {listed(layer.params)} has this name"
-                    f" already; give that of {listed(key)} another"
+                    f" already; give that of {listed(names)} another"
                 )
                 raise RegistrationError(msg)
         for group, _ in self.links:
-            if group.intersection(key) and group != set(key):
+            if group.intersection(names) and group != set(names):
                 msg = (
-                    f"{label}: params are {listed(key)}, but"
+                    f"{label}: params are {listed(names)}, but"
                     f" {listed(sorted(group))} are linked; register these as one layer"
                 )
                 raise RegistrationError(msg)
@@ -319,6 +319,6 @@ class Registrations:
                 raise RegistrationError(msg)
 
 
-def joined(key: Key) -> str:
+def default_name(names: ParamNames) -> str:
     """Return the default name of a layer."""
-    return "+".join(key)
+    return "+".join(names)

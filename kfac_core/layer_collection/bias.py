@@ -44,13 +44,13 @@ class BiasRegistrations(Registrations):
                 parameters.
             RegistrationError: As `register_block`.
         """
-        key, label = self._named(param, name)
-        if len(key) > 1:
-            msg = f"{label}: params are {listed(key)}, expected one bias"
+        names, label = self._named(param, name)
+        if len(names) > 1:
+            msg = f"{label}: params are {listed(names)}, expected one bias"
             raise ArgumentError(msg)
         tower = as_sites(site, label)
         if not tower:
             msg = f"{label}: site is None, expected the name of a site"
             raise ArgumentError(msg)
-        made = {"shape": self.shapes[key[0]]}
-        return self._register("bias", key, tower, made, approx, reuse, label, options)
+        made = {"shape": self.shapes[names[0]]}
+        return self._register("bias", names, tower, made, approx, reuse, label, options)

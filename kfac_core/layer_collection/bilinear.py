@@ -46,14 +46,14 @@ class BilinearRegistrations(Registrations):
             ArgumentError: If a name or an option is unknown.
             RegistrationError: As `register_block`.
         """
-        key, label = self._named(params, name)
+        names, label = self._named(params, name)
         plain = dense_axes(layout, label) == (0, 1)
         places = (0, 1, 2) if plain else (1, 2, 0)
         axes = ("first_size", "second_size", "output_size")
-        shape, has_bias = self._weights(key, axes, label, layout, places)
+        shape, has_bias = self._weights(names, axes, label, layout, places)
         sizes = dict(zip(axes, shape, strict=True))
         made = {**sizes, "has_bias": has_bias, "layout": layout}
         tower = as_use(site, label)
         return self._register(
-            "bilinear", key, tower, made, approx, reuse, label, options
+            "bilinear", names, tower, made, approx, reuse, label, options
         )

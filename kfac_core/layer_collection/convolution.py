@@ -3,7 +3,7 @@
 from typing import Any, Self
 
 from kfac_core.layer_collection.base import Registrations
-from kfac_core.layer_collection.records import Key
+from kfac_core.layer_collection.records import ParamNames
 from kfac_core.layer_collection.sites import Names, Reuse, as_use, as_uses
 from kfac_core.linalg.layouts import KernelLayout, kernel_axes
 from kfac_core.statistics.patches.geometry import (
@@ -72,12 +72,14 @@ class ConvolutionRegistrations(Registrations):
             ArgumentError: If a name, an option or a form is unknown.
             RegistrationError: As `register_block`.
         """
-        key, label = self._named(params, name)
+        names, label = self._named(params, name)
         made = self._convolution(
-            key, label, strides, padding, dilations, data_format, layout, rank=2
+            names, label, strides, padding, dilations, data_format, layout, rank=2
         )
         tower = as_use(site, label)
-        return self._register("conv2d", key, tower, made, approx, reuse, label, options)
+        return self._register(
+            "conv2d", names, tower, made, approx, reuse, label, options
+        )
 
     @takes_older_registrations(place=2, rank=2)
     def register_conv2d_multi(
@@ -107,14 +109,14 @@ class ConvolutionRegistrations(Registrations):
         Returns:
             The new collection.
         """
-        key, label = self._named(params, name)
+        names, label = self._named(params, name)
         made = self._convolution(
-            key, label, strides, padding, dilations, data_format, layout, rank=2
+            names, label, strides, padding, dilations, data_format, layout, rank=2
         )
         tower, made["num_uses"] = as_uses(site, num_uses, label)
         made["batch_first"] = batch_first
         return self._register(
-            "conv2d_multi", key, tower, made, approx, reuse, label, options
+            "conv2d_multi", names, tower, made, approx, reuse, label, options
         )
 
     @takes_older_registrations(place=2, rank=1)
@@ -142,12 +144,14 @@ class ConvolutionRegistrations(Registrations):
         Returns:
             The new collection.
         """
-        key, label = self._named(params, name)
+        names, label = self._named(params, name)
         made = self._convolution(
-            key, label, strides, padding, dilations, data_format, layout, rank=1
+            names, label, strides, padding, dilations, data_format, layout, rank=1
         )
         tower = as_use(site, label)
-        return self._register("conv1d", key, tower, made, approx, reuse, label, options)
+        return self._register(
+            "conv1d", names, tower, made, approx, reuse, label, options
+        )
 
     @takes_older_registrations(place=2, rank=None)
     def register_convolution(
@@ -174,18 +178,18 @@ class ConvolutionRegistrations(Registrations):
         Returns:
             The new collection.
         """
-        key, label = self._named(params, name)
+        names, label = self._named(params, name)
         made = self._convolution(
-            key, label, strides, padding, dilations, data_format, layout
+            names, label, strides, padding, dilations, data_format, layout
         )
         tower = as_use(site, label)
         return self._register(
-            "convolution", key, tower, made, approx, reuse, label, options
+            "convolution", names, tower, made, approx, reuse, label, options
         )
 
     def _convolution(
         self,
-        key: Key,
+        names: ParamNames,
         label: str,
         strides: Steps,
         padding: Padding,
@@ -199,12 +203,12 @@ class ConvolutionRegistrations(Registrations):
     ) -> dict[str, Any]:
         """Return the fields of a convolution's block that all kinds have."""
         if rank is None:
-            rank = min(max(len(self.shapes[key[0]]) - 2, 1), 3)
+            rank = min(max(len(self.shapes[names[0]]) - 2, 1), 3)
         axes = (*KERNEL_AXES[-rank:], "in_channels", "out_channels")
         places = kernel_axes(layout, rank + 2, label)
-        _, has_bias = self._weights(key, axes, label, layout, places, output_axes)
+        _, has_bias = self._weights(names, axes, label, layout, places, output_axes)
         geometry = ConvolutionGeometry(
-            self.shapes[key[0]],
+            self.shapes[names[0]],
             padding=padding,
             strides=strides,
             dilations=dilations,

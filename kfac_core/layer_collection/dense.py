@@ -7,7 +7,7 @@ from kfac_core.arguments.sizes import as_flag
 from kfac_core.errors import ArgumentError
 from kfac_core.fisher_factors.scale_and_shift.axes import fields_for_params
 from kfac_core.layer_collection.base import Registrations
-from kfac_core.layer_collection.records import Key
+from kfac_core.layer_collection.records import ParamNames
 from kfac_core.layer_collection.sites import Names, Reuse, as_use, as_uses, listed
 from kfac_core.linalg.layouts import DenseLayout, dense_axes
 
@@ -44,9 +44,11 @@ class DenseRegistrations(Registrations):
             ArgumentError: If a name or an option is unknown.
             RegistrationError: As `register_block`.
         """
-        key, label = self._named(params, name)
-        made = {"size": sum(math.prod(self.shapes[param]) for param in key)}
-        return self._register("generic", key, None, made, approx, reuse, label, options)
+        names, label = self._named(params, name)
+        made = {"size": sum(math.prod(self.shapes[param]) for param in names)}
+        return self._register(
+            "generic", names, None, made, approx, reuse, label, options
+        )
 
     def register_fully_connected(
         self,
@@ -85,11 +87,11 @@ class DenseRegistrations(Registrations):
             ArgumentError: If a name or an option is unknown.
             RegistrationError: As `register_block`.
         """
-        key, label = self._named(params, name)
+        names, label = self._named(params, name)
         tower = as_use(site, label)
         kind = _kind(dense_inputs, label)
-        made = self._sizes(kind, key, label, layout)
-        return self._register(kind, key, tower, made, approx, reuse, label, options)
+        made = self._sizes(kind, names, label, layout)
+        return self._register(kind, names, tower, made, approx, reuse, label, options)
 
     def register_fully_connected_multi(
         self,
@@ -137,17 +139,19 @@ class DenseRegistrations(Registrations):
             ArgumentError: If a name, an option or the number of uses is unknown.
             RegistrationError: As `register_block`.
         """
-        key, label = self._named(params, name)
+        names, label = self._named(params, name)
         tower, number = as_uses(site, num_uses, label)
         kind = _kind(dense_inputs, label)
-        made = self._sizes(kind, key, label, layout)
+        made = self._sizes(kind, names, label, layout)
         made |= {"num_uses": number, "batch_first": batch_first}
         if uses_with_bias is not None:
             kind = f"{kind}_partial_bias"
             made = _with_partial_bias(made, uses_with_bias, number, label)
-            return self._register(kind, key, tower, made, approx, reuse, label, options)
+            return self._register(
+                kind, names, tower, made, approx, reuse, label, options
+            )
         return self._register(
-            f"{kind}_multi", key, tower, made, approx, reuse, label, options
+            f"{kind}_multi", names, tower, made, approx, reuse, label, options
         )
 
     def register_embedding(
@@ -285,14 +289,14 @@ class DenseRegistrations(Registrations):
             ArgumentError: If a name or an option is unknown.
             RegistrationError: As `register_block`.
         """
-        key, label = self._named(params, name)
-        if len(key) > 2:
+        names, label = self._named(params, name)
+        if len(names) > 2:
             msg = (
-                f"{label}: params are {listed(key)}, expected a scale, or a"
+                f"{label}: params are {listed(names)}, expected a scale, or a"
                 " scale and a shift"
             )
             raise ArgumentError(msg)
-        shapes = [self.shapes[param] for param in key]
+        shapes = [self.shapes[param] for param in names]
         made = fields_for_params(
             label,
             shapes[0],
@@ -302,21 +306,23 @@ class DenseRegistrations(Registrations):
         )
         tower = as_use(site, label)
         return self._register(
-            "scale_and_shift", key, tower, made, approx, reuse, label, options
+            "scale_and_shift", names, tower, made, approx, reuse, label, options
         )
 
     def _sizes(
-        self, kind: str, key: Key, label: str, layout: DenseLayout
+        self, kind: str, names: ParamNames, label: str, layout: DenseLayout
     ) -> dict[str, Any]:
         """Return the fields of an affine layer's block that its parameters give."""
         places = dense_axes(layout, label)
         made: dict[str, Any] = {"layout": layout}
         if kind == "embedding":
             axes = ("vocab_size", "output_size")
-            weights, _ = self._weights(key, axes, label, layout, places, output_axes=0)
+            weights, _ = self._weights(
+                names, axes, label, layout, places, output_axes=0
+            )
             return made | dict(zip(axes, weights, strict=True))
         axes = ("input_size", "output_size")
-        weights, has_bias = self._weights(key, axes, label, layout, places)
+        weights, has_bias = self._weights(names, axes, label, layout, places)
         return made | dict(zip(axes, weights, strict=True)) | {"has_bias": has_bias}
 
 

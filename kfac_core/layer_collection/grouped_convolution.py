@@ -41,9 +41,9 @@ class GroupedRegistrations(ConvolutionRegistrations):
         Returns:
             The new collection.
         """
-        key, label = self._named(params, name)
+        names, label = self._named(params, name)
         made = self._convolution(
-            key,
+            names,
             label,
             strides,
             padding,
@@ -54,7 +54,7 @@ class GroupedRegistrations(ConvolutionRegistrations):
         )
         tower = as_use(site, label)
         return self._register(
-            "grouped_convolution", key, tower, made, approx, reuse, label, options
+            "grouped_convolution", names, tower, made, approx, reuse, label, options
         )
 
     @takes_older_registrations(place=2, rank=2)
@@ -84,9 +84,9 @@ class GroupedRegistrations(ConvolutionRegistrations):
         Returns:
             The new collection.
         """
-        key, label = self._named(params, name)
+        names, label = self._named(params, name)
         made = self._convolution(
-            key,
+            names,
             label,
             strides,
             padding,
@@ -98,7 +98,7 @@ class GroupedRegistrations(ConvolutionRegistrations):
         )
         tower = as_use(site, label)
         return self._register(
-            "depthwise_conv2d", key, tower, made, approx, reuse, label, options
+            "depthwise_conv2d", names, tower, made, approx, reuse, label, options
         )
 
     @takes_older_registrations(place=4, rank=2)

@@ -51,12 +51,12 @@ class PartDefinitions(Registrations):
             >>> list(collection.define_parts("stack").shapes)
             ['qkv[0:4]', 'qkv[4:12]', 'stack[0]', 'stack[1]']
         """
-        key, label = self._named(param)
+        names, label = self._named(param)
         whole = dict(self.variables)
-        if len(key) > 1 or key[0] not in whole:
-            msg = f"{label}: param is {listed(key)}, expected one of {listed(whole)}"
+        if len(names) > 1 or names[0] not in whole:
+            msg = f"{label}: param is {listed(names)}, expected one of {listed(whole)}"
             raise ArgumentError(msg)
-        shape = whole[key[0]]
+        shape = whole[names[0]]
         place: object = axis
         if not is_length(place) or axis >= len(shape):
             msg = (
@@ -75,16 +75,16 @@ class PartDefinitions(Registrations):
                 f" {shape[axis]}, the length of the axis {axis}"
             )
             raise ArgumentError(msg)
-        self._check_free(key, label)
-        if any(key[0] in group for group, _ in self.links):
+        self._check_free(names, label)
+        if any(names[0] in group for group, _ in self.links):
             msg = f"{label}: the parameter is linked, and so cannot be cut into parts"
             raise RegistrationError(msg)
         before = ":, " * axis
         ends = tuple(accumulate(map(int, lengths)))
         parts = tuple(
             Part(
-                f"{key[0]}[{before}{start}{'' if sizes is None else f':{stop}'}]",
-                key[0],
+                f"{names[0]}[{before}{start}{'' if sizes is None else f':{stop}'}]",
+                names[0],
                 int(axis),
                 start,
                 stop,

@@ -13,7 +13,7 @@ from kfac_core.layer_collection.parts import Part
 from kfac_core.layer_collection.sites import listed
 from kfac_core.loss_functions import LossFunction
 
-Key = tuple[str, ...]
+ParamNames = tuple[str, ...]
 """Names of the parameters of a layer: the weights, then the bias."""
 
 
@@ -33,7 +33,7 @@ class LayerRegistration:
             takes the gradients for the parameters themselves.
     """
 
-    params: Key
+    params: ParamNames
     block: FisherBlock[Any]
     towers: tuple[tuple[str, ...], ...] = ()
 

@@ -57,18 +57,18 @@ class TiedRegistrations(Registrations):
             >>> collection.layers[0].towers
             (('in', 'out'),)
         """
-        key, label = self._named(params, name)
-        if len(key) > 2:
+        names, label = self._named(params, name)
+        if len(names) > 2:
             msg = (
-                f"{label}: params are {listed(key)}, expected a matrix, or a"
+                f"{label}: params are {listed(names)}, expected a matrix, or a"
                 " matrix and a bias"
             )
             raise ArgumentError(msg)
         axes = ("rows", "columns")
         places = dense_axes("in_out", label)
-        (rows, columns), _ = self._weights(key[:1], axes, label, "in_out", places)
-        if len(key) == 2:
-            check_bias(key[1], self.shapes[key[1]], rows, label)
+        (rows, columns), _ = self._weights(names[:1], axes, label, "in_out", places)
+        if len(names) == 2:
+            check_bias(names[1], self.shapes[names[1]], rows, label)
         given: Any = uses
         pairs = list(given) if isinstance(given, tuple | list) else []
         if not pairs or not all(
@@ -84,8 +84,8 @@ class TiedRegistrations(Registrations):
             "input_size": rows,
             "output_size": columns,
             "uses": tuple(kind for kind, _ in pairs),
-            "has_bias": len(key) == 2,
+            "has_bias": len(names) == 2,
         }
         return self._register(
-            "tied_weights", key, tower, made, approx, reuse, label, options
+            "tied_weights", names, tower, made, approx, reuse, label, options
         )

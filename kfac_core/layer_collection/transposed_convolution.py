@@ -72,27 +72,27 @@ class TransposedRegistrations(Registrations):
             ArgumentError: If a name, an option or a form is unknown.
             RegistrationError: As `register_block`.
         """
-        key, label = self._named(params, name)
-        if len(key) > 2:
+        names, label = self._named(params, name)
+        if len(names) > 2:
             msg = (
-                f"{label}: params are {listed(key)}, expected weights, or"
+                f"{label}: params are {listed(names)}, expected weights, or"
                 " weights and a bias alone"
             )
             raise ArgumentError(msg)
-        lies, *bias = (self.shapes[param] for param in key)
+        lies, *bias = (self.shapes[param] for param in names)
         rank = min(max(len(lies) - 2, 1), 3)
         axes = (*KERNEL_AXES[-rank:], "in_channels", "out_channels / num_groups")
         places = kernel_axes(layout, rank + 2, label)
-        shape, _ = self._weights(key[:1], axes, label, layout, places)
+        shape, _ = self._weights(names[:1], axes, label, layout, places)
         groups = as_size(num_groups, "num_groups", label)
         if shape[-2] % groups:
             msg = (
                 f"{label}: num_groups is {groups}, expected a divisor of the"
-                f" {shape[-2]} input channels of the parameter {key[0]!r}"
+                f" {shape[-2]} input channels of the parameter {names[0]!r}"
             )
             raise ArgumentError(msg)
         if bias:
-            check_bias(key[1], bias[0], shape[-1] * groups, label)
+            check_bias(names[1], bias[0], shape[-1] * groups, label)
         made = {
             "geometry": ConvolutionGeometry(
                 lies,
@@ -109,5 +109,5 @@ class TransposedRegistrations(Registrations):
         }
         tower = as_use(site, label)
         return self._register(
-            "transposed_convolution", key, tower, made, approx, reuse, label, options
+            "transposed_convolution", names, tower, made, approx, reuse, label, options
         )

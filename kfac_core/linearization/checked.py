@@ -14,7 +14,7 @@ from kfac_core.errors import ArgumentError, DTypeError, ShapeError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg.named import as_named, check_named
 from kfac_core.linearization import NamedLossInputs, NamedParams
-from kfac_core.loss_functions.positions import arrays_of
+from kfac_core.loss_functions.positions import input_arrays
 from kfac_core.typing import Array
 
 LABEL = "linearization"
@@ -197,7 +197,7 @@ def _check_like(
         )
         raise ArgumentError(msg)
     argument, change = f"{method} at {site!r}", pushed[site]
-    changes, arrays = arrays_of(change), arrays_of(inputs)
+    changes, arrays = input_arrays(change), input_arrays(inputs)
     if isinstance(change, tuple) != isinstance(inputs, tuple) or len(changes) != len(
         arrays
     ):

@@ -16,7 +16,7 @@ from kfac_core.arguments.arrays import backend_for
 from kfac_core.arguments.random_keys import drawn
 from kfac_core.arguments.sizes import as_size
 from kfac_core.loss_functions.members import Index, LossMembers
-from kfac_core.loss_functions.positions import arrays_of, check_beside
+from kfac_core.loss_functions.positions import check_beside, input_arrays
 from kfac_core.typing import Array, Key, LossInputs
 
 
@@ -133,7 +133,7 @@ class LossFunction(LossMembers):
                 as_size(num_samples, "num_samples", self.label, optional=True),
                 *shape,
             )
-        device = at.backend.creation_device(arrays_of(inputs)[0])
+        device = at.backend.creation_device(input_arrays(inputs)[0])
         noise = drawn(
             at.backend,
             key,
@@ -163,7 +163,7 @@ class LossFunction(LossMembers):
             NotFiniteError: If an input has a value, and that is NaN.
         """
         at = self._checked(inputs, mask)
-        backend_for(self.label, "noise, inputs", noise, *arrays_of(inputs))
+        backend_for(self.label, "noise, inputs", noise, *input_arrays(inputs))
         wanted = self.noise_shape(inputs)
         extra = ("num_samples",) if len(noise.shape) > len(wanted) else ()
         names = self.input_names

@@ -17,8 +17,8 @@ from kfac_core.errors import (
 )
 from kfac_core.loss_functions.positions import (
     Positions,
-    arrays_of,
     check_beside,
+    input_arrays,
     like_inputs,
     positions_of,
     shape_of,
@@ -114,7 +114,7 @@ class LossMembers(Quiet, ABC):
 
         By default, finite inputs are valid.
         """
-        first, *others = arrays_of(inputs)
+        first, *others = input_arrays(inputs)
         valid = backend.xp.isfinite(first)
         for x in others:
             valid = valid & backend.xp.isfinite(x)
@@ -136,7 +136,7 @@ class LossMembers(Quiet, ABC):
         if not backend.isdtype(targets.dtype, _REALS):
             msg = f"{self.label}: targets has dtype {targets.dtype}, expected reals"
             raise DTypeError(msg)
-        return backend.xp.astype(targets, arrays_of(inputs)[0].dtype)
+        return backend.xp.astype(targets, input_arrays(inputs)[0].dtype)
 
     @abstractmethod
     def _losses(self, backend: Backend, inputs: Any, targets: Array) -> Array:
@@ -206,12 +206,12 @@ class LossMembers(Quiet, ABC):
     ) -> tuple[Positions, Array]:
         """Return inputs and targets, checked and masked."""
         backend = backend_for(
-            self.label, "targets, inputs", targets, *arrays_of(inputs)
+            self.label, "targets, inputs", targets, *input_arrays(inputs)
         )
         shape = self.targets_shape(inputs)
         check_beside(targets, shape, "targets", self.input_names, self.label)
         at = self._checked(inputs, self.mask_for(targets, mask))
-        by_position = shape == tuple(arrays_of(inputs)[0].shape[:-1])
+        by_position = shape == tuple(input_arrays(inputs)[0].shape[:-1])
         known = at.filled(backend.stop_gradient(targets), by_position=by_position)
         prepared = self._as_targets(backend, known, at.inputs)
         valid = self._valid_targets(backend, known, prepared, at.inputs)
@@ -239,7 +239,7 @@ class LossMembers(Quiet, ABC):
 
     def _vectors(self, at: Positions, inputs: LossInputs, vector: LossInputs) -> Any:
         """Return a vector like the inputs, checked and masked."""
-        given, parts = arrays_of(inputs), arrays_of(vector)
+        given, parts = input_arrays(inputs), input_arrays(vector)
         if len(given) != len(parts):
             msg = f"{self.label}: vector has {len(parts)} arrays, the inputs have"
             msg = f"{msg} {len(given)}; give one for each"
@@ -275,7 +275,7 @@ class LossMembers(Quiet, ABC):
         argument: str,
         inputs: LossInputs,
     ) -> Array:
-        backend_for(self.label, f"{argument}, inputs", x, *arrays_of(inputs))
+        backend_for(self.label, f"{argument}, inputs", x, *input_arrays(inputs))
         if not at.backend.isdtype(x.dtype, _REALS):
             msg = f"{self.label}: {argument} has dtype {x.dtype}, expected real numbers"
             raise DTypeError(msg)
@@ -294,13 +294,13 @@ class LossMembers(Quiet, ABC):
         """Return arrays like the inputs, weighted and in the dtypes of the inputs."""
         arrays = [
             at.backend.xp.astype(at.weighted(part, root=root), x.dtype)
-            for part, x in zip(arrays_of(product), arrays_of(inputs), strict=True)
+            for part, x in zip(input_arrays(product), input_arrays(inputs), strict=True)
         ]
         return like_inputs(inputs, arrays)
 
     def _inner_result(self, at: Positions, product: Array, inputs: LossInputs) -> Array:
         """Return an inner vector, weighted and in the dtype of the inputs."""
-        dtype = at.backend.xp.result_type(*arrays_of(inputs))
+        dtype = at.backend.xp.result_type(*input_arrays(inputs))
         return at.backend.xp.astype(at.weighted(product, root=True), dtype)
 
     def _as_uniforms(self, at: Positions, noise: Array) -> Array:
@@ -340,7 +340,7 @@ class LossMembers(Quiet, ABC):
             )
             raise ArgumentError(msg)
         xp = at.backend.xp
-        device = at.backend.creation_device(arrays_of(at.inputs)[0])
+        device = at.backend.creation_device(input_arrays(at.inputs)[0])
         one_hot = xp.ones(shape, dtype=at.dtype, device=device)
         for axis, (place, size) in enumerate(zip(index, sizes, strict=True)):
             places = xp.arange(size, device=device)

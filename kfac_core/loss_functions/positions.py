@@ -33,7 +33,7 @@ class Positions(NamedTuple):
     @property
     def dtype(self) -> DType:
         """The dtype of all that is computed."""
-        return arrays_of(self.inputs)[0].dtype
+        return input_arrays(self.inputs)[0].dtype
 
     def filled(self, x: Array, *, by_position: bool = False) -> Array:
         """Return `x`, with zeros where the mask is zero.
@@ -55,7 +55,7 @@ class Positions(NamedTuple):
         return x * (self.backend.xp.sqrt(self.weights) if root else self.weights)
 
 
-def arrays_of(data: LossInputs) -> tuple[Array, ...]:
+def input_arrays(data: LossInputs) -> tuple[Array, ...]:
     """Return the arrays of a loss's inputs, or of a vector structured like them."""
     return data if isinstance(data, tuple) else (data,)
 
@@ -96,7 +96,7 @@ def checked_parts(
     Raises:
         ShapeError: If there are not as many inputs as names.
     """
-    arrays = arrays_of(inputs)
+    arrays = input_arrays(inputs)
     if len(arrays) != len(names) or isinstance(inputs, tuple) != (len(names) > 1):
         wanted = "one array" if len(names) == 1 else "a tuple of arrays"
         got = f"a tuple of {len(arrays)}" if isinstance(inputs, tuple) else "one array"

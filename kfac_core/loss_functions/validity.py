@@ -11,7 +11,7 @@ from typing import Any
 
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, NotFiniteError
-from kfac_core.loss_functions.positions import Positions, arrays_of, like_inputs
+from kfac_core.loss_functions.positions import Positions, input_arrays, like_inputs
 from kfac_core.state import is_known_false
 from kfac_core.typing import Array
 
@@ -42,7 +42,7 @@ def checked_inputs(
             does not allow that.
         ArgumentError: If an input has a finite value that is invalid.
     """
-    backend, arrays = at.backend, arrays_of(at.inputs)
+    backend, arrays = at.backend, input_arrays(at.inputs)
     if not has_range:
         finite = [backend.is_finite(x) for x in arrays]
         if backend.is_traced(finite[0]) or all(map(bool, finite)):

@@ -3,7 +3,7 @@
 from typing import Any
 
 from kfac_core.linearization import Linearization
-from kfac_core.loss_functions.positions import arrays_of
+from kfac_core.loss_functions.positions import input_arrays
 from kfac_core.optimizer.given import check_loss
 from kfac_core.registered_losses import batch_size_of
 from kfac_core.registry import backend_of
@@ -44,7 +44,7 @@ def rounding_of(one: Array, value: Any, linearization: Linearization) -> Array:
         0-d; see `kfac_core.optimizer.damping_adaptation`.
     """
     backend = backend_of(one)
-    arrays = [a for x in linearization.loss_inputs.values() for a in arrays_of(x)]
+    arrays = [a for x in linearization.loss_inputs.values() for a in input_arrays(x)]
     if _is_array(value):
         arrays.append(value)
     dtypes = [one.dtype, *(array.dtype for array in arrays)]

@@ -101,7 +101,7 @@ def check_array(x: Any, what: str) -> None:
         what: What it is, for the message.
 
     Raises:
-        BackendError: If it is none.
+        BackendError: If no library of ours has it.
     """
     try:
         backend_of(x)

@@ -3,8 +3,8 @@
 A case's gradient is a sum over its positions, of numbers or of products. To add in turn
 errs by as many roundings as there are positions, and libraries do so along an axis that
 is not the last, or where a product has few rows or columns. So many positions are added
-as rows are: sums by `Backend.sum_of_rows`, products by runs of `RUN` positions, whose
-products are then added like that.
+as rows are: sums by `Backend.sum_of_rows`, products by runs of `POSITIONS_OF_RUN`
+positions, whose products are then added like that.
 """
 
 from collections.abc import Sequence
@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from kfac_core.backend import Backend
 from kfac_core.typing import Array
 
-RUN = 1024
+POSITIONS_OF_RUN = 1024
 """The most positions that are left to the library."""
 
 
@@ -37,7 +37,7 @@ def sum_over(backend: Backend, x: Array, axes: Sequence[int]) -> Array:
     xp, positions = backend.xp, 1
     for axis in axes:
         positions *= x.shape[axis]
-    if positions <= RUN:
+    if positions <= POSITIONS_OF_RUN:
         # To some libraries no axes are all of them.
         total: Array = xp.sum(x, axis=tuple(axes)) if axes else x
         return total
@@ -66,13 +66,14 @@ def products_over(backend: Backend, a: Array, b: Array) -> Array:
         [[[2500.0, 2500.0]], [[2500.0, 2500.0]]]
     """
     positions = a.shape[-2]
-    if positions <= RUN:
+    if positions <= POSITIONS_OF_RUN:
         return backend.matmul(a.mT, b)
     xp, outer = backend.xp, tuple(a.shape[:-2])
-    count = positions // RUN
-    whole = count * RUN
+    count = positions // POSITIONS_OF_RUN
+    whole = count * POSITIONS_OF_RUN
     runs = (
-        xp.reshape(x[..., :whole, :], (*outer, count, RUN, x.shape[-1])) for x in (a, b)
+        xp.reshape(x[..., :whole, :], (*outer, count, POSITIONS_OF_RUN, x.shape[-1]))
+        for x in (a, b)
     )
     first, second = runs
     total = sum_over(backend, backend.matmul(first.mT, second), (len(outer),))

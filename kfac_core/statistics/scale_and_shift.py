@@ -19,7 +19,7 @@ FreeShape = tuple[int | None, ...]
 """The shape of one case's data; None: an axis of any size."""
 
 
-def case_gradients(
+def scale_and_shift_gradients(
     backend: Backend,
     x: Array,
     g: Array,
@@ -42,7 +42,7 @@ def case_gradients(
         >>> import numpy as np
         >>> from kfac_core.registry import backend_of
         >>> x, g = np.asarray([[1.0, 2.0]]), np.asarray([[3.0, 4.0]])
-        >>> case_gradients(backend_of(x), x, g, (), (1,))
+        >>> scale_and_shift_gradients(backend_of(x), x, g, (), (1,))
         array([[3., 8., 7.]])
     """
     of_scale = _summed(backend, x * g, dims_scale)

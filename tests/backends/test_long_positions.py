@@ -113,13 +113,15 @@ def test_gradients_of_cases_with_many_positions(way, rng):
             SUMS,
         ),
         "scale and shift": (
-            lambda x, g: scale_and_shift.case_gradients(backend, x, g, (1,), (1,)),
+            lambda x, g: scale_and_shift.scale_and_shift_gradients(
+                backend, x, g, (1,), (1,)
+            ),
             np.concatenate([products[0], sums], axis=1),
             np.concatenate([products[1], magnitudes], axis=1),
             SUMS + 1,
         ),
         "filter": (
-            lambda x, g: second_moment.case_gradients(
+            lambda x, g: second_moment.filter_gradients(
                 backend, x, g, POINT, has_bias=True
             ),
             np.concatenate([outer[0], sums[:, None]], axis=1),

@@ -9,8 +9,8 @@ from hypothesis import strategies as st
 from kfac_core import backend_of
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.second_moment import (
-    case_gradients,
     extract_patches,
+    filter_gradients,
     patch_second_moment,
 )
 from kfac_core.statistics.patches.window import Window
@@ -124,7 +124,7 @@ def test_patch_moments_are_those_of_the_patches(library, case, images, has_bias,
         atol=1e-14,
     )
     np.testing.assert_allclose(
-        library.to_numpy(case_gradients(backend, x, g, geometry, has_bias=has_bias)),
+        library.to_numpy(filter_gradients(backend, x, g, geometry, has_bias=has_bias)),
         brute_force.case_gradients(taken, gradients, rank, has_bias),
         rtol=1e-12,
         atol=1e-13,

@@ -9,7 +9,7 @@ import jax.numpy as jnp
 
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.loss_functions import LossFunction
-from kfac_core.loss_functions.positions import arrays_of, like_inputs
+from kfac_core.loss_functions.positions import input_arrays, like_inputs
 
 LABEL = "capture"
 SITE = "loss"
@@ -114,7 +114,7 @@ class Losses:
         """
         shaped = {}
         for site, inputs in self.named(outputs).items():
-            parts = zip(arrays_of(vectors[site]), _arrays(site, inputs), strict=True)
+            parts = zip(input_arrays(vectors[site]), _arrays(site, inputs), strict=True)
             shaped[site] = like_inputs(
                 inputs, [jnp.reshape(v, x.shape).astype(x.dtype) for v, x in parts]
             )
@@ -185,7 +185,7 @@ def losses_of(loss: object, case_axes: int | None) -> Losses:
 
 
 def _arrays(site: str, inputs: Any) -> tuple[Any, ...]:
-    arrays = arrays_of(inputs)
+    arrays = input_arrays(inputs)
     for array in arrays:
         if not hasattr(array, "shape"):
             msg = (

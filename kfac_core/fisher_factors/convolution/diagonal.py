@@ -14,7 +14,7 @@ from kfac_core.rows.weights import sides, weights_for
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.mask import PatchMask, masked_squares
 from kfac_core.statistics.patches.older_calls import takes_older_calls
-from kfac_core.statistics.patches.second_moment import case_gradients
+from kfac_core.statistics.patches.second_moment import filter_gradients
 from kfac_core.statistics.rows import mean_over
 from kfac_core.typing import Scalar, Sources, Towers, Weights
 
@@ -122,7 +122,7 @@ class ConvDiagonalFactor(DiagonalFactor):
             checked = as_batch(backend, source, dtype, "outputs_grads", label)
             squares = []
             for i, (x, g) in enumerate(zip(inputs_checked, checked, strict=True)):
-                per_case = case_gradients(
+                per_case = filter_gradients(
                     backend,
                     x,
                     g,

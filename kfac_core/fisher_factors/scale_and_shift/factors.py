@@ -24,8 +24,8 @@ from kfac_core.rows.weights import check_same_towers, sides, weights_for
 from kfac_core.statistics.scale_and_shift import (
     FreeShape,
     Shape,
-    case_gradients,
     kept_size,
+    scale_and_shift_gradients,
 )
 from kfac_core.statistics.weighted_rows import Rows, masked, weigh, weighed_pair
 from kfac_core.typing import Array, Scalar, Sources, Towers, Weights
@@ -202,7 +202,7 @@ class ScaleAndShiftFactor(FisherFactor):
             for x, g in zip(x_checked, checked, strict=True):
                 self._check_free(x, g)
             rows = [
-                case_gradients(
+                scale_and_shift_gradients(
                     backend, x, g, self.broadcast_dims_scale, self._dims_shift
                 )
                 for x, g in pairs

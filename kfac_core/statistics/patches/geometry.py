@@ -2,7 +2,6 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from numbers import Integral
 from typing import Any, TypeAlias
 
 from kfac_core.arguments.options import check_options
@@ -10,6 +9,7 @@ from kfac_core.arguments.powers import shown
 from kfac_core.arguments.sizes import as_shape, as_size
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.linalg.layouts import KernelLayout, Layout, kernel_layout
+from kfac_core.statistics.patches.padding import as_padding
 from kfac_core.statistics.patches.window import Window
 
 Padding: TypeAlias = str | int | Sequence[int | Sequence[int]]
@@ -91,7 +91,7 @@ class ConvolutionGeometry:
             kernel,
             _steps(self.strides, len(kernel), "strides", label),
             _steps(self.dilations, len(kernel), "dilations", label),
-            _padding(self.padding, len(kernel), label),
+            as_padding(self.padding, len(kernel), label),
             is_channels_last(self.data_format, len(kernel), label),
         )
         for option in ("strides", "dilations", "padding"):
@@ -157,33 +157,6 @@ def _steps(values: Any, rank: int, argument: str, layer: str) -> tuple[int, ...]
         )
         raise ShapeError(msg)
     return as_shape(values, argument, layer)
-
-
-def _padding(padding: Any, rank: int, layer: str) -> str | tuple[tuple[int, int], ...]:
-    """Return ``"SAME"``, ``"VALID"`` or one pair for each spatial axis."""
-    if isinstance(padding, str) and padding.upper() in {"SAME", "VALID"}:
-        return padding.upper()
-    widths = padding if isinstance(padding, tuple | list) else (padding,) * rank
-    pairs = tuple(
-        tuple(width) if isinstance(width, tuple | list) else (width, width)
-        for width in widths
-    )
-    if len(pairs) == rank and all(
-        len(pair) == 2 and all(map(is_width, pair)) for pair in pairs
-    ):
-        return tuple((int(before), int(after)) for before, after in pairs)
-    msg = (
-        f"{layer}: padding is {shown(padding)}, expected 'SAME', 'VALID', a width, or"
-        f" {rank} widths or pairs (before, after), none negative"
-    )
-    raise ArgumentError(msg)
-
-
-def is_width(value: object) -> bool:
-    """Return whether `value` can be a number of zeros beside an axis."""
-    if isinstance(value, bool) or not isinstance(value, Integral):
-        return False
-    return 0 <= int(value) < 2**63
 
 
 def is_channels_last(data_format: str | None, rank: int, layer: str) -> bool:

@@ -241,7 +241,7 @@ def _first_axis_first(backend: Backend, x: Array) -> Array:
     return xp.reshape(xp.reshape(x, (-1, x.shape[-1])), x.shape)
 
 
-def case_gradients(
+def filter_gradients(
     backend: Backend,
     x: Array,
     gradients: Array,

@@ -21,8 +21,7 @@ from kfac_core.arguments.arrays import check_shape
 from kfac_core.arguments.powers import shown
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
-from kfac_core.statistics.patches.geometry import is_width
-from kfac_core.statistics.patches.padding import padded
+from kfac_core.statistics.patches.padding import is_width, padded
 from kfac_core.statistics.patches.window import Window
 from kfac_core.typing import Array
 

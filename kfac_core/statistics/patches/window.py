@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from kfac_core.arguments.arrays import check_shape
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
+from kfac_core.statistics.patches.padding import same_pads
 from kfac_core.typing import Array
 
 
@@ -44,14 +45,7 @@ class Window:
             return tuple((0, 0) for _ in spatial)
         if self.padding != "SAME":
             return self.padding  # type: ignore[return-value]
-        pads = []
-        for size, k, s, d in zip(
-            spatial, self.kernel, self.strides, self.dilations, strict=True
-        ):
-            needed = (math.ceil(size / s) - 1) * s + (k - 1) * d + 1 - size
-            total = max(needed, 0)
-            pads.append((total // 2, total - total // 2))
-        return tuple(pads)
+        return same_pads(spatial, self.kernel, self.strides, self.dilations)
 
     def output_spatial(self, spatial: Sequence[int]) -> tuple[int, ...]:
         """Return the number of locations along each axis; at least zero."""
