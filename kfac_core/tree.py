@@ -1,6 +1,6 @@
 """Trees: nested tuples, named tuples and dictionaries of arrays, such as states."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Any, TypeVar
 
 from kfac_core.backend import Backend
@@ -110,7 +110,8 @@ def stack(backend: Backend, trees: Sequence[Any]) -> Any:
     Returns:
         A tree of that structure; each array has a leading axis over the trees.
     """
-    return map(lambda *same: backend.xp.stack(list(same)), *trees)
+    arrays = zip(*[leaves(tree) for tree in trees], strict=True)
+    return filled(trees[0], iter([backend.xp.stack(list(same)) for same in arrays]))
 
 
 def members(stacks: Any) -> list[Any]:
@@ -122,24 +123,54 @@ def members(stacks: Any) -> list[Any]:
     Returns:
         A tree of the same structure for each place of that axis.
     """
-    count = leaves(stacks)[0].shape[0]
-    return [map(lambda x, i=i: x[i, ...], stacks) for i in range(count)]
+    arrays = leaves(stacks)
+    rows = range(arrays[0].shape[0])
+    return [filled(stacks, iter([x[i, ...] for x in arrays])) for i in rows]
 
 
-def unstack(backend: Backend, stacks: Any) -> list[Any]:
+def unstack(
+    backend: Backend, stacks: Any, likes: Sequence[Any], kept: Sequence[bool]
+) -> list[Any]:
     """Return the members of a tree of stacks as separate trees; it undoes `stack`.
 
     Args:
         backend: Backend of the arrays.
-        stacks: A tree of arrays with a leading axis of one length.
+        stacks: A tree of arrays with a leading axis over the members.
+        likes: A tree of the same structure for each member.
+        kept: For each array of a tree, whether that of `likes` is taken.
 
     Returns:
         The trees of `members`, as copies: a tree that is kept does not keep a stack
         alive.
     """
-    xp = backend.xp
+    xp, arrays = backend.xp, leaves(stacks)
 
-    def own(x: Any) -> Any:
-        return xp.astype(x, x.dtype, copy=True)
+    def member(i: int, like: Any) -> Any:
+        own = [
+            old if is_old else xp.astype(x[i, ...], x.dtype, copy=True)
+            for x, old, is_old in zip(arrays, leaves(like), kept, strict=True)
+        ]
+        return filled(like, iter(own))
 
-    return [map(own, member) for member in members(stacks)]
+    return [member(i, like) for i, like in enumerate(likes)]
+
+
+def filled(tree: Any, arrays: Iterator[Any]) -> Any:
+    """Return a tree of the same structure with other arrays, taken in order.
+
+    Args:
+        tree: The tree.
+        arrays: As many arrays as it has, in the order of `leaves`.
+
+    Returns:
+        The tree.
+    """
+    if isinstance(tree, dict):
+        return {key: filled(part, arrays) for key, part in tree.items()}
+    if not isinstance(tree, tuple):
+        return next(arrays)
+    fields = [
+        filled(part, arrays) if isinstance(part, tuple | dict) else next(arrays)
+        for part in tree
+    ]
+    return type(tree)(*fields) if hasattr(tree, "_fields") else tuple(fields)

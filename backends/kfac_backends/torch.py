@@ -31,6 +31,7 @@ from kfac_backends.torch_memory import (
     empty_like,
     is_for_numpy,
     is_traced,
+    known_number,
 )
 from kfac_backends.torch_precision import no_autocast, no_tf32
 from kfac_backends.torch_random import drawn
@@ -42,7 +43,7 @@ T = TypeVar("T")
 ENTRIES_OF_PART = 2**16
 """Number of entries from which adding in place saves enough memory to pay off."""
 
-LARGEST_BATCHED = 64
+LARGEST_BATCHED = 128
 """Largest size of matrices that the CPU factorises faster as a stack."""
 
 
@@ -82,10 +83,7 @@ class TorchBackend(ArrayAPIBackend):
 
     def known_number(self, x: Any) -> Any:
         """Return the number of a plain tensor on the CPU."""
-        if torch.compiler.is_compiling() or not x.is_cpu or x.shape:
-            return None
-        kind = _SCALARS.get(x.dtype)
-        return kind(x.item()) if kind is not None and are_plain(x) else None
+        return known_number(x)
 
     def scalar(self, value: float, like: Any) -> Array:
         """Fill a tensor; a compiler would compile anew for each value."""
@@ -177,7 +175,7 @@ class TorchBackend(ArrayAPIBackend):
 
     def syrk(self, alpha: Any, a: Any, beta: Any, c: Any) -> Array:
         """Return the sum of the Gram matrix and `c`."""
-        if self._is_large(a) and is_for_numpy(a) and are_plain(alpha, beta, c):
+        if self._is_large(a) and is_for_numpy(a, alpha, beta, c):
             return by_numpy(on_host.syrk, alpha, a, beta, c)
         return super().syrk(alpha, a, beta, c)
 
@@ -224,7 +222,7 @@ class TorchBackend(ArrayAPIBackend):
 
     def damped_inverse(self, a: Any, damping: Any) -> Array:
         """Damp, factorise, invert, at once where NumPy computes all three."""
-        if is_for_numpy(a) and are_plain(damping):
+        if is_for_numpy(a, damping):
             return by_numpy(on_host.damped_inverse, a, damping)
         return super().damped_inverse(a, damping)
 
@@ -329,7 +327,6 @@ class TorchBackend(ArrayAPIBackend):
         return compiled
 
 
-_SCALARS: dict[torch.dtype, type] = {**OF_NUMPY, torch.bool: np.bool_}
 _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 
 

@@ -13,6 +13,8 @@ from kfac_core.typing import Array
 OF_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 """The dtypes in which NumPy computes, with NumPy's names."""
 
+_SCALARS: dict[torch.dtype, type] = {**OF_NUMPY, torch.bool: np.bool_}
+
 PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 """Types of tensors that hold plain numbers; other subclasses may mean anything."""
 
@@ -62,19 +64,37 @@ def is_traced(x: Any) -> bool:
     )
 
 
-def is_for_numpy(a: Any) -> bool:
-    """Return whether NumPy may compute on the memory of `a`, and is faster."""
+def is_for_numpy(a: Any, *others: Any) -> bool:
+    """Return whether NumPy may compute on the memory of tensors, and is faster.
+
+    Args:
+        a: The matrix to compute with.
+        *others: Tensors of its dtype and device.
+    """
     # NumPy has SYRK, which PyTorch lacks, but also threads of its own. Where both
     # libraries have several threads, each waits until those of the other come to rest.
     if torch.compiler.is_compiling() or torch.get_num_threads() > 1:
         return False
-    return a.is_cpu and a.dtype in OF_NUMPY and a.ndim == 2 and are_plain(a)
+    if not a.is_cpu or a.dtype not in OF_NUMPY or a.ndim != 2:
+        return False
+    return _are_plain_now(a, *others)
 
 
 def are_plain(*tensors: Any) -> bool:
     """Return whether no subclass or transformation watches the tensors."""
-    if torch.compiler.is_compiling():
-        return False
+    return not torch.compiler.is_compiling() and _are_plain_now(*tensors)
+
+
+def known_number(x: Any) -> Any:
+    """Return the number of a plain 0-d tensor on the CPU as NumPy's; else None."""
+    if torch.compiler.is_compiling() or x.shape or not x.is_cpu:
+        return None
+    kind = _SCALARS.get(x.dtype)
+    return kind(x.item()) if kind is not None and _are_plain_now(x) else None
+
+
+def _are_plain_now(*tensors: Any) -> bool:
+    """Return what `are_plain` does, where nothing is being compiled."""
     differentiates = torch.is_grad_enabled()
     for x in tensors:
         # A subclass or a transformation would give the tensor another meaning.
@@ -88,7 +108,7 @@ def are_plain(*tensors: Any) -> bool:
             return False
     return (
         not torch._C._len_torch_dispatch_stack()
-        and not torch.jit.is_tracing()
+        and not torch._C._is_tracing()
         and forward_ad._current_level < 0
     )
 

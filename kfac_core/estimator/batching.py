@@ -98,12 +98,19 @@ def _in_one_call(
     block, first = blocks[0], dampings[0]
     backend = backend_of(states[0].ok)
     stack = tree.stack(backend, states)
+    kept: list[list[bool]] = []
+
+    def update(state: Any, damping: Scalar = first) -> Any:
+        updated = block.update_inverses(state, damping)
+        pairs = zip(tree.leaves(updated), tree.leaves(state), strict=True)
+        kept.append([new is old for new, old in pairs])
+        return updated
+
     try:
-        if all(own is first for own in dampings):
-            new = backend.vmap(lambda state: block.update_inverses(state, first), stack)
-        else:
-            numbers = _checked(backend, blocks, states, dampings)
-            new = backend.vmap(block.update_inverses, stack, numbers)
+        numbers = []
+        if any(own is not first for own in dampings):
+            numbers = [_checked(backend, blocks, states, dampings)]
+        new = backend.vmap(update, stack, *numbers)
     except KfacError:
         # The library goes through this stack one by one after all.
         return None
@@ -112,7 +119,8 @@ def _in_one_call(
         fine = fine & (part.cov.weight > 0)
     if not backend.is_traced(fine) and not bool(backend.xp.all(fine)):
         return None
-    return tree.unstack(backend, new)
+    # What the update leaves as it is, as it does statistics, is not copied back.
+    return tree.unstack(backend, new, states, [*map(all, zip(*kept, strict=True))])
 
 
 def _checked(

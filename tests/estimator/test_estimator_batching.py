@@ -46,6 +46,15 @@ def test_equal_blocks_are_found_whatever_their_names():
     assert {*EQUAL, *OTHER} == set(ESTIMATOR.blocks)
 
 
+def test_together_copies_no_statistics(library, rng):
+    states = states_of(library, rng)
+    blocks = [ESTIMATOR.blocks[name] for name in EQUAL]
+    together = update_together(blocks, [states[name] for name in EQUAL], 0.1)
+    for name, new in zip(EQUAL, together, strict=True):
+        assert new.input_factor.cov.total is states[name].input_factor.cov.total
+        assert new.output_factor.cov.weight is states[name].output_factor.cov.weight
+
+
 def test_together_is_as_alone(library, rng):
     states = states_of(library, rng)
     blocks = [ESTIMATOR.blocks[name] for name in EQUAL]

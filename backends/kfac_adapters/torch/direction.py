@@ -26,13 +26,12 @@ def preconditioned(
         The product, for each parameter that has a gradient, but those to be ignored.
     """
     capture, estimator = tracker.capture, tracker.estimator
-    params = dict(capture.model.named_parameters())
-    whole = {}
+    whole: Named = {}
     for name in estimator.variables:
         gradient = gradients.get(name)
-        param = params[name]
-        # A part of a layer that has no gradient counts as zero.
-        whole[name] = torch.zeros_like(param) if gradient is None else gradient
+        if gradient is None:  # a part of a layer that has none counts as zero
+            gradient = torch.zeros_like(capture.model.get_parameter(name))
+        whole[name] = gradient
     products = estimator.multiply_inverse(tracker.state, whole)
     found = {name: x for name, x in products.items() if gradients.get(name) is not None}
     if capture.policy == "identity":

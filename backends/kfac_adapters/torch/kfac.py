@@ -343,7 +343,7 @@ class KFAC(torch.optim.Optimizer):
         velocity = direction.float() if half else direction
         if group["momentum"]:
             if "velocity" in own:
-                velocity = group["momentum"] * own["velocity"] + velocity
+                velocity = torch.add(velocity, own["velocity"], alpha=group["momentum"])
             own["velocity"] = velocity
         if group["weight_decay"]:
             param.mul_(1 - group["lr"] * group["weight_decay"])
