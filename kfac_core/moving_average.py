@@ -228,3 +228,11 @@ def value(backend: Backend, average: MovingAverage, layer: str) -> Array:
         return average.total / average.weight
     one = xp.ones_like(average.weight)
     return average.total / xp.where(started, average.weight, one)
+
+
+def mean_or_zero(backend: Backend, average: MovingAverage) -> Array:
+    """Return the weighted mean; zero before the first sample."""
+    weight = average.weight
+    one = backend.xp.ones_like(weight)
+    mean: Array = average.total / backend.xp.where(weight > 0, weight, one)
+    return mean

@@ -12,6 +12,10 @@ from kfac_core.fisher_blocks.base.parts import PartsFB, PartsState
 from kfac_core.fisher_blocks.base.single_factor import SingleFactorFB, SingleFactorState
 from kfac_core.fisher_blocks.bias import BiasDiagonalFB, BiasFB, BiasFullFB
 from kfac_core.fisher_blocks.bilinear import BilinearKFACFB
+from kfac_core.fisher_blocks.case_gradients.kronecker_optimal import KroneckerOptimalFB
+from kfac_core.fisher_blocks.case_gradients.shampoo import ShampooFB
+from kfac_core.fisher_blocks.case_gradients.state import FittedState
+from kfac_core.fisher_blocks.case_gradients.tensor_normal import TensorNormalTrainingFB
 from kfac_core.fisher_blocks.convolution.depthwise import (
     DepthwiseConvDiagonalFB,
     DepthwiseConvKFCBasicFB,
@@ -70,6 +74,7 @@ __all__ = [
     "EmbeddingKFACFB",
     "EmbeddingKFACMultiIndepFB",
     "FisherBlock",
+    "FittedState",
     "FullyConnectedDiagonalFB",
     "FullyConnectedKFACBasicFB",
     "FullyConnectedMultiIndepFB",
@@ -77,6 +82,7 @@ __all__ = [
     "FullyConnectedSeriesFB",
     "GroupedConvKFCBasicFB",
     "KFACReduceFB",
+    "KroneckerOptimalFB",
     "KroneckerProductFB",
     "KroneckerState",
     "MultiUseFB",
@@ -88,8 +94,10 @@ __all__ = [
     "ScaleAndShiftFB",
     "ScaleAndShiftFullFB",
     "SeriesFBApproximation",
+    "ShampooFB",
     "SingleFactorFB",
     "SingleFactorState",
+    "TensorNormalTrainingFB",
     "TiedWeightsKFACFB",
     "TransposedConvKFCBasicFB",
 ]

@@ -25,14 +25,19 @@ from kfac_core.fisher_blocks import (
     FullyConnectedSeriesFB,
     GroupedConvKFCBasicFB,
     KFACReduceFB,
+    KroneckerOptimalFB,
+    KroneckerProductFB,
     NaiveDiagonalFB,
     NaiveFullFB,
     ScaleAndShiftDiagonalFB,
     ScaleAndShiftFullFB,
     SeriesFBApproximation,
+    ShampooFB,
+    TensorNormalTrainingFB,
     TiedWeightsKFACFB,
     TransposedConvKFCBasicFB,
 )
+from kfac_core.fisher_blocks.case_gradients.around import AroundProductFB
 
 
 @dataclass(frozen=True)
@@ -80,16 +85,27 @@ class Approximation:
 
 
 @dataclass(frozen=True)
-class Corrected(Approximation):
-    """The block with eigenvalues of its own: EKFAC."""
+class OfCases(Approximation):
+    """A block around that of the layer, which sees the gradients of cases.
+
+    Attributes:
+        around: Class of the block around it.
+    """
+
+    around: type[AroundProductFB[Any]] = field(kw_only=True)
 
     def make(
         self, label: str, made: Mapping[str, Any], options: Mapping[str, Any]
     ) -> FisherBlock[Any]:
         """Return the spec of a layer's block; see `Approximation.make`."""
-        block: Any = super().make(label, made, options)
+        known = {f.name for f in fields(AroundProductFB)}
+        own = {f.name for f in fields(self.around) if f.init} - known
+        of_block = {name: x for name, x in options.items() if name not in own}
+        block: Any = super().make(label, made, of_block)
         served = {name: getattr(block, name) for name in SERVED}
-        return EigenvalueCorrectedFB(block, **served)
+        return self.around(
+            block, **served, **{name: options[name] for name in own & options.keys()}
+        )
 
 
 @dataclass(frozen=True)
@@ -110,7 +126,17 @@ REDUCED = ("diagonal_approx_for_input",)
 """The options of K-FAC-reduce alone."""
 
 SERVED = ("name", "matpowers", "cholesky", "cholesky_inverse")
-"""The options that a block and its correction share."""
+"""The options that a block and the one around it share."""
+
+
+def _of_cases(block: type[KroneckerProductFB]) -> dict[str, Approximation]:
+    """Return the approximations of a layer that see the gradients of cases."""
+    return {
+        "ekfac": OfCases(block, around=EigenvalueCorrectedFB),
+        "kronecker_optimal": OfCases(block, around=KroneckerOptimalFB),
+        "tnt": OfCases(block, around=TensorNormalTrainingFB),
+        "shampoo": OfCases(block, around=ShampooFB),
+    }
 
 
 def _by_sharing(block: type[FisherBlock[Any]]) -> dict[str, Approximation]:
@@ -129,7 +155,7 @@ _CONVOLUTION = {
     "kron": Approximation(ConvKFCBasicFB),
     "diagonal": Approximation(ConvDiagonalFB),
     "kron_sua": Approximation(ConvKFCBasicFB, _SUA),
-    "ekfac": Corrected(ConvKFCBasicFB),
+    **_of_cases(ConvKFCBasicFB),
     **_by_sharing(ConvKFCBasicFB),
 }
 
@@ -144,7 +170,7 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
         "kron_in_diag": Approximation(FullyConnectedKFACBasicFB, _INPUT),
         "kron_out_diag": Approximation(FullyConnectedKFACBasicFB, _OUTPUT),
         "kron_both_diag": Approximation(FullyConnectedKFACBasicFB, _INPUT | _OUTPUT),
-        "ekfac": Corrected(FullyConnectedKFACBasicFB),
+        **_of_cases(FullyConnectedKFACBasicFB),
     },
     "fully_connected_multi": {
         "kron_indep": Approximation(FullyConnectedMultiIndepFB),
@@ -153,7 +179,7 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
         "kron_indep_both_diag": Approximation(
             FullyConnectedMultiIndepFB, _INPUT | _OUTPUT
         ),
-        "ekfac": Corrected(FullyConnectedMultiIndepFB),
+        **_of_cases(FullyConnectedMultiIndepFB),
         "kron_series_1": Approximation(
             FullyConnectedSeriesFB, {"option": SeriesFBApproximation.option1}
         ),
@@ -176,14 +202,14 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
         "kron_in_diag": Approximation(EmbeddingKFACFB),
         "kron_out_diag": Approximation(EmbeddingKFACFB, _OUTPUT),
         "kron_both_diag": Approximation(EmbeddingKFACFB, _OUTPUT),
-        "ekfac": Corrected(EmbeddingKFACFB),
+        **_of_cases(EmbeddingKFACFB),
     },
     "embedding_multi": {
         "kron_indep": Approximation(EmbeddingKFACMultiIndepFB),
         "kron_indep_in_diag": Approximation(EmbeddingKFACMultiIndepFB),
         "kron_indep_out_diag": Approximation(EmbeddingKFACMultiIndepFB, _OUTPUT),
         "kron_indep_both_diag": Approximation(EmbeddingKFACMultiIndepFB, _OUTPUT),
-        "ekfac": Corrected(EmbeddingKFACMultiIndepFB),
+        **_of_cases(EmbeddingKFACMultiIndepFB),
         **_by_sharing(EmbeddingKFACMultiIndepFB),
     },
     "conv1d": _CONVOLUTION,
@@ -191,7 +217,7 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
     "convolution": _CONVOLUTION,
     "conv2d_multi": {
         "kron_indep": Approximation(ConvKFCBasicMultiIndepFB),
-        "ekfac": Corrected(ConvKFCBasicMultiIndepFB),
+        **_of_cases(ConvKFCBasicMultiIndepFB),
         **_by_sharing(ConvKFCBasicMultiIndepFB),
     },
     "depthwise_conv2d": {

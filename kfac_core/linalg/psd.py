@@ -33,8 +33,8 @@ def diagonal(backend: Backend, matrix: Array) -> Array:
 
 
 def trace(backend: Backend, matrix: Array) -> Array:
-    """Return the trace, 0-d, of ``[n, n]``."""
-    return backend.xp.sum(diagonal(backend, matrix))
+    """Return the trace, 0-d, of ``[n, n]``, or of a diagonal ``[n]``."""
+    return backend.xp.sum(matrix if matrix.ndim == 1 else diagonal(backend, matrix))
 
 
 def cholesky(backend: Backend, matrix: Array, damping: Array) -> Array:

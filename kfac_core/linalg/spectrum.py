@@ -12,6 +12,7 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kfac_core.backend import Backend
+from kfac_core.linalg.kronecker import kron
 from kfac_core.typing import Array
 
 Function = Callable[[Array], Array]
@@ -111,6 +112,14 @@ def dense_vectors(backend: Backend, basis: Eigenbasis) -> Array:
     device = backend.creation_device(basis.values)
     eye = backend.xp.eye(basis.dimension, dtype=basis.values.dtype, device=device)
     return rows_in(backend, basis, eye)
+
+
+def dense_matrix(backend: Backend, spectrum: Spectrum) -> Array:
+    """Return the matrix of a product of two complete bases, dense ``[n, n]``."""
+    first, second = (dense_vectors(backend, basis) for basis in spectrum.bases)
+    values = backend.xp.reshape(spectrum.eigenvalues, (-1,))
+    root = kron(backend, first, second) * backend.xp.sqrt(values)[None, :]
+    return backend.gram(root.mT)
 
 
 def rows_in(backend: Backend, basis: Eigenbasis, rows: Array) -> Array:

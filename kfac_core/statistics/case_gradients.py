@@ -94,18 +94,31 @@ def squared_entries_of_ids(
     """
     xp = backend.xp
     gradients = rows_in(backend, of_g, g)
-    columns = gradients.shape[-1]
     inside = (ids >= 0) & (ids < size)
     counted = xp.astype(inside, g.dtype)[:, :, None]
     same = xp.astype(ids[:, :, None] == ids[:, None, :], g.dtype)
     gradients = gradients * counted
     squares = backend.matmul(same, gradients) * gradients
+    return sum_at_ids(backend, size, ids, squares)
+
+
+def sum_at_ids(backend: Backend, size: int, ids: Array, g: Array) -> Array:
+    """Return rows added at their ids, ``[size, q]``: a sum of products with one-hots.
+
+    Args:
+        backend: Backend of the arrays.
+        size: Number of ids.
+        ids: ``[cases, positions]``; ids out of range count nothing.
+        g: ``[cases, positions, q]``.
+    """
+    xp, columns = backend.xp, g.shape[-1]
+    inside = (ids >= 0) & (ids < size)
     place = xp.where(inside, ids, xp.zeros_like(ids))
-    device = backend.creation_device(ids)
-    column = xp.arange(columns, dtype=ids.dtype, device=device)
+    counted = g * xp.astype(inside, g.dtype)[:, :, None]
+    column = xp.arange(columns, dtype=ids.dtype, device=backend.creation_device(ids))
     flat = place[:, :, None] * columns + column[None, None, :]
     found = backend.scatter_add(
-        size * columns, xp.reshape(flat, (-1,)), xp.reshape(squares, (-1,))
+        size * columns, xp.reshape(flat, (-1,)), xp.reshape(counted, (-1,))
     )
     total: Array = xp.reshape(found, (size, columns))
     return total

@@ -12,7 +12,9 @@ from block_truth import (
     draw_ids,
     draw_params,
     in_uses,
+    nearest_product,
     normal,
+    partial_traces,
     patches_2x2,
     scale_and_shift,
     squared,
@@ -326,13 +328,46 @@ CORRECTED = {
     ),
 }
 
+# These are fitted to the gradients of cases.
+FITTED = {
+    "kronecker-optimal": BlockCase(
+        lambda damping_type="pi", **options: kc.blocks.KroneckerOptimalFB(
+            kc.blocks.FullyConnectedKFACBasicFB(3, 2, True, damping_type=damping_type),
+            **options,
+        ),
+        normal((3,), (2,)),
+        ((3, 2), (2,)),
+        lambda x, g: nearest_product(with_one(x), g, rounds=5),
+        DAMPING_TYPES,
+        linear=False,
+    ),
+    "tnt": BlockCase(
+        lambda damping_type="pi", **options: kc.blocks.TensorNormalTrainingFB(
+            kc.blocks.FullyConnectedKFACBasicFB(3, 2, True, damping_type=damping_type),
+            **options,
+        ),
+        normal((3,), (2,)),
+        ((3, 2), (2,)),
+        lambda x, g: partial_traces(with_one(x), g),
+        DAMPING_TYPES,
+        linear=False,
+    ),
+}
+
 PARTS = {
     "transposed": transposed("strided"),
     "transposed-groups": transposed("groups"),
     "transposed-output": transposed("output-groups"),
 }
 
-BLOCKS = {**KRONECKER, **REDUCED, **SINGLE_FACTOR, **CORRECTED, **PARTS}
+BLOCKS = {
+    **KRONECKER,
+    **REDUCED,
+    **SINGLE_FACTOR,
+    **CORRECTED,
+    **FITTED,
+    **PARTS,
+}
 # Each block with each way to damp it.
 DAMPED = [(name, kind) for name, case in BLOCKS.items() for kind in case.kinds]
 # In every library: each block with one way, and each way with a few blocks.

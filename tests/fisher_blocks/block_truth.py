@@ -34,6 +34,27 @@ def squared(rows, g):
     return np.diag(np.mean(per_case**2, axis=0).ravel())
 
 
+def nearest_product(x, g, rounds):
+    """Return ``(A, G, 1)``: least squares for either side of the dense Fisher."""
+    gradients = x[:, :, None] * g[:, None, :]
+    fisher = np.einsum("nij,nkl->ikjl", gradients, gradients) / len(x)
+    g = g.T @ g / len(g)
+    for _ in range(rounds):
+        a = np.einsum("ikjl,jl->ik", fisher, g) / np.sum(g * g)
+        g = np.einsum("ikjl,ik->jl", fisher, a) / np.sum(a * a)
+    balance = np.sqrt(np.linalg.norm(g) / np.linalg.norm(a))
+    return a * balance, g / balance, 1
+
+
+def partial_traces(x, g):
+    """Return ``(A, G, 1)``: the partial traces of the Fisher, of its trace."""
+    gradients = x[:, :, None] * g[:, None, :]
+    a = np.einsum("nij,nkj->ik", gradients, gradients) / len(x)
+    g = np.einsum("nij,nil->jl", gradients, gradients) / len(x)
+    root = np.sqrt(np.trace(a))
+    return a / root, g / root, 1
+
+
 def scale_and_shift(x, g):
     """Return each case's gradient of a scale and a shift of ``[4, 3]``."""
     return np.concatenate([(x * g).sum(1), g.sum(1)], axis=1)

@@ -1,4 +1,4 @@
-"""Layers for EKFAC, each with the gradients of its cases."""
+"""Layers for blocks around a product, each with the gradients of its cases."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -141,3 +141,9 @@ LAYERS = {
         ((4, 3),),
     ),
 }
+
+
+def fisher(layer, data):
+    """Return the dense Fisher of a batch: the mean over cases."""
+    gradients = layer.gradients(*data).reshape(CASES, -1)
+    return gradients.T @ gradients / CASES

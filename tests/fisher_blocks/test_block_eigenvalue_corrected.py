@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from eigenvalue_corrected_layers import CASES, LAYERS, USES
+from eigenvalue_corrected_layers import CASES, LAYERS, USES, fisher
 
 import kfac_core as kc
 from kfac_core import tree
@@ -32,11 +32,6 @@ def fitted(block, data, damping=0.3, twice=True, **options):
     if twice:
         state = block.update_covs(state, *data, ema_decay=0.0, **options)
     return state
-
-
-def fisher(layer, data):
-    gradients = layer.gradients(*data).reshape(CASES, -1)
-    return gradients.T @ gradients / CASES
 
 
 def assert_close(found, expected, bound=1e-12):

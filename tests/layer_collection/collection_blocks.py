@@ -35,8 +35,13 @@ def embedding_multi(**options):
     return blocks.EmbeddingKFACMultiIndepFB(7, 5, num_uses=2, **options)
 
 
-def corrected(block):
-    return blocks.EigenvalueCorrectedFB(block)
+def of_cases(block):
+    return {
+        "ekfac": blocks.EigenvalueCorrectedFB(block),
+        "kronecker_optimal": blocks.KroneckerOptimalFB(block),
+        "tnt": blocks.TensorNormalTrainingFB(block),
+        "shampoo": blocks.ShampooFB(block),
+    }
 
 
 def by_sharing(block):
@@ -56,7 +61,7 @@ def convolutions(kernel, dilation):
         "kron_sua": blocks.ConvKFCBasicFB(
             geometry, use_sua_approx_for_input_factor=True
         ),
-        "ekfac": corrected(blocks.ConvKFCBasicFB(geometry)),
+        **of_cases(blocks.ConvKFCBasicFB(geometry)),
         **by_sharing(blocks.ConvKFCBasicFB(geometry)),
     }
 

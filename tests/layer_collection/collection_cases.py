@@ -11,11 +11,11 @@ from collection_blocks import (
     bilinear,
     by_sharing,
     convolutions,
-    corrected,
     embedding,
     embedding_multi,
     fully_connected,
     fully_connected_multi,
+    of_cases,
     partial_bias,
     tied,
     transposed,
@@ -94,7 +94,7 @@ KINDS = {
             "kron_in_diag": fully_connected(**IN),
             "kron_out_diag": fully_connected(**OUT),
             "kron_both_diag": fully_connected(**IN, **OUT),
-            "ekfac": corrected(fully_connected()),
+            **of_cases(fully_connected()),
         },
     ),
     "fully_connected_multi": Kind(
@@ -105,7 +105,7 @@ KINDS = {
             "kron_indep_in_diag": fully_connected_multi(**IN),
             "kron_indep_out_diag": fully_connected_multi(**OUT),
             "kron_indep_both_diag": fully_connected_multi(**IN, **OUT),
-            "ekfac": corrected(fully_connected_multi()),
+            **of_cases(fully_connected_multi()),
             "kron_series_1": blocks.FullyConnectedSeriesFB(4, 3, True, 2, option=1),
             "kron_series_2": blocks.FullyConnectedSeriesFB(4, 3, True, 2, option=2),
             **by_sharing(fully_connected_multi(batch_first=True)),
@@ -136,7 +136,7 @@ KINDS = {
             "kron_in_diag": embedding(),
             "kron_out_diag": embedding(**OUT),
             "kron_both_diag": embedding(**OUT),
-            "ekfac": corrected(embedding()),
+            **of_cases(embedding()),
         },
     ),
     "embedding_multi": Kind(
@@ -147,7 +147,7 @@ KINDS = {
             "kron_indep_in_diag": embedding_multi(),
             "kron_indep_out_diag": embedding_multi(**OUT),
             "kron_indep_both_diag": embedding_multi(**OUT),
-            "ekfac": corrected(embedding_multi()),
+            **of_cases(embedding_multi()),
             **by_sharing(embedding_multi(batch_first=True)),
         },
         TWO,
@@ -173,7 +173,7 @@ KINDS = {
             "kron_sua": blocks.ConvKFCBasicFB(
                 **KRON_2D, use_sua_approx_for_input_factor=True
             ),
-            "ekfac": corrected(blocks.ConvKFCBasicFB(**KRON_2D)),
+            **of_cases(blocks.ConvKFCBasicFB(**KRON_2D)),
             **by_sharing(blocks.ConvKFCBasicFB(**KRON_2D)),
         },
     ),
@@ -194,7 +194,7 @@ KINDS = {
         ("conv2", "conv2_bias"),
         {
             "kron_indep": blocks.ConvKFCBasicMultiIndepFB(**KRON_2D, num_uses=2),
-            "ekfac": corrected(blocks.ConvKFCBasicMultiIndepFB(**KRON_2D, num_uses=2)),
+            **of_cases(blocks.ConvKFCBasicMultiIndepFB(**KRON_2D, num_uses=2)),
             **by_sharing(
                 blocks.ConvKFCBasicMultiIndepFB(**KRON_2D, num_uses=2, batch_first=True)
             ),

@@ -55,6 +55,15 @@ MORE_FACTORS = {
     ),
 }
 MORE_BLOCKS = {
+    "shampoo": BlockCase(
+        lambda damping_type="constant", **options: kc.blocks.ShampooFB(
+            kc.blocks.FullyConnectedKFACBasicFB(3, 2), **options
+        ),
+        normal((3,), (2,)),
+        ((3, 2),),
+        lambda x, g: None,
+        ("constant",),
+    ),
     "partial-bias": BlockCase(
         lambda **options: kc.blocks.FullyConnectedMultiPartialBiasFB(
             3, 2, (True, False, True), **options

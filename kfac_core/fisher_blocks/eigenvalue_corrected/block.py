@@ -1,46 +1,32 @@
 """`EigenvalueCorrectedFB`: EKFAC, for every layer that has a Kronecker product."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
 from kfac_core import moving_average
-from kfac_core.arguments.options import check_options
-from kfac_core.arguments.powers import as_exponent, shown
+from kfac_core.arguments.powers import as_exponent
 from kfac_core.arguments.sizes import as_flag
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError, NotFiniteError
-from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.base.state import whole
-from kfac_core.fisher_blocks.eigenvalue_corrected.cases import Data, check_has_cases
-from kfac_core.fisher_blocks.eigenvalue_corrected.moments import mean_squares
+from kfac_core.fisher_blocks.case_gradients.around import AroundProductFB
+from kfac_core.fisher_blocks.case_gradients.cases import Data
+from kfac_core.fisher_blocks.case_gradients.gradients import gradients_of
 from kfac_core.fisher_blocks.eigenvalue_corrected.state import CorrectedState
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
-from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FactorState, FisherFactor
-from kfac_core.fisher_factors.base.messages import not_registered, or_wider
+from kfac_core.fisher_factors import FactorState, FisherFactor
 from kfac_core.fisher_factors.eigenbasis import stored_basis
 from kfac_core.linalg import spectrum as spectral
 from kfac_core.linalg.in_range import times_power
-from kfac_core.linalg.kronecker import kron
 from kfac_core.linalg.spectrum import Eigenbasis, Spectrum
 from kfac_core.moving_average import MovingAverage
 from kfac_core.registry import backend_of
 from kfac_core.spec.signature import check_kind
-from kfac_core.state import commit, is_known_false, kept
+from kfac_core.state import is_known_false, kept
 from kfac_core.typing import Array, Params, Scalar, Weights
-
-OF_THE_BLOCK = (
-    "zero_debias",
-    "init_covariances_at_zero",
-    "precision",
-    "newton_steps",
-    "inverse_dtype",
-)
-"""The options of all blocks that are those of the Kronecker product."""
 
 
 @dataclass(frozen=True)
-class EigenvalueCorrectedFB(FisherBlock[CorrectedState]):
+class EigenvalueCorrectedFB(AroundProductFB[CorrectedState]):
     """EKFAC: the eigenbasis of a Kronecker product, with eigenvalues of its own.
 
     ``F = Q diag(s) Q'``, where ``Q`` are the eigenvectors of ``kron(A, G)``, and
@@ -80,65 +66,11 @@ class EigenvalueCorrectedFB(FisherBlock[CorrectedState]):
                [1.]])
     """
 
-    block: KroneckerProductFB
     damping_type: ClassVar[str] = "exact"
-    _product: KroneckerProductFB = field(init=False, repr=False, compare=False)
 
-    def __post_init__(self) -> None:
-        """Make the Kronecker product that gives the basis, once.
-
-        Raises:
-            ArgumentError: If `block` is not a Kronecker product, or a factor of it has
-                no eigenbasis to store.
-            UnsupportedError: If case gradients are not known for this kind of layer.
-        """
-        check_options(self)
-        given: object = self.block
-        if not isinstance(given, KroneckerProductFB):
-            msg = (
-                f"{self.label}: block is a {type(given).__name__}, expected a Kronecker"
-                " product, such as a FullyConnectedKFACBasicFB"
-            )
-            raise ArgumentError(msg)
-        if not self.name:
-            object.__setattr__(self, "name", given.name)
-        for option in OF_THE_BLOCK:
-            self._take(option)
-        check_has_cases(given)
-        bare = replace(
-            given,
-            name="",
-            damping_type="exact",
-            matpowers=(-1.0,),
-            cholesky=False,
-            cholesky_inverse=False,
-        )
-        object.__setattr__(self, "block", bare)
-        super().__post_init__()
-        object.__setattr__(self, "weight_layout", bare.weight_layout)
-        object.__setattr__(self, "_product", replace(bare, name=self.label))
-
-    def _take(self, option: str) -> None:
-        """Take an option of the block as this one's own, where no other was given."""
-        of_block, own = getattr(self.block, option), getattr(self, option)
-        is_same = type(own) is type(of_block) and own == of_block
-        if not is_same and own is not getattr(FisherBlock, option):
-            msg = (
-                f"{self.label}: {option} is {shown(own)}, and {of_block!r} in the"
-                " block: give it to the block alone"
-            )
-            raise ArgumentError(msg)
-        object.__setattr__(self, option, of_block)
-
-    @property
-    def needs_key(self) -> bool:
-        """Whether `update_covs` draws random numbers, and takes a ``key`` for that."""
-        return self._product.needs_key
-
-    @property
-    def count_cases(self) -> Callable[[Any], int] | None:
-        """What counts the cases of inputs, where a block counts them in its own way."""
-        return getattr(self._product, "count_cases", None)
+    def _bare(self, block: KroneckerProductFB) -> KroneckerProductFB:
+        """Return the block that stores its eigenbasis, and serves nothing else."""
+        return replace(block, damping_type="exact")
 
     def init(self, like: Array) -> CorrectedState:
         """Return the state before any data; see `FisherBlock.init`."""
@@ -187,8 +119,8 @@ class EigenvalueCorrectedFB(FisherBlock[CorrectedState]):
         if is_known_false(backend, has_basis):
             return state._replace(block=new)
         data = Data(inputs, outputs_grads, weights, new.scale)
-        bases = self._bases(old)
-        sample = mean_squares(backend, self._product, bases, data, num_cases)
+        gradients = gradients_of(backend, self._product, data, num_cases)
+        sample = gradients.mean_squares(backend, self._bases(old))
         ema, _ = self._ema(backend, ema_decay, ema_weight, new.scale)
         # Without a basis the sample is zero, and must count nothing.
         weight = backend.xp.where(has_basis, ema.weight, ema.weight * 0)
@@ -196,19 +128,7 @@ class EigenvalueCorrectedFB(FisherBlock[CorrectedState]):
             backend, state.moments, [sample], ema.decay, weight
         )
         updated = state._replace(block=new, moments=moments)
-        ok = backend.is_finite(moments.total)
-
-        def error() -> Exception:
-            dtype = moments.total.dtype
-            msg = (
-                f"{self.label}: squares of case gradients overflowed {dtype}; scale the"
-                f" data{or_wider(backend, dtype)}. The state is unchanged"
-            )
-            return NotFiniteError(msg)
-
-        updated = commit(backend, ok, updated, state, error)
-        fine = ok & new.flag("cov_ok")
-        return whole(backend, updated.with_flag("cov_ok", fine), state, "cov_ok")
+        return self._committed(backend, updated, state, (moments.total,))
 
     def update_inverses(self, state: CorrectedState, damping: Scalar) -> CorrectedState:
         """Compute the basis, and take the eigenvalues along.
@@ -268,13 +188,8 @@ class EigenvalueCorrectedFB(FisherBlock[CorrectedState]):
         backend = backend_of(inner.scale)
         if is_known_false(backend, inner.input_factor.computed):
             return self._product.full_fisher_block(inner)
-        first, second = (
-            spectral.dense_vectors(backend, basis) for basis in self._bases(inner)
-        )
-        vectors = kron(backend, first, second)
-        values = backend.xp.reshape(self._eigenvalues(backend, state), (-1,))
-        root = vectors * backend.xp.sqrt(values)[None, :]
-        return self._laid_out(backend, backend.gram(root.mT))
+        spectrum = Spectrum(self._bases(inner), self._eigenvalues(backend, state))
+        return self._laid_out(backend, spectral.dense_matrix(backend, spectrum))
 
     def spectrum(self, state: CorrectedState) -> tuple[Spectrum, ...]:
         """Return the corrected eigenvalues; see `FisherBlock.spectrum`."""
@@ -283,16 +198,6 @@ class EigenvalueCorrectedFB(FisherBlock[CorrectedState]):
         if is_known_false(backend, inner.input_factor.computed):
             return self._product.spectrum(inner)
         return (Spectrum(self._bases(inner), self._eigenvalues(backend, state)),)
-
-    def to_tensors(self, backend: Backend, vector: Params) -> tuple[Array, ...]:
-        """Return the parameters as a matrix; see `FisherBlock.to_tensors`."""
-        return self._product.to_tensors(backend, vector)
-
-    def from_tensors(
-        self, backend: Backend, tensors: tuple[Array, ...], like: Params
-    ) -> Params:
-        """Return a vector in the form of `like`; see `FisherBlock.from_tensors`."""
-        return self._product.from_tensors(backend, tensors, like)
 
     def factors(
         self, state: CorrectedState
@@ -340,11 +245,3 @@ class EigenvalueCorrectedFB(FisherBlock[CorrectedState]):
         first, second = self._bases(state)
         values = first.values[:, None] * second.values[None, :] * 0
         return MovingAverage(values, kept(state.scale * 0))
-
-    def _check_served(self, is_served: bool, what: str) -> None:
-        if not is_served:
-            served = (
-                f"the powers {list(self.matpowers)}, cholesky {self.cholesky},"
-                f" cholesky_inverse {self.cholesky_inverse}"
-            )
-            raise not_registered(self.label, what, DEFAULT_DAMPING_ID, served)

@@ -21,7 +21,7 @@ from kfac_core.fisher_factors import (
     FullyConnectedKroneckerFactor,
 )
 from kfac_core.linalg.pooling import Pooling, Term, pooled
-from kfac_core.moving_average import MovingAverage
+from kfac_core.moving_average import MovingAverage, mean_or_zero
 from kfac_core.rows.counts import check_mean_weight, counted
 from kfac_core.rows.uses import MultiSources, MultiTowers, arrays_of
 from kfac_core.state import kept
@@ -199,13 +199,13 @@ class TiedMatrixFB(KroneckerProductFB):
         """Return the state with its factors made of the statistics of all uses."""
         terms = []
         for use in state.by_use:
-            a, g = _mean(backend, use.rows.cov), _mean(backend, use.columns.cov)
+            a, g = (mean_or_zero(backend, own.cov) for own in use[:2])
             if a.ndim == 1 and not self.diagonal_rows:
                 device = backend.creation_device(a)
                 eye = backend.xp.eye(a.shape[0], dtype=a.dtype, device=device)
                 a = eye * a
-            count = _mean(backend, use.positions)
-            terms.append(Term(count, a, g, _mean(backend, use.weights)))
+            count = mean_or_zero(backend, use.positions)
+            terms.append(Term(count, a, g, mean_or_zero(backend, use.weights)))
         term = pooled(backend, terms, self.pooling)
         mean, weight = term.weight, state.by_use[0].rows.cov.weight
         assert mean is not None, "all terms have one"
@@ -320,9 +320,3 @@ class TiedMatrixFB(KroneckerProductFB):
 def _flat(backend: Backend, g: Array) -> Array:
     """Return the gradients of all positions as rows."""
     return g if g.ndim == 2 else backend.xp.reshape(g, (-1, g.shape[-1]))
-
-
-def _mean(backend: Backend, average: MovingAverage) -> Array:
-    """Return the mean of an average; zero before its first sample."""
-    xp, weight = backend.xp, average.weight
-    return average.total / xp.where(weight > 0, weight, xp.ones_like(weight))

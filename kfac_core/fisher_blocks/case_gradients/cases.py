@@ -300,7 +300,8 @@ def _ids(backend: Backend, block: Any, ids: Array) -> Array:
 
 
 def _float(backend: Backend, x: Array, like: Array) -> Array:
-    return backend.xp.astype(x, like.dtype, copy=False)
+    known = backend.stop_gradient(x) if backend.has_graph(x) else x
+    return backend.xp.astype(known, like.dtype, copy=False)
 
 
 def _floats(

@@ -1,0 +1,1 @@
+"""Blocks that see the whole gradient of each case, in every layer that has one."""

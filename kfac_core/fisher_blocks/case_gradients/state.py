@@ -1,0 +1,39 @@
+"""`FittedState`: the state of a Kronecker product fitted to case gradients."""
+
+from typing import NamedTuple, Self
+
+from kfac_core.fisher_blocks.kronecker.state import KroneckerState
+from kfac_core.moving_average import MovingAverage
+from kfac_core.spec.signature import UNSIGNED, Signature
+from kfac_core.typing import Array
+
+
+class FittedState(NamedTuple):
+    """State of a `FittedProductFB`.
+
+    Attributes:
+        block: The fitted product, as the state of the layer's block, with all that is
+            computed from it. Its factors are those of ``kron(A, G)`` itself: they have
+            no uses and no weights of rows beside them.
+        inputs: Moving average of the statistic of inputs that ``A`` is fitted from.
+        outputs: The same of gradients, for ``G``.
+        made_by: What kind of block the state belongs to, and what it serves.
+    """
+
+    block: KroneckerState
+    inputs: MovingAverage
+    outputs: MovingAverage
+    made_by: Signature = UNSIGNED
+
+    @property
+    def ok(self) -> Array:
+        """0-d boolean: whether, under a trace, no last update was refused."""
+        return self.block.ok
+
+    def flag(self, name: str) -> Array:
+        """Return whether a flag of `FactorState` holds for both factors."""
+        return self.block.flag(name)
+
+    def with_flag(self, name: str, ok: Array) -> Self:
+        """Return the state with a flag of both factors set."""
+        return self._replace(block=self.block.with_flag(name, ok))
