@@ -28,7 +28,7 @@ def nearest_product(
 
     Args:
         backend: Backend of the arrays.
-        over_g: The contraction ``P``, of a matrix or of a diagonal.
+        over_g: The contraction ``P``, of a matrix or of a diagonal; symmetric.
         over_a: The contraction ``Q``.
         g: ``G`` to start from, ``[n, n]``, or a diagonal ``[n]``; not zero.
         rounds: How often to compute both sides, at least once.
@@ -48,8 +48,8 @@ def nearest_product(
     """
     one_of_g, _ = direction(backend, g)
     for _ in range(rounds):
-        one_of_a, _ = direction(backend, _symmetric(over_g(one_of_g)))
-        one_of_g, norm = direction(backend, _symmetric(over_a(one_of_a)))
+        one_of_a, _ = direction(backend, over_g(one_of_g))
+        one_of_g, norm = direction(backend, over_a(one_of_a))
     root = backend.xp.sqrt(norm)
     return one_of_a * root, one_of_g * root
 
@@ -65,7 +65,3 @@ def direction(backend: Backend, x: Array) -> tuple[Array, Array]:
     scaled = x / xp.where(largest > 0, largest, one)
     norm = xp.sqrt(xp.sum(scaled * scaled))
     return scaled / xp.where(norm > 0, norm, one), norm * largest
-
-
-def _symmetric(x: Array) -> Array:
-    return x if x.ndim == 1 else (x + x.mT) / 2

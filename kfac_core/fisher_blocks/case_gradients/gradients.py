@@ -68,7 +68,7 @@ class CaseGradients(NamedTuple):
             g: ``G``, ``[columns, columns]``, or its diagonal.
         """
         is_diagonal, size = like.ndim == 1, like.shape[0]
-        return self._mean(
+        return self._symmetric_mean(
             [
                 inputs_moment_of_ids(backend, size, x, y, g)
                 if _are_ids(backend, x)
@@ -80,7 +80,7 @@ class CaseGradients(NamedTuple):
     def outputs_moment(self, backend: Backend, like: Array, a: Array) -> Array:
         """Return the mean of ``D' A D``; see `inputs_moment`."""
         is_diagonal = like.ndim == 1
-        return self._mean(
+        return self._symmetric_mean(
             [
                 outputs_moment_of_ids(backend, x, y, a, is_diagonal=is_diagonal)
                 if _are_ids(backend, x)
@@ -105,6 +105,11 @@ class CaseGradients(NamedTuple):
         first, *others = sums
         total: Array = sum(others, first) / self.divisor
         return total
+
+    def _symmetric_mean(self, sums: list[Array]) -> Array:
+        """Return the mean, symmetric bit for bit, or a diagonal."""
+        mean = self._mean(sums)
+        return mean if mean.ndim == 1 else (mean + mean.mT) / 2
 
 
 def gradients_of(
