@@ -1,12 +1,12 @@
 """The Kronecker product nearest to a matrix that is known by contractions alone.
 
 For ``F`` in the form of a block, ``F[(i, j), (k, l)]``, let ``P(G)_ik = sum_jl F G_jl``
-and ``Q(A)_jl = sum_ik F A_ik``. Of all ``A`` for a given ``G``, the one with the least
-``|F - kron(A, G)|``, in the Frobenius norm, is ``P(G) / |G|^2``; and likewise of all
-``G`` for a given ``A``. So to compute one side after the other never makes the distance
-larger, and it is the power iteration for the first singular pair of the rearranged
-matrix (Van Loan & Pitsianis, 1993). For positive semi-definite ``F``, both contractions
-map positive semi-definite matrices to such matrices, and so both sides are.
+and ``Q(A)_jl = sum_ik F A_ik``. For a given ``G``, the distance ``|F - kron(A, G)|`` in
+the Frobenius norm is least for ``A = P(G) / |G|^2``; for a given ``A``, it is least for
+``G = Q(A) / |A|^2``. So to compute one side after the other never makes the distance
+larger. This is the power iteration for the first singular pair of the rearranged matrix
+(Van Loan & Pitsianis, 1993). For positive semi-definite ``F``, both contractions map
+positive semi-definite matrices to such matrices, and so both sides are.
 
 Functions take arrays that are checked, of one backend.
 """

@@ -23,7 +23,9 @@ def served(case, block, verb):
     if verb in WITHOUT_CHOLESKY and alone:
         return False
     exact = getattr(block, "damping_type", None) == "exact"
-    no_error = exact or isinstance(block, kc.blocks.FullyConnectedSeriesFB)
+    no_error = exact or isinstance(
+        block, kc.blocks.FullyConnectedSeriesFB | kc.blocks.ShampooFB
+    )
     return not (no_error and verb in WITHOUT_ERROR) and verb not in NO_ARGUMENTS
 
 

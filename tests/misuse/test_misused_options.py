@@ -110,6 +110,7 @@ SENSIBLE = {
     "padding_id": {"None", "zero", "one"},
     "normalize_damping_power": {"zero", "one", "below", "fraction"},
     "multiplier": SIZE_OR_NONE,
+    "power": {"one", "fraction"},
     "uses_with_bias": {"of True"},
     "diagonal_rows": {"None", "True"},
     "data_format": {"None"},

@@ -63,8 +63,8 @@ class CaseGradients(NamedTuple):
 
         Args:
             backend: Backend of the arrays.
-            like: Of the shape of the result: ``[rows, rows]``, or ``[rows]`` for the
-                diagonal of the mean.
+            like: An array of the shape of the result: ``[rows, rows]``, or ``[rows]``
+                for the diagonal of the mean.
             g: ``G``, ``[columns, columns]``, or its diagonal.
         """
         is_diagonal, size = like.ndim == 1, like.shape[0]
