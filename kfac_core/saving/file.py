@@ -182,7 +182,7 @@ def _as_path(path: object, function: str) -> Path:
     """Return the name of a file as a path.
 
     Raises:
-        ArgumentError: If it is none.
+        ArgumentError: If it is not one.
     """
     if not isinstance(path, str | os.PathLike):
         msg = (
@@ -196,7 +196,7 @@ def _check_spec(spec: object, function: str) -> None:
     """Check that a spec is one.
 
     Raises:
-        ArgumentError: If it is none.
+        ArgumentError: If it is not one.
     """
     if not isinstance(spec, Spec | FisherEstimator | KfacOptimizer):
         msg = (

@@ -64,7 +64,7 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         return state._replace(
             input_factor=self.input_factor.init_inverses(state.input_factor),
             output_factor=self.output_factor.init_inverses(state.output_factor),
-            damping=state.weights.weight * 0,
+            damping=kept(state.weights.weight * 0),
             made_by=self._signed(),
         )
 
