@@ -338,7 +338,7 @@ FITTED = {
         normal((3,), (2,)),
         ((3, 2), (2,)),
         lambda x, g: nearest_product(with_one(x), g, rounds=5),
-        DAMPING_TYPES,
+        ("pi", "exact"),
         linear=False,
     ),
     "tnt": BlockCase(
@@ -349,7 +349,7 @@ FITTED = {
         normal((3,), (2,)),
         ((3, 2), (2,)),
         lambda x, g: partial_traces(with_one(x), g),
-        DAMPING_TYPES,
+        ("pi",),
         linear=False,
     ),
 }
