@@ -33,6 +33,12 @@ from kfac_core.reference.blocks import block_for, diagonal_block_for
 from kfac_core.reference.comparison import Comparison, Errors, compare
 from kfac_core.reference.convolution import Conv2D
 from kfac_core.reference.dense import Dense, Embedding
+from kfac_core.reference.dense_fisher import (
+    DenseFisher,
+    case_gradients,
+    dense_blocks,
+    dense_fisher,
+)
 from kfac_core.reference.fisher import (
     LayerData,
     empirical_fisher,
@@ -70,6 +76,7 @@ __all__ = [
     "Conv2D",
     "ConvTranspose",
     "Dense",
+    "DenseFisher",
     "ElementwiseLayer",
     "Embedding",
     "Errors",
@@ -87,7 +94,10 @@ __all__ = [
     "Tensors",
     "TiedLanguageModel",
     "block_for",
+    "case_gradients",
     "compare",
+    "dense_blocks",
+    "dense_fisher",
     "diagonal_block_for",
     "empirical_fisher",
     "exact_fisher",

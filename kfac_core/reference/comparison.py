@@ -10,6 +10,7 @@ import numpy as np
 from kfac_core.arguments.arrays import backend_for
 from kfac_core.arguments.powers import shown
 from kfac_core.errors import ArgumentError, NotPositiveDefiniteError, ShapeError
+from kfac_core.reference.dense_fisher import DenseFisher
 from kfac_core.state import check_finite
 from kfac_core.typing import Array
 
@@ -60,6 +61,7 @@ class Comparison:
         truth: The dense matrix, ``[n, n]``, of NumPy.
         matrices: The approximations, by name.
         borders: Sizes of the layers along the diagonal, for the picture.
+        layers: Names of the layers, for the picture; or none.
     """
 
     errors: Mapping[str, Errors]
@@ -67,6 +69,7 @@ class Comparison:
     truth: Matrix = field(repr=False)
     matrices: Mapping[str, Matrix] = field(repr=False)
     borders: tuple[int, ...] = ()
+    layers: tuple[str, ...] = ()
 
     def __str__(self) -> str:
         """Return the table: a row for each approximation."""
@@ -117,6 +120,11 @@ class Comparison:
         ):
             image = axis.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit)
             axis.set(title=title, xticks=[], yticks=[])
+            if self.layers:
+                ends = np.cumsum(self.borders)
+                middles = ends - np.asarray(self.borders) / 2 - 0.5
+                axis.set_xticks(middles, self.layers, rotation=90, fontsize=7)
+                axis.tick_params(length=0)
             for border in np.cumsum(self.borders)[:-1] - 0.5:
                 axis.axhline(border, color="0.4", linewidth=0.6)
                 axis.axvline(border, color="0.4", linewidth=0.6)
@@ -125,8 +133,8 @@ class Comparison:
 
 
 def compare(
-    matrices: Mapping[str, Array],
-    truth: Array,
+    matrices: Mapping[str, Array | DenseFisher],
+    truth: Array | DenseFisher,
     *,
     damping: float = 1e-3,
     gradient: Array | None = None,
@@ -145,6 +153,7 @@ def compare(
         gradient: ``[n]``, for the cosine and the length of preconditioned gradients;
             None: without these.
         borders: Sizes of layers along the diagonal, for the picture; they sum to ``n``.
+            Not needed for a `dense_fisher`.
 
     Returns:
         The errors; ``print`` shows a table, and `Comparison.plot` draws heat maps.
@@ -163,6 +172,10 @@ def compare(
                   Frobenius  spectral  trace ratio  log det
         diagonal     0.4472    0.3333            1   0.2867
     """
+    layers: tuple[str, ...] = ()
+    if isinstance(truth, DenseFisher):
+        layers, borders = (truth.layers, truth.sizes) if not borders else ((), borders)
+        truth = truth.matrix
     fisher = _dense(truth, "truth")
     given: object = matrices
     if not isinstance(given, Mapping) or not given:
@@ -171,7 +184,12 @@ def compare(
             " dense matrices, at least one"
         )
         raise ArgumentError(msg)
-    dense = {str(k): _dense(m, f"matrices[{k!r}]") for k, m in matrices.items()}
+    dense = {
+        str(k): _dense(
+            m.matrix if isinstance(m, DenseFisher) else m, f"matrices[{k!r}]"
+        )
+        for k, m in matrices.items()
+    }
     for name, matrix in dense.items():
         _check_shape(matrix, fisher.shape, f"matrices[{name!r}]")
     values = np.linalg.eigvalsh(fisher)
@@ -192,7 +210,7 @@ def compare(
         )
         for name, matrix in dense.items()
     }
-    return Comparison(errors, shift, fisher, dense, sizes)
+    return Comparison(errors, shift, fisher, dense, sizes, layers)
 
 
 def _errors(

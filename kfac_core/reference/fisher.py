@@ -12,23 +12,29 @@ instead. Parameters have the order of `Sequential`; a layer's block has the orde
 `kfac_core.fisher_blocks.FisherBlock.full_fisher_block`.
 """
 
+from collections.abc import Mapping
 from itertools import product
-from typing import NamedTuple
+from typing import NamedTuple, TypeAlias
 
 from kfac_core.arguments.arrays import backend_for, check_not_empty
 from kfac_core.arguments.sizes import as_size
 from kfac_core.backend import Backend
+from kfac_core.linearization import NamedParams
 from kfac_core.loss_functions import LossFunction
 from kfac_core.reference.checked import check_kind
+from kfac_core.reference.linearization import SequentialModel
 from kfac_core.reference.network import Sequential
 from kfac_core.reference.passes import Forward, NetworkParams
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array, Key
 
+AnyParams: TypeAlias = NetworkParams | NamedParams
+"""Parameters of each layer, or by name."""
+
 
 def exact_fisher(
     network: Sequential,
-    params: NetworkParams,
+    params: AnyParams,
     x: Array,
     loss: LossFunction,
     *,
@@ -38,7 +44,7 @@ def exact_fisher(
 
     Args:
         network: The network.
-        params: Its parameters.
+        params: Its parameters, or by name as `SequentialModel` has them.
         x: Inputs, ``[batch, ..]``.
         loss: The loss.
         layer: Index of one layer with parameters, for its block; None: the whole.
@@ -57,7 +63,7 @@ def exact_fisher(
         array([[5., 2.],
                [2., 1.]])
     """
-    _check(network, x, loss)
+    params = _checked(network, params, x, loss)
     forward = network.forward(params, x)
     jacobian = network.jacobian(params, x, layer)
     backend = backend_of(jacobian)
@@ -71,7 +77,7 @@ def exact_fisher(
 
 def empirical_fisher(
     network: Sequential,
-    params: NetworkParams,
+    params: AnyParams,
     x: Array,
     loss: LossFunction,
     targets: Array,
@@ -82,7 +88,7 @@ def empirical_fisher(
 
     Args:
         network: The network.
-        params: Its parameters.
+        params: Its parameters, or by name as `SequentialModel` has them.
         x: Inputs, ``[batch, ..]``.
         loss: The loss.
         targets: Targets of the data give the empirical Fisher; targets drawn from the
@@ -92,7 +98,7 @@ def empirical_fisher(
     Returns:
         ``[num_params, num_params]``, of the layer or of the network.
     """
-    _check(network, x, loss)
+    params = _checked(network, params, x, loss)
     forward = network.forward(params, x)
     g = loss.gradient(forward.outputs, targets)
     return _second_moment(network, params, forward, g, layer)
@@ -100,7 +106,7 @@ def empirical_fisher(
 
 def sampled_fisher(
     network: Sequential,
-    params: NetworkParams,
+    params: AnyParams,
     x: Array,
     loss: LossFunction,
     key: Key,
@@ -112,7 +118,7 @@ def sampled_fisher(
 
     Args:
         network: The network.
-        params: Its parameters.
+        params: Its parameters, or by name as `SequentialModel` has them.
         x: Inputs, ``[batch, ..]``.
         loss: The loss.
         key: What the array library draws from.
@@ -122,7 +128,7 @@ def sampled_fisher(
     Returns:
         ``[num_params, num_params]``, of the layer or of the network.
     """
-    _check(network, x, loss)
+    params = _checked(network, params, x, loss)
     forward = network.forward(params, x)
     num_samples = as_size(num_samples, "num_samples", "sampled_fisher")
     samples = loss.sample(key, forward.outputs, num_samples)
@@ -153,7 +159,7 @@ class LayerData(NamedTuple):
 
 
 def exact_sources(
-    network: Sequential, params: NetworkParams, x: Array, loss: LossFunction
+    network: Sequential, params: AnyParams, x: Array, loss: LossFunction
 ) -> tuple[LayerData, ...]:
     """Return for each layer with parameters the data that make its block exact.
 
@@ -162,7 +168,7 @@ def exact_sources(
 
     Args:
         network: The network.
-        params: Its parameters.
+        params: Its parameters, or by name as `SequentialModel` has them.
         x: Inputs, ``[batch, ..]``.
         loss: The loss.
 
@@ -184,7 +190,7 @@ def exact_sources(
         >>> block.full_fisher_block(state).shape
         (9, 9)
     """
-    _check(network, x, loss)
+    params = _checked(network, params, x, loss)
     forward = network.forward(params, x)
     outputs = forward.outputs
     sizes = loss.fisher_factor_inner_shape(outputs)[1:]
@@ -202,11 +208,17 @@ def exact_sources(
     )
 
 
-def _check(network: object, x: Array, loss: object) -> None:
+def _checked(
+    network: Sequential, params: AnyParams, x: Array, loss: object
+) -> NetworkParams:
+    """Return the parameters in the network's structure, with all else checked."""
     check_kind(network, Sequential, "network", "the Fisher")
     check_kind(loss, LossFunction, "loss", "the Fisher")
     backend_for("the Fisher", "x", x)
     check_not_empty((x,), "x", "the Fisher")
+    if isinstance(params, Mapping):
+        return SequentialModel(network).unnamed(params)
+    return params
 
 
 def _second_moment(

@@ -58,7 +58,10 @@ WALKED_IN: dict[Any, tuple[str, ...]] = {
     reference.SequentialLinearization: ("reference",),
     reference.TiedLanguageModel: ("reference",),
     reference.block_for: ("reference",),
+    reference.case_gradients: ("dense_fisher",),
     reference.compare: ("comparison",),
+    reference.dense_blocks: ("dense_fisher",),
+    reference.dense_fisher: ("dense_fisher",),
     reference.diagonal_block_for: ("reference",),
     reference.exact_fisher: ("reference",),
     reference.exact_sources: ("reference",),
@@ -66,6 +69,7 @@ WALKED_IN: dict[Any, tuple[str, ...]] = {
     reference.sampled_fisher: ("reference",),
     testing.Candidate: ("tools",),
     testing.check_backend: ("tools",),
+    testing.check_linearization: ("dense_fisher",),
 }
 """By the class, or its base: the modules ``test_misused_...`` that walk its verbs."""
 
