@@ -22,7 +22,7 @@ from kfac_core.layer_collection import LayerCollection
 from kfac_core.layer_collection.parts import in_parts
 from kfac_core.linearization import Linearization, NamedLossInputs
 from kfac_core.linearization.checked import check_is_collection, checked
-from kfac_core.loss_functions.positions import arrays_of, like_inputs
+from kfac_core.loss_functions.positions import input_arrays, like_inputs
 from kfac_core.products import CurvatureMatrixVectorProductComputer
 from kfac_core.reference.checked import check_kind
 from kfac_core.registered_losses import (
@@ -144,7 +144,7 @@ def case_gradients(
     given = loss_gradient(collection, known) if vectors is None else vectors
     count = batch_size_of(known)
     for site, vector in given.items():
-        rows = arrays_of(vector)[0].shape[0]
+        rows = input_arrays(vector)[0].shape[0]
         if rows != count:
             msg = (
                 f"case_gradients: the vector at the loss site {site!r} has {rows} rows,"
@@ -201,7 +201,7 @@ def _factor_rows(
         shapes = computer.fisher_factor_inner_shapes(linearization)
         multiply = computer.multiply_fisher_factor
     for at in losses_at(collection, linearization):
-        like = arrays_of(at.inputs)[0]
+        like = input_arrays(at.inputs)[0]
         backend = backend_of(like)
         xp, device = backend.xp, backend.creation_device(like)
         zeros = {
@@ -228,7 +228,7 @@ def _only(vectors: NamedLossInputs, case: int) -> NamedLossInputs:
         return found
 
     return {
-        site: like_inputs(vector, [row(x) for x in arrays_of(vector)])
+        site: like_inputs(vector, [row(x) for x in input_arrays(vector)])
         for site, vector in vectors.items()
     }
 

@@ -16,7 +16,7 @@ from kfac_core.linearization import Model, NamedLossInputs, NamedParams
 from kfac_core.linearization.checked import (
     check_is_collection,
 )
-from kfac_core.loss_functions.positions import arrays_of, like_inputs
+from kfac_core.loss_functions.positions import input_arrays, like_inputs
 from kfac_core.registered_losses import (
     batch_size_of,
     loss_gradient,
@@ -149,7 +149,7 @@ def _products_are_transposes(tried: Tried) -> None:
 def _gradients_are_linear(tried: Tried) -> None:
     vectors = tried.vectors()
     twice = {
-        site: like_inputs(vector, [2 * x for x in arrays_of(vector)])
+        site: like_inputs(vector, [2 * x for x in input_arrays(vector)])
         for site, vector in vectors.items()
     }
     for method in ("param_gradients", "output_gradients"):
@@ -168,10 +168,10 @@ def _rows_are_of_cases(tried: Tried) -> None:
     counted = set(tried.known.row_counts)
     count = tried.known.batch_size
     vectors = {
-        site: like_inputs(v, [_first_row(tried.backend, x) for x in arrays_of(v)])
+        site: like_inputs(v, [_first_row(tried.backend, x) for x in input_arrays(v)])
         for site, v in tried.vectors().items()
     }
-    if any(arrays_of(v)[0].shape[0] != count for v in vectors.values()):
+    if any(input_arrays(v)[0].shape[0] != count for v in vectors.values()):
         return
     for site, g in tried.known.output_gradients(vectors).items():
         if site in counted or g.shape[0] != count:
@@ -252,8 +252,8 @@ def _derivatives_are_of_the_loss_inputs(tried: Tried) -> None:
         for sign in (1, -1)
     ]
     for at in losses_at(tried.collection, tried.known):
-        changes = arrays_of(pushed[at.site])
-        pairs = (arrays_of(end.loss_inputs[at.site]) for end in ends)
+        changes = input_arrays(pushed[at.site])
+        pairs = (input_arrays(end.loss_inputs[at.site]) for end in ends)
         for change, after, before in zip(changes, *pairs, strict=True):
             found = (after - before) / (2 * step)
             scale = max(tried.size({"": found}), tried.size({"": change}))

@@ -10,7 +10,7 @@ from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg.named import inner
 from kfac_core.linearization import Model
 from kfac_core.linearization.checked import CheckedLinearization, checked
-from kfac_core.loss_functions.positions import arrays_of, like_inputs
+from kfac_core.loss_functions.positions import input_arrays, like_inputs
 from kfac_core.registered_losses import losses_at
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array
@@ -49,7 +49,7 @@ class Tried:
         """Return random vectors at the inputs of all losses."""
         return {
             at.site: like_inputs(
-                at.inputs, [self.random(x) for x in arrays_of(at.inputs)]
+                at.inputs, [self.random(x) for x in input_arrays(at.inputs)]
             )
             for at in losses_at(self.collection, self.known)
         }
@@ -58,7 +58,7 @@ class Tried:
         """Return the inner product of two vectors by name."""
         total = 0.0
         for name in x:
-            for a, b in zip(arrays_of(x[name]), arrays_of(y[name]), strict=True):
+            for a, b in zip(input_arrays(x[name]), input_arrays(y[name]), strict=True):
                 total += self.number(inner(self.backend, {"": a}, {"": b}))
         return total
 
