@@ -93,7 +93,11 @@ NOTES = {
         " forward and backward pass, statistics, new inverses once, the preconditioned"
         " gradient, momentum. The floor is the same with `torch.optim.AdamW`."
         " Otherwise, one writes K-FAC by hand, of the gradients of the data, with"
-        " hooks. Targets that are drawn take one more backward pass."
+        " hooks. Targets that are drawn take one more backward pass. In brackets is the"
+        " arithmetic of a step as a multiple of AdamW's (`benchmarks.work.arithmetic`):"
+        " the least that the ratio could be if all arithmetic were as fast as a product"
+        " of large matrices. Batches of 128 are small for layers of 256 units, of which"
+        " the product with both inverses alone costs as much as a pass."
     ),
     "Overhead": (
         "A layer so small that arithmetic is nothing: what checks, the average with its"

@@ -7,6 +7,7 @@ from typing import Any
 from benchmarks.cases import Case, Rivals, normal, rng
 from benchmarks.libraries import Library
 from benchmarks.measuring import Call
+from benchmarks.work.arithmetic import Layer, ratio
 
 GROUP = "Training"
 STEPS = 10
@@ -27,9 +28,18 @@ def cases(library: Library, *, quick: bool) -> Iterator[Case]:
         return
     batch = 8 if quick else 128
     for name, make in {"MLP": _mlp, "digits CNN": _cnn}.items():
+        layers = _layers(name, batch)
         for every in (1, 5):
             for mode in ("empirical", "gradients"):
+                arithmetic = ratio(
+                    layers,
+                    batch,
+                    draws=mode == "gradients",
+                    cov_every=every,
+                    invert_every=STEPS,
+                )
                 text = f"{name}, {mode}, statistics every {every}"
+                text += f" (arithmetic {arithmetic:.1f})"
                 yield Case(GROUP, text, partial(_rivals, make, batch, every, mode))
 
 
@@ -55,6 +65,15 @@ def _cnn(batch: int) -> tuple[Any, Any]:
         nn.Linear(64, 10),
     )
     return model, normal(batch, 1, 8, 8)
+
+
+def _layers(name: str, batch: int) -> list[Layer]:
+    """Return the sizes of a model's layers."""
+    if name == "MLP":
+        width = 2 * batch
+        return [Layer(65, width), Layer(width + 1, width), Layer(width + 1, 10)]
+    images = [Layer(10, 16, 64), Layer(145, 32, 16)]
+    return [*images, Layer(513, 64), Layer(65, 10)]
 
 
 def _rivals(
