@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
+import numpy as np
+
 from kfac_core.backend import Backend
 from kfac_core.errors import BackendError
 
@@ -27,6 +29,8 @@ BUILTIN_BACKENDS = MappingProxyType(
     }
 )
 """Top-level package of an array's type -> module with the `backend` for it."""
+
+_OPERATORS = np.lib.mixins.NDArrayOperatorsMixin
 
 # This is a memory and not a setting: what a type maps to never changes.
 _BY_TYPE: dict[type, Backend] = {}
@@ -150,8 +154,9 @@ def _packages_of(cls: type) -> Iterator[str]:
     """Yield the top-level packages of a type and its bases, nearest first."""
     for base in cls.__mro__:
         package = base.__module__.partition(".")[0]
-        # Python's types and ours have no backend, so that no search is needed.
-        if package not in {"builtins", "kfac_core"}:
+        # Python's types and ours have no backend, so that no search is needed; nor is
+        # a class one of NumPy's arrays that has its operators from there.
+        if package not in {"builtins", "kfac_core"} and base is not _OPERATORS:
             yield package
 
 
@@ -165,7 +170,15 @@ def _resolve(x: Any) -> Backend:
             return found
     if hasattr(cls, "__array_namespace__"):  # a class of arrays has it, and is none
         fallback = importlib.import_module("kfac_backends.array_api")
-        backend: Backend = fallback.backend_for(x.__array_namespace__())
+        xp = x.__array_namespace__()
+        if lacks := fallback.lacking(xp, x):
+            msg = (
+                f"{cls.__module__}.{cls.__qualname__} lacks what is needed of the array"
+                f" API standard: {'; '.join(lacks)}. Convert such arrays, for instance"
+                " to NumPy's, or write a backend for them: docs/writing_a_backend.md"
+            )
+            raise BackendError(msg)
+        backend: Backend = fallback.backend_for(xp)
         _BY_TYPE[cls] = backend
         return backend
     msg = (

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from kfac_backends.probe import lacking as lacking
 from kfac_backends.runs import (
     MANY_COLUMNS,
     ROWS_OF_SUM,

@@ -53,7 +53,7 @@ def _wrapped(function):
     return call
 
 
-for _name in ("add", "sub", "mul", "eq", "gt", "and_"):
+for _name in ("add", "sub", "mul", "matmul", "eq", "lt", "le", "gt", "and_", "invert"):
     _operation = _wrapped(getattr(operator, _name))
     setattr(ToyArray, f"__{_name.rstrip('_')}__", _operation)
 

@@ -1,0 +1,124 @@
+"""What a library lacks of the array API standard, as far as the fallback needs it."""
+
+from collections.abc import Callable
+from typing import Any
+
+from kfac_core.typing import Array, Namespace
+
+# fmt: off
+FUNCTIONS = (
+    "abs", "all", "any", "arange", "asarray", "astype", "broadcast_to", "clip",
+    "concat", "equal", "exp", "eye", "finfo", "flip", "full", "full_like",
+    "isdtype", "isfinite", "log", "matmul", "max", "maximum", "mean", "min",
+    "minimum", "ones", "ones_like", "permute_dims", "reshape", "result_type",
+    "sqrt", "stack", "sum", "tanh", "tril", "where", "zeros", "zeros_like",
+    "__array_namespace_info__",
+)
+# fmt: on
+"""Functions of the standard that blocks of every family use."""
+
+
+def lacking(xp: Namespace, like: Array) -> list[str]:
+    """Return what a library lacks, each with how that was seen; none lacks nothing.
+
+    Args:
+        xp: Namespace of the library.
+        like: An array of it.
+
+    Returns:
+        One line for each.
+    """
+    missing = [name for name in FUNCTIONS if not hasattr(xp, name)]
+    found = [f"the functions {', '.join(missing)}"] if missing else []
+    has_linalg = hasattr(xp, "linalg")
+    if not has_linalg:
+        found.append("the extension linalg")
+    if not hasattr(like, "device"):
+        return [*found, "the attribute device of arrays"]
+    for claim, check in _CLAIMS.items():
+        if claim.startswith("linalg") and not has_linalg:
+            continue
+        try:
+            holds = check(xp, like)
+        # Whatever a library raises is told.
+        except Exception as error:
+            found.append(f"{claim} ({type(error).__name__}: {_short(error)})")
+        else:
+            if not holds:
+                found.append(f"{claim} (the result is another)")
+    return found
+
+
+def _matrix(xp: Any, like: Any) -> Any:
+    rows = [[4.0, 2.0], [2.0, 5.0]]
+    return xp.asarray(rows, dtype=xp.float32, device=like.device)
+
+
+def _zeros(xp: Any, like: Any) -> Any:
+    return xp.zeros((2, 2), dtype=xp.float32, device=like.device)
+
+
+def _is(xp: Any, x: Any, y: Any) -> bool:
+    return bool(xp.all(xp.abs(x - y) < 1e-5))
+
+
+def _creates(xp: Any, like: Any) -> bool:
+    of_like: dict[str, Any] = {"dtype": xp.float32, "device": like.device}
+    made = [xp.zeros((), **of_like), xp.ones((), **of_like), xp.eye(2, **of_like)]
+    made += [xp.full((), 1.0, **of_like), xp.arange(2, **of_like)]
+    return all(x.dtype == xp.float32 for x in made)
+
+
+def _transposes(xp: Any, like: Any) -> bool:
+    x = _matrix(xp, like)[:, :1]
+    return bool(x.mT.shape == (1, 2))
+
+
+def _chooses(xp: Any, like: Any) -> bool:
+    a, zeros = _matrix(xp, like), _zeros(xp, like)
+    chosen = xp.where(a > 2, a, xp.full_like(a, float("nan")))
+    chosen = xp.where(a > 2, chosen, zeros)
+    return _is(xp, chosen, xp.where(a > 2, a, zeros))
+
+
+def _negates(xp: Any, like: Any) -> bool:
+    return not bool(~xp.all(_matrix(xp, like) > 1))
+
+
+def _cholesky(xp: Any, like: Any) -> bool:
+    factor = xp.linalg.cholesky(_matrix(xp, like))
+    lower = xp.asarray([[2.0, 0.0], [1.0, 2.0]], dtype=xp.float32, device=like.device)
+    return _is(xp, factor, lower)
+
+
+def _eigh(xp: Any, like: Any) -> bool:
+    a = _matrix(xp, like)
+    values, vectors = xp.linalg.eigh(a)
+    ascends = bool(values[0] <= values[1])
+    return ascends and _is(xp, (vectors * values[None, :]) @ vectors.mT, a)
+
+
+def _solve(xp: Any, like: Any) -> bool:
+    a = _matrix(xp, like)
+    return _is(xp, xp.linalg.solve(a, a), xp.eye(2, dtype=a.dtype, device=like.device))
+
+
+def _diagonal(xp: Any, like: Any) -> bool:
+    found = xp.linalg.diagonal(_matrix(xp, like))
+    return bool(found[0] == 4) and bool(found[1] == 5)
+
+
+_CLAIMS: dict[str, Callable[[Any, Any], bool]] = {
+    "asarray, zeros, ones, eye, full and arange with dtype= and device=": _creates,
+    "mT of a matrix": _transposes,
+    "where, which takes no NaN from what it does not choose": _chooses,
+    "~ of a 0-d boolean": _negates,
+    "linalg.cholesky, lower": _cholesky,
+    "linalg.eigh, ascending": _eigh,
+    "linalg.solve": _solve,
+    "linalg.diagonal": _diagonal,
+}
+
+
+def _short(error: Exception) -> str:
+    return (str(error).strip() or "no message").split("\n")[0][:80]
