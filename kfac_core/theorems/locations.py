@@ -9,6 +9,7 @@ import numpy as np
 from kfac_core.fisher_blocks import (
     FullyConnectedKFACBasicFB,
     FullyConnectedMultiIndepFB,
+    KFACReduceFB,
 )
 from kfac_core.reference import Conv2D, Dense, Flatten, MeanPool2D, Sequential, Tanh
 from kfac_core.theorems import verbs
@@ -50,6 +51,43 @@ def a_regression_at_each_location_is_exact(trial: Trial, holds: bool) -> Measure
     layer = _first(trial, network, _images(trial), NARROW)
     size = layer.fisher.shape[0]
     return trial.judged(layer.kfac(trial), layer.fisher, terms=layer.terms, size=size)
+
+
+def _pooled(trial: Trial, layer: Layer, reduces: bool) -> Measured:
+    """Compare K-FAC-reduce, or K-FAC-expand, with the Fisher."""
+    block = KFACReduceFB(layer.block) if reduces else layer.block
+    found = trial.call(verbs.dense, block, tuple(layer.data))
+    return trial.judged(found, layer.fisher, terms=layer.terms, size=len(layer.fisher))
+
+
+@theorem(
+    "T8",
+    condition="K-FAC-reduce, normal loss of the mean over locations",
+    claim="K = F",
+    source="Eschenhagen et al. (2023), proposition 2: the reduce setting",
+    twin="K-FAC-expand",
+)
+def a_regression_on_the_mean_is_exact(trial: Trial, holds: bool) -> Measured:
+    """Compare the pooled block of a convolution with its Fisher."""
+    network = Sequential((Conv2D((2, 2, CHANNELS, HIDDEN)), MeanPool2D()))
+    layer = _first(trial, network, _images(trial), NARROW)
+    return _pooled(trial, layer, holds)
+
+
+@theorem(
+    "T9",
+    condition="K-FAC-reduce, one case, mean over locations after the layer, any loss",
+    claim="K = F",
+    source="the gradient has rank one: the sum of g times the mean of a",
+    twin="K-FAC-expand",
+)
+def one_pooled_case_is_exact(trial: Trial, holds: bool) -> Measured:
+    """Let curved layers and a softmax follow the pooled convolution."""
+    conv = Conv2D((2, 2, CHANNELS, HIDDEN))
+    rest = (Tanh(), Dense(HIDDEN, 3))
+    network = Sequential((conv, MeanPool2D(), *rest))
+    layer = _first(trial, network, _images(trial)[:1], SOFTMAX)
+    return _pooled(trial, layer, holds)
 
 
 @theorem(
@@ -135,6 +173,8 @@ def a_whole_kernel_is_dense(trial: Trial, holds: bool) -> Measured:
 
 THEOREMS = (
     a_regression_at_each_location_is_exact,
+    a_regression_on_the_mean_is_exact,
+    one_pooled_case_is_exact,
     the_bias_lacks_correlations,
     constant_images_lack_their_number,
     one_use_is_no_sharing,
