@@ -8,6 +8,8 @@ import kfac_core as kc
 from kfac_core import tree
 from kfac_core.errors import UnsupportedError
 from kfac_core.fisher_factors import Diagonal
+from kfac_core.reference import Batch, Dense, Sequential, SequentialModel, Tanh
+from kfac_core.reference.linearization import LOSS_SITE
 
 # Blocks along the diagonal of a side are not fitted.
 FITTED = {name: layer for name, layer in LAYERS.items() if name != "diagonal sides"}
@@ -247,3 +249,26 @@ def test_a_registration_takes_options_of_both(approx):
     given = {"approx": "kronecker_optimal", "rounds": 2}
     more = more.register_fully_connected("w", "here", **given)
     assert more.layers[0].block.rounds == 2
+
+
+@pytest.mark.parametrize(
+    ("approx", "mode"),
+    [("kronecker_optimal", "exact"), ("tnt", "exact"), ("shampoo", "empirical")],
+)
+def test_a_network_is_trained_by_their_names(approx, mode, rng):
+    model = SequentialModel(Sequential((Dense(3, 8), Tanh(), Dense(8, 2))))
+    x = rng.normal(size=(64, 3))
+    labels = (x[:, 0] * x[:, 1] > 0).astype(np.int32)
+    params = model.init(rng, like=x)
+    layers = kc.LayerCollection.of(params)
+    for names, site in zip(model.names, model.sites, strict=True):
+        layers = layers.register_fully_connected(names, site, approx=approx)
+    layers = layers.register_categorical_predictive_distribution(LOSS_SITE)
+    optimizer = kc.KfacOptimizer(
+        model, layers, momentum_type="qmodel", estimation_mode=mode, damping=0.1
+    )
+    state, losses = optimizer.init(params), []
+    for _ in range(30):
+        state, params, stats = optimizer.step(state, params, Batch(x, labels))
+        losses.append(float(stats.loss))
+    assert losses[-1] < 0.3 * losses[0]
