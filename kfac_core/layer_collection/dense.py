@@ -46,9 +46,8 @@ class DenseRegistrations(Registrations):
         """
         names, label = self._named(params, name)
         made = {"size": sum(math.prod(self.shapes[param]) for param in names)}
-        return self._register(
-            "generic", names, None, made, approx, reuse, label, options
-        )
+        kind = "generic"
+        return self._register(kind, names, None, made, approx, reuse, label, options)
 
     def register_fully_connected(
         self,
@@ -144,15 +143,12 @@ class DenseRegistrations(Registrations):
         kind = _kind(dense_inputs, label)
         made = self._sizes(kind, names, label, layout)
         made |= {"num_uses": number, "batch_first": batch_first}
-        if uses_with_bias is not None:
+        if uses_with_bias is None:
+            kind = f"{kind}_multi"
+        else:
             kind = f"{kind}_partial_bias"
             made = _with_partial_bias(made, uses_with_bias, number, label)
-            return self._register(
-                kind, names, tower, made, approx, reuse, label, options
-            )
-        return self._register(
-            f"{kind}_multi", names, tower, made, approx, reuse, label, options
-        )
+        return self._register(kind, names, tower, made, approx, reuse, label, options)
 
     def register_embedding(
         self,
@@ -304,10 +300,8 @@ class DenseRegistrations(Registrations):
             output_shape,
             shapes[1] if len(shapes) == 2 else None,
         )
-        tower = as_use(site, label)
-        return self._register(
-            "scale_and_shift", names, tower, made, approx, reuse, label, options
-        )
+        tower, kind = as_use(site, label), "scale_and_shift"
+        return self._register(kind, names, tower, made, approx, reuse, label, options)
 
     def _sizes(
         self, kind: str, names: ParamNames, label: str, layout: DenseLayout
@@ -317,9 +311,7 @@ class DenseRegistrations(Registrations):
         made: dict[str, Any] = {"layout": layout}
         if kind == "embedding":
             axes = ("vocab_size", "output_size")
-            weights, _ = self._weights(
-                names, axes, label, layout, places, output_axes=0
-            )
+            weights, _ = self._weights(names, axes, label, layout, places, 0)
             return made | dict(zip(axes, weights, strict=True))
         axes = ("input_size", "output_size")
         weights, has_bias = self._weights(names, axes, label, layout, places)
