@@ -21,9 +21,10 @@ Example:
 """
 
 import warnings
+from importlib import import_module
 from typing import Any
 
-from kfac_core import errors, layer_collection, linalg, presets
+from kfac_core import errors, layer_collection, linalg
 from kfac_core import fisher_blocks as blocks
 from kfac_core import fisher_factors as factors
 from kfac_core import loss_functions as losses
@@ -97,7 +98,6 @@ __all__ = [
     "load_arrays",
     "load_backend",
     "losses",
-    "presets",
     "save",
     "state_classes",
     "state_from_dict",
@@ -122,9 +122,10 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Return ``__version__``, or a class by the flat name that it had.
+    """Return ``__version__``, `presets`, or a class by the flat name that it had.
 
-    The version is read only when it is needed, since that takes time.
+    The version is read, and the presets are imported, only when they are needed, since
+    that takes time.
 
     Raises:
         AttributeError: If there is no such name.
@@ -133,6 +134,8 @@ def __getattr__(name: str) -> Any:
         from importlib.metadata import version
 
         return version("kfac_core")
+    if name == "presets":
+        return import_module("kfac_core.presets")
     for door, module in _MOVED_TO.items():
         if name in module.__all__:
             warnings.warn(

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
-from fractions import Fraction
 from typing import Literal
 
 from kfac_core.arguments.powers import shown
@@ -70,7 +69,7 @@ class Convention:
 
 
 def _m(n: int = 0, t: int = 0, c: int = 0, half: int = 0) -> Monomial:
-    return Monomial(n, t, c, Fraction(half, 2))
+    return Monomial(n, t, c, half)
 
 
 def _once(gradients: Monomial) -> Scaling:
