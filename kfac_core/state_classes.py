@@ -5,14 +5,16 @@ the default of `torch.load`, for `jax.export` and `torch.export`. Its backend li
 """
 
 from collections.abc import Callable
-from threading import Lock
+from threading import RLock
 from typing import Any, TypeVar
+from weakref import WeakSet
 
 T = TypeVar("T")
 
-_lock = Lock()
-_classes: list[type] = []
-_listeners: list[Callable[[type, str], None]] = []
+_lock = RLock()
+_known: list[Any] = []
+_signatures: WeakSet[Any] = WeakSet()
+_listeners: list[Callable[[Any, str], None]] = []
 
 
 def state_class(cls: type[T]) -> type[T]:
@@ -25,10 +27,24 @@ def state_class(cls: type[T]) -> type[T]:
         The class itself.
     """
     with _lock:
-        _classes.append(cls)
-        for listener in _listeners:
-            listener(cls, f"{cls.__module__}.{cls.__qualname__}")
+        _known.append(cls)
+        _tell(cls)
     return cls
+
+
+def pickled_by(function: T) -> T:
+    """Make a function known that pickles of states call: a decorator."""
+    with _lock:
+        _known.append(function)
+        _tell(function)
+    return function
+
+
+def signature_class(cls: type) -> None:
+    """Make the type of a signature known, as long as there is one."""
+    with _lock:
+        _signatures.add(cls)
+        _tell(cls)
 
 
 def state_classes() -> tuple[type, ...]:
@@ -43,19 +59,29 @@ def state_classes() -> tuple[type, ...]:
         True
     """
     with _lock:
-        return tuple(dict.fromkeys(_classes))
+        return tuple(each for each in _known if isinstance(each, type))
 
 
 def listen(listener: Callable[[Any, str], None]) -> None:
-    """Tell a function of every class of states, those to come included.
+    """Tell a function of all that trees of states are made of, what comes included.
 
     Args:
-        listener: It takes a class, and the name to store it by.
+        listener: It takes a class of named tuples, or a function that pickles call; and
+            the name to store it by.
     """
     with _lock:
         _listeners.append(listener)
-        for cls in _classes:
-            listener(cls, f"{cls.__module__}.{cls.__qualname__}")
+        for each in (*_known, *_signatures):
+            listener(each, _name(each))
+
+
+def _tell(part: Any) -> None:
+    for listener in _listeners:
+        listener(part, _name(part))
+
+
+def _name(part: Any) -> str:
+    return f"{part.__module__}.{part.__qualname__}"
 
 
 def bare_part(state: Any) -> str | None:

@@ -21,6 +21,7 @@ from kfac_backends.jax_inverse import (
     inverse_from_cholesky,
 )
 from kfac_backends.jax_meshes import explicit_mesh, on_auto_axes, product
+from kfac_backends.jax_storing import listen_for_states
 from kfac_backends.jax_tiles import syrk_in_tiles
 from kfac_backends.runs import run_length
 from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
@@ -33,10 +34,7 @@ SCATTER_LANES = 256
 PANELS_FROM_WORK = 2**30
 """Number of multiplications from which panels of a Gram matrix pay without a trace."""
 PANELS_FROM_COLUMNS, COMPENSATED_TO_COLUMNS = 32, 128
-"""Largest number of columns that are transposed before their product.
-
-This doubles the speed; wider rows gain nothing.
-"""
+"""Largest number of columns to transpose before a product: twice as fast up to it."""
 TILES_FROM_COLUMNS, TILES_FROM_COLUMNS_PER_ROW = 2048, 8
 """Columns, and columns per row, from which a Gram matrix is added in tiles."""
 SOME_BYTES, MANY_BYTES = 2**24, 2**28
@@ -333,6 +331,7 @@ def _put(x: Any, device: Device) -> Array:
 
 
 backend = JAXBackend(jnp, "jax", "highest")
+listen_for_states()
 
 _OF_PRECISION = {
     "highest": backend,

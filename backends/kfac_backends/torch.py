@@ -4,9 +4,8 @@ No function waits for the device to find out whether it succeeded: failures are 
 Random numbers come from a `torch.Generator`, which ``torch.compile`` cannot trace: draw
 them outside of a compiled function.
 
-With one thread (``torch.set_num_threads``, or ``OMP_NUM_THREADS=1``), Gram matrices and
-Cholesky factors of tensors on the CPU are computed by NumPy and SciPy, on the tensors'
-own memory.
+With one thread (``torch.set_num_threads``, ``OMP_NUM_THREADS=1``), NumPy and SciPy make
+Gram matrices and Cholesky factors of tensors on the CPU, on the tensors' own memory.
 """
 
 import contextlib
@@ -35,6 +34,7 @@ from kfac_backends.torch_memory import (
 )
 from kfac_backends.torch_precision import no_autocast, no_tf32
 from kfac_backends.torch_random import drawn
+from kfac_backends.torch_storing import listen_for_states
 from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -331,6 +331,7 @@ _NUMPY_FLOATS = (torch.float16, torch.float32, torch.float64)
 
 
 backend = TorchBackend(array_api_compat.torch, "torch", "highest")
+listen_for_states()
 
 _OF_PRECISION = {
     "highest": backend,

@@ -16,6 +16,7 @@ from typing import Any, TypeAlias
 from weakref import WeakValueDictionary
 
 from kfac_core.errors import StateError
+from kfac_core.state_classes import pickled_by, signature_class
 
 Signature: TypeAlias = tuple[()]
 """A tuple without entries, of a type of its own for each kind of spec."""
@@ -33,6 +34,7 @@ _lock = Lock()
 _types: WeakValueDictionary[tuple[str, str], type] = WeakValueDictionary()
 
 
+@pickled_by
 def signature_for(kind: str, served: str) -> Signature:
     """Return the signature of all specs of a kind that serve the same.
 
@@ -186,6 +188,7 @@ def _type_of(kind: str, served: str) -> type:
             name = _escaped(kind) + _SEPARATOR + _escaped(served)
             members = {**_MEMBERS, "kind": kind, "served": served}
             made = _types[kind, served] = type(name, (tuple,), members)
+            signature_class(made)
         return made
 
 
@@ -203,6 +206,8 @@ _MEMBERS: dict[str, Any] = {
     "__module__": __name__,
     "__new__": _new,
     "__repr__": _repr,
+    # By a function, which a library can know before there is the type.
+    "__reduce__": lambda self: (signature_for, (self.kind, self.served)),
     "_fields": (),
     "_field_defaults": {},
     "_make": classmethod(lambda cls, entries: tuple.__new__(cls, entries)),
