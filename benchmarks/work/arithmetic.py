@@ -1,7 +1,7 @@
 """How much more arithmetic a step of K-FAC has than a step of a first-order method.
 
-Of a layer with ``a`` inputs (the one of a bias among them), ``g`` outputs and ``L``
-locations, a batch of ``N`` takes ``2 N L a g`` operations forward, as many for the
+A layer with ``a`` inputs (the one of a bias among them), ``g`` outputs and ``L``
+locations takes ``2 N L a g`` operations for a batch of ``N`` forward, as many for the
 gradient of the weights, and as many for that of the inputs, which the first layer does
 not need. K-FAC adds, in operations:
 
