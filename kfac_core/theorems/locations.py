@@ -46,7 +46,7 @@ def _first(trial: Trial, network: Sequential, x: Matrix, loss: object) -> Layer:
 )
 def a_regression_at_each_location_is_exact(trial: Trial, holds: bool) -> Measured:
     """Compare a convolution's block with its Fisher."""
-    conv = Conv2D((2, 2, CHANNELS, HIDDEN))
+    conv = Conv2D((2, 2, CHANNELS, 1))  # a source for each of its outputs
     network = Sequential((conv, Flatten() if holds else MeanPool2D()))
     layer = _first(trial, network, _images(trial), NARROW)
     size = layer.fisher.shape[0]

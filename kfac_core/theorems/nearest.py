@@ -12,7 +12,8 @@ from kfac_core.theorems.algebra import rows
 from kfac_core.theorems.theorem import theorem
 from kfac_core.theorems.trial import Matrix, Measured, Trial
 
-ROUNDS = 20
+ROUNDS = 8
+"""How often both sides are computed; a compiler writes each out."""
 
 
 def _rearranged(x: Matrix, g: Matrix) -> Matrix:

@@ -26,7 +26,7 @@ every_dtype = pytest.mark.parametrize("dtype", ["float64", "float32"])
 
 @every_dtype
 @every_theorem
-@settings(max_examples=8)
+@settings(max_examples=6)
 @given(seed=SEEDS, sizes=SIZES)
 def test_it_holds_at_every_size_and_seed(theorem, dtype, seed, sizes):
     trial = Trial(load_backend("numpy"), dtype, seed, sizes)
@@ -35,7 +35,7 @@ def test_it_holds_at_every_size_and_seed(theorem, dtype, seed, sizes):
 
 
 @every_theorem
-@settings(max_examples=5)
+@settings(max_examples=3)
 @given(seed=SEEDS)
 def test_its_twin_does_not(theorem, seed):
     measured = theorem.measure_twin(Trial(load_backend("numpy"), seed=seed))
