@@ -42,7 +42,7 @@ class Theorem:
         Args:
             trial: Library, dtype, seed and sizes.
         """
-        return self.measure_either(trial, True)
+        return _plain(self.measure_either(trial, True))
 
     def measure_twin(self, trial: Trial) -> Measured:
         """Return the error of the claim without its condition; large, if all is well.
@@ -50,7 +50,7 @@ class Theorem:
         Args:
             trial: Library, dtype and seed; its sizes should be `GENERAL`.
         """
-        return self.measure_either(trial, False)
+        return _plain(self.measure_either(trial, False))
 
     def sizes(self, *, few: bool = False) -> tuple[Sizes, ...]:
         """Return the sizes to try: general ones, one of everything, few cases, large.
@@ -63,6 +63,11 @@ class Theorem:
         if self.large is None or (few and self.solves):
             return small
         return (*small, self.large)
+
+
+def _plain(measured: Measured) -> Measured:
+    """Return numbers of Python's, which JSON takes, in the place of NumPy's."""
+    return Measured(float(measured.error), float(measured.bound))
 
 
 SMALL = (GENERAL, Sizes(1, 1, 1), Sizes(2, 7, 2))
