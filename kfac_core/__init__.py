@@ -22,7 +22,7 @@ Example:
 
 import warnings
 from importlib import import_module
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from kfac_core import errors, layer_collection, linalg
 from kfac_core import fisher_blocks as blocks
@@ -52,22 +52,19 @@ from kfac_core.registry import (
     backend_of,
     load_backend,
 )
-from kfac_core.saving import (
-    from_tree,
-    load,
-    load_arrays,
-    save,
-    state_classes,
-    state_from_dict,
-    state_to_dict,
-)
 from kfac_core.spectral import SpectralBlock, SpectralMatrix
+from kfac_core.state_classes import state_classes as state_classes
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.typing import (
     Pair,
     RowWeights,
     Uses,
 )
+
+if TYPE_CHECKING:
+    from kfac_core.saving import from_tree as from_tree
+    from kfac_core.saving import load, save, state_from_dict, state_to_dict
+    from kfac_core.saving import load_arrays as load_arrays
 
 __all__ = [
     "ConvolutionGeometry",
@@ -93,17 +90,23 @@ __all__ = [
     "blocks",
     "errors",
     "factors",
-    "from_tree",
     "load",
-    "load_arrays",
     "load_backend",
     "losses",
     "save",
-    "state_classes",
     "state_from_dict",
     "state_to_dict",
     "summary",
 ]
+
+_SAVING = (
+    "from_tree",
+    "load",
+    "load_arrays",
+    "save",
+    "state_from_dict",
+    "state_to_dict",
+)
 
 _MOVED_TO = {
     "blocks": blocks,
@@ -122,10 +125,10 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Return ``__version__``, `presets`, or a class by the flat name that it had.
+    """Return ``__version__``, `presets`, what saves a state, or a class by a flat name.
 
-    The version is read, and the presets are imported, only when they are needed, since
-    that takes time.
+    The version is read, and the rest is imported, only when it is needed, since that
+    takes time.
 
     Raises:
         AttributeError: If there is no such name.
@@ -136,6 +139,8 @@ def __getattr__(name: str) -> Any:
         return version("kfac_core")
     if name == "presets":
         return import_module("kfac_core.presets")
+    if name in _SAVING:
+        return getattr(import_module("kfac_core.saving"), name)
     for door, module in _MOVED_TO.items():
         if name in module.__all__:
             warnings.warn(
