@@ -16,10 +16,14 @@ from kfac_core.statistics import scale_and_shift
 from kfac_core.statistics.bias import bias_gradients
 from kfac_core.statistics.patches import second_moment
 from kfac_core.statistics.patches.window import Window
-from kfac_core.statistics.position_sums import RUN, products_over, sum_over
+from kfac_core.statistics.position_sums import POSITIONS_OF_RUN, products_over, sum_over
 
 # A run, and then the runs as rows.
-PRODUCTS = RUN + (ROWS_OF_SUM + 1) * math.ceil(math.log(MANY / RUN, ROWS_OF_SUM)) + 4
+PRODUCTS = (
+    POSITIONS_OF_RUN
+    + (ROWS_OF_SUM + 1) * math.ceil(math.log(MANY / POSITIONS_OF_RUN, ROWS_OF_SUM))
+    + 4
+)
 POINT = Window((1,), (1,), (1,), "VALID")
 
 
@@ -76,7 +80,9 @@ def test_products(way, rng, shapes, kind):
     assert over(backend, found, wide[0].mT @ wide[1], magnitude, PRODUCTS) <= 1
 
 
-@pytest.mark.parametrize("positions", [1, RUN, RUN + 1, 3 * RUN + 5])
+@pytest.mark.parametrize(
+    "positions", [1, POSITIONS_OF_RUN, POSITIONS_OF_RUN + 1, 3 * POSITIONS_OF_RUN + 5]
+)
 def test_no_position_is_left_out(way, positions):
     backend, compiled = way
     # Small integers: every order gives the same.
