@@ -12,9 +12,7 @@ from block_truth import (
     draw_ids,
     draw_params,
     in_uses,
-    nearest_product,
     normal,
-    partial_traces,
     patches_2x2,
     scale_and_shift,
     squared,
@@ -22,6 +20,7 @@ from block_truth import (
     vector_of,
 )
 from differences_block import DifferencesFB
+from fitted_cases import CORRECTED, FITTED
 from grouped_truth import CASES as GROUPED
 from grouped_truth import GroupedCase
 from reduced_cases import REDUCED
@@ -311,46 +310,6 @@ SINGLE_FACTOR = {
         lambda params: np.diag(vector_of(params) ** 2) / 4,
         extra={"batch_size": 4},
         axis=None,
-    ),
-}
-
-# Without a batch after the basis, the eigenvalues are those of the Kronecker product.
-CORRECTED = {
-    "ekfac": BlockCase(
-        lambda damping_type="exact", **options: kc.blocks.EigenvalueCorrectedFB(
-            kc.blocks.FullyConnectedKFACBasicFB(3, 2, True), **options
-        ),
-        normal((3,), (2,)),
-        ((3, 2), (2,)),
-        lambda x, g: np.kron(moment(with_one(x)), moment(g)),
-        ("exact",),
-        linear=False,
-    ),
-}
-
-# These are fitted to the gradients of cases.
-FITTED = {
-    "kronecker-optimal": BlockCase(
-        lambda damping_type="pi", **options: kc.blocks.KroneckerOptimalFB(
-            kc.blocks.FullyConnectedKFACBasicFB(3, 2, True, damping_type=damping_type),
-            **options,
-        ),
-        normal((3,), (2,)),
-        ((3, 2), (2,)),
-        lambda x, g: nearest_product(with_one(x), g, rounds=5),
-        ("pi", "exact"),
-        linear=False,
-    ),
-    "tnt": BlockCase(
-        lambda damping_type="pi", **options: kc.blocks.TensorNormalTrainingFB(
-            kc.blocks.FullyConnectedKFACBasicFB(3, 2, True, damping_type=damping_type),
-            **options,
-        ),
-        normal((3,), (2,)),
-        ((3, 2), (2,)),
-        lambda x, g: partial_traces(with_one(x), g),
-        ("pi",),
-        linear=False,
     ),
 }
 

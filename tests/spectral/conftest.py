@@ -3,5 +3,5 @@
 import sys
 from pathlib import Path
 
-for _folder in ("fisher_blocks", "estimator"):
+for _folder in ("fisher_factors", "fisher_blocks", "estimator"):
     sys.path.append(str(Path(__file__).parents[1] / _folder))
