@@ -3,6 +3,8 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
+from io import BytesIO
 from typing import Any
 
 import numpy as np
@@ -99,7 +101,8 @@ class Comparison:
         that nothing is cut off; lines are at the borders of layers.
 
         Returns:
-            A figure of matplotlib, which is not shown.
+            A figure of matplotlib, which a notebook draws as a picture, and a script
+            saves by its ``savefig``.
 
         Raises:
             ImportError: If matplotlib is not installed.
@@ -110,7 +113,7 @@ class Comparison:
         differences = {f"{k} - truth": m - self.truth for k, m in self.matrices.items()}
         count = len(panels)
         limit = max(abs(m).max() for m in (*panels.values(), *differences.values()))
-        figure = Figure(figsize=(2.9 * count + 0.8, 5.8), layout="constrained")
+        figure: Any = Figure(figsize=(2.9 * count + 0.8, 5.8), layout="constrained")
         axes: Any = figure.subplots(2, count, squeeze=False)
         axes[1, 0].set_axis_off()
         shown_in = [*axes[0], *axes[1, 1:]]
@@ -129,7 +132,17 @@ class Comparison:
                 axis.axhline(border, color="0.4", linewidth=0.6)
                 axis.axvline(border, color="0.4", linewidth=0.6)
         figure.colorbar(image, ax=axes, shrink=0.6)
+        # Only figures of pyplot are drawn by notebooks on their own, and those are kept
+        # alive by pyplot.
+        figure._repr_png_ = partial(_png, figure)
         return figure
+
+
+def _png(figure: Any) -> bytes:
+    """Return a figure as the bytes of a PNG file."""
+    file = BytesIO()
+    figure.savefig(file, format="png")
+    return file.getvalue()
 
 
 def compare(

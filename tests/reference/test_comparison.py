@@ -100,3 +100,9 @@ def test_the_picture_has_a_panel_for_each_matrix_and_difference(pair):
     limit = max(abs(image.get_array()).max() for image in images[:-1])
     assert images[0].get_clim() == (-limit, limit)
     assert all(len(axis.lines) == 2 for axis in figure.axes if axis.get_title())
+
+
+def test_a_notebook_draws_the_picture():
+    pytest.importorskip("matplotlib")
+    figure = compare({"same": np.eye(2)}, np.eye(2)).plot()
+    assert figure._repr_png_().startswith(b"\x89PNG")
