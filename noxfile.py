@@ -22,6 +22,19 @@ LIBRARIES = {
 }
 """Name of a session's library -> the extras to install, and what must be there."""
 
+CORE = tuple(
+    f"tests/{package}"
+    for package in (
+        *("backends", "linalg", "statistics", "fisher_factors", "fisher_blocks"),
+        *("loss_functions", "layer_collection", "estimator", "optimizer"),
+        *("reference", "states", "golden"),
+    )
+)
+"""Tests of the mathematics, which stands on what each array library has."""
+
+OLDEST = ("numpy", "torch", "jax")
+"""The libraries that `oldest` tests, each in an environment of its own."""
+
 MEASURED = ("numpy", "torch", "jax")
 """The libraries that `bench` measures, each with its peers."""
 
@@ -93,6 +106,20 @@ def processors(session: nox.Session, processor: str) -> None:
     install(session, LIBRARIES["all"][0])
     arguments = session.posargs or ["-q", "-n", "auto", *NUMERICAL]
     session.run("pytest", *arguments, env=PROCESSORS[processor])
+
+
+@nox.session
+@nox.parametrize("library", [nox.param(name, id=name) for name in OLDEST])
+def oldest(session: nox.Session, library: str) -> None:
+    """Run the tests of the core with the oldest releases that are allowed.
+
+    PyTorch's needs an index that still has it: where it does not install, the session
+    of PyTorch fails at once, and those of the others tell of theirs.
+    """
+    extras, expected = LIBRARIES[library]
+    session.install("-c", "constraints-oldest.txt", "-e", f".[{extras}]")
+    arguments = session.posargs or ["-q", "-n", "auto", *CORE]
+    session.run("pytest", *arguments, env={"KFAC_CORE_LIBRARIES": expected})
 
 
 @nox.session

@@ -15,6 +15,7 @@ import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from importlib.metadata import version
 from importlib.util import find_spec
 from typing import Any
 
@@ -36,6 +37,12 @@ settings.register_profile("ci", max_examples=25, derandomize=True, **_COMMON)
 settings.register_profile("dev", max_examples=25, **_COMMON)
 settings.register_profile("nightly", max_examples=1000, **_COMMON)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE", "ci"))
+
+if find_spec("jax") and version("jax").startswith("0.7."):
+    # The releases after it have the name itself.
+    importlib.import_module("jax").enable_x64 = importlib.import_module(
+        "jax.experimental"
+    ).enable_x64
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 import importlib
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib.util import find_spec
 from typing import Any, NamedTuple
 
@@ -57,7 +57,7 @@ def opened(name: str, device: str | None = None) -> Iterator[Opened]:
         msg = f"{LABEL}: library is {name!r}, expected one that is installed: {known}"
         raise ArgumentError(msg)
     module = importlib.import_module(name)
-    with module.enable_x64(True) if name == "jax" else nullcontext():
+    with _float64(module) if name == "jax" else nullcontext():
         if name in available_backends():
             backend = load_backend(name)
         elif hasattr(module, "asarray"):
@@ -66,6 +66,14 @@ def opened(name: str, device: str | None = None) -> Iterator[Opened]:
             msg = f"{LABEL}: library {name!r} has no arrays, expected one of {known}"
             raise ArgumentError(msg)
         yield Opened(name, backend, _device(module, name, backend, device))
+
+
+def _float64(jax: Any) -> AbstractContextManager[Any]:
+    """Enable float64 in JAX; its release 0.7 has that among the experiments."""
+    if not hasattr(jax, "enable_x64"):
+        jax = importlib.import_module("jax.experimental")
+    enabled: AbstractContextManager[Any] = jax.enable_x64(True)
+    return enabled
 
 
 def _device(module: Any, name: str, backend: Backend, device: str | None) -> Device:
