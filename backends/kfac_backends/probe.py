@@ -7,15 +7,24 @@ from kfac_core.typing import Array, Namespace
 
 # fmt: off
 FUNCTIONS = (
-    "abs", "all", "any", "arange", "asarray", "astype", "broadcast_to", "clip",
-    "concat", "equal", "exp", "eye", "finfo", "flip", "full", "full_like",
-    "isdtype", "isfinite", "log", "matmul", "max", "maximum", "mean", "min",
-    "minimum", "ones", "ones_like", "permute_dims", "reshape", "result_type",
-    "sqrt", "stack", "sum", "tanh", "tril", "where", "zeros", "zeros_like",
-    "__array_namespace_info__",
+    "abs", "all", "any", "arange", "argmax", "asarray", "astype", "broadcast_to",
+    "clip", "concat", "equal", "exp", "eye", "finfo", "flip", "full", "full_like",
+    "iinfo", "isdtype", "isfinite", "isnan", "log", "log1p", "matmul", "max",
+    "maximum", "mean", "min", "minimum", "ones", "ones_like", "permute_dims",
+    "remainder", "reshape", "result_type", "sqrt", "stack", "sum", "tanh", "tril",
+    "where", "zeros", "zeros_like", "__array_namespace_info__",
+)
+LINALG = ("cholesky", "diagonal", "eigh", "solve")
+ATTRIBUTES = ("device", "dtype", "mT", "ndim", "shape")
+OPERATORS = (
+    "__add__", "__and__", "__bool__", "__eq__", "__float__", "__ge__", "__getitem__",
+    "__gt__", "__int__", "__invert__", "__lt__", "__matmul__", "__mul__", "__neg__",
+    "__or__", "__pow__", "__rmul__", "__rsub__", "__rtruediv__", "__sub__",
+    "__truediv__",
 )
 # fmt: on
-"""Functions of the standard that blocks of every family use."""
+"""What a step of every family, of the estimator and of the optimiser takes: functions
+of the standard and of its extension ``linalg``, attributes and operators of arrays."""
 
 
 def lacking(xp: Namespace, like: Array) -> list[str]:
@@ -46,7 +55,8 @@ def lacking(xp: Namespace, like: Array) -> list[str]:
         else:
             if not holds:
                 found.append(f"{claim} (the result is another)")
-    return found
+    operators = [name for name in OPERATORS if not hasattr(type(like), name)]
+    return [*found, f"the operators {', '.join(operators)}"] if operators else found
 
 
 def _matrix(xp: Any, like: Any) -> Any:

@@ -10,14 +10,19 @@ from kfac_core.testing import (
     arrays,
     conversion,
     factorisations,
+    families,
     products,
     random_numbers,
     sums,
+    whole_models,
 )
 from kfac_core.testing.candidate import Candidate
 from kfac_core.typing import Device, Key
 
 Check = Callable[[Candidate], None]
+
+STEPS: tuple[Check, ...] = (*families.CHECKS, *whole_models.CHECKS)
+"""The checks that take a step of a block or a model, and compare it with NumPy's."""
 
 CONTRACT: tuple[Check, ...] = (
     arrays.follows_the_protocol,
@@ -47,6 +52,7 @@ CONTRACT: tuple[Check, ...] = (
     factorisations.eigh_is_accurate,
     factorisations.failed_cholesky_is_nan,
     factorisations.eigh_of_nan_is_nan,
+    *STEPS,
 )
 """The checks: each takes a `Candidate` and raises an error that says what is wrong.
 

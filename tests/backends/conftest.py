@@ -4,6 +4,7 @@ import warnings
 import numpy as np
 import pytest
 
+import kfac_core.registry
 from kfac_core.registry import backend_of, load_backend
 from kfac_core.testing import Candidate
 
@@ -84,3 +85,23 @@ def candidate(request):
 @pytest.fixture
 def rng():
     return np.random.default_rng(0)
+
+
+class FakeEntryPoint:
+    def __init__(self, name, target):
+        self.name, self.target, self.value = name, target, f"{name}:backend"
+
+    def load(self):
+        return self.target
+
+
+@pytest.fixture
+def install(monkeypatch):
+    """Return a function that installs an entry point for one test."""
+    monkeypatch.setattr(kfac_core.registry, "_BY_TYPE", {})
+
+    def installed(name, target):
+        entries = (FakeEntryPoint(name, target),)
+        monkeypatch.setattr(kfac_core.registry, "entry_points", lambda group: entries)
+
+    return installed

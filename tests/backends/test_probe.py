@@ -63,7 +63,10 @@ def test_one_error_names_all_and_says_what_to_do():
         def __array_namespace__(self):
             return numpy_but(tril=None, where=by_arithmetic)
 
-    message = r"Other lacks .*: the functions tril; where, .*\. Convert such arrays"
+    message = (
+        r"Other lacks .*: the functions tril; where, .*; the operators __add__, .*"
+        r"\. Convert such arrays"
+    )
     with pytest.raises(BackendError, match=message):
         backend_of(Other())
 

@@ -8,7 +8,6 @@ import numpy as np
 import pytest
 import toy_backend
 
-import kfac_core.registry
 from kfac_core.errors import BackendError, KfacError
 from kfac_core.registry import available_backends, backend_of, load_backend
 from kfac_core.testing import check_backend
@@ -97,26 +96,6 @@ def test_importing_the_package_loads_no_framework():
         [sys.executable, "-c", script], capture_output=True, text=True, check=True
     )
     assert done.stdout.split() == []
-
-
-class FakeEntryPoint:
-    def __init__(self, name, target):
-        self.name, self.target, self.value = name, target, f"{name}:backend"
-
-    def load(self):
-        return self.target
-
-
-@pytest.fixture
-def install(monkeypatch):
-    """Return a function that installs an entry point for one test."""
-    monkeypatch.setattr(kfac_core.registry, "_BY_TYPE", {})
-
-    def installed(name, target):
-        entries = (FakeEntryPoint(name, target),)
-        monkeypatch.setattr(kfac_core.registry, "entry_points", lambda group: entries)
-
-    return installed
 
 
 def test_third_party_backend_is_found_and_fulfils_the_contract(install):
