@@ -9,7 +9,7 @@ import types
 import numpy as np
 
 from kfac_backends.array_api import ArrayAPIBackend
-from kfac_backends.probe import OPERATORS
+from kfac_backends.probe import LINALG, OPERATORS
 
 
 class ToyArray:
@@ -56,10 +56,7 @@ class ToyNamespace:
 
     __name__ = "toy_backend"
     linalg = types.SimpleNamespace(
-        **{
-            name: _wrapped(getattr(np.linalg, name))
-            for name in ("cholesky", "diagonal", "eigh", "solve")
-        }
+        **{name: _wrapped(getattr(np.linalg, name)) for name in LINALG}
     )
 
     def __getattr__(self, name):
