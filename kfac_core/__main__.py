@@ -42,6 +42,8 @@ def _verify(options: argparse.Namespace) -> int:
         dtypes=options.dtype,
         device=options.device,
         seed=options.seed,
+        theorems=options.theorem,
+        as_is=options.as_is,
         as_json=options.json,
     )
 
@@ -132,6 +134,19 @@ def _add_verify(add: Callable[..., argparse.ArgumentParser]) -> None:
     )
     verify.add_argument(
         "--seed", type=int, default=0, help="of all randomness (default: %(default)s)"
+    )
+    verify.add_argument(
+        "--theorem",
+        nargs="+",
+        metavar="NAME",
+        help="theorems, such as T3a T8 (default: all)",
+    )
+    verify.add_argument(
+        "--as-is",
+        action="store_true",
+        help="stay in one process, with the threads and XLA's flags of now (default: a"
+        " process for each library and dtype, with one thread of BLAS and a quicker"
+        " compiler of JAX)",
     )
     verify.add_argument("--json", action="store_true", help="print all numbers as JSON")
 

@@ -3,7 +3,9 @@
 import sys
 from collections.abc import Sequence
 
+from kfac_core.theorems import THEOREMS, by_name
 from kfac_core.verify.running import verify
+from kfac_core.verify.side_by_side import verify_side_by_side
 
 
 def run(
@@ -12,6 +14,8 @@ def run(
     dtypes: Sequence[str],
     device: str | None,
     seed: int,
+    theorems: Sequence[str] | None,
+    as_is: bool,
     as_json: bool,
 ) -> int:
     """Try the theorems and print a table, or JSON.
@@ -21,6 +25,8 @@ def run(
         dtypes: Names of dtypes.
         device: A device; None: the default of each library.
         seed: Seed of all random numbers.
+        theorems: Names of theorems; None: all.
+        as_is: Whether to stay in this process, with its threads and its compiler.
         as_json: Whether to print JSON.
 
     Returns:
@@ -32,8 +38,13 @@ def run(
         if shown:
             print(f"\r\033[K{line}", end="", file=sys.stderr, flush=True)
 
-    report = verify(
-        libraries, dtypes=dtypes, device=device, seed=seed, progress=progress
+    report = (verify if as_is else verify_side_by_side)(
+        libraries,
+        dtypes=dtypes,
+        device=device,
+        seed=seed,
+        theorems=THEOREMS if theorems is None else [by_name(own) for own in theorems],
+        progress=progress,
     )
     progress("")
     print(report.to_json() if as_json else report)

@@ -56,11 +56,13 @@ class Run(NamedTuple):
         library: Name of the array library.
         dtype: NumPy name of the dtype.
         seconds: How long it took.
+        problem: Why it ended before all was tried, where it did.
     """
 
     library: str
     dtype: str
     seconds: float
+    problem: str = ""
 
 
 @dataclass(frozen=True)
@@ -86,13 +88,17 @@ class Report:
     @property
     def ok(self) -> bool:
         """Whether every claim holds, every twin fails, every ratio is small."""
-        return all(own.ok for own in self.results) and all(
-            own.holds for own in self.ratios
+        return (
+            all(own.ok for own in self.results)
+            and all(own.holds for own in self.ratios)
+            and not any(own.problem for own in self.runs)
         )
 
     def worst(self, theorem: Theorem) -> Result:
         """Return the result that is the largest part of its bound, or a failure."""
         own = [each for each in self.results if each.theorem == theorem.name]
+        if not own:
+            return Result(theorem.name, "", "", float("nan"), 0.0, None, "not tried")
         return max(own, key=lambda r: (not r.ok, Measured(r.error, r.bound).part))
 
     def __str__(self) -> str:
@@ -177,6 +183,8 @@ class Report:
         yield ""
         for run in self.runs:
             yield self._summary(run)
+        for run in (own for own in self.runs if own.problem):
+            yield f"FAILS: {run.library} {run.dtype}: {run.problem}"
         for failed in (own for own in self.results if not own.ok):
             yield f"FAILS: {failed.theorem}, {failed.library} {failed.dtype}: " + (
                 failed.problem
