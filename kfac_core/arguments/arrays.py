@@ -36,6 +36,14 @@ def backend_for(layer: str, arguments: str, *arrays: Any) -> Backend:
         raise BackendError(msg) from None
 
 
+class _NoSources(tuple[()]):
+    """The type of `NO_SOURCES`, which no user's data have."""
+
+
+NO_SOURCES: Any = _NoSources()
+"""In place of gradients, where a block needs none: `as_sources` finds no source."""
+
+
 def as_towers(data: Any) -> tuple[Any, ...]:
     """Return a tuple over towers, with one entry where `data` is an array.
 
@@ -57,6 +65,8 @@ def as_sources(data: Any) -> tuple[tuple[Any, ...], ...]:
         >>> as_sources(1.0), as_sources((1.0, 2.0)), as_sources(((1.0,), (2.0,)))
         (((1.0,),), ((1.0, 2.0),), ((1.0,), (2.0,)))
     """
+    if data is NO_SOURCES:
+        return ()
     if not isinstance(data, _SEQUENCES) or isinstance(data, _ONE_TOWER):
         return ((data,),)
     if any(map(_is_sequence, data)):

@@ -1,6 +1,6 @@
 """`FisherEstimator`: the blocks of all layers as one curvature matrix."""
 
-from collections.abc import Collection, Mapping
+from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,8 +24,9 @@ from kfac_core.estimator.sources import (
     sources,
 )
 from kfac_core.estimator.state import EstimatorState, whole
+from kfac_core.layer_collection import LayerRegistration
 from kfac_core.layer_collection.parts import owners
-from kfac_core.linearization import Linearization
+from kfac_core.linearization import Linearization, NamedLossInputs
 from kfac_core.linearization.checked import checked
 from kfac_core.state import kept, without_graph
 from kfac_core.typing import Array, Key, Scalar
@@ -91,8 +92,11 @@ class FisherEstimator(BlockDiagonalMatrix):
 
     @property
     def needs_randomness(self) -> bool:
-        """Whether the mode draws random numbers; a block may need a key, too."""
-        return self.estimation_mode in RANDOM_MODES
+        """Whether the mode draws random numbers; a block may need a key, too.
+
+        If no block takes gradients, nothing is drawn in any mode.
+        """
+        return self.estimation_mode in RANDOM_MODES and _need_gradients(self.layers)
 
     @property
     def _blocks_need_key(self) -> bool:
@@ -100,6 +104,8 @@ class FisherEstimator(BlockDiagonalMatrix):
 
     def noise_shapes(self, linearization: Linearization) -> dict[str, tuple[int, ...]]:
         """Return the shapes of noise for `update_covs`, by loss site; may be empty."""
+        if not self.needs_randomness:
+            return {}
         shapes = noise_shapes(
             self.layer_collection, linearization, self.estimation_mode
         )
@@ -168,20 +174,16 @@ class FisherEstimator(BlockDiagonalMatrix):
             check_unused(None, noise, linearization)
         if not drawing and (own_key is None or not self.needs_randomness):
             check_unused(key, None, linearization)
-        numbers = drawn(
-            self.layer_collection,
-            linearization,
-            self.estimation_mode,
-            self.num_samples,
-            own_key,
-            noise,
-        )
-        pulled = sources(
-            self.layer_collection, linearization, self.estimation_mode, numbers
-        )
-        vectors = without_graph(backend, tuple(pulled))
+        vectors: tuple[NamedLossInputs, ...] = ()
+        if _need_gradients(chosen):
+            mode, collection = self.estimation_mode, self.layer_collection
+            numbers = drawn(
+                collection, linearization, mode, self.num_samples, own_key, noise
+            )
+            pulled = sources(collection, linearization, mode, numbers)
+            vectors = without_graph(backend, tuple(pulled))
         of_outputs, of_params = [], []
-        if any(layer.towers for layer in chosen):
+        if _need_gradients(layer for layer in chosen if layer.towers):
             of_outputs = [linearization.output_gradients(v) for v in vectors]
         cut = self.layer_collection.parts
         summed = [name for layer in chosen if not layer.towers for name in layer.params]
@@ -218,3 +220,8 @@ class FisherEstimator(BlockDiagonalMatrix):
         new = EstimatorState(blocks, kept(state.cases + linearization.batch_size))
         names = [layer.name for layer in chosen]
         return whole(backend, new, state, "cov_ok", names)
+
+
+def _need_gradients(layers: Iterable[LayerRegistration]) -> bool:
+    """Return whether a backward pass is needed for some layers."""
+    return any(layer.block.takes_gradients for layer in layers)

@@ -25,7 +25,8 @@ def layer_data(
 
     Returns:
         ``(inputs, outputs_grads)``: towers, and sources of towers; `Uses` where a tower
-        has several sites. Only ``outputs_grads``, if the block takes no inputs.
+        has several sites. Only ``outputs_grads``, if the block takes no inputs; only
+        ``inputs``, if it takes no gradients.
 
     Raises:
         ArgumentError: If the linearization does not know a site.
@@ -33,6 +34,8 @@ def layer_data(
     inputs: tuple[Any, ...] = ()
     if layer.block.takes_inputs:
         inputs = (_by_tower(layer, linearization.layer_inputs, "layer_inputs"),)
+    if not layer.block.takes_gradients:
+        return inputs
     return *inputs, tuple(
         _by_tower(layer, source, "output_gradients") for source in gradients
     )

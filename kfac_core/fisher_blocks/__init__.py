@@ -31,6 +31,7 @@ from kfac_core.fisher_blocks.convolution.transposed import (
 from kfac_core.fisher_blocks.eigenvalue_corrected.block import EigenvalueCorrectedFB
 from kfac_core.fisher_blocks.eigenvalue_corrected.state import CorrectedState
 from kfac_core.fisher_blocks.embedding.kronecker import EmbeddingKFACFB
+from kfac_core.fisher_blocks.forward_only import ForwardOnlyFB
 from kfac_core.fisher_blocks.fully_connected import (
     FullyConnectedDiagonalFB,
     FullyConnectedKFACBasicFB,
@@ -75,6 +76,7 @@ __all__ = [
     "EmbeddingKFACMultiIndepFB",
     "FisherBlock",
     "FittedState",
+    "ForwardOnlyFB",
     "FullyConnectedDiagonalFB",
     "FullyConnectedKFACBasicFB",
     "FullyConnectedMultiIndepFB",

@@ -18,6 +18,7 @@ from kfac_core.fisher_blocks import (
     EmbeddingKFACFB,
     EmbeddingKFACMultiIndepFB,
     FisherBlock,
+    ForwardOnlyFB,
     FullyConnectedDiagonalFB,
     FullyConnectedKFACBasicFB,
     FullyConnectedMultiIndepFB,
@@ -85,8 +86,8 @@ class Approximation:
 
 
 @dataclass(frozen=True)
-class OfCases(Approximation):
-    """A block around that of the layer, which sees the gradients of cases.
+class Around(Approximation):
+    """A block around that of the layer.
 
     Attributes:
         around: Class of the block around it.
@@ -129,13 +130,14 @@ SERVED = ("name", "matpowers", "cholesky", "cholesky_inverse")
 """The options that a block and the one around it share."""
 
 
-def _of_cases(block: type[KroneckerProductFB]) -> dict[str, Approximation]:
-    """Return the approximations of a layer that see the gradients of cases."""
+def _around(block: type[KroneckerProductFB]) -> dict[str, Approximation]:
+    """Return the approximations that have a block around that of the layer."""
     return {
-        "ekfac": OfCases(block, around=EigenvalueCorrectedFB),
-        "kronecker_optimal": OfCases(block, around=KroneckerOptimalFB),
-        "tnt": OfCases(block, around=TensorNormalTrainingFB),
-        "shampoo": OfCases(block, around=ShampooFB),
+        "ekfac": Around(block, around=EigenvalueCorrectedFB),
+        "kronecker_optimal": Around(block, around=KroneckerOptimalFB),
+        "tnt": Around(block, around=TensorNormalTrainingFB),
+        "shampoo": Around(block, around=ShampooFB),
+        "foof": Around(block, around=ForwardOnlyFB),
     }
 
 
@@ -155,7 +157,7 @@ _CONVOLUTION = {
     "kron": Approximation(ConvKFCBasicFB),
     "diagonal": Approximation(ConvDiagonalFB),
     "kron_sua": Approximation(ConvKFCBasicFB, _SUA),
-    **_of_cases(ConvKFCBasicFB),
+    **_around(ConvKFCBasicFB),
     **_by_sharing(ConvKFCBasicFB),
 }
 
@@ -170,7 +172,7 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
         "kron_in_diag": Approximation(FullyConnectedKFACBasicFB, _INPUT),
         "kron_out_diag": Approximation(FullyConnectedKFACBasicFB, _OUTPUT),
         "kron_both_diag": Approximation(FullyConnectedKFACBasicFB, _INPUT | _OUTPUT),
-        **_of_cases(FullyConnectedKFACBasicFB),
+        **_around(FullyConnectedKFACBasicFB),
     },
     "fully_connected_multi": {
         "kron_indep": Approximation(FullyConnectedMultiIndepFB),
@@ -179,7 +181,7 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
         "kron_indep_both_diag": Approximation(
             FullyConnectedMultiIndepFB, _INPUT | _OUTPUT
         ),
-        **_of_cases(FullyConnectedMultiIndepFB),
+        **_around(FullyConnectedMultiIndepFB),
         "kron_series_1": Approximation(
             FullyConnectedSeriesFB, {"option": SeriesFBApproximation.option1}
         ),
@@ -202,14 +204,14 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
         "kron_in_diag": Approximation(EmbeddingKFACFB),
         "kron_out_diag": Approximation(EmbeddingKFACFB, _OUTPUT),
         "kron_both_diag": Approximation(EmbeddingKFACFB, _OUTPUT),
-        **_of_cases(EmbeddingKFACFB),
+        **_around(EmbeddingKFACFB),
     },
     "embedding_multi": {
         "kron_indep": Approximation(EmbeddingKFACMultiIndepFB),
         "kron_indep_in_diag": Approximation(EmbeddingKFACMultiIndepFB),
         "kron_indep_out_diag": Approximation(EmbeddingKFACMultiIndepFB, _OUTPUT),
         "kron_indep_both_diag": Approximation(EmbeddingKFACMultiIndepFB, _OUTPUT),
-        **_of_cases(EmbeddingKFACMultiIndepFB),
+        **_around(EmbeddingKFACMultiIndepFB),
         **_by_sharing(EmbeddingKFACMultiIndepFB),
     },
     "conv1d": _CONVOLUTION,
@@ -217,7 +219,7 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
     "convolution": _CONVOLUTION,
     "conv2d_multi": {
         "kron_indep": Approximation(ConvKFCBasicMultiIndepFB),
-        **_of_cases(ConvKFCBasicMultiIndepFB),
+        **_around(ConvKFCBasicMultiIndepFB),
         **_by_sharing(ConvKFCBasicMultiIndepFB),
     },
     "depthwise_conv2d": {

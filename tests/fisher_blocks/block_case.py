@@ -56,6 +56,11 @@ class BlockCase:
         """Whether it is given the inputs; if not, those drawn are of no matter."""
         return self.make().takes_inputs
 
+    def taken(self, data):
+        """Return those of the arrays drawn that the block takes."""
+        block = self.make()
+        return data[not block.takes_inputs : len(data) - (not block.takes_gradients)]
+
     @property
     def kinds(self) -> tuple[str | None, ...]:
         """The ways to damp it; None of a block without that option."""
@@ -95,7 +100,7 @@ class BlockCase:
     ):
         """Return the state after `data`, NumPy arrays or nested tuples of them."""
         update = library.compiled(block.update_covs) if compiled else block.update_covs
-        arrays = asarrays(library, data)[not block.takes_inputs :]
+        arrays = self.taken(asarrays(library, data))
         return update(state, *arrays, **self.extra, ema_decay=ema_decay, **options)
 
     def updated(self, library, block, data, dtype="float64", **options):

@@ -64,6 +64,34 @@ MORE_BLOCKS = {
         lambda x, g: None,
         ("constant",),
     ),
+    "foof": BlockCase(
+        lambda **options: kc.blocks.ForwardOnlyFB(
+            kc.blocks.FullyConnectedKFACBasicFB(3, 2), **options
+        ),
+        normal((3,), (2,)),
+        ((3, 2),),
+        None,
+    ),
+    "foof-conv": BlockCase(
+        lambda **options: kc.blocks.ForwardOnlyFB(
+            kc.blocks.ConvKFCBasicFB(
+                kc.ConvolutionGeometry((2, 2, 1, 2), padding="VALID")
+            ),
+            **options,
+        ),
+        normal((3, 3, 1), (2, 2, 2)),
+        ((2, 2, 1, 2),),
+        None,
+    ),
+    "foof-uses": BlockCase(
+        lambda **options: kc.blocks.ForwardOnlyFB(
+            kc.blocks.FullyConnectedMultiIndepFB(3, 2), **options
+        ),
+        in_uses((3,), (2,)),
+        ((3, 2),),
+        None,
+        axis=1,
+    ),
     "partial-bias": BlockCase(
         lambda **options: kc.blocks.FullyConnectedMultiPartialBiasFB(
             3, 2, (True, False, True), **options

@@ -59,7 +59,7 @@ class Block(Spec):
         self.data = case.draw(rng, 6)
         self.params = case.vector(rng)
         like = library.asarray(np.zeros(1))
-        data = map(self._moved, self.data if case.takes_inputs else self.data[1:])
+        data = map(self._moved, case.taken(self.data))
         state = self.spec.update_covs(
             self.spec.init(like), *data, **case.extra, ema_decay=0.5
         )
@@ -137,12 +137,15 @@ class Block(Spec):
 
     def _of_update(self, names):
         case, found = self.case, {}
-        data = self.data if case.takes_inputs else self.data[1:]
-        for place, x in enumerate(data, len(self.data) - len(data)):
-            argument = names[1 + place - (len(self.data) - len(data))]
+        data = case.taken(self.data)
+        for number, x in enumerate(data):
+            place = number if case.takes_inputs else len(self.data) - len(data)
+            argument = names[1 + number]
             allowed = ()
             if case.axis is None:
                 allowed = ("an axis less", "an axis more")
+            elif not self.spec.takes_gradients:
+                allowed = ("a case less",)
             elif len(data) == 1:  # a bias, whose gradients have any number of axes
                 allowed = ("a case less", "an axis more")
             faults = self._faults(place)

@@ -56,6 +56,9 @@ class FisherBlock(Spec, LaidOut, ABC, Generic[S]):
     takes_inputs: ClassVar[bool] = True
     """Whether `update_covs` takes the layer's inputs before its output gradients."""
 
+    takes_gradients: ClassVar[bool] = True
+    """Whether `update_covs` takes gradients; if not, no backward pass is needed."""
+
     def __post_init__(self) -> None:
         """Write every size as an integer and every power as a float, once.
 

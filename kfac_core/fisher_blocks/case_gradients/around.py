@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Any, TypeVar
+from typing import Any, ClassVar, TypeVar
 
 from kfac_core.arguments.options import check_options
 from kfac_core.arguments.powers import shown
@@ -31,14 +31,18 @@ OF_THE_BLOCK = (
 
 @dataclass(frozen=True)
 class AroundProductFB(FisherBlock[S]):
-    """Abstract base of the blocks that add case gradients to a Kronecker product.
+    """Abstract base of the blocks that make another matrix of a Kronecker product.
 
     The block of a layer knows the layer's data and parameters, and has two factors; the
-    block around it says what else is made of the gradients of cases.
+    block around it says what else is made of the gradients of cases, or that none are
+    needed.
 
     Attributes:
         block: The block of the layer, such as a `FullyConnectedKFACBasicFB`.
     """
+
+    sees_gradients: ClassVar[bool] = True
+    """Whether it needs the gradients of cases."""
 
     block: KroneckerProductFB
     _product: KroneckerProductFB = field(init=False, repr=False, compare=False)
@@ -63,7 +67,8 @@ class AroundProductFB(FisherBlock[S]):
             object.__setattr__(self, "name", given.name)
         for option in OF_THE_BLOCK:
             self._take(option)
-        check_has_cases(given)
+        if self.sees_gradients:
+            check_has_cases(given)
         bare = replace(
             given,
             name="",

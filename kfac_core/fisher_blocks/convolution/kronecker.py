@@ -183,11 +183,14 @@ class ConvKFCBasicFB(KroneckerProductFB):
     def _weighted_shape(self, inputs: Array) -> tuple[int, ...]:
         return weighted_shape(self.geometry.window, inputs)
 
+    def _check_inputs(self, inputs: Array) -> None:
+        channels = self.geometry.shape[-2]
+        self.geometry.window.check_inputs(inputs, channels, self.label)
+
     def _check_pair(self, inputs: Array, gradients: Array) -> None:
-        *_, channels, outputs = self.geometry.shape
-        window = self.geometry.window
-        window.check_inputs(inputs, channels, self.label)
-        window.check_outputs(inputs, gradients, outputs, self.label)
+        self._check_inputs(inputs)
+        outputs = self.geometry.shape[-1]
+        self.geometry.window.check_outputs(inputs, gradients, outputs, self.label)
 
     def _mean_uses(self, inputs: tuple[Array, ...]) -> float:
         return self.geometry.window.mean_locations(inputs)

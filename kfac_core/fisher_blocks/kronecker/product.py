@@ -222,6 +222,10 @@ class KroneckerProductFB(KroneckerStatisticsFB):
             return damping, damping
         traces: tuple[Array, ...] = ()
         first, second = self.input_factor, self.output_factor
+        if not second.form.takes_damping:
+            # All of it is on the side of A, which is exact beside an identity.
+            root = backend.xp.sqrt(mean) ** self._means_by_weight
+            return damping / (scale * root), damping * 0
         if self.damping_type == "pi":
             traces = (
                 first.form.trace(backend, state.input_factor.cov, first),

@@ -5,7 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from kfac_core import moving_average
-from kfac_core.arguments.arrays import as_sources, as_towers, backend_for, check_paired
+from kfac_core.arguments.arrays import (
+    as_sources,
+    as_towers,
+    backend_for,
+    check_has_cases,
+    check_paired,
+)
 from kfac_core.backend import Backend
 from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.base.state import whole
@@ -197,11 +203,20 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
     def _check_pairs(
         self, towers: tuple[Array, ...], sources: tuple[tuple[Array, ...], ...]
     ) -> None:
-        """Check the rows of inputs and gradients against each other."""
+        """Check the rows of inputs and gradients against each other.
+
+        Without gradients, the inputs have nobody but themselves to be checked against.
+        """
+        for x in towers if not sources else ():
+            check_has_cases(x, self.inputs_name, self.label)
+            self._check_inputs(x)
         for source in sources:
             check_paired(towers, source, self.label, self.inputs_name)
             for x, g in zip(towers, source, strict=True):
                 self._check_pair(x, g)
+
+    def _check_inputs(self, inputs: Array) -> None:
+        """Check what a tower's inputs must have, besides an axis of cases."""
 
     def _check_pair(self, inputs: Array, gradients: Array) -> None:
         """Check what a tower's inputs and gradients must share, besides their rows."""

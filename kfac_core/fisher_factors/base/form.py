@@ -39,6 +39,9 @@ class Form(ABC):
     Otherwise they are divided by the number of rows that the mean loss counts.
     """
 
+    takes_damping: ClassVar[bool] = True
+    """Whether it takes its part of a product's damping; if not, it is the identity."""
+
     joins_sources: ClassVar[bool] = False
     """Whether `joined` has to see the samples of all sources together."""
 
