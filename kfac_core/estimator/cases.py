@@ -7,6 +7,10 @@ have the rows of these cases:
 - a layer has one row for each case, over all its towers together; or as many as a case
   has uses, where its block knows their number (`num_uses`, or several sites in one
   tower). It may have fewer rows, for cases that do not reach it, and never more;
+- the array of a layer whose number of uses the data alone say, ``[uses, cases, ...]``,
+  or ``[cases, uses, ...]`` with `batch_first`, is read by its axis of cases. Where that
+  axis has another length than `batch_size`, and the axis of uses has this one, the two
+  are taken to be swapped. If both have it, the orders cannot be told apart;
 - a loss has one row for each case, or the same number of rows for each, or fewer;
 - at least one loss or layer has a row for every case.
 
@@ -24,6 +28,7 @@ from kfac_core.layer_collection.sites import listed
 from kfac_core.linearization import Linearization
 from kfac_core.registered_losses import batch_size_of, loss_rows
 from kfac_core.rows.uses import arrays_of
+from kfac_core.typing import Uses
 
 
 def check_cases(
@@ -47,7 +52,8 @@ def check_cases(
     Raises:
         ArgumentError: If the number of cases is not a positive integer, or larger than
             any number of rows.
-        ShapeError: If a layer or a loss has more rows than it can have.
+        ShapeError: If a layer or a loss has more rows than it can have, or the axes of
+            uses and of cases are swapped.
     """
     size = batch_size_of(linearization)
     most = loss_rows(collection, linearization)
@@ -56,7 +62,10 @@ def check_cases(
         if not layer.towers:
             continue  # the gradients for its parameters have no rows
         first, *_ = data[layer.name]
-        cases = _cases(layer, first if layer.block.takes_inputs else first[0])
+        towers = first if layer.block.takes_inputs else first[0]
+        cases = _cases(layer, towers)
+        if cases != size and _cases_if_swapped(layer, towers) == size:
+            raise ShapeError(_swapped(layer, towers, cases, size))
         if cases > size:
             raise ShapeError(_too_many(layer, cases, size))
         most = max(most, cases)
@@ -78,11 +87,41 @@ def _cases(layer: LayerRegistration, towers: tuple[Any, ...]) -> int:
     return sum(map(_rows, towers)) if count is None else int(count(towers))
 
 
+def _cases_if_swapped(layer: LayerRegistration, towers: tuple[Any, ...]) -> int:
+    """Return the number of cases if they lie where the uses are read; else zero."""
+    # A block around that of the layer reads the data as that block does.
+    own = getattr(layer.block, "block", layer.block)
+    is_said_by_data = getattr(own, "num_uses", 0) is None
+    if not is_said_by_data or any(isinstance(tower, Uses) for tower in towers):
+        return 0
+    return sum(tower.shape[_axis_of_uses(own)] for tower in towers)
+
+
+def _axis_of_uses(block: Any) -> int:
+    return 1 if block.batch_first else 0
+
+
 def _rows(tower: Any) -> int:
     """Return the number of rows of one use; its block refuses what is not an array."""
     first, *_ = arrays_of(tower) or (None,)
     shape = getattr(first, "shape", ())
     return int(shape[0]) if shape else 0
+
+
+def _swapped(
+    layer: LayerRegistration, towers: tuple[Any, ...], cases: int, size: int
+) -> str:
+    own: Any = getattr(layer.block, "block", layer.block)
+    first, axis = own.batch_first, _axis_of_uses(own)
+    uses, shapes = towers[0].shape[axis], [tuple(x.shape) for x in towers]
+    order = "[cases, uses, ...]" if first else "[uses, cases, ...]"
+    return (
+        f"{layer.name}: the data of {listed(layer.sites)} have the shapes {shapes},"
+        f" which batch_first={first} reads as {order}, {cases} cases; but the"
+        f" linearization's batch_size is {size}, which the axis of uses has: give"
+        f" batch_first={not first} to the block if the two are swapped, and"
+        f" num_uses={uses} if only {cases} cases reach the layer indeed"
+    )
 
 
 def _too_many(layer: LayerRegistration, cases: int, size: int) -> str:
