@@ -11,14 +11,20 @@ from kfac_core.estimator.sources import (
 )
 from kfac_core.estimator.state import EstimatorState
 from kfac_core.estimator.summary import summary
+from kfac_core.estimator.tridiagonal.cross_factors import CrossFactors
+from kfac_core.estimator.tridiagonal.estimator import BlockTridiagonalEstimator
+from kfac_core.estimator.tridiagonal.state import TridiagonalState
 
 __all__ = [
     "ESTIMATION_MODES",
     "BlockDiagonalMatrix",
+    "BlockTridiagonalEstimator",
+    "CrossFactors",
     "EstimationMode",
     "EstimatorState",
     "FisherEstimator",
     "MatrixType",
+    "TridiagonalState",
     "rolling",
     "sources",
     "summary",

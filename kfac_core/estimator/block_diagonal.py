@@ -288,7 +288,7 @@ class BlockDiagonalMatrix(Quiet):
         known = in_parts(parts, vectors)
         found: dict[str, Array] = {}
         for layer in self.layers:
-            product = compute(layer, _vector_of(layer, known))
+            product = compute(layer, vector_of(layer, known))
             found.update(zip(layer.params, tensors_of(product), strict=True))
         if parts:
             found = joined(backend, parts, found)
@@ -298,7 +298,7 @@ class BlockDiagonalMatrix(Quiet):
         """Return the vectors of each layer, for arrays with an axis over vectors."""
         parts = (replace(p, axis=p.axis + 1) for p in self.layer_collection.parts)
         known = in_parts(parts, vectors)
-        return {layer.name: _vector_of(layer, known) for layer in self.layers}
+        return {layer.name: vector_of(layer, known) for layer in self.layers}
 
     def check_state(self, state: EstimatorState) -> Backend:
         """Check that a state has the layers of this estimator; blocks check the rest.
@@ -330,7 +330,7 @@ class BlockDiagonalMatrix(Quiet):
         return block
 
 
-def _vector_of(layer: LayerRegistration, named: NamedParams) -> Params:
+def vector_of(layer: LayerRegistration, named: NamedParams) -> Params:
     """Return the arrays of a layer's parameters: one, or a tuple."""
     tensors = tuple(named[name] for name in layer.params)
     return tensors if len(tensors) > 1 else tensors[0]

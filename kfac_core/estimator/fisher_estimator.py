@@ -1,6 +1,6 @@
 """`FisherEstimator`: the blocks of all layers as one curvature matrix."""
 
-from collections.abc import Collection, Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,12 @@ from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix
 from kfac_core.estimator.cases import check_cases
 from kfac_core.estimator.counting import case_weights, counting
 from kfac_core.estimator.given import check_unused
-from kfac_core.estimator.layer_data import layer_data, parameter_data, weight_of
+from kfac_core.estimator.layer_data import (
+    LayerGiven,
+    layer_data,
+    parameter_data,
+    weight_of,
+)
 from kfac_core.estimator.sources import (
     LABEL,
     RANDOM_MODES,
@@ -156,9 +161,23 @@ class FisherEstimator(BlockDiagonalMatrix):
                 `kfac_core.estimator.cases`.
             KfacError: What the blocks raise.
         """
+        chosen = self._chosen(layers)
+        ema = (ema_decay, ema_weight)
+        return self._folded(state, linearization, ema, key, noise, chosen)[0]
+
+    def _folded(
+        self,
+        state: EstimatorState,
+        linearization: Linearization,
+        ema: tuple[Scalar, Scalar | Mapping[str, Scalar | None] | None],
+        key: Key | None,
+        noise: Mapping[str, Array] | None,
+        chosen: Sequence[LayerRegistration],
+    ) -> tuple[EstimatorState, dict[str, LayerGiven]]:
+        """Return the new state, and what each layer was given; see `update_covs`."""
         backend = self.check_state(state)
         linearization = checked(self.layer_collection, linearization)
-        chosen = self._chosen(layers)
+        ema_decay, ema_weight = ema
         drawing = [layer for layer in chosen if layer.block.needs_key]
         own_key = key
         keys: tuple[Key, ...] = (None,) * len(drawing)
@@ -200,7 +219,7 @@ class FisherEstimator(BlockDiagonalMatrix):
         }
         reached = check_cases(self.layer_collection, chosen, data, linearization)
         cases = case_weights(self.layer_collection, linearization)
-        blocks = dict(state.blocks)
+        blocks, given = dict(state.blocks), {}
         for layer in chosen:
             options: dict[str, Any] = {}
             if layer.towers:
@@ -208,6 +227,7 @@ class FisherEstimator(BlockDiagonalMatrix):
                 options = counting(
                     layer, own, linearization, cases, reached[layer.name]
                 )
+            given[layer.name] = LayerGiven(data[layer.name], {**options})
             if layer in drawing:
                 options["key"] = keys[drawing.index(layer)]
             blocks[layer.name] = layer.block.update_covs(
@@ -219,7 +239,7 @@ class FisherEstimator(BlockDiagonalMatrix):
             )
         new = EstimatorState(blocks, kept(state.cases + linearization.batch_size))
         names = [layer.name for layer in chosen]
-        return whole(backend, new, state, "cov_ok", names)
+        return whole(backend, new, state, "cov_ok", names), given
 
 
 def _need_gradients(layers: Iterable[LayerRegistration]) -> bool:

@@ -1,7 +1,7 @@
 """The data of each registered layer, in the form that its block takes."""
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 from kfac_core.arguments.arrays import backend_for, check_has_cases
 from kfac_core.errors import ArgumentError
@@ -9,6 +9,18 @@ from kfac_core.layer_collection import LayerRegistration
 from kfac_core.layer_collection.parts import Part, in_parts
 from kfac_core.linearization import Linearization, NamedParams
 from kfac_core.typing import Array, Pair, Scalar, Uses
+
+
+class LayerGiven(NamedTuple):
+    """What the block of a layer is given of a batch.
+
+    Attributes:
+        data: What `layer_data` or `parameter_data` returns.
+        options: What `kfac_core.estimator.counting.counting` returns.
+    """
+
+    data: tuple[Any, ...]
+    options: dict[str, Any]
 
 
 def layer_data(

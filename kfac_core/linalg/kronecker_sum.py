@@ -17,9 +17,11 @@ from typing import NamedTuple
 
 from kfac_core.backend import Backend
 from kfac_core.linalg import psd
+from kfac_core.state_classes import state_class
 from kfac_core.typing import Array
 
 
+@state_class
 class Pencil(NamedTuple):
     """A matrix and a metric, made diagonal by one basis.
 
@@ -63,6 +65,7 @@ def pencil(backend: Backend, matrix: Array, metric: Array) -> Pencil:
     return Pencil(values, backend.matmul(inverse.mT, vectors), logdet)
 
 
+@state_class
 class KroneckerSum(NamedTuple):
     """``S(l) = l kron(M, N) + kron(A, G)``, on the row-major flattening of matrices.
 

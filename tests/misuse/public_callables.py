@@ -19,6 +19,7 @@ from kfac_core import (
     testing,
 )
 from kfac_core.contrib import fisher_blocks, fisher_factors
+from kfac_core.estimator import BlockTridiagonalEstimator
 from kfac_core.rows import uses
 
 HERE = Path(__file__).parent
@@ -37,6 +38,7 @@ WALKED_IN: dict[Any, tuple[str, ...]] = {
     fisher_factors.FisherFactor: ("contrib",),
     fisher_blocks.FisherBlock: ("contrib",),
     kc.FisherEstimator: ("estimator",),
+    BlockTridiagonalEstimator: ("tridiagonal",),
     kc.summary: ("estimator",),
     kc.SpectralBlock: ("spectral",),
     kc.SpectralMatrix: ("spectral",),

@@ -15,6 +15,7 @@ from public_callables import (
 import kfac_core as kc
 from kfac_core import reference, testing
 from kfac_core.contrib import fisher_blocks, fisher_factors
+from kfac_core.estimator import BlockTridiagonalEstimator
 
 # What the library itself calls, or what has no argument of a user.
 OWN = {"known_cases", "factor_type"}
@@ -31,6 +32,7 @@ def owners():
     doors = (kc.blocks, kc.factors, kc.losses, kc.layer_collection)
     modules = (kc, *doors, fisher_factors, fisher_blocks, reference, testing)
     exported = [(m, owner) for m in modules for owner in public(m)]
+    exported.append((kc, BlockTridiagonalEstimator))  # no door of the library has it
     return {f"{m.__name__}.{owner.__name__}": owner for m, owner in exported}
 
 

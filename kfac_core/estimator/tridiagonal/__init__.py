@@ -1,0 +1,5 @@
+"""K-FAC whose inverse is block-tridiagonal: layers are coupled with their neighbours.
+
+`estimator` is what users call, `chain` the layers that it takes, `cross_factors` the
+statistics of two layers, and `links` what is computed from these.
+"""

@@ -1,0 +1,95 @@
+"""Statistics of two layers: cross second moments of their inputs and gradients."""
+
+from collections.abc import Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from kfac_core import moving_average
+from kfac_core.backend import Backend
+from kfac_core.estimator.layer_data import LayerGiven
+from kfac_core.layer_collection import LayerRegistration
+from kfac_core.moving_average import Ema, MovingAverage, Sample
+from kfac_core.state_classes import state_class
+from kfac_core.typing import Array
+
+
+@state_class
+class CrossFactors(NamedTuple):
+    """Second moments of a layer and the next.
+
+    Attributes:
+        inputs: Moving average of ``sum a_i a_{i+1}' / N``, the ones of biases included.
+        outputs: Moving average of ``sum g_i g_{i+1}' / N``.
+    """
+
+    inputs: MovingAverage
+    outputs: MovingAverage
+
+
+class Rows(NamedTuple):
+    """The rows of a layer for a batch.
+
+    Attributes:
+        inputs: ``[batch, inputs]``, the ones of the bias last.
+        outputs: ``[batch, outputs]`` for each source.
+    """
+
+    inputs: tuple[Array]
+    outputs: tuple[Array, ...]
+
+
+def with_batch(
+    backend: Backend,
+    averages: Sequence[CrossFactors],
+    layers: Sequence[LayerRegistration],
+    given: dict[str, LayerGiven],
+    ema: Ema,
+) -> tuple[CrossFactors, ...]:
+    """Return the statistics of all pairs with one more batch.
+
+    Args:
+        backend: Backend of the statistics.
+        averages: The statistics of each layer and the next; left as they are.
+        layers: The layers of a chain.
+        given: What each was given of the batch, in which every case counts one.
+        ema: The weights of the sample.
+
+    Returns:
+        The new statistics.
+    """
+    rows = [_rows_of(backend, layer, given[layer.name], ema.decay) for layer in layers]
+    return tuple(
+        CrossFactors(
+            _folded(backend, old.inputs, own.inputs, after.inputs, ema),
+            _folded(backend, old.outputs, own.outputs, after.outputs, ema),
+        )
+        for old, (own, after) in zip(averages, pairwise(rows), strict=True)
+    )
+
+
+def _rows_of(
+    backend: Backend, layer: LayerRegistration, given: LayerGiven, like: Array
+) -> Rows:
+    """Return the rows of a layer, in the dtype of the statistics."""
+    xp = backend.xp
+    (inputs,), sources = given.data
+    x = xp.astype(inputs, like.dtype, copy=False)
+    if layer.block.has_bias:  # type: ignore[attr-defined]
+        x = xp.concat([x, xp.ones_like(x[:, :1])], axis=1)
+    gradients = [xp.astype(g, like.dtype, copy=False) for (g,) in sources]
+    return Rows((x,), tuple(gradients))
+
+
+def _folded(
+    backend: Backend,
+    average: MovingAverage,
+    rows: tuple[Array, ...],
+    following: tuple[Array, ...],
+    ema: Ema,
+) -> MovingAverage:
+    """Return an average with ``sum x y' / N`` of a batch, over all sources."""
+    samples: list[Array | Sample] = [
+        backend.matmul(x.mT, y) / x.shape[0]
+        for x, y in zip(rows, following, strict=True)
+    ]
+    return moving_average.fold(backend, average, samples, ema.decay, ema.weight)
