@@ -95,6 +95,22 @@ def fold(
     return constant(backend, total, average.weight * decay + weight)
 
 
+def added(backend: Backend, averages: Sequence[MovingAverage]) -> MovingAverage:
+    """Return the average of all samples of several averages, from left to right.
+
+    Args:
+        backend: Backend of the averages.
+        averages: At least one, of one shape.
+
+    Returns:
+        The new average.
+    """
+    total, weight = averages[0]
+    for average in averages[1:]:
+        total, weight = total + average.total, weight + average.weight
+    return constant(backend, total, weight)
+
+
 def constant(backend: Backend, total: Any, weight: Any) -> MovingAverage:
     """Return an average of arrays; whatever its data are, statistics have no graph."""
     # This is `kfac_core.state.kept`, without a call: every update comes here.

@@ -4,6 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from kfac_core.arguments.arrays import backend_for
 from kfac_core.arguments.random_keys import drawn as drawn_from
 from kfac_core.arguments.sizes import as_size
 from kfac_core.errors import ArgumentError
@@ -115,6 +116,41 @@ class FisherEstimator(BlockDiagonalMatrix):
             self.layer_collection, linearization, self.estimation_mode
         )
         return {site: (self.num_samples, *shape) for site, shape in shapes.items()}
+
+    def merge(self, state: EstimatorState, *others: EstimatorState) -> EstimatorState:
+        """Return the state of all that several states saw, such as those of shards.
+
+        The states of each layer are merged as its block says, and the numbers of cases
+        added; see `FisherBlock.merge`. A state that saw no data, of all layers or of
+        some, adds nothing.
+
+        Args:
+            state: A state of this estimator; left as it is.
+            others: More of them.
+
+        Returns:
+            The new state, whose inverses `update_inverses` computes. Under a trace
+            where a block refuses its union, all layers keep those of `state`, and
+            ``ok`` is False.
+
+        Raises:
+            StateError: If a state was made by another estimator.
+            KfacError: What the blocks raise.
+        """
+        states = (state, *others)
+        for each in states:
+            self.check_state(each)
+        counts = [each.cases for each in states]
+        backend = backend_for(LABEL, "state, others", *counts)
+        blocks = {
+            layer.name: layer.block.merge(*[each.blocks[layer.name] for each in states])
+            for layer in self.layers
+        }
+        cases = counts[0]
+        for count in counts[1:]:
+            cases = cases + count
+        new = EstimatorState(blocks, kept(cases))
+        return whole(backend, new, state, "cov_ok", list(blocks))
 
     def update_covs(
         self,

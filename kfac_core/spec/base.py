@@ -4,6 +4,7 @@ from dataclasses import dataclass, field, fields
 from functools import cache
 from typing import Any, ClassVar, Literal, TypeVar
 
+from kfac_core.errors import UnsupportedError
 from kfac_core.spec.quiet import Quiet
 from kfac_core.spec.signature import Signature, check_made_by, options_of, signature_for
 from kfac_core.typing import Precision
@@ -125,6 +126,56 @@ class Spec(Quiet):
         made_by = signature_for(kind, options_of(spec, self.served_fields))
         object.__setattr__(self, "label", self.label)
         object.__setattr__(self, "_made_by", made_by)
+
+    def merge(self, state: S, *others: S) -> S:
+        """Return the state of all that several states saw, such as those of shards.
+
+        An average is a weighted sum and the sum of its weights, and both add up. So the
+        union is exact, to rounding: states that saw a batch each, with its number of
+        cases as ``ema_weight``, become that of one batch with all rows; and states of
+        ``k`` updates with one decay become that of ``k`` updates with what all had at
+        each. A state does not tell its decays: they have to be the same. What states
+        saw in common counts once for each.
+
+        Sums are taken from left to right. Nothing is computed from the union yet: call
+        `update_inverses`. Only what corrects or fits says otherwise; see the class.
+
+        Args:
+            state: A state of this spec; left as it is.
+            others: More of them, of the same library, device and dtype.
+
+        Returns:
+            The new state. Under a trace, where there is an error of values, it is
+            `state` with ``ok`` False; otherwise ``ok`` is True.
+
+        Raises:
+            UnsupportedError: If there is no exact union: averages without debiasing
+                each hold an initial value.
+            StateError: If a state was made by another spec.
+            DTypeError: If two states are of different dtypes.
+            ShapeError: If the rows of a form of low rank do not fit.
+            NotFiniteError: If a sum overflows.
+        """
+        states = (state, *others)
+        for each in states:
+            self._own(each)
+        if not self.zero_debias:
+            msg = (
+                f"{self.label}: states of averages without debiasing do not merge: each"
+                " holds an initial value, which would count once for each state; use"
+                " zero_debias=True"
+            )
+            raise UnsupportedError(msg)
+        union: S = self._union(states)
+        return union
+
+    def _union(self, states: tuple[Any, ...]) -> Any:
+        """Return the union of states of this spec; see `merge`.
+
+        Raises:
+            NotImplementedError: If the subclass does not say how.
+        """
+        raise NotImplementedError
 
     def _signed(self) -> Signature:
         """Return a new signature object for a state.

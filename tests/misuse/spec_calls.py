@@ -1,6 +1,7 @@
 """The calls of a spec, a factor or a block, from the names of their arguments."""
 
 import inspect
+from functools import partial
 
 import numpy as np
 from bad_values import power
@@ -50,6 +51,11 @@ def towers(x):
     }
 
 
+def merged(spec, state, others):
+    """Merge states, with all arguments by name."""
+    return spec.merge(state, *others)
+
+
 class Spec:
     """A spec after an update, and what the arguments of its verbs cannot be.
 
@@ -68,6 +74,8 @@ class Spec:
         found = {argument: getattr(self, f"_{argument}")(verb) for argument in own}
         if is_update:
             found = {"state": self._state(verb), **self._of_update(names)}
+        if verb == "merge":
+            function = partial(merged, self.spec)
         return Call(
             f"{type(self.spec).__name__}.{verb}",
             function,
@@ -78,6 +86,7 @@ class Spec:
             words={
                 "exp": ("matpower",),
                 "damping_id": ("damping id",),
+                "others": ("state",),
                 "inputs": ("input_ids",),  # of an embedding with several uses
             },
         )
@@ -86,6 +95,9 @@ class Spec:
         # Statistics are kept where a spec serves something else.
         allowed = ("served",) if verb == "init_inverses" else ()
         return self.state, self.states, *allowed
+
+    def _others(self, verb):
+        return (self.state,), {name: (state,) for name, state in self.states.items()}
 
     def _like(self, verb):
         like = np.zeros(1)

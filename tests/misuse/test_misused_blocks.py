@@ -22,6 +22,8 @@ def served(case, block, verb):
     alone = case.powers_alone or case.inverse_alone
     if verb in WITHOUT_CHOLESKY and alone:
         return False
+    if verb == "merge" and isinstance(block, kc.blocks.KroneckerOptimalFB):
+        return False
     exact = getattr(block, "damping_type", None) == "exact"
     no_error = exact or isinstance(
         block, kc.blocks.FullyConnectedSeriesFB | kc.blocks.ShampooFB

@@ -143,6 +143,16 @@ def test_readers(walked, kinds, estimator, state, states, given, verb):
     walked(made)
 
 
+def test_merge(walked, estimator, state, states):
+    def merged(state, others):
+        return estimator.merge(state, *others)
+
+    arguments = {"state": state, "others": (state,)}
+    faults = {"state": states, "others": {k: (v,) for k, v in states.items()}}
+    made = call(estimator, "merge", arguments, faults, words={"others": ("state",)})
+    walked(replace(made, function=merged))
+
+
 def weights(kinds):
     largest = {"of no use": 1e200}
     nested = {f"of a layer: {k}": {LAYER: v} for k, v in kinds.scalar().items()}

@@ -3,5 +3,5 @@
 import sys
 from pathlib import Path
 
-for _folder in ("fisher_factors", "fisher_blocks", "optimizer"):
+for _folder in ("fisher_factors", "fisher_blocks", "misuse", "optimizer"):
     sys.path.append(str(Path(__file__).parents[1] / _folder))

@@ -11,6 +11,7 @@ from kfac_core.arguments.powers import as_exponents
 from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.fisher_blocks.base.laid_out import LaidOut
+from kfac_core.fisher_blocks.base.merging import fields_merged
 from kfac_core.fisher_blocks.base.state import BlockState
 from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FactorState, FisherFactor
 from kfac_core.fisher_factors.base.form import decomposed
@@ -287,6 +288,9 @@ class FisherBlock(Spec, LaidOut, ABC, Generic[S]):
             for name, part in fields.items()
             if isinstance(part, FactorState)
         }
+
+    def _union(self, states: tuple[Any, ...]) -> Any:
+        return fields_merged(self, states)
 
     def _served(self) -> dict[str, Any]:
         """Return what a factor must serve so that this block can serve its own."""

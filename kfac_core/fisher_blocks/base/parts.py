@@ -163,6 +163,15 @@ class PartsFB(FisherBlock[PartsState]):
             for factor, pair in block.factors(part).items()
         }
 
+    def _union(self, states: tuple[PartsState, ...]) -> PartsState:
+        columns = zip(*[state.parts for state in states], strict=True)
+        parts = tuple(
+            block.merge(*own)
+            for (_, block), own in zip(self.parts, columns, strict=True)
+        )
+        new = PartsState(parts, self._signed())
+        return whole(backend_of(new.ok), new, states[0], "cov_ok")
+
     @abstractmethod
     def _split(self, backend: Backend, vector: Params) -> tuple[Params, ...]:
         """Check the shapes, and return the vector of each part."""

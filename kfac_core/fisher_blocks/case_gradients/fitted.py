@@ -5,6 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple
 
 from kfac_core import moving_average
+from kfac_core.arguments.arrays import backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import UnsupportedError
 from kfac_core.fisher_blocks.case_gradients.around import AroundProductFB
@@ -15,7 +16,7 @@ from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_factors import Dense, Diagonal, FactorState, FisherFactor
 from kfac_core.linalg.spectrum import Spectrum
-from kfac_core.moving_average import Ema, MovingAverage
+from kfac_core.moving_average import Ema, MovingAverage, added
 from kfac_core.registry import backend_of
 from kfac_core.spec.signature import check_kind
 from kfac_core.typing import Array, Params, Scalar, Weights
@@ -152,6 +153,32 @@ class FittedProductFB(AroundProductFB[FittedState]):
             gradients: Those of the batch.
             ema: Decay and weight of the batch.
         """
+
+    def _of_statistics(
+        self, backend: Backend, inputs: MovingAverage, outputs: MovingAverage
+    ) -> tuple[Array, Array]:
+        """Return ``A`` and ``G`` of the statistics alone, where these tell them.
+
+        Raises:
+            UnsupportedError: If they do not.
+        """
+        msg = (
+            f"{self.label}: the states of a {type(self).__name__} do not merge: its"
+            " product is fitted to one batch after another, and is not known from sums"
+            " over shards; take a TensorNormalTrainingFB, or give one state all rows"
+        )
+        raise UnsupportedError(msg)
+
+    def _union(self, states: tuple[FittedState, ...]) -> FittedState:
+        firsts = [state.inputs.total for state in states]
+        backend = backend_for(self.label, "state, others", *firsts)
+        inputs = added(backend, [state.inputs for state in states])
+        outputs = added(backend, [state.outputs for state in states])
+        a, g = self._of_statistics(backend, inputs, outputs)
+        block = self._product.merge(*[state.block for state in states])
+        block = _product_of(backend, block, a, g)
+        new = FittedState(block, inputs, outputs, self._signed())
+        return self._committed(backend, new, states[0], (a, g))
 
     def update_inverses(self, state: FittedState, damping: Scalar) -> FittedState:
         """Compute all that is registered; see `FisherBlock.update_inverses`."""

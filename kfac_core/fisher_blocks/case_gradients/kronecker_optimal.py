@@ -29,6 +29,7 @@ class KroneckerOptimalFB(FittedProductFB):
     batches, those before the last are known by the product fitted to them: ``F`` is the
     weighted mean of the last product and of the Fisher of the batch. Positions and uses
     of a case count as they do in its gradient, and are not taken to be independent.
+    So states do not `merge`: a product does not tell what it was fitted to.
 
     Attributes:
         block: The block of the layer, such as a `FullyConnectedKFACBasicFB`, whose

@@ -37,7 +37,8 @@ class ShampooFB(FittedProductFB):
     The damping is added to ``L`` and to ``R``, over ``t^(1 - 1 / (4 p))``. A power is
     one of both, and computed by `update_inverses`; so is the power 1. The Cholesky
     factor is the power 1/2. The means are over batches: sums as in Adagrad are ``T``
-    times as large after ``T`` batches without decay.
+    times as large after ``T`` batches without decay. So the shards that states saw
+    before they `merge` are batches of their own.
 
     Attributes:
         block: The block of the layer, such as a `FullyConnectedKFACBasicFB`, whose
@@ -106,11 +107,17 @@ class ShampooFB(FittedProductFB):
 
         inputs = folded(old.inputs, [mean.mT for mean in means])
         outputs = folded(old.outputs, means)
+        return Fit(*self._of_statistics(backend, inputs, outputs), inputs, outputs)
+
+    def _of_statistics(
+        self, backend: Backend, inputs: MovingAverage, outputs: MovingAverage
+    ) -> tuple[Array, Array]:
+        xp = backend.xp
         a, g = (mean_or_zero(backend, own) for own in (inputs, outputs))
         root = xp.sqrt(psd.trace(backend, a)) * xp.sqrt(psd.trace(backend, g))
         root = xp.where(root > 0, root, xp.ones_like(root))
         scale = root ** (1 - 0.25 / self.power)
-        return Fit(a / scale, g / scale, inputs, outputs)
+        return a / scale, g / scale
 
     def inverse_error(self, state: FittedState, damping: Scalar) -> Array:
         """Raise an error: there is no inverse whose error could be told.

@@ -62,9 +62,14 @@ class TensorNormalTrainingFB(FittedProductFB):
         of_a = gradients.inputs_moment(backend, old.inputs.total, ones_of_g)
         of_g = gradients.outputs_moment(backend, old.outputs.total, ones_of_a)
         inputs, outputs = folded(old.inputs, of_a), folded(old.outputs, of_g)
+        return Fit(*self._of_statistics(backend, inputs, outputs), inputs, outputs)
+
+    def _of_statistics(
+        self, backend: Backend, inputs: MovingAverage, outputs: MovingAverage
+    ) -> tuple[Array, Array]:
         a, g = (mean_or_zero(backend, own) for own in (inputs, outputs))
         # Both traces are one number, but for the identities that an average started as.
         root = backend.xp.sqrt(backend.xp.sqrt(psd.trace(backend, a)))
         root = root * backend.xp.sqrt(backend.xp.sqrt(psd.trace(backend, g)))
         root = backend.xp.where(root > 0, root, backend.xp.ones_like(root))
-        return Fit(a / root, g / root, inputs, outputs)
+        return a / root, g / root

@@ -3,10 +3,11 @@
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar
 
-from kfac_core import moving_average
+from kfac_core import moving_average, tree
 from kfac_core.arguments.powers import as_exponent
 from kfac_core.arguments.sizes import as_flag
 from kfac_core.backend import Backend
+from kfac_core.errors import StateError
 from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_blocks.case_gradients.around import AroundProductFB
 from kfac_core.fisher_blocks.case_gradients.cases import Data
@@ -21,7 +22,7 @@ from kfac_core.linalg.spectrum import Eigenbasis, Spectrum
 from kfac_core.moving_average import MovingAverage
 from kfac_core.registry import backend_of
 from kfac_core.spec.signature import check_kind
-from kfac_core.state import is_known_false, kept
+from kfac_core.state import commit, is_known_false, kept
 from kfac_core.typing import Array, Params, Scalar, Weights
 
 
@@ -43,6 +44,9 @@ class EigenvalueCorrectedFB(AroundProductFB[CorrectedState]):
     and damping of the last `update_inverses`. A new basis takes the old matrix along:
     ``s`` becomes its diagonal in the new basis. Until a batch follows the first basis,
     ``s`` are K-FAC's eigenvalues.
+
+    Corrected eigenvalues add up in one basis alone: `merge` takes states of the same
+    `update_inverses`, or of none, and keeps what that computed.
 
     Attributes:
         block: The block of the layer, such as a `FullyConnectedKFACBasicFB`. Its
@@ -129,6 +133,39 @@ class EigenvalueCorrectedFB(AroundProductFB[CorrectedState]):
         )
         updated = state._replace(block=new, moments=moments)
         return self._committed(backend, updated, state, (moments.total,))
+
+    def _union(self, states: tuple[CorrectedState, ...]) -> CorrectedState:
+        first, *others = states
+        inner = self._product.merge(*[state.block for state in states])
+        backend = backend_of(inner.scale)
+        # Eigenvalues add up in one basis, which the union keeps.
+        ok, xp = kept(inner.ok | ~inner.ok), backend.xp
+        for other in others:
+            pairs = zip(_snapshot(first), _snapshot(other), strict=True)
+            for own, its in pairs:
+                ok = ok & xp.all(own == its)
+        block = inner._replace(
+            input_factor=_with_basis(inner.input_factor, first.block.input_factor),
+            output_factor=_with_basis(inner.output_factor, first.block.output_factor),
+            scale=first.block.scale,
+            mean_weight=first.block.mean_weight,
+            damping=first.block.damping,
+        )
+        moments = moving_average.added(backend, [state.moments for state in states])
+        new = CorrectedState(block, moments, self._signed())
+
+        def error() -> Exception:
+            msg = (
+                f"{self.label}: the states are of different bases, or dampings, in"
+                " which corrected eigenvalues do not add up; fold all shards into"
+                " states of one update_inverses, or drop bases and eigenvalues by"
+                " init_inverses of each"
+            )
+            return StateError(msg)
+
+        fine = ok & new.flag("cov_ok")
+        new = commit(backend, ok, new, first, error)
+        return whole(backend, new.with_flag("cov_ok", fine), first, "cov_ok")
 
     def update_inverses(self, state: CorrectedState, damping: Scalar) -> CorrectedState:
         """Compute the basis, and take the eigenvalues along.
@@ -245,3 +282,15 @@ class EigenvalueCorrectedFB(AroundProductFB[CorrectedState]):
         first, second = self._bases(state)
         values = first.values[:, None] * second.values[None, :] * 0
         return MovingAverage(values, kept(state.scale * 0))
+
+
+def _snapshot(state: CorrectedState) -> list[Array]:
+    """Return what one `update_inverses` computed, and whether it ran."""
+    block = state.block
+    sides = [(own.derived, own.computed) for own in block[:2]]
+    return tree.leaves((*sides, block.scale, block.mean_weight, block.damping))
+
+
+def _with_basis(factor: FactorState, of: FactorState) -> FactorState:
+    """Return a factor's state with what was computed in another."""
+    return factor._replace(derived=of.derived, computed=of.computed, extra=of.extra)

@@ -21,7 +21,7 @@ from kfac_core.fisher_factors import (
     FullyConnectedKroneckerFactor,
 )
 from kfac_core.linalg.pooling import Pooling, Term, pooled
-from kfac_core.moving_average import MovingAverage, mean_or_zero
+from kfac_core.moving_average import MovingAverage, added, mean_or_zero
 from kfac_core.rows.counts import check_mean_weight, counted
 from kfac_core.rows.uses import MultiSources, MultiTowers, arrays_of
 from kfac_core.state import kept
@@ -194,6 +194,27 @@ class TiedMatrixFB(KroneckerProductFB):
         new = self._pooled(backend, state._replace(by_use=tuple(by_use)))
         pooled_state: Any = new
         return whole(backend, pooled_state, state, "cov_ok", fits)
+
+    def _union(self, states: tuple[Any, ...]) -> Any:
+        backend = backend_for(
+            self.label, "state, others", *[state.scale for state in states]
+        )
+        fresh = self.init(states[0].scale)
+        by_use = []
+        for specs, *uses in zip(
+            self._of_uses, *[state.by_use for state in states], strict=True
+        ):
+            rows, columns, positions, weights = zip(*uses, strict=True)
+            by_use.append(
+                UseState(
+                    specs[0].merge(*rows),
+                    specs[1].merge(*columns),
+                    added(backend, positions),
+                    added(backend, weights),
+                )
+            )
+        new = self._pooled(backend, fresh._replace(by_use=tuple(by_use)))
+        return whole(backend, new, states[0], "cov_ok")
 
     def _pooled(self, backend: Backend, state: TiedState) -> TiedState:
         """Return the state with its factors made of the statistics of all uses."""

@@ -9,7 +9,7 @@ from kfac_core.arguments.arrays import backend_for
 from kfac_core.arguments.options import check_options
 from kfac_core.arguments.powers import as_exponent, check_damping_id
 from kfac_core.backend import Backend
-from kfac_core.fisher_factors.base import options, updating
+from kfac_core.fisher_factors.base import merging, options, updating
 from kfac_core.fisher_factors.base.form import Form
 from kfac_core.fisher_factors.base.options import DEFAULT_DAMPING_ID
 from kfac_core.fisher_factors.base.state import (
@@ -196,8 +196,7 @@ class FisherFactor(Spec, ABC):
         Args:
             state: The state.
             exp: A registered exponent. The power 1 uses the current statistics and the
-                damping of the last `update_inverses`; all other powers are snapshots
-                that `update_inverses` took.
+                damping of the last `update_inverses`; all others are its snapshots.
             damping_id: Its damping id.
 
         Returns:
@@ -300,8 +299,7 @@ class FisherFactor(Spec, ABC):
 
         Args:
             state: The state.
-            x: ``[dimension, k]``, or a vector ``[dimension]``; for a diagonal factor
-                also a vector in the shape of its statistics.
+            x: ``[dimension, k]`` or ``[dimension]``; or, for a diagonal, `cov_shape`.
             exp: A registered exponent.
             damping_id: Its damping id.
 
@@ -321,6 +319,9 @@ class FisherFactor(Spec, ABC):
         """Return ``x @ (C + damping I)^exp``; see `left_multiply_matpower`."""
         power = self.get_matpower(state, exp, damping_id)
         return multiply(power, x, self.form.vector_shape(self), self.label, right=True)
+
+    def _union(self, states: tuple[Any, ...]) -> Any:
+        return merging.merged(self, states)
 
     def _more_damping_ids(self) -> tuple[DampingId, ...]:
         """Return the damping ids of what this kind of factor alone serves."""
@@ -345,6 +346,5 @@ class FisherFactor(Spec, ABC):
 
     def _computed(self, state: FactorState) -> Backend:
         """Return the state's backend, once `update_inverses` has run."""
-        backend = self._backend(state)
-        check_computed(backend, state, self.label)
+        check_computed(backend := self._backend(state), state, self.label)
         return backend

@@ -124,6 +124,15 @@ class Form(ABC):
         """Return the samples of all sources as the average takes them."""
         return samples
 
+    def union(
+        self,
+        backend: Backend,
+        averages: Sequence[MovingAverage],
+        factor: "FisherFactor",
+    ) -> MovingAverage:
+        """Return the average of all samples of several averages."""
+        return moving_average.added(backend, averages)
+
     def empty_power(
         self, backend: Backend, like: Array, factor: "FisherFactor"
     ) -> Array:

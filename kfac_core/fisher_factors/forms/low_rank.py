@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
 
+from kfac_core import moving_average
 from kfac_core.arguments.sizes import as_size
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
@@ -15,7 +16,8 @@ from kfac_core.linalg import psd
 from kfac_core.linalg.low_rank import LowRankOperator, power_core
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.linalg.spectrum import Eigenbasis
-from kfac_core.moving_average import Sample
+from kfac_core.moving_average import MovingAverage, Sample
+from kfac_core.state import is_known_false
 from kfac_core.statistics.weighted_rows import Rows, with_ones
 from kfac_core.typing import Array, DampingId
 
@@ -162,6 +164,35 @@ class LowRank(PowersForm):
         shared = rows[:, -1:] * len(latest) ** -0.5
         rows = xp.concat([rows[:, :-1], shared], axis=1)
         return [_Latest(rows, any(sample.is_weighted for sample in latest))]
+
+    def union(
+        self,
+        backend: Backend,
+        averages: Sequence[MovingAverage],
+        factor: FisherFactor,
+    ) -> MovingAverage:
+        """Return all rows that have weight, those of the first average first.
+
+        Raises:
+            ShapeError: If they are more than `max_rows`. Under a trace the rows are
+                NaN, which is refused.
+        """
+        xp, weight = backend.xp, moving_average.added(backend, averages).weight
+        rows = xp.concat([average.total for average in averages], axis=0)
+        counts = xp.astype(rows[:, -1] > 0, xp.int32)
+        number = xp.sum(counts)
+        fits = number <= self.max_rows
+        if is_known_false(backend, fits):
+            msg = (
+                f"{factor.label}: the states have {int(number)} rows with weight"
+                f" together, but max_rows is {self.max_rows}; make the form with"
+                f" max_rows={int(number)} or more"
+            )
+            raise ShapeError(msg)
+        latest = xp.argsort(counts, stable=True)[-self.max_rows :]
+        joined = xp.take(rows, latest, axis=0)
+        joined = xp.where(fits, joined, xp.full_like(joined, float("nan")))
+        return moving_average.constant(backend, joined, weight)
 
     def operator(
         self, backend: Backend, kept: Array, factor: FisherFactor

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
+from kfac_core import moving_average
 from kfac_core.backend import Backend
 from kfac_core.fisher_factors.base.factor import FisherFactor
 from kfac_core.fisher_factors.forms.powers import PowersForm
@@ -13,8 +14,10 @@ from kfac_core.linalg.mean_inverse import (
     inverse_of_second_moment,
 )
 from kfac_core.linalg.offset_operator import OffsetOperator, equal_copies
+from kfac_core.moving_average import MovingAverage
 from kfac_core.statistics.centred_moments import (
     mean_square,
+    merged,
     parts,
     witness,
 )
@@ -45,6 +48,21 @@ class UncorrelatedPixels(PowersForm):
     def shape(self, size: int) -> tuple[int, ...]:
         # The moments of a pixel, with a one.
         return (self.channels + 1, self.channels + 1)
+
+    def union(
+        self,
+        backend: Backend,
+        averages: Sequence[MovingAverage],
+        factor: FisherFactor,
+    ) -> MovingAverage:
+        """Return the moments of all samples, about their common mean."""
+        if not self.merges:
+            return super().union(backend, averages, factor)
+        total = averages[0].total
+        for average in averages[1:]:
+            total = merged(backend, total, average.total)
+        weight = moving_average.added(backend, averages).weight
+        return moving_average.constant(backend, total, weight)
 
     def _blocks(self, backend: Backend, moments: Array) -> tuple[Array, Array]:
         """Return the two matrices of an `OffsetOperator`: ``S``, and the mean's."""

@@ -157,6 +157,18 @@ class FullyConnectedMultiKF(MultiUseRowsFactor):
         extra = extra_of(new)._replace(cov_dt1=extra_of(state).cov_dt1)
         return new._replace(extra=extra)
 
+    def _union(self, states: tuple[FactorState, ...]) -> FactorState:
+        new: FactorState = super()._union(states)
+        if not self.cov_dt1:
+            return new
+        backend = self._backend(new)
+        old = extra_of(states[0]).cov_dt1[0]
+        # Products of two uses are bounded by squares, whose sum is finite.
+        total = sum((extra_of(state).cov_dt1[0] for state in states[1:]), old)
+        if backend.is_traced(new.cov_ok):
+            total = backend.xp.where(new.cov_ok, total, old)
+        return new._replace(extra=extra_of(new)._replace(cov_dt1=(total,)))
+
     def update_cov(
         self,
         state: FactorState,

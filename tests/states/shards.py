@@ -1,0 +1,90 @@
+"""Cases as shards, the state that saw all of them, and those that saw a shard each."""
+
+from itertools import pairwise
+
+import numpy as np
+from block_case import BlockCase, tree
+
+import kfac_core as kc
+
+
+def mapped(function, data):
+    """Map over the arrays of tuples, uses and pairs."""
+    if isinstance(data, kc.Uses):
+        return kc.Uses(mapped(function, data.arrays))
+    if isinstance(data, tuple):
+        parts = [mapped(function, each) for each in data]
+        return type(data)(*parts) if isinstance(data, kc.Pair) else tuple(parts)
+    return function(data)
+
+
+def part(case, data, start, stop):
+    """Return the arrays of some cases."""
+    return mapped(lambda x: np.take(x, range(start, stop), axis=case.axis), data)
+
+
+def seen(case, spec, data, size, *, state=None, decay=1.0, weights=None):
+    """Return the state after a batch that counts by its cases; none is no update."""
+    state = spec.init(np.zeros(1)) if state is None else state
+    if not size:
+        return state
+    is_block = isinstance(case, BlockCase)
+    update = spec.update_covs if is_block else spec.update_cov
+    arrays = data[1:] if is_block and not spec.takes_inputs else data
+    options = {} if weights is None else {"weights": weights}
+    return update(
+        state, *arrays, **case.extra, ema_decay=decay, ema_weight=float(size), **options
+    )
+
+
+def of_shards(case, spec, data, cuts, size, weights=None, **options):
+    """Return the states that saw the cases between these cuts."""
+    ends = [0, *cuts, size]
+    found = []
+    for start, stop in pairwise(ends):
+        own = None if weights is None else weights[start:stop]
+        shard = part(case, data, start, stop) if stop > start else None
+        found.append(seen(case, spec, shard, stop - start, weights=own, **options))
+    return found
+
+
+def merged(library, spec, states):
+    """Return the union, by a program where the library compiles."""
+    return library.compiled(spec.merge)(*states)
+
+
+def results(library, case, spec, state, rng):
+    """Return the dense block, and a gradient that is preconditioned with it."""
+    state = spec.update_inverses(state, 0.3)
+    vector = tree(library.asarray, case.vector(rng))
+    step = spec.multiply_inverse(state, vector)
+    tensors = step if isinstance(step, tuple) else (step,)
+    flat = np.concatenate([library.to_numpy(x).ravel() for x in tensors])
+    return library.to_numpy(spec.full_fisher_block(state)), flat
+
+
+def close(found, expected, bound):
+    scale = np.abs(expected).max()
+    np.testing.assert_allclose(found, expected, rtol=0, atol=bound * scale)
+
+
+def assert_same(library, case, spec, union, whole):
+    """Check the dense block to 1e-12, and the preconditioned gradient to 1e-10."""
+    rounding = 1e2 * case.precision if isinstance(case, BlockCase) else 0.0
+    found, expected = (
+        results(library, case, spec, state, np.random.default_rng(5))
+        for state in (union, whole)
+    )
+    close(found[0], expected[0], max(1e-12, rounding))
+    close(found[1], expected[1], max(1e-10, rounding))
+
+
+def numbers(state):
+    """Return the arrays of a state, as NumPy's."""
+    return [kc.backend_of(x).to_numpy(x) for x in kc.tree.leaves(state)]
+
+
+def assert_equal(found, expected):
+    """Check that two states are equal, bit for bit."""
+    for x, y in zip(numbers(found), numbers(expected), strict=True):
+        np.testing.assert_array_equal(x, y)
