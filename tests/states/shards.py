@@ -3,7 +3,7 @@
 from itertools import pairwise
 
 import numpy as np
-from block_case import BlockCase, tree
+from block_case import BlockCase, NumPy, flat
 
 import kfac_core as kc
 
@@ -53,14 +53,12 @@ def merged(library, spec, states):
     return library.compiled(spec.merge)(*states)
 
 
-def results(library, case, spec, state, rng):
+def results(case, spec, state):
     """Return the dense block, and a gradient that is preconditioned with it."""
     state = spec.update_inverses(state, 0.3)
-    vector = tree(library.asarray, case.vector(rng))
+    vector = case.vector(np.random.default_rng(5))
     step = spec.multiply_inverse(state, vector)
-    tensors = step if isinstance(step, tuple) else (step,)
-    flat = np.concatenate([library.to_numpy(x).ravel() for x in tensors])
-    return library.to_numpy(spec.full_fisher_block(state)), flat
+    return spec.full_fisher_block(state), flat(NumPy, step)
 
 
 def close(found, expected, bound):
@@ -68,15 +66,12 @@ def close(found, expected, bound):
     np.testing.assert_allclose(found, expected, rtol=0, atol=bound * scale)
 
 
-def assert_same(library, case, spec, union, whole):
+def assert_same(case, spec, union, whole):
     """Check the dense block to 1e-12, and the preconditioned gradient to 1e-10."""
-    rounding = 1e2 * case.precision if isinstance(case, BlockCase) else 0.0
-    found, expected = (
-        results(library, case, spec, state, np.random.default_rng(5))
-        for state in (union, whole)
-    )
-    close(found[0], expected[0], max(1e-12, rounding))
-    close(found[1], expected[1], max(1e-10, rounding))
+    rounding = 1e2 * case.precision
+    pairs = zip(results(case, spec, union), results(case, spec, whole), strict=True)
+    for (found, expected), bound in zip(pairs, (1e-12, 1e-10), strict=True):
+        close(found, expected, max(bound, rounding))
 
 
 def numbers(state):
