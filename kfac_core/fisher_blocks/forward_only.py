@@ -129,6 +129,10 @@ class ForwardOnlyFB(AroundProductFB[KroneckerState]):
             **options,
         )
 
+    def _union(self, states: tuple[KroneckerState, ...]) -> KroneckerState:
+        union: KroneckerState = self._product._union(states)
+        return union
+
     def update_inverses(self, state: KroneckerState, damping: Scalar) -> KroneckerState:
         """Compute all that is registered; see `FisherBlock.update_inverses`."""
         return self._product.update_inverses(state, damping)

@@ -30,7 +30,9 @@ def seen(case, spec, data, size, *, state=None, decay=1.0, weights=None):
         return state
     is_block = isinstance(case, BlockCase)
     update = spec.update_covs if is_block else spec.update_cov
-    arrays = data[1:] if is_block and not spec.takes_inputs else data
+    first = 1 if is_block and not spec.takes_inputs else 0
+    last = -1 if is_block and not spec.takes_gradients else None
+    arrays = data[first:last]
     options = {} if weights is None else {"weights": weights}
     return update(
         state, *arrays, **case.extra, ema_decay=decay, ema_weight=float(size), **options
