@@ -18,13 +18,17 @@ from kfac_core.theorems.drawn import (
     NARROW,
     SOFTMAX,
     Layer,
+    homogeneous,
     layer_of,
     random_params,
 )
 from kfac_core.theorems.theorem import theorem
 from kfac_core.theorems.trial import Matrix, Measured, Trial
+from kfac_core.typing import Array
 
 HEIGHT, WIDTH, CHANNELS = 3, 3, 2
+
+USES = 3
 
 
 def _images(trial: Trial) -> Matrix:
@@ -72,6 +76,42 @@ def a_regression_on_the_mean_is_exact(trial: Trial, holds: bool) -> Measured:
     network = Sequential((Conv2D((2, 2, CHANNELS, HIDDEN)), MeanPool2D()))
     layer = _first(trial, network, _images(trial), NARROW)
     return _pooled(trial, layer, holds)
+
+
+def _pooled_with(block: KFACReduceFB, data: verbs.Data, pooling: Array) -> Array:
+    """Return the block's matrix, its positions pooled with weights."""
+    inputs, gradients = data
+    state = block.update_covs(
+        block.init(inputs), inputs, gradients, 0.0, position_weights=pooling
+    )
+    return block.full_fisher_block(state)
+
+
+@theorem(
+    "T8''",
+    condition="K-FAC-reduce with the weights of a weighted mean over uses, normal loss",
+    claim="K = F",
+    source="the gradient of a case has rank one: its weighted mean of a times its g",
+    twin="equal weights",
+)
+def a_regression_on_a_weighted_mean_is_exact(trial: Trial, holds: bool) -> Measured:
+    """Pool the uses of a layer as attention does, each case with its own weights."""
+    rng, (n, d, o) = trial.rng(), trial.sizes
+    x = trial.rounded(rng.standard_normal((n, USES, d)))
+    pooling = rng.uniform(0.1, 1.0, (n, USES))
+    pooling = trial.rounded(pooling / pooling.sum(axis=1, keepdims=True))
+    # A source for each output: what reaches a use is its weight.
+    sources = tuple(
+        (pooling[:, :, None] * unit / np.sqrt(NARROW.var),) for unit in np.eye(o)
+    )
+    block = KFACReduceFB(
+        FullyConnectedMultiIndepFB(d, o, has_bias=True, batch_first=True)
+    )
+    given = pooling if holds else np.ones_like(pooling)
+    found = trial.call(_pooled_with, block, (x, sources), given)
+    means = homogeneous(np.einsum("nt,nti->ni", pooling, x))
+    truth = np.kron(means.T @ means / n, np.eye(o) / NARROW.var)
+    return trial.judged(found, truth, terms=n * o + USES, size=len(truth))
 
 
 @theorem(
@@ -174,6 +214,7 @@ def a_whole_kernel_is_dense(trial: Trial, holds: bool) -> Measured:
 THEOREMS = (
     a_regression_at_each_location_is_exact,
     a_regression_on_the_mean_is_exact,
+    a_regression_on_a_weighted_mean_is_exact,
     one_pooled_case_is_exact,
     the_bias_lacks_correlations,
     constant_images_lack_their_number,
