@@ -17,10 +17,11 @@ import math
 from typing import NamedTuple, get_args
 
 from kfac_core.arguments.options import check_word
+from kfac_core.arguments.powers import shown
 from kfac_core.damping import DampingType
-from kfac_core.errors import UnsupportedError
+from kfac_core.errors import ArgumentError, UnsupportedError
 from kfac_core.presets.conventions import Rule, convention
-from kfac_core.presets.factors import Layer, scaling_for
+from kfac_core.presets.factors import Layer, check_counts, scaling_for
 from kfac_core.typing import Scalar
 
 
@@ -65,7 +66,8 @@ def damping_like(
         Our damping.
 
     Raises:
-        ArgumentError: If there is no such convention, or no such rule.
+        ArgumentError: If there is no such convention, or no such rule, or if a number
+            is out of range.
         UnsupportedError: If it refuses such layers, has no damping of its own, or adds
             one number to factors whose ratio differs from ours.
 
@@ -76,6 +78,14 @@ def damping_like(
         >>> damping_like("kronfluence, mean", 0.5, layer, num_cases=4)
         Damping(damping_type='exact', damping=8.0, factor=16.0)
     """
+    given: object = layer
+    if not isinstance(given, Layer):
+        msg = f"presets: layer is {shown(given)}, expected what layer_of returns"
+        raise ArgumentError(msg)
+    check_counts(
+        layer.label, num_cases=num_cases, positions=positions, num_outputs=num_outputs
+    )
+    check_counts(layer.label, or_zero=True, damping=damping)
     theirs, ours = convention(name), convention("kfac_core")
     own = theirs.damping if rule is None else rule
     check_word(own, get_args(Rule), "rule", layer.label)

@@ -202,10 +202,7 @@ def convert(
         NotComputedError: If there are no statistics yet.
     """
     layer = layer_of(block)
-    for name, number in (("num_cases", num_cases), ("num_outputs", num_outputs)):
-        if isinstance(number, bool) or not number > 0:
-            msg = f"{layer.label}: {name} is {shown(number)}, expected more than zero"
-            raise ArgumentError(msg)
+    check_counts(layer.label, num_cases=num_cases, num_outputs=num_outputs)
     now = block._now(state)
     backend = backend_of(state.scale)
     uses, _ = block._scale(backend, state)
@@ -218,6 +215,25 @@ def convert(
         (num_cases, uses, num_outputs),
     )
     return own.to(to)
+
+
+def check_counts(label: str, *, or_zero: bool = False, **counts: object) -> None:
+    """Check numbers, by their names.
+
+    Raises:
+        ArgumentError: If one is no number, not finite, or not positive.
+    """
+    for name, number in counts.items():
+        given: Any = number
+        try:
+            fits = (given >= 0 if or_zero else given > 0) and given < math.inf
+            is_fine = bool(fits) and not isinstance(given, bool)
+        except (TypeError, ValueError):  # what does not compare, or has many answers
+            is_fine = False
+        if not is_fine:
+            least = "zero or more" if or_zero else "more than zero"
+            msg = f"{label}: {name} is {shown(given)}, expected {least}"
+            raise ArgumentError(msg)
 
 
 def scaling_for(each: Convention, layer: Layer) -> Scaling:
