@@ -164,6 +164,14 @@ def bench(session: nox.Session, library: str) -> None:
 
 
 @nox.session
+def arrays(session: nox.Session) -> None:
+    """Take a step with the arrays of each library that has no backend of its own."""
+    install(session)
+    session.install("-r", "benchmarks/arrays.txt")
+    session.run("python", "-m", "benchmarks.arrays", *session.posargs)
+
+
+@nox.session
 def peers(session: nox.Session) -> None:
     """Record the factors of other K-FAC libraries anew, and compare ours with them."""
     install(session, "test,torch")
