@@ -47,7 +47,7 @@ def verify(
         >>> report.ok, report.results[0].error < 1e-14
         (True, True)
     """
-    names = tuple(installed() if libraries is None else libraries)
+    names = tuple(dict.fromkeys(installed() if libraries is None else libraries))
     chosen, tried = _dtypes(dtypes), tuple(theorems)
     given: object = seed
     if not isinstance(given, int) or isinstance(given, bool) or given < 0:

@@ -84,7 +84,8 @@ def verify_side_by_side(
     Raises:
         ArgumentError: If a process refuses what it was asked for.
     """
-    pairs = list(product(installed() if libraries is None else libraries, dtypes))
+    named = installed() if libraries is None else libraries
+    pairs = list(dict.fromkeys(product(named, dtypes)))
     asked = ["--seed", str(seed), "--theorem", *(own.name for own in theorems)]
     if device is not None:
         asked += ["--device", device]

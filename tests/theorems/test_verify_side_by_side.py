@@ -41,6 +41,12 @@ def test_the_report_is_that_of_one_process():
     assert lines[0].startswith("0 of 2 done; numpy float64 ")
 
 
+@pytest.mark.parametrize("tried", [verify, verify_side_by_side])
+def test_a_library_that_is_named_twice_is_tried_once(tried):
+    found = tried(["numpy", "numpy"], dtypes=["float64"], theorems=[LAST])
+    assert [run[:2] for run in found.runs] == [("numpy", "float64")]
+
+
 def test_a_refusal_is_the_error_of_the_command(capsys):
     assert main(["verify", "--library=numpy", "--device=cuda", "--dtype=float64"]) == 1
     told = "kfac-core verify: verify: device is 'cuda', and numpy cannot compute"
