@@ -31,7 +31,7 @@ def backend_of_state(state: object, layers: Sequence[str]) -> Backend:
         BackendError: If the number of cases is not an array.
         StateError: If `state` is not a state, or belongs to other layers.
     """
-    if isinstance(state, dict | list):
+    if isinstance(state, (dict, list)):
         msg = f"{LABEL}: {restored_bare(state)}"
         raise StateError(msg)
     blocks: Any = getattr(state, "blocks", None)

@@ -47,7 +47,7 @@ def check_state(options: KfacOptions, estimator: FisherEstimator, state: Any) ->
         StateError: If it is no state, or one of other layers or parameters, or of
             another momentum type.
     """
-    if isinstance(state, dict | list):
+    if isinstance(state, (dict, list)):
         msg = f"{LABEL}: {restored_bare(state)}"
         raise StateError(msg)
     if not isinstance(state, KfacState):

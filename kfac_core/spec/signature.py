@@ -95,7 +95,7 @@ def check_kind(state: Any, made_by: Signature, label: str) -> None:
 def _mismatch(state: Any, made_by: Signature, label: str) -> str:
     """Return an error that says what made a state, and what to do."""
     wanted, found = kind_of(made_by), kind_of(getattr(state, "made_by", None))
-    if isinstance(state, dict | list):
+    if isinstance(state, (dict, list)):
         return f"{label}: {restored_bare(state)}"
     if found is None:
         return (

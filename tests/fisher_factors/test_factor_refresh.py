@@ -147,7 +147,7 @@ def factorisations(monkeypatch):
     """Return a list that grows with each Cholesky factorisation of NumPy's."""
     calls, backend = [], type(backend_of(np.zeros(1)))
     for name in dir(backend):
-        if "cholesky" in name and "inverse" not in name and "solve" not in name:
+        if name in ("cholesky", "damped_inverse"):
             original = getattr(backend, name)
 
             def counted(self, *args, _original=original, **kwargs):

@@ -30,6 +30,7 @@ NO_OPTIONS = {"no_such_option": {"given": 1}}
 
 ALLOWED = {
     "approx": ("None",),
+    "batch_first": ("None",),
     "name": ("None", "string", "empty string"),
     "data_format": ("None",),
     "output_padding": ("None", "zero"),
