@@ -79,13 +79,7 @@ class ForwardOnlyFB(AroundProductFB[KroneckerState]):
 
     def _serving(self, block: KroneckerProductFB) -> KroneckerProductFB:
         """Return the block with the identity as its second factor."""
-        made = replace(
-            block,
-            name=self.label,
-            matpowers=self.matpowers,
-            cholesky=self.cholesky,
-            cholesky_inverse=self.cholesky_inverse,
-        )
+        made = self._serving_the_same(block)
         size, options = made.output_factor.dimension, made._factor_options("output")
         made._set_factors(made.input_factor, IdentityFactor(size, **options))
         object.__setattr__(made, "_made_by", self._made_by)  # states of another kind

@@ -89,6 +89,16 @@ class AroundProductFB(FisherBlock[S]):
         """Return the block that computes, by the name of this one."""
         return replace(block, name=self.label)
 
+    def _serving_the_same(self, block: KroneckerProductFB) -> KroneckerProductFB:
+        """Return the block that serves all that this one serves, by its name."""
+        return replace(
+            block,
+            name=self.label,
+            matpowers=self.matpowers,
+            cholesky=self.cholesky,
+            cholesky_inverse=self.cholesky_inverse,
+        )
+
     def _take(self, option: str) -> None:
         """Take an option of the block as this one's own, where no other was given."""
         of_block, own = getattr(self.block, option), getattr(self, option)

@@ -1,7 +1,7 @@
 """`FittedProductFB`: one Kronecker product that is fitted to case gradients."""
 
 from abc import abstractmethod
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar, NamedTuple
 
 from kfac_core import moving_average
@@ -66,13 +66,7 @@ class FittedProductFB(AroundProductFB[FittedState]):
 
     def _serving(self, block: KroneckerProductFB) -> KroneckerProductFB:
         """Return the block that computes all that this one serves."""
-        return replace(
-            block,
-            name=self.label,
-            matpowers=self.matpowers,
-            cholesky=self.cholesky,
-            cholesky_inverse=self.cholesky_inverse,
-        )
+        return self._serving_the_same(block)
 
     def init(self, like: Array) -> FittedState:
         """Return the state before any data; see `FisherBlock.init`."""
