@@ -29,6 +29,7 @@ from kfac_core.fisher_blocks.convolution.transposed import (
     TransposedConvKFCBasicFB,
 )
 from kfac_core.fisher_blocks.eigenvalue_corrected.block import EigenvalueCorrectedFB
+from kfac_core.fisher_blocks.eigenvalue_corrected.soap import SoapFB
 from kfac_core.fisher_blocks.eigenvalue_corrected.state import CorrectedState
 from kfac_core.fisher_blocks.embedding.kronecker import EmbeddingKFACFB
 from kfac_core.fisher_blocks.forward_only import ForwardOnlyFB
@@ -99,6 +100,7 @@ __all__ = [
     "ShampooFB",
     "SingleFactorFB",
     "SingleFactorState",
+    "SoapFB",
     "TensorNormalTrainingFB",
     "TiedWeightsKFACFB",
     "TransposedConvKFCBasicFB",

@@ -34,6 +34,7 @@ from kfac_core.fisher_blocks import (
     ScaleAndShiftFullFB,
     SeriesFBApproximation,
     ShampooFB,
+    SoapFB,
     TensorNormalTrainingFB,
     TiedWeightsKFACFB,
     TransposedConvKFCBasicFB,
@@ -137,6 +138,7 @@ def _around(block: type[KroneckerProductFB]) -> dict[str, Approximation]:
         "kronecker_optimal": Around(block, around=KroneckerOptimalFB),
         "tnt": Around(block, around=TensorNormalTrainingFB),
         "shampoo": Around(block, around=ShampooFB),
+        "soap": Around(block, around=SoapFB),
         "foof": Around(block, around=ForwardOnlyFB),
     }
 

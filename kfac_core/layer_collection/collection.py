@@ -47,19 +47,20 @@ class LayerCollection(
 
     - ``generic``: diagonal, full
     - ``fully_connected``: kron, diagonal, kron_in_diag, kron_out_diag,
-      kron_both_diag, ekfac, kronecker_optimal, tnt, shampoo, foof
+      kron_both_diag, ekfac, kronecker_optimal, tnt, shampoo, soap, foof
     - ``fully_connected_multi``: kron_indep, kron_indep_in_diag, kron_indep_out_diag,
-      kron_indep_both_diag, ekfac, kronecker_optimal, tnt, shampoo, foof, kron_series_1,
-      kron_series_2, expand, reduce
+      kron_indep_both_diag, ekfac, kronecker_optimal, tnt, shampoo, soap, foof,
+      kron_series_1, kron_series_2, expand, reduce
     - ``fully_connected_partial_bias``: kron_indep, kron_indep_in_diag,
       kron_indep_out_diag, kron_indep_both_diag
     - ``embedding``: kron, kron_in_diag, kron_out_diag, kron_both_diag, ekfac,
-      kronecker_optimal, tnt, shampoo, foof
+      kronecker_optimal, tnt, shampoo, soap, foof
     - ``embedding_multi``: kron_indep, kron_indep_in_diag, kron_indep_out_diag,
-      kron_indep_both_diag, ekfac, kronecker_optimal, tnt, shampoo, foof, expand, reduce
+      kron_indep_both_diag, ekfac, kronecker_optimal, tnt, shampoo, soap, foof, expand,
+      reduce
     - ``conv1d``, ``conv2d``, ``convolution``: kron, diagonal, kron_sua, ekfac,
-      kronecker_optimal, tnt, shampoo, foof, expand, reduce
-    - ``conv2d_multi``: kron_indep, ekfac, kronecker_optimal, tnt, shampoo, foof,
+      kronecker_optimal, tnt, shampoo, soap, foof, expand, reduce
+    - ``conv2d_multi``: kron_indep, ekfac, kronecker_optimal, tnt, shampoo, soap, foof,
       expand, reduce
     - ``depthwise_conv2d``: diagonal, kron
     - ``grouped_convolution``: kron

@@ -41,6 +41,7 @@ def of_cases(block):
         "kronecker_optimal": blocks.KroneckerOptimalFB(block),
         "tnt": blocks.TensorNormalTrainingFB(block),
         "shampoo": blocks.ShampooFB(block),
+        "soap": blocks.SoapFB(block),
         "foof": blocks.ForwardOnlyFB(block),
     }
 

@@ -64,6 +64,15 @@ MORE_BLOCKS = {
         lambda x, g: None,
         ("constant",),
     ),
+    "soap": BlockCase(
+        lambda damping_type="exact", **options: kc.blocks.SoapFB(
+            kc.blocks.FullyConnectedKFACBasicFB(3, 2), **options
+        ),
+        normal((3,), (2,)),
+        ((3, 2),),
+        lambda x, g: None,
+        ("exact",),
+    ),
     "foof": BlockCase(
         lambda **options: kc.blocks.ForwardOnlyFB(
             kc.blocks.FullyConnectedKFACBasicFB(3, 2), **options

@@ -22,7 +22,7 @@ import kfac_core as kc
 
 SIZE = 9
 # Fitted to batches, of the mean gradients of batches, and of rows that are drawn.
-NOT_OF_ROWS = {"kronecker-optimal", "shampoo", "sampled"}
+NOT_OF_ROWS = {"kronecker-optimal", "shampoo", "soap", "sampled"}
 CASES = {
     name: case
     for name, case in BLOCK_CASES.items()
@@ -92,8 +92,9 @@ def test_steps_with_decay_are_steps_with_the_batches_of_all(name, rng):
     assert_same(case, spec, spec.merge(*shards), whole)
 
 
-def test_shards_are_batches_of_shampoo(rng):
-    case = BLOCK_CASES["shampoo"]
+@pytest.mark.parametrize("name", ["shampoo", "soap"])
+def test_shards_are_batches_of_mean_gradients(name, rng):
+    case = BLOCK_CASES[name]
     spec, data = case.made(), case.draw(rng, SIZE)
     shards = of_shards(case, spec, data, [3, 5], SIZE)
     whole = None

@@ -7,12 +7,12 @@ from typing import Any, ClassVar, TypeVar
 from kfac_core.arguments.options import check_options
 from kfac_core.arguments.powers import shown
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError, NotFiniteError
+from kfac_core.errors import ArgumentError, NotFiniteError, UnsupportedError
 from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.base.state import BlockState, whole
 from kfac_core.fisher_blocks.case_gradients.cases import check_has_cases
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
-from kfac_core.fisher_factors import DEFAULT_DAMPING_ID
+from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, Dense, Diagonal
 from kfac_core.fisher_factors.base.messages import not_registered, or_wider
 from kfac_core.state import commit
 from kfac_core.typing import Array, Params
@@ -167,3 +167,18 @@ class AroundProductFB(FisherBlock[S]):
                 f" cholesky_inverse {self.cholesky_inverse}"
             )
             raise not_registered(self.label, what, DEFAULT_DAMPING_ID, served)
+
+
+def check_dense_or_diagonal(block: KroneckerProductFB) -> None:
+    """Check the forms of both sides of a product that is fitted to gradients.
+
+    Raises:
+        UnsupportedError: If a side is neither dense nor diagonal.
+    """
+    for factor in block._sides:
+        if not isinstance(factor.form, Dense | Diagonal):
+            msg = (
+                f"{factor.label}: a factor of the form {factor.form!r} is not"
+                " fitted to case gradients; leave it dense, or take a diagonal"
+            )
+            raise UnsupportedError(msg)

@@ -8,13 +8,16 @@ from kfac_core import moving_average
 from kfac_core.arguments.arrays import backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import UnsupportedError
-from kfac_core.fisher_blocks.case_gradients.around import AroundProductFB
+from kfac_core.fisher_blocks.case_gradients.around import (
+    AroundProductFB,
+    check_dense_or_diagonal,
+)
 from kfac_core.fisher_blocks.case_gradients.cases import Data
 from kfac_core.fisher_blocks.case_gradients.gradients import CaseGradients, gradients_of
 from kfac_core.fisher_blocks.case_gradients.state import FittedState
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
-from kfac_core.fisher_factors import Dense, Diagonal, FactorState, FisherFactor
+from kfac_core.fisher_factors import FactorState, FisherFactor
 from kfac_core.linalg.spectrum import Spectrum
 from kfac_core.moving_average import Ema, MovingAverage, added
 from kfac_core.registry import backend_of
@@ -50,19 +53,9 @@ class FittedProductFB(AroundProductFB[FittedState]):
     """Whether it is fitted to the mean gradient of a batch, and not to each case's."""
 
     def __post_init__(self) -> None:
-        """Check the forms of both sides, too.
-
-        Raises:
-            UnsupportedError: If a side is neither dense nor diagonal.
-        """
+        """Check the forms of both sides, too."""
         super().__post_init__()
-        for factor in self._product._sides:
-            if not isinstance(factor.form, Dense | Diagonal):
-                msg = (
-                    f"{factor.label}: a factor of the form {factor.form!r} is not"
-                    " fitted to case gradients; leave it dense, or take a diagonal"
-                )
-                raise UnsupportedError(msg)
+        check_dense_or_diagonal(self._product)
 
     def _serving(self, block: KroneckerProductFB) -> KroneckerProductFB:
         """Return the block that computes all that this one serves."""

@@ -3,13 +3,13 @@
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
-from kfac_core import moving_average
 from kfac_core.arguments.powers import as_exponent
 from kfac_core.arguments.sizes import as_flag
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, UnsupportedError
 from kfac_core.fisher_blocks.case_gradients.fitted import Fit, FittedProductFB
 from kfac_core.fisher_blocks.case_gradients.gradients import CaseGradients
+from kfac_core.fisher_blocks.case_gradients.mean_moments import folded_moments
 from kfac_core.fisher_blocks.case_gradients.state import FittedState
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
@@ -94,19 +94,10 @@ class ShampooFB(FittedProductFB):
         gradients: CaseGradients,
         ema: Ema,
     ) -> Fit:
-        xp = backend.xp
         sizes = (own.total.shape[0] for own in old[1:3])
         means = gradients.means(backend, *sizes)
-
-        def folded(average: MovingAverage, rows: list[Array]) -> MovingAverage:
-            is_diagonal = average.total.ndim == 1
-            samples = [
-                xp.sum(x * x, axis=0) if is_diagonal else backend.gram(x) for x in rows
-            ]
-            return moving_average.fold(backend, average, samples, ema.decay, ema.weight)
-
-        inputs = folded(old.inputs, [mean.mT for mean in means])
-        outputs = folded(old.outputs, means)
+        inputs = folded_moments(backend, old.inputs, [mean.mT for mean in means], ema)
+        outputs = folded_moments(backend, old.outputs, means, ema)
         return Fit(*self._of_statistics(backend, inputs, outputs), inputs, outputs)
 
     def _of_statistics(

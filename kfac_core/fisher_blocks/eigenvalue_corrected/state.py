@@ -11,12 +11,13 @@ from kfac_core.typing import Array
 
 @state_class
 class CorrectedState(NamedTuple):
-    """State of an `EigenvalueCorrectedFB`.
+    """State of an `EigenvalueCorrectedFB` or a `SoapFB`.
 
     Attributes:
         block: State of the Kronecker product that gives the eigenbasis.
-        moments: Moving average of the squared entries of case gradients in the stored
-            eigenbasis, ``[rows, columns]``; no weight before there is a basis.
+        moments: Moving average of the squared entries of gradients in the stored
+            eigenbasis, ``[rows, columns]``: of those of cases, or of the mean of a
+            batch; no weight before there is a basis.
         made_by: What kind of block the state belongs to, and what it serves.
     """
 
