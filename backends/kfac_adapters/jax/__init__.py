@@ -24,6 +24,7 @@ from kfac_adapters.jax.captured import Captured
 from kfac_adapters.jax.capturing import capture
 from kfac_adapters.jax.curvature import Curvature, CurvatureState
 from kfac_adapters.jax.model import Batch, CapturedModel
+from kfac_adapters.jax.named_axis import NamedAxis
 from kfac_adapters.jax.optimizer import Kfac
 from kfac_adapters.jax.transformation import Transformation, kfac
 
@@ -35,6 +36,7 @@ __all__ = [
     "Curvature",
     "CurvatureState",
     "Kfac",
+    "NamedAxis",
     "Transformation",
     "capture",
     "kfac",

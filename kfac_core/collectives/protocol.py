@@ -1,0 +1,44 @@
+"""`Collective`: what is asked of an engine that runs several processes."""
+
+from typing import Any, Protocol, runtime_checkable
+
+from kfac_core.typing import Array
+
+
+@runtime_checkable
+class Collective(Protocol):
+    """A group of processes, as one of them sees it.
+
+    Every rank calls the same methods in the same order, with arrays of the same shapes
+    and dtypes, and gets the same bits. No argument is changed. An error of the engine,
+    such as that another rank is gone, is raised as the engine raises it.
+    """
+
+    @property
+    def rank(self) -> Any:
+        """The number of this process, from 0; under a trace of JAX a 0-d array."""
+
+    @property
+    def size(self) -> int:
+        """The number of processes."""
+
+    def all_reduce(self, x: Array) -> Array:
+        """Return the sum of the arrays of all ranks.
+
+        Args:
+            x: Numbers, of any shape.
+
+        Returns:
+            The sum, of the shape and dtype of `x`.
+        """
+
+    def broadcast(self, x: Array, root: int) -> Array:
+        """Return the array of one rank.
+
+        Args:
+            x: Numbers, of any shape; those of other ranks give shape and dtype alone.
+            root: Whose array it is.
+
+        Returns:
+            The array of that rank.
+        """
