@@ -227,8 +227,12 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
     "depthwise_conv2d": {
         "diagonal": Approximation(DepthwiseConvDiagonalFB),
         "kron": Approximation(DepthwiseConvKFCBasicFB),
+        "ekfac": Around(DepthwiseConvKFCBasicFB, around=EigenvalueCorrectedFB),
     },
-    "grouped_convolution": {"kron": Approximation(GroupedConvKFCBasicFB)},
+    "grouped_convolution": {
+        "kron": Approximation(GroupedConvKFCBasicFB),
+        "ekfac": Around(GroupedConvKFCBasicFB, around=EigenvalueCorrectedFB),
+    },
     "transposed_convolution": {
         "kron": Approximation(TransposedConvKFCBasicFB, {"locations": "input"}),
         "kron_output_locations": Approximation(

@@ -62,8 +62,8 @@ class LayerCollection(
       kronecker_optimal, tnt, shampoo, soap, foof, expand, reduce
     - ``conv2d_multi``: kron_indep, ekfac, kronecker_optimal, tnt, shampoo, soap, foof,
       expand, reduce
-    - ``depthwise_conv2d``: diagonal, kron
-    - ``grouped_convolution``: kron
+    - ``depthwise_conv2d``: diagonal, kron, ekfac
+    - ``grouped_convolution``: kron, ekfac
     - ``transposed_convolution``: kron, kron_output_locations
     - ``bilinear``: kron, kron_factored_inputs
     - ``tied_weights``: kron, kron_nearest, kron_mean

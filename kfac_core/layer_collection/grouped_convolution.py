@@ -35,7 +35,8 @@ class GroupedRegistrations(ConvolutionRegistrations):
 
         Each group has weights of its own. The weights are ``[..kernel.., in_channels /
         num_groups, out_channels]``, with the outputs of a group side by side; `approx`
-        is ``"kron"``. Other arguments and errors are those of `register_convolution`.
+        is ``"kron"`` or ``"ekfac"``. Other arguments and errors are those of
+        `register_convolution`.
         ``tf.contrib.kfac`` has no such function.
 
         Returns:
@@ -78,8 +79,8 @@ class GroupedRegistrations(ConvolutionRegistrations):
         The weights are ``[height, width, in_channels, multiplier]``; or, in the layout
         ``"OIHW"``, ``[in_channels * multiplier, 1, height, width]``, with the option
         ``multiplier``. The bias, which ``tf.contrib.kfac`` does not have, is
-        ``[in_channels * multiplier]``, and `approx` is ``"diagonal"`` or ``"kron"``.
-        Other arguments and errors are those of `register_conv2d`.
+        ``[in_channels * multiplier]``, and `approx` is ``"diagonal"``, ``"kron"`` or
+        ``"ekfac"``. Other arguments and errors are those of `register_conv2d`.
 
         Returns:
             The new collection.

@@ -39,3 +39,34 @@ def diagonals(backend: Backend, stack: Array) -> Array:
     """Return the diagonals ``[count, n]`` of ``[count, n, n]``."""
     found: Array = backend.xp.linalg.diagonal(stack)
     return found
+
+
+def interleaved(backend: Backend, blocks: Array) -> Array:
+    """Return the dense matrix of groups whose parameters lie between one another.
+
+    Args:
+        backend: Backend of the array.
+        blocks: The matrix of each group, ``[groups, rows, columns, rows, columns]``.
+
+    Returns:
+        ``[n, n]`` for ``n = rows * groups * columns``, row-major in this order.
+
+    Example:
+        >>> import numpy as np
+        >>> blocks = np.stack([np.eye(2), 2 * np.eye(2)]).reshape(2, 2, 1, 2, 1)
+        >>> interleaved(backend_of(blocks), blocks)
+        array([[1., 0., 0., 0.],
+               [0., 2., 0., 0.],
+               [0., 0., 1., 0.],
+               [0., 0., 0., 2.]])
+    """
+    xp = backend.xp
+    groups, rows, columns, *_ = blocks.shape
+    device = backend.creation_device(blocks)
+    eye = xp.eye(groups, dtype=blocks.dtype, device=device)
+    # The axes: row, group, column, twice.
+    cells = xp.permute_dims(blocks, (1, 0, 2, 3, 4))[:, :, :, :, None, :]
+    cells = cells * eye[None, :, None, None, :, None]
+    size = rows * groups * columns
+    dense: Array = xp.reshape(cells, (size, size))
+    return dense

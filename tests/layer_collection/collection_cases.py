@@ -222,6 +222,13 @@ KINDS = {
                     (3, 3, 2, 2), padding="VALID", strides=(2, 2), dilations=(1, 1)
                 )
             ),
+            "ekfac": blocks.EigenvalueCorrectedFB(
+                blocks.DepthwiseConvKFCBasicFB(
+                    kc.ConvolutionGeometry(
+                        (3, 3, 2, 2), padding="VALID", strides=(2, 2), dilations=(1, 1)
+                    )
+                )
+            ),
         },
     ),
     "grouped_convolution": Kind(
@@ -243,7 +250,18 @@ KINDS = {
                     strides=(2, 2),
                     dilations=(1, 1),
                 )
-            )
+            ),
+            "ekfac": blocks.EigenvalueCorrectedFB(
+                blocks.GroupedConvKFCBasicFB(
+                    kc.ConvolutionGeometry(
+                        (3, 3, 2, 4),
+                        num_groups=2,
+                        padding=((1, 1), (1, 1)),
+                        strides=(2, 2),
+                        dilations=(1, 1),
+                    )
+                )
+            ),
         },
     ),
     "transposed_convolution": Kind(

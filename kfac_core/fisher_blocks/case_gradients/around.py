@@ -14,6 +14,7 @@ from kfac_core.fisher_blocks.case_gradients.cases import check_has_cases
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, Dense, Diagonal
 from kfac_core.fisher_factors.base.messages import not_registered, or_wider
+from kfac_core.fisher_factors.forms.stack import Stack
 from kfac_core.state import commit
 from kfac_core.typing import Array, Params
 
@@ -176,9 +177,10 @@ def check_dense_or_diagonal(block: KroneckerProductFB) -> None:
         UnsupportedError: If a side is neither dense nor diagonal.
     """
     for factor in block._sides:
-        if not isinstance(factor.form, Dense | Diagonal):
+        form = factor.form
+        if not isinstance(form, Dense | Diagonal) or isinstance(form, Stack):
             msg = (
-                f"{factor.label}: a factor of the form {factor.form!r} is not"
+                f"{factor.label}: a factor of the form {form!r} is not"
                 " fitted to case gradients; leave it dense, or take a diagonal"
             )
             raise UnsupportedError(msg)

@@ -7,15 +7,18 @@ from typing import Any, NamedTuple
 from kfac_core.arguments.arrays import as_sources, as_towers
 from kfac_core.backend import Backend
 from kfac_core.errors import UnsupportedError
+from kfac_core.fisher_blocks.convolution.grouped import GroupedKroneckerFB
 from kfac_core.fisher_blocks.convolution.kronecker import ConvKFCBasicFB
 from kfac_core.fisher_blocks.embedding.kronecker import EmbeddingKFACFB
 from kfac_core.fisher_blocks.fully_connected import FullyConnectedKFACBasicFB
 from kfac_core.fisher_blocks.shared.convolution import ConvKFCBasicMultiIndepFB
 from kfac_core.fisher_blocks.shared.embedding import EmbeddingKFACMultiIndepFB
 from kfac_core.fisher_blocks.shared.fully_connected import FullyConnectedMultiIndepFB
+from kfac_core.fisher_factors.convolution.spec import weighted_shape
 from kfac_core.rows.counts import weights_by_use
 from kfac_core.rows.uses import folded
 from kfac_core.rows.weights import sides, weights_for
+from kfac_core.statistics.patches.groups import grouped_gradients, grouped_patches
 from kfac_core.statistics.patches.second_moment import patch_rows
 from kfac_core.typing import Array, Uses, Weights
 
@@ -25,7 +28,8 @@ class Cases(NamedTuple):
 
     Attributes:
         inputs: ``[cases, positions, inputs]``, with a one for the bias; for ids
-            ``[cases, positions]``, below zero where one counts nothing.
+            ``[cases, positions]``, below zero where one counts nothing. A layer in
+            groups has an axis of groups before its features, in gradients, too.
         gradients: For each source ``[cases, positions, outputs]``.
         weights: ``[cases]`` or ``[cases, positions]``, as for the exact diagonal of a
             layer; None: one each.
@@ -85,7 +89,7 @@ def check_has_cases(block: Any) -> None:
 def _unsupported(block: Any, what: str) -> UnsupportedError:
     msg = (
         f"{block.label}: gradients of cases are known for fully connected layers,"
-        f" embeddings and convolutions, shared or not, and not for {what}: use the"
+        f" embeddings and convolutions, shared or in groups, not for {what}: use the"
         " block as it is"
     )
     return UnsupportedError(msg)
@@ -116,6 +120,21 @@ def _convolution(block: ConvKFCBasicFB, backend: Backend, data: Data) -> list[Ca
 
     gradients = [tuple(map(rows, source, patches)) for source in sources]
     inputs = [_with_one(backend, x, block.has_bias) for x in patches]
+    return _zipped(inputs, gradients, weights)
+
+
+@cases_of.register
+def _in_groups(block: GroupedKroneckerFB, backend: Backend, data: Data) -> list[Cases]:
+    towers, sources = _floats(backend, data)
+    window, groups = block.geometry.window, block.input_factor.num_groups
+    shapes = [weighted_shape(window, x) for x in towers]
+    weights = _weights(backend, data, shapes, block.label)
+    patches = [grouped_patches(backend, x, window, groups) for x in towers]
+    inputs = [_with_one(backend, x, block.input_factor.has_bias) for x in patches]
+    gradients = [
+        tuple(grouped_gradients(backend, g, window, groups) for g in source)
+        for source in sources
+    ]
     return _zipped(inputs, gradients, weights)
 
 

@@ -1,5 +1,6 @@
 """`CaseGradients`: the gradients of a batch's cases, as far as blocks need them."""
 
+from functools import partial
 from typing import Any, NamedTuple
 
 from kfac_core.backend import Backend
@@ -47,16 +48,20 @@ class CaseGradients(NamedTuple):
             bases: The bases of inputs and of gradients.
 
         Returns:
-            ``[rows, columns]``.
+            ``[rows, columns]``, of a layer in groups ``[groups, rows, columns]``.
         """
-        return self._mean(
-            [
-                squared_entries_of_ids(backend, bases[0].dimension, bases[1], x, g)
-                if _are_ids(backend, x)
-                else squared_entries(backend, bases, x, g)
-                for x, g in self.pairs
-            ]
-        )
+
+        def squares(x: Array, g: Array) -> Array:
+            if _are_ids(backend, x):
+                size = bases[0].dimension
+                return squared_entries_of_ids(backend, size, bases[1], x, g)
+            if x.ndim == 3:
+                return squared_entries(backend, bases, x, g)
+            of_group = partial(squared_entries, backend)
+            by_group = [backend.xp.permute_dims(y, (2, 0, 1, 3)) for y in (x, g)]
+            return backend.vmap(of_group, bases, *by_group)
+
+        return self._mean([squares(x, g) for x, g in self.pairs])
 
     def inputs_moment(self, backend: Backend, like: Array, g: Array) -> Array:
         """Return the mean of ``D G D'``.

@@ -16,6 +16,8 @@ from kfac_core.linalg.parameters import (
     params_to_vector,
     vector_to_params,
 )
+from kfac_core.linalg.spectrum import Spectrum, dense_matrix
+from kfac_core.linalg.stacks import interleaved
 from kfac_core.registry import backend_of
 from kfac_core.rows.counts import counted
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
@@ -98,19 +100,15 @@ class GroupedKroneckerFB(KroneckerProductFB):
         backend = backend_of(state.scale)
         a = self.input_factor.get_cov(now.input_factor)
         g = self.output_factor.get_cov(now.output_factor)
-        groups, rows, columns = a.shape[0], a.shape[1], g.shape[1]
-        device = backend.creation_device(a)
-        eye = backend.xp.eye(groups, dtype=a.dtype, device=device)
-        a = backend.xp.permute_dims(a, (1, 0, 2))
-        # The axes: row, group, column, twice.
-        product = (
-            a[:, :, None, :, None, None]
-            * g[None, :, :, None, None, :]
-            * eye[None, :, None, None, :, None]
-        )
-        size = rows * groups * columns
-        dense = backend.xp.reshape(product, (size, size))
+        # The axes: group, then row and column, twice.
+        blocks = a[:, :, None, :, None] * g[:, None, :, None, :]
+        dense = interleaved(backend, blocks)
         return self._laid_out(backend, dense * self._scale(backend, state)[0])
+
+    def _dense(self, backend: Backend, spectrum: Spectrum) -> Array:
+        blocks = backend.vmap(lambda own: dense_matrix(backend, own), spectrum)
+        axes = tuple(spectrum.eigenvalues.shape)
+        return interleaved(backend, backend.xp.reshape(blocks, (*axes, *axes[1:])))
 
     def _matrix(self, backend: Backend, vector: Params) -> Array:
         """Return the parameters of each group, ``[groups, rows, columns]``."""

@@ -41,7 +41,7 @@ class InEigenbasisFB(AroundProductFB[CorrectedState]):
         basis: How `update_inverses` finds the eigenvectors of a dense side, from the
             second time on: ``"eigh"``: anew, by an eigendecomposition; ``"qr"``: from
             the last ones, by one step of orthogonal iteration, which costs less. A
-            diagonal side has the standard basis.
+            diagonal side has the standard basis, and groups are always done anew.
     """
 
     basis: Literal["eigh", "qr"] = "eigh"
@@ -252,7 +252,7 @@ class InEigenbasisFB(AroundProductFB[CorrectedState]):
         """Return ``Q diag(f) Q'``, dense and undamped; see `FisherBlock`."""
         backend = backend_of(self._own(state).block.scale)
         (spectrum,) = self.spectrum(state)
-        return self._laid_out(backend, spectral.dense_matrix(backend, spectrum))
+        return self._laid_out(backend, self._product._dense(backend, spectrum))
 
     def spectrum(self, state: CorrectedState) -> tuple[Spectrum, ...]:
         """Return the entries in their basis; see `FisherBlock.spectrum`.
@@ -311,7 +311,7 @@ class InEigenbasisFB(AroundProductFB[CorrectedState]):
 
     def _no_moments(self, state: Any) -> MovingAverage:
         first, second = self._bases(state)
-        values = first.values[:, None] * second.values[None, :] * 0
+        values = first.values[..., :, None] * second.values[..., None, :] * 0
         return MovingAverage(values, kept(state.scale * 0))
 
 

@@ -31,7 +31,7 @@ from kfac_core.linalg.parameters import (
     params_to_matrix,
 )
 from kfac_core.linalg.residual import product_rho
-from kfac_core.linalg.spectrum import Spectrum
+from kfac_core.linalg.spectrum import Spectrum, dense_matrix
 from kfac_core.registry import backend_of
 from kfac_core.rows.counts import mean_weight
 from kfac_core.state import commit, kept, without_graph
@@ -193,6 +193,10 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         root = backend.xp.sqrt(mean) ** self._means_by_weight
         values = scaled_product(backend, scale * root, rows, columns)
         return (Spectrum((a, g), values),)
+
+    def _dense(self, backend: Backend, spectrum: Spectrum) -> Array:
+        """Return the matrix of complete bases, dense, before it is laid out."""
+        return dense_matrix(backend, spectrum)
 
     def to_tensors(self, backend: Backend, vector: Params) -> tuple[Array, ...]:
         """Return the parameters as a matrix; see `FisherBlock.to_tensors`."""
