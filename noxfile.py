@@ -67,6 +67,13 @@ NUMERICAL = (
 )
 """Tests whose bounds a processor could exceed, as it adds in another order."""
 
+OWN_NAMES = "mparray or digits"
+OWN = (
+    *("tests/backends", "tests/reference/test_right_digits.py"),
+    "tests/misuse/test_misused_digits.py",
+)
+"""The tests that are skipped where a library that few have is not installed."""
+
 ONE_STEP = """
 import importlib.util
 import numpy as np
@@ -165,10 +172,13 @@ def bench(session: nox.Session, library: str) -> None:
 
 @nox.session
 def arrays(session: nox.Session) -> None:
-    """Take a step with the arrays of each library that has no backend of its own."""
-    install(session)
+    """Try the libraries that no other session has, and test the backends for them."""
+    install(session, "test")
     session.install("-r", "benchmarks/arrays.txt")
-    session.run("python", "-m", "benchmarks.arrays", *session.posargs)
+    session.run("python", "-m", "benchmarks.arrays")
+    session.run("python", "-m", "benchmarks.digits")
+    arguments = session.posargs or ["-q", "--timeout", "1800", "-k", OWN_NAMES, *OWN]
+    session.run("pytest", *arguments, env={"KFAC_CORE_LIBRARIES": "numpy,strict"})
 
 
 @nox.session

@@ -1,4 +1,4 @@
-"""Take a step with the arrays of every library that has no backend of its own.
+"""Take a step with the arrays of every library that few have.
 
 ``python -m benchmarks.arrays`` prints the tables of ``docs/array_libraries.md``.
 """

@@ -19,6 +19,7 @@ PACKAGES = (
     "jax",
     "jaxlib",
     "cupy",
+    "mparray",
 )
 
 

@@ -210,7 +210,8 @@ def mean_gradient(
     loss_rows(collection, linearization)
     at_losses = loss_gradient(collection, linearization)
     summed = linearization.param_gradients(at_losses)
-    return named.scaled(1 / linearization.batch_size, summed)
+    count = linearization.batch_size
+    return named.map_named(lambda part: part / count, summed)
 
 
 def half_gradient(at: LossAt, targets: Array) -> LossInputs:

@@ -26,6 +26,7 @@ BUILTIN_BACKENDS = MappingProxyType(
         "jax": "kfac_backends.jax",
         "jaxlib": "kfac_backends.jax",
         "cupy": "kfac_backends.cupy",
+        "mparray": "kfac_backends.mparray",
     }
 )
 """Top-level package of an array's type -> module with the `backend` for it."""

@@ -61,6 +61,7 @@ from kfac_core.reference.parameterless import (
     Tanh,
 )
 from kfac_core.reference.passes import Backward, Forward, NetworkParams
+from kfac_core.reference.right_digits import Digits, digits
 from kfac_core.reference.tied import TiedLanguageModel
 from kfac_core.reference.transposed_convolution import ConvTranspose
 
@@ -77,6 +78,7 @@ __all__ = [
     "ConvTranspose",
     "Dense",
     "DenseFisher",
+    "Digits",
     "ElementwiseLayer",
     "Embedding",
     "Errors",
@@ -99,6 +101,7 @@ __all__ = [
     "dense_blocks",
     "dense_fisher",
     "diagonal_block_for",
+    "digits",
     "empirical_fisher",
     "exact_fisher",
     "exact_sources",

@@ -30,9 +30,13 @@ class Opened(NamedTuple):
     device: Device
 
 
+NOT_BY_DEFAULT = {"jaxlib", "mparray"}
+"""JAX's other package, and what takes minutes: a library is verified by its name."""
+
+
 def installed() -> tuple[str, ...]:
     """Return the libraries with a backend that are installed, with a device."""
-    names = (name for name in available_backends() if name != "jaxlib")
+    names = (name for name in available_backends() if name not in NOT_BY_DEFAULT)
     return tuple(name for name in names if find_spec(name) and _has_device(name))
 
 

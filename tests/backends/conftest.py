@@ -63,6 +63,13 @@ def jax_candidate(x64):
         yield Candidate(load_backend("jax"), make_key=jax.random.key)
 
 
+@contextlib.contextmanager
+def optional_candidate(name):
+    """A backend for a library that no test environment but its own has."""
+    pytest.importorskip(name)
+    yield Candidate(load_backend(name))
+
+
 CANDIDATES = {
     "numpy": numpy_candidate,
     "strict": strict_candidate,
@@ -73,6 +80,7 @@ CANDIDATES = {
     "torch": torch_candidate,
     "jax": lambda: jax_candidate(True),
     "jax-without-x64": lambda: jax_candidate(False),
+    "mparray": lambda: optional_candidate("mparray"),
 }
 
 

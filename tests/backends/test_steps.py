@@ -14,7 +14,10 @@ from kfac_core.registry import backend_of
 from kfac_core.testing import Candidate, check_backend
 from kfac_core.testing.contract import STEPS
 
-WITH_FLOAT64 = ("numpy", "strict", "strict-device1", "strict-flags", "torch", "jax")
+WITH_FLOAT64 = (
+    *("numpy", "strict", "strict-device1", "strict-flags", "torch", "jax"),
+    "mparray",
+)
 NAMES = [check.__name__ for check in STEPS]
 
 

@@ -9,7 +9,7 @@ import pytest
 import kfac_backends
 import kfac_core
 
-OPTIONAL = ("cupy", "jax", "torch")
+OPTIONAL = ("cupy", "jax", "mparray", "torch")
 
 
 def modules():

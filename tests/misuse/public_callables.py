@@ -65,6 +65,7 @@ WALKED_IN: dict[Any, tuple[str, ...]] = {
     reference.dense_blocks: ("dense_fisher",),
     reference.dense_fisher: ("dense_fisher",),
     reference.diagonal_block_for: ("reference",),
+    reference.digits: ("digits",),
     reference.exact_fisher: ("reference",),
     reference.exact_sources: ("reference",),
     reference.empirical_fisher: ("reference",),
