@@ -1,6 +1,7 @@
 """Hooks for the whole test suite: the recorded cases of ``tf.contrib.kfac``."""
 
 import contextlib
+import gc
 import os
 import sys
 from importlib.metadata import PackageNotFoundError, version
@@ -17,14 +18,21 @@ for variable in ("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS", "MKL_NUM_THREADS"):
 GOLDEN = Path(__file__).parent / "tests" / "golden"
 
 
-# XLA's emitters of fused loops take twice the time of those before them to compile a
-# small program. What a sum loses may depend on which is used: `nox -s processors` runs
-# the numerical tests with either. A release that has no such flag would end the
-# process: only the one that the constraints name is told.
+# XLA is told to compile small programs fast, in half of the time: most of what JAX's
+# tests take is to compile what runs once. What a sum loses may depend on it:
+# `nox -s processors` runs the numerical tests with all that XLA does of itself. A
+# release that has no such flag would end the process: only the one that the constraints
+# name is told.
+FAST_XLA = (
+    "--xla_cpu_use_fusion_emitters=false",
+    "--xla_backend_optimization_level=0",
+    "--xla_llvm_disable_expensive_passes=true",
+    "--xla_cpu_parallel_codegen_split_count=1",
+)
 CONSTRAINTS = (Path(__file__).parent / "constraints.txt").read_text().split()
 with contextlib.suppress(PackageNotFoundError):
     if f"jaxlib=={version('jaxlib')}" in CONSTRAINTS:
-        os.environ.setdefault("XLA_FLAGS", "--xla_cpu_use_fusion_emitters=false")
+        os.environ.setdefault("XLA_FLAGS", " ".join(FAST_XLA))
 
 
 def pytest_configure(config: pytest.Config) -> None:
@@ -39,6 +47,17 @@ def pytest_configure(config: pytest.Config) -> None:
         os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Any:
+    """Collect without looking for garbage: none is made, and all of it is kept."""
+    gc.disable()
+    try:
+        return (yield)
+    finally:
+        gc.freeze()
+        gc.enable()
 
 
 @pytest.hookimpl(optionalhook=True)

@@ -53,8 +53,8 @@ PROCESSORS = {
 }
 """Instruction set -> what makes JAX, NumPy and PyTorch use no later one.
 
-All of them leave XLA its own choice of emitters, which `conftest.py` makes elsewhere;
-"own" is for that alone.
+All of them let XLA do all that it does of itself, of which `conftest.py` leaves out
+what takes long elsewhere; "own" is for that alone.
 """
 
 NUMERICAL = (

@@ -202,13 +202,35 @@ def needed() -> Callable[[str], Any]:
     return _installed
 
 
-@pytest.fixture(scope="module", autouse=True)
+_PROGRAMS = 250
+"""How many programs JAX may keep from one test to the next, of 1.7 MB each."""
+
+
+@functools.cache
+def _compiled() -> list[str]:
+    """Return what gets an entry for each program that JAX compiles from now on."""
+    compiled: list[str] = []
+
+    def listen(event: str, seconds: float, **_: Any) -> None:
+        if event == "/jax/core/compile/backend_compile_duration":
+            compiled.append(event)
+
+    monitoring = importlib.import_module("jax.monitoring")
+    monitoring.register_event_duration_secs_listener(listen)
+    return compiled
+
+
+@pytest.fixture(autouse=True)
 def _forgetful_jax() -> Iterator[None]:
-    """Drop what JAX compiled for a file: it keeps more than 1 MB for a function."""
+    """Drop what JAX compiled whenever that has become much: its memory is used again.
+
+    The programs of one file reach gigabytes, those of another serve the next file.
+    """
     yield
-    if "jax" in sys.modules:
+    if "jax" in sys.modules and len(_compiled()) > _PROGRAMS:
         sys.modules["jax"].clear_caches()
         gc.collect()
+        _compiled().clear()
 
 
 @pytest.fixture
