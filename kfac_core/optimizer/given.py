@@ -10,12 +10,12 @@ from kfac_core.arguments.arrays import backend_for, check_shape
 from kfac_core.arguments.powers import shown
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, DTypeError, StateError
-from kfac_core.estimator import FisherEstimator
 from kfac_core.linalg.named import cast_like, check_named
 from kfac_core.linearization import NamedParams
 from kfac_core.optimizer.messages import not_finite
 from kfac_core.optimizer.options import LABEL, KfacOptions
 from kfac_core.optimizer.state import KfacState
+from kfac_core.optimizer.structure import Estimator
 from kfac_core.spec.signature import check_made_by, restored_bare
 from kfac_core.state import all_finite, is_known_false, without_graph
 from kfac_core.typing import Array
@@ -35,7 +35,7 @@ def check_model(model: object) -> None:
         raise ArgumentError(msg)
 
 
-def check_state(options: KfacOptions, estimator: FisherEstimator, state: Any) -> None:
+def check_state(options: KfacOptions, estimator: Estimator, state: Any) -> None:
     """Check that a state belongs to an optimiser.
 
     Args:
@@ -80,7 +80,7 @@ def check_state(options: KfacOptions, estimator: FisherEstimator, state: Any) ->
 
 def checked_gradient(
     backend: Backend,
-    estimator: FisherEstimator,
+    estimator: Estimator,
     state: KfacState,
     gradient: NamedParams,
 ) -> dict[str, Array]:

@@ -6,7 +6,7 @@ from typing import Generic, TypeAlias, TypeVar
 
 from kfac_core import tree
 from kfac_core.backend import Backend
-from kfac_core.estimator import FisherEstimator
+from kfac_core.estimator import BlockTridiagonalEstimator, FisherEstimator
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg.named import map_named
 from kfac_core.linearization import Linearization, Model, NamedParams
@@ -38,6 +38,7 @@ from kfac_core.optimizer.state import (
     unit,
 )
 from kfac_core.optimizer.step_context import step_context
+from kfac_core.optimizer.structure import Estimator, estimator_of
 from kfac_core.optimizer.upkeep import batch_weights, with_inverses, with_statistics
 from kfac_core.products import CurvatureMatrixVectorProductComputer
 from kfac_core.registered_losses import mean_loss
@@ -88,7 +89,9 @@ class KfacOptimizer(KfacOptions, Generic[B]):
 
     model: Model[B]
     layer_collection: LayerCollection
-    estimator: FisherEstimator = field(init=False, repr=False, compare=False)
+    estimator: FisherEstimator | BlockTridiagonalEstimator = field(
+        init=False, repr=False, compare=False
+    )
     computer: CurvatureMatrixVectorProductComputer = field(
         init=False, repr=False, compare=False
     )
@@ -102,9 +105,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         """
         super().__post_init__()
         check_model(self.model)
-        estimator = FisherEstimator(
-            self.layer_collection, self.estimation_mode, self.num_samples
-        )
+        estimator = estimator_of(self, self.layer_collection)
         object.__setattr__(self, "estimator", estimator)
         if self.layer_dampings is not None:
             check_layers(self.layer_dampings, tuple(estimator.blocks))
@@ -187,8 +188,9 @@ class KfacOptimizer(KfacOptions, Generic[B]):
                 be refused, no part of the state changes, and ``ok`` of the step's
                 statistics is False.
         """
-        check_state(self, self.estimator, state)
-        self.estimator.check_vector(params, "params")
+        curvature: Estimator = self.estimator
+        check_state(self, curvature, state)
+        curvature.check_vector(params, "params")
         backend, one = unit(params, LABEL)
         check_flag(one, update_covs, "update_covs")
         check_flag(one, update_inverses, "update_inverses")
@@ -207,9 +209,9 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             old: KfacState, decay: Scalar, *, burn_in: bool = False
         ) -> KfacState:
             reference, weights = batch_weights(
-                backend, self, old, self.estimator.blocks, cases, burn_in=burn_in
+                backend, self, old, curvature.blocks, cases, burn_in=burn_in
             )
-            estimator = self.estimator.update_covs(
+            estimator = curvature.update_covs(
                 old.estimator, linearization, decay, weights, key=key, noise=noise
             )
             return old._replace(estimator=estimator, batch_cases=reference)
@@ -232,7 +234,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
 
         def burn_in() -> Outcome:
             if gradient is not None:
-                checked_gradient(backend, self.estimator, state, gradient)
+                checked_gradient(backend, curvature, state, gradient)
             value, _ = self._mean_loss(
                 one, params, batch, linearization, known=True, given=loss
             )
@@ -249,7 +251,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             )
             now, seen = with_statistics(backend, self, now, update, update_covs)
             now, inverted = with_inverses(
-                backend, self, self.estimator, now, update_inverses
+                backend, self, curvature, now, update_inverses
             )
             value, _ = self._mean_loss(
                 one, params, batch, linearization, known=True, given=loss
@@ -257,7 +259,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             now = now._replace(loss=value)
             context = step_context(
                 self,
-                self.estimator,
+                curvature,
                 self.computer,
                 now,
                 params,

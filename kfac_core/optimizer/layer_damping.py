@@ -7,11 +7,11 @@ from kfac_core import tree
 from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
-from kfac_core.estimator import FisherEstimator
 from kfac_core.layer_collection.parts import joined
 from kfac_core.linalg.named import Named, inner, map_named
 from kfac_core.optimizer.hyper_parameters import in_range
 from kfac_core.optimizer.options import KfacOptions
+from kfac_core.optimizer.structure import Estimator
 from kfac_core.registry import backend_of
 from kfac_core.state import is_known_false, without_graph
 from kfac_core.typing import Array, LayerDampings, Scalar
@@ -115,7 +115,7 @@ def times(damping: Damping, factor: float) -> Damping:
     return product
 
 
-def by_parameter(estimator: FisherEstimator, damping: Damping) -> Damping:
+def by_parameter(estimator: Estimator, damping: Damping) -> Damping:
     """Turn a damping by layer into one by parameter; one number stays as it is.
 
     Args:

@@ -69,6 +69,8 @@ class KfacOptions(Quiet):
             give any batch the weight ``1 - decay``.
         estimation_mode: As in `kfac_core.estimator.FisherEstimator`.
         num_samples: As in `kfac_core.estimator.FisherEstimator`.
+        structure: ``"block_diagonal"``; or ``"block_tridiagonal"``, of a chain of
+            layers: see `kfac_core.estimator.BlockTridiagonalEstimator`.
         cov_update_every: Steps between updates of the statistics.
         invert_every: Steps between updates of the inverses.
         inverse_tolerance: Largest `kfac_core.fisher_blocks.FisherBlock.inverse_error`,
@@ -128,6 +130,7 @@ class KfacOptions(Quiet):
     weigh_batches: BatchWeights = "cases"
     estimation_mode: EstimationMode = "gradients"
     num_samples: int = 1
+    structure: Literal["block_diagonal", "block_tridiagonal"] = "block_diagonal"
     cov_update_every: int = 1
     invert_every: int = 5
     inverse_tolerance: float | None = None
@@ -171,6 +174,7 @@ class KfacOptions(Quiet):
             pairs = tuple(sorted(self.damping.items(), key=lambda pair: str(pair[0])))
             object.__setattr__(self, "damping", pairs)
         self._check_choice("weigh_batches", ("cases", "equally"))
+        self._check_choice("structure", ("block_diagonal", "block_tridiagonal"))
         self._check_choice("predicted_change", ("exact", "blocks"))
         _require(
             (self.learning_rate is None) == self.uses_qmodel,

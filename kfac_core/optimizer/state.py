@@ -5,7 +5,7 @@ from typing import Any, NamedTuple, cast
 from kfac_core import tree
 from kfac_core.arguments.arrays import backend_for, statistics_dtype
 from kfac_core.backend import Backend
-from kfac_core.estimator import EstimatorState
+from kfac_core.estimator import EstimatorState, TridiagonalState
 from kfac_core.linearization import NamedParams
 from kfac_core.registry import backend_of
 from kfac_core.spec.signature import UNSIGNED, Signature
@@ -39,7 +39,7 @@ class KfacState(NamedTuple):
         made_by: The momentum type that the velocity belongs to.
     """
 
-    estimator: EstimatorState
+    estimator: EstimatorState | TridiagonalState
     velocity: dict[str, Array]
     damping: Any
     counter: Array
@@ -104,7 +104,7 @@ def unit(params: NamedParams, label: str) -> tuple[Backend, Array]:
 
 
 def initial_state(
-    estimator: EstimatorState,
+    estimator: EstimatorState | TridiagonalState,
     params: NamedParams,
     one: Array,
     damping: Array | dict[str, Array],

@@ -4,7 +4,6 @@ from collections.abc import Callable
 from typing import NamedTuple
 
 from kfac_core.backend import Backend
-from kfac_core.estimator import FisherEstimator
 from kfac_core.linalg.named import Named, cast_like
 from kfac_core.linearization import Linearization, NamedParams
 from kfac_core.optimizer.given import checked_gradient
@@ -13,6 +12,7 @@ from kfac_core.optimizer.layer_damping import Damping, by_parameter
 from kfac_core.optimizer.options import KfacOptions
 from kfac_core.optimizer.quadratic_model import QuadraticModel, quadratic_model
 from kfac_core.optimizer.state import KfacState
+from kfac_core.optimizer.structure import Estimator
 from kfac_core.products import CurvatureMatrixVectorProductComputer
 from kfac_core.registered_losses import mean_gradient
 from kfac_core.registry import backend_of
@@ -47,7 +47,7 @@ class StepContext(NamedTuple):
 
 def step_context(
     options: KfacOptions,
-    estimator: FisherEstimator,
+    estimator: Estimator,
     computer: CurvatureMatrixVectorProductComputer,
     state: KfacState,
     params: NamedParams,

@@ -4,12 +4,12 @@ from collections.abc import Callable, Mapping
 from typing import Any, TypeAlias
 
 from kfac_core.backend import Backend
-from kfac_core.estimator import EstimatorState, FisherEstimator
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.optimizer.clock import due, turn, when
 from kfac_core.optimizer.layer_damping import times
 from kfac_core.optimizer.options import KfacOptions
 from kfac_core.optimizer.state import KfacState
+from kfac_core.optimizer.structure import Estimator, with_inverses_of
 from kfac_core.typing import Array, Scalar
 
 BatchWeight: TypeAlias = Scalar | None
@@ -52,7 +52,7 @@ def with_statistics(
 def with_inverses(
     backend: Backend,
     options: KfacOptions,
-    estimator: FisherEstimator,
+    estimator: Estimator,
     state: KfacState,
     given: Array | bool | None,
 ) -> tuple[KfacState, Array]:
@@ -71,18 +71,16 @@ def with_inverses(
     damping = times(state.damping, options.precon_damping_mult)
 
     def updated(
-        old: EstimatorState, condition: Array | bool, names: tuple[str, ...]
-    ) -> tuple[EstimatorState, Array]:
-        def anew() -> tuple[EstimatorState, Array]:
-            new = estimator.update_inverses(
-                old, damping, layers=names, tolerance=options.inverse_tolerance
-            )
+        old: Any, condition: Array | bool, names: tuple[str, ...]
+    ) -> tuple[Any, Array]:
+        def anew() -> tuple[Any, Array]:
+            new = with_inverses_of(options, estimator, old, damping, names)
             return new, new.flag("derived_ok", names)
 
         return when(backend, condition, anew, lambda: (old, _yes(backend, state)))
 
     every, names = options.invert_every, tuple(estimator.blocks)
-    new = state.estimator
+    new: Any = state.estimator
     if given is not None or not options.stagger_inverses:
         new, ok = updated(new, due(backend, state.counter, every, given), names)
     else:
@@ -115,7 +113,8 @@ def batch_weights(
 
     Returns:
         The number of cases that has the weight one; and the weight of the batch, by
-        layer. Batches of one size have the weight one; None is a block's default.
+        layer where it differs. Batches of one size have the weight one; None is a
+        block's default.
     """
     # Without debiasing, the initial value before the first batch counts as well.
     plain = 1.0 if burn_in else None
@@ -124,9 +123,11 @@ def batch_weights(
     known = state.batch_cases
     reference = backend.xp.where(known > 0, known, cases)
     weight = cases / reference
-    return reference, {
+    own = {
         name: weight if block.zero_debias else plain for name, block in blocks.items()
     }
+    every = {block.zero_debias for block in blocks.values()}
+    return reference, own if len(every) > 1 else next(iter(own.values()))
 
 
 def _yes(backend: Backend, state: KfacState) -> Array:

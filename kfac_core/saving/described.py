@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from kfac_core.errors import StateError
-from kfac_core.estimator import FisherEstimator
+from kfac_core.estimator import BlockTridiagonalEstimator, FisherEstimator
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
 from kfac_core.optimizer import KfacOptions
 from kfac_core.spec import Spec
@@ -21,6 +21,7 @@ _BOUND = {
         "compute_cholesky",
         "compute_cholesky_inverse",
     },
+    BlockTridiagonalEstimator: {"layer_collection"},
     LayerCollection: {"variables", "layers", "parts"},
     LayerRegistration: {"params", "block"},
 }

@@ -8,7 +8,7 @@ from typing import Any
 
 from kfac_core import tree
 from kfac_core.errors import ArgumentError, DTypeError
-from kfac_core.estimator import FisherEstimator
+from kfac_core.estimator import BlockTridiagonalEstimator, FisherEstimator
 from kfac_core.optimizer import KfacOptimizer
 from kfac_core.optimizer.given import check_state
 from kfac_core.registry import backend_of
@@ -48,8 +48,8 @@ def save(
     Args:
         path: Name of the file.
         state: State of the spec.
-        spec: A factor, a block, a `FisherEstimator` or a `KfacOptimizer`. Its fields
-            are written as JSON, and `load` compares them.
+        spec: A factor, a block, a `FisherEstimator`, a `BlockTridiagonalEstimator` or a
+            `KfacOptimizer`. Its fields are written as JSON, and `load` compares them.
         arrays: What must be as old as the state, by name: the parameters, the data of a
             random key, a step counter. `load_arrays` returns them.
 
@@ -198,10 +198,11 @@ def _check_spec(spec: object, function: str) -> None:
     Raises:
         ArgumentError: If it is not one.
     """
-    if not isinstance(spec, Spec | FisherEstimator | KfacOptimizer):
+    estimators = FisherEstimator | BlockTridiagonalEstimator
+    if not isinstance(spec, Spec | estimators | KfacOptimizer):
         msg = (
             f"{function}: spec is a {type(spec).__name__}, expected a factor, a block,"
-            " a FisherEstimator or a KfacOptimizer"
+            " a FisherEstimator, a BlockTridiagonalEstimator or a KfacOptimizer"
         )
         raise ArgumentError(msg)
 

@@ -37,6 +37,7 @@ OPTIONS = {
     "momentum_type": choice("Nesterov", "reg"),
     "cov_ema_decay": UNIT,
     "weigh_batches": choice("Cases", "equal"),
+    "structure": choice("diagonal", "block"),
     "estimation_mode": choice("Exact", "ggn"),
     "num_samples": COUNT,
     "cov_update_every": COUNT,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from bad_values import NOTHINGS, choice, size
 from given_models import LAYER, LOSS, MODEL, SITE, collection, problem
-from test_misused_estimator import dampings, keys_that_are_none, noises
+from test_misused_estimator import dampings, keys_that_are_none, layers, noises
 from walk import Call
 
 import kfac_core as kc
@@ -69,6 +69,12 @@ def call(estimator, verb, arguments, faults):
 def test_init(walked, kinds, estimator, given):
     faults = {"params": kinds.named(given[0], *UNUSED)}
     walked(call(estimator, "init", {"params": given[0]}, faults))
+
+
+def test_check_vector(walked, kinds, estimator, given):
+    arguments = {"vectors": given[0], "argument": "vectors"}
+    faults = {"vectors": kinds.named(given[0], *UNUSED)}
+    walked(call(estimator, "check_vector", arguments, faults))
 
 
 READERS = {
@@ -141,6 +147,10 @@ def test_options(walked, option):
 
 
 def test_flags_of_a_state(walked, state):
-    faults = {"name": choice("ok", "cov")}
-    arguments = {"name": "cov_ok"}
-    walked(Call("TridiagonalState.flag", state.flag, arguments, faults))
+    arguments = {"name": "cov_ok", "layers": (LAYER,)}
+    faults = {
+        "name": choice("ok", "cov"),
+        "layers": layers(None) | {"none": ()},
+    }
+    made = Call("TridiagonalState.flag", state.flag, arguments, faults)
+    walked(made.allowing("layers", "None"))

@@ -21,7 +21,7 @@ from kfac_adapters.torch.settings import check_settings
 from kfac_adapters.torch.skipping import Skipping, StepReport
 from kfac_adapters.torch.watching import watched
 from kfac_core.errors import ArgumentError, UnsupportedError
-from kfac_core.estimator import EstimationMode
+from kfac_core.estimator import EstimationMode, EstimatorState
 from kfac_core.layer_collection.parts import owners
 from kfac_core.loss_functions import LossFunction
 from kfac_core.optimizer import MomentumType
@@ -324,6 +324,7 @@ class KFAC(torch.optim.Optimizer):
             )
             place(moved)
         if inverts:
+            assert isinstance(state.estimator, EstimatorState)
             tracker.inverted(state.estimator)
         for name, value in state.velocity.items():
             states[name]["velocity"] = value

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 from kfac_core import moving_average, tree
 from kfac_core.arguments.arrays import backend_for
@@ -9,7 +10,7 @@ from kfac_core.backend import Backend
 from kfac_core.errors import StateError
 from kfac_core.estimator.block_diagonal import vector_of
 from kfac_core.estimator.fisher_estimator import FisherEstimator
-from kfac_core.estimator.sources import EstimationMode
+from kfac_core.estimator.sources import EstimationMode, MatrixType
 from kfac_core.estimator.tridiagonal.chain import check_chain, check_unweighted
 from kfac_core.estimator.tridiagonal.cross_factors import with_batch
 from kfac_core.estimator.tridiagonal.links import (
@@ -23,6 +24,7 @@ from kfac_core.estimator.tridiagonal.state import (
     empty_state,
     shapes,
 )
+from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.fisher_factors.base.state import check_computed
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
 from kfac_core.layer_collection.parts import in_parts
@@ -99,7 +101,7 @@ class BlockTridiagonalEstimator(Quiet):
         """Return the state before any data; see `FisherEstimator.init`."""
         diagonal = self.diagonal.init(params)
         backend = self.diagonal.check_state(diagonal)
-        debias = self._layers[0].block.zero_debias
+        debias = self.layers[0].block.zero_debias
         return empty_state(backend, diagonal, self._sizes, zero_debias=debias)
 
     def update_covs(
@@ -140,7 +142,7 @@ class BlockTridiagonalEstimator(Quiet):
             ema_weight,
             like,
             LABEL,
-            zero_debias=self._layers[0].block.zero_debias,
+            zero_debias=self.layers[0].block.zero_debias,
         )
         diagonal, given = self.diagonal._folded(
             state.diagonal,
@@ -148,10 +150,10 @@ class BlockTridiagonalEstimator(Quiet):
             (ema_decay, ema_weight),
             key,
             noise,
-            self._layers,
+            self.layers,
         )
-        check_unweighted(self._layers, given, LABEL)
-        cross = with_batch(backend, state.cross, self._layers, given, ema)
+        check_unweighted(self.layers, given, LABEL)
+        cross = with_batch(backend, state.cross, self.layers, given, ema)
         ok = diagonal.flag("cov_ok")
         if backend.is_traced(ok):
             cross = tree.where(backend, ok, cross, state.cross)
@@ -177,9 +179,9 @@ class BlockTridiagonalEstimator(Quiet):
         """
         backend = self.check_state(state)
         diagonal = self.diagonal.update_inverses(state.diagonal, damping)
-        damped = factors(self._layers, diagonal, 1)
-        inverses = factors(self._layers, diagonal, -1)
-        links = links_of(backend, self._layers, state.cross, damped, inverses)
+        damped = factors(self.layers, diagonal, 1)
+        inverses = factors(self.layers, diagonal, -1)
+        links = links_of(backend, self.layers, state.cross, damped, inverses)
         new = state._replace(diagonal=diagonal, damped=damped, links=links)
         ok = diagonal.flag("derived_ok")
         fine = are_definite(backend, links, ok)
@@ -188,7 +190,7 @@ class BlockTridiagonalEstimator(Quiet):
 
         def error() -> Exception:
             like = damped[0][0]
-            return not_definite(backend, self._layers, fine, like, LABEL)
+            return not_definite(backend, self.layers, fine, like, LABEL)
 
         chosen = commit(backend, ok, new, state, error)
         if not backend.is_traced(ok):
@@ -216,7 +218,7 @@ class BlockTridiagonalEstimator(Quiet):
         """
         backend, matrices = self._matrices(state, vectors)
         links = tree.cast(backend, state.links, matrices[-1].dtype)
-        a, g = factors(self._layers[-1:], state.diagonal, -1)[0]
+        a, g = factors(self.layers[-1:], state.diagonal, -1)[0]
         a, g = tree.cast(backend, (a, g), matrices[-1].dtype)
 
         def last_inverse(x: Array) -> Array:
@@ -288,9 +290,24 @@ class BlockTridiagonalEstimator(Quiet):
             raise StateError(msg)
         return backend
 
+    def check_vector(self, vectors: NamedParams, argument: str) -> Backend:
+        """Check a vector; see `FisherEstimator.check_vector`."""
+        return self.diagonal.check_vector(vectors, argument)
+
     @property
-    def _layers(self) -> tuple[LayerRegistration, ...]:
+    def layers(self) -> tuple[LayerRegistration, ...]:
+        """The layers, each with its block."""
         return self.diagonal.layers
+
+    @property
+    def blocks(self) -> dict[str, FisherBlock[Any]]:
+        """The block of each layer, by its name."""
+        return self.diagonal.blocks
+
+    @property
+    def mat_type(self) -> MatrixType:
+        """Name of the matrix that is estimated."""
+        return self.diagonal.mat_type
 
     @property
     def _sizes(self) -> list[tuple[int, int]]:
@@ -300,7 +317,7 @@ class BlockTridiagonalEstimator(Quiet):
 
     def _computed(self, state: TridiagonalState) -> Backend:
         backend = self.check_state(state)
-        last = self._layers[-1]
+        last = self.layers[-1]
         known = state.diagonal.blocks[last.name].input_factor
         check_computed(backend, known, last.name)
         return backend
@@ -316,7 +333,7 @@ class BlockTridiagonalEstimator(Quiet):
         known = in_parts(self.layer_collection.parts, vectors)
         matrices = [
             layer.block.to_tensors(backend, vector_of(layer, known))[0]
-            for layer in self._layers
+            for layer in self.layers
         ]
         dtype = backend.xp.result_type(state.damped[0][0], *matrices)
         return backend, [backend.xp.astype(x, dtype, copy=False) for x in matrices]

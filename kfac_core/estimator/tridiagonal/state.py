@@ -1,7 +1,8 @@
 """`TridiagonalState`: what a `BlockTridiagonalEstimator` knows."""
 
+from collections.abc import Sequence
 from itertools import pairwise
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 from kfac_core.backend import Backend
 from kfac_core.estimator.state import EstimatorState
@@ -36,13 +37,18 @@ class TridiagonalState(NamedTuple):
         return self.diagonal.ok
 
     @property
+    def blocks(self) -> dict[str, Any]:
+        """The state of each layer's block, by the layer's name."""
+        return self.diagonal.blocks
+
+    @property
     def cases(self) -> Array:
         """0-d integer, the number of cases seen by `update_covs`."""
         return self.diagonal.cases
 
-    def flag(self, name: str) -> Array:
+    def flag(self, name: str, layers: Sequence[str] | None = None) -> Array:
         """Return whether the last update of a kind was taken; see `EstimatorState`."""
-        return self.diagonal.flag(name)
+        return self.diagonal.flag(name, layers)
 
 
 def empty_state(
