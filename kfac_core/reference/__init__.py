@@ -46,6 +46,7 @@ from kfac_core.reference.fisher import (
     exact_sources,
     sampled_fisher,
 )
+from kfac_core.reference.iris import iris
 from kfac_core.reference.layer import Cache, Layer, Tensors
 from kfac_core.reference.linearization import (
     Batch,
@@ -61,11 +62,13 @@ from kfac_core.reference.parameterless import (
     Tanh,
 )
 from kfac_core.reference.passes import Backward, Forward, NetworkParams
+from kfac_core.reference.pictures import PICTURE_STYLE, heat_maps
 from kfac_core.reference.right_digits import Digits, digits
 from kfac_core.reference.tied import TiedLanguageModel
 from kfac_core.reference.transposed_convolution import ConvTranspose
 
 __all__ = [
+    "PICTURE_STYLE",
     "AffineCache",
     "AffineLayer",
     "Backward",
@@ -105,5 +108,7 @@ __all__ = [
     "empirical_fisher",
     "exact_fisher",
     "exact_sources",
+    "heat_maps",
+    "iris",
     "sampled_fisher",
 ]

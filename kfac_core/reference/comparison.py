@@ -3,22 +3,17 @@
 import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from functools import partial
-from io import BytesIO
 from typing import Any
 
 import numpy as np
 
-from kfac_core.arguments.arrays import backend_for
 from kfac_core.arguments.powers import shown
 from kfac_core.errors import ArgumentError, NotPositiveDefiniteError, ShapeError
 from kfac_core.reference.dense_fisher import DenseFisher
-from kfac_core.state import check_finite
+from kfac_core.reference.pictures import Matrix, Panel, as_borders, draw, numbers
 from kfac_core.typing import Array
 
 LABEL = "compare"
-
-Matrix = np.ndarray[Any, np.dtype[np.float64]]
 
 COLUMNS = {
     "frobenius": "Frobenius",
@@ -107,42 +102,14 @@ class Comparison:
         Raises:
             ImportError: If matplotlib is not installed.
         """
-        from matplotlib.figure import Figure
-
-        panels = {"truth": self.truth, **self.matrices}
-        differences = {f"{k} - truth": m - self.truth for k, m in self.matrices.items()}
-        count = len(panels)
-        limit = max(abs(m).max() for m in (*panels.values(), *differences.values()))
-        figure: Any = Figure(figsize=(2.9 * count + 0.8, 5.8), layout="constrained")
-        axes: Any = figure.subplots(2, count, squeeze=False)
-        axes[1, 0].set_axis_off()
-        shown_in = [*axes[0], *axes[1, 1:]]
-        image: Any = None
-        for axis, (title, matrix) in zip(
-            shown_in, {**panels, **differences}.items(), strict=True
-        ):
-            image = axis.imshow(matrix, cmap="RdBu_r", vmin=-limit, vmax=limit)
-            axis.set(title=title, xticks=[], yticks=[])
-            if self.layers:
-                ends = np.cumsum(self.borders)
-                middles = ends - np.asarray(self.borders) / 2 - 0.5
-                axis.set_xticks(middles, self.layers, rotation=90, fontsize=7)
-                axis.tick_params(length=0)
-            for border in np.cumsum(self.borders)[:-1] - 0.5:
-                axis.axhline(border, color="0.4", linewidth=0.6)
-                axis.axvline(border, color="0.4", linewidth=0.6)
-        figure.colorbar(image, ax=axes, shrink=0.6)
-        # Only figures of pyplot are drawn by notebooks on their own, and those are kept
-        # alive by pyplot.
-        figure._repr_png_ = partial(_png, figure)
-        return figure
-
-
-def _png(figure: Any) -> bytes:
-    """Return a figure as the bytes of a PNG file."""
-    file = BytesIO()
-    figure.savefig(file, format="png")
-    return file.getvalue()
+        on = (self.borders, self.layers)
+        panels: list[Panel | None] = [Panel("truth", self.truth, *on)]
+        panels += [Panel(k, m, *on) for k, m in self.matrices.items()]
+        panels.append(None)
+        panels += [
+            Panel(f"{k} - truth", m - self.truth, *on) for k, m in self.matrices.items()
+        ]
+        return draw(panels, len(panels) // 2)
 
 
 def compare(
@@ -213,9 +180,9 @@ def compare(
     shift = _positive(damping) * largest
     vector = None
     if gradient is not None:
-        vector = _numbers(gradient, "gradient")
+        vector = numbers(gradient, "gradient", LABEL)
         _check_shape(vector, fisher.shape[:1], "gradient")
-    sizes = _borders(borders, len(fisher))
+    sizes = as_borders(borders, len(fisher), LABEL)
     of_truth = _damped(fisher, shift, "truth")
     errors = {
         name: _errors(
@@ -254,7 +221,7 @@ def _errors(
 
 def _dense(matrix: Array, argument: str) -> Matrix:
     """Return a square matrix of NumPy in float64, symmetric."""
-    found = _numbers(matrix, argument)
+    found = numbers(matrix, argument, LABEL)
     if found.ndim != 2 or found.shape[0] != found.shape[1] or not found.size:
         msg = f"{LABEL}: {argument} has shape {found.shape}, expected a square matrix"
         raise ShapeError(msg)
@@ -264,15 +231,6 @@ def _dense(matrix: Array, argument: str) -> Matrix:
         msg = f"{LABEL}: {argument} is not symmetric; a Fisher is"
         raise ArgumentError(msg)
     return (found + found.T) / 2
-
-
-def _numbers(x: Array, argument: str) -> Matrix:
-    backend = backend_for(LABEL, argument, x)
-    if not backend.isdtype(x.dtype, "real floating"):
-        msg = f"{LABEL}: {argument} has dtype {x.dtype}, expected real numbers"
-        raise ArgumentError(msg)
-    check_finite(backend, x, argument, LABEL)
-    return np.asarray(backend.to_numpy(backend.stop_gradient(x)), np.float64)
 
 
 def _check_shape(x: Matrix, wanted: tuple[int, ...], argument: str) -> None:
@@ -299,15 +257,3 @@ def _positive(damping: object) -> float:
         msg = f"{LABEL}: damping is {shown(damping)}, expected a positive number"
         raise ArgumentError(msg)
     return float(number)
-
-
-def _borders(borders: object, size: int) -> tuple[int, ...]:
-    sizes = tuple(borders) if isinstance(borders, list | tuple) else None
-    fits = sizes is not None and all(type(each) is int and each > 0 for each in sizes)
-    if not fits or sizes is None or (sizes and sum(sizes) != size):
-        msg = (
-            f"{LABEL}: borders is {shown(borders)}, expected sizes of layers that sum"
-            f" to {size}"
-        )
-        raise ArgumentError(msg)
-    return sizes

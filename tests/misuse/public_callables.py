@@ -69,6 +69,7 @@ WALKED_IN: dict[Any, tuple[str, ...]] = {
     reference.exact_fisher: ("reference",),
     reference.exact_sources: ("reference",),
     reference.empirical_fisher: ("reference",),
+    reference.heat_maps: ("pictures",),
     reference.sampled_fisher: ("reference",),
     testing.Candidate: ("tools",),
     testing.check_backend: ("tools",),

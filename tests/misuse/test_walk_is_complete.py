@@ -22,6 +22,7 @@ OWN = {"known_cases", "factor_type"}
 OWN |= {"available_backends", "state_classes", "called", "check_state"}
 OWN |= {"to_tensors", "from_tensors"}  # which take what a verb has checked
 OWN |= {"count", "index"}  # of tuples
+OWN |= {"iris"}  # which are always the same
 # Of layers of the reference: how they compute and check, not what they are asked.
 OWN |= {"rows", "pair", "output_shape", "cached_inputs", "paired"}
 OWN |= {"check_params", "check_arguments", "check_like_outputs"}
