@@ -1,6 +1,8 @@
 """Sphinx configuration. The build needs no network, and its pages need none either."""
 
+import sys
 from importlib.metadata import version as version_of
+from pathlib import Path
 from typing import Any
 
 from docutils import nodes
@@ -10,7 +12,8 @@ project = "kfac_core"
 author = "The kfac_core developers"
 version = release = version_of("kfac_core")
 
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb"]
+sys.path.insert(0, str(Path(__file__).parent))
+extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb", "gallery"]
 exclude_patterns = ["_build"]
 # `name` in a docstring links to the object, where there is one.
 default_role = "py:obj"

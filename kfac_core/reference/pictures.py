@@ -54,6 +54,7 @@ def heat_maps(
     borders: Sequence[int] = (),
     columns: int | None = None,
     one_scale: bool = True,
+    gamma: float = 1.0,
 ) -> Any:
     """Draw matrices side by side, with lines at the borders of layers.
 
@@ -68,6 +69,8 @@ def heat_maps(
         columns: Number of pictures in a row; None: all in one.
         one_scale: Whether all pictures have one scale of colours; otherwise, each has
             its own.
+        gamma: Power of the absolute values that colours show, in (0, 1]: below one,
+            small entries can be seen beside large ones.
 
     Returns:
         A figure of matplotlib, which a notebook draws as a picture, and a script saves
@@ -95,7 +98,7 @@ def heat_maps(
     flag = as_flag(one_scale, "one_scale", LABEL)
     wide = len(given) if columns is None else as_size(columns, "columns", LABEL)
     panels = [_panel(str(k), m, borders) for k, m in matrices.items()]
-    return draw(panels, wide, one_scale=flag)
+    return draw(panels, wide, one_scale=flag, gamma=_power(gamma))
 
 
 class Panel(NamedTuple):
@@ -108,11 +111,17 @@ class Panel(NamedTuple):
 
 
 def draw(
-    panels: Sequence[Panel | None], columns: int, *, one_scale: bool = True
+    panels: Sequence[Panel | None],
+    columns: int,
+    *,
+    one_scale: bool = True,
+    gamma: float = 1.0,
 ) -> Any:
     """Return a figure of what is known to be right; None leaves a place empty."""
+    from matplotlib.colors import FuncNorm
     from matplotlib.figure import Figure
 
+    powers = partial(_signed, gamma), partial(_signed, 1 / gamma)
     columns = min(columns, len(panels))
     rows = math.ceil(len(panels) / columns)
     size = (2.9 * columns + 0.8, 2.9 * rows)
@@ -125,12 +134,15 @@ def draw(
             axis.set_axis_off()
             continue
         limit = max(limits) if one_scale else abs(panel.matrix).max()
-        image = axis.imshow(panel.matrix, cmap="RdBu_r", vmin=-limit, vmax=limit)
+        scale = FuncNorm(powers, -limit, limit)
+        image = axis.imshow(panel.matrix, cmap="RdBu_r", norm=scale)
         axis.set(title=panel.title, xticks=[], yticks=[])
+        axis.grid(visible=False)
+        axis.spines[:].set_visible(True)
         ends = np.cumsum(panel.borders)
         if panel.layers:
             middles = ends - np.asarray(panel.borders) / 2 - 0.5
-            axis.set_xticks(middles, panel.layers, rotation=90, fontsize=7)
+            axis.set_xticks(middles, panel.layers, rotation=90, fontsize=9)
             axis.tick_params(length=0)
         for border in ends[:-1] - 0.5:
             axis.axhline(border, color="0.4", linewidth=0.6)
@@ -184,6 +196,20 @@ def _panel(title: str, given: Array | DenseFisher, borders: Sequence[int]) -> Pa
         )
         raise ShapeError(msg)
     return Panel(title, matrix, sizes)
+
+
+def _power(gamma: object) -> float:
+    known = isinstance(gamma, float | int) and not isinstance(gamma, bool)
+    number = gamma if isinstance(gamma, float | int) and known else -1.0
+    if not 0 < number <= 1:
+        msg = f"{LABEL}: gamma is {shown(gamma)}, expected a number in (0, 1]"
+        raise ArgumentError(msg)
+    return float(number)
+
+
+def _signed(power: float, x: Any) -> Any:
+    """Return a power of the absolute values, with the signs."""
+    return np.sign(x) * np.abs(x) ** power
 
 
 def _png(figure: Any) -> bytes:

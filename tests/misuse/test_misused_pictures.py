@@ -21,6 +21,7 @@ def test_heat_maps(walked, kinds):
                 "borders": (1, 1),
                 "columns": 1,
                 "one_scale": True,
+                "gamma": 0.5,
             },
             {
                 "matrices": NOTHINGS
@@ -29,6 +30,7 @@ def test_heat_maps(walked, kinds):
                 | {"empty": {}, "an array": matrix},
                 "borders": NOTHINGS | sizes,
                 "columns": {"none at all": 0, "below": -1, "half": 0.5, "word": "two"},
+                "gamma": {"zero": 0, "above": 1.5, "word": "root", "flag": True},
                 "one_scale": {"number": 1, "word": "yes", "nothing": None},
             },
             label="heat_maps",

@@ -30,6 +30,12 @@ def test_scales_of_their_own_reach_to_the_largest_entry_of_each():
     assert limits == [(-1, 1), (-4, 4)]
 
 
+def test_a_power_shows_small_entries_and_keeps_zero_in_the_middle():
+    figure = heat_maps({"root": np.asarray([[4.0, 1.0], [0.0, -4.0]])}, gamma=0.5)
+    norm = shown(figure)["root"].images[0].norm
+    np.testing.assert_allclose(norm([-4, -1, 0, 1, 4]), [0, 0.25, 0.5, 0.75, 1])
+
+
 def test_layers_have_borders_and_names(rng):
     fisher = DenseFisher(np.eye(6), ("first", "second"), (4, 2))
     figure = heat_maps({"named": fisher, "plain": np.eye(6)}, borders=(1, 2, 3))

@@ -1,0 +1,51 @@
+"""Notebooks are what their index promises; that they run, the build of pages shows."""
+
+import ast
+import re
+from pathlib import Path
+
+import pytest
+
+DOCS = Path(__file__).parents[2] / "docs"
+INDEX = (DOCS / "notebooks" / "index.md").read_text("utf-8")
+LISTED = re.findall(r"^([\w/]+): \S.*\.$", INDEX, re.MULTILINE)
+FREE = {"numpy", "matplotlib", "scipy", "kfac_core"}
+
+
+def imported(page):
+    """The packages outside the standard library that the code of a page imports."""
+    cells = re.findall(r"```\{code-cell\}[^\n]*\n(.*?)```", page, re.DOTALL)
+    names = set()
+    for cell in cells:
+        own = re.sub(r"\A---\n.*?---\n", "", cell, flags=re.DOTALL)
+        for node in ast.walk(ast.parse(own)):
+            if isinstance(node, ast.Import):
+                names |= {each.name.split(".")[0] for each in node.names}
+            elif isinstance(node, ast.ImportFrom):
+                names.add(node.module.split(".")[0])
+    return names
+
+
+def test_every_notebook_is_in_the_gallery_and_in_the_contents():
+    found = {path.stem for path in (DOCS / "notebooks").glob("*.md")} - {"index"}
+    contents = INDEX.split(":hidden:")[1].split("```")[0].split()
+    assert {Path(name).name for name in LISTED if "/" in name} == found == set(contents)
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_a_page_of_the_gallery_ends_with_three_exercises(name):
+    page = (DOCS / f"{name}.md").read_text("utf-8")
+    assert page.startswith("---\nfile_format: mystnb\n") or "% needs" in page
+    exercises = page.split("\n## Exercises\n")[1].split("\n## ")[0]
+    assert re.findall(r"^(\d)\. ", exercises, re.MULTILINE) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("name", [name for name in LISTED if "/" in name])
+def test_a_notebook_asserts_and_needs_numpy_alone(name):
+    page = (DOCS / f"{name}.md").read_text("utf-8")
+    assert "\nassert " in page
+    frameworks = {"torch": "PyTorch", "jax": "JAX"}
+    title = re.search(r"^# (.*)$", page, re.MULTILINE)[1]
+    named = {package for package, name in frameworks.items() if name in title}
+    ours = {"collections", "functools", "itertools", "math"}
+    assert imported(page) <= FREE | named | ours
