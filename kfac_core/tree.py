@@ -8,6 +8,8 @@ from kfac_core.typing import Array, DType
 
 T = TypeVar("T")
 
+_BRANCHES = (tuple, dict)
+
 
 def map(function: Callable[..., Any], *trees: Any) -> Any:
     """Apply a function to the arrays in the same places of trees.
@@ -143,16 +145,21 @@ def unstack(
         The trees of `members`, as copies: a tree that is kept does not keep a stack
         alive.
     """
-    xp, arrays = backend.xp, leaves(stacks)
+    xp = backend.xp
 
-    def member(i: int, like: Any) -> Any:
-        own = [
-            old if is_old else xp.astype(x[i, ...], x.dtype, copy=True)
-            for x, old, is_old in zip(arrays, leaves(like), kept, strict=True)
-        ]
-        return filled(like, iter(own))
-
-    return [member(i, like) for i, like in enumerate(likes)]
+    columns: list[tuple[Any, ...]] = []
+    every = [leaves(like) for like in likes]
+    for place, (x, is_old) in enumerate(zip(leaves(stacks), kept, strict=True)):
+        olds = tuple([own[place] for own in every])
+        if is_old:
+            columns.append(olds)
+            continue
+        parts: Any = xp.unstack(x)
+        columns.append(tuple([xp.astype(x, x.dtype, copy=True) for x in parts]))
+    return [
+        filled(like, iter([column[i] for column in columns]))
+        for i, like in enumerate(likes)
+    ]
 
 
 def filled(tree: Any, arrays: Iterator[Any]) -> Any:
@@ -170,7 +177,7 @@ def filled(tree: Any, arrays: Iterator[Any]) -> Any:
     if not isinstance(tree, tuple):
         return next(arrays)
     fields = [
-        filled(part, arrays) if isinstance(part, tuple | dict) else next(arrays)
+        filled(part, arrays) if isinstance(part, _BRANCHES) else next(arrays)
         for part in tree
     ]
     return type(tree)(*fields) if hasattr(tree, "_fields") else tuple(fields)

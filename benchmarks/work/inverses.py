@@ -1,5 +1,6 @@
 """Inverses, and the products with them."""
 
+import itertools
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Any
@@ -7,7 +8,7 @@ from typing import Any
 import numpy as np
 
 import kfac_core as kc
-from benchmarks.cases import Case, Rivals, agree, as_numpy, normal
+from benchmarks.cases import Case, Rivals, agree, as_numpy, normal, rng
 from benchmarks.libraries import Library
 from benchmarks.libraries.lapack import potri
 from benchmarks.measuring import Call
@@ -33,9 +34,12 @@ def cases(library: Library, *, quick: bool) -> Iterator[Case]:
         yield Case(GROUP, name, partial(_refresh, library, size))
         name = f"multiply_inverse, {size}×{size}"
         yield Case(GROUP, name, partial(_multiply, library, size))
-    count, size = (8, 8) if quick else (64, 64)
-    name = f"update_inverses, {count} factors of {size}"
-    yield Case(GROUP, name, partial(_many, library, count, size))
+    count, least, most = (8, 6, 8) if quick else (64, 48, 64)
+    name = f"update_inverses, {count} factors of {most}"
+    yield Case(GROUP, name, partial(_many, library, [most] * (count // 2 + 1)))
+    name = f"update_inverses, {count} factors of {least} to {most}"
+    sizes = rng().integers(least, most + 1, count // 2 + 1)
+    yield Case(GROUP, name, partial(_many, library, sizes.tolist()))
 
 
 def _potri(covs: Sequence[Any], damping: float) -> Call:
@@ -81,16 +85,20 @@ def _multiply(library: Library, size: int) -> Rivals:
     return Rivals(ours, {"a @ v @ g": products}, {})
 
 
-def _many(library: Library, count: int, size: int) -> Rivals:
-    layers = tuple(Dense(size, size, has_bias=False) for _ in range(count // 2))
+def _many(library: Library, sizes: Sequence[int]) -> Rivals:
+    layers = tuple(Dense(*pair, has_bias=False) for pair in itertools.pairwise(sizes))
     model = SequentialModel(Sequential(layers))
     collection = model.layer_collection(kc.losses.NormalMeanNegativeLogProbLoss())
     estimator = kc.FisherEstimator(collection)
-    x = library.array(normal(4 * size, size))
+    x = library.array(normal(4 * max(sizes), max(sizes)))
     xp = kc.backend_of(x).xp
-    state = estimator.init(dict.fromkeys(estimator.variables, x[:size]))
-    blocks = {
-        name: block.update_covs(state.blocks[name], x, x, 0.95)
+    state = estimator.init(
+        {name: x[: shape[0], : shape[1]] for name, shape in collection.variables}
+    )
+    blocks: dict[str, Any] = {
+        name: block.update_covs(
+            state.blocks[name], *[x[:, : own.dimension] for own in block._sides], 0.95
+        )
         for name, block in estimator.blocks.items()
     }
     state = state._replace(blocks=blocks)
@@ -98,13 +106,22 @@ def _many(library: Library, count: int, size: int) -> Rivals:
     for name, block in estimator.blocks.items():
         for factor, of_factor in block.factors(state.blocks[name]).values():
             covs.append(style.damped(xp, factor.get_cov(of_factor), DAMPING))
-    stack = xp.stack(covs)
 
     def one_by_one(function: Any) -> Call:
         return library.call(lambda covs: [function(a) for a in covs], covs)
 
     ours = library.call(lambda s: estimator.update_inverses(s, DAMPING), state)
-    others = {"inv of a stack": library.call(library.inverse, stack)}
+    alone = {
+        name: partial(block.update_inverses, damping=DAMPING)
+        for name, block in estimator.blocks.items()
+    }
+    others = {
+        "ours, layer by layer": library.call(
+            lambda s: {name: alone[name](own) for name, own in s.items()}, state.blocks
+        )
+    }
+    if len({*sizes}) == 1:
+        others["inv of a stack"] = library.call(library.inverse, xp.stack(covs))
     others["inv"] = one_by_one(library.inverse)
     for name, function in library.cholesky_inverses.items():
         others[name] = one_by_one(function)

@@ -1,19 +1,22 @@
-"""Equal blocks are inverted together, in one call of the library for all of them.
+"""Blocks are inverted together, in one call of the library for all of them.
 
 An accelerator that is given one small matrix after another waits more than it computes.
-So the states of equal blocks are stacked, and the update is mapped over the stack. Each
+So the states of equal blocks are stacked, and the update is mapped over the stack;
+those of small unequal blocks are padded first, see `kfac_core.estimator.padding`. Each
 block's result is the same as alone, up to rounding.
 """
 
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Any, NamedTuple
 
 from kfac_core import tree
 from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.errors import KfacError
+from kfac_core.estimator.padding import Range, padded_inverses, range_of
 from kfac_core.fisher_blocks import FisherBlock
+from kfac_core.fisher_blocks.kronecker.splitting import Splitting
 from kfac_core.layer_collection import LayerRegistration
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array, Scalar
@@ -34,17 +37,66 @@ def alike(layers: Sequence[LayerRegistration]) -> tuple[tuple[str, ...], ...]:
     return tuple(map(tuple, groups.values()))
 
 
+FEWEST_TOGETHER = 8
+"""Number of layers from which the making of a stack pays off."""
+
+
+class Group(NamedTuple):
+    """Layers that are inverted together.
+
+    Attributes:
+        names: Names of the layers.
+        splitting: How all split their damping, for the sizes that they are padded to;
+            None: they are not padded, their blocks are equal.
+    """
+
+    names: tuple[str, ...]
+    splitting: Splitting | None
+
+
+def together(layers: Sequence[LayerRegistration]) -> tuple[Group, ...]:
+    """Return all layers, in groups that are inverted together.
+
+    Args:
+        layers: The layers.
+
+    Returns:
+        The groups; blocks of a group are equal, or are padded to one size.
+    """
+    blocks: dict[str, Any] = {layer.name: layer.block for layer in layers}
+    groups, single = [], []
+    for names in alike(layers):
+        own = range_of(blocks[names[0]])
+        if own is None:
+            groups.append(Group(names, None))
+        else:
+            single.append((own, names))
+    # From the largest on, so that what is found does not depend on the layers' order.
+    single.sort(key=lambda pair: pair[0].least, reverse=True)
+    found: list[tuple[Range, tuple[str, ...]]] = []
+    for own, names in single:
+        for place, (known, others) in enumerate(found):
+            if more := known.joined(own):
+                found[place] = (more, others + names)
+                break
+        else:
+            found.append((own, names))
+    return (*groups, *[Group(names, own.splitting) for own, names in found])
+
+
 def batches(
     group: Sequence[str],
     blocks: Mapping[str, FisherBlock[Any]],
     states: Mapping[str, Any],
+    fewest: int = 2,
 ) -> list[list[str]]:
     """Return a group of names in parts whose states can, and should, be stacked.
 
     Args:
-        group: Names of layers with equal blocks.
+        group: Names of layers whose blocks are equal, or are padded to one size.
         blocks: Block of each layer.
         states: State of each block.
+        fewest: The least number of states that are stacked.
 
     Returns:
         Parts of the group; a part has one name where a stack would not be faster.
@@ -58,20 +110,25 @@ def batches(
             devices = tuple(backend_of(total).device(total) for total in totals)
             place = (*(total.dtype for total in totals), *devices)
         parts.setdefault(place, []).append(name)
-    return list(parts.values())
+    found: list[list[str]] = []
+    for part in parts.values():
+        found += [part] if len(part) >= fewest else [[name] for name in part]
+    return found
 
 
 def update_together(
     blocks: Sequence[FisherBlock[Any]],
     states: Sequence[Any],
     damping: Scalar | Sequence[Scalar],
+    splitting: Splitting | None = None,
 ) -> list[Any]:
     """Return the states with new inverses, by one mapped `FisherBlock.update_inverses`.
 
     Args:
-        blocks: Blocks that are equal, except for their names.
+        blocks: Blocks of a `Group`.
         states: A state of each block, of one dtype, on one device; at least one.
         damping: One damping for all blocks, or a sequence with one for each.
+        splitting: As in `Group`; None: blocks are equal, except for their names.
 
     Returns:
         The new states.
@@ -82,9 +139,9 @@ def update_together(
     """
     dampings = damping if isinstance(damping, Sequence) else [damping for _ in states]
     if len(states) > 1:
-        together = _in_one_call(blocks, states, dampings)
-        if together is not None:
-            return together
+        new = _in_one_call(blocks, states, dampings, splitting)
+        if new is not None:
+            return new
     alone = zip(blocks, states, dampings, strict=True)
     return [block.update_inverses(state, own) for block, state, own in alone]
 
@@ -93,8 +150,15 @@ def _in_one_call(
     blocks: Sequence[FisherBlock[Any]],
     states: Sequence[Any],
     dampings: Sequence[Scalar],
+    splitting: Splitting | None,
 ) -> list[Any] | None:
     """Return the new states; None if the update of any layer failed."""
+    if splitting:
+        try:
+            products: Any = blocks
+            return padded_inverses(products, states, dampings, splitting)
+        except KfacError:  # of one layer, which is told of where each is by itself
+            return None
     block, first = blocks[0], dampings[0]
     backend = backend_of(states[0].ok)
     stack = tree.stack(backend, states)

@@ -7,7 +7,14 @@ from typing import Any
 from kfac_core.arguments.powers import as_exponents
 from kfac_core.arguments.sizes import as_flag
 from kfac_core.backend import Backend
-from kfac_core.estimator.batching import alike, batches, update_together
+from kfac_core.estimator.batching import (
+    FEWEST_TOGETHER,
+    Group,
+    alike,
+    batches,
+    together,
+    update_together,
+)
 from kfac_core.estimator.given import backend_of_state, dampings_of, known_names
 from kfac_core.estimator.sources import LABEL
 from kfac_core.estimator.state import EstimatorState, whole
@@ -37,6 +44,7 @@ class BlockDiagonalMatrix(Quiet):
             factors.
         layers: The layers of the collection, with blocks that serve all of this.
         alike: Names of the layers, grouped by equal blocks.
+        together: The layers in groups that are inverted together.
     """
 
     layer_collection: LayerCollection
@@ -45,6 +53,7 @@ class BlockDiagonalMatrix(Quiet):
     compute_cholesky_inverse: bool = field(default=False, kw_only=True)
     layers: tuple[LayerRegistration, ...] = field(init=False, repr=False, compare=False)
     alike: tuple[tuple[str, ...], ...] = field(init=False, repr=False, compare=False)
+    together: tuple[Group, ...] = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         """Check the collection, and register the powers.
@@ -66,6 +75,7 @@ class BlockDiagonalMatrix(Quiet):
         )
         object.__setattr__(self, "layers", layers)
         object.__setattr__(self, "alike", alike(layers))
+        object.__setattr__(self, "together", together(layers))
 
     @property
     def blocks(self) -> dict[str, FisherBlock[Any]]:
@@ -151,12 +161,14 @@ class BlockDiagonalMatrix(Quiet):
                 )
             new_state = state._replace(blocks=blocks)
             return whole(backend, new_state, state, "derived_ok", chosen)
-        for group in self.alike:
-            due = [name for name in group if name in chosen]
-            for names in batches(due, specs, blocks):
+        for group in self.together:
+            due = [name for name in group.names if name in chosen]
+            for names in batches(due, specs, blocks, FEWEST_TOGETHER):
                 states = [blocks[name] for name in names]
                 own = [dampings[name] for name in names]
-                new = update_together([specs[name] for name in names], states, own)
+                new = update_together(
+                    [specs[name] for name in names], states, own, group.splitting
+                )
                 blocks.update(zip(names, new, strict=True))
         new_state = state._replace(blocks=blocks)
         return whole(backend, new_state, state, "derived_ok", chosen)

@@ -208,6 +208,17 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         """Return a vector in the form of `like`; see `FisherBlock.from_tensors`."""
         return self._params(backend, tensors[0], like)
 
+    @property
+    def splitting(self) -> Splitting:
+        """How the block splits its damping."""
+        first, second = self.input_factor, self.output_factor
+        return Splitting(
+            self.damping_type,
+            self.normalize_damping_power if self.is_repeated else 1.0,
+            self._sizes,
+            (first.form.is_mean_by_weight, second.form.is_mean_by_weight),
+        )
+
     def _now(self, state: KroneckerState) -> KroneckerState:
         """Return the balanced state, by the current mean weight."""
         backend = backend_of(self._own(state).scale)
@@ -235,13 +246,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
                 first.form.trace(backend, state.input_factor.cov, first),
                 second.form.trace(backend, state.output_factor.cov, second),
             )
-        how = Splitting(
-            self.damping_type,
-            self.normalize_damping_power if self.is_repeated else 1.0,
-            self._sizes,
-            (first.form.is_mean_by_weight, second.form.is_mean_by_weight),
-        )
-        a, g = of_numbers(backend, how.of, damping, scale, mean, *traces)
+        a, g = of_numbers(backend, self.splitting.of, damping, scale, mean, *traces)
         return a, g
 
     def _multiply(
