@@ -172,11 +172,7 @@ def fold_numbers(
     backend: Backend,
     averages: Sequence[MovingAverage],
     samples: Sequence[Scalar],
-    ema_decay: Scalar,
-    ema_weight: Scalar | None,
-    layer: str,
-    *,
-    zero_debias: bool,
+    ema: Ema,
 ) -> list[MovingAverage]:
     """Return averages of numbers that describe a batch, each with one more sample.
 
@@ -184,35 +180,18 @@ def fold_numbers(
         backend: Backend of the averages.
         averages: Averages with 0-d totals, at least one.
         samples: A number or 0-d array for each average.
-        ema_decay: As in `weights_of`.
-        ema_weight: As in `weights_of`.
-        layer: Name of the layer, for the message.
-        zero_debias: Whether the averages are debiased.
+        ema: Decay and weight of the batch.
 
     Returns:
         The new averages.
     """
-    decay, weight = weights_of(
-        backend,
-        ema_decay,
-        ema_weight,
-        averages[0].total,
-        layer,
-        zero_debias=zero_debias,
-    )
-    return [
-        constant(
-            backend,
-            average.total * decay + _times(weight, sample),
-            average.weight * decay + weight,
-        )
-        for average, sample in zip(averages, samples, strict=True)
-    ]
-
-
-def _times(weight: Array, sample: Scalar) -> Array:
-    """Return the product; for a sample of one, which most have, the weight itself."""
-    return weight if type(sample) is float and sample == 1 else weight * sample
+    folded, (decay, weight) = [], ema
+    for average, sample in zip(averages, samples, strict=True):
+        # A sample of one, which most have, needs no product.
+        is_one = type(sample) is float and sample == 1
+        total = average.total * decay + (weight if is_one else weight * sample)
+        folded.append(constant(backend, total, average.weight * decay + weight))
+    return folded
 
 
 def value(backend: Backend, average: MovingAverage, layer: str) -> Array:

@@ -4,24 +4,30 @@ from contextvars import ContextVar
 
 import numpy as np
 
-_is_silent = ContextVar("_is_silent", default=False)
-
 
 class Silence:
-    """Like ``np.errstate(all="ignore")``; a nested call need not enter it again."""
+    """Like ``np.errstate(all="ignore")``; within it, `silence` returns None.
 
-    __slots__ = ("_errors", "_token")
+    It holds nothing of its own, so that one object serves all threads.
+    """
+
+    __slots__ = ()
 
     def __enter__(self) -> None:
-        self._token = _is_silent.set(True)
-        self._errors = np.errstate(all="ignore")
-        self._errors.__enter__()
+        errors = np.errstate(all="ignore")
+        errors.__enter__()
+        _errors.set(errors)
+        _context.set(None)
 
     def __exit__(self, *_: object) -> None:
-        self._errors.__exit__(None, None, None)
-        _is_silent.reset(self._token)
+        _context.set(self)
+        _errors.get().__exit__(None, None, None)
 
 
-def silence() -> Silence | None:
-    """Return the context; None within another one."""
-    return None if _is_silent.get() else Silence()
+_errors: ContextVar["np.errstate"] = ContextVar("_errors")
+_OUTSIDE = Silence()
+_context: ContextVar[Silence | None] = ContextVar("_context", default=_OUTSIDE)
+
+silence = _context.get
+"""Return the context; None within another one. Every verb calls it: it is no function
+of Python."""

@@ -77,13 +77,8 @@ class TorchBackend(ArrayAPIBackend):
                 return False
         return True
 
-    def is_traced(self, x: Any) -> bool:
-        """Return whether `x` is being compiled, has no storage, or is mapped over."""
-        return is_traced(x)
-
-    def known_number(self, x: Any) -> Any:
-        """Return the number of a plain tensor on the CPU."""
-        return known_number(x)
+    is_traced = staticmethod(is_traced)
+    known_number = staticmethod(known_number)
 
     def scalar(self, value: float, like: Any) -> Array:
         """Fill a tensor; a compiler would compile anew for each value."""

@@ -8,7 +8,7 @@ from typing import Any
 
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, BackendError, DTypeError, ShapeError
-from kfac_core.registry import backend_of
+from kfac_core.registry import backend_of, remembered
 from kfac_core.typing import Array, DType, Pair, Uses
 
 _SEQUENCES = (tuple, list)
@@ -29,6 +29,9 @@ def backend_for(layer: str, arguments: str, *arrays: Any) -> Backend:
     Raises:
         BackendError: As in `kfac_core.registry.backend_of`.
     """
+    known = remembered(type(arrays[0]))
+    if known is not None and known.are_alike(arrays):
+        return known  # as `backend_of` does: every verb comes here
     try:
         return backend_of(*arrays)
     except BackendError as error:
@@ -69,8 +72,9 @@ def as_sources(data: Any) -> tuple[tuple[Any, ...], ...]:
         return ()
     if not isinstance(data, _SEQUENCES) or isinstance(data, _ONE_TOWER):
         return ((data,),)
-    if any(map(_is_sequence, data)):
-        return tuple(map(as_towers, data))
+    for own in data:
+        if isinstance(own, _SEQUENCES) and not isinstance(own, _ONE_TOWER):
+            return tuple(map(as_towers, data))
     return (tuple(data),)
 
 
@@ -295,7 +299,3 @@ def check_indices(
             f"{layer}: {argument} are from {int(low)} to {int(high)}, expected {wanted}"
         )
         raise ArgumentError(msg)
-
-
-def _is_sequence(data: Any) -> bool:
-    return isinstance(data, _SEQUENCES) and not isinstance(data, _ONE_TOWER)

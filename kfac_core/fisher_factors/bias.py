@@ -19,7 +19,7 @@ from kfac_core.fisher_factors.base.state import FactorState
 from kfac_core.fisher_factors.base.updating import accumulated
 from kfac_core.fisher_factors.forms.diagonal import Diagonal
 from kfac_core.rows.counts import count_of
-from kfac_core.rows.uses import MultiSources, arrays_of
+from kfac_core.rows.uses import MultiSources, all_arrays, arrays_of
 from kfac_core.rows.weights import check_same_towers, roots_of, sides, weights_for
 from kfac_core.statistics.bias import bias_gradients
 from kfac_core.statistics.weighted_rows import weigh, weighed
@@ -92,7 +92,7 @@ class BiasFactor(FisherFactor):
         """
         sources, name = as_sources(outputs_grads), "outputs_grads"
         by_source = [[arrays_of(tower) for tower in source] for source in sources]
-        arrays = [g for source in by_source for uses in source for g in uses]
+        arrays = all_arrays(sources)
         backend = self._backend(state, "state, outputs_grads", *arrays)
         like, label = state.cov.total, self.label
         of_gradients = sides(weights)[1]

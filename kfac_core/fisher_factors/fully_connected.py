@@ -12,7 +12,7 @@ from kfac_core.fisher_factors.base.state import FactorState
 from kfac_core.fisher_factors.base.updating import accumulated
 from kfac_core.moving_average import Sample
 from kfac_core.rows.counts import count_of
-from kfac_core.rows.uses import MultiSources, arrays_of
+from kfac_core.rows.uses import MultiSources, all_arrays, arrays_of
 from kfac_core.rows.weights import (
     check_same_towers,
     roots_of,
@@ -21,7 +21,7 @@ from kfac_core.rows.weights import (
     weights_of_parts,
 )
 from kfac_core.statistics.rows import squared_moment
-from kfac_core.statistics.weighted_rows import masked, weighed
+from kfac_core.statistics.weighted_rows import Rows, masked, weighed
 from kfac_core.typing import Array, Scalar, Sources, Towers, Weights
 
 
@@ -115,8 +115,7 @@ class FullyConnectedKroneckerFactor(FisherFactor):
                 not positive.
         """
         sources = as_sources(tensors)
-        arrays = [x for towers in sources for tower in towers for x in arrays_of(tower)]
-        backend = self._backend(state, "state, tensors", *arrays)
+        backend = self._backend(state, "state, tensors", *all_arrays(sources))
         like, shape = state.cov.total, ("rows", self.size)
         samples: list[Array | Sample] = []
         given: list[tuple[Array, ...]] = []
@@ -129,9 +128,12 @@ class FullyConnectedKroneckerFactor(FisherFactor):
             )
             if num_cases is not None and not samples:
                 count = count_of(backend, num_cases, parts[0].uses, like, self.label)
-            roots = self._roots(backend, parts, weights, like)
-            rows_of_source = weighed(backend, rows, roots, count)
-            samples.append(self.form.of_rows(backend, rows_of_source, self.has_bias))
+            if weights is None:
+                counting = Rows(rows, None, count)
+            else:
+                roots = self._roots(backend, parts, weights, like)
+                counting = weighed(backend, rows, roots, count)
+            samples.append(self.form.of_rows(backend, counting, self.has_bias))
             given.append(own)
         data = {self.data_name: tuple(given)}
         return accumulated(self, backend, state, samples, ema_decay, ema_weight, data)

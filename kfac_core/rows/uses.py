@@ -17,6 +17,7 @@ Where the cases come before their uses, as in most models of sequences, a spec s
 Functions take arrays that are checked to be of one backend, and check their shapes.
 """
 
+from collections.abc import Iterable
 from typing import Any, TypeAlias
 
 from kfac_core.backend import Backend
@@ -36,6 +37,15 @@ def arrays_of(data: Any) -> tuple[Any, ...]:
     if isinstance(data, Uses) and isinstance(data.arrays, tuple | list):
         return tuple(data.arrays)
     return (data,)
+
+
+def all_arrays(sources: Iterable[Iterable[Any]]) -> list[Any]:
+    """Return the arrays of all towers of all sources."""
+    found: list[Any] = []
+    for towers in sources:
+        for tower in towers:
+            found.extend(arrays_of(tower) if isinstance(tower, Uses) else (tower,))
+    return found
 
 
 def in_parts(

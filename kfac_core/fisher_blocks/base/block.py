@@ -17,7 +17,7 @@ from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FactorState, FisherFact
 from kfac_core.fisher_factors.base.form import decomposed
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linalg.spectrum import Eigenbasis, Spectrum
-from kfac_core.moving_average import MovingAverage, weights_of
+from kfac_core.moving_average import Ema, MovingAverage, weights_of
 from kfac_core.registry import backend_of
 from kfac_core.spec import Spec
 from kfac_core.state import check_finite, kept
@@ -328,12 +328,12 @@ class FisherBlock(Spec, LaidOut, ABC, Generic[S]):
         ema_decay: Scalar,
         ema_weight: Scalar | None,
         like: Array,
-    ) -> tuple[Any, None]:
-        """Return decay and weight as all factors take them, checked once."""
+    ) -> Ema:
+        """Return decay and weight, checked once, as factors take them for a decay."""
         debias = self.zero_debias
         return weights_of(
             backend, ema_decay, ema_weight, like, self.label, zero_debias=debias
-        ), None
+        )
 
     def _vector_backend(self, state: S, vector: Params) -> Backend:
         """Return the backend of a state and a vector of real numbers."""

@@ -111,7 +111,7 @@ class FittedProductFB(AroundProductFB[FittedState]):
             **options,
         )
         backend = backend_of(new.scale)
-        ema, _ = self._ema(backend, ema_decay, ema_weight, new.scale)
+        ema = self._ema(backend, ema_decay, ema_weight, new.scale)
         data = Data(inputs, outputs_grads, weights, new.scale)
         gradients = gradients_of(
             backend, self._product, data, num_cases, is_of_means=self.is_of_means

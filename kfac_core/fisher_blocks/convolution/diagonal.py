@@ -91,15 +91,8 @@ class ConvDiagonalFB(SingleFactorFB):
         )
         backend = backend_for(self.label, "state", state.uses.total)
         locations = self.geometry.window.mean_locations(towers)
-        (uses,) = moving_average.fold_numbers(
-            backend,
-            [state.uses],
-            [locations],
-            ema_decay,
-            ema_weight,
-            self.label,
-            zero_debias=self.zero_debias,
-        )
+        ema = self._ema(backend, ema_decay, ema_weight, state.uses.total)
+        (uses,) = moving_average.fold_numbers(backend, [state.uses], [locations], ema)
         if backend.is_traced(factor.cov_ok):
             uses = tree.where(backend, factor.cov_ok, uses, state.uses)
         return state._replace(factor=factor, uses=uses)

@@ -82,7 +82,7 @@ class GroupedKroneckerFB(KroneckerProductFB):
             for source in sources
         )
         shapes = [weighted_shape(window, x) for x in towers]
-        rows = self._row_weights(backend, towers, shapes, weights, state.scale)
+        rows = self._row_weights(backend, shapes, weights, state.scale)
         uses = window.mean_locations(towers)
         counts = counted(
             backend, rows, shapes, uses, num_cases, state.scale, self.label

@@ -88,7 +88,7 @@ class TransposedWeightsFB(KroneckerProductFB):
             (x.shape[0], *sizes) for x, sizes in zip(towers, spatial, strict=True)
         ]
         uses, like = mean_locations(self.window, towers), state.scale
-        known = self._row_weights(backend, towers, shapes, weights, like)
+        known = self._row_weights(backend, shapes, weights, like)
         counts = counted(backend, known, shapes, uses, num_cases, like, self.label)
         # The factor of the inputs sees each location as a case.
         of_inputs = as_rows(backend, known.inputs, shapes, uses, num_cases)
@@ -164,7 +164,7 @@ class TransposedGroupsFB(GroupedKroneckerFB):
         )
         shapes = [(x.shape[0], *adjoint.spatial_of(x)) for x in towers]
         uses, like = mean_locations(window, towers), state.scale
-        of_rows = self._row_weights(backend, towers, shapes, weights, like)
+        of_rows = self._row_weights(backend, shapes, weights, like)
         counts = counted(backend, of_rows, shapes, uses, num_cases, like, self.label)
         data = (rows, by_group)
         return self._fold(backend, state, data, counts, ema_decay, ema_weight)

@@ -113,7 +113,7 @@ class InEigenbasisFB(AroundProductFB[CorrectedState]):
         gradients = gradients_of(
             backend, self._product, data, num_cases, is_of_means=self.is_of_means
         )
-        ema, _ = self._ema(backend, ema_decay, ema_weight, new.scale)
+        ema = self._ema(backend, ema_decay, ema_weight, new.scale)
         new, sample = self._of_batch(backend, old, new, gradients, ema, bases)
         updated = state._replace(block=new)
         if sample is not None:

@@ -1,6 +1,5 @@
 """`EmbeddingRowsFB`: the block of an embedding, or of some of its rows."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Self
 
@@ -15,8 +14,7 @@ from kfac_core.backend import Backend
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_factors import EmbeddingInputKroneckerFactor, FactorState
-from kfac_core.rows.weights import both_known
-from kfac_core.typing import Array, RowWeights, Weights
+from kfac_core.typing import Array
 
 
 @dataclass(frozen=True)
@@ -72,18 +70,11 @@ class EmbeddingRowsFB(KroneckerProductFB):
         inputs = inputs._replace(made_by=block.input_factor.signature)
         return block, state._replace(input_factor=inputs)
 
-    def _row_weights(
-        self,
-        backend: Backend,
-        towers: tuple[Array, ...],
-        shapes: Sequence[tuple[int, ...]],
-        weights: Weights | None,
-        like: Array,
-    ) -> RowWeights:
-        """Return the weights, zero for the cases without an id that counts."""
-        own = super()._row_weights(backend, towers, shapes, weights, like)
-        known = self.input_factor.known_cases(backend, towers, like.dtype)
-        return own if known is None else both_known(own, known)
+    def _known_cases(
+        self, backend: Backend, towers: tuple[Array, ...], like: Array
+    ) -> tuple[Array, ...] | None:
+        """Return zeros for the cases without an id that counts."""
+        return self.input_factor.known_cases(backend, towers, like.dtype)
 
 
 def _rows_of(backend: Backend, state: FactorState, ids: Array) -> FactorState:

@@ -19,7 +19,7 @@ from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_factors import FisherFactor
 from kfac_core.moving_average import MovingAverage
 from kfac_core.rows.counts import Counts, check_mean_weight, counted, mean_weight
-from kfac_core.rows.weights import sides, weights_for
+from kfac_core.rows.weights import both_known, sides, weights_for
 from kfac_core.spec.signature import check_kind
 from kfac_core.state import kept
 from kfac_core.typing import Array, RowWeights, Scalar, Sources, Towers, Weights
@@ -134,12 +134,17 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
             given.extend(source)
         backend = backend_for(self.label, self.data_names, *given)
         self._check_pairs(towers, sources)
-        shapes = [self._weighted_shape(x) for x in towers]
         uses = self._mean_uses(towers)
-        rows = self._row_weights(backend, towers, shapes, weights, state.scale)
-        counts = counted(
-            backend, rows, shapes, uses, num_cases, state.scale, self.label
-        )
+        known = self._known_cases(backend, towers, state.scale)
+        if weights is None and num_cases is None and known is None:
+            counts = Counts({}, {}, 1.0, uses)
+        else:
+            shapes = [self._weighted_shape(x) for x in towers]
+            rows = self._row_weights(backend, shapes, weights, state.scale)
+            rows = rows if known is None else both_known(rows, known)
+            counts = counted(
+                backend, rows, shapes, uses, num_cases, state.scale, self.label
+            )
         data, ema = (towers, sources), (ema_decay, ema_weight)
         return self._fold(backend, state, data, counts, *ema, **of_inputs)
 
@@ -157,20 +162,13 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         a, g = state.input_factor, state.output_factor
         ema = self._ema(backend, ema_decay, ema_weight, state.scale)
         a = self.input_factor.update_cov(
-            a, data[0], *ema, **counts.of_inputs, **of_inputs
+            a, data[0], ema, **counts.of_inputs, **of_inputs
         )
-        g = self.output_factor.update_cov(g, data[1], *ema, **counts.of_outputs)
+        g = self.output_factor.update_cov(g, data[1], ema, **counts.of_outputs)
         averages, samples = [state.weights], [counts.mean_weight]
         if self.is_repeated:
             averages, samples = [*averages, state.uses], [*samples, counts.uses]
-        folded = moving_average.fold_numbers(
-            backend,
-            averages,
-            samples,
-            *ema,
-            self.label,
-            zero_debias=self.zero_debias,
-        )
+        folded = moving_average.fold_numbers(backend, averages, samples, ema)
         uses = folded[1] if self.is_repeated else state.uses
         new = state._replace(
             input_factor=a, output_factor=g, uses=uses, weights=folded[0]
@@ -181,7 +179,6 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
     def _row_weights(
         self,
         backend: Backend,
-        towers: tuple[Array, ...],
         shapes: Sequence[tuple[int, ...]],
         weights: Weights | None,
         like: Array,
@@ -195,6 +192,15 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
             return RowWeights(known, known)
         others = weights_for(backend, gradients, shapes, like, self.label)
         return RowWeights(known, others)
+
+    def _known_cases(
+        self, backend: Backend, towers: tuple[Array, ...], like: Array
+    ) -> tuple[Array, ...] | None:
+        """Return ``[batch]`` of ones, and zeros for the cases that do not count.
+
+        None where the inputs do not say that a case does not count.
+        """
+        return None
 
     def _weighted_shape(self, inputs: Array) -> tuple[int, ...]:
         """Return the shape of what can have weights: ``(batch, ..positions..)``."""

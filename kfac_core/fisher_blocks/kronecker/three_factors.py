@@ -137,18 +137,13 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
             (outputs_grads, counts.of_outputs),
         )
         a, b, g = (
-            factor.update_cov(own, arrays, *ema, **options)
+            factor.update_cov(own, arrays, ema, **options)
             for factor, own, (arrays, options) in zip(
                 self._all, state[:3], data, strict=True
             )
         )
         (average,) = moving_average.fold_numbers(
-            backend,
-            [state.weights],
-            [counts.mean_weight],
-            *ema,
-            self.label,
-            zero_debias=self.zero_debias,
+            backend, [state.weights], [counts.mean_weight], ema
         )
         new = state._replace(
             first_factor=a, second_factor=b, output_factor=g, weights=average

@@ -128,7 +128,8 @@ class TiedMatrixFB(KroneckerProductFB):
         backend = backend_for(
             self.label, "state, inputs, outputs_grads", self._own(state).scale, *arrays
         )
-        ema, like = (ema_decay, ema_weight), state.scale
+        like = state.scale
+        ema = self._ema(backend, ema_decay, ema_weight, like)
         by_place = self._by_use(towers, sources)
         inputs_of = [
             tuple(
@@ -172,18 +173,15 @@ class TiedMatrixFB(KroneckerProductFB):
             if kind == "transposed":
                 data.reverse()
             (a, of_a), (b, of_b) = data
+            averages = [old.positions, old.weights]
+            numbers = [positions, counts.mean_weight]
             number, weight = moving_average.fold_numbers(
-                backend,
-                [old.positions, old.weights],
-                [positions, counts.mean_weight],
-                *ema,
-                self.label,
-                zero_debias=self.zero_debias,
+                backend, averages, numbers, ema
             )
             by_use.append(
                 UseState(
-                    specs[0].update_cov(old.rows, a, *ema, **of_a),
-                    specs[1].update_cov(old.columns, b, *ema, **of_b),
+                    specs[0].update_cov(old.rows, a, ema, **of_a),
+                    specs[1].update_cov(old.columns, b, ema, **of_b),
                     number,
                     weight,
                 )

@@ -59,7 +59,9 @@ class Dense(Form):
         self, backend: Backend, average: MovingAverage, factor: "FisherFactor"
     ) -> Array:
         # The trace is taken of the sums: the mean would need as much memory as they do.
-        sums = self.operator(backend, average.total, factor).trace()
+        # What is checked of them is the diagonal, or that of each of a stack.
+        diagonal = self.entries_to_check(backend, average.total)
+        sums = backend.xp.sum(diagonal, axis=-1)
         of_sums = MovingAverage(sums, average.weight)
         return moving_average.value(backend, of_sums, factor.label)
 

@@ -30,7 +30,7 @@ from kfac_core.fisher_factors.shared.lagged_state import (
 from kfac_core.fisher_factors.shared.rows import MultiUseRowsFactor
 from kfac_core.linalg.series import Option1Quants, Option2Quants
 from kfac_core.rows.counts import count_of
-from kfac_core.rows.uses import MultiSources, arrays_of, in_parts
+from kfac_core.rows.uses import MultiSources, all_arrays, in_parts
 from kfac_core.state import commit, kept
 from kfac_core.statistics.rows import lagged_moment
 from kfac_core.statistics.weighted_rows import weigh
@@ -214,8 +214,7 @@ class FullyConnectedMultiKF(MultiUseRowsFactor):
         )
         if not self.cov_dt1:
             return new
-        arrays = (x for towers in sources for tower in towers for x in arrays_of(tower))
-        backend = self._backend(state, "state, tensors", *arrays)
+        backend = self._backend(state, "state, tensors", *all_arrays(sources))
         like = state.cov.total
         by_source = [self._in_parts(backend, towers) for towers in sources]
         count = count_of(backend, num_cases, by_source[0][0].uses, like, self.label)
