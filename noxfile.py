@@ -153,6 +153,14 @@ def docs(session: nox.Session) -> None:
 
 
 @nox.session
+def pages(session: nox.Session) -> None:
+    """Build the documentation; check its links, and in Chromium its widths."""
+    install(session, "docs,torch,jax")
+    session.run("sphinx-build", "-W", "--keep-going", "docs", "docs/_build/html")
+    session.run("python", "docs/check_pages.py", "docs/_build/html")
+
+
+@nox.session
 def demo(session: nox.Session) -> None:
     """Train a small network with K-FAC and show what it does."""
     install(session, "demo")

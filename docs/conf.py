@@ -5,15 +5,19 @@ from importlib.metadata import version as version_of
 from pathlib import Path
 from typing import Any
 
-from docutils import nodes
-from docutils.utils.math.latex2mathml import tex2mathml
-
 project = "kfac_core"
 author = "The kfac_core developers"
 version = release = version_of("kfac_core")
 
-sys.path.insert(0, str(Path(__file__).parent))
-extensions = ["sphinx.ext.autodoc", "sphinx.ext.napoleon", "myst_nb", "gallery"]
+sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "extensions")]
+extensions = [
+    "sphinx.ext.autodoc",
+    "sphinx.ext.napoleon",
+    "myst_nb",
+    "gallery",
+    "mathml",
+    "outputs",
+]
 exclude_patterns = ["_build"]
 # `name` in a docstring links to the object, where there is one.
 default_role = "py:obj"
@@ -47,25 +51,8 @@ nb_render_markdown_format = "gfm"
 
 def setup(app: Any) -> None:
     """Register what this file adds to Sphinx."""
-    app.add_html_math_renderer("mathml", (inline_math, None), (displayed_math, None))
     app.connect("autodoc-skip-member", skip_fields)
     app.connect("autodoc-process-docstring", convert_tables)
-
-
-# Browsers show MathML themselves: no script is fetched, and pages can be read offline.
-
-
-def inline_math(translator: Any, node: nodes.math) -> None:
-    """Write math within a line."""
-    translator.body.append(tex2mathml(node.astext()))
-    raise nodes.SkipNode
-
-
-def displayed_math(translator: Any, node: nodes.math_block) -> None:
-    """Write math on lines of its own."""
-    formula = tex2mathml(node.astext(), as_block=True)
-    translator.body.append(f'<div class="math">{formula}</div>')
-    raise nodes.SkipNode
 
 
 def skip_fields(
