@@ -14,7 +14,8 @@ ElementTree.register_namespace("", MATHML)
 NAMED = re.compile(r"&(?!amp;|lt;|gt;)\w+;")
 """Characters by names that HTML knows, and XML does not."""
 
-ACCENTS = {"~": "~", "ˆ": "^", "ˉ": "\N{OVERLINE}", "_": "\N{OVERLINE}", "→": "→"}
+BAR = "\N{OVERLINE}"
+ACCENTS = {"~": "~", "ˆ": "^", "ˉ": BAR, "_": BAR, "→": "→"}
 """What docutils writes over a letter -> what mathematical fonts draw well there."""
 
 
@@ -52,7 +53,9 @@ def formula(text: str, as_block: bool = False) -> str:
         if kind in ("mover", "munderover") and part[-1].text in ACCENTS:
             letter, *index, accent = part
             accent.text = ACCENTS[accent.text]
-            accented = ElementTree.Element(f"{{{MATHML}}}mover", {"accent": "true"})
+            # Chromium draws a bar that is an accent through its letter.
+            closer = "false" if accent.text == BAR else "true"
+            accented = ElementTree.Element(f"{{{MATHML}}}mover", {"accent": closer})
             accented.extend((letter, accent))
             replace(part, "msub" if index else "mrow", accented, *index)
         elif kind == "msup" and part[0].tag == f"{{{MATHML}}}msub":
