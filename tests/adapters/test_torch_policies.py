@@ -231,3 +231,8 @@ def test_unknown_approximation_is_refused():
     captured = capture(nn.Linear(4, 3), "cross_entropy", approx={"nothing": "kron"})
     with pytest.raises(ArgumentError, match=r"'nothing'"):
         captured.linearize(torch.ones(2, 4))
+
+
+def test_what_is_no_collective_is_refused_by_name():
+    with pytest.raises(ArgumentError, match="collective is a str"):
+        KFAC(nn.Linear(3, 2), collective="gloo")

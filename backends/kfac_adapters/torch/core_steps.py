@@ -16,7 +16,7 @@ from kfac_adapters.torch.judging import Judged
 from kfac_adapters.torch.passes import Pass
 from kfac_adapters.torch.products import Part, Products
 from kfac_adapters.torch.tracking import Tracker
-from kfac_core.errors import ArgumentError
+from kfac_core.errors import ArgumentError, UnsupportedError
 from kfac_core.optimizer import KfacOptimizer, KfacState, StepStatistics
 from kfac_core.optimizer.options import KfacOptions
 
@@ -59,6 +59,23 @@ class CoreSteps:
         self.tracker: Tracker | None = None
         own = self._own(Numbers(1.0, 0.9, 0.0))
         self.checked = KfacOptions(damping=1.0, **own)
+
+    def take_tracker(self, tracker: Tracker) -> None:
+        """Take the statistics that steps are made with.
+
+        Raises:
+            UnsupportedError: If they are those of several ranks: the loss and products
+                with the curvature are those of one shard.
+        """
+        if tracker.ranks.size > 1:
+            msg = (
+                f"KFAC: there are {tracker.ranks.size} ranks, and adapt_damping, the"
+                " qmodel and adam types of momentum, and options look at the loss or"
+                " the curvature of one shard alone; leave them out, or train in one"
+                " process"
+            )
+            raise UnsupportedError(msg)
+        self.tracker = tracker
 
     def told(self, seen: Pass, judged: Judged) -> None:
         """Keep a pass for the step that comes."""

@@ -11,6 +11,7 @@ from kfac_adapters.torch.closures import Again, moving
 from kfac_adapters.torch.core_steps import CoreSteps, Numbers
 from kfac_adapters.torch.direction import bound, preconditioned
 from kfac_adapters.torch.losses import Reduction
+from kfac_adapters.torch.moving import move
 from kfac_adapters.torch.param_groups import (
     check_known,
     check_whole,
@@ -20,6 +21,7 @@ from kfac_adapters.torch.param_groups import (
 from kfac_adapters.torch.settings import check_settings
 from kfac_adapters.torch.skipping import Skipping, StepReport
 from kfac_adapters.torch.watching import watched
+from kfac_core.collectives import Collective
 from kfac_core.errors import ArgumentError, UnsupportedError
 from kfac_core.estimator import EstimationMode, EstimatorState
 from kfac_core.layer_collection.parts import owners
@@ -75,6 +77,8 @@ class KFAC(torch.optim.Optimizer):
         class_axis: As in `capture`.
         output: As in `capture`.
         seed: Seed of the random numbers; PyTorch's own generator stays as it is.
+        collective: The ranks that have shards of the batches; None: the process group
+            of a model in `DistributedDataParallel`, or this process alone.
         options: More of `kfac_core.optimizer.KfacOptions`, by name.
 
     Raises:
@@ -124,6 +128,7 @@ class KFAC(torch.optim.Optimizer):
         class_axis: int = -1,
         output: Callable[[Any], torch.Tensor] | None = None,
         seed: int = 0,
+        collective: Collective | None = None,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self._steps: CoreSteps | None = None
@@ -158,12 +163,13 @@ class KFAC(torch.optim.Optimizer):
             output=output,
             seed=seed,
             told=None if self._steps is None else self._steps.told,
+            collective=collective,
             **defaults,
             invert_every=invert_every,
             norm_constraint=norm_constraint,
         )
         if self._steps is not None:
-            self._steps.tracker = self._tracker
+            self._steps.take_tracker(self._tracker)
         self.norm_constraint, self._invert_every = norm_constraint, invert_every
         self._skipping = Skipping("KFAC")
         own = self._tracker.capture.params.values() if params is None else params
@@ -281,8 +287,7 @@ class KFAC(torch.optim.Optimizer):
         groups = groups_by_name(params, self.param_groups)
         if tracker.inverts(self._invert_every):
             damping = dampings_of(tracker.estimator, groups, self.defaults["damping"])
-            new = tracker.estimator.update_inverses(tracker.state, damping)
-            tracker.inverted(new)
+            tracker.invert(damping)
         gradients = {n: params[n].grad for n in groups}
         directions = preconditioned(tracker, gradients)
         directions = {n: x for n, x in directions.items() if n in groups}
@@ -291,7 +296,8 @@ class KFAC(torch.optim.Optimizer):
         for name, direction in directions.items():
             if self.norm_constraint is not None:
                 direction = factor * direction
-            self._move_one(params[name], direction, groups[name])
+            own = self.state[params[name]]
+            move(params[name], own, direction, groups[name])
         return StepReport(taken=True)
 
     def _move_by(self, steps: CoreSteps, loss: Any, again: Again | None) -> StepReport:
@@ -334,18 +340,3 @@ class KFAC(torch.optim.Optimizer):
                 for name in owners(parts, layer.params):
                     groups[name]["damping"] = steps.damping_of(state, layer.name)
         return StepReport(taken=True, statistics=statistics)
-
-    def _move_one(
-        self, param: torch.Tensor, direction: torch.Tensor, group: Mapping[str, Any]
-    ) -> None:
-        """Add a direction to a parameter's velocity, and that to the parameter."""
-        own = self.state[param]
-        half = direction.dtype.itemsize < 4
-        velocity = direction.float() if half else direction
-        if group["momentum"]:
-            if "velocity" in own:
-                velocity = torch.add(velocity, own["velocity"], alpha=group["momentum"])
-            own["velocity"] = velocity
-        if group["weight_decay"]:
-            param.mul_(1 - group["lr"] * group["weight_decay"])
-        param.add_(velocity.to(param.dtype), alpha=-group["lr"])

@@ -12,6 +12,7 @@ from kfac_adapters.torch.direction import bound, preconditioned
 from kfac_adapters.torch.losses import Reduction
 from kfac_adapters.torch.skipping import Skipping, StepReport
 from kfac_adapters.torch.watching import watched
+from kfac_core.collectives import Collective
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator import EstimationMode
 from kfac_core.loss_functions import LossFunction
@@ -40,6 +41,7 @@ class Preconditioner:
         class_axis: As in `capture`.
         output: As in `capture`.
         seed: Seed of the random numbers; PyTorch's own generator stays as it is.
+        collective: As in `KFAC`.
 
     Raises:
         ArgumentError: If an argument is out of range.
@@ -77,6 +79,7 @@ class Preconditioner:
         class_axis: int = -1,
         output: Callable[[Any], torch.Tensor] | None = None,
         seed: int = 0,
+        collective: Collective | None = None,
     ) -> None:
         self.damping, self.norm_constraint = damping, norm_constraint
         self._invert_every, self._skipping = invert_every, Skipping("Preconditioner")
@@ -93,6 +96,7 @@ class Preconditioner:
             class_axis=class_axis,
             output=output,
             seed=seed,
+            collective=collective,
             damping=damping,
             invert_every=invert_every,
             norm_constraint=norm_constraint,
@@ -152,8 +156,7 @@ class Preconditioner:
     def _replace(self, learning_rate: float | None) -> StepReport:
         tracker = self._tracker
         if tracker.inverts(self._invert_every):
-            new = tracker.estimator.update_inverses(tracker.state, self.damping)
-            tracker.inverted(new)
+            tracker.invert(self.damping)
         params = tracker.capture.params
         gradients = {name: param.grad for name, param in params.items()}
         found = preconditioned(tracker, gradients)

@@ -49,8 +49,8 @@ class Skipping:
             tracker: The statistics.
             step: Takes the step.
         """
-        if tracker.refused and not tracker.has_statistics:
-            self._skipped(tracker.refused)
+        if reason := tracker.agree():
+            self._skipped(reason)
             return
         device = next(tracker.capture.model.parameters()).device.type
         try:

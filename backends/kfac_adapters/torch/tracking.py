@@ -11,13 +11,16 @@ from typing import Any, TypeAlias
 
 import torch
 
+from kfac_adapters.torch.agreeing import agreed
 from kfac_adapters.torch.capture import Capture
 from kfac_adapters.torch.judging import Judge, Judged
 from kfac_adapters.torch.linearized import Linearized
 from kfac_adapters.torch.losses import GivenLoss, Reduction
 from kfac_adapters.torch.observed import Observed
 from kfac_adapters.torch.passes import Pass, Passes
+from kfac_adapters.torch.ranks import generator_of
 from kfac_core import tree
+from kfac_core.collectives import Collective, SingleProcess, sharing
 from kfac_core.errors import (
     NotComputedError,
     NotFiniteError,
@@ -26,6 +29,7 @@ from kfac_core.errors import (
 )
 from kfac_core.estimator import EstimationMode, EstimatorState, FisherEstimator
 from kfac_core.estimator.sources import RANDOM_MODES
+from kfac_core.typing import LayerDampings
 
 Told: TypeAlias = Callable[[Pass, Judged], None]
 """Takes a pass, and what is known of its loss."""
@@ -43,6 +47,7 @@ class Tracker:
         cov_every: Every how many steps there are statistics.
         seed: Seed of the numbers that targets are drawn with.
         told: Who else is told of every pass, and how its loss is judged.
+        ranks: Who has shards of the same batch.
     """
 
     def __init__(
@@ -55,8 +60,11 @@ class Tracker:
         cov_every: int,
         seed: int,
         told: Told | None = None,
+        ranks: Collective | None = None,
     ) -> None:
         self.capture, self.mode, self._told = capture, mode, told
+        self.ranks: Collective = SingleProcess() if ranks is None else ranks
+        self._before: EstimatorState | None = None
         self._judge = Judge(loss, reduction, mode == "empirical")
         self._decay, self._cov_every = decay**cov_every, cov_every
         self._seed = seed
@@ -145,6 +153,42 @@ class Tracker:
         """Return whether inverses are due at this step, of each so many one."""
         return self._inverted_at is None or self.steps - self._inverted_at >= every
 
+    def agree(self) -> str:
+        """Make the statistics of this step those of the shards of all ranks.
+
+        Returns:
+            Why no step is to be taken, on any rank; or an empty text.
+
+        Raises:
+            KfacError: On all ranks, if they differ in their layers, or some saw no pass
+                yet; or if the statistics of a layer do not add up.
+        """
+        before, self._before = self._before, None
+        if self.ranks.size == 1:
+            return "" if self.has_statistics else self.refused
+        device = next(self.capture.model.parameters()).device
+        found = agreed(self.ranks, device, self._estimator, self.refused, self._taken)
+        if found.is_refused:
+            # What the others took of this step, they let go.
+            self._state = self._state if before is None else before
+            self.refused = self.refused or "a pass of another rank was not finite"
+            return "" if found.has_statistics else self.refused
+        if found.passes:
+            state = self.state
+            if before is None:
+                before, decay = state, 0.0 if self.ranks.rank else self._decay
+                state = sharing.decayed(self.estimator, state, decay)
+            self.state = sharing.summed(self.estimator, before, state, self.ranks)
+        return ""
+
+    def invert(self, damping: LayerDampings) -> None:
+        """Compute new inverses: all of them, or those that are of this rank."""
+        if self.ranks.size == 1:
+            new = self.estimator.update_inverses(self.state, damping)
+        else:
+            new = sharing.inverted(self.estimator, self.state, damping, self.ranks)
+        self.inverted(new)
+
     def inverted(self, state: EstimatorState) -> None:
         """Take a state with new inverses."""
         self.state, self._inverted_at = state, self.steps
@@ -162,6 +206,8 @@ class Tracker:
 
         What is not finite is let go, and `refused` says so: a step may still be taken.
         """
+        if not seen.outputs.numel():
+            return  # a shard without a case
         device = seen.outputs.device.type
         with torch.autocast(device, enabled=False):
             try:
@@ -207,16 +253,25 @@ class Tracker:
         key = None
         if self.mode in RANDOM_MODES:
             key = self._key(next(iter(given.loss_inputs.values())).device)
-        reference = self._cases or cases
+        several = self.ranks.size > 1
+        # The first batch of each rank would be another unit of weight.
+        reference = self._cases or (1 if several else cases)
         weight = None if cases == reference else cases / reference
         # Passes of one step are one batch in parts.
         decay = self._decay if self._taken == 0 else 1.0
+        if several and self._taken == 0:
+            self._before = self.state
+            # What all ranks have seen counts once.
+            decay = 0.0 if self.ranks.rank else decay
         self.state = self.estimator.update_covs(
             self.state, given, decay, weight, key=key
         )
         self._taken, self._cases = self._taken + 1, reference
 
     def _key(self, device: torch.device) -> torch.Generator:
+        if self.ranks.size > 1:
+            rank = int(self.ranks.rank)
+            return generator_of(device, self._seed, self.steps, self._taken, rank)
         if self._generator is None:
             self._generator = torch.Generator(device).manual_seed(self._seed)
             if self._saved_key is not None:

@@ -8,6 +8,7 @@ import torch
 from kfac_adapters.coverage import Policy
 from kfac_adapters.torch.capture import capture
 from kfac_adapters.torch.losses import Reduction, given_loss
+from kfac_adapters.torch.ranks import ranks_of
 from kfac_adapters.torch.settings import check_settings
 from kfac_adapters.torch.tracking import Told, Tracker
 from kfac_core.errors import ArgumentError
@@ -30,6 +31,7 @@ def watched(
     output: Callable[[Any], torch.Tensor] | None,
     seed: int,
     told: Told | None = None,
+    collective: object = None,
     **numbers: object,
 ) -> Tracker:
     """Return the tracker of a model, which it sees from now on.
@@ -48,6 +50,7 @@ def watched(
         output: As in `capture`.
         seed: As in `KFAC`.
         told: Who is told of every pass besides the tracker.
+        collective: As in `KFAC`.
         **numbers: More numbers to check, by their names.
 
     Returns:
@@ -70,4 +73,5 @@ def watched(
         class_axis=class_axis,
         output=output,
     )
-    return Tracker(made, known, reduction, mode, decay, cov_every, seed, told)
+    ranks = ranks_of(model, collective, label)
+    return Tracker(made, known, reduction, mode, decay, cov_every, seed, told, ranks)

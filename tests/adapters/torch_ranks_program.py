@@ -1,0 +1,280 @@
+"""Claims on several processes: ``python torch_ranks_program.py RANK RANKS STORE``.
+
+Every rank prints a line for each claim that holds. In the end the last rank kills
+itself in the middle of a step.
+"""
+
+import copy
+import os
+import signal
+import sys
+import time
+from datetime import timedelta
+
+import pytest
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from kfac_adapters.torch import KFAC, Preconditioner, ProcessGroup
+from kfac_core.collectives import Counted, SingleProcess, step_costs
+from kfac_core.errors import NotComputedError, StateError, UnsupportedError
+
+F = nn.functional
+RANK, RANKS, STORE = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+SECONDS = 20
+CASES, STEPS = 12, 20
+
+
+class Model(nn.Module):
+    """A network whose layers are used twice, once, and in some batches not at all."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.twice = nn.Linear(3, 4), nn.Linear(4, 4)
+        self.gated, self.last = nn.Linear(3, 2, bias=False), nn.Linear(4, 2)
+
+    def forward(self, x, leaves_out=False):
+        y = torch.tanh(self.twice(torch.tanh(self.twice(torch.tanh(self.first(x))))))
+        return self.last(y) if leaves_out else self.last(y) + self.gated(x)
+
+
+def made(kind=Model):
+    torch.manual_seed(0)
+    return kind().double()
+
+
+def spread(model, **options):
+    return DistributedDataParallel(model, **options)
+
+
+def batches(steps):
+    key = torch.Generator().manual_seed(1)
+    for _ in range(steps):
+        x = torch.randn(CASES, 3, generator=key, dtype=torch.float64)
+        yield x, (x[:, 0] * x[:, 1] > 0).long()
+
+
+def cuts(step):
+    """Return where shards end: unequal, and after the first step the last is empty."""
+    ends = [CASES * (k + 1) // (RANKS + 1) for k in range(RANKS)]
+    return [0, *ends[:-1], CASES] if step == 0 else [0, *ends[:-2], CASES, CASES]
+
+
+def shard(step, *whole):
+    own = slice(*cuts(step)[RANK : RANK + 2])
+    return [x[own] for x in whole]
+
+
+def backward(model, x, y, of=CASES, **options):
+    """Go back from this shard's part of the mean loss of all cases."""
+    logits = model(x, **options)
+    # The gradients of ranks are averaged, and not those of cases.
+    share = RANKS * len(x) / of if isinstance(model, DistributedDataParallel) else 1.0
+    loss = F.cross_entropy(logits, y) * share if len(x) else logits.sum() * 0
+    loss.backward()
+
+
+def options(**more):
+    return {"lr": 0.1, "damping": 0.1, "mode": "exact", "loss": "cross_entropy", **more}
+
+
+def everywhere(tensors, ranks):
+    """Check that all ranks have the same bits."""
+    for x in tensors:
+        assert torch.equal(ranks.broadcast(x, 0), x)
+
+
+def far(model, other):
+    pairs = zip(model.parameters(), other.parameters(), strict=True)
+    return max(float((x - y).detach().abs().max()) for x, y in pairs)
+
+
+def statistics(optimizer):
+    """Return the averages of all factors."""
+    state = optimizer._tracker.state
+    blocks = optimizer._tracker.estimator.blocks
+    pairs = [p for n, b in blocks.items() for p in b.factors(state.blocks[n]).values()]
+    return [spec.get_cov(own) for spec, own in pairs]
+
+
+def train(ranks):
+    model, alone = made(), made()
+    ddp = spread(model, find_unused_parameters=True)
+    optimizer, expected = KFAC(ddp, **options()), KFAC(alone, **options())
+    for step, whole in enumerate(batches(STEPS)):
+        leaves_out = step % 3 == 2
+        for own, data, net in (
+            (optimizer, shard(step, *whole), ddp),
+            (expected, whole, alone),
+        ):
+            own.zero_grad()
+            backward(net, *data, leaves_out=leaves_out)
+            own.step()
+            assert own.last_step.taken
+        everywhere(model.parameters(), ranks)
+        if step == 3:
+            for x, y in zip(statistics(optimizer), statistics(expected), strict=True):
+                torch.testing.assert_close(x, y, rtol=0, atol=1e-12)
+    assert far(model, alone) < 1e-8
+    return ddp, optimizer
+
+
+def precondition(ranks):
+    model, alone = made(), made()
+    ddp = spread(model)
+    own = Preconditioner(ddp, "cross_entropy", damping=0.1, mode="empirical")
+    expected = Preconditioner(alone, "cross_entropy", damping=0.1, mode="empirical")
+    (whole,) = batches(1)
+    backward(ddp, *shard(0, *whole))
+    backward(alone, *whole)
+    own.step()
+    expected.step()
+    for x, y in zip(model.parameters(), alone.parameters(), strict=True):
+        torch.testing.assert_close(x.grad, y.grad, rtol=0, atol=1e-10)
+
+
+def accumulate(ranks):
+    model, alone = made(), made()
+    ddp = spread(model)
+    optimizer, expected = KFAC(ddp, **options()), KFAC(alone, **options())
+    for whole in batches(3):
+        optimizer.zero_grad()
+        expected.zero_grad()
+        x, y = shard(0, *whole)
+        with ddp.no_sync():
+            backward(ddp, x[:1], y[:1])
+        backward(ddp, x[1:], y[1:])
+        optimizer.step()
+        backward(alone, *whole)
+        expected.step()
+        everywhere(model.parameters(), ranks)
+    assert far(model, alone) < 1e-10
+
+
+def count(ranks):
+    counted = Counted(ProcessGroup())
+    model = made(lambda: nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)))
+    ddp = spread(model)
+    optimizer = KFAC(ddp, collective=counted, **options(invert_every=2))
+    costs = step_costs([(4, 5), (6, 2)], RANKS, itemsize=8)
+    scalars = 2 * (4 * 8)  # weights of two factors, and of rows
+    for step, whole in enumerate(batches(3)):
+        counted.reset()
+        optimizer.zero_grad()
+        backward(ddp, *shard(0, *whole))
+        optimizer.step()
+        told = 5 * 8 + 8 + (step % 2 == 0) * 8 * RANKS
+        assert counted.reduced == costs.statistics_bytes + scalars + told
+        sent = sum(counted.copied.values())
+        assert sent == (step % 2 == 0) * (costs.statistics_bytes + 2 * (5 * 8 + 4))
+
+
+def skip(ranks):
+    model = made()
+    ddp = spread(model)
+    optimizer = KFAC(ddp, **options())
+    taken = []
+    for step, (x, y) in enumerate(batches(3)):
+        x, y = shard(0, x, y)
+        if step == 1 and RANK == RANKS - 1:
+            x = x * float("inf")
+        optimizer.zero_grad()
+        backward(ddp, x, y)
+        optimizer.step()
+        taken.append(optimizer.last_step.taken)
+        everywhere(model.parameters(), ranks)
+        everywhere(statistics(optimizer), ranks)
+    assert taken == [True, False, True]
+    assert all(bool(p.isfinite().all()) for p in model.parameters())
+
+
+def resume(ranks):
+    """The file of any rank goes on as the run itself does, in a random mode too."""
+    data = [*batches(6)]
+
+    def run(optimizer, ddp, steps):
+        for whole in data[steps]:
+            optimizer.zero_grad()
+            backward(ddp, *shard(0, *whole))
+            optimizer.step()
+
+    random = options(mode="gradients", invert_every=2)
+    ddp = spread(made())
+    optimizer = KFAC(ddp, **random)
+    run(optimizer, ddp, slice(0, 3))
+    again = spread(copy.deepcopy(ddp.module))
+    # DistributedDataParallel adds in another order from its second pass on.
+    backward(again, *shard(0, *data[0]))
+    other = KFAC(again, **random)
+    saved = [optimizer.state_dict()]
+    distributed.broadcast_object_list(saved, src=RANKS - 1)
+    other.load_state_dict(saved[0])
+    run(optimizer, ddp, slice(3, 6))
+    run(other, again, slice(3, 6))
+    assert far(ddp.module, again.module) == 0
+    everywhere(ddp.parameters(), ranks)
+
+
+def part(ranks):
+    """Ranks that share gradients alone do not stay together."""
+    ddp = spread(made())
+    optimizer = KFAC(ddp, collective=SingleProcess(), **options())
+    (whole,) = batches(1)
+    backward(ddp, *shard(0, *whole))
+    optimizer.step()
+    first = ranks.broadcast(ddp.module.first.weight, 0)
+    assert torch.equal(first, ddp.module.first.weight) == (RANK == 0)
+
+
+def refuse(ranks):
+    for wrong in ({"adapt_damping": True}, {"momentum_type": "adam"}):
+        with pytest.raises(UnsupportedError, match="ranks"):
+            KFAC(spread(made()), **options(**wrong))
+    (whole,) = batches(1)
+    ddp = spread(made(), find_unused_parameters=True)
+    optimizer = KFAC(ddp, **options())
+    backward(ddp, *(whole if RANK else [own[:0] for own in whole]))
+    with pytest.raises(NotComputedError, match="1 have seen no"):
+        optimizer.step()
+    size = 3 + (RANK == 0)
+    apart = made(lambda: nn.Linear(size, 2))
+    optimizer = KFAC(apart, collective=ranks, **options())
+    backward(apart, whole[0].new_ones(4, size), whole[1][:4])
+    with pytest.raises(StateError, match="other layers"):
+        optimizer.step()
+
+
+def _run_until_one_dies(ddp, optimizer):
+    for step, whole in enumerate(batches(STEPS)):
+        optimizer.zero_grad()
+        backward(ddp, *shard(0, *whole))
+        if step == 2 and RANK == RANKS - 1:
+            os.kill(os.getpid(), signal.SIGKILL)
+        optimizer.step()
+
+
+def die(ranks):
+    ddp = spread(made())
+    optimizer = KFAC(ddp, **options())
+    start = time.monotonic()
+    with pytest.raises(RuntimeError):
+        _run_until_one_dies(ddp, optimizer)
+    assert time.monotonic() - start < 2 * SECONDS
+
+
+if __name__ == "__main__":
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo",
+        f"file://{STORE}",
+        rank=RANK,
+        world_size=RANKS,
+        timeout=timedelta(seconds=SECONDS),
+    )
+    group = ProcessGroup()
+    claims = train, precondition, accumulate, count, skip, resume, part, refuse, die
+    for claim in claims:
+        claim(group)
+        print("holds:", claim.__name__, flush=True)
+    os._exit(0)  # the group is broken
