@@ -36,6 +36,7 @@ def ratio(
     draws: bool,
     cov_every: int,
     invert_every: int,
+    share: float = 1.0,
 ) -> float:
     """Return the arithmetic of a mean step, divided by that of a first-order step.
 
@@ -45,6 +46,7 @@ def ratio(
         draws: Whether targets are drawn, by one more backward pass.
         cov_every: Every how many steps there are statistics.
         invert_every: Every how many steps there are inverses.
+        share: Of which share of the cases there are statistics.
 
     Example:
         >>> layers = [Layer(65, 256), Layer(257, 256), Layer(257, 10)]
@@ -57,7 +59,7 @@ def ratio(
     passes = [2 * batch * x.locations * x.inputs * x.outputs for x in layers]
     back_to_inputs = sum(passes[1:])
     plain = 2 * sum(passes) + back_to_inputs
-    statistics = sum(
+    statistics = share * sum(
         batch * x.locations * (x.inputs**2 + x.outputs**2) for x in layers
     ) + (back_to_inputs if draws else 0)
     inverses = sum(x.inputs**3 + x.outputs**3 for x in layers)

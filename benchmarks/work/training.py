@@ -13,6 +13,15 @@ GROUP = "Training"
 STEPS = 10
 """Steps that a call takes; there are new inverses in one of them."""
 
+SCHEDULES = (
+    ("empirical", 1, 1.0),
+    ("empirical", 1, 0.25),
+    ("gradients", 1, 1.0),
+    ("empirical", 5, 1.0),
+    ("gradients", 5, 1.0),
+)
+"""Mode, every how many steps there are statistics, and of which share of the cases."""
+
 
 def cases(library: Library, *, quick: bool) -> Iterator[Case]:
     """Return two models of PyTorch, by how often there are statistics.
@@ -29,18 +38,19 @@ def cases(library: Library, *, quick: bool) -> Iterator[Case]:
     batch = 8 if quick else 128
     for name, make in {"MLP": _mlp, "digits CNN": _cnn}.items():
         layers = _layers(name, batch)
-        for every in (1, 5):
-            for mode in ("empirical", "gradients"):
-                arithmetic = ratio(
-                    layers,
-                    batch,
-                    draws=mode == "gradients",
-                    cov_every=every,
-                    invert_every=STEPS,
-                )
-                text = f"{name}, {mode}, statistics every {every}"
-                text += f" (arithmetic {arithmetic:.1f})"
-                yield Case(GROUP, text, partial(_rivals, make, batch, every, mode))
+        for mode, every, share in SCHEDULES:
+            arithmetic = ratio(
+                layers,
+                batch,
+                draws=mode == "gradients",
+                cov_every=every,
+                invert_every=STEPS,
+                share=share,
+            )
+            text = f"{name}, {mode}, statistics every {every}"
+            text += "" if share == 1 else f" of {share:.0%}"
+            text += f" (arithmetic {arithmetic:.1f})"
+            yield Case(GROUP, text, partial(_rivals, make, batch, every, mode, share))
 
 
 def _mlp(batch: int) -> tuple[Any, Any]:
@@ -77,7 +87,11 @@ def _layers(name: str, batch: int) -> list[Layer]:
 
 
 def _rivals(
-    make: Callable[[int], tuple[Any, Any]], batch: int, every: int, mode: Any
+    make: Callable[[int], tuple[Any, Any]],
+    batch: int,
+    every: int,
+    mode: Any,
+    share: float,
 ) -> Rivals:
     import torch
 
@@ -102,12 +116,18 @@ def _rivals(
 
     ours = steps(
         partial(
-            KFAC, lr=1e-3, damping=0.1, mode=mode, cov_every=every, invert_every=STEPS
+            KFAC,
+            lr=1e-3,
+            damping=0.1,
+            mode=mode,
+            cov_every=every,
+            statistics_share=share,
+            invert_every=STEPS,
         )
     )
     adamw = steps(lambda model: torch.optim.AdamW(model.parameters(), 1e-3))
     others = {}
-    if mode == "empirical":
+    if mode == "empirical" and share == 1:
         others["hooks, a.T @ a, Cholesky"] = steps(
             lambda model: HandWritten(model, 1e-3, 0.1, every, STEPS)
         )

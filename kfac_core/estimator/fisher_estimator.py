@@ -1,8 +1,7 @@
 """`FisherEstimator`: the blocks of all layers as one curvature matrix."""
 
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
 
 from kfac_core.arguments.arrays import backend_for
 from kfac_core.arguments.random_keys import drawn as drawn_from
@@ -18,6 +17,7 @@ from kfac_core.estimator.layer_data import (
     parameter_data,
     weight_of,
 )
+from kfac_core.estimator.sharing import Turn, check_share
 from kfac_core.estimator.sources import (
     LABEL,
     RANDOM_MODES,
@@ -49,6 +49,8 @@ class FisherEstimator(BlockDiagonalMatrix):
         estimation_mode: Name of the way to estimate; see `kfac_core.estimator.sources`.
         num_samples: Number of samples in the modes that draw random numbers; each
             sample costs a backward pass.
+        statistics_share: Share of the cases that statistics are made of, above 0; 1:
+            all. See `kfac_core.estimator.sharing`.
 
     Example:
         >>> import numpy as np
@@ -70,6 +72,7 @@ class FisherEstimator(BlockDiagonalMatrix):
 
     estimation_mode: EstimationMode = "gradients"
     num_samples: int = 1
+    statistics_share: float = field(default=1.0, kw_only=True)
 
     def __post_init__(self) -> None:
         """Check these options, too.
@@ -81,6 +84,8 @@ class FisherEstimator(BlockDiagonalMatrix):
         check_mode(self.estimation_mode, LABEL)
         count = as_size(self.num_samples, "num_samples", LABEL)
         object.__setattr__(self, "num_samples", count)
+        share = check_share(self.statistics_share, LABEL)
+        object.__setattr__(self, "statistics_share", share)
         for layer in self.layers:
             if not layer.towers and self.estimation_mode not in RANDOM_MODES:
                 msg = (
@@ -256,19 +261,23 @@ class FisherEstimator(BlockDiagonalMatrix):
         reached = check_cases(self.layer_collection, chosen, data, linearization)
         cases = case_weights(self.layer_collection, linearization)
         blocks, given = dict(state.blocks), {}
+        turn, share = None, self.statistics_share
+        if share < 1:
+            turn = Turn.after(backend, share, state.cases, linearization.batch_size)
         for layer in chosen:
-            options: dict[str, Any] = {}
+            own = LayerGiven(data[layer.name], {})
             if layer.towers:
-                own = data[layer.name]
-                options = counting(
-                    layer, own, linearization, cases, reached[layer.name]
-                )
-            given[layer.name] = LayerGiven(data[layer.name], {**options})
+                count = reached[layer.name]
+                options = counting(layer, own.data, linearization, cases, count)
+                own = LayerGiven(own.data, options)
+                own = turn.of(layer, own, count) if turn else own
+            given[layer.name] = own
+            options = {**own.options}
             if layer in drawing:
                 options["key"] = keys[drawing.index(layer)]
             blocks[layer.name] = layer.block.update_covs(
                 blocks[layer.name],
-                *data[layer.name],
+                *own.data,
                 ema_decay=ema_decay,
                 ema_weight=weight_of(ema_weight, layer.name),
                 **options,

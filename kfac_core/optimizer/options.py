@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from numbers import Integral, Real
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from kfac_core.arguments.powers import shown
 from kfac_core.arguments.sizes import as_flag
@@ -18,16 +18,10 @@ from kfac_core.typing import Array
 MomentumType = Literal["regular", "adam", "qmodel", "qmodel_fixedmu"]
 """Name of a way to make an update from a gradient and the previous update."""
 
-MOMENTUM_TYPES: tuple[MomentumType, ...] = (
-    "regular",
-    "adam",
-    "qmodel",
-    "qmodel_fixedmu",
-)
+MOMENTUM_TYPES: tuple[MomentumType, ...] = get_args(MomentumType)
 
 PredictedChange = Literal["exact", "blocks"]
 """Name of a way to predict the change of the loss; see `KfacOptions`."""
-
 
 BatchWeights = Literal["cases", "equally"]
 """Name of a way to weigh batches in the averages of statistics."""
@@ -69,6 +63,7 @@ class KfacOptions(Quiet):
             give any batch the weight ``1 - decay``.
         estimation_mode: As in `kfac_core.estimator.FisherEstimator`.
         num_samples: As in `kfac_core.estimator.FisherEstimator`.
+        statistics_share: As in `kfac_core.estimator.FisherEstimator`.
         structure: ``"block_diagonal"``; or ``"block_tridiagonal"``, of a chain of
             layers: see `kfac_core.estimator.BlockTridiagonalEstimator`.
         cov_update_every: Steps between updates of the statistics.
@@ -130,6 +125,7 @@ class KfacOptions(Quiet):
     weigh_batches: BatchWeights = "cases"
     estimation_mode: EstimationMode = "gradients"
     num_samples: int = 1
+    statistics_share: float = 1.0
     structure: Literal["block_diagonal", "block_tridiagonal"] = "block_diagonal"
     cov_update_every: int = 1
     invert_every: int = 5
@@ -305,6 +301,7 @@ _COUNTS = {
 """The smallest allowed value of each count."""
 
 _NUMBERS = {
+    "statistics_share": 1,
     "learning_rate": math.inf,
     "norm_constraint": math.inf,
     "qmodel_update_rescale": math.inf,

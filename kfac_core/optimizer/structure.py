@@ -83,8 +83,13 @@ def estimator_of(
     """
     mode, samples = options.estimation_mode, options.num_samples
     if options.structure == "block_diagonal":
-        return FisherEstimator(layer_collection, mode, samples)
-    for name, off in (("inverse_tolerance", None), ("stagger_inverses", False)):
+        share = options.statistics_share
+        return FisherEstimator(layer_collection, mode, samples, statistics_share=share)
+    for name, off in (
+        ("inverse_tolerance", None),
+        ("stagger_inverses", False),
+        ("statistics_share", 1.0),
+    ):
         if (value := getattr(options, name)) != off:
             msg = (
                 f"{LABEL}: {name} is {value}, expected {off} with the structure"

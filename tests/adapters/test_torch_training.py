@@ -222,3 +222,18 @@ def test_tied_transformer_trains():
         losses.append(loss.item())
     assert losses[-1] < 0.7 * losses[0]
     assert "TiedWeightsKFACFB" in str(optimizer.coverage)
+
+
+def test_statistics_of_a_share_are_those_of_its_cases():
+    model, x, y = mlp(), drawn(16, 6), labels(16)
+    _, found = step_of(
+        model, x, y, F.cross_entropy, mode="empirical", statistics_share=0.5
+    )
+    raw, _ = step_of(model, x, y, F.cross_entropy, mode="empirical")
+    own = Preconditioner(model, damping=0.1, mode="empirical")
+    model.zero_grad()
+    F.cross_entropy(model(x[::2]), y[::2]).backward()
+    for param, gradient in zip(model.parameters(), raw, strict=True):
+        param.grad = gradient
+    own.step()
+    same(found, gradients(model))

@@ -12,6 +12,13 @@ def test_one_layer_by_hand():
     assert abs(found - expected) < 1e-12
 
 
+def test_a_share_of_the_cases_costs_its_share_of_the_statistics():
+    layers, rest = [Layer(3, 2)], {"draws": False, "cov_every": 1, "invert_every": 1}
+    whole, half, none = (ratio(layers, 5, share=s, **rest) for s in (1, 0.5, 0))
+    assert abs(2 * (whole - half) - (whole - none)) < 1e-12
+    assert abs((whole - none) - 5 * (9 + 4) / (2 * (2 * 5 * 3 * 2))) < 1e-12
+
+
 def test_a_draw_costs_the_gradients_of_inputs():
     layers, options = [Layer(4, 4), Layer(4, 4)], {"cov_every": 1, "invert_every": 1}
     with_draw, without = (

@@ -48,6 +48,7 @@ class Curvature:
             `kfac_core.estimator.sources`.
         num_samples: Number of samples of a mode that draws.
         cov_update_every: After how many calls the statistics are updated.
+        statistics_share: Of which share of a batch's cases; 1: of all.
         invert_every: After how many calls the inverses are computed.
         norm_constraint: The largest ``learning_rate^2 g' inv(F) g`` of a step; what is
             longer is shortened. None: no limit.
@@ -78,6 +79,7 @@ class Curvature:
     estimation_mode: EstimationMode = "gradients"
     num_samples: int = 1
     cov_update_every: int = 1
+    statistics_share: float = 1.0
     invert_every: int = 10
     norm_constraint: Scalar | None = None
     learning_rate: Scalar = 1.0
@@ -100,7 +102,10 @@ class Curvature:
         for name in ("cov_update_every", "invert_every"):
             as_size(getattr(self, name), name, LABEL)
         estimator = FisherEstimator(
-            self.captured.collection, self.estimation_mode, self.num_samples
+            self.captured.collection,
+            self.estimation_mode,
+            self.num_samples,
+            statistics_share=self.statistics_share,
         )
         object.__setattr__(self, "estimator", estimator)
 

@@ -47,18 +47,15 @@ class KFAC(torch.optim.Optimizer):
         loss: What goes on top: a loss of `kfac_core.losses`; or the name of a function
             of `torch.nn.functional`: ``"cross_entropy"``,
             ``"binary_cross_entropy_with_logits"``, ``"mse_loss"``; or ``"auto"``: one
-            of the first two, as the first gradient tells. Rows whose gradient is zero,
-            such as those of ``ignore_index``, do not count.
-        momentum: Momentum of the steps; None: 0.9. The type ``qmodel`` takes none.
-        momentum_type: ``"regular"``, ``"adam"``, ``"qmodel"`` or ``"qmodel_fixedmu"``,
-            as in `kfac_core.optimizer.KfacOptions`. The last two minimise the quadratic
-            model of the loss: one or two products with the Jacobian at each step.
+            of the first two, as the first gradient tells. Rows of gradient zero, such
+            as those of ``ignore_index``, do not count.
+        momentum: That of the steps; None: 0.9. The type ``qmodel`` takes none.
+        momentum_type: As in `kfac_core.optimizer.KfacOptions`. The ``qmodel`` types
+            take one or two products with the Jacobian at each step.
         weight_decay: Times the parameters, added to the steps, not preconditioned.
-        norm_constraint: Bound of the squared norm of a step in the Fisher; None: there
-            is none.
-        adapt_damping: Whether to adapt the damping by the change of the loss, which
-            ``step(closure)`` computes once more every `adapt_every` steps. The current
-            damping is in the parameter groups.
+        norm_constraint: Bound of a step's squared norm in the Fisher; None: no bound.
+        adapt_damping: Whether to adapt the damping, which is in the parameter groups,
+            by the change of the loss: ``step(closure)`` computes it once more.
         adapt_every: Every how many steps the damping is adapted.
         reduction: ``"mean"`` or ``"sum"``: whether the user's loss is the mean over
             what counts, or the sum. A mean that is divided further, for the parts of a
@@ -68,10 +65,11 @@ class KFAC(torch.optim.Optimizer):
             `kfac_core.estimator.sources`.
         decay: What the weights of statistics are multiplied by at each step.
         cov_every: Every how many steps there are statistics.
+        statistics_share: Of which share of a batch's cases; 1: of all.
         invert_every: Every how many steps there are new inverses.
-        params: Parameter groups, as those of any optimiser, with ``lr``, ``damping``,
-            ``momentum`` and ``weight_decay`` of their own; None: all that are trained.
-            Those of one layer must be of one group.
+        params: Parameter groups, with ``lr``, ``damping``, ``momentum`` and
+            ``weight_decay`` of their own; None: all that are trained. Those of one
+            layer must be of one group.
         unclaimed: As in `capture`.
         approx: As in `capture`.
         class_axis: As in `capture`.
@@ -121,6 +119,7 @@ class KFAC(torch.optim.Optimizer):
         mode: EstimationMode = "gradients",
         decay: float = 0.95,
         cov_every: int = 1,
+        statistics_share: float = 1.0,
         invert_every: int = 10,
         params: Iterable[Any] | None = None,
         unclaimed: Policy = "error",
@@ -157,6 +156,7 @@ class KFAC(torch.optim.Optimizer):
             mode=mode,
             decay=decay,
             cov_every=cov_every,
+            statistics_share=statistics_share,
             unclaimed=unclaimed,
             approx=approx,
             class_axis=class_axis,

@@ -33,6 +33,7 @@ class Preconditioner:
         mode: As in `KFAC`.
         decay: What the weights of statistics are multiplied by at each step.
         cov_every: Every how many steps there are statistics.
+        statistics_share: Of which share of a batch's cases; 1: of all.
         invert_every: Every how many steps there are new inverses.
         norm_constraint: Bound of the squared norm of a step in the Fisher, the learning
             rate included; None: there is none.
@@ -72,6 +73,7 @@ class Preconditioner:
         mode: EstimationMode = "gradients",
         decay: float = 0.95,
         cov_every: int = 1,
+        statistics_share: float = 1.0,
         invert_every: int = 10,
         norm_constraint: float | None = None,
         unclaimed: Policy = "error",
@@ -91,6 +93,7 @@ class Preconditioner:
             mode=mode,
             decay=decay,
             cov_every=cov_every,
+            statistics_share=statistics_share,
             unclaimed=unclaimed,
             approx=approx,
             class_axis=class_axis,

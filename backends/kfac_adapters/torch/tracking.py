@@ -45,6 +45,7 @@ class Tracker:
         mode: What is pulled back.
         decay: What the weights of earlier statistics are multiplied by at each step.
         cov_every: Every how many steps there are statistics.
+        share: Of which share of the cases; 1: of all.
         seed: Seed of the numbers that targets are drawn with.
         told: Who else is told of every pass, and how its loss is judged.
         ranks: Who has shards of the same batch.
@@ -58,6 +59,7 @@ class Tracker:
         mode: EstimationMode,
         decay: float,
         cov_every: int,
+        share: float,
         seed: int,
         told: Told | None = None,
         ranks: Collective | None = None,
@@ -67,7 +69,7 @@ class Tracker:
         self._before: EstimatorState | None = None
         self._judge = Judge(loss, reduction, mode == "empirical")
         self._decay, self._cov_every = decay**cov_every, cov_every
-        self._seed = seed
+        self._seed, self._share = seed, share
         self._generator: torch.Generator | None = None
         self._saved_key: torch.Tensor | None = None
         self.steps, self._taken = 0, 0
@@ -302,7 +304,9 @@ class Tracker:
         params = self.capture.params
         collection = self.capture.collection
         before, known = self._estimator, self._state
-        self._estimator = FisherEstimator(collection, self.mode)
+        self._estimator = FisherEstimator(
+            collection, self.mode, statistics_share=self._share
+        )
         own = {name: params[name].detach() for name, _ in collection.variables}
         self._state, self._names = self._estimator.init(own), tuple(params)
         if before is not None and known is not None:

@@ -13,6 +13,7 @@ from kfac_adapters.torch.settings import check_settings
 from kfac_adapters.torch.tracking import Told, Tracker
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator import ESTIMATION_MODES, EstimationMode
+from kfac_core.estimator.sharing import check_share
 from kfac_core.loss_functions import LossFunction
 
 
@@ -25,6 +26,7 @@ def watched(
     mode: EstimationMode,
     decay: float,
     cov_every: int,
+    statistics_share: float,
     unclaimed: Policy,
     approx: Mapping[str, str] | None,
     class_axis: int,
@@ -44,6 +46,7 @@ def watched(
         mode: As in `KFAC`.
         decay: As in `KFAC`.
         cov_every: As in `KFAC`.
+        statistics_share: As in `KFAC`.
         unclaimed: As in `capture`.
         approx: As in `capture`.
         class_axis: As in `capture`.
@@ -74,4 +77,7 @@ def watched(
         output=output,
     )
     ranks = ranks_of(model, collective, label)
-    return Tracker(made, known, reduction, mode, decay, cov_every, seed, told, ranks)
+    share = check_share(statistics_share, label)
+    return Tracker(
+        made, known, reduction, mode, decay, cov_every, share, seed, told, ranks
+    )
