@@ -46,7 +46,7 @@ def ratio(
         draws: Whether targets are drawn, by one more backward pass.
         cov_every: Every how many steps there are statistics.
         invert_every: Every how many steps there are inverses.
-        share: Of which share of the cases there are statistics.
+        share: Share of the cases that statistics are made of.
 
     Example:
         >>> layers = [Layer(65, 256), Layer(257, 256), Layer(257, 10)]

@@ -20,7 +20,7 @@ SCHEDULES = (
     ("empirical", 5, 1.0),
     ("gradients", 5, 1.0),
 )
-"""Mode, every how many steps there are statistics, and of which share of the cases."""
+"""Mode, every how many steps there are statistics, and the share of cases in them."""
 
 
 def cases(library: Library, *, quick: bool) -> Iterator[Case]:

@@ -48,7 +48,7 @@ class Curvature:
             `kfac_core.estimator.sources`.
         num_samples: Number of samples of a mode that draws.
         cov_update_every: After how many calls the statistics are updated.
-        statistics_share: Of which share of a batch's cases; 1: of all.
+        statistics_share: Share of a batch's cases that they are made of; 1: all.
         invert_every: After how many calls the inverses are computed.
         norm_constraint: The largest ``learning_rate^2 g' inv(F) g`` of a step; what is
             longer is shortened. None: no limit.

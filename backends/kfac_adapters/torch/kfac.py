@@ -65,7 +65,7 @@ class KFAC(torch.optim.Optimizer):
             `kfac_core.estimator.sources`.
         decay: What the weights of statistics are multiplied by at each step.
         cov_every: Every how many steps there are statistics.
-        statistics_share: Of which share of a batch's cases; 1: of all.
+        statistics_share: Share of a batch's cases that they are made of; 1: all.
         invert_every: Every how many steps there are new inverses.
         params: Parameter groups, with ``lr``, ``damping``, ``momentum`` and
             ``weight_decay`` of their own; None: all that are trained. Those of one

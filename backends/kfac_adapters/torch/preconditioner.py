@@ -33,7 +33,7 @@ class Preconditioner:
         mode: As in `KFAC`.
         decay: What the weights of statistics are multiplied by at each step.
         cov_every: Every how many steps there are statistics.
-        statistics_share: Of which share of a batch's cases; 1: of all.
+        statistics_share: Share of a batch's cases that they are made of; 1: all.
         invert_every: Every how many steps there are new inverses.
         norm_constraint: Bound of the squared norm of a step in the Fisher, the learning
             rate included; None: there is none.

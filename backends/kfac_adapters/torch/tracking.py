@@ -45,7 +45,7 @@ class Tracker:
         mode: What is pulled back.
         decay: What the weights of earlier statistics are multiplied by at each step.
         cov_every: Every how many steps there are statistics.
-        share: Of which share of the cases; 1: of all.
+        share: Share of a batch's cases that they are made of; 1: all.
         seed: Seed of the numbers that targets are drawn with.
         told: Who else is told of every pass, and how its loss is judged.
         ranks: Who has shards of the same batch.
