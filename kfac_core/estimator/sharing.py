@@ -29,7 +29,7 @@ def check_share(share: object, label: str) -> float:
     """Return a share as a float.
 
     Raises:
-        ArgumentError: If it is not a number above 0, and at most 1.
+        ArgumentError: Unless it is a number above 0 and at most 1.
     """
     is_number = isinstance(share, Real) and not isinstance(share, bool)
     if not is_number or not 0 < float(share) <= 1:  # type: ignore[arg-type]
