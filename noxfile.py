@@ -38,6 +38,16 @@ OLDEST = ("numpy", "torch", "jax")
 MEASURED = ("numpy", "torch", "jax")
 """The libraries that `bench` measures, each with its peers."""
 
+PEERS = {
+    "torch": (
+        "record.py",
+        ["data", "curvlinops", "nngeometry", "kronfluence", "dattri", "singd", "asdl"],
+    ),
+    "laplace": ("record.py", ["laplace", "backpack"]),
+    "jax": ("record_jax.py", []),
+}
+"""What `peers` runs in an environment of its own each: a script, and libraries."""
+
 PROCESSORS = {
     "avx2": {
         "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
@@ -190,11 +200,16 @@ def arrays(session: nox.Session) -> None:
 
 
 @nox.session
-def peers(session: nox.Session) -> None:
+@nox.parametrize("group", [nox.param(name, id=name) for name in PEERS])
+def peers(session: nox.Session, group: str) -> None:
     """Record the factors of other K-FAC libraries anew, and compare ours with them."""
-    install(session, "test,torch")
-    session.install("-c", "constraints.txt", "-r", "tests/presets/requirements.txt")
-    session.run("python", "tests/presets/record.py")
+    script, names = PEERS[group]
+    install(session, "test" if group == "jax" else "test,torch")
+    wanted = f"tests/presets/requirements-{group}.txt"
+    # kfac-jax needs another JAX than ours.
+    pinned = () if group == "jax" else ("-c", "constraints.txt")
+    session.install(*pinned, "-r", wanted)
+    session.run("python", f"tests/presets/{script}", *names)
     session.run("pytest", "-q", "tests/presets", *session.posargs)
 
 

@@ -226,7 +226,12 @@ _ALL = (
         bias="own",
         damping="exact",
     ),
-    Convention("backpack", "1.7.1, KFLR", {"linear": _once(_m(1))}, bias="own"),
+    Convention(
+        "backpack",
+        "1.7.1, KFLR",
+        {"linear": _once(_m(1)), "images": _once(_m(1))},
+        bias="own",
+    ),
     Convention(
         "mlx-kfac",
         "0.4.0, mean loss",

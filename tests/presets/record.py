@@ -1,7 +1,8 @@
 """Records the factors of other libraries, each in an environment that has it.
 
 ``python tests/presets/record.py NAME ...`` writes ``recorded/NAME.json`` for each; the
-versions are in `requirements.txt`. ``nox -s peers`` does so for all, and compares.
+versions are in `requirements-torch.txt`, and for some in `requirements-laplace.txt`.
+``nox -s peers`` does so for all, and compares.
 Nothing here is imported by the tests, which read the files alone.
 
 The model is one layer, then nothing: a linear one, one at seven tokens, or a
@@ -19,6 +20,7 @@ import torch
 RECORDED = Path(__file__).parent / "recorded"
 N, T, OUT = 6, 7, 3
 DAMPING = 0.01
+PRIOR = 0.7
 KINDS = ("linear", "tokens", "images")
 PACKAGES = {
     "curvlinops": "curvlinops-for-pytorch",
@@ -27,6 +29,8 @@ PACKAGES = {
     "dattri": "dattri",
     "singd": "singd",
     "asdl": "asdfghjkl",
+    "laplace": "laplace-torch",
+    "backpack": "backpack-for-pytorch",
 }
 """For each module the package that has it."""
 
@@ -250,6 +254,65 @@ def asdl(kind):
     return {"asdl": (layer.fisher.kron.A, layer.fisher.kron.B)}
 
 
+def fitted(kind, backend):
+    """Return a Laplace approximation of the layer, and its first pair of factors."""
+    from laplace import Laplace
+
+    layer, x, y = layer_and_data(kind)
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(x, y), batch_size=N
+    )
+    made = Laplace(
+        model_of(layer),
+        "regression",
+        subset_of_weights="all",
+        hessian_structure="kron",
+        backend=backend,
+        prior_precision=PRIOR,
+    )
+    made.fit(loader)
+    g, a = made.H_facs.kfacs[0]
+    return made, (a, g)
+
+
+def laplace(kind):
+    from laplace.curvature import AsdlEF, CurvlinopsEF
+
+    found = {"laplace-torch": fitted(kind, CurvlinopsEF)[1]}
+    if kind == "tokens":  # where its two ways differ
+        found["laplace-torch, asdl"] = fitted(kind, AsdlEF)[1]
+    return found
+
+
+def evidence(kind):
+    """What laplace-torch says of the layer by its default, the GGN of half squares."""
+    from laplace.curvature import CurvlinopsGGN
+
+    made, _ = fitted(kind, CurvlinopsGGN)
+    return {
+        "prior": PRIOR,
+        "half of squares": float(made.loss),
+        "square of parameters": float((made.mean**2).sum()),
+        "log det": float(made.posterior_precision.logdet()),
+        "log marginal likelihood": float(made.log_marginal_likelihood()),
+    }
+
+
+def backpack(kind):
+    import backpack as library
+    from backpack.extensions import KFLR
+
+    if kind == "tokens":
+        return {}
+    layer, x, y = layer_and_data(kind)
+    model = library.extend(model_of(layer))
+    loss = library.extend(torch.nn.MSELoss())(model(x), y)
+    with library.backpack(KFLR()):
+        loss.backward()
+    g, a = layer.weight.kflr
+    return {"backpack": (a, g)}
+
+
 LIBRARIES = {
     "curvlinops": curvlinops,
     "nngeometry": nngeometry,
@@ -257,6 +320,8 @@ LIBRARIES = {
     "dattri": dattri,
     "singd": singd,
     "asdl": asdl,
+    "laplace": laplace,
+    "backpack": backpack,
 }
 
 
@@ -274,6 +339,8 @@ def record(library):
     made = {"version": version, "torch": torch.__version__, "factors": cases}
     if library == "curvlinops":
         made["products"] = {kind: products(kind) for kind in KINDS}
+    if library == "laplace":
+        made["evidence"] = {kind: evidence(kind) for kind in KINDS}
     return made
 
 

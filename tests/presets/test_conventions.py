@@ -48,6 +48,8 @@ MEASURED = {
         N * C**2 * T / ROOT,
         N * C**2 * T / 2,
     ),
+    ("backpack", "linear"): (1, 1, 1),
+    ("backpack", "images"): (T, T, T),
     ("kfac-jax", "linear"): (1, 1 / N, 1 / N),
     ("kfac-jax", "tokens"): (T, T / N, 1 / N),
     ("kfac-jax", "images"): (1, 1 / N, 1 / N),

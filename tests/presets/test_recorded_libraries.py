@@ -4,6 +4,7 @@ The files are written by `record.py`, where the libraries are installed.
 """
 
 import json
+import math
 from dataclasses import replace
 from pathlib import Path
 
@@ -11,6 +12,7 @@ import numpy as np
 import pytest
 from preset_layers import MAKE, OUT, N, NumPy, T
 
+import kfac_core as kc
 from kfac_core.presets import CONVENTIONS, convert, damping_like, layer_of
 
 RECORDED = Path(__file__).parent / "recorded"
@@ -29,26 +31,52 @@ FACTORS = {
 PRODUCTS = LIBRARIES["curvlinops"]["products"]
 
 
-def updated(library, kind):
-    """A block, and its state after the data that every library was given."""
-    block = MAKE[kind](has_bias=True)
-    x, g = (np.asarray(DATA[kind][part]) for part in ("x", "g"))
+EXACT = {"backpack"}
+"""Those that measure the exact curvature, and not the squares of gradients."""
+
+
+def laid(kind, g):
+    """Return output gradients ``[N, T, OUT]`` as the layer has them."""
     if kind == "linear":
-        g = g[:, 0]
-    elif kind == "images":
-        g = g.reshape(N, T, 1, OUT)
+        return g[:, 0]
+    return g.reshape(N, T, 1, OUT) if kind == "images" else g
+
+
+def updated(library, kind, gradients=None, has_bias=True):
+    """A block, and its state after the data that every library was given."""
+    block = MAKE[kind](has_bias=has_bias)
+    x, g = (np.asarray(DATA[kind][part]) for part in ("x", "g"))
+    sources = [laid(kind, N * g)] if gradients is None else gradients
     state = library.moved(block.init(np.zeros(1)))
     update = library.compiled(block.update_covs)
-    arrays = library.asarray(x), library.asarray(N * g)
-    return block, update(state, *arrays, ema_decay=0.0)
+    made = tuple((library.asarray(own),) for own in sources)
+    return block, update(state, library.asarray(x), made, ema_decay=0.0)
+
+
+def exact_sources(kind, curvature):
+    """Return gradients whose squares are the curvature of squares at each number."""
+    positions = 1 if kind == "linear" else T
+    sources = []
+    for place, column in np.ndindex(positions, OUT):
+        g = np.zeros((N, positions, OUT))
+        g[:, place, column] = curvature**0.5
+        sources.append(laid(kind, g))
+    return sources
 
 
 def outputs(kind):
     return OUT if kind == "linear" else T * OUT
 
 
+def assert_near(found, wanted):
+    precision = 1e-10 * np.abs(wanted).max()
+    np.testing.assert_allclose(found, wanted, rtol=0, atol=precision)
+
+
 def ours(library, kind, name):
-    block, state = updated(library, kind)
+    # The Hessian of the mean of squares over N C numbers is 2/C that of a case's.
+    exact = exact_sources(kind, 2 / outputs(kind)) if name in EXACT else None
+    block, state = updated(library, kind, exact)
     return convert(block, state, to=name, num_cases=N, num_outputs=outputs(kind))
 
 
@@ -57,9 +85,7 @@ def test_factors_are_those_that_it_computed(plain_library, name, kind):
     theirs = ours(plain_library, kind, name)
     for part, found in (("A", theirs.inputs), ("G", theirs.gradients)):
         wanted = np.asarray(FACTORS[name, kind][part])
-        precision = 1e-10 * np.abs(wanted).max()
-        found = plain_library.to_numpy(found)
-        np.testing.assert_allclose(found, wanted, rtol=0, atol=precision)
+        assert_near(plain_library.to_numpy(found), wanted)
 
 
 def params(kind, tensors):
@@ -92,22 +118,41 @@ def test_a_product_with_the_inverse_is_that_of_curvlinops(kind, rule):
 
 @pytest.mark.parametrize("kind", PRODUCTS)
 def test_the_exact_curvature_is_that_of_curvlinops(kind):
-    # A loss that is squared at each position: K-FAC-expand is exact, and the Hessian
-    # of the mean of squares over N C numbers is 2/C that of a case's.
-    made, block = PRODUCTS[kind], MAKE[kind](has_bias=True)
-    x = np.asarray(DATA[kind]["x"])
-    positions = 1 if kind == "linear" else T
-    sources = []
-    for place, column in np.ndindex(positions, OUT):
-        g = np.zeros((N, positions, OUT))
-        g[:, place, column] = (2 / outputs(kind)) ** 0.5
-        g = g[:, 0] if kind == "linear" else g
-        sources.append((g.reshape(N, T, 1, OUT) if kind == "images" else g,))
-    state = block.update_covs(block.init(x), x, tuple(sources), ema_decay=0.0)
+    # A loss that is squared at each position: K-FAC-expand is exact.
+    made = PRODUCTS[kind]
+    block, state = updated(NumPy(), kind, exact_sources(kind, 2 / outputs(kind)))
     dense = block.full_fisher_block(state)
     flat = np.concatenate([p.ravel() for p in params(kind, made["vector"])])
     wanted = np.concatenate([p.ravel() for p in params(kind, made["GGN"])])
     np.testing.assert_allclose(dense @ flat, wanted, rtol=0, atol=1e-11)
+
+
+@pytest.mark.parametrize("kind", LIBRARIES["kfac_jax"]["exact"])
+def test_the_exact_curvature_is_that_of_kfac_jax(kind):
+    block, state = updated(NumPy(), kind, exact_sources(kind, 2 / outputs(kind)))
+    dense = block.full_fisher_block(state)
+    order = np.roll(np.arange(len(dense)), OUT)  # the bias is their first
+    wanted = np.asarray(LIBRARIES["kfac_jax"]["exact"][kind])
+    assert_near(dense[np.ix_(order, order)], wanted)
+
+
+@pytest.mark.parametrize("kind", LIBRARIES["laplace"]["evidence"])
+def test_the_marginal_likelihood_is_that_of_laplace_torch(kind):
+    """Half of the squared error, summed over cases; a bias with a block of its own."""
+    made = LIBRARIES["laplace"]["evidence"][kind]
+    prior, numbers = made["prior"], N * outputs(kind)
+    block, state = updated(NumPy(), kind, exact_sources(kind, 1.0), has_bias=False)
+    spectral = kc.SpectralBlock(block)
+    weights = len(block.full_fisher_block(state))
+    spectrum = spectral.decompose(state)  # of the mean loss, and theirs of the sum
+    of_weights = float(spectral.logdet(spectrum, damping=prior, scale=N))
+    of_bias = OUT * math.log(numbers / OUT + prior)
+    np.testing.assert_allclose(of_weights + of_bias, made["log det"], rtol=1e-10)
+    evidence = -made["half of squares"] - numbers * math.log(2 * math.pi) / 2
+    evidence += (weights + OUT) * math.log(prior) / 2 - (of_weights + of_bias) / 2
+    evidence -= prior * made["square of parameters"] / 2
+    wanted = made["log marginal likelihood"]
+    np.testing.assert_allclose(evidence, wanted, rtol=1e-10)
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in FACTORS}))

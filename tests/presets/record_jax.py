@@ -1,0 +1,112 @@
+"""Records the factors and the exact curvature of kfac-jax, as `record.py` does.
+
+``python tests/presets/record_jax.py`` writes ``recorded/kfac_jax.json``. It is a script
+of its own, since kfac-jax needs an older JAX, and no PyTorch.
+
+The parameters are zero, and targets such that gradients of the mean loss are those of
+``recorded/data.json``.
+"""
+
+import importlib.metadata
+import json
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+import kfac_jax
+import numpy as np
+
+RECORDED = Path(__file__).parent / "recorded"
+N, T, OUT = 6, 7, 3
+KINDS = ("linear", "tokens", "images")
+
+
+def layer(kind, params, x):
+    if kind != "images":
+        return x @ params["w"] + params["b"]
+    numbers = jax.lax.conv_dimension_numbers(
+        x.shape, params["w"].shape, ("NHWC", "HWIO", "NHWC")
+    )
+    made = jax.lax.conv_general_dilated(
+        x, params["w"], (1, 1), "VALID", dimension_numbers=numbers
+    )
+    return made + params["b"]
+
+
+def problem(kind):
+    """Return a loss with its registration, parameters, and a batch."""
+    data = json.loads((RECORDED / "data.json").read_text())[kind]
+    x, g = np.asarray(data["x"]), np.asarray(data["g"])
+    shape = (2, 1, 2, OUT) if kind == "images" else (4, OUT)
+    params = {"w": jnp.zeros(shape), "b": jnp.zeros(OUT)}
+    axes = {"linear": (), "tokens": (T,), "images": (T, 1)}[kind]
+    g = g.reshape(N, *axes, OUT)
+    numbers = g[0].size
+    targets = -g * N * numbers / 2
+
+    def loss(params, batch):
+        inputs, targets = batch
+        out = layer(kind, params, inputs)
+        kfac_jax.register_squared_error_loss(out, targets, weight=1 / numbers)
+        return jnp.mean((out - targets) ** 2)
+
+    return loss, params, (jnp.asarray(x), jnp.asarray(targets))
+
+
+def estimated(make, kind, mode):
+    """Return the state of an estimator after one batch."""
+    loss, params, batch = problem(kind)
+    estimator = make(loss, params_index=0, default_estimation_mode=mode)
+    state = estimator.init(
+        jax.random.PRNGKey(0),
+        (params, batch),
+        exact_powers_to_cache=None,
+        approx_powers_to_cache=None,
+        cache_eigenvalues=False,
+    )
+    return estimator, estimator.update_curvature_matrix_estimate(
+        state,
+        ema_old=0.0,
+        ema_new=1.0,
+        identity_weight=0.0,
+        batch_size=N,
+        rng=jax.random.PRNGKey(1),
+        func_args=(params, batch),
+    )
+
+
+def factors(kind):
+    make = kfac_jax.BlockDiagonalCurvature
+    _, state = estimated(make, kind, "fisher_empirical")
+    (block,) = state.blocks_states
+    return [np.asarray(own.value) for own in block.factors]
+
+
+def exact(kind):
+    """Return the exact curvature, dense, with the bias before the weights."""
+    estimator, state = estimated(kfac_jax.ExplicitExactCurvature, kind, "ggn_exact")
+    (dense,) = estimator.to_diagonal_block_dense_matrix(state)
+    return np.asarray(dense)
+
+
+def main():
+    jax.config.update("jax_enable_x64", True)
+    made = {kind: factors(kind) for kind in KINDS}
+    recorded = {
+        "version": importlib.metadata.version("kfac-jax"),
+        "jax": jax.__version__,
+        "factors": {
+            "kfac-jax": {
+                kind: {"A": a.tolist(), "G": g.tolist()}
+                for kind, (a, g) in made.items()
+            }
+        },
+        "exact": {kind: exact(kind).tolist() for kind in KINDS},
+    }
+    path = RECORDED / "kfac_jax.json"
+    path.write_text(json.dumps(recorded, sort_keys=True) + "\n")
+    print(path)
+
+
+if __name__ == "__main__":
+    main()
