@@ -4,7 +4,9 @@ The statistics of a layer are means over its cases. The mean over a share of the
 the same expectation, where each case is in the share as often as any other. No random
 numbers are needed for that: of ``n`` cases, ``m`` are taken that are evenly spaced,
 counted around, from a place that moves on by one with every batch. So the mean over
-``n`` turns of one batch is that of all its cases, exactly.
+``n`` turns of one batch is that of all its cases, exactly. After ``n`` batches the
+place jumps as well: else an epoch of as many batches as there are cases between two
+that are taken, in a fixed order, would show the same cases of each batch for ever.
 
 It costs variance: that of a statistic of ``m`` cases. The cost of forward and backward
 passes stays, since they are those of the training.
@@ -23,6 +25,9 @@ from kfac_core.errors import ArgumentError
 from kfac_core.estimator.layer_data import LayerGiven
 from kfac_core.layer_collection import LayerRegistration
 from kfac_core.typing import Array, RowWeights, Uses
+
+_GOLDEN, _ROUNDS = 2531, 4096
+"""Multiples of their ratio, the golden one, fill [0, 1) evenly, whatever the stride."""
 
 
 def check_share(share: object, label: str) -> float:
@@ -70,7 +75,10 @@ class Turn:
             count = self.taken(cases)
             spaced = np.arange(count) * cases // count
             first = backend.from_numpy(spaced, backend.creation_device(place))
-            moved = xp.astype(first, place.dtype) + xp.remainder(place, cases)
+            rounds = xp.floor_divide(place, cases)
+            jump = xp.remainder(xp.remainder(rounds, _ROUNDS) * _GOLDEN, _ROUNDS)
+            jump = xp.floor_divide(jump * cases, _ROUNDS)
+            moved = xp.astype(first, place.dtype) + xp.remainder(place, cases) + jump
             self._known[cases] = xp.remainder(moved, cases)
         return self._known[cases]
 

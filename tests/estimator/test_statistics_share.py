@@ -7,6 +7,7 @@ from estimator_cases import CASES, CATEGORICAL, NORMAL, assert_close, draw, move
 import kfac_core as kc
 from kfac_core import tree
 from kfac_core.errors import ArgumentError
+from kfac_core.estimator.sharing import Turn
 from kfac_core.reference import Batch, Dense, Sequential, SequentialModel, Tanh
 
 BATCH = 7
@@ -80,6 +81,17 @@ def test_a_share_is_the_batch_of_its_cases(library, rng):
     for key, (total, weight) in whole.items():
         assert_close(found[key][0], total)
         assert found[key][1] == weight
+
+
+@pytest.mark.parametrize("batches", [4, 8, 12, 7])
+def test_no_case_is_left_out_of_epochs_in_a_fixed_order(batches):
+    cases, share, epochs = 8, 0.25, 200
+    counts = np.zeros((batches, cases), dtype=int)
+    for step in range(batches * epochs):
+        place = np.asarray(step)
+        turn = Turn(kc.backend_of(place), share, place)
+        counts[step % batches, turn.places(cases)] += 1
+    assert (abs(counts - share * epochs) < 0.2 * share * epochs).all()
 
 
 def test_cases_are_still_counted_in_full(rng):
