@@ -6,6 +6,7 @@ from typing import Any, NamedTuple
 import numpy as np
 
 from benchmarks.measuring import Call
+from kfac_core import backend_of
 
 
 class UnavailableError(Exception):
@@ -58,8 +59,8 @@ def normal(*shape: int, dtype: Any = np.float32) -> np.ndarray:
 
 
 def as_numpy(x: Any) -> np.ndarray:
-    """Return an array of any library on the CPU as one of NumPy's."""
-    return np.asarray(x)
+    """Return an array of any library, on any device, as one of NumPy's."""
+    return x if isinstance(x, np.ndarray) else backend_of(x).to_numpy(x)
 
 
 def agree(what: str, ours: Any, theirs: Any, bound: float = 1e-3) -> None:

@@ -97,14 +97,28 @@ def cases(library: Library, *, quick: bool) -> Iterator[Case]:
         make = partial(_conv, library, layer, outputs)
         yield Case(GROUP, name, make, conv.count, RESNET)
     tokens, vocabulary = (16, 100) if quick else (512, 50_257)
+    yield from transformer_cases(library, tokens, scale)
+    name = f"embedding, {vocabulary:,} to {768 // scale}"
+    make = partial(_embedding, library, tokens, vocabulary, 768 // scale)
+    yield Case(GROUP, name, make, 1, GPT)
+
+
+def transformer_cases(library: Library, tokens: int, scale: int) -> Iterator[Case]:
+    """Return every distinct linear layer of GPT-2 small, as a part of it.
+
+    Args:
+        library: The library.
+        tokens: Number of tokens of a batch.
+        scale: What widths are divided by.
+
+    Yields:
+        The cases.
+    """
     for inputs, outputs, count in gpt():
         inputs, outputs = inputs // scale, outputs // scale
         name = f"linear, {inputs} to {outputs}"
         make = partial(_linear, library, tokens, inputs, outputs)
         yield Case(GROUP, name, make, count, GPT)
-    name = f"embedding, {vocabulary:,} to {768 // scale}"
-    make = partial(_embedding, library, tokens, vocabulary, 768 // scale)
-    yield Case(GROUP, name, make, 1, GPT)
 
 
 def _ours(library: Library, block: Any, x: Any, g: Any, v: Any) -> Any:
