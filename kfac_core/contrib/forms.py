@@ -73,7 +73,7 @@ def first_array(data: Any, argument: str, label: str) -> Array:
     return array
 
 
-def listed(value: Any) -> Any:
+def as_tuple(value: Any) -> Any:
     """Return a list as a tuple; the spec refuses what is not a list."""
     return tuple(value) if isinstance(value, list) else value
 

@@ -20,7 +20,7 @@ from kfac_core.estimator.sources import LABEL
 from kfac_core.estimator.state import EstimatorState, whole
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
-from kfac_core.layer_collection.parts import in_parts, joined
+from kfac_core.layer_collection.parts import whole_params, with_parts
 from kfac_core.linalg.named import check_named
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linearization import NamedParams
@@ -103,7 +103,7 @@ class BlockDiagonalMatrix(Quiet):
         backend = self.check_vector(params, "params")
         first = params[self.variables[0]]
         info = backend.xp.__array_namespace_info__()
-        known = in_parts(self.layer_collection.parts, params)
+        known = with_parts(self.layer_collection.parts, params)
         blocks = {
             layer.name: layer.block.init(like=known[layer.params[0]])
             for layer in self.layers
@@ -297,19 +297,19 @@ class BlockDiagonalMatrix(Quiet):
         """Return what is computed of each layer's part of a vector, by parameter."""
         backend = self.check_vector(vectors, "vectors")
         parts = self.layer_collection.parts
-        known = in_parts(parts, vectors)
+        known = with_parts(parts, vectors)
         found: dict[str, Array] = {}
         for layer in self.layers:
             product = compute(layer, vector_of(layer, known))
             found.update(zip(layer.params, tensors_of(product), strict=True))
         if parts:
-            found = joined(backend, parts, found)
+            found = whole_params(backend, parts, found)
         return {name: found[name] for name in vectors}
 
     def _stacks(self, vectors: NamedParams) -> dict[str, Params]:
         """Return the vectors of each layer, for arrays with an axis over vectors."""
         parts = (replace(p, axis=p.axis + 1) for p in self.layer_collection.parts)
-        known = in_parts(parts, vectors)
+        known = with_parts(parts, vectors)
         return {layer.name: vector_of(layer, known) for layer in self.layers}
 
     def check_state(self, state: EstimatorState) -> Backend:

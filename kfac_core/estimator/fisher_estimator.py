@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from kfac_core.arguments.arrays import backend_for
-from kfac_core.arguments.random_keys import drawn as drawn_from
+from kfac_core.arguments.random_keys import drawn
 from kfac_core.arguments.sizes import as_size
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix
@@ -24,8 +24,8 @@ from kfac_core.estimator.sources import (
     EstimationMode,
     MatrixType,
     check_mode,
-    drawn,
     matrix_type,
+    noise_for,
     noise_shapes,
     sources,
 )
@@ -224,7 +224,7 @@ class FisherEstimator(BlockDiagonalMatrix):
         keys: tuple[Key, ...] = (None,) * len(drawing)
         if drawing and key is not None:
             count = 1 + len(drawing)
-            own_key, *rest = drawn_from(
+            own_key, *rest = drawn(
                 backend, key, LABEL, lambda k: backend.split(k, count)
             )
             keys = tuple(rest)
@@ -237,7 +237,7 @@ class FisherEstimator(BlockDiagonalMatrix):
         vectors: tuple[NamedLossInputs, ...] = ()
         if _need_gradients(chosen):
             mode, collection = self.estimation_mode, self.layer_collection
-            numbers = drawn(
+            numbers = noise_for(
                 collection, linearization, mode, self.num_samples, own_key, noise
             )
             pulled = sources(collection, linearization, mode, numbers)

@@ -6,7 +6,7 @@ from typing import Any, NamedTuple
 from kfac_core.arguments.arrays import backend_for, check_has_cases
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import LayerRegistration
-from kfac_core.layer_collection.parts import Part, in_parts
+from kfac_core.layer_collection.parts import Part, with_parts
 from kfac_core.linearization import Linearization, NamedParams
 from kfac_core.typing import Array, Pair, Scalar, Uses
 
@@ -68,7 +68,7 @@ def parameter_data(
         cut: The parts of parameters.
     """
     own = [part for part in cut if part.name in layer.params]
-    known = [in_parts(own, source) for source in gradients]
+    known = [with_parts(own, source) for source in gradients]
     sources = tuple(tuple(source[name] for name in layer.params) for source in known)
     return sources, linearization.batch_size
 

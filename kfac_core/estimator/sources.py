@@ -27,7 +27,7 @@ from itertools import product
 from typing import Literal
 
 from kfac_core.arguments.arrays import backend_for, check_shape, statistics_dtype
-from kfac_core.arguments.random_keys import drawn as drawn_from
+from kfac_core.arguments.random_keys import drawn
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg.named import as_named
@@ -110,7 +110,8 @@ def sources(
         collection: Where the losses are registered.
         linearization: The model at its parameters and a batch.
         mode: Name of the mode.
-        noise: What `drawn` returns for each loss site; empty where nothing is random.
+        noise: What `noise_for` returns for each loss site; empty where nothing is
+            random.
 
     Yields:
         For each source a vector at every loss site.
@@ -139,7 +140,7 @@ def sources(
         yield from _columns(losses, mode, batch_size_of(linearization))
 
 
-def drawn(
+def noise_for(
     collection: LayerCollection,
     linearization: Linearization,
     mode: EstimationMode,
@@ -194,7 +195,7 @@ def drawn(
             for own, (site, shape) in zip(keys, shapes.items(), strict=True)
         }
 
-    return drawn_from(backend, key, LABEL, draw)
+    return drawn(backend, key, LABEL, draw)
 
 
 def check_mode(mode: object, label: str) -> None:

@@ -21,7 +21,7 @@ from kfac_core.layer_collection.records import (
     check_collection,
     check_same_block,
 )
-from kfac_core.layer_collection.shapes import Shape, check_bias, check_weights
+from kfac_core.layer_collection.shapes import Shape, check_bias, check_weight_axes
 from kfac_core.layer_collection.sites import (
     Names,
     Reuse,
@@ -256,7 +256,7 @@ class Registrations:
             raise ArgumentError(msg)
         shapes = [self.shapes[name] for name in names]
         as_laid = tuple(axes[places.index(i)] for i in range(len(axes)))
-        check_weights(names[0], shapes[0], as_laid, label, layout)
+        check_weight_axes(names[0], shapes[0], as_laid, label, layout)
         shape = tuple(shapes[0][i] for i in places)
         if len(names) == 2:
             outputs = math.prod(shape[-output_axes:])

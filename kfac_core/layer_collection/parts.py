@@ -48,13 +48,13 @@ def owners(parts: Iterable[Part], names: Iterable[str]) -> tuple[str, ...]:
     return tuple(dict.fromkeys(whole.get(name, name) for name in names))
 
 
-def in_parts(parts: Iterable[Part], named: Mapping[str, Any]) -> Mapping[str, Any]:
+def with_parts(parts: Iterable[Part], named: Mapping[str, Any]) -> Mapping[str, Any]:
     """Return arrays by the names of parameters, with those of all parts beside them."""
     found = {part.name: part.of(named[part.param]) for part in parts}
     return {**named, **found} if found else named
 
 
-def joined(
+def whole_params(
     backend: Backend, parts: Sequence[Part], named: Mapping[str, Array]
 ) -> dict[str, Array]:
     """Return the arrays of whole parameters.

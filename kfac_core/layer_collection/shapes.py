@@ -58,7 +58,7 @@ def _described(value: object) -> str:
     return f"{kind}, {value!r}" if isinstance(value, tuple | list) else kind
 
 
-def check_weights(
+def check_weight_axes(
     name: str, shape: Shape, axes: tuple[str, ...], label: str, layout: str
 ) -> None:
     """Check that weights have the axes that a layer of their kind has.

@@ -70,7 +70,7 @@ def retrying(backend: Backend) -> tuple[Backend, Retrying]:
     return cast(Backend, again), again
 
 
-def eigendecomposition(
+def retried_eigendecomposition(
     backend: Backend, matrix: Array
 ) -> tuple[Eigendecomposition, Retrying | None]:
     """Return the eigendecomposition of a matrix, retried where it fails.

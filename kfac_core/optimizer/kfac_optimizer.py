@@ -21,7 +21,7 @@ from kfac_core.optimizer.given import (
 )
 from kfac_core.optimizer.hyper_parameters import step_numbers
 from kfac_core.optimizer.layer_damping import (
-    check_layers,
+    check_layer_names,
     given_damping,
     initial_damping,
 )
@@ -108,7 +108,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         estimator = estimator_of(self, self.layer_collection)
         object.__setattr__(self, "estimator", estimator)
         if self.layer_dampings is not None:
-            check_layers(self.layer_dampings, tuple(estimator.blocks))
+            check_layer_names(self.layer_dampings, tuple(estimator.blocks))
         computer = CurvatureMatrixVectorProductComputer(self.layer_collection)
         object.__setattr__(self, "computer", computer)
 

@@ -7,7 +7,7 @@ from kfac_core import tree
 from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
-from kfac_core.layer_collection.parts import joined
+from kfac_core.layer_collection.parts import whole_params
 from kfac_core.linalg.named import Named, inner, map_named
 from kfac_core.optimizer.hyper_parameters import in_range
 from kfac_core.optimizer.options import KfacOptions
@@ -39,7 +39,7 @@ def initial_damping(options: KfacOptions, one: Array, layers: Sequence[str]) -> 
     return {name: one * given[name] for name in layers}
 
 
-def check_layers(given: Mapping[str, Scalar], layers: Sequence[str]) -> None:
+def check_layer_names(given: Mapping[str, Scalar], layers: Sequence[str]) -> None:
     """Check that a damping is given for every layer, and for no other.
 
     Raises:
@@ -98,7 +98,7 @@ def given_damping(
         assert not isinstance(given, Mapping)
         new = number(given, "damping")
     elif isinstance(given, Mapping):
-        check_layers(given, tuple(known))
+        check_layer_names(given, tuple(known))
         new = {name: number(given[name], f"damping[{name!r}]") for name in known}
     else:
         new = {name: number(given, "damping") for name in known}
@@ -141,7 +141,7 @@ def by_parameter(estimator: Estimator, damping: Damping) -> Damping:
         ones = (1,) * len(shapes[part.param])
         shape = part.shape(ones)
         found[part.name] = backend.xp.broadcast_to(found[part.name], shape)
-    return joined(backend, collection.parts, found)
+    return whole_params(backend, collection.parts, found)
 
 
 def penalised(backend: Backend, damping: Damping, x: Named, y: Named) -> Array:

@@ -17,7 +17,7 @@ from typing import NamedTuple
 
 from kfac_core.backend import Backend
 from kfac_core.linalg.parameters import Shapes
-from kfac_core.reference.checked import check_kind
+from kfac_core.reference.checked import check_class
 from kfac_core.reference.layer import Layer, Tensors
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array
@@ -152,7 +152,7 @@ class AffineLayer(Layer):
         Raises:
             ArgumentError: If the cache is not that of an affine layer.
         """
-        check_kind(cache, AffineCache, "cache", self.label)
+        check_class(cache, AffineCache, "cache", self.label)
         return cache.inputs
 
     def _apply(self, backend: Backend, rows: Array, params: Tensors) -> Array:

@@ -19,7 +19,7 @@ from kfac_core.fisher_blocks import (
 )
 from kfac_core.reference.bias import Bias
 from kfac_core.reference.bilinear import Bilinear
-from kfac_core.reference.checked import check_kind
+from kfac_core.reference.checked import check_class
 from kfac_core.reference.convolution import Conv2D
 from kfac_core.reference.dense import Dense, Embedding
 from kfac_core.reference.layer import Layer
@@ -47,7 +47,7 @@ def block_for(layer: Layer, **options: Any) -> FisherBlock[Any]:
         >>> block_for(Dense(4, 3), damping_type="exact").damping_type
         'exact'
     """
-    check_kind(layer, Layer, "layer", "block_for")
+    check_class(layer, Layer, "layer", "block_for")
     if isinstance(layer, Dense):
         return _made(FullyConnectedKFACBasicFB, options, **_dense(layer))
     if isinstance(layer, Embedding):
@@ -94,7 +94,7 @@ def diagonal_block_for(
     Raises:
         ArgumentError: If the layer has no such block, or an option is not a field.
     """
-    check_kind(layer, Layer, "layer", "diagonal_block_for")
+    check_class(layer, Layer, "layer", "diagonal_block_for")
     if isinstance(layer, Dense):
         return _made(FullyConnectedDiagonalFB, options, **_dense(layer))
     if isinstance(layer, Conv2D):

@@ -164,7 +164,7 @@ def _listed(names: Iterable[str]) -> str:
     return ", ".join("inputs" if name == "x" else name for name in names)
 
 
-def check_kind(value: object, kind: type, argument: str, what: str) -> None:
+def check_class(value: object, kind: type, argument: str, what: str) -> None:
     """Check that an argument is of a class.
 
     Args:

@@ -19,12 +19,12 @@ from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.estimator import EstimatorState
 from kfac_core.estimator.block_diagonal import BlockDiagonalMatrix
 from kfac_core.layer_collection import LayerCollection
-from kfac_core.layer_collection.parts import in_parts
+from kfac_core.layer_collection.parts import with_parts
 from kfac_core.linearization import Linearization, NamedLossInputs
 from kfac_core.linearization.checked import check_is_collection, checked
 from kfac_core.loss_functions.positions import input_arrays, like_inputs
 from kfac_core.products import CurvatureMatrixVectorProductComputer
-from kfac_core.reference.checked import check_kind
+from kfac_core.reference.checked import check_class
 from kfac_core.registered_losses import (
     batch_size_of,
     half_gradient,
@@ -168,7 +168,7 @@ def dense_blocks(estimator: BlockDiagonalMatrix, state: EstimatorState) -> Dense
     Returns:
         The undamped matrix, in the order of `dense_fisher`.
     """
-    check_kind(estimator, BlockDiagonalMatrix, "estimator", "dense_blocks")
+    check_class(estimator, BlockDiagonalMatrix, "estimator", "dense_blocks")
     backend = estimator.check_state(state)
     xp = backend.xp
     blocks = [
@@ -239,7 +239,7 @@ def _stacked(
     """Return gradients by name as rows, in the order of the layers."""
     rows = []
     for named in gradients:
-        known = in_parts(collection.parts, named)
+        known = with_parts(collection.parts, named)
         tensors = [known[name] for layer in collection.layers for name in layer.params]
         xp = backend_of(*tensors).xp
         rows.append(xp.concat([xp.reshape(tensor, (-1,)) for tensor in tensors]))

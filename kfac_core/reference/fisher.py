@@ -21,7 +21,7 @@ from kfac_core.arguments.sizes import as_size
 from kfac_core.backend import Backend
 from kfac_core.linearization import NamedParams
 from kfac_core.loss_functions import LossFunction
-from kfac_core.reference.checked import check_kind
+from kfac_core.reference.checked import check_class
 from kfac_core.reference.linearization import SequentialModel
 from kfac_core.reference.network import Sequential
 from kfac_core.reference.passes import Forward, NetworkParams
@@ -212,8 +212,8 @@ def _checked(
     network: Sequential, params: AnyParams, x: Array, loss: object
 ) -> NetworkParams:
     """Return the parameters in the network's structure, with all else checked."""
-    check_kind(network, Sequential, "network", "the Fisher")
-    check_kind(loss, LossFunction, "loss", "the Fisher")
+    check_class(network, Sequential, "network", "the Fisher")
+    check_class(loss, LossFunction, "loss", "the Fisher")
     backend_for("the Fisher", "x", x)
     check_not_empty((x,), "x", "the Fisher")
     if isinstance(params, Mapping):

@@ -10,7 +10,7 @@ from kfac_core.layer_collection import LayerCollection
 from kfac_core.linearization import NamedLossInputs, NamedParams
 from kfac_core.loss_functions import LossFunction
 from kfac_core.reference.blocks import block_for
-from kfac_core.reference.checked import check_kind
+from kfac_core.reference.checked import check_class
 from kfac_core.reference.layer import Tensors
 from kfac_core.reference.network import Sequential
 from kfac_core.reference.passes import Forward, NetworkParams
@@ -71,7 +71,7 @@ class SequentialModel(Quiet):
         Raises:
             ArgumentError: If it is not a network.
         """
-        check_kind(self.network, Sequential, "network", "SequentialModel")
+        check_class(self.network, Sequential, "network", "SequentialModel")
 
     @property
     def sites(self) -> tuple[str, ...]:
@@ -164,7 +164,7 @@ class SequentialModel(Quiet):
             BackendError: If the inputs are not an array, or of another library.
             ShapeError: If inputs or parameters have another shape than a layer takes.
         """
-        check_kind(batch, Batch, "batch", "SequentialModel")
+        check_class(batch, Batch, "batch", "SequentialModel")
         own = self.unnamed(params)
         tensors = [tensor for layer in own for tensor in layer]
         backend_for("SequentialModel", "batch.inputs, params", batch.inputs, *tensors)

@@ -9,7 +9,7 @@ from kfac_core.errors import ShapeError
 from kfac_core.linalg.parameters import params_to_vector
 from kfac_core.reference.checked import (
     as_index,
-    check_kind,
+    check_class,
     check_layers,
     check_reals,
 )
@@ -129,7 +129,7 @@ class Sequential:
         Raises:
             ShapeError: If the gradient is not of the shape of the outputs.
         """
-        check_kind(forward, Forward, "forward", "Sequential")
+        check_class(forward, Forward, "forward", "Sequential")
         pairs = self.paired(params)
         for layer, own in pairs:  # not all of them are asked below
             layer.check_params(own)
@@ -245,7 +245,7 @@ class Sequential:
         Raises:
             ShapeError: If the tangents have another shape than the parameters.
         """
-        check_kind(forward, Forward, "forward", "Sequential")
+        check_class(forward, Forward, "forward", "Sequential")
         change: Array | None = None
         for (layer, own), (_, tangent), cache in zip(
             self.paired(params),

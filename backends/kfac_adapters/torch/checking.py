@@ -12,7 +12,7 @@ import torch
 from torch.autograd.graph import GradientEdge
 
 from kfac_adapters.torch.recording import Record, Use
-from kfac_core.layer_collection.parts import Part, in_parts, owners
+from kfac_core.layer_collection.parts import Part, owners, with_parts
 
 
 def incomplete(
@@ -47,7 +47,7 @@ def incomplete(
     )
     at_uses, at_params = pulled[: len(record.uses)], pulled[len(record.uses) :]
     own = {name: params[name].detach() for name in whole}
-    own = dict(in_parts([part for part in parts if part.param in own], own))
+    own = dict(with_parts([part for part in parts if part.param in own], own))
     found: dict[str, torch.Tensor] = {}
     sizes = dict.fromkeys(names, 0.0)
     for use, g in zip(record.uses, at_uses, strict=True):
@@ -70,7 +70,7 @@ def incomplete(
         name: torch.zeros_like(params[name]) if g is None else g
         for name, g in zip(whole, at_params, strict=True)
     }
-    true = dict(in_parts([part for part in parts if part.param in true], true))
+    true = dict(with_parts([part for part in parts if part.param in true], true))
     wrong = []
     for name in names:
         param, expected = own[name], true[name]

@@ -12,8 +12,8 @@ from kfac_core.contrib.factor_holder import (
 from kfac_core.contrib.forms import (
     SourceList,
     TowerList,
+    as_tuple,
     first_array,
-    listed,
     sources_of,
     towers_of,
 )
@@ -78,8 +78,8 @@ def fields_of(
     shift = broadcast_dims_shift
     return {
         "input_shape": tuple(first_array(inputs, "inputs", label).shape[1:]),
-        "broadcast_dims_scale": listed(broadcast_dims_scale),
-        "broadcast_dims_shift": listed(shift),
+        "broadcast_dims_scale": as_tuple(broadcast_dims_scale),
+        "broadcast_dims_shift": as_tuple(shift),
         "has_shift": has_shift,
         "output_shape": tuple(first_array(sources, "outputs_grads", label).shape[1:]),
     }

@@ -27,7 +27,7 @@ from kfac_core.estimator.tridiagonal.state import (
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.fisher_factors.base.state import check_computed
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
-from kfac_core.layer_collection.parts import in_parts
+from kfac_core.layer_collection.parts import with_parts
 from kfac_core.linalg import kronecker_chain
 from kfac_core.linalg.named import check_all_finite
 from kfac_core.linearization import Linearization, NamedParams
@@ -330,7 +330,7 @@ class BlockTridiagonalEstimator(Quiet):
         self.diagonal.check_vector(vectors, "vectors")
         backend_for(LABEL, "state, vectors", state.cases, *vectors.values())
         check_all_finite(backend, vectors, "vectors", LABEL)
-        known = in_parts(self.layer_collection.parts, vectors)
+        known = with_parts(self.layer_collection.parts, vectors)
         matrices = [
             layer.block.to_tensors(backend, vector_of(layer, known))[0]
             for layer in self.layers

@@ -10,7 +10,7 @@ from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, NotFiniteError, UnsupportedError
 from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.base.state import BlockState, whole
-from kfac_core.fisher_blocks.case_gradients.cases import check_has_cases
+from kfac_core.fisher_blocks.case_gradients.cases import check_gradients_known
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, Dense, Diagonal
 from kfac_core.fisher_factors.base.messages import not_registered, or_wider
@@ -69,7 +69,7 @@ class AroundProductFB(FisherBlock[S]):
         for option in OF_THE_BLOCK:
             self._take(option)
         if self.sees_gradients:
-            check_has_cases(given)
+            check_gradients_known(given)
         bare = replace(
             given,
             name="",

@@ -71,7 +71,7 @@ def cases_of(block: Any, backend: Backend, data: Data) -> list[Cases]:
     raise _unsupported(block, f"a {type(block).__name__}")
 
 
-def check_has_cases(block: Any) -> None:
+def check_gradients_known(block: Any) -> None:
     """Check that a block is of a kind whose case gradients are known.
 
     Raises:

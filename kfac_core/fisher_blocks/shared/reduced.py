@@ -21,7 +21,7 @@ from kfac_core.fisher_blocks.case_gradients.cases import (
     Cases,
     Data,
     cases_of,
-    check_has_cases,
+    check_gradients_known,
 )
 from kfac_core.fisher_blocks.convolution.kronecker import ConvKFCBasicFB
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
@@ -112,7 +112,7 @@ class KFACReduceFB(KroneckerProductFB):
             )
             raise ArgumentError(msg)
         self._take_options(given)
-        check_has_cases(given)
+        check_gradients_known(given)
         if given.needs_key:
             msg = (
                 f"{self.label}: block draws a sample, expected one that takes all:"

@@ -11,7 +11,7 @@ from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.base.parts import PartsFB, PartsState
 from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_blocks.bias import BiasDiagonalFB, BiasFullFB
-from kfac_core.fisher_blocks.tied.product import TiedMatrixFB, UseKind, as_uses
+from kfac_core.fisher_blocks.tied.product import TiedMatrixFB, UseKind, use_kinds
 from kfac_core.fisher_blocks.tied.rows import (
     weighed_gradients,
     weights_by_place,
@@ -90,7 +90,7 @@ class TiedWeightsKFACFB(PartsFB):
                 use that can have one.
         """
         super().__post_init__()
-        object.__setattr__(self, "uses", as_uses(self.uses, self.label))
+        object.__setattr__(self, "uses", use_kinds(self.uses, self.label))
         diagonal = self.diagonal_rows
         if diagonal is None:
             diagonal = "embedding" in self.uses

@@ -33,7 +33,7 @@ UseKind = Literal["embedding", "fully_connected", "transposed"]
 """What a layer does with a matrix ``V``: look rows up, ``x V``, or ``x V'``."""
 
 
-def as_uses(uses: Any, label: str) -> tuple[UseKind, ...]:
+def use_kinds(uses: Any, label: str) -> tuple[UseKind, ...]:
     """Return the kinds of all uses.
 
     Raises:
@@ -81,7 +81,7 @@ class TiedMatrixFB(KroneckerProductFB):
     def __post_init__(self) -> None:
         """Make the factors, once; errors as in `TiedWeightsKFACFB`."""
         super().__post_init__()
-        object.__setattr__(self, "uses", as_uses(self.uses, self.label))
+        object.__setattr__(self, "uses", use_kinds(self.uses, self.label))
         if not self.uses:
             msg = f"{self.label}: uses is empty, expected the kind of each use"
             raise ArgumentError(msg)

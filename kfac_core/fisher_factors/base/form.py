@@ -13,7 +13,7 @@ from kfac_core.fisher_factors.base.state import Derived, FactorState
 from kfac_core.linalg.operators import LinearOperator
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.linalg.residual import ResidualRange, krylov_range
-from kfac_core.linalg.retry import eigendecomposition
+from kfac_core.linalg.retry import retried_eigendecomposition
 from kfac_core.linalg.spectrum import Eigenbasis
 from kfac_core.moving_average import MovingAverage, Sample
 from kfac_core.statistics.weighted_rows import Rows
@@ -43,7 +43,7 @@ class Form(ABC):
     """Whether it takes its part of a product's damping; if not, it is the identity."""
 
     joins_sources: ClassVar[bool] = False
-    """Whether `joined` has to see the samples of all sources together."""
+    """Whether `joined_sources` has to see the samples of all sources together."""
 
     @abstractmethod
     def shape(self, size: int) -> tuple[int, ...]:
@@ -115,7 +115,7 @@ class Form(ABC):
             return zeros
         return self.identity(backend, zeros, factor)
 
-    def joined(
+    def joined_sources(
         self,
         backend: Backend,
         samples: Sequence[Array | Sample],
@@ -271,7 +271,7 @@ def decomposed(backend: Backend, matrix: Array, label: str) -> Eigendecompositio
     Raises:
         not_decomposed: If the library finds none, not even in float64.
     """
-    found, retry = eigendecomposition(backend, matrix)
+    found, retry = retried_eigendecomposition(backend, matrix)
     if retry is None:
         return found
     raise messages.not_decomposed(backend, label, matrix, retry)

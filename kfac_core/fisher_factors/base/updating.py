@@ -47,7 +47,7 @@ def accumulated(
         backend, ema_decay, ema_weight, like, label, zero_debias=factor.zero_debias
     )
     if form.joins_sources:
-        samples = form.joined(backend, samples, factor)
+        samples = form.joined_sources(backend, samples, factor)
     cov = moving_average.fold(backend, state.cov, samples, decay, weight)
     entries = form.entries_to_check(backend, cov.total)
     if backend.known_finite(entries):

@@ -142,7 +142,7 @@ class LowRank(PowersForm):
         number = joined.shape[0] if count is None else count
         return _Latest(joined * number**-0.5, roots is not None)
 
-    def joined(
+    def joined_sources(
         self,
         backend: Backend,
         samples: Sequence[Array | Sample],

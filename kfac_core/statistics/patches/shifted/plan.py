@@ -13,7 +13,7 @@ from typing import NamedTuple
 from kfac_core.statistics.patches.shifted.overlaps import Piece, axis_pieces
 from kfac_core.statistics.patches.shifted.products import (
     Group,
-    count_of,
+    product_count,
     product_groups,
     without_strips,
 )
@@ -146,7 +146,7 @@ def cost(
     strips: list[Group] = []
     if traced:
         groups, strips = without_strips(groups, spatial[:shifted])
-    count = count_of(groups) * chunks + count_of(strips)
+    count = product_count(groups) * chunks + product_count(strips)
     calls = (COST_OF_CALL + 3 * COST_OF_ENTRY * width**2) * count
     return products + moved + calls + 2 * COST_OF_ENTRY * whole**2
 
@@ -176,7 +176,7 @@ def _copies(
     groups, _ = without_strips(product_groups(pieces), spatial[: len(pieces)])
     # One copy has the first axis first, one is transposed, and each product has a
     # shift.
-    return 2 + count_of(groups)
+    return 2 + product_count(groups)
 
 
 def _even(batch: int, chunks: int) -> int:

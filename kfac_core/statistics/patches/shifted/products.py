@@ -103,7 +103,7 @@ def without_strips(
     return [g for g in many if g.rows], [g for g in few if g.rows]
 
 
-def count_of(groups: Sequence[Group]) -> int:
+def product_count(groups: Sequence[Group]) -> int:
     """Return the number of products."""
     return sum(len(group.rows) for group in groups)
 
