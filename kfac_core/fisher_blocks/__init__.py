@@ -7,15 +7,16 @@ arrays; the state is a `KroneckerState` or a `SingleFactorState`.
 
 from typing import Any
 
+from kfac_core.fisher_blocks.around.forward_only import ForwardOnlyFB
+from kfac_core.fisher_blocks.around.kronecker_optimal import KroneckerOptimalFB
+from kfac_core.fisher_blocks.around.shampoo import ShampooFB
+from kfac_core.fisher_blocks.around.state import FittedState
+from kfac_core.fisher_blocks.around.tensor_normal import TensorNormalTrainingFB
 from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.base.parts import PartsFB, PartsState
 from kfac_core.fisher_blocks.base.single_factor import SingleFactorFB, SingleFactorState
 from kfac_core.fisher_blocks.bias import BiasDiagonalFB, BiasFB, BiasFullFB
 from kfac_core.fisher_blocks.bilinear import BilinearKFACFB
-from kfac_core.fisher_blocks.case_gradients.kronecker_optimal import KroneckerOptimalFB
-from kfac_core.fisher_blocks.case_gradients.shampoo import ShampooFB
-from kfac_core.fisher_blocks.case_gradients.state import FittedState
-from kfac_core.fisher_blocks.case_gradients.tensor_normal import TensorNormalTrainingFB
 from kfac_core.fisher_blocks.convolution.depthwise import (
     DepthwiseConvDiagonalFB,
     DepthwiseConvKFCBasicFB,
@@ -32,7 +33,6 @@ from kfac_core.fisher_blocks.eigenvalue_corrected.block import EigenvalueCorrect
 from kfac_core.fisher_blocks.eigenvalue_corrected.soap import SoapFB
 from kfac_core.fisher_blocks.eigenvalue_corrected.state import CorrectedState
 from kfac_core.fisher_blocks.embedding.kronecker import EmbeddingKFACFB
-from kfac_core.fisher_blocks.forward_only import ForwardOnlyFB
 from kfac_core.fisher_blocks.fully_connected import (
     FullyConnectedDiagonalFB,
     FullyConnectedKFACBasicFB,

@@ -39,7 +39,7 @@ from kfac_core.fisher_blocks import (
     TiedWeightsKFACFB,
     TransposedConvKFCBasicFB,
 )
-from kfac_core.fisher_blocks.case_gradients.around import AroundProductFB
+from kfac_core.fisher_blocks.around.base import AroundProductFB
 
 
 @dataclass(frozen=True)

@@ -1,1 +1,1 @@
-"""Blocks that see the whole gradient of each case, in every layer that has one."""
+"""The whole gradient of each case, for every kind of layer where it is known."""

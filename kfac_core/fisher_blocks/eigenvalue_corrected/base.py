@@ -5,12 +5,10 @@ from dataclasses import dataclass, replace
 from typing import Any, ClassVar, Literal
 
 from kfac_core import moving_average, tree
-from kfac_core.arguments.powers import as_exponent
-from kfac_core.arguments.sizes import as_flag
 from kfac_core.backend import Backend
 from kfac_core.errors import StateError
+from kfac_core.fisher_blocks.around.base import AroundProductFB
 from kfac_core.fisher_blocks.base.state import whole
-from kfac_core.fisher_blocks.case_gradients.around import AroundProductFB
 from kfac_core.fisher_blocks.case_gradients.cases import Data
 from kfac_core.fisher_blocks.case_gradients.gradients import CaseGradients, gradients_of
 from kfac_core.fisher_blocks.eigenvalue_corrected.state import CorrectedState
@@ -224,30 +222,6 @@ class InEigenbasisFB(AroundProductFB[CorrectedState]):
         """Raise an `UnsupportedError`, as blocks with exact damping do."""
         return self._product.inverse_error(self._own(state).block, damping)
 
-    def multiply_matpower(
-        self, state: CorrectedState, vector: Params, exp: float
-    ) -> Params:
-        """Return ``Q (f + damping)^exp Q'`` times `vector`; see `FisherBlock`."""
-        exp = as_exponent(exp, self.label, "exp")
-        self._check_served(exp in {1.0, *self.matpowers}, f"matpower {exp:g}")
-        return self._multiply(state, vector, exp)
-
-    def multiply_cholesky(
-        self, state: CorrectedState, vector: Params, transpose: bool = False
-    ) -> Params:
-        """Return the power 1/2 times `vector`, which is its own transpose."""
-        as_flag(transpose, "transpose", self.label)
-        self._check_served(self.cholesky, "cholesky")
-        return self._multiply(state, vector, 0.5)
-
-    def multiply_cholesky_inverse(
-        self, state: CorrectedState, vector: Params, transpose: bool = False
-    ) -> Params:
-        """Return the power -1/2 times `vector`, which is its own transpose."""
-        as_flag(transpose, "transpose", self.label)
-        self._check_served(self.cholesky_inverse, "cholesky_inverse")
-        return self._multiply(state, vector, -0.5)
-
     def full_fisher_block(self, state: CorrectedState) -> Array:
         """Return ``Q diag(f) Q'``, dense and undamped; see `FisherBlock`."""
         backend = backend_of(self._own(state).block.scale)
@@ -275,6 +249,7 @@ class InEigenbasisFB(AroundProductFB[CorrectedState]):
         return self._product.factors(self._own(state).block)
 
     def _multiply(self, state: CorrectedState, vector: Params, exp: float) -> Params:
+        """Return ``Q (f + damping)^exp Q'`` times `vector`."""
         inner = self._own(state).block
         backend = self._vector_backend(state, vector)
         values = self._eigenvalues(backend, state) + inner.damping

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar, Literal
 
 from kfac_core.backend import Backend
-from kfac_core.fisher_blocks.case_gradients.around import check_dense_or_diagonal
+from kfac_core.fisher_blocks.around.base import check_dense_or_diagonal
 from kfac_core.fisher_blocks.case_gradients.gradients import CaseGradients
 from kfac_core.fisher_blocks.case_gradients.mean_moments import folded_moments
 from kfac_core.fisher_blocks.eigenvalue_corrected.base import InEigenbasisFB

@@ -4,13 +4,13 @@ from dataclasses import dataclass, replace
 from typing import ClassVar
 
 from kfac_core.arguments.powers import as_exponent
-from kfac_core.arguments.sizes import as_flag
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, UnsupportedError
-from kfac_core.fisher_blocks.case_gradients.fitted import Fit, FittedProductFB
+from kfac_core.fisher_blocks.around.base import AroundProductFB
+from kfac_core.fisher_blocks.around.fitted import Fit, FittedProductFB
+from kfac_core.fisher_blocks.around.state import FittedState
 from kfac_core.fisher_blocks.case_gradients.gradients import CaseGradients
 from kfac_core.fisher_blocks.case_gradients.mean_moments import folded_moments
-from kfac_core.fisher_blocks.case_gradients.state import FittedState
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.linalg import psd
@@ -60,6 +60,11 @@ class ShampooFB(FittedProductFB):
     power: float = 0.25
 
     is_of_means: ClassVar[bool] = True
+
+    # It serves powers of both sides, and no products of their Cholesky factors.
+    multiply_matpower = AroundProductFB.multiply_matpower
+    multiply_cholesky = AroundProductFB.multiply_cholesky
+    multiply_cholesky_inverse = AroundProductFB.multiply_cholesky_inverse
 
     def __post_init__(self) -> None:
         """Check the power, too.
@@ -123,30 +128,6 @@ class ShampooFB(FittedProductFB):
         )
         raise UnsupportedError(msg)
 
-    def multiply_matpower(
-        self, state: FittedState, vector: Params, exp: float
-    ) -> Params:
-        """Return ``L^(p exp) V R^(p exp)``, damped; see `FisherBlock`."""
-        exp = as_exponent(exp, self.label, "exp")
-        self._check_served(exp in {1.0, *self.matpowers}, f"matpower {exp:g}")
-        return self._multiply(state, vector, exp)
-
-    def multiply_cholesky(
-        self, state: FittedState, vector: Params, transpose: bool = False
-    ) -> Params:
-        """Return the power 1/2 times `vector`, which is its own transpose."""
-        as_flag(transpose, "transpose", self.label)
-        self._check_served(self.cholesky, "cholesky")
-        return self._multiply(state, vector, 0.5)
-
-    def multiply_cholesky_inverse(
-        self, state: FittedState, vector: Params, transpose: bool = False
-    ) -> Params:
-        """Return the power -1/2 times `vector`, which is its own transpose."""
-        as_flag(transpose, "transpose", self.label)
-        self._check_served(self.cholesky_inverse, "cholesky_inverse")
-        return self._multiply(state, vector, -0.5)
-
     def full_fisher_block(self, state: FittedState) -> Array:
         """Return ``kron(L^p, R^p)``, dense and undamped."""
         (spectrum,) = self.spectrum(state)
@@ -160,5 +141,6 @@ class ShampooFB(FittedProductFB):
         return (of_product._replace(eigenvalues=powers),)
 
     def _multiply(self, state: FittedState, vector: Params, exp: float) -> Params:
+        """Return ``L^(p exp) V R^(p exp)``, damped."""
         block = self._own(state).block
         return self._product.multiply_matpower(block, vector, self.power * exp)

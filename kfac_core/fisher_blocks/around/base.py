@@ -5,7 +5,8 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
 from kfac_core.arguments.options import check_options
-from kfac_core.arguments.powers import shown
+from kfac_core.arguments.powers import as_exponent, shown
+from kfac_core.arguments.sizes import as_flag
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, NotFiniteError, UnsupportedError
 from kfac_core.fisher_blocks.base.block import FisherBlock
@@ -131,6 +132,36 @@ class AroundProductFB(FisherBlock[S]):
     ) -> Params:
         """Return a vector in the form of `like`; see `FisherBlock.from_tensors`."""
         return self._product.from_tensors(backend, tensors, like)
+
+    def multiply_matpower(self, state: S, vector: Params, exp: float) -> Params:
+        """Return a power of the damped block times `vector`; see `FisherBlock`."""
+        exp = as_exponent(exp, self.label, "exp")
+        self._check_served(exp in {1.0, *self.matpowers}, f"matpower {exp:g}")
+        return self._multiply(state, vector, exp)
+
+    def multiply_cholesky(
+        self, state: S, vector: Params, transpose: bool = False
+    ) -> Params:
+        """Return the power 1/2 times `vector`, which is its own transpose."""
+        as_flag(transpose, "transpose", self.label)
+        self._check_served(self.cholesky, "cholesky")
+        return self._multiply(state, vector, 0.5)
+
+    def multiply_cholesky_inverse(
+        self, state: S, vector: Params, transpose: bool = False
+    ) -> Params:
+        """Return the power -1/2 times `vector`, which is its own transpose."""
+        as_flag(transpose, "transpose", self.label)
+        self._check_served(self.cholesky_inverse, "cholesky_inverse")
+        return self._multiply(state, vector, -0.5)
+
+    def _multiply(self, state: S, vector: Params, exp: float) -> Params:
+        """Return a power times `vector`, for blocks that serve nothing but powers.
+
+        Raises:
+            NotImplementedError: If the subclass multiplies in another way.
+        """
+        raise NotImplementedError
 
     def _committed(
         self, backend: Backend, new: S, old: S, sums: tuple[Array, ...]

@@ -8,13 +8,13 @@ from kfac_core import moving_average
 from kfac_core.arguments.arrays import backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import UnsupportedError
-from kfac_core.fisher_blocks.case_gradients.around import (
+from kfac_core.fisher_blocks.around.base import (
     AroundProductFB,
     check_dense_or_diagonal,
 )
+from kfac_core.fisher_blocks.around.state import FittedState
 from kfac_core.fisher_blocks.case_gradients.cases import Data
 from kfac_core.fisher_blocks.case_gradients.gradients import CaseGradients, gradients_of
-from kfac_core.fisher_blocks.case_gradients.state import FittedState
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_factors import FactorState, FisherFactor

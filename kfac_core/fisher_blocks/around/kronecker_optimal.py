@@ -4,9 +4,9 @@ from dataclasses import dataclass
 
 from kfac_core.arguments.sizes import as_size
 from kfac_core.backend import Backend
-from kfac_core.fisher_blocks.case_gradients.fitted import Fit, FittedProductFB
+from kfac_core.fisher_blocks.around.fitted import Fit, FittedProductFB
+from kfac_core.fisher_blocks.around.state import FittedState
 from kfac_core.fisher_blocks.case_gradients.gradients import CaseGradients
-from kfac_core.fisher_blocks.case_gradients.state import FittedState
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.linalg.nearest_kronecker import nearest_product
 from kfac_core.moving_average import Ema, mean_or_zero

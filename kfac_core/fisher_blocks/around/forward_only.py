@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 from kfac_core.arguments.arrays import NO_SOURCES
 from kfac_core.errors import ArgumentError
-from kfac_core.fisher_blocks.case_gradients.around import AroundProductFB
+from kfac_core.fisher_blocks.around.base import AroundProductFB
 from kfac_core.fisher_blocks.convolution.kronecker import ConvKFCBasicFB
 from kfac_core.fisher_blocks.embedding.kronecker import EmbeddingKFACFB
 from kfac_core.fisher_blocks.fully_connected import FullyConnectedKFACBasicFB

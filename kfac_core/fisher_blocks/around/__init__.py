@@ -1,0 +1,1 @@
+"""Blocks around a Kronecker product, which make another matrix of it."""
