@@ -4,11 +4,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from kfac_core.fisher_blocks.base.single_factor import SingleFactorFB, SingleFactorState
-from kfac_core.fisher_factors.bias import (
-    BiasDiagonalFactor,
-    BiasFactor,
-    BiasFullFactor,
-)
+from kfac_core.fisher_factors import BiasFactor, Dense, Diagonal, Form
 from kfac_core.rows.uses import MultiSources
 from kfac_core.typing import Scalar, Weights
 
@@ -29,15 +25,16 @@ class BiasFB(SingleFactorFB):
 
     shape: tuple[int, ...]
 
-    factor_type: ClassVar[type[BiasFactor]]
-    """Class of the factor."""
+    factor_form: ClassVar[Form]
+    """Form of the factor."""
 
     takes_inputs: ClassVar[bool] = False
 
     def __post_init__(self) -> None:
         """Make the factor, once; errors as in `BiasFactor`."""
         super().__post_init__()
-        factor = self.factor_type(self.shape, name=self.label, **self._served())
+        options = {"name": self.label, **self._served()}
+        factor = BiasFactor(self.shape, form=self.factor_form, **options)
         object.__setattr__(self, "shape", factor.shape)
         self._set_factor(factor)
 
@@ -105,7 +102,7 @@ class BiasFullFB(BiasFB):
         array([5., 2.])
     """
 
-    factor_type: ClassVar[type[BiasFactor]] = BiasFullFactor
+    factor_form: ClassVar[Form] = Dense()
 
 
 @dataclass(frozen=True)
@@ -121,4 +118,4 @@ class BiasDiagonalFB(BiasFB):
         array([4., 1.])
     """
 
-    factor_type: ClassVar[type[BiasFactor]] = BiasDiagonalFactor
+    factor_form: ClassVar[Form] = Diagonal()

@@ -13,11 +13,7 @@ from kfac_core.fisher_factors.base.factor import FisherFactor
 from kfac_core.fisher_factors.base.form import Form
 from kfac_core.fisher_factors.base.options import DEFAULT_DAMPING_ID
 from kfac_core.fisher_factors.base.state import Derived, FactorState
-from kfac_core.fisher_factors.bias import (
-    BiasDiagonalFactor,
-    BiasFactor,
-    BiasFullFactor,
-)
+from kfac_core.fisher_factors.bias import BiasFactor
 from kfac_core.fisher_factors.convolution.depthwise import (
     DepthwiseConvDiagonalFactor,
 )
@@ -62,9 +58,7 @@ DenseSquareMatrixFactor = FisherFactor
 
 __all__ = [
     "DEFAULT_DAMPING_ID",
-    "BiasDiagonalFactor",
     "BiasFactor",
-    "BiasFullFactor",
     "BlockDiagonal",
     "ConvDiagonalFactor",
     "ConvInputKroneckerFactor",

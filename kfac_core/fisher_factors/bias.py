@@ -1,7 +1,7 @@
 """Factors of a bias that stands alone."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 from kfac_core.arguments.arrays import (
@@ -14,10 +14,8 @@ from kfac_core.arguments.arrays import (
 from kfac_core.backend import Backend
 from kfac_core.errors import ShapeError
 from kfac_core.fisher_factors.base.factor import FisherFactor
-from kfac_core.fisher_factors.base.form import Form
 from kfac_core.fisher_factors.base.state import FactorState
 from kfac_core.fisher_factors.base.updating import accumulated
-from kfac_core.fisher_factors.forms.diagonal import Diagonal
 from kfac_core.rows.counts import count_of
 from kfac_core.rows.uses import MultiSources, all_arrays, arrays_of
 from kfac_core.rows.weights import check_same_towers, roots_of, sides, weights_for
@@ -28,16 +26,28 @@ from kfac_core.typing import Array, Scalar, Uses, Weights
 
 @dataclass(frozen=True)
 class BiasFactor(FisherFactor):
-    """Abstract base of the factors of a bias, ``y = x + bias``, with broadcasting.
+    """Fisher of a bias, ``y = x + bias``, exact; in the form `Diagonal` its diagonal.
 
-    A case's gradient is the sum of its output gradients over all axes along which the
-    bias is broadcast, and nothing is taken to be independent. The outputs may have any
-    axes before those of the bias, of any size.
+    Estimates the mean over cases of ``v v'``, where ``v`` is a case's gradient: the sum
+    of its output gradients over all axes along which the bias is broadcast. Nothing is
+    taken to be independent. The outputs may have any axes before those of the bias, of
+    any size.
 
     Attributes:
         shape: Shape of the bias, aligned with the outputs at their last axes; an axis
             of size one is broadcast: ``(channels,)``, or ``(channels, 1, 1)`` where
             channels come first.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_factors import Diagonal
+        >>> g = np.asarray([[[1.0, 0.0], [1.0, 1.0]]])  # one case, two positions
+        >>> for factor in (BiasFactor((2,)), BiasFactor((2,), form=Diagonal())):
+        ...     state = factor.update_cov(factor.init(g), g, ema_decay=0.0)
+        ...     print(factor.get_cov_var(state))
+        [[4. 2.]
+         [2. 1.]]
+        [4. 1.]
     """
 
     shape: tuple[int, ...]
@@ -165,38 +175,3 @@ class BiasFactor(FisherFactor):
             msg = f"{label}: outputs_grads has no use; give at least one array"
             raise ShapeError(msg)
         return total
-
-
-@dataclass(frozen=True)
-class BiasFullFactor(BiasFactor):
-    """Fisher of a bias, whole and exact; see `BiasFactor`.
-
-    Estimates the mean over cases of ``v v'``, where ``v`` is a case's gradient.
-
-    Example:
-        >>> import numpy as np
-        >>> factor = BiasFullFactor((2,))
-        >>> g = np.asarray([[[1.0, 0.0], [1.0, 1.0]]])  # one case, two positions
-        >>> state = factor.update_cov(factor.init(g), g, ema_decay=0.0)
-        >>> factor.get_cov(state)
-        array([[4., 2.],
-               [2., 1.]])
-    """
-
-
-@dataclass(frozen=True)
-class BiasDiagonalFactor(BiasFactor):
-    """Diagonal Fisher of a bias, exact; see `BiasFactor`.
-
-    Estimates the mean over cases of the squared entries of a case's gradient.
-
-    Example:
-        >>> import numpy as np
-        >>> factor = BiasDiagonalFactor((2,))
-        >>> g = np.asarray([[[1.0, 0.0], [1.0, 1.0]]])  # one case, two positions
-        >>> state = factor.update_cov(factor.init(g), g, ema_decay=0.0)
-        >>> factor.get_cov_var(state)
-        array([4., 1.])
-    """
-
-    form: Form = field(default=Diagonal(), kw_only=True)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from kfac_core.fisher_factors.base.form import Form
 from kfac_core.fisher_factors.forms.diagonal import Diagonal
 from kfac_core.fisher_factors.fully_connected import FullyConnectedKroneckerFactor
-from kfac_core.fisher_factors.shared.rows import MultiUseRowsFactor
+from kfac_core.fisher_factors.shared.fully_connected import FullyConnectedMultiKF
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class DiagonalKroneckerFactor(FullyConnectedKroneckerFactor):
 
 
 @dataclass(frozen=True)
-class DiagonalMultiKF(MultiUseRowsFactor):
+class DiagonalMultiKF(FullyConnectedMultiKF):
     """`DiagonalKroneckerFactor` of a shared layer: over the rows of all uses.
 
     Attributes:

@@ -138,7 +138,7 @@ DENSE = {
         sources=0,
     ),
     "bias": FactorCase(
-        lambda **options: kc.factors.BiasFullFactor((2, 1), **options),
+        lambda **options: kc.factors.BiasFactor((2, 1), **options),
         normal((3, 2, 4)),
         lambda g: mean_square(g.sum((1, 3))),
         argument="outputs_grads",
@@ -208,7 +208,9 @@ DIAGONAL = {
         scaled=1,
     ),
     "bias-diagonal": FactorCase(
-        lambda **options: kc.factors.BiasDiagonalFactor((3,), **options),
+        lambda **options: kc.factors.BiasFactor(
+            (3,), form=kc.factors.Diagonal(), **options
+        ),
         normal((4, 3)),
         lambda g: np.mean(g.sum(1) ** 2, axis=0),
         argument="outputs_grads",

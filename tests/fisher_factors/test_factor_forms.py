@@ -21,7 +21,7 @@ FORMS = {
 STATISTICS = {
     "rows": (kc.factors.FullyConnectedKroneckerFactor, (SIZE, True), (CASES, SIZE)),
     "shared": (kc.factors.FullyConnectedMultiKF, (SIZE, True, 2), (2, CASES, SIZE)),
-    "bias": (kc.factors.BiasFullFactor, ((SIZE,),), (CASES, 3, SIZE)),
+    "bias": (kc.factors.BiasFactor, ((SIZE,),), (CASES, 3, SIZE)),
     "patches": (kc.factors.ConvInputKroneckerFactor, (GEOMETRY,), (CASES, 3, 2, 1)),
     "shared patches": (
         kc.factors.ConvInputMultiKF,

@@ -18,7 +18,7 @@ from kfac_core.contrib import fisher_blocks, fisher_factors
 from kfac_core.estimator import BlockTridiagonalEstimator
 
 # What the library itself calls, or what has no argument of a user.
-OWN = {"known_cases", "factor_type"}
+OWN = {"known_cases", "factor_type", "factor_form"}
 OWN |= {"available_backends", "state_classes", "called", "check_state"}
 OWN |= {"to_tensors", "from_tensors"}  # which take what a verb has checked
 OWN |= {"count", "index"}  # of tuples

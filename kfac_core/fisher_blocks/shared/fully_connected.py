@@ -14,7 +14,6 @@ from kfac_core.fisher_blocks.side import form_of_side
 from kfac_core.fisher_factors import (
     FullyConnectedMultiKF,
 )
-from kfac_core.fisher_factors.shared.rows import MultiUseRowsFactor
 from kfac_core.linalg.layouts import DenseLayout
 from kfac_core.rows.counts import counted, weights_by_use
 from kfac_core.rows.uses import (
@@ -128,7 +127,7 @@ class MultiUseFB(KroneckerProductFB):
             backend, row_weights, shapes, uses, num_cases, like, self.label
         )
         of_inputs: Any = towers
-        if not isinstance(self.input_factor, MultiUseRowsFactor):
+        if not isinstance(self.input_factor, FullyConnectedMultiKF):
             of_inputs = parts
             own = self._as_cases(backend, towers, parts, counts.of_inputs, uses)
             counts = counts._replace(of_inputs=own)

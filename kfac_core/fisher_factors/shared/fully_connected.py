@@ -21,24 +21,26 @@ from kfac_core.fisher_factors.base.options import (
 )
 from kfac_core.fisher_factors.base.state import FactorState
 from kfac_core.fisher_factors.forms.dense import Dense
-from kfac_core.fisher_factors.fully_connected import Parts
+from kfac_core.fisher_factors.fully_connected import (
+    FullyConnectedKroneckerFactor,
+    Parts,
+)
 from kfac_core.fisher_factors.shared.lagged_state import (
     DenseWithLag,
     extra_of,
     lagged_value,
 )
-from kfac_core.fisher_factors.shared.rows import MultiUseRowsFactor
 from kfac_core.linalg.series import Option1Quants, Option2Quants
 from kfac_core.rows.counts import count_of
 from kfac_core.rows.uses import MultiSources, all_arrays, in_parts
 from kfac_core.state import commit, kept
 from kfac_core.statistics.rows import lagged_moment
 from kfac_core.statistics.weighted_rows import weigh
-from kfac_core.typing import Array, DampingId, Scalar, Weights
+from kfac_core.typing import Array, DampingId, Scalar, Uses, Weights
 
 
 @dataclass(frozen=True)
-class FullyConnectedMultiKF(MultiUseRowsFactor):
+class FullyConnectedMultiKF(FullyConnectedKroneckerFactor):
     """Second moments of the rows of all uses of a shared layer, of lags zero and one.
 
     ``C0`` is the mean of ``x_t x_t'`` over cases and uses. ``C1`` is the sum of
@@ -73,16 +75,17 @@ class FullyConnectedMultiKF(MultiUseRowsFactor):
         array([0.416667])
     """
 
+    num_uses: int | None = None
+    batch_first: bool = field(default=False, kw_only=True)
     cov_dt1: bool = field(default=False, kw_only=True)
     option1quants: tuple[DampingId, ...] = field(default=(), kw_only=True)
     option2quants: tuple[DampingId, ...] = field(default=(), kw_only=True)
     form: Form = field(default=DenseWithLag(), kw_only=True)
 
-    served_fields: ClassVar[frozenset[str]] = MultiUseRowsFactor.served_fields | {
-        "cov_dt1",
-        "option1quants",
-        "option2quants",
-    }
+    served_fields: ClassVar[frozenset[str]] = (
+        FullyConnectedKroneckerFactor.served_fields
+        | {"cov_dt1", "option1quants", "option2quants"}
+    )
 
     def __post_init__(self) -> None:
         """Register what the options need, before the list of what is served is made."""
@@ -242,23 +245,31 @@ class FullyConnectedMultiKF(MultiUseRowsFactor):
     def _more_damping_ids(self) -> tuple[DampingId, ...]:
         return (*self.option1quants, *self.option2quants)
 
+    @property
+    def _is_batch_first(self) -> bool:
+        return self.batch_first
+
     def _in_parts(self, backend: Backend, towers: tuple[Any, ...]) -> list[Parts]:
-        if not self.cov_dt1:
-            return super()._in_parts(backend, towers)
-        # The order of uses in time has to be known.
-        found = (
-            in_parts(
+        found, in_order = [], self.cov_dt1  # of lag zero, all rows count alike
+        for tower in towers:
+            uses = self.num_uses
+            is_split = isinstance(tower, Uses) or tower.ndim != 2
+            if uses is None and not in_order and not is_split:
+                uses = 1  # any number would do
+            parts, uses = in_parts(
                 backend,
                 tower,
                 2,
-                self.num_uses,
+                uses,
                 self.data_name,
                 self.label,
                 batch_first=self.batch_first,
+                in_order=in_order,
             )
-            for tower in towers
-        )
-        return [Parts(arrays, uses) for arrays, uses in found]
+            # The rows of all uses of a case then follow one another.
+            is_case_slow = self.batch_first and not isinstance(tower, Uses)
+            found.append(Parts(parts, uses, is_case_slow and not in_order))
+        return found
 
     def _lagged(
         self,
