@@ -22,7 +22,7 @@ import numpy as np
 from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.errors import NotComputedError
-from kfac_core.state import is_known_false
+from kfac_core.state import is_known_false, kept
 from kfac_core.state_classes import state_class
 from kfac_core.typing import Array, Scalar
 
@@ -123,6 +123,11 @@ def constant(backend: Backend, total: Any, weight: Any) -> MovingAverage:
     elif backend.has_graph(weight):
         weight = backend.stop_gradient(weight)
     return MovingAverage(total, weight)
+
+
+def of_number(number: Array) -> MovingAverage:
+    """Return an average whose total and weight are a 0-d number, each in an array."""
+    return MovingAverage(kept(number + 0), kept(number + 0))
 
 
 def weights_of(

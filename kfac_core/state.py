@@ -98,7 +98,12 @@ def is_known_false(backend: Backend, condition: Array) -> bool:
 
 
 def commit(
-    backend: Backend, ok: Array, new: T, old: T, error: Callable[[], Exception]
+    backend: Backend,
+    ok: Array,
+    new: T,
+    old: T,
+    error: Callable[[], Exception],
+    flag: str | None = None,
 ) -> T:
     """Return `new` if `ok`; otherwise raise, or under a trace keep `old`.
 
@@ -108,6 +113,7 @@ def commit(
         new: The updated state.
         old: The state before.
         error: Makes the exception to raise.
+        flag: Field of the state that is to hold `ok`; None: none.
 
     Returns:
         `new`, or under a trace whichever `ok` selects.
@@ -116,10 +122,11 @@ def commit(
         Exception: The exception of `error`, if `ok` has a value and is False.
     """
     if backend.is_traced(ok):
-        return tree.where(backend, ok, new, old)
-    if not bool(ok):
+        new = tree.where(backend, ok, new, old)
+    elif not bool(ok):
         raise error()
-    return new
+    state: Any = new
+    return new if flag is None else state._replace(**{flag: kept(ok)})
 
 
 def check_finite(backend: Backend, x: Array, argument: str, layer: str) -> None:

@@ -17,10 +17,10 @@ from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, FactorState, FisherFact
 from kfac_core.fisher_factors.base.form import decomposed
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linalg.spectrum import Eigenbasis, Spectrum
-from kfac_core.moving_average import Ema, MovingAverage, weights_of
+from kfac_core.moving_average import Ema, MovingAverage, of_number, weights_of
 from kfac_core.registry import backend_of
 from kfac_core.spec import Spec
-from kfac_core.state import check_finite, kept
+from kfac_core.state import check_finite
 from kfac_core.typing import Array, Params, Scalar
 
 S = TypeVar("S", bound=BlockState)
@@ -320,7 +320,7 @@ class FisherBlock(Spec, LaidOut, ABC, Generic[S]):
     def _init_uses(self, like: Array) -> MovingAverage:
         """Return the number of uses of a case before any data; 1 if there is one."""
         start = 0.0 if self.is_repeated else 1.0
-        return MovingAverage(kept(like * 0 + start), kept(like * 0 + start))
+        return of_number(like * 0 + start)
 
     def _ema(
         self,

@@ -17,7 +17,6 @@ from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_factors import FisherFactor
-from kfac_core.moving_average import MovingAverage
 from kfac_core.rows.counts import Counts, check_mean_weight, counted, mean_weight
 from kfac_core.rows.weights import both_known, sides, weights_for
 from kfac_core.spec.signature import check_kind
@@ -51,8 +50,7 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
         zero = backend.xp.zeros_like(output.cov.weight)
         inputs = self.input_factor.init(like)
         uses = self._init_uses(zero)
-        start = output.cov.weight
-        weights = MovingAverage(kept(start + 0), kept(start + 0))
+        weights = moving_average.of_number(output.cov.weight)
         return KroneckerState(
             inputs,
             output,
@@ -170,9 +168,7 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
             averages, samples = [*averages, state.uses], [*samples, counts.uses]
         folded = moving_average.fold_numbers(backend, averages, samples, ema)
         uses = folded[1] if self.is_repeated else state.uses
-        new = state._replace(
-            input_factor=a, output_factor=g, uses=uses, weights=folded[0]
-        )
+        new = KroneckerState(a, g, uses, folded[0], *state[4:])
         fits = check_mean_weight(backend, counts.mean_weight, folded[0], self.label)
         return whole(backend, new, state, "cov_ok", fits)
 

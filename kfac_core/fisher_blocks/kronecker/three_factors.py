@@ -28,7 +28,6 @@ from kfac_core.linalg.kronecker import kron
 from kfac_core.linalg.operators import LinearOperator
 from kfac_core.linalg.parameters import check_entries, params_to_vector
 from kfac_core.linalg.spectrum import Spectrum
-from kfac_core.moving_average import MovingAverage
 from kfac_core.registry import backend_of
 from kfac_core.rows.counts import check_mean_weight, counted, mean_weight
 from kfac_core.rows.weights import sides, weights_for
@@ -89,7 +88,7 @@ class ThreeFactorsFB(FisherBlock[ThreeFactorsState]):
             first,
             second,
             third,
-            MovingAverage(kept(weight + 0), kept(weight + 0)),
+            moving_average.of_number(weight),
             damping=kept(weight * 0),
             made_by=self._signed(),
         )

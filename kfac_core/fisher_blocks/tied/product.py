@@ -103,7 +103,7 @@ class TiedMatrixFB(KroneckerProductFB):
                 rows.init(like),
                 columns.init(like),
                 self._init_uses(zero),
-                MovingAverage(*(kept(x + 0) for x in state.weights)),
+                moving_average.of_number(state.weights.weight),
             )
             for rows, columns in self._of_uses
         )

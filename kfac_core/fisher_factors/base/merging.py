@@ -6,7 +6,7 @@ from kfac_core.arguments.arrays import backend_for
 from kfac_core.errors import DTypeError, NotFiniteError
 from kfac_core.fisher_factors.base.messages import or_wider
 from kfac_core.fisher_factors.base.state import FactorState, empty_state
-from kfac_core.state import commit, kept
+from kfac_core.state import commit
 
 if TYPE_CHECKING:
     from kfac_core.fisher_factors.base.factor import FisherFactor
@@ -51,4 +51,4 @@ def merged(factor: "FisherFactor", states: tuple[FactorState, ...]) -> FactorSta
         )
         return NotFiniteError(msg)
 
-    return commit(backend, ok, new, states[0], error)._replace(cov_ok=kept(ok))
+    return commit(backend, ok, new, states[0], error, "cov_ok")

@@ -12,7 +12,7 @@ from kfac_core.fisher_factors.base.wide import narrowed, widened
 from kfac_core.linalg.residual import ResidualRange
 from kfac_core.linalg.retry import Retrying, retried, retrying
 from kfac_core.moving_average import Sample
-from kfac_core.state import all_finite, commit, is_known_false, kept, true_like
+from kfac_core.state import all_finite, commit, is_known_false, true_like
 from kfac_core.typing import Array, Dampings, Scalar
 
 if TYPE_CHECKING:
@@ -58,7 +58,7 @@ def accumulated(
     def error() -> Exception:
         return messages.not_finite(backend, label, data, like.dtype)
 
-    return commit(backend, ok, new, state, error)._replace(cov_ok=kept(ok))
+    return commit(backend, ok, new, state, error, "cov_ok")
 
 
 def with_inverses(
@@ -104,7 +104,7 @@ def with_inverses(
             return messages.not_decomposed(backend, factor.label, cov, retry)
         return form.not_positive_definite(backend, cov, dampings, factor)
 
-    return commit(backend, ok, new, state, error)._replace(derived_ok=kept(ok))
+    return commit(backend, ok, new, state, error, "derived_ok")
 
 
 def inverse_residual(

@@ -33,7 +33,7 @@ from kfac_core.fisher_factors.shared.lagged_state import (
 from kfac_core.linalg.series import Option1Quants, Option2Quants
 from kfac_core.rows.counts import count_of
 from kfac_core.rows.uses import MultiSources, all_arrays, in_parts
-from kfac_core.state import commit, kept
+from kfac_core.state import commit
 from kfac_core.statistics.rows import lagged_moment
 from kfac_core.statistics.weighted_rows import weigh
 from kfac_core.typing import Array, DampingId, Scalar, Uses, Weights
@@ -240,7 +240,7 @@ class FullyConnectedMultiKF(FullyConnectedKroneckerFactor):
                 backend, self.label, {self.data_name: ()}, like.dtype
             )
 
-        return commit(backend, ok, new, state, error)._replace(cov_ok=kept(ok))
+        return commit(backend, ok, new, state, error, "cov_ok")
 
     def _more_damping_ids(self) -> tuple[DampingId, ...]:
         return (*self.option1quants, *self.option2quants)
