@@ -48,20 +48,30 @@ PEERS = {
 }
 """What `peers` runs in an environment of its own each: a script, and libraries."""
 
+PLAIN = "not strict and not readonly and not compiled"
+"""Tests of arithmetic of its own: NumPy's is that of its wrappers, PyTorch's that of
+the programs which `aot_eager` makes of its functions."""
+
 PROCESSORS = {
-    "avx2": {
-        "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
-        "OPENBLAS_CORETYPE": "Haswell",
-        "ATEN_CPU_CAPABILITY": "avx2",
-    },
-    "sse4": {
-        "XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2",
-        "OPENBLAS_CORETYPE": "Nehalem",
-        "ATEN_CPU_CAPABILITY": "default",
-    },
-    "own": {"XLA_FLAGS": "", "PYTEST_ADDOPTS": "-kjax"},
+    "avx2": (
+        PLAIN,
+        {
+            "XLA_FLAGS": "--xla_cpu_max_isa=AVX2",
+            "OPENBLAS_CORETYPE": "Haswell",
+            "ATEN_CPU_CAPABILITY": "avx2",
+        },
+    ),
+    "sse4": (
+        PLAIN,
+        {
+            "XLA_FLAGS": "--xla_cpu_max_isa=SSE4_2",
+            "OPENBLAS_CORETYPE": "Nehalem",
+            "ATEN_CPU_CAPABILITY": "default",
+        },
+    ),
+    "own": ("jax or jit", {"XLA_FLAGS": ""}),
 }
-"""Instruction set -> what makes JAX, NumPy and PyTorch use no later one.
+"""Instruction set -> tests, and what makes JAX, NumPy and PyTorch use no later one.
 
 All of them let XLA do all that it does of itself, of which `conftest.py` leaves out
 what takes long elsewhere; "own" is for that alone.
@@ -121,8 +131,9 @@ def tests(session: nox.Session, library: str) -> None:
 def processors(session: nox.Session, processor: str) -> None:
     """Run the numerical tests as on an older processor, whatever this one is."""
     install(session, LIBRARIES["all"][0])
+    words, variables = PROCESSORS[processor]
     arguments = session.posargs or ["-q", "-n", "auto", *NUMERICAL]
-    session.run("pytest", *arguments, env=PROCESSORS[processor])
+    session.run("pytest", *arguments, "-k", words, env=variables)
 
 
 @nox.session
