@@ -87,7 +87,7 @@ NUMERICAL = (
 )
 """Tests whose bounds a processor could exceed, as it adds in another order."""
 
-OWN_NAMES = "mparray or digits"
+OWN_NAMES = "mparray or digits or ndonnx"
 OWN = (
     *("tests/backends", "tests/reference/test_right_digits.py"),
     "tests/misuse/test_misused_digits.py",

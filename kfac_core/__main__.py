@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from kfac_core.errors import KfacError
-from kfac_core.registry import BUILTIN_BACKENDS
+from kfac_core.registry import BUILTIN_BACKENDS, NOT_BY_DEFAULT
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -81,7 +81,7 @@ def _parser() -> argparse.ArgumentParser:
     )
     demo.add_argument(
         "--backend",
-        choices=[name for name in BUILTIN_BACKENDS if name != "jaxlib"],
+        choices=[name for name in BUILTIN_BACKENDS if name not in NOT_BY_DEFAULT],
         default="numpy",
         help="array library (default: %(default)s)",
     )

@@ -20,6 +20,7 @@ PACKAGES = (
     "jaxlib",
     "cupy",
     "mparray",
+    "ndonnx",
 )
 
 

@@ -27,9 +27,13 @@ BUILTIN_BACKENDS = MappingProxyType(
         "jaxlib": "kfac_backends.jax",
         "cupy": "kfac_backends.cupy",
         "mparray": "kfac_backends.mparray",
+        "ndonnx": "kfac_backends.ndonnx",
     }
 )
 """Top-level package of an array's type -> module with the `backend` for it."""
+
+NOT_BY_DEFAULT = frozenset({"jaxlib", "mparray", "ndonnx"})
+"""JAX's other package, and libraries too slow to try unless they are named."""
 
 _OPERATORS = np.lib.mixins.NDArrayOperatorsMixin
 

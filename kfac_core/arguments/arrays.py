@@ -157,6 +157,8 @@ def check_towers(
     expected: tuple[int | str, ...],
     argument: str,
     layer: str,
+    *,
+    any_length: bool = False,
 ) -> tuple[Array, ...]:
     """Check the form of towers, and return them as data for a state of `dtype`.
 
@@ -167,6 +169,7 @@ def check_towers(
         expected: As in `check_shape`.
         argument: Name of the towers, for the message.
         layer: Name of the layer or factor, for the message.
+        any_length: Whether the number of rows may be unknown: None in a shape.
 
     Returns:
         The towers, half precision promoted, cut off from differentiation.
@@ -177,7 +180,7 @@ def check_towers(
     """
     for x in towers:
         check_shape(x, expected, argument, layer)
-    return as_batch(backend, towers, dtype, argument, layer)
+    return as_batch(backend, towers, dtype, argument, layer, any_length=any_length)
 
 
 def as_batch(
@@ -186,30 +189,56 @@ def as_batch(
     dtype: DType,
     argument: str,
     layer: str,
+    *,
+    any_length: bool = False,
 ) -> tuple[Array, ...]:
     """Return towers as `check_towers` does, if their shapes are checked already."""
     if len(towers) == 1 and towers[0].shape and towers[0].shape[0]:
         return (as_statistics(backend, towers[0], dtype, argument, layer),)
-    check_not_empty(towers, argument, layer)
+    check_not_empty(towers, argument, layer, any_length=any_length)
     return tuple(as_statistics(backend, x, dtype, argument, layer) for x in towers)
 
 
-def check_not_empty(towers: tuple[Array, ...], argument: str, layer: str) -> None:
+def check_not_empty(
+    towers: tuple[Array, ...], argument: str, layer: str, *, any_length: bool = False
+) -> None:
     """Check that there is a row in some tower.
 
     Raises:
-        ShapeError: If there is no row.
+        ShapeError: If there is no row, or any number of them without `any_length`.
     """
+    if not any_length:
+        check_has_length(towers, argument, layer)
     rows = 0
     for x in towers:
         check_has_cases(x, argument, layer)
-        rows += x.shape[0]
+        size: int | None = x.shape[0]
+        if size is None:  # of any length, which may be one
+            return
+        rows += size
     if not rows:
         msg = (
             f"{layer}: {argument} has no rows: an empty batch has no mean; skip the"
             " update"
         )
         raise ShapeError(msg)
+
+
+def check_has_length(towers: tuple[Array, ...], argument: str, layer: str) -> None:
+    """Check that the number of cases is known.
+
+    Raises:
+        ShapeError: If the first axis of an array has any length.
+    """
+    for x in towers:
+        axis: tuple[Any, ...] = x.shape[:1]
+        if axis == (None,):
+            msg = (
+                f"{layer}: {argument} has shape {tuple(x.shape)}, with an axis of cases"
+                " of any length (None), which fully connected layers without weights"
+                " take alone; give the axis a size"
+            )
+            raise ShapeError(msg)
 
 
 def check_has_cases(x: Array, argument: str, layer: str) -> None:
@@ -231,6 +260,8 @@ def check_paired(
     gradients: tuple[Array, ...],
     layer: str,
     argument: str = "inputs",
+    *,
+    any_length: bool = False,
 ) -> None:
     """Check that inputs and gradients have the same towers of the same batch sizes.
 
@@ -239,13 +270,16 @@ def check_paired(
         gradients: Arrays of the gradients.
         layer: Name of the layer or factor, for the message.
         argument: Name of the inputs, for the message.
+        any_length: As in `check_towers`.
 
     Raises:
         ShapeError: If the number of towers, or of rows in a tower, differs.
     """
     if len(inputs) == len(gradients) == 1:
-        axis = inputs[0].shape[:1]
+        axis: tuple[Any, ...] = inputs[0].shape[:1]
         if axis == gradients[0].shape[:1] != ():
+            if axis[0] is None and not any_length:
+                check_has_length(inputs, argument, layer)
             return
     for name, towers in ((argument, inputs), ("outputs_grads", gradients)):
         for x in towers:

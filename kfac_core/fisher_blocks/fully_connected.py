@@ -1,6 +1,7 @@
 """Blocks of fully connected layers."""
 
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 from kfac_core.fisher_blocks.base.single_factor import SingleFactorFB, SingleFactorState
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
@@ -63,6 +64,8 @@ class FullyConnectedKFACBasicFB(KroneckerProductFB):
     input_blocks: int = field(default=1, kw_only=True)
     output_blocks: int = field(default=1, kw_only=True)
     layout: DenseLayout = field(default="in_out", kw_only=True)
+
+    takes_any_length: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         """Make the factors, once.

@@ -117,6 +117,7 @@ class FullyConnectedKroneckerFactor(FisherFactor):
         sources = as_sources(tensors)
         backend = self._backend(state, "state, tensors", *all_arrays(sources))
         like, shape = state.cov.total, ("rows", self.size)
+        is_plain = weights is None and num_cases is None
         samples: list[Array | Sample] = []
         given: list[tuple[Array, ...]] = []
         count = None
@@ -124,7 +125,13 @@ class FullyConnectedKroneckerFactor(FisherFactor):
             parts = self._in_parts(backend, towers)
             own = tuple([x for part in parts for x in part.arrays])
             rows = check_towers(
-                backend, own, like.dtype, shape, self.data_name, self.label
+                backend,
+                own,
+                like.dtype,
+                shape,
+                self.data_name,
+                self.label,
+                any_length=is_plain and self.form.takes_any_length,
             )
             if num_cases is not None and not samples:
                 count = count_of(backend, num_cases, parts[0].uses, like, self.label)
@@ -254,8 +261,10 @@ class FullyConnectedDiagonalFactor(DiagonalFactor):
             state, "state, inputs, outputs_grads", *towers, *gradients
         )
         dtype, label = state.cov.total.dtype, self.label
+        is_plain = weights is None and num_cases is None
+        rows = ("batch", self.input_size)
         x = check_towers(
-            backend, towers, dtype, ("batch", self.input_size), "inputs", label
+            backend, towers, dtype, rows, "inputs", label, any_length=is_plain
         )
         shape = ("batch", self.output_size)
         _, w = sides(weights)
@@ -268,8 +277,16 @@ class FullyConnectedDiagonalFactor(DiagonalFactor):
             x = tuple(masked(backend, *pair) for pair in zip(x, roots, strict=True))
         moments = []
         for source in sources:
-            g = check_towers(backend, source, dtype, shape, "outputs_grads", label)
-            check_paired(x, g, label)
+            g = check_towers(
+                backend,
+                source,
+                dtype,
+                shape,
+                "outputs_grads",
+                label,
+                any_length=is_plain,
+            )
+            check_paired(x, g, label, any_length=is_plain)
             pairs = tuple(zip(x, weighed(backend, g, roots, count).arrays, strict=True))
             moments.append(
                 squared_moment(backend, pairs, has_bias=self.has_bias, count=count)

@@ -7,7 +7,7 @@ from typing import Any, NamedTuple
 from kfac_core.arguments.arrays import as_towers
 from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError
+from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.moving_average import MovingAverage
 from kfac_core.rows.weights import (
     UseWeights,
@@ -208,6 +208,7 @@ def counted(
     Raises:
         ArgumentError: As `count_of`; and if the mean weight is known, and neither zero
             nor a normal number of the dtype.
+        ShapeError: If there are weights or `num_cases`, and any number of rows.
     """
     if num_cases is None and weights.inputs is None and weights.gradients is None:
         return Counts({}, {}, 1.0, uses)
@@ -216,6 +217,13 @@ def counted(
     of_inputs, of_outputs = (
         given if own is None else given | {"weights": own} for own in weights
     )
+    sizes: list[Any] = [shape[0] for shape in shapes]
+    if any(size is None for size in sizes):
+        msg = (
+            f"{layer}: weights and num_cases need the number of rows, which is of any"
+            " length (None); leave them out, or give the axis of cases a size"
+        )
+        raise ShapeError(msg)
     rows = sum(map(math.prod, shapes))
     total: Any = rows
     if weights.inputs is not None:

@@ -20,6 +20,7 @@ Functions take arrays that are checked to be of one backend, and check their sha
 from collections.abc import Iterable
 from typing import Any, TypeAlias
 
+from kfac_core.arguments.arrays import check_has_length
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, ShapeError
 from kfac_core.typing import Array, Uses
@@ -98,6 +99,7 @@ def in_parts(
             )
             raise ArgumentError(msg)
         return parts, len(parts)
+    check_has_length((data,), argument, layer)
     shape = tuple(data.shape)
     axes = "cases, uses" if batch_first else "uses, cases"
     if len(shape) == rank + 1:

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 
 from kfac_core.backend import Backend
 from kfac_core.moving_average import Sample
+from kfac_core.rows.free_sizes import has_free_size, rows_in
 from kfac_core.statistics.weighted_rows import Roots, ones_of, with_ones
 from kfac_core.typing import Array, Scalar
 
@@ -52,7 +53,7 @@ def second_moment(
                [ 7., 10.,  3.],
                [ 2.,  3.,  1.]])
     """
-    number = _number(towers, count)
+    number = _number(backend, towers, count)
     moment = _total([backend.gram(rows) for rows in towers]) / number
     if not has_bias:
         return moment
@@ -90,9 +91,10 @@ class SecondMoment(Sample):
         Returns:
             The sum, symmetric bit for bit.
         """
-        towers, count = self.towers, _number(self.towers, self.count)
+        towers, count = self.towers, _number(backend, self.towers, self.count)
         if self.has_bias:
-            if _number(towers, None) >= total.shape[-1]:
+            # An unknown number of rows is not taken for a small one.
+            if has_free_size(towers) or _rows(towers) >= total.shape[-1]:
                 moment = second_moment(
                     backend, towers, has_bias=True, roots=self.roots, count=count
                 )
@@ -140,7 +142,7 @@ def lagged_moment(
                [1.        , 0.66666667]])
     """
     arrays = [x for parts, _ in towers for x in parts]
-    number = _number(arrays, count)
+    number = _number(backend, arrays, count)
     later, earlier = _pairs(towers)
     moment = _total([backend.cross(x, y) for x, y in zip(later, earlier, strict=True)])
     if not has_bias:
@@ -192,7 +194,7 @@ def squared_mean(
     count: Scalar | None = None,
 ) -> Array:
     """Return the diagonal of `second_moment`, ``[n]`` or ``[n + 1]`` with bias."""
-    number = _number(towers, count)
+    number = _number(backend, towers, count)
     mean = mean_over(backend, [rows * rows for rows in towers], number)
     if not has_bias:
         return mean
@@ -224,7 +226,7 @@ def squared_moment(
     Returns:
         ``[n, m]``, or ``[n + 1, m]`` with bias.
     """
-    number = _number([x for x, _ in towers], count)
+    number = _number(backend, [x for x, _ in towers], count)
     squares = [(x * x, g * g) for x, g in towers]
     moment = _total([backend.cross(x, g) for x, g in squares]) / number
     if not has_bias:
@@ -238,13 +240,15 @@ def mean_over(
 ) -> Array:
     """Return the sum over the first axis of all towers, divided by `count` or rows."""
     total = _total([backend.sum_of_rows(x) for x in towers])
-    return total / _number(towers, count)
+    return total / _number(backend, towers, count)
 
 
-def _number(towers: Sequence[Array], count: Scalar | None) -> Scalar:
+def _number(backend: Backend, towers: Sequence[Array], count: Scalar | None) -> Scalar:
     """Return what to divide by."""
-    if count is not None:
-        return count
+    return rows_in(backend, towers) if count is None else count
+
+
+def _rows(towers: Sequence[Array]) -> int:
     number = 0
     for rows in towers:
         number += rows.shape[0]
@@ -268,7 +272,8 @@ def _corner(
 ) -> Scalar:
     """Return ``r'r / N``: the mean weight of a row."""
     if roots is None:
-        return sum(x.shape[0] for x in towers) / number
+        share: Scalar = rows_in(backend, towers) / number
+        return share
     return mean_over(backend, [r * r for r in roots], number)
 
 

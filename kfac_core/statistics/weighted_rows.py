@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from typing import Any, NamedTuple
 
 from kfac_core.backend import Backend
+from kfac_core.rows.free_sizes import has_free_size
 from kfac_core.typing import Array, Scalar
 
 Roots = Sequence[Array] | None
@@ -150,5 +151,8 @@ def with_ones(
 
 def ones_of(backend: Backend, rows: Array) -> Array:
     """Return a one for each row."""
+    if has_free_size((rows,)):
+        ones: Array = backend.xp.ones_like(rows[:, 0])
+        return ones
     xp, device = backend.xp, backend.creation_device(rows)
     return xp.ones((rows.shape[0],), dtype=rows.dtype, device=device)

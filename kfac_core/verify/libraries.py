@@ -10,7 +10,12 @@ import numpy as np
 
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
-from kfac_core.registry import available_backends, backend_of, load_backend
+from kfac_core.registry import (
+    NOT_BY_DEFAULT,
+    available_backends,
+    backend_of,
+    load_backend,
+)
 from kfac_core.typing import Device
 
 LABEL = "verify"
@@ -28,10 +33,6 @@ class Opened(NamedTuple):
     name: str
     backend: Backend
     device: Device
-
-
-NOT_BY_DEFAULT = {"jaxlib", "mparray"}
-"""JAX's other package, and what takes minutes: a library is verified by its name."""
 
 
 def installed() -> tuple[str, ...]:

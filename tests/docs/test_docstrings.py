@@ -9,7 +9,7 @@ import pytest
 import kfac_backends
 import kfac_core
 
-OPTIONAL = ("cupy", "jax", "mparray", "torch")
+OPTIONAL = ("cupy", "jax", "mparray", "ndonnx", "torch")
 
 
 def modules():

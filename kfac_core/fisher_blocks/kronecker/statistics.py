@@ -37,6 +37,8 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
     """What the inputs are called in messages."""
 
     data_names: ClassVar[str] = "state, inputs, outputs_grads"
+    takes_any_length: ClassVar[bool] = False
+    """Whether the number of cases may be unknown: None in the shapes of data."""
     """The arguments of `update_covs` that hold arrays, for messages."""
 
     input_factor: FisherFactor = field(init=False, repr=False, compare=False)
@@ -213,7 +215,13 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
             check_has_cases(x, self.inputs_name, self.label)
             self._check_inputs(x)
         for source in sources:
-            check_paired(towers, source, self.label, self.inputs_name)
+            check_paired(
+                towers,
+                source,
+                self.label,
+                self.inputs_name,
+                any_length=self.takes_any_length,
+            )
             for x, g in zip(towers, source, strict=True):
                 self._check_pair(x, g)
 

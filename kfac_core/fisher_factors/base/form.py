@@ -42,6 +42,9 @@ class Form(ABC):
     takes_damping: ClassVar[bool] = True
     """Whether it takes its part of a product's damping; if not, it is the identity."""
 
+    takes_any_length: ClassVar[bool] = True
+    """Whether the number of rows may be unknown when the second moment is taken."""
+
     joins_sources: ClassVar[bool] = False
     """Whether `joined_sources` has to see the samples of all sources together."""
 

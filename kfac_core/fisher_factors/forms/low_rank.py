@@ -98,6 +98,7 @@ class LowRank(PowersForm):
     max_rows: int = field(kw_only=True)
 
     is_mean_by_weight: ClassVar[bool] = True
+    takes_any_length: ClassVar[bool] = False
     joins_sources: ClassVar[bool] = True
     structure: ClassVar[str] = "a matrix of low rank"
 
