@@ -87,7 +87,7 @@ NUMERICAL = (
 )
 """Tests whose bounds a processor could exceed, as it adds in another order."""
 
-OWN_NAMES = "mparray or digits or ndonnx"
+OWN_NAMES = "mparray or digits or ndonnx or mlx"
 OWN = (
     *("tests/backends", "tests/reference/test_right_digits.py"),
     "tests/misuse/test_misused_digits.py",

@@ -14,6 +14,7 @@ import numpy as np
 
 from kfac_core import backend_of, tree
 from kfac_core.errors import BackendError
+from kfac_core.registry import load_backend
 from kfac_core.testing.families import FAMILIES, step_of
 from kfac_core.testing.whole_models import (
     DATA,
@@ -43,7 +44,7 @@ class Library(NamedTuple):
 
 LIBRARIES = (
     Library("array_api_strict", "array-api-strict"),
-    Library("mlx.core", "mlx", "float32", "array"),
+    Library("mlx.core", "mlx", function="array"),
     Library("mparray", "mparray"),
     Library("marray", "marray"),
     Library("dask.array", "dask"),
@@ -61,6 +62,8 @@ def maker(library: Library) -> Callable[[Any], Any]:
     if library.module == "marray":
         module = module.masked_namespace(np)
     make = getattr(module, library.function)
+    if library.module == "mlx.core":  # whose own makes float32 of float64
+        make = load_backend("mlx").from_numpy
     return lambda x: make(x.astype("int32" if x.dtype.kind == "i" else library.dtype))
 
 

@@ -21,6 +21,7 @@ PACKAGES = (
     "cupy",
     "mparray",
     "ndonnx",
+    "mlx",
 )
 
 

@@ -28,6 +28,7 @@ BUILTIN_BACKENDS = MappingProxyType(
         "cupy": "kfac_backends.cupy",
         "mparray": "kfac_backends.mparray",
         "ndonnx": "kfac_backends.ndonnx",
+        "mlx": "kfac_backends.mlx",
     }
 )
 """Top-level package of an array's type -> module with the `backend` for it."""

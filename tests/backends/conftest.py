@@ -81,6 +81,7 @@ CANDIDATES = {
     "jax": lambda: jax_candidate(True),
     "jax-without-x64": lambda: jax_candidate(False),
     "mparray": lambda: optional_candidate("mparray"),
+    "mlx": lambda: optional_candidate("mlx"),
 }
 
 

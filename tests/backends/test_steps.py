@@ -16,7 +16,7 @@ from kfac_core.testing.contract import STEPS
 
 WITH_FLOAT64 = (
     *("numpy", "strict", "strict-device1", "strict-flags", "torch", "jax"),
-    "mparray",
+    *("mparray", "mlx"),
 )
 NAMES = [check.__name__ for check in STEPS]
 

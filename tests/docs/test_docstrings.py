@@ -9,7 +9,7 @@ import pytest
 import kfac_backends
 import kfac_core
 
-OPTIONAL = ("cupy", "jax", "mparray", "ndonnx", "torch")
+OPTIONAL = ("cupy", "jax", "mlx", "mparray", "ndonnx", "torch")
 
 
 def modules():
