@@ -43,6 +43,7 @@ def _verify(options: argparse.Namespace) -> int:
         device=options.device,
         seed=options.seed,
         theorems=options.theorem,
+        thorough=options.thorough,
         as_is=options.as_is,
         as_json=options.json,
     )
@@ -140,6 +141,11 @@ def _add_verify(add: Callable[..., argparse.ArgumentParser]) -> None:
         nargs="+",
         metavar="NAME",
         help="theorems, such as T3a T8 (default: all)",
+    )
+    verify.add_argument(
+        "--thorough",
+        action="store_true",
+        help="factorise matrices of orders up to 2,048, too: some minutes",
     )
     verify.add_argument(
         "--as-is",

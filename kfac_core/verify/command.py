@@ -15,6 +15,7 @@ def run(
     device: str | None,
     seed: int,
     theorems: Sequence[str] | None,
+    thorough: bool,
     as_is: bool,
     as_json: bool,
 ) -> int:
@@ -26,6 +27,7 @@ def run(
         device: A device; None: the default of each library.
         seed: Seed of all random numbers.
         theorems: Names of theorems; None: all.
+        thorough: Whether to factorise large matrices, too.
         as_is: Whether to stay in this process, with its threads and its compiler.
         as_json: Whether to print JSON.
 
@@ -44,6 +46,7 @@ def run(
         device=device,
         seed=seed,
         theorems=THEOREMS if theorems is None else [by_name(own) for own in theorems],
+        thorough=thorough,
         progress=progress,
     )
     progress("")

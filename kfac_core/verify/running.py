@@ -5,7 +5,7 @@ from time import perf_counter
 
 from kfac_core.errors import ArgumentError
 from kfac_core.theorems import THEOREMS, Measured, Theorem, Trial
-from kfac_core.verify.lapack import Ratio, ratios
+from kfac_core.verify.lapack import SIZES, THOROUGH, Ratio, ratios
 from kfac_core.verify.libraries import LABEL, Opened, installed, opened
 from kfac_core.verify.report import Report, Result, Run
 
@@ -22,6 +22,7 @@ def verify(
     device: str | None = None,
     seed: int = 0,
     theorems: Iterable[Theorem] = THEOREMS,
+    thorough: bool = False,
     progress: Progress = lambda line: None,
 ) -> Report:
     """Try all theorems and their twins, and LAPACK's test ratios.
@@ -32,6 +33,8 @@ def verify(
         device: A device, as the library names it; None: its default.
         seed: Seed of all random numbers, not negative.
         theorems: What to try; all by default.
+        thorough: Whether to factorise matrices of orders up to 2,048, which takes
+            minutes.
         progress: Is called with a line before each theorem.
 
     Returns:
@@ -63,7 +66,7 @@ def verify(
                 trial = Trial(library.backend, dtype, seed, device=library.device)
                 results += _tried(library, trial, tried, progress)
                 progress(f"{name} {dtype}: LAPACK's test ratios")
-                found += ratios(name, trial)
+                found += ratios(name, trial, THOROUGH if thorough else SIZES)
                 runs.append(Run(name, dtype, perf_counter() - started))
     return Report(seed, device, tuple(runs), tried, tuple(results), tuple(found))
 

@@ -65,6 +65,7 @@ def verify_side_by_side(
     device: str | None = None,
     seed: int = 0,
     theorems: Sequence[Theorem],
+    thorough: bool = False,
     progress: Progress = lambda line: None,
 ) -> Report:
     """Do what `verify` does, with a process for each library and dtype.
@@ -75,6 +76,7 @@ def verify_side_by_side(
         device: As for `verify`.
         seed: As for `verify`.
         theorems: What to try, each one of `THEOREMS`.
+        thorough: As for `verify`.
         progress: Is called with a line now and then.
 
     Returns:
@@ -89,6 +91,8 @@ def verify_side_by_side(
     asked = ["--seed", str(seed), "--theorem", *(own.name for own in theorems)]
     if device is not None:
         asked += ["--device", device]
+    if thorough:
+        asked.append("--thorough")
     runs: dict[Any, tuple[Run, list[Result], list[Ratio]]] = {}
     for pair, answer in _answers(pairs, asked, progress):
         runs[pair] = answer

@@ -8,8 +8,9 @@ import pytest
 
 from kfac_core.__main__ import main
 from kfac_core.errors import ArgumentError
+from kfac_core.linalg import psd
 from kfac_core.registry import load_backend
-from kfac_core.testing.matrices import GATE
+from kfac_core.testing.matrices import GATE, columns, inverse_ratio
 from kfac_core.theorems import GENERAL, Measured, Theorem, Trial, by_name
 from kfac_core.verify import installed, lapack, verify
 from kfac_core.verify.lapack import ratios
@@ -169,3 +170,41 @@ def test_ratios_are_small_and_see_what_is_wrong(dtype):
     failed = [own for own in ratios("w", Trial(worse, dtype)) if not own.holds]
     assert [own.operation for own in failed] == ["inverse"]
     assert failed[0].ratio > 10 * GATE
+
+
+def two_clusters(order, condition=1e14):
+    """Return a matrix with half of its eigenvalues at one, and half at the least."""
+    q, _ = np.linalg.qr(np.random.default_rng(13).standard_normal((order, order)))
+    values = np.where(np.arange(order) < order / 2, 1, 1 / condition)
+    matrix = (q * values) @ q.T
+    return (matrix + matrix.T) / 2
+
+
+@pytest.mark.parametrize("order", [63, 127])
+def test_an_inverse_factor_is_one_on_the_side_that_it_is_solved_on(order):
+    """And in products with the matrix; no algorithm bounds both sides."""
+    matrix, backend = two_clusters(order), load_backend("numpy")
+    factor = backend.cholesky(matrix)
+    inverse = psd.cholesky_inverse(backend, factor)
+    solved = inverse_ratio(factor, inverse)
+    assert solved < 1
+    assert inverse_ratio(inverse, factor) > 1e3 * solved
+    x, a, one = (y.astype(np.longdouble) for y in (inverse, matrix, np.eye(order)))
+    rounding = order * np.finfo(float).eps / 2 * np.linalg.cond(matrix)
+    assert np.abs(x @ a @ x.T - one).max() < rounding
+
+
+def test_residuals_of_large_matrices_are_those_of_some_columns():
+    order = 300
+    matrix = two_clusters(order, 1e3)
+    inverse = np.linalg.inv(matrix)
+    assert 0 < inverse_ratio(matrix, inverse) < GATE
+    assert inverse_ratio(matrix, inverse * (1 + 1e-3)) > GATE
+    assert len(columns(order)) == 16
+
+
+def test_thorough_ratios_have_more_orders(monkeypatch):
+    running = importlib.import_module("kfac_core.verify.running")
+    monkeypatch.setattr(running, "THOROUGH", (3,))
+    found = verify(["numpy"], dtypes=["float64"], theorems=[], thorough=True).ratios
+    assert {own.matrix.split()[-1] for own in found} == {"3"}
