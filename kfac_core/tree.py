@@ -154,7 +154,8 @@ def unstack(
         if is_old:
             columns.append(olds)
             continue
-        parts: Any = xp.unstack(x)
+        # Not by `unstack`: that of PyTorch cannot be mapped over.
+        parts = [x[i, ...] for i in range(len(likes))]
         columns.append(tuple([xp.astype(x, x.dtype, copy=True) for x in parts]))
     return [
         filled(like, iter([column[i] for column in columns]))

@@ -13,8 +13,6 @@ pays off up to the sizes below, by far for the smallest.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-import numpy as np
-
 from kfac_core import moving_average, tree
 from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
@@ -149,14 +147,13 @@ def padded_inverses(
         return None
     # 5. The first rows and columns are each block's own.
     numbers = [_members(backend, x) for x in (scale, mean, ok, *split)]
-    matrices = [xp.unstack(x) for x in inverses]
     return [
         _with_inverses(
             backend,
             state,
             given[i],
             [own[i] for own in numbers],
-            [own[i] for own in matrices],
+            [own[i, ...] for own in inverses],
         )
         for i, state in enumerate(states)
     ]
@@ -181,11 +178,10 @@ def _padded(
     weights = xp.where(weights > 0, weights, xp.ones_like(weights)) * root
     stack = stack / weights[:, None, None]
     if min(sizes) < size:
-        # What a trace is multiplied by in each place of the diagonal.
-        rows = np.asarray(sizes)[:, None]
-        shares = backend.from_numpy((np.arange(size) >= rows) / rows, device)
-        traces = xp.sum(diagonals(backend, stack), axis=-1)
-        beside = xp.astype(shares, dtype) * traces[:, None]
+        rows = xp.asarray(sizes, dtype=dtype, device=device)[:, None]
+        is_beside = xp.arange(size, dtype=dtype, device=device)[None, :] >= rows
+        means = xp.sum(diagonals(backend, stack), axis=-1)[:, None] / rows
+        beside = xp.where(is_beside, means, xp.zeros_like(means))
         stack = stack + beside[:, :, None] * xp.eye(size, dtype=dtype, device=device)
     return stack
 
@@ -199,8 +195,7 @@ def _are_finite(backend: Backend, stack: Array) -> Array:
 def _members(backend: Backend, x: Array) -> list[Array]:
     """Return the numbers of a stack, each with memory of its own."""
     xp = backend.xp
-    parts: Any = xp.unstack(x)
-    return [xp.astype(part, part.dtype, copy=True) for part in parts]
+    return [xp.astype(x[i, ...], x.dtype, copy=True) for i in range(x.shape[0])]
 
 
 def _with_inverses(

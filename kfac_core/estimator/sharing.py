@@ -17,8 +17,6 @@ from collections.abc import Sequence
 from numbers import Real
 from typing import Any, Self
 
-import numpy as np
-
 from kfac_core import tree
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
@@ -71,14 +69,14 @@ class Turn:
     def places(self, cases: int) -> Array:
         """Return which of so many cases are taken."""
         if cases not in self._known:
-            backend, xp, place = self._backend, self._backend.xp, self._place
-            count = self.taken(cases)
-            spaced = np.arange(count) * cases // count
-            first = backend.from_numpy(spaced, backend.creation_device(place))
+            # Not by NumPy, whose arrays a compiler could not take for constants.
+            xp, place = self._backend.xp, self._place
+            count, device = self.taken(cases), self._backend.creation_device(place)
+            spaced = xp.arange(count, dtype=place.dtype, device=device) * cases
             rounds = xp.floor_divide(place, cases)
             jump = xp.remainder(xp.remainder(rounds, _ROUNDS) * _GOLDEN, _ROUNDS)
             jump = xp.floor_divide(jump * cases, _ROUNDS)
-            moved = xp.astype(first, place.dtype) + xp.remainder(place, cases) + jump
+            moved = xp.floor_divide(spaced, count) + xp.remainder(place, cases) + jump
             self._known[cases] = xp.remainder(moved, cases)
         return self._known[cases]
 

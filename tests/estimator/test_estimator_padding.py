@@ -10,7 +10,8 @@ import kfac_core as kc
 from kfac_core import tree
 from kfac_core.errors import NotComputedError
 from kfac_core.estimator.batching import together, update_together
-from kfac_core.estimator.padding import padded_inverses, range_of
+from kfac_core.estimator.padding import _padded, padded_inverses, range_of
+from kfac_core.moving_average import MovingAverage
 
 FC = kc.blocks.FullyConnectedKFACBasicFB
 GEOMETRY = kc.ConvolutionGeometry((1, 2, 3, 7), padding="SAME")
@@ -176,3 +177,27 @@ def test_under_jit_what_is_refused_keeps_what_was_computed(jax, rng):
     for name in ("input_factor", "output_factor"):
         x, y = (getattr(s[1], name).derived for s in (new, states))
         np.testing.assert_array_equal(x.matpowers[0], y.matpowers[0])
+
+
+def test_padded_inverses_are_mapped(torch, rng):
+    blocks = blocks_of()[:2]
+    update, alone = together_and_alone(blocks, [0.1, 0.2])
+    several = [tree.map(torch.from_numpy, tuple(states_of(rng, blocks))) for _ in "ab"]
+    stack = tree.stack(kc.backend_of(several[0][0].scale), several)
+    mapped = torch.func.vmap(lambda states: tuple(update(states)))(stack)
+    for x, y in zip(tree.members(mapped)[1], alone(several[1]), strict=True):
+        assert_alike(np.asarray, x, y)
+
+
+def test_a_compiler_traces_the_padding(torch, rng):
+    averages = [
+        MovingAverage(torch.from_numpy(rng.standard_normal((n, n))), torch.tensor(2.0))
+        for n in (3, 4)
+    ]
+    root = torch.ones(2, dtype=torch.float64)
+
+    def stack(averages, root):
+        return _padded(kc.backend_of(root), averages, 4, root)
+
+    found = torch.compile(stack, backend="eager", fullgraph=True)(averages, root)
+    np.testing.assert_array_equal(found, stack(averages, root))

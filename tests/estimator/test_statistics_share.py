@@ -142,3 +142,12 @@ def test_a_compiled_update_takes_turns_without_compiling_again(jax, rng):
         for key, (total, _) in sums(eager).items():
             assert_close(sums(compiled)[key][0], total)
     assert len(traced) == 4
+
+
+def test_a_compiler_traces_which_cases_are_taken(torch):
+    def places(place):
+        return Turn(kc.backend_of(place), 0.5, place).places(6)
+
+    compiled = torch.compile(places, backend="eager", fullgraph=True)
+    for place in map(torch.tensor, (0, 4, 8)):
+        np.testing.assert_array_equal(compiled(place), places(place))
