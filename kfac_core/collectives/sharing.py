@@ -69,6 +69,8 @@ def summed(
     """Return the state of the cases of all ranks.
 
     Sums travel in one flat buffer for each dtype, symmetric matrices as triangles.
+    Within a trace, look at ``ok`` of all ranks: a rank that refused its shard has kept
+    what it had before, and adds that once more.
 
     Args:
         estimator: The estimator, the same on all ranks.

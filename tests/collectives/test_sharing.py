@@ -1,6 +1,7 @@
 """Ranks on shards have the state, the inverses and the steps of one on all cases."""
 
 from functools import partial
+from importlib import import_module
 
 import numpy as np
 import pytest
@@ -15,6 +16,7 @@ from ranks_of_threads import on_ranks
 from shards import assert_equal
 
 import kfac_core as kc
+from kfac_core import tree
 from kfac_core.collectives import Counted, inverse_cost, makespan, step_costs
 from kfac_core.collectives.sharing import decayed, inverted, owners, summed
 from kfac_core.reference import Batch
@@ -152,3 +154,27 @@ def test_what_was_seen_in_common_would_count_for_each_rank(rng):
     step = ESTIMATOR.multiply_inverse(ESTIMATOR.update_inverses(state, DAMPING), v)
     expected = ESTIMATOR.multiply_inverse(alone(params, batches), v)
     assert any(np.abs(step[k] - expected[k]).max() > 1e-4 for k in step)
+
+
+def test_places_of_a_named_axis_of_jax_are_ranks(jax, rng):
+    axis = import_module("kfac_adapters.jax").NamedAxis("ranks")
+    params, (x, *_) = problem(rng)
+    here, before = tree.map(jax.device_put, (params, ESTIMATOR.init(params)))
+
+    def shared(own):
+        decay = jax.numpy.where(axis.rank == 0, DECAY, 0.0)
+        new = update(here, before, own, decay)
+        return summed(ESTIMATOR, before, new, axis)
+
+    mapped = jax.jit(jax.vmap(shared, axis_name="ranks"))
+    of_all = mapped(jax.device_put(x.reshape(3, 4, 4)))
+    state = tree.map(lambda own: np.asarray(own)[0], of_all)
+    expected = update(params, ESTIMATOR.init(params), x, DECAY)
+    assert int(state.cases) == 12
+    for name, block in ESTIMATOR.blocks.items():
+        np.testing.assert_allclose(
+            block.full_fisher_block(state.blocks[name]),
+            block.full_fisher_block(expected.blocks[name]),
+            rtol=0,
+            atol=1e-12,
+        )
