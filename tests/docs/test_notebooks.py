@@ -49,3 +49,11 @@ def test_a_notebook_asserts_and_needs_numpy_alone(name):
     named = {package for package, name in frameworks.items() if name in title}
     ours = {"collections", "functools", "itertools", "math"}
     assert imported(page) <= FREE | named | ours
+
+
+@pytest.mark.parametrize("name", LISTED)
+def test_every_fence_that_opens_a_cell_is_closed(name):
+    page = (DOCS / f"{name}.md").read_text("utf-8")
+    fences = re.findall(r"^```(.*)$", page, re.MULTILINE)
+    assert all(fences[::2]), "a fence closes what is not open"
+    assert not any(fences[1::2]), "a cell is not closed"
