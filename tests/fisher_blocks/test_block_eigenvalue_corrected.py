@@ -171,12 +171,9 @@ def test_every_library_computes_the_same(library, name, rng):
 
 
 def test_what_has_no_case_gradients_is_refused_by_name():
-    with pytest.raises(kc.errors.UnsupportedError, match="GroupedConvKFCBasicFB"):
-        kc.blocks.EigenvalueCorrectedFB(
-            kc.blocks.GroupedConvKFCBasicFB(
-                kc.ConvolutionGeometry((1, 1, 1, 2), num_groups=2, padding="VALID")
-            )
-        )
+    of_means = kc.blocks.KFACReduceFB(kc.blocks.FullyConnectedMultiIndepFB(2, 1))
+    with pytest.raises(kc.errors.UnsupportedError, match="KFACReduceFB"):
+        kc.blocks.EigenvalueCorrectedFB(of_means)
     with pytest.raises(kc.errors.ArgumentError, match="expected a Kronecker product"):
         kc.blocks.EigenvalueCorrectedFB(kc.blocks.NaiveFullFB(3))
 
