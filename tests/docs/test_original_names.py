@@ -169,6 +169,8 @@ def test_every_option_of_the_optimiser_that_is_the_originals_is_in_the_tables():
         "stagger_inverses",
         "weigh_batches",
         "max_damping",
+        "structure",
+        "statistics_share",
         "estimator",
         "computer",
         "_made_by",
