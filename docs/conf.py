@@ -12,11 +12,15 @@ version = release = version_of("kfac_core")
 sys.path[:0] = [str(Path(__file__).parent), str(Path(__file__).parent / "extensions")]
 extensions = [
     "sphinx.ext.autodoc",
+    "sphinx.ext.autosummary",
     "sphinx.ext.napoleon",
     "myst_nb",
     "gallery",
+    "classes",
     "mathml",
     "outputs",
+    "papers",
+    "references",
 ]
 exclude_patterns = ["_build"]
 # `name` in a docstring links to the object, where there is one.
@@ -30,6 +34,7 @@ html_show_copyright = False
 html_show_sphinx = False
 html_math_renderer = "mathml"
 
+autosummary_generate = False  # its tables alone: classes have their places already
 autodoc_member_order = "bysource"
 autodoc_preserve_defaults = True
 autodoc_typehints_format = "short"

@@ -58,8 +58,8 @@ def merge_fields(
     app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
     """Add the fields of the bases to the attributes of a class."""
-    if not inspect.isclass(obj):
-        return
+    if not inspect.isclass(obj) or obj.__name__ != name.rpartition(".")[2]:
+        return  # another name of a class leads to that class
     own = {field for field, _ in entries(lines)}
     missing = [field for field in fields_of(obj) if field not in own]
     added = []
@@ -140,10 +140,11 @@ def list_inherited(
     app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
 ) -> None:
     """Add a table of the verbs and properties that a class inherits from ours."""
-    if not inspect.isclass(obj) or options is None or options.get("inherited-members"):
+    if not inspect.isclass(obj) or getattr(options, "inherited_members", None):
         return
     rows = [
-        f"   * - :py:obj:`{key} <{owner.__name__}.{key}>`\n     - {summary}"
+        f"   * - :py:obj:`{key} <{owner.__module__}.{owner.__name__}.{key}>`\n"
+        f"     - {summary}"
         for key, owner, summary in inherited(obj)
     ]
     if rows:

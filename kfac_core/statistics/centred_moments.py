@@ -9,8 +9,7 @@ The second moment about zero is ``C + m m' / w``, so that each of the two gives 
 other. But a covariance that is computed as the difference ``E[x x'] - E[x] E[x]'`` has
 the rounding errors of its larger term: with the mean ``mu`` and the deviation ``s``
 they are ``(mu / s)^2`` times as large as those of ``C``. Two sets of samples can be
-merged without a difference of large numbers (Chan, Golub & LeVeque, The American
-Statistician, 1983, eq. 2.1):
+merged without a difference of large numbers (Chan, Golub & LeVeque, 1983, eq. 2.1):
 
     C = C1 + C2 + w1 w2 / (w1 + w2) d d',   d = m1 / w1 - m2 / w2.
 

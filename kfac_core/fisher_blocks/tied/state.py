@@ -40,6 +40,7 @@ class TiedState(NamedTuple):
         mean_weight: 0-d, the mean weight at that update.
         damping: 0-d, the damping given to that update.
         by_use: The statistics of each use, from which the factors are made.
+        made_by: What kind of block the state belongs to, and what it serves.
     """
 
     input_factor: FactorState

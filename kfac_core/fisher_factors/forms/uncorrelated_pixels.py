@@ -34,7 +34,8 @@ class UncorrelatedPixels(PowersForm):
         has_bias: Whether each patch ends in a one.
         has_mean: Whether the pixels have a mean; if not, only the one of the bias has.
         is_centred: Whether ``S`` is a covariance, and not a second moment.
-        merges: Whether the moments are kept as `CentredMoments`.
+        merges: Whether the moments are kept as
+            `kfac_core.statistics.centred_moments.CentredMoments`.
     """
 
     offsets: int

@@ -1,0 +1,112 @@
+"""The pages of classes: a table names each that is exported, and each field is told."""
+
+import importlib
+import inspect
+import re
+import sys
+from pathlib import Path
+
+import pytest
+
+pytest.importorskip("sphinx")
+
+DOCS = Path(__file__).parents[2] / "docs"
+PAGES = {
+    "fisher_blocks": "kfac_core.fisher_blocks",
+    "fisher_factors": "kfac_core.fisher_factors",
+    "loss_functions": "kfac_core.loss_functions",
+    "layer_collection": "kfac_core.layer_collection",
+    "linearization": "kfac_core.linearization",
+    "estimator": "kfac_core.estimator",
+    "optimizer": "kfac_core.optimizer",
+    "spectral": "kfac_core.spectral",
+    "presets": "kfac_core.presets",
+    "saving": "kfac_core.saving",
+    "reference": "kfac_core.reference",
+    "testing": "kfac_core.testing",
+    "theorems": "kfac_core.theorems",
+}
+SHOWN = (*PAGES.values(), "kfac_core.products", "kfac_core.errors", "kfac_core.verify")
+
+every_page = pytest.mark.parametrize("page", PAGES)
+
+
+@pytest.fixture(scope="module")
+def classes():
+    sys.path.insert(0, str(DOCS / "extensions"))
+    import classes
+
+    sys.path.pop(0)
+    return classes
+
+
+def offered(module):
+    """Return the names of the classes and functions that a module exports."""
+    found = vars(importlib.import_module(module))
+    return {
+        name
+        for name in found.get("__all__", found)
+        if (inspect.isclass(found[name]) or inspect.isfunction(found[name]))
+        and found[name].__module__.startswith("kfac")
+        and not name.startswith("_")
+    }
+
+
+def tabled(page):
+    """Return the names in the tables at the top of a page, in their order."""
+    text = (DOCS / "api" / f"{page}.md").read_text("utf-8")
+    tables = re.findall(
+        r"\.\. autosummary::\n   :nosignatures:\n\n((?:   \S+\n)+)", text
+    )
+    return " ".join(tables).split()
+
+
+@every_page
+def test_a_table_names_what_is_exported(page):
+    names = tabled(page)
+    assert len(names) == len({*names})
+    assert offered(PAGES[page]) == {*names}
+
+
+@pytest.mark.parametrize("module", SHOWN)
+def test_every_field_of_a_class_is_described(classes, module):
+    silent = []
+    for name in offered(module):
+        cls = getattr(importlib.import_module(module), name)
+        if not inspect.isclass(cls) or not cls.__module__.startswith("kfac"):
+            continue
+        text = inspect.cleandoc(cls.__doc__ or "")
+        own = {field for field, _ in classes.entries(text.splitlines())}
+        silent += [
+            f"{name}.{field}"
+            for field in classes.fields_of(cls)
+            if field not in own and not classes.described_by_bases(cls, field)
+        ]
+    assert not silent
+
+
+def test_a_page_shows_the_fields_of_the_bases(classes):
+    from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB as Block
+
+    lines = inspect.getdoc(Block).splitlines()
+    classes.merge_fields(None, "class", Block.__name__, Block, None, lines)
+    described = [name for name, _ in classes.entries(lines)]
+
+    assert {*described} == {*classes.fields_of(Block)}
+    assert len(described) == len({*described}) >= 20
+    assert described[0] == "input_size"
+    assert "Example:" in lines
+
+
+def test_a_page_lists_the_inherited_verbs(classes):
+    from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB as Block
+
+    verbs = {name for name, _, _ in classes.inherited(Block)}
+    assert {"multiply_inverse", "update_inverses", "register_matpower"} <= verbs
+    assert "update_covs" not in verbs
+
+
+def test_signatures_have_names_in_place_of_addresses(classes):
+    shown = "(form=<class 'a.b.Dense'>, f=<function tell at 0x7f00>, x=<factory>)"
+    written, _ = classes.shorten(None, "class", "x", None, None, shown, None)
+    assert written == "(form=Dense, f=tell, x=...)"
