@@ -16,10 +16,10 @@ from sphinx.util import logging
 logger = logging.getLogger(__name__)
 
 PAGE = Path(__file__).parents[1] / "bibliography.md"
-NAME = r"(?:Van |Le)?[A-Z][a-z]+"
+NAME = r"(?:Van\s|Le)?[A-Z][a-z]+"
 CITED = re.compile(
-    rf"(?<!\b[A-Z]\. )\b(?P<first>{NAME})(?:, {NAME})*"
-    rf"(?:,? (?:&|and) {NAME}| et al\.)?,? \(?(?P<year>(?:19|20)\d\d)\b"
+    rf"(?<!\b[A-Z]\.\s)\b(?P<first>{NAME})(?:,\s{NAME})*"
+    rf"(?:,?\s(?:&|and)\s{NAME}|\set\sal\.)?,?\s\(?(?P<year>(?:19|20)\d\d)\b"
 )
 MONTHS = {"January", "May", "June", "July", "In", "Since", "November"}
 SKIPPED = (nodes.literal, nodes.literal_block, nodes.reference, nodes.title)
@@ -55,7 +55,7 @@ def cited(text: str) -> Iterator[Citation]:
     for match in CITED.finditer(text):
         author = match["first"]
         if author not in MONTHS:
-            key = f"{author.replace(' ', '').lower()}-{match['year']}"
+            key = f"{''.join(author.split()).lower()}-{match['year']}"
             yield Citation(match[0], match.start(), key)
 
 

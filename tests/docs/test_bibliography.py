@@ -1,6 +1,5 @@
 """Every paper that a docstring or a page names is in the bibliography."""
 
-import ast
 import re
 import sys
 from pathlib import Path
@@ -23,19 +22,11 @@ def papers():
     return papers
 
 
-def docstrings(path):
-    kinds = ast.Module | ast.ClassDef | ast.FunctionDef
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
-        if isinstance(node, kinds) and (text := ast.get_docstring(node)):
-            yield text
-
-
 def texts():
     for package in ("kfac_core", "backends"):
         for path in sorted((ROOT / package).rglob("*.py")):
-            for text in docstrings(path):
-                yield path, text
-    for path in (*(ROOT / "docs").glob("*.md"), ROOT / "README.md"):
+            yield path, path.read_text("utf-8")
+    for path in (*(ROOT / "docs").rglob("*.md"), ROOT / "README.md"):
         yield path, re.sub(r"```.*?```", "", path.read_text("utf-8"), flags=re.DOTALL)
 
 

@@ -76,7 +76,7 @@ class KFAC(torch.optim.Optimizer):
         output: As in `capture`.
         seed: Seed of the random numbers; PyTorch's own generator stays as it is.
         collective: The ranks that have shards of the batches; None: the process group
-            of a model in `DistributedDataParallel`, or this process alone.
+            of a model in ``DistributedDataParallel``, or this process alone.
         options: More of `kfac_core.optimizer.KfacOptions`, by name.
 
     Raises:

@@ -14,7 +14,7 @@ def ranks_of(model: torch.nn.Module, given: Any, label: str) -> Collective:
     """Return the ranks that share statistics and inverses.
 
     Args:
-        model: The model; one in `DistributedDataParallel` has its process group.
+        model: The model; one in ``DistributedDataParallel`` has its process group.
         given: What the user gave; None: what the model says.
         label: Who asks, for messages.
 
