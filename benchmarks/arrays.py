@@ -47,6 +47,7 @@ LIBRARIES = (
     Library("mlx.core", "mlx", function="array"),
     Library("mparray", "mparray"),
     Library("marray", "marray"),
+    Library("sparse", "sparse"),
     Library("dask.array", "dask"),
 )
 
