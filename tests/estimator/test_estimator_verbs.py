@@ -296,7 +296,7 @@ def test_no_two_draw_from_one_key(rng, monkeypatch):
         return tuple(f"{key}/{i}" for i in range(count))
 
     monkeypatch.setattr(kc.blocks.ConvKFCBasicFB, "update_covs", updated)
-    monkeypatch.setattr("kfac_core.estimator.fisher_estimator.drawn", drawn)
+    monkeypatch.setattr("kfac_core.estimator.fisher_estimator.noise_for", drawn)
     monkeypatch.setattr(type(kc.backend_of(np.ones(1))), "split", split)
     params, (first,) = batches(np.random.default_rng(1), 1)
     statistics(estimator, params, first, key="key")
