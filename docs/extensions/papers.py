@@ -65,6 +65,7 @@ def link_papers(app: Any, tree: nodes.document) -> None:
     if page == PAGE.stem:
         return
     keys = known(PAGE.read_text(encoding="utf-8"))
+    join_lines(tree)
     for text in list(tree.findall(nodes.Text)):
         if any(isinstance(each, SKIPPED) for each in ancestors(text)):
             continue
@@ -87,6 +88,23 @@ def link_papers(app: Any, tree: nodes.document) -> None:
             end = start + len(words)
         if parts:
             text.parent.replace(text, [*parts, nodes.Text(plain[end:])])
+
+
+def join_lines(tree: nodes.document) -> None:
+    """Make one text of those that the ends of lines set apart, as MyST has them."""
+    for parent in list(tree.findall(nodes.TextElement)):
+        joined: list[nodes.Node] = []
+        for child in parent.children:
+            if joined and all(
+                isinstance(each, nodes.Text) for each in (joined[-1], child)
+            ):
+                joined[-1] = nodes.Text(str(joined[-1]) + str(child))
+            else:
+                joined.append(child)
+        if len(joined) < len(parent.children):
+            parent.children = joined
+            for child in joined:
+                child.parent = parent
 
 
 def ancestors(node: Any) -> Iterator[Any]:
