@@ -8,13 +8,13 @@ from kfac_core.arguments.options import check_options
 from kfac_core.arguments.powers import as_exponent, shown
 from kfac_core.arguments.sizes import as_flag
 from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError, NotFiniteError, UnsupportedError
+from kfac_core.errors import ArgumentError, UnsupportedError
 from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.base.state import BlockState, whole
 from kfac_core.fisher_blocks.case_gradients.cases import check_gradients_known
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, Dense, Diagonal
-from kfac_core.fisher_factors.base.messages import not_registered, or_wider
+from kfac_core.fisher_factors.base.messages import not_registered, overflowed
 from kfac_core.fisher_factors.forms.stack import Stack
 from kfac_core.state import commit
 from kfac_core.typing import Array, Params
@@ -176,12 +176,8 @@ class AroundProductFB(FisherBlock[S]):
             ok = ok & backend.is_finite(each)
 
         def error() -> Exception:
-            dtype = sums[0].dtype
-            msg = (
-                f"{self.label}: squares of case gradients overflowed {dtype}; scale the"
-                f" data{or_wider(backend, dtype)}. The state is unchanged"
-            )
-            return NotFiniteError(msg)
+            what = "squares of case gradients"
+            return overflowed(backend, self.label, what, sums[0].dtype)
 
         fine = ok & new.flag("cov_ok")
         new = commit(backend, ok, new, old, error)

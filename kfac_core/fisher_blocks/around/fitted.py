@@ -13,8 +13,8 @@ from kfac_core.fisher_blocks.around.base import (
     check_dense_or_diagonal,
 )
 from kfac_core.fisher_blocks.around.state import FittedState
-from kfac_core.fisher_blocks.case_gradients.cases import Data
 from kfac_core.fisher_blocks.case_gradients.gradients import CaseGradients, gradients_of
+from kfac_core.fisher_blocks.case_gradients.towers import Data
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_factors import FactorState, FisherFactor

@@ -2,11 +2,22 @@
 
 from collections.abc import Sequence
 from functools import singledispatch
-from typing import Any, NamedTuple
+from typing import Any
 
 from kfac_core.arguments.arrays import as_sources, as_towers
 from kfac_core.backend import Backend
 from kfac_core.errors import UnsupportedError
+from kfac_core.fisher_blocks.case_gradients.towers import (
+    Cases,
+    Data,
+    as_statistics,
+    at_each_id,
+    floats,
+    ids_of,
+    weights_of,
+    with_one,
+    zipped,
+)
 from kfac_core.fisher_blocks.convolution.grouped import GroupedKroneckerFB
 from kfac_core.fisher_blocks.convolution.kronecker import ConvKFCBasicFB
 from kfac_core.fisher_blocks.embedding.kronecker import EmbeddingKFACFB
@@ -20,40 +31,7 @@ from kfac_core.rows.uses import folded
 from kfac_core.rows.weights import sides, weights_for
 from kfac_core.statistics.patches.groups import grouped_gradients, grouped_patches
 from kfac_core.statistics.patches.second_moment import patch_rows
-from kfac_core.typing import Array, Uses, Weights
-
-
-class Cases(NamedTuple):
-    """One tower of a layer's data.
-
-    Attributes:
-        inputs: ``[cases, positions, inputs]``, with a one for the bias; for ids
-            ``[cases, positions]``, below zero where one counts nothing. A layer in
-            groups has an axis of groups before its features, in gradients, too.
-        gradients: For each source ``[cases, positions, outputs]``.
-        weights: ``[cases]`` or ``[cases, positions]``, as for the exact diagonal of a
-            layer; None: one each.
-    """
-
-    inputs: Array
-    gradients: tuple[Array, ...]
-    weights: Array | None = None
-
-
-class Data(NamedTuple):
-    """What `update_covs` is given, checked by a block.
-
-    Attributes:
-        inputs: One tower, or a tuple of these.
-        outputs_grads: One tower, a tuple of these, or a tuple over sources.
-        weights: Weights of cases, or of cases and positions; None: one each.
-        like: Array that gives the dtype of the statistics.
-    """
-
-    inputs: Any
-    outputs_grads: Any
-    weights: Weights | None
-    like: Array
+from kfac_core.typing import Array, Uses
 
 
 @singledispatch
@@ -99,19 +77,19 @@ def _unsupported(block: Any, what: str) -> UnsupportedError:
 def _dense(
     block: FullyConnectedKFACBasicFB, backend: Backend, data: Data
 ) -> list[Cases]:
-    towers, sources = _floats(backend, data)
-    weights = _weights(backend, data, [(x.shape[0],) for x in towers], block.label)
-    inputs = [_with_one(backend, x, block.has_bias)[:, None, :] for x in towers]
+    towers, sources = floats(backend, data)
+    weights = weights_of(backend, data, [(x.shape[0],) for x in towers], block.label)
+    inputs = [with_one(backend, x, block.has_bias)[:, None, :] for x in towers]
     gradients = [tuple(g[:, None, :] for g in source) for source in sources]
-    return _zipped(inputs, gradients, weights)
+    return zipped(inputs, gradients, weights)
 
 
 @cases_of.register
 def _convolution(block: ConvKFCBasicFB, backend: Backend, data: Data) -> list[Cases]:
-    towers, sources = _floats(backend, data)
+    towers, sources = floats(backend, data)
     window, xp = block.geometry.window, backend.xp
     shapes = [block._weighted_shape(x) for x in towers]
-    weights = _weights(backend, data, shapes, block.label)
+    weights = weights_of(backend, data, shapes, block.label)
     patches = [patch_rows(backend, x, window) for x in towers]
 
     def rows(g: Array, like: Array) -> Array:
@@ -119,23 +97,23 @@ def _convolution(block: ConvKFCBasicFB, backend: Backend, data: Data) -> list[Ca
         return xp.reshape(last, (*like.shape[:2], last.shape[-1]))
 
     gradients = [tuple(map(rows, source, patches)) for source in sources]
-    inputs = [_with_one(backend, x, block.has_bias) for x in patches]
-    return _zipped(inputs, gradients, weights)
+    inputs = [with_one(backend, x, block.has_bias) for x in patches]
+    return zipped(inputs, gradients, weights)
 
 
 @cases_of.register
 def _in_groups(block: GroupedKroneckerFB, backend: Backend, data: Data) -> list[Cases]:
-    towers, sources = _floats(backend, data)
+    towers, sources = floats(backend, data)
     window, groups = block.geometry.window, block.input_factor.num_groups
     shapes = [weighted_shape(window, x) for x in towers]
-    weights = _weights(backend, data, shapes, block.label)
+    weights = weights_of(backend, data, shapes, block.label)
     patches = [grouped_patches(backend, x, window, groups) for x in towers]
-    inputs = [_with_one(backend, x, block.input_factor.has_bias) for x in patches]
+    inputs = [with_one(backend, x, block.input_factor.has_bias) for x in patches]
     gradients = [
         tuple(grouped_gradients(backend, g, window, groups) for g in source)
         for source in sources
     ]
-    return _zipped(inputs, gradients, weights)
+    return zipped(inputs, gradients, weights)
 
 
 @cases_of.register
@@ -182,13 +160,13 @@ def _shared(
 def _embedding(block: EmbeddingKFACFB, backend: Backend, data: Data) -> list[Cases]:
     towers = as_towers(data.inputs)
     sources = as_sources(data.outputs_grads)
-    weights = _weights(backend, data, [(x.shape[0],) for x in towers], block.label)
-    ids = [_ids(backend, block, x)[:, None, :] for x in towers]
+    weights = weights_of(backend, data, [(x.shape[0],) for x in towers], block.label)
+    ids = [ids_of(backend, block, x)[:, None, :] for x in towers]
     gradients = [
-        tuple(_float(backend, g, data.like)[:, None, :] for g in source)
+        tuple(as_statistics(backend, g, data.like)[:, None, :] for g in source)
         for source in sources
     ]
-    return [_at_each_id(backend, own) for own in _zipped(ids, gradients, weights)]
+    return [at_each_id(backend, own) for own in zipped(ids, gradients, weights)]
 
 
 @cases_of.register
@@ -196,7 +174,7 @@ def _shared_embedding(
     block: EmbeddingKFACMultiIndepFB, backend: Backend, data: Data
 ) -> list[Cases]:
     return [
-        _at_each_id(backend, own)
+        at_each_id(backend, own)
         for own in _of_uses(block, backend, data, has_bias=False)
     ]
 
@@ -212,9 +190,9 @@ def _of_uses(
         rows, count = _folded(backend, block, tower, block._input_rank(tower))
         shapes.append((rows.shape[0],))
         if is_ids:
-            rows = _ids(backend, block, rows)
+            rows = ids_of(backend, block, rows)
         else:
-            rows = _with_one(backend, _float(backend, rows, data.like), has_bias)
+            rows = with_one(backend, as_statistics(backend, rows, data.like), has_bias)
         inputs.append(_by_case(backend, block, rows, count))
         counts.append(count)
     gradients = [
@@ -222,7 +200,7 @@ def _of_uses(
             _by_case(
                 backend,
                 block,
-                _float(backend, _folded(backend, block, g, 2)[0], data.like),
+                as_statistics(backend, _folded(backend, block, g, 2)[0], data.like),
                 count,
             )
             for g, count in zip(source, counts, strict=True)
@@ -231,7 +209,7 @@ def _of_uses(
     ]
     cases = [(x.shape[0],) for x in inputs]
     own = _weights_of_uses(backend, block, data, cases, shapes, counts[0])
-    return _zipped(inputs, gradients, own)
+    return zipped(inputs, gradients, own)
 
 
 def _weights_of_uses(
@@ -287,79 +265,3 @@ def _by_case(backend: Backend, block: Any, x: Array, uses: int) -> Array:
     if len(rest) == 2 and isinstance(block, ConvKFCBasicFB):
         x = xp.reshape(x, (cases, uses * rest[0], rest[1]))
     return x
-
-
-def _at_each_id(backend: Backend, cases: Cases) -> Cases:
-    """Return ids ``[cases, positions, m]`` as positions, each with its gradient."""
-    xp, ids = backend.xp, cases.inputs
-    if ids.ndim == 2:
-        return cases
-    count, positions, m = ids.shape
-
-    def repeated(x: Array) -> Array:
-        spread = xp.broadcast_to(
-            x[:, :, None, ...], (count, positions, m, *x.shape[2:])
-        )
-        return xp.reshape(spread, (count, positions * m, *x.shape[2:]))
-
-    weights = cases.weights
-    if weights is not None and weights.ndim == 2:
-        weights = repeated(weights)
-    return Cases(
-        xp.reshape(ids, (count, positions * m)),
-        tuple(map(repeated, cases.gradients)),
-        weights,
-    )
-
-
-def _ids(backend: Backend, block: Any, ids: Array) -> Array:
-    """Return ids ``[rows, m]``, below zero where one counts nothing."""
-    known = block.input_factor._without_padding(backend, ids)
-    return backend.xp.reshape(known, (known.shape[0], -1))
-
-
-def _float(backend: Backend, x: Array, like: Array) -> Array:
-    known = backend.stop_gradient(x) if backend.has_graph(x) else x
-    return backend.xp.astype(known, like.dtype, copy=False)
-
-
-def _floats(
-    backend: Backend, data: Data
-) -> tuple[list[Array], list[tuple[Array, ...]]]:
-    """Return towers and sources in the dtype of the statistics."""
-    towers = [_float(backend, x, data.like) for x in as_towers(data.inputs)]
-    sources = [
-        tuple(_float(backend, g, data.like) for g in source)
-        for source in as_sources(data.outputs_grads)
-    ]
-    return towers, sources
-
-
-def _weights(
-    backend: Backend, data: Data, shapes: Sequence[tuple[int, ...]], label: str
-) -> Sequence[Array] | None:
-    return weights_for(backend, sides(data.weights)[1], shapes, data.like, label)
-
-
-def _with_one(backend: Backend, x: Array, has_bias: bool) -> Array:
-    if not has_bias:
-        return x
-    ones = backend.xp.ones_like(x[..., :1])
-    joined: Array = backend.xp.concat([x, ones], axis=-1)
-    return joined
-
-
-def _zipped(
-    inputs: Sequence[Array],
-    sources: Sequence[tuple[Array, ...]],
-    weights: Sequence[Array] | None,
-) -> list[Cases]:
-    """Return the towers: inputs, the gradients of all sources, and weights of each."""
-    return [
-        Cases(
-            x,
-            tuple(source[place] for source in sources),
-            None if weights is None else weights[place],
-        )
-        for place, x in enumerate(inputs)
-    ]

@@ -4,7 +4,8 @@ from functools import partial
 from typing import Any, NamedTuple
 
 from kfac_core.backend import Backend
-from kfac_core.fisher_blocks.case_gradients.cases import Cases, Data, cases_of
+from kfac_core.fisher_blocks.case_gradients.cases import cases_of
+from kfac_core.fisher_blocks.case_gradients.towers import Cases, Data
 from kfac_core.linalg.spectrum import Eigenbasis
 from kfac_core.rows.counts import count_of
 from kfac_core.statistics.case_gradients import (

@@ -9,8 +9,8 @@ from kfac_core.backend import Backend
 from kfac_core.errors import StateError
 from kfac_core.fisher_blocks.around.base import AroundProductFB
 from kfac_core.fisher_blocks.base.state import whole
-from kfac_core.fisher_blocks.case_gradients.cases import Data
 from kfac_core.fisher_blocks.case_gradients.gradients import CaseGradients, gradients_of
+from kfac_core.fisher_blocks.case_gradients.towers import Data
 from kfac_core.fisher_blocks.eigenvalue_corrected.state import CorrectedState
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState

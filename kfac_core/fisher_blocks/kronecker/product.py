@@ -8,7 +8,7 @@ from kfac_core.arguments.scalars import as_scalar
 from kfac_core.arguments.sizes import as_flag
 from kfac_core.backend import Backend
 from kfac_core.damping import DampingType
-from kfac_core.errors import NotFiniteError, NotRegisteredError, UnsupportedError
+from kfac_core.errors import NotRegisteredError, UnsupportedError
 from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_blocks.kronecker.known_numbers import of_numbers
 from kfac_core.fisher_blocks.kronecker.splitting import Splitting
@@ -18,7 +18,7 @@ from kfac_core.fisher_factors import DEFAULT_DAMPING_ID
 from kfac_core.fisher_factors.base.messages import (
     not_positive_definite,
     not_registered,
-    or_wider,
+    overflowed,
 )
 from kfac_core.fisher_factors.base.updating import inverse_residual, with_inverses
 from kfac_core.fisher_factors.eigenbasis import eigenbasis
@@ -314,12 +314,8 @@ class KroneckerProductFB(KroneckerStatisticsFB):
 
         def error() -> Exception:
             if not bool(backend.is_finite(eigenvalues)):
-                msg = (
-                    f"{self.label}: eigenvalues of the block overflow"
-                    f" {eigenvalues.dtype}; scale the loss"
-                    f"{or_wider(backend, eigenvalues.dtype)}. The state is unchanged"
-                )
-                return NotFiniteError(msg)
+                what, dtype = "eigenvalues of the block", eigenvalues.dtype
+                return overflowed(backend, self.label, what, dtype, scaled="loss")
             sizes = self.input_factor.dimension, self.output_factor.dimension
             return not_positive_definite(
                 backend,

@@ -17,12 +17,8 @@ from kfac_core.arguments.options import check_options
 from kfac_core.arguments.powers import shown
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, UnsupportedError
-from kfac_core.fisher_blocks.case_gradients.cases import (
-    Cases,
-    Data,
-    cases_of,
-    check_gradients_known,
-)
+from kfac_core.fisher_blocks.case_gradients.cases import cases_of, check_gradients_known
+from kfac_core.fisher_blocks.case_gradients.towers import Cases, Data
 from kfac_core.fisher_blocks.convolution.kronecker import ConvKFCBasicFB
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState

@@ -49,9 +49,16 @@ def not_finite(
                     f"{label}: {argument} holds NaN or infinity; the state is unchanged"
                 )
                 return NotFiniteError(msg)
+    return overflowed(backend, label, f"the statistics of {', '.join(data)}", dtype)
+
+
+def overflowed(
+    backend: Backend, label: str, what: str, dtype: DType, scaled: str = "data"
+) -> NotFiniteError:
+    """Say what overflowed a dtype, and what to scale."""
     msg = (
-        f"{label}: the statistics of {', '.join(data)} overflowed {dtype}; scale the"
-        f" data{or_wider(backend, dtype)}. The state is unchanged"
+        f"{label}: {what} overflowed {dtype}; scale the {scaled}"
+        f"{or_wider(backend, dtype)}. The state is unchanged"
     )
     return NotFiniteError(msg)
 
