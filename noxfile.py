@@ -36,7 +36,7 @@ OLDEST = ("numpy", "torch", "jax")
 """The libraries that `oldest` tests, each in an environment of its own."""
 
 MEASURED = ("numpy", "torch", "jax")
-"""The libraries that `bench` measures, each with its peers."""
+"""The libraries that `bench` measures, each with its peers, and `endurance` runs."""
 
 PEERS = {
     "torch": (
@@ -197,6 +197,15 @@ def bench(session: nox.Session, library: str) -> None:
     if peers.exists():
         session.install("-c", "constraints.txt", "-r", str(peers))
     session.run("python", "-m", "benchmarks", "--library", library, *session.posargs)
+
+
+@nox.session
+@nox.parametrize("library", [nox.param(name, id=name) for name in MEASURED])
+def endurance(session: nox.Session, library: str) -> None:
+    """Make a long run with faults in between, and many runs at once."""
+    install(session, LIBRARIES[library][0])
+    command = ["python", "-m", "benchmarks.endurance", "--library", library]
+    session.run(*command, *session.posargs, env={"OMP_NUM_THREADS": "1"})
 
 
 @nox.session

@@ -1,6 +1,6 @@
 """Trees: nested tuples, named tuples and dictionaries of arrays, such as states."""
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
 from kfac_core.backend import Backend
@@ -50,6 +50,49 @@ def leaves(tree: Any) -> list[Any]:
         else:
             found.append(part)
     return found
+
+
+def named_parts(tree: Any, name: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield all parts of a tree with their dotted names, each before what it holds.
+
+    Args:
+        tree: Tuples, named tuples, dictionaries and lists.
+        name: Name of the tree itself.
+
+    Yields:
+        Name and part: the names of fields, the keys and the places that lead to it.
+    """
+    yield name, tree
+    for key, part in _parts(tree) or ():
+        yield from named_parts(part, f"{name}.{key}" if name else str(key))
+
+
+def named_leaves(tree: Any) -> Iterator[tuple[str, Any]]:
+    """Yield the leaves of a tree, in the order of `leaves`, with their dotted names.
+
+    Args:
+        tree: Tuples, named tuples, dictionaries and lists.
+
+    Yields:
+        Name and leaf.
+
+    Example:
+        >>> dict(named_leaves({"a": (1.0, {"b": 2.0})}))
+        {'a.0': 1.0, 'a.1.b': 2.0}
+    """
+    for name, part in named_parts(tree):
+        if _parts(part) is None:
+            yield name, part
+
+
+def _parts(tree: Any) -> list[tuple[Any, Any]] | None:
+    """Return the keys and the parts of a node; None of a leaf."""
+    if isinstance(tree, Mapping):
+        return list(tree.items())
+    if not isinstance(tree, tuple | list):
+        return None
+    keys = getattr(tree, "_fields", range(len(tree)))
+    return list(zip(keys, tree, strict=True))
 
 
 def first(tree: Any) -> Any:

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Generic, TypeAlias, TypeVar
+from typing import ClassVar, Generic, TypeAlias, TypeVar
 
 from kfac_core import tree
 from kfac_core.backend import Backend
@@ -30,6 +30,7 @@ from kfac_core.optimizer.messages import check_given, not_finite
 from kfac_core.optimizer.movement import Moved, moved
 from kfac_core.optimizer.options import LABEL, KfacOptions
 from kfac_core.optimizer.state import (
+    NOT_KNOWN_YET,
     KfacState,
     StepStatistics,
     initial_state,
@@ -86,6 +87,8 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         array([[0.567027],
                [0.455305]])
     """
+
+    not_known_yet: ClassVar[tuple[str, ...]] = NOT_KNOWN_YET
 
     model: Model[B]
     layer_collection: LayerCollection

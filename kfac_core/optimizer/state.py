@@ -54,6 +54,13 @@ class KfacState(NamedTuple):
     made_by: Signature = UNSIGNED
 
 
+NOT_KNOWN_YET = (
+    *("loss", "predicted_change", "actual_change", "rho"),
+    *("learning_rate", "momentum"),
+)
+"""The fields of a `KfacState` that are NaN before the first step that computes them."""
+
+
 @state_class
 class StepStatistics(NamedTuple):
     """What happened in a step; all fields are 0-d. In a burn-in only the loss is new.

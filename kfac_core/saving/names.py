@@ -1,11 +1,11 @@
 """A state as a flat dictionary of arrays, by dotted names, and what made its parts."""
 
 import json
-from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
 
+from kfac_core import tree
 from kfac_core.errors import ArgumentError, BackendError, StateError
 from kfac_core.registry import backend_of
 from kfac_core.spec.signature import kind_of, served_of
@@ -70,9 +70,7 @@ def named_leaves(state: Any) -> dict[str, Any]:
         ArgumentError: If two leaves have one name.
     """
     found: dict[str, Any] = {}
-    for name, part in _walk(state, ""):
-        if _parts(part) is not None:
-            continue
+    for name, part in tree.named_leaves(state):
         if name in found:
             msg = (
                 f"two arrays of the state have the name {name!r}: a layer's name is"
@@ -86,7 +84,7 @@ def named_leaves(state: Any) -> dict[str, Any]:
 def signatures_text(state: Any) -> str:
     """Return what made the parts of a state: JSON of kinds and what they serve."""
     found = {}
-    for name, part in _walk(state, ""):
+    for name, part in tree.named_parts(state):
         made_by = getattr(part, MADE_BY, None)
         if (kind := kind_of(made_by)) is not None:
             found[name] = [kind, served_of(made_by)]
@@ -108,22 +106,3 @@ def check_array(x: Any, what: str) -> None:
     except BackendError as error:
         msg = f"{what}: {error}"
         raise BackendError(msg) from None
-
-
-def _walk(part: Any, name: str) -> Iterator[tuple[str, Any]]:
-    """Yield all parts of a tree with their names, each before what it is made of."""
-    yield name, part
-    inner = _parts(part)
-    if inner is not None:
-        for key, each in inner:
-            yield from _walk(each, f"{name}.{key}" if name else str(key))
-
-
-def _parts(part: Any) -> list[tuple[Any, Any]] | None:
-    """Return the keys and the parts of a node; None of a leaf."""
-    if isinstance(part, Mapping):
-        return list(part.items())
-    if not isinstance(part, tuple | list):
-        return None
-    keys = getattr(part, "_fields", range(len(part)))
-    return list(zip(keys, part, strict=True))

@@ -6,9 +6,9 @@ from types import FunctionType
 from typing import Any, ClassVar
 
 from kfac_core.backend import Backend
-from kfac_core.errors import BackendError, KfacError, StateError
+from kfac_core.errors import BackendError
 from kfac_core.registry import backend_of, remembered
-from kfac_core.state_classes import bare_part, state_classes
+from kfac_core.spec.given_states import OF_BARE_STATES, OF_SPOILED_STATES, explain
 
 
 class Quiet:
@@ -22,6 +22,9 @@ class Quiet:
 
     calls_a_model: ClassVar[bool] = True
     """Whether methods may call functions of the user, with arrays as the user has."""
+
+    not_known_yet: ClassVar[tuple[str, ...]] = ()
+    """Names of the fields of a state that are NaN until they are known."""
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         """Wrap the public methods of the class."""
@@ -50,31 +53,11 @@ def _quietly(verb: Callable[..., Any], *, calls_a_model: bool) -> Callable[..., 
                 return backend.call(verb, self, *args, **kwargs)
             with context:
                 return verb(self, *args, **kwargs)
-        except (AttributeError, TypeError) as error:
-            _check_classes(self, args, kwargs, error)
+        except (*OF_BARE_STATES, *OF_SPOILED_STATES) as error:
+            explain(self, (*args, *kwargs.values()), error)
             raise
 
     return quiet_verb
-
-
-def _check_classes(
-    spec: Any, args: tuple[Any, ...], kwargs: dict[str, Any], error: Exception
-) -> None:
-    """Raise a better error than one that comes of a state without its classes.
-
-    Raises:
-        StateError: If a part of a state is a dictionary or a list.
-    """
-    for state in () if isinstance(error, KfacError) else (*args, *kwargs.values()):
-        if not isinstance(state, state_classes()):
-            continue
-        if (part := bare_part(state)) is not None:
-            msg = (
-                f"{getattr(spec, 'label', type(spec).__name__)}: {part} of the state"
-                " was restored without its classes: give the tree to"
-                " kfac_core.from_tree"
-            )
-            raise StateError(msg) from error
 
 
 def _backend_of(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Backend | None:

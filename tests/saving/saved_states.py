@@ -79,3 +79,17 @@ def bare(part, sequence=list):
     if isinstance(part, tuple):
         return sequence([bare(x, sequence) for x in part])
     return part
+
+
+def verbs(name, spec):
+    """Yield all verbs that read a state of a block, or of the optimiser."""
+    if name == "optimizer":
+        params, batch = problem(NumPy)
+        yield lambda state: spec.step(state, params, batch)
+        return
+    case, rng = BLOCKS[name], np.random.default_rng(0)
+    data, vector = case.draw(rng, 8), case.vector(rng)
+    yield lambda state: case.fold(NumPy, spec, state, data)
+    yield lambda state: spec.update_inverses(state, 0.1)
+    yield lambda state: spec.multiply_inverse(state, vector)
+    yield spec.full_fisher_block

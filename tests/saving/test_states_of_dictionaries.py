@@ -1,11 +1,9 @@
 """A state that lost its classes, wholly or in part, is refused by every verb."""
 
-import numpy as np
 import pytest
 from block_case import NumPy
-from block_cases import BLOCKS
 from optimizer_cases import problem
-from saved_states import bare, updated
+from saved_states import bare, updated, verbs
 
 import kfac_core as kc
 
@@ -21,20 +19,6 @@ def spoiled(part, name=""):
         for place, (key, each) in enumerate(part._asdict().items()):
             for tree, inner in spoiled(each, f"{name}.{key}"):
                 yield part._replace(**{part._fields[place]: tree}), inner
-
-
-def verbs(name, spec):
-    """Yield all verbs that read a state."""
-    if name == "optimizer":
-        params, batch = problem(NumPy)
-        yield lambda state: spec.step(state, params, batch)
-        return
-    case, rng = BLOCKS[name], np.random.default_rng(0)
-    data, vector = case.draw(rng, 8), case.vector(rng)
-    yield lambda state: case.fold(NumPy, spec, state, data)
-    yield lambda state: spec.update_inverses(state, 0.1)
-    yield lambda state: spec.multiply_inverse(state, vector)
-    yield spec.full_fisher_block
 
 
 @pytest.mark.parametrize("name", ["dense-bias", "dense-diagonal", "ekfac", "optimizer"])
