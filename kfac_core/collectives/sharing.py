@@ -93,8 +93,13 @@ def summed(
     def visit(x: Array, part: Part) -> Array:
         return next(arrays) if part.is_sum else x
 
-    whole = _mapped(estimator, state, visit)
-    return whole._replace(cases=kept(before.cases + cases))
+    # All but the sums is what it was, on all ranks.
+    whole = _mapped(estimator, before, visit)
+    blocks = {}
+    for name, own in whole.blocks.items():
+        ok = state.flag("cov_ok", [name])
+        blocks[name] = own.with_flag("cov_ok", ok & ok)
+    return EstimatorState(blocks, kept(before.cases + cases))
 
 
 def owners(

@@ -9,6 +9,7 @@ import jax.numpy as jnp
 
 from kfac_adapters.jax.captured import Captured
 from kfac_adapters.jax.linearized import Linearized
+from kfac_adapters.jax.places import AxisName, check_alike, folded, names_of
 from kfac_core.arguments.sizes import as_size
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator import EstimationMode, EstimatorState, FisherEstimator
@@ -53,6 +54,9 @@ class Curvature:
         norm_constraint: The largest ``learning_rate^2 g' inv(F) g`` of a step; what is
             longer is shortened. None: no limit.
         learning_rate: That of the constraint, where a call gives none.
+        axis_name: Within `jax.shard_map`, `jax.pmap` or `jax.vmap`, the name of the
+            axis over which the batch is mapped, or a tuple of names: statistics are
+            summed over it. Parameters, state and gradients are the same at all places.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -83,6 +87,7 @@ class Curvature:
     invert_every: int = 10
     norm_constraint: Scalar | None = None
     learning_rate: Scalar = 1.0
+    axis_name: AxisName | None = None
 
     estimator: FisherEstimator = field(init=False, repr=False)
 
@@ -101,6 +106,7 @@ class Curvature:
             raise ArgumentError(msg)
         for name in ("cov_update_every", "invert_every"):
             as_size(getattr(self, name), name, LABEL)
+        names_of(self.axis_name, LABEL)
         estimator = FisherEstimator(
             self.captured.collection,
             self.estimation_mode,
@@ -169,9 +175,19 @@ class Curvature:
             raise ArgumentError(msg)
         own_key = key if needs_key else None
         level = self.damping if damping is None else damping
+        names = names_of(self.axis_name, LABEL)
+        if names:
+            advice = "give them to shard_map with the spec PartitionSpec()"
+            check_alike(params, "params", advice)
+            check_alike(state, "state", advice)
 
         def statistics(old: EstimatorState) -> EstimatorState:
-            at = Linearized(self.captured, params, inputs, targets, weights)
+            at = Linearized(
+                self.captured, params, inputs, targets, weights, axis_names=names
+            )
+            if names:
+                decay = self.ema_decay
+                return folded(self.estimator, old, at, decay, own_key, names)
             return self.estimator.update_covs(old, at, self.ema_decay, key=own_key)
 
         def inverses(old: EstimatorState) -> EstimatorState:
@@ -204,6 +220,12 @@ class Curvature:
             ArgumentError: If the gradients are not of the parameters.
             NotComputedError: If there are no inverses yet.
         """
+        if self.axis_name is not None:
+            check_alike(
+                gradients,
+                "gradients",
+                "differentiate jax.lax.pmean(loss, axis_name), the mean of all",
+            )
         named = self.captured.named(gradients)
         product = self.estimator.multiply_inverse(state.estimator, named)
         if self.norm_constraint is not None:

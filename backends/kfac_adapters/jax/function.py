@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 
 from kfac_adapters.jax.parts import Part
+from kfac_adapters.jax.places import differing
 from kfac_adapters.jax.reader import Reader
 from kfac_adapters.jax.uses.base import Use, leaf_of
 
@@ -108,7 +109,8 @@ class Program:
             uses: The uses of interest, by site.
         """
         zeros = {site: jnp.zeros(use.shape, use.dtype) for site, use in uses.items()}
-        arrays, tree = jax.tree.flatten(jax.tree.map(jnp.asarray, params))
+        zeros, params = differing((zeros, jax.tree.map(jnp.asarray, params)))
+        arrays, tree = jax.tree.flatten(params)
         trained = self.leaves.trained
 
         def whole_tree(own: Sequence[Any]) -> Any:

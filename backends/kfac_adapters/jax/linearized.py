@@ -8,6 +8,7 @@ import jax.numpy as jnp
 
 from kfac_adapters.jax.captured import Captured
 from kfac_adapters.jax.function import Program
+from kfac_adapters.jax.places import check_axes, differing
 from kfac_adapters.jax.sites import Cases
 from kfac_adapters.jax.uses.base import Use
 from kfac_core.errors import ArgumentError
@@ -23,6 +24,8 @@ class Linearized:
         inputs: Its other arguments.
         targets: Targets of the losses, in the axes of what the function returns.
         weights: How much each position of the losses counts, in the same axes.
+        axis_names: Names of the axes over which the batch is mapped: then these are the
+            data of one place.
     """
 
     def __init__(
@@ -32,10 +35,13 @@ class Linearized:
         inputs: Sequence[Any],
         targets: Any = None,
         weights: Any = None,
+        *,
+        axis_names: tuple[str, ...] = (),
     ) -> None:
-        self._captured, self._params, self._inputs = captured, params, tuple(inputs)
         captured.check(params, "params")
-        _check_is_whole()
+        check_axes(axis_names)
+        params = differing(params)
+        self._captured, self._params, self._inputs = captured, params, tuple(inputs)
         program = Program.of(captured.function, params, self._inputs)
         self._uses = self._same_uses(program)
         self._at = program.pulled(params, self._inputs, self._uses)
@@ -141,22 +147,6 @@ class Linearized:
             )
             raise ArgumentError(msg)
         return {site: found[site] for site in wanted}
-
-
-def _check_is_whole() -> None:
-    """Check that arrays are those of all devices.
-
-    Raises:
-        ArgumentError: Within `jax.shard_map` and `jax.pmap`.
-    """
-    axes = getattr(jax.sharding.get_abstract_mesh(), "manual_axes", ())
-    if axes:
-        msg = (
-            f"capture: within shard_map or pmap, over {[*axes]}, the statistics would"
-            " be those of one device alone; give sharded arrays to a function under"
-            " jax.jit, which takes the mean over all devices"
-        )
-        raise ArgumentError(msg)
 
 
 def _of_state(*params: Any) -> Any:

@@ -7,16 +7,16 @@ from jax import numpy as jnp
 
 
 class NamedAxis:
-    """The places along a named axis, as a `kfac_core.collectives.Collective`.
+    """The places along named axes, as a `kfac_core.collectives.Collective`.
 
     It is used within a function that is mapped over that axis, by `jax.shard_map` or
     `jax.pmap`, where `rank` is a 0-d array.
 
     Args:
-        name: Name of the axis.
+        name: Name of the axis; a tuple: of several, whose places are counted together.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str | tuple[str, ...]) -> None:
         self._name = name
 
     @property

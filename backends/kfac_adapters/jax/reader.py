@@ -104,8 +104,12 @@ class Reader:
         def tag(variable: Any) -> Tag:
             return None if isinstance(variable, Literal) else tagged.get(variable)
 
-        for number, equation in enumerate(jaxpr.eqns):
-            site = f"{prefix}{number}.{equation.primitive.name}"
+        number = 0
+        for equation in jaxpr.eqns:
+            name = equation.primitive.name
+            site = f"{prefix}{number}.{name}"
+            # JAX adds casts within `shard_map`, and a site has one name everywhere.
+            number += name not in ("pvary", "pcast")
             outputs, new = self._equation(
                 equation,
                 [value(variable) for variable in equation.invars],

@@ -1,0 +1,282 @@
+"""K-FAC of captured functions over eight devices, which XLA makes of one processor.
+
+`test_jax_places.py` runs it in a process of its own, since JAX counts its devices once.
+It prints the name of each claim that holds.
+"""
+
+import sys
+import traceback
+from functools import partial
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import pytest
+from jax.sharding import AxisType, NamedSharding
+from jax.sharding import PartitionSpec as P
+
+import kfac_core as kc
+from kfac_adapters.jax import Batch, Curvature, Kfac, capture
+
+jax.config.update("jax_enable_x64", True)
+AUTO, EXPLICIT = (
+    jax.make_mesh((8,), ("data",), axis_types=(kind,))
+    for kind in (AxisType.Auto, AxisType.Explicit)
+)
+RNG = np.random.default_rng(0)
+CASES, STEPS, RATE = 24, 20, 0.1
+X, Y = RNG.normal(size=(CASES, 2, 4)), RNG.integers(0, 3, CASES)
+WEIGHTS = RNG.integers(0, 3, CASES) * 0.5
+SHAPES = {"w": (4, 5), "b": (5,), "scale": (5,), "v": (5, 3)}
+PARAMS = {name: jnp.asarray(RNG.normal(size=s)) for name, s in SHAPES.items()}
+ALL = (PARAMS, jnp.asarray(X), jnp.asarray(Y))
+
+
+def network(p, x):
+    hidden = jnp.tanh(x @ p["w"] + p["b"])  # of two positions
+    return (hidden * p["scale"]).sum(1) @ p["v"]
+
+
+def mean_loss(p, x, y):
+    return -jnp.mean(jax.nn.log_softmax(network(p, x)) * jax.nn.one_hot(y, 3)) * 3
+
+
+LOSS = kc.losses.CategoricalLogitsNegativeLogProbLoss()
+CAPTURED = capture(network, PARAMS, X, loss=LOSS)
+OPTIONS = {"damping": 0.1, "invert_every": 2, "estimation_mode": "empirical"}
+WHOLE = Curvature(CAPTURED, **OPTIONS)
+SHARDS = Curvature(CAPTURED, **OPTIONS, axis_name="data")
+START = WHOLE.init(PARAMS)
+
+
+def step(curvature, mean_of_loss, mean_of_gradients, state, params, x, y):
+    """Return the state and the parameters after a step, and the step."""
+
+    def loss(p):
+        return mean_of_loss(mean_loss(p, x, y))
+
+    gradients = mean_of_gradients(jax.grad(loss)(params))
+    state = curvature.update_curvature(state, params, (x,), targets=y)
+    found = curvature.precondition(state, gradients)
+    return state, {n: p - RATE * found[n] for n, p in params.items()}, found
+
+
+def itself(x):
+    return x
+
+
+def over_places(x):
+    return jax.lax.pmean(x, "data")
+
+
+def run(step, params, x, y):
+    """Return the first state and step, and the parameters after the last."""
+    state, params, found = step(START, params, x, y)
+    first = state, found
+    for _ in range(STEPS - 1):
+        state, params, _ = step(state, params, x, y)
+    return *first, params
+
+
+def one_device():
+    return run(jax.jit(partial(step, WHOLE, itself, itself)), *ALL)
+
+
+def matrices(state):
+    """Return what the statistics are, of each layer."""
+    blocks = WHOLE.estimator.blocks
+    return {
+        f"{name} {factor}": spec.get_cov(own)
+        for name, block in blocks.items()
+        for factor, (spec, own) in block.factors(state.estimator.blocks[name]).items()
+    }
+
+
+def assert_close(found, expected, bound):
+    assert set(found) == set(expected)
+    for name, wanted in expected.items():
+        np.testing.assert_allclose(
+            np.asarray(found[name]), np.asarray(wanted), atol=bound, rtol=0
+        )
+
+
+def check_run(found):
+    for leaf in jax.tree.leaves(found):
+        assert leaf.sharding.is_fully_replicated
+    assert_close(matrices(found[0]), matrices(EXPECTED[0]), 1e-12)
+    assert_close(found[1], EXPECTED[1], 1e-10)
+    assert_close(found[2], EXPECTED[2], 1e-8)
+
+
+def sharded(mesh):
+    """Under jit, a batch in shards is the batch."""
+
+    def put(x, *spec):
+        return jax.device_put(x, NamedSharding(mesh, P(*spec)))
+
+    params = jax.tree.map(put, PARAMS)
+    batch = put(X, "data"), put(Y, "data")
+    check_run(run(jax.jit(partial(step, WHOLE, itself, itself)), params, *batch))
+
+
+def mapped(function, in_specs, check_vma=True, mesh=AUTO):
+    return jax.jit(
+        jax.shard_map(
+            function,
+            mesh=mesh,
+            in_specs=in_specs,
+            out_specs=P(),
+            check_vma=check_vma,
+        )
+    )
+
+
+SPLIT = (P(), P(), P("data"), P("data"))
+
+
+def mean_in_loss(loss):
+    return jax.lax.pmean(loss, "data")
+
+
+def within_shard_map(check_vma):
+    """Within shard_map, statistics are those of all places."""
+    # Without the check, the derivative of `pmean` is that of one place.
+    means = (over_places, itself) if check_vma else (itself, over_places)
+    check_run(run(mapped(partial(step, SHARDS, *means), SPLIT, check_vma), *ALL))
+
+
+def folding(curvature, **names):
+    """Return a function that folds a batch in; `names` are of further arguments."""
+
+    def fold(state, params, x, y, *others):
+        given = dict(zip(names, others, strict=True))
+        return curvature.update_curvature(state, params, (x,), targets=y, **given)
+
+    return fold
+
+
+def within_pmap_and_vmap():
+    """Axes of pmap and vmap are named axes as well."""
+    axes = (None, None, 0, 0)
+    own = [x.reshape(8, 3, *x.shape[1:]) for x in (X, Y)]
+    for mapping in (jax.pmap, lambda *a, **k: jax.jit(jax.vmap(*a, **k))):
+        fold = mapping(folding(SHARDS), axis_name="data", in_axes=axes)
+        state = fold(START, PARAMS, *own)
+        for place in (0, 7):
+            at_place = jax.tree.map(lambda x, place=place: x[place], state)
+            assert_close(matrices(at_place), matrices(EXPECTED[0]), 1e-12)
+
+
+def unequal_weights():
+    """Positions that are ignored or weighed count as in the whole batch."""
+    given = (START, *ALL, jnp.asarray(WEIGHTS))
+    expected = jax.jit(folding(WHOLE, weights=0))(*given)
+    found = mapped(folding(SHARDS, weights=0), (*SPLIT, P("data")))(*given)
+    assert_close(matrices(found), matrices(expected), 1e-12)
+
+
+def own_targets():
+    """Each place draws targets of its own."""
+    alone, shards = (
+        folding(Curvature(CAPTURED, damping=0.1, axis_name=name), key=0)
+        for name in (None, "data")
+    )
+    key = jax.random.key(0)
+    found = mapped(shards, (*SPLIT, P()))(START, *ALL, key)
+    alone, total = jax.jit(alone), None
+    for place in range(8):
+        shard = (x[3 * place : 3 * place + 3] for x in ALL[1:])
+        state = alone(START, PARAMS, *shard, jax.random.fold_in(key, place))
+        parts = {name: x / 8 for name, x in matrices(state).items()}
+        total = {n: x + total[n] for n, x in parts.items()} if total else parts
+    assert_close(matrices(found), total, 1e-12)
+
+
+def refused_at_one_place():
+    """What is not finite at one place is taken at none."""
+    fold = mapped(folding(SHARDS, weights=0), (*SPLIT, P("data")))
+    ones = jnp.ones(CASES)
+    good = fold(START, *ALL, ones)
+    assert good.estimator.ok
+    bad = fold(good, *ALL, ones.at[-1].set(jnp.nan))
+    assert not bad.estimator.ok
+    assert int(bad.estimator.cases) == int(good.estimator.cases) == CASES
+    assert_close(matrices(bad), matrices(good), 0)
+    assert fold(bad, *ALL, ones).estimator.ok
+
+
+def assert_refused(words, function, *given):
+    with pytest.raises(kc.errors.ArgumentError) as raised:
+        jax.eval_shape(function, *given)
+    for word in words:
+        assert word in str(raised.value)
+
+
+def differing(x):
+    return jax.lax.pcast(x, "data", to="varying")
+
+
+def refusals():
+    """What would be wrong in silence has an error that says so."""
+
+    def of_one_place(state, params, *batch):
+        gradients = jax.grad(mean_loss)(differing(params), *batch)
+        return SHARDS.precondition(state, gradients)
+
+    def whole_optimizer(state, params, x, y):
+        return optimizer.step(state, params, Batch((x,), y))
+
+    given, fold = (START, *ALL), folding(SHARDS)
+    both = jax.make_mesh((4, 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
+    optimizer = Kfac(CAPTURED, momentum_type="qmodel", damping=0.1)
+    inverses = jax.jit(folding(WHOLE))(*given)
+    assert_refused(("gradients[", "pmean"), mapped(of_one_place, SPLIT), inverses, *ALL)
+    assert_refused(
+        ("params['b']", "PartitionSpec()"),
+        mapped(lambda s, p, *batch: fold(s, differing(p), *batch), SPLIT),
+        *given,
+    )
+    assert_refused(
+        ("state.", "PartitionSpec()"),
+        mapped(lambda s, *others: fold(differing(s), *others), SPLIT),
+        *given,
+    )
+    assert_refused(
+        ("over ['data']", "axis_name=('data',)"), mapped(folding(WHOLE), SPLIT), *given
+    )
+    assert_refused(
+        ("over ['model']", "('data', 'model')"),
+        mapped(fold, SPLIT, mesh=both),
+        *given,
+    )
+    assert_refused(
+        ("over ['data']", "Curvature"),
+        mapped(whole_optimizer, SPLIT),
+        *(optimizer.init(PARAMS), *ALL),
+    )
+    assert_refused(("axis_name has 'data'", "jax.jit"), fold, *given)
+
+
+EXPECTED = one_device()
+CLAIMS = {
+    "an auto mesh": lambda: sharded(AUTO),
+    "an explicit mesh": lambda: sharded(EXPLICIT),
+    "within shard_map, checked": lambda: within_shard_map(True),
+    "within shard_map, unchecked": lambda: within_shard_map(False),
+    "within pmap and vmap": within_pmap_and_vmap,
+    "unequal weights": unequal_weights,
+    "own targets": own_targets,
+    "refused at one place": refused_at_one_place,
+    "refusals": refusals,
+}
+
+for claim, check in CLAIMS.items():
+    if sys.argv[1:] and claim not in sys.argv[1:]:
+        continue
+    try:
+        check()
+    except Exception:
+        print(f"{claim} does not hold:", flush=True)
+        traceback.print_exc()
+    else:
+        print(f"holds: {claim}", flush=True)
