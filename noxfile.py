@@ -94,6 +94,9 @@ OWN = (
 )
 """The tests that are skipped where a library that few have is not installed."""
 
+ENGINES = ("tests/docs/test_engines_example.py", "tests/collectives/test_engines.py")
+"""The tests that are skipped where an engine is not installed."""
+
 ONE_STEP = """
 import importlib.util
 import numpy as np
@@ -216,6 +219,15 @@ def arrays(session: nox.Session) -> None:
     session.run("python", "-m", "benchmarks.arrays")
     session.run("python", "-m", "benchmarks.digits")
     arguments = session.posargs or ["-q", "--timeout", "1800", "-k", OWN_NAMES, *OWN]
+    session.run("pytest", *arguments, env={"KFAC_CORE_LIBRARIES": "numpy,strict"})
+
+
+@nox.session
+def engines(session: nox.Session) -> None:
+    """Map and reduce on Dask and on MPI, which no other session has."""
+    install(session, "test")
+    session.install("-r", "benchmarks/engines.txt")
+    arguments = session.posargs or ["-q", *ENGINES]
     session.run("pytest", *arguments, env={"KFAC_CORE_LIBRARIES": "numpy,strict"})
 
 
