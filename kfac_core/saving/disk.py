@@ -49,6 +49,7 @@ def write(
                 data = _bytes_of(array(name), entry)
                 digests[name] = digest(data)
                 file.write(data)
+                del data  # its memory is free before the next one takes any
             file.seek(0)
             file.write(header_of(entries, texts, digests))
             file.flush()

@@ -1,5 +1,6 @@
 """What happens to a file, and to the one who writes it, is an error or nothing."""
 
+import contextlib
 import errno
 import os
 import subprocess
@@ -142,19 +143,51 @@ while True:
 """
 
 
-@pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
-def test_a_writer_that_is_killed_leaves_a_whole_file(path):
+KILLS = 50 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 2
+
+
+@contextlib.contextmanager
+def writers(path, number):
+    """Let processes save to a path without end, and kill them."""
+    command = [sys.executable, "-c", WRITER, str(path)]
+    with contextlib.ExitStack() as stack:
+        running = [
+            stack.enter_context(subprocess.Popen(command, stdout=subprocess.PIPE))
+            for _ in range(number)
+        ]
+        try:
+            for each in running:
+                assert each.stdout.readline() == b"ready\n"
+            yield
+        finally:
+            for each in running:
+                each.kill()
+
+
+def check_whole(path):
+    """Check that a file is one that a writer saved, and return its number."""
     spec = kc.factors.FullyConnectedKroneckerFactor(300)
+    total = kc.load(path, spec, like=LIKE).cov.total
+    assert np.all(total == total[0, 0])
+    return float(total[0, 0])
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+@pytest.mark.timeout(60 * KILLS)
+def test_a_writer_that_is_killed_leaves_a_whole_file(path):
     rng = np.random.default_rng(0)
-    for _ in range(2):
-        with subprocess.Popen(
-            [sys.executable, "-c", WRITER, str(path)], stdout=subprocess.PIPE
-        ) as writer:
-            assert writer.stdout.readline() == b"ready\n"
+    for _ in range(KILLS):
+        with writers(path, 1):
             time.sleep(rng.uniform(0, 0.1))
-            writer.kill()
-        total = kc.load(path, spec, like=LIKE).cov.total
-        assert np.all(total == total[0, 0])
+        check_whole(path)
+
+
+@pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
+def test_a_path_to_which_two_processes_save_is_always_a_whole_file(path):
+    with writers(path, 2):
+        found = [check_whole(path) for _ in range(30)]
+    assert {*found} <= {0.0, 1.0}
+    check_whole(path)
 
 
 def test_a_state_of_a_file_is_the_state_after_many_updates(path):

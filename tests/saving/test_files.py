@@ -4,6 +4,7 @@ import dataclasses
 import importlib.util
 import json
 import threading
+import tracemalloc
 
 import numpy as np
 import pytest
@@ -207,6 +208,19 @@ def test_arrays_lie_aligned_and_without_gaps(path):
     ]
     floats = [e for e in header.values() if e["dtype"] in ("F64", "I64")]
     assert all(entry["data_offsets"][0] % 8 == 0 for entry in floats)
+
+
+def test_one_array_is_copied_at_a_time(path):
+    block = kc.blocks.FullyConnectedKFACBasicFB(200, 200, has_bias=False)
+    state = block.init(np.zeros(1))
+    kc.save(path, state, block)
+    tracemalloc.start()
+    kc.save(path, state, block)
+    peak = tracemalloc.get_traced_memory()[1]
+    tracemalloc.stop()
+    largest = max(x.nbytes for x in tree.leaves(state))
+    assert sum(x.nbytes == largest for x in tree.leaves(state)) == 4
+    assert largest < peak < 1.5 * largest
 
 
 def test_a_link_stays_and_its_file_is_replaced(tmp_path):
