@@ -13,6 +13,7 @@ from typing import Any
 
 from sphinx import addnodes
 from sphinx.ext.napoleon import GoogleDocstring
+from sphinx.transforms import SphinxTransform
 from sphinx.util import logging
 
 logger = logging.getLogger(__name__)
@@ -37,7 +38,7 @@ def setup(app: Any) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", merge_fields, BEFORE_NAPOLEON)
     app.connect("autodoc-process-docstring", list_inherited)
     app.connect("autodoc-process-signature", shorten)
-    app.connect("doctree-read", drop_private_entries)
+    app.add_transform(DropPrivateEntries)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -185,7 +186,13 @@ def shorten(
     return signature, returned
 
 
-def drop_private_entries(app: Any, tree: Any) -> None:
+class DropPrivateEntries(SphinxTransform):
     """Keep names that begin with an underscore out of the index."""
-    for node in tree.findall(addnodes.index):
-        node["entries"] = [entry for entry in node["entries"] if entry[1][0] != "_"]
+
+    default_priority = 840
+    """Before the index reads the entries of a page, at 850."""
+
+    def apply(self, **kwargs: Any) -> None:
+        """Drop the entries of a page."""
+        for node in self.document.findall(addnodes.index):
+            node["entries"] = [own for own in node["entries"] if own[1][0] != "_"]

@@ -29,7 +29,7 @@ def backend_for(layer: str, arguments: str, *arrays: Any) -> Backend:
     Raises:
         BackendError: As in `kfac_core.registry.backend_of`.
     """
-    known = remembered(type(arrays[0]))
+    known = remembered(type(arrays[0])) if arrays else None
     if known is not None and known.are_alike(arrays):
         return known  # as `backend_of` does: every verb comes here
     try:

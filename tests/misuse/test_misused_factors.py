@@ -23,10 +23,19 @@ NOT_OF_POWERS = {
 
 OPTION_VERBS = {f"get_option{number}quants" for number in (1, 2)}
 
+OF_LAG_ONE = {
+    f"{what}_{name}"
+    for what in ("get", "register")
+    for name in ("cov_dt1", "option1quants", "option2quants")
+}
+"""What a factor of rows with uses serves, unless it keeps their squares alone."""
+
 
 def served(case, spec, verb):
     """Say whether a case serves a verb, so that there is a right call."""
     if case.powers_alone and verb in NOT_OF_POWERS:
+        return False
+    if verb in OF_LAG_ONE and isinstance(spec.form, kc.factors.Diagonal):
         return False
     return verb not in OPTION_VERBS or bool(getattr(spec, verb[4:]))
 

@@ -38,6 +38,9 @@ from kfac_core.statistics.rows import lagged_moment
 from kfac_core.statistics.weighted_rows import weigh
 from kfac_core.typing import Array, DampingId, Scalar, Uses, Weights
 
+_OF_LAG_ONE = ("cov_dt1", "option1quants", "option2quants")
+"""Fields that need statistics of lag one."""
+
 
 @dataclass(frozen=True)
 class FullyConnectedMultiKF(FullyConnectedKroneckerFactor):
@@ -83,8 +86,7 @@ class FullyConnectedMultiKF(FullyConnectedKroneckerFactor):
     form: Form = field(default=DenseWithLag(), kw_only=True)
 
     served_fields: ClassVar[frozenset[str]] = (
-        FullyConnectedKroneckerFactor.served_fields
-        | {"cov_dt1", "option1quants", "option2quants"}
+        FullyConnectedKroneckerFactor.served_fields | {*_OF_LAG_ONE}
     )
 
     def __post_init__(self) -> None:
@@ -98,10 +100,11 @@ class FullyConnectedMultiKF(FullyConnectedKroneckerFactor):
             object.__setattr__(self, "eigendecomposition", True)
         super().__post_init__()
         if self.cov_dt1 and not isinstance(self.form, DenseWithLag):
+            given = [name for name in _OF_LAG_ONE if getattr(self, name)]
             msg = (
-                f"{self.label}: form is {shown(self.form)}, but statistics of lag one"
-                " are kept by DenseWithLag alone; leave form as it is, or register"
-                " neither cov_dt1 nor an option"
+                f"{self.label}: form is {shown(self.form)}, but {' and '.join(given)}"
+                " need statistics of lag one, which DenseWithLag alone keeps; leave"
+                " form as it is, or these out"
             )
             raise ArgumentError(msg)
 
