@@ -316,14 +316,10 @@ class KroneckerProductFB(KroneckerStatisticsFB):
             if not bool(backend.is_finite(eigenvalues)):
                 what, dtype = "eigenvalues of the block", eigenvalues.dtype
                 return overflowed(backend, self.label, what, dtype, scaled="loss")
-            sizes = self.input_factor.dimension, self.output_factor.dimension
-            return not_positive_definite(
-                backend,
-                self.label,
-                backend.xp.sum(eigenvalues),
-                sizes[0] * sizes[1],
-                float(new.damping),
-            )
+            trace = backend.xp.sum(eigenvalues)
+            size = self.input_factor.dimension * self.output_factor.dimension
+            damping = float(new.damping)
+            return not_positive_definite(backend, self.label, trace, size, damping)
 
         return commit(backend, ok, new, new.with_flag("derived_ok", ok), error)
 
