@@ -291,3 +291,27 @@ class Wrapped(nn.DataParallel):
 def test_module_whose_layers_are_hidden_is_refused_by_name(make, message):
     with pytest.raises(UnsupportedError, match=message):
         Preconditioner(make())
+
+
+@pytest.mark.parametrize("mode", ["empirical", "gradients"])
+def test_a_first_batch_without_a_label_is_no_part_of_the_statistics(mode):
+    x, y = drawn(16, 4), labels(16)
+
+    def after(*targets):
+        model = seeded(lambda: nn.Linear(4, 3))
+        optimizer = KFAC(
+            model, lr=0.0, damping=0.1, mode=mode, loss="cross_entropy", seed=1
+        )
+        for own in targets:
+            optimizer.zero_grad()
+            F.cross_entropy(model(x), own, reduction="sum").div(16).backward()
+            optimizer.step()
+        (state,) = optimizer._tracker.state.blocks.values()
+        return state
+
+    with pytest.warns(RuntimeWarning, match="all rows are ignored"):
+        found = after(torch.full((16,), -100), y)
+    known = after(y)
+    assert_same(found.input_factor.cov.weight, known.input_factor.cov.weight)
+    if mode == "empirical":  # the other draws from the numbers that come next
+        assert_same(found.output_factor.cov.total, known.output_factor.cov.total)

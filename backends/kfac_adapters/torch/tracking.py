@@ -224,6 +224,10 @@ class Tracker:
             self._told(seen, judged)
         if not (self._is_due() or self._is_changed()):
             return
+        if not (judged.cases or self._cases or self.ranks.size > 1):
+            # Zeros that count as the first batch would be a part of every mean.
+            self.refused = "no case of the first batch counts: all rows are ignored"
+            return
         given = self.capture.linearized(
             seen.record,
             seen.outputs,
