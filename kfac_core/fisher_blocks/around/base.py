@@ -5,16 +5,15 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, TypeVar
 
 from kfac_core.arguments.options import check_options
-from kfac_core.arguments.powers import as_exponent, shown
-from kfac_core.arguments.sizes import as_flag
+from kfac_core.arguments.powers import shown
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, UnsupportedError
 from kfac_core.fisher_blocks.base.block import FisherBlock
 from kfac_core.fisher_blocks.base.state import BlockState, whole
 from kfac_core.fisher_blocks.case_gradients.cases import check_gradients_known
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
-from kfac_core.fisher_factors import DEFAULT_DAMPING_ID, Dense, Diagonal
-from kfac_core.fisher_factors.base.messages import not_registered, overflowed
+from kfac_core.fisher_factors import Dense, Diagonal
+from kfac_core.fisher_factors.base.messages import overflowed
 from kfac_core.fisher_factors.forms.stack import Stack
 from kfac_core.state import commit
 from kfac_core.typing import Array, Params
@@ -133,36 +132,6 @@ class AroundProductFB(FisherBlock[S]):
         """Return a vector in the form of `like`; see `FisherBlock.from_tensors`."""
         return self._product.from_tensors(backend, tensors, like)
 
-    def multiply_matpower(self, state: S, vector: Params, exp: float) -> Params:
-        """Return a power of the damped block times `vector`; see `FisherBlock`."""
-        exp = as_exponent(exp, self.label, "exp")
-        self._check_served(exp in {1.0, *self.matpowers}, f"matpower {exp:g}")
-        return self._multiply(state, vector, exp)
-
-    def multiply_cholesky(
-        self, state: S, vector: Params, transpose: bool = False
-    ) -> Params:
-        """Return the power 1/2 times `vector`, which is its own transpose."""
-        as_flag(transpose, "transpose", self.label)
-        self._check_served(self.cholesky, "cholesky")
-        return self._multiply(state, vector, 0.5)
-
-    def multiply_cholesky_inverse(
-        self, state: S, vector: Params, transpose: bool = False
-    ) -> Params:
-        """Return the power -1/2 times `vector`, which is its own transpose."""
-        as_flag(transpose, "transpose", self.label)
-        self._check_served(self.cholesky_inverse, "cholesky_inverse")
-        return self._multiply(state, vector, -0.5)
-
-    def _multiply(self, state: S, vector: Params, exp: float) -> Params:
-        """Return a power times `vector`, for blocks that serve nothing but powers.
-
-        Raises:
-            NotImplementedError: If the subclass multiplies in another way.
-        """
-        raise NotImplementedError
-
     def _committed(
         self, backend: Backend, new: S, old: S, sums: tuple[Array, ...]
     ) -> S:
@@ -182,19 +151,6 @@ class AroundProductFB(FisherBlock[S]):
         fine = ok & new.flag("cov_ok")
         new = commit(backend, ok, new, old, error)
         return whole(backend, new.with_flag("cov_ok", fine), old, "cov_ok")
-
-    def _check_served(self, is_served: bool, what: str) -> None:
-        """Check that the spec serves something.
-
-        Raises:
-            not_registered: If it does not.
-        """
-        if not is_served:
-            served = (
-                f"the powers {list(self.matpowers)}, cholesky {self.cholesky},"
-                f" cholesky_inverse {self.cholesky_inverse}"
-            )
-            raise not_registered(self.label, what, DEFAULT_DAMPING_ID, served)
 
 
 def check_dense_or_diagonal(block: KroneckerProductFB) -> None:

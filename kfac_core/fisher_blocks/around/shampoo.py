@@ -6,8 +6,8 @@ from typing import ClassVar
 from kfac_core.arguments.powers import as_exponent
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, UnsupportedError
-from kfac_core.fisher_blocks.around.base import AroundProductFB
 from kfac_core.fisher_blocks.around.fitted import Fit, FittedProductFB
+from kfac_core.fisher_blocks.around.powers_alone import PowersAloneFB
 from kfac_core.fisher_blocks.around.state import FittedState
 from kfac_core.fisher_blocks.case_gradients.gradients import CaseGradients
 from kfac_core.fisher_blocks.case_gradients.mean_moments import folded_moments
@@ -21,7 +21,7 @@ from kfac_core.typing import Array, Params, Scalar
 
 
 @dataclass(frozen=True)
-class ShampooFB(FittedProductFB):
+class ShampooFB(PowersAloneFB[FittedState], FittedProductFB):
     """Shampoo: ``F = kron(L^p, R^p)`` of the mean gradients ``D`` of batches.
 
     ``L`` is the mean of ``D D'`` over batches, and ``R`` that of ``D' D``. With ``p`` a
@@ -60,11 +60,6 @@ class ShampooFB(FittedProductFB):
     power: float = 0.25
 
     is_of_means: ClassVar[bool] = True
-
-    # It serves powers of both sides, and no products of their Cholesky factors.
-    multiply_matpower = AroundProductFB.multiply_matpower
-    multiply_cholesky = AroundProductFB.multiply_cholesky
-    multiply_cholesky_inverse = AroundProductFB.multiply_cholesky_inverse
 
     def __post_init__(self) -> None:
         """Check the power, too.

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, Literal
 from kfac_core import moving_average, tree
 from kfac_core.backend import Backend
 from kfac_core.errors import StateError
-from kfac_core.fisher_blocks.around.base import AroundProductFB
+from kfac_core.fisher_blocks.around.powers_alone import PowersAloneFB
 from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_blocks.case_gradients.gradients import CaseGradients, gradients_of
 from kfac_core.fisher_blocks.case_gradients.towers import Data
@@ -28,7 +28,7 @@ from kfac_core.typing import Array, Params, Scalar, Weights
 
 
 @dataclass(frozen=True)
-class InEigenbasisFB(AroundProductFB[CorrectedState]):
+class InEigenbasisFB(PowersAloneFB[CorrectedState]):
     """Abstract base of the blocks ``Q diag(f) Q'``, of measured moments.
 
     ``Q`` is the eigenbasis of the Kronecker product, as of the last `update_inverses`,

@@ -8,16 +8,15 @@ from kfac_core.arguments.scalars import as_scalar
 from kfac_core.arguments.sizes import as_flag
 from kfac_core.backend import Backend
 from kfac_core.damping import DampingType
-from kfac_core.errors import NotRegisteredError, UnsupportedError
+from kfac_core.errors import UnsupportedError
+from kfac_core.fisher_blocks.base.served import check_served
 from kfac_core.fisher_blocks.base.state import whole
 from kfac_core.fisher_blocks.kronecker.known_numbers import of_numbers
 from kfac_core.fisher_blocks.kronecker.splitting import Splitting
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_blocks.kronecker.statistics import KroneckerStatisticsFB
-from kfac_core.fisher_factors import DEFAULT_DAMPING_ID
 from kfac_core.fisher_factors.base.messages import (
     not_positive_definite,
-    not_registered,
     overflowed,
 )
 from kfac_core.fisher_factors.base.updating import inverse_residual, with_inverses
@@ -132,8 +131,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         """Return ``c^p (A + a I)^p V (G + g I)^p``; see `FisherBlock`."""
         exp = as_exponent(exp, self.label, "exp")
         if self.damping_type == "exact":
-            if exp not in {1.0, *self.matpowers}:
-                raise self._not_registered(exp, "matpower")
+            check_served(self, exp in {1.0, *self.matpowers}, f"matpower {exp:g}")
             return self._multiply_exact(self._own(state), vector, exp)
         # The power 1 is that of the current statistics and weights.
         now = self._now(state) if exp == 1 else self._own(state)
@@ -147,8 +145,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         """Return ``sqrt(c) L_A V L_G'``, or the transposes; see `FisherBlock`."""
         if self.damping_type == "exact":
             as_flag(transpose, "transpose", self.label)
-            if not self.cholesky:
-                raise self._not_registered(None, "cholesky")
+            check_served(self, self.cholesky, "cholesky")
             return self._multiply_exact(self._own(state), vector, 0.5)
         a = self.input_factor.get_cholesky(self._own(state).input_factor)
         g = self.output_factor.get_cholesky(state.output_factor)
@@ -160,8 +157,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         """Return ``inv(L_A) V inv(L_G)' / sqrt(c)``, or the transposes."""
         if self.damping_type == "exact":
             as_flag(transpose, "transpose", self.label)
-            if not self.cholesky_inverse:
-                raise self._not_registered(None, "cholesky_inverse")
+            check_served(self, self.cholesky_inverse, "cholesky_inverse")
             return self._multiply_exact(self._own(state), vector, -0.5)
         a = self.input_factor.get_cholesky_inverse(self._own(state).input_factor)
         g = self.output_factor.get_cholesky_inverse(state.output_factor)
@@ -288,14 +284,6 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         scaled = times_power(rotated, self._exact_eigenvalues(state), exp)
         product = kron_matmul(a, g, scaled, adjoint_g=True)
         return self._params(backend, product, vector)
-
-    def _not_registered(self, exp: float | None, what: str) -> NotRegisteredError:
-        name = what if exp is None else f"{what} {exp:g}"
-        served = (
-            f"the powers {list(self.matpowers)}, cholesky {self.cholesky},"
-            f" cholesky_inverse {self.cholesky_inverse}"
-        )
-        return not_registered(self.label, name, DEFAULT_DAMPING_ID, served)
 
     def _exact_eigenvalues(self, state: KroneckerState) -> Array:
         """Return the eigenvalues of ``c kron(A, G) + damping I``, as a matrix."""
