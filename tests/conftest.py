@@ -10,6 +10,7 @@ import functools
 import gc
 import importlib
 import os
+import subprocess
 import sys
 import warnings
 from collections import Counter
@@ -17,6 +18,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -200,6 +202,28 @@ def _installed(family: str) -> Any:
 def needed() -> Callable[[str], Any]:
     """Return what imports a library by its name, for a test that learns it late."""
     return _installed
+
+
+@pytest.fixture
+def claims_on_devices(needed: Callable[[str], Any]) -> Callable[[Path], int]:
+    """Return what runs a program with eight devices of JAX, and counts its claims."""
+    needed("jax")
+
+    def run(program: Path) -> int:
+        devices = "--xla_force_host_platform_device_count=8"
+        flags = f"{os.environ.get('XLA_FLAGS', '')} {devices}"
+        found = subprocess.run(
+            [sys.executable, program],
+            env={**os.environ, "XLA_FLAGS": flags, "JAX_PLATFORMS": "cpu"},
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert found.returncode == 0, found.stderr
+        assert "does not hold" not in found.stdout, found.stdout + found.stderr
+        return found.stdout.count("holds: ")
+
+    return run
 
 
 _PROGRAMS = 250
