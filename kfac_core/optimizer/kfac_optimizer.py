@@ -2,11 +2,11 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import ClassVar, Generic, TypeAlias, TypeVar
+from typing import TYPE_CHECKING, ClassVar, Generic, TypeAlias, TypeVar, Union
 
 from kfac_core import tree
 from kfac_core.backend import Backend
-from kfac_core.estimator import BlockTridiagonalEstimator, FisherEstimator
+from kfac_core.estimator import FisherEstimator
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg.named import map_named
 from kfac_core.linearization import Linearization, Model, NamedParams
@@ -45,6 +45,9 @@ from kfac_core.products import CurvatureMatrixVectorProductComputer
 from kfac_core.registered_losses import mean_loss
 from kfac_core.state import commit, kept
 from kfac_core.typing import Array, Key, LayerDampings, Scalar
+
+if TYPE_CHECKING:
+    from kfac_core.estimator import BlockTridiagonalEstimator
 
 B = TypeVar("B")
 T = TypeVar("T")
@@ -92,7 +95,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
 
     model: Model[B]
     layer_collection: LayerCollection
-    estimator: FisherEstimator | BlockTridiagonalEstimator = field(
+    estimator: Union[FisherEstimator, "BlockTridiagonalEstimator"] = field(
         init=False, repr=False, compare=False
     )
     computer: CurvatureMatrixVectorProductComputer = field(

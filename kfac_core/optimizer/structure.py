@@ -1,17 +1,20 @@
 """The estimator of an optimiser: layers by themselves, or each with the next."""
 
 from collections.abc import Mapping
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol, Union
 
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
-from kfac_core.estimator import BlockTridiagonalEstimator, FisherEstimator
+from kfac_core.estimator import FisherEstimator
 from kfac_core.estimator.sources import MatrixType
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
 from kfac_core.linearization import Linearization, NamedParams
 from kfac_core.optimizer.options import LABEL, KfacOptions
 from kfac_core.typing import Array, Key, LayerDampings, Scalar
+
+if TYPE_CHECKING:
+    from kfac_core.estimator import BlockTridiagonalEstimator
 
 
 class Estimator(Protocol):
@@ -66,7 +69,7 @@ class Estimator(Protocol):
 
 def estimator_of(
     options: KfacOptions, layer_collection: LayerCollection
-) -> FisherEstimator | BlockTridiagonalEstimator:
+) -> Union[FisherEstimator, "BlockTridiagonalEstimator"]:
     """Return the estimator that options ask for.
 
     Args:
@@ -96,6 +99,8 @@ def estimator_of(
                 f" {options.structure!r}, whose layers have one inverse together"
             )
             raise ArgumentError(msg)
+    from kfac_core.estimator import BlockTridiagonalEstimator  # as late as it is asked
+
     return BlockTridiagonalEstimator(layer_collection, mode, samples)
 
 
