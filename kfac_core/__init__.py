@@ -52,7 +52,6 @@ from kfac_core.registry import (
     backend_of,
     load_backend,
 )
-from kfac_core.spectral import SpectralBlock, SpectralMatrix
 from kfac_core.state_classes import state_classes as state_classes
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.typing import (
@@ -65,6 +64,7 @@ if TYPE_CHECKING:
     from kfac_core.saving import from_tree as from_tree
     from kfac_core.saving import load, save, state_from_dict, state_to_dict
     from kfac_core.saving import load_arrays as load_arrays
+    from kfac_core.spectral import SpectralBlock, SpectralMatrix
 
 __all__ = [
     "ConvolutionGeometry",
@@ -99,14 +99,17 @@ __all__ = [
     "summary",
 ]
 
-_SAVING = (
-    "from_tree",
-    "load",
-    "load_arrays",
-    "save",
-    "state_from_dict",
-    "state_to_dict",
-)
+_IMPORTED_LATER = {
+    "SpectralBlock": "spectral",
+    "SpectralMatrix": "spectral",
+    "from_tree": "saving",
+    "load": "saving",
+    "load_arrays": "saving",
+    "save": "saving",
+    "state_from_dict": "saving",
+    "state_to_dict": "saving",
+}
+"""The modules of names that most programs do not need."""
 
 _MOVED_TO = {
     "blocks": blocks,
@@ -125,7 +128,7 @@ def __dir__() -> list[str]:
 
 
 def __getattr__(name: str) -> Any:
-    """Return ``__version__``, `presets`, what saves a state, or a class by a flat name.
+    """Return ``__version__``, `presets`, what is imported later, or a flat name.
 
     The version is read, and the rest is imported, only when it is needed, since that
     takes time.
@@ -139,8 +142,8 @@ def __getattr__(name: str) -> Any:
         return version("kfac_core")
     if name == "presets":
         return import_module("kfac_core.presets")
-    if name in _SAVING:
-        return getattr(import_module("kfac_core.saving"), name)
+    if name in _IMPORTED_LATER:
+        return getattr(import_module(f"kfac_core.{_IMPORTED_LATER[name]}"), name)
     for door, module in _MOVED_TO.items():
         if name in module.__all__:
             warnings.warn(

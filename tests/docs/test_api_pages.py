@@ -42,12 +42,13 @@ def classes():
 
 def offered(module):
     """Return the names of the classes and functions that a module exports."""
-    found = vars(importlib.import_module(module))
+    found = importlib.import_module(module)
     return {
         name
-        for name in found.get("__all__", found)
-        if (inspect.isclass(found[name]) or inspect.isfunction(found[name]))
-        and found[name].__module__.startswith("kfac")
+        for name in getattr(found, "__all__", vars(found))
+        for part in [getattr(found, name)]
+        if (inspect.isclass(part) or inspect.isfunction(part))
+        and part.__module__.startswith("kfac")
         and not name.startswith("_")
     }
 
