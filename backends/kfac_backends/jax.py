@@ -14,12 +14,10 @@ import jax.scipy.linalg
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
+from kfac_backends import jax_programs
 from kfac_backends.array_api import ArrayAPIBackend
 from kfac_backends.jax_chunks import cross_in_loop, gram_in_loop, sum_in_loop
-from kfac_backends.jax_inverse import (
-    cholesky_in_panels,
-    inverse_from_cholesky,
-)
+from kfac_backends.jax_inverse import inverse_from_cholesky
 from kfac_backends.jax_meshes import explicit_mesh, on_auto_axes, product
 from kfac_backends.jax_storing import listen_for_states
 from kfac_backends.jax_tiles import syrk_in_tiles
@@ -51,7 +49,7 @@ class JAXBackend(ArrayAPIBackend):
     def __init__(self, xp: Namespace, name: str, precision: Precision) -> None:
         super().__init__(xp, name)
         self.precision = precision
-        # Arrays with values need this, too: each run is an operation of its own.
+        # Arrays with values need this, too: each operation is a program of its own.
         self._compiled_gram: Callable[[Any], Array] = jax.jit(self.gram)
         self._compiled_cross: Callable[[Any, Any], Array] = jax.jit(self.cross)
 
@@ -98,8 +96,13 @@ class JAXBackend(ArrayAPIBackend):
     def is_finite(self, x: Any) -> Array:
         """Test the sum of all entries times zero: XLA is slow at ``all``."""
         # The maximum will not do: on the CPU, XLA's may leave out a NaN.
-        finite: Array = jnp.isfinite(jnp.sum(x * 0))
+        finite: Array = jax_programs.is_finite(x)
         return finite
+
+    def damp(self, a: Any, damping: Any) -> Array:
+        """Return ``a + damping * I``, by one program."""
+        damped: Array = jax_programs.damp(a, damping)
+        return damped
 
     def matmul(self, a: Any, b: Any) -> Array:
         """Return ``a @ b`` without TF32 or bfloat16 inside."""
@@ -120,10 +123,11 @@ class JAXBackend(ArrayAPIBackend):
         if explicit_mesh(a) is not None:
             whole: Array = on_auto_axes(self.gram, a)
             return whole
-        if a.shape[-2] > run_length(a.shape[-1]) and jax.default_backend() == "cpu":
-            if self.is_traced(a):
+        if jax.default_backend() == "cpu":
+            if not self.is_traced(a):
+                return self._compiled_gram(a)
+            if a.shape[-2] > run_length(a.shape[-1]):
                 return gram_in_loop(self.gram_of_run, a)
-            return self._compiled_gram(a)
         return super().gram(a)
 
     def cross(self, a: Any, b: Any) -> Array:
@@ -170,26 +174,14 @@ class JAXBackend(ArrayAPIBackend):
 
     def eigh(self, a: Any) -> tuple[Array, Array]:
         """Return the eigendecomposition; NaN for what is not finite."""
-        finite = jnp.isfinite(a).all((-2, -1))[..., None]
-        # LAPACK returns some finite eigenvalues for a matrix with one NaN.
-        values, vectors = jnp.linalg.eigh(
-            jnp.where(finite[..., None], a, 0.0), symmetrize_input=False
-        )
-        return (
-            jnp.where(finite, values, jnp.nan),
-            jnp.where(finite[..., None], vectors, jnp.nan),
-        )
+        decomposition: tuple[Array, Array] = jax_programs.eigh(a)
+        return decomposition
 
     def cholesky(self, a: Any) -> Array:
         """Return the lower factor; all NaN where there is none."""
-        if jax.default_backend() == "cpu":
-            factor = cholesky_in_panels(a)
-        else:
-            factor = jnp.linalg.cholesky(a, symmetrize_input=False)
-        pivots = jnp.diagonal(factor, axis1=-2, axis2=-1)
-        ok = (jnp.isfinite(pivots) & (pivots > 0)).all(-1)[..., None, None]
-        whole: Array = jnp.where(ok, factor, jnp.nan)
-        return whole
+        in_panels = jax.default_backend() == "cpu"
+        factor: Array = jax_programs.cholesky(a, in_panels=in_panels)
+        return factor
 
     def cholesky_inverse(self, factor: Any) -> Array:
         """Return ``inv(L).T @ inv(L)``, in blocks, leaving out zeros."""

@@ -1,0 +1,54 @@
+"""Functions of a few operations that are one program of JAX each.
+
+Where arrays have values, JAX compiles every operation for every shape, and calls it: a
+layer of a new shape was a hundred programs. These functions are one. Within a trace
+they are as if they were written there.
+"""
+
+from functools import partial
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+
+from kfac_backends.jax_inverse import cholesky_in_panels
+
+_one_program = partial(jax.jit, inline=True)
+
+
+@_one_program
+def is_finite(x: Any) -> Any:
+    """Return whether the sum of all entries times zero is finite."""
+    return jnp.isfinite(jnp.sum(x * 0))
+
+
+@_one_program
+def damp(a: Any, damping: Any) -> Any:
+    """Return ``a + damping * I``, ``[..., n, n]``."""
+    return a + damping * jnp.eye(a.shape[-1], dtype=a.dtype)
+
+
+@_one_program
+def eigh(a: Any) -> tuple[Any, Any]:
+    """Return the eigendecomposition of ``[..., n, n]``; NaN for what is not finite."""
+    finite = jnp.isfinite(a).all((-2, -1))[..., None]
+    # LAPACK returns some finite eigenvalues for a matrix with one NaN.
+    values, vectors = jnp.linalg.eigh(
+        jnp.where(finite[..., None], a, 0.0), symmetrize_input=False
+    )
+    return (
+        jnp.where(finite, values, jnp.nan),
+        jnp.where(finite[..., None], vectors, jnp.nan),
+    )
+
+
+@partial(jax.jit, inline=True, static_argnames="in_panels")
+def cholesky(a: Any, *, in_panels: bool) -> Any:
+    """Return the lower factor of ``[..., n, n]``; all NaN where there is none."""
+    if in_panels:
+        factor = cholesky_in_panels(a)
+    else:
+        factor = jnp.linalg.cholesky(a, symmetrize_input=False)
+    pivots = jnp.diagonal(factor, axis1=-2, axis2=-1)
+    ok = (jnp.isfinite(pivots) & (pivots > 0)).all(-1)[..., None, None]
+    return jnp.where(ok, factor, jnp.nan)
