@@ -97,6 +97,14 @@ OWN = (
 ENGINES = ("tests/docs/test_engines_example.py", "tests/collectives/test_engines.py")
 """The tests that are skipped where an engine is not installed."""
 
+FRAMEWORKS = (
+    *("tests/adapters/test_jax_other_hands.py", "tests/adapters/test_jax_optax.py"),
+    *("tests/adapters/test_jax_optimizer.py", "tests/docs/test_jax_example.py"),
+    *("tests/saving/test_files.py", "tests/docs/test_saving_page.py"),
+)
+"""The tests of which some are skipped where Flax, Equinox, optax, orbax or safetensors
+is not installed."""
+
 ONE_STEP = """
 import importlib.util
 import numpy as np
@@ -229,6 +237,14 @@ def engines(session: nox.Session) -> None:
     session.install("-r", "benchmarks/engines.txt")
     arguments = session.posargs or ["-q", *ENGINES]
     session.run("pytest", *arguments, env={"KFAC_CORE_LIBRARIES": "numpy,strict"})
+
+
+@nox.session
+def frameworks(session: nox.Session) -> None:
+    """Run the tests of models and files of other libraries, which few tests need."""
+    install(session, "all")
+    session.install("-c", "constraints.txt", "-r", "benchmarks/frameworks.txt")
+    session.run("pytest", "-q", *FRAMEWORKS, *session.posargs)
 
 
 @nox.session
