@@ -4,6 +4,7 @@ Start the script with ``mpirun -n 4 python script.py``, or as the cluster says. 
 may be of any library: they travel through the memory of the host.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -49,6 +50,12 @@ class MPI:
         own = _host(x).copy()
         self._comm.Bcast(own, root=root)
         return _like(own, x)
+
+    def split(self, groups: Sequence[Sequence[int]]) -> "MPI":
+        """Return the group of this rank, a communicator of its own."""
+        rank = self.rank
+        colour = next(i for i, group in enumerate(groups) if rank in group)
+        return MPI(self._comm.Split(colour, list(groups[colour]).index(rank)))
 
 
 def _host(x: Array) -> Any:

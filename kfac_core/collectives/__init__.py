@@ -10,19 +10,23 @@ from kfac_core.collectives.assignment import assigned, inverse_cost, makespan
 from kfac_core.collectives.costs import StepCosts, packed_size, step_costs
 from kfac_core.collectives.counting import Counted
 from kfac_core.collectives.packing import packed, unpacked
-from kfac_core.collectives.protocol import Collective
+from kfac_core.collectives.protocol import Collective, Splittable
 from kfac_core.collectives.single import SingleProcess
+from kfac_core.collectives.teams import Teams, teams_of
 
 __all__ = [
     "Collective",
     "Counted",
     "SingleProcess",
+    "Splittable",
     "StepCosts",
+    "Teams",
     "assigned",
     "inverse_cost",
     "makespan",
     "packed",
     "packed_size",
     "step_costs",
+    "teams_of",
     "unpacked",
 ]

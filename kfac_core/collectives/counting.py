@@ -1,9 +1,11 @@
 """`Counted`: a collective that counts what is handed to it."""
 
 import math
+from collections.abc import Sequence
 from typing import Any
 
-from kfac_core.collectives.protocol import Collective
+from kfac_core.collectives.protocol import Collective, Splittable
+from kfac_core.errors import UnsupportedError
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array
 
@@ -33,12 +35,21 @@ class Counted:
 
     def __init__(self, collective: Collective) -> None:
         self._collective = collective
+        self._groups: list[Counted] = []
         self.reset()
 
     def reset(self) -> None:
         """Count from zero."""
         self.reduced, self.calls = 0, 0
         self.copied: dict[int, int] = {}
+        for group in self._groups:
+            group.reset()
+
+    @property
+    def received(self) -> int:
+        """Bytes that came from other ranks by a broadcast, those of groups included."""
+        others = sum(own for root, own in self.copied.items() if root != self.rank)
+        return others + sum(group.received for group in self._groups)
 
     @property
     def rank(self) -> Any:
@@ -60,6 +71,22 @@ class Counted:
         self.calls += 1
         self.copied[root] = self.copied.get(root, 0) + bytes_of(x)
         return self._collective.broadcast(x, root)
+
+    def split(self, groups: Sequence[Sequence[int]]) -> "Counted":
+        """Return the group of this rank, which counts for itself.
+
+        Raises:
+            UnsupportedError: If the other cannot be split.
+        """
+        if not isinstance(self._collective, Splittable):
+            msg = (
+                f"Counted: a {type(self._collective).__name__} has no method split, and"
+                " its ranks cannot talk in groups"
+            )
+            raise UnsupportedError(msg)
+        group = Counted(self._collective.split(groups))
+        self._groups.append(group)
+        return group
 
 
 def bytes_of(x: Array) -> int:

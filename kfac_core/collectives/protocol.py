@@ -1,5 +1,6 @@
 """`Collective`: what is asked of an engine that runs several processes."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from kfac_core.typing import Array
@@ -41,4 +42,19 @@ class Collective(Protocol):
 
         Returns:
             The array of that rank.
+        """
+
+
+@runtime_checkable
+class Splittable(Collective, Protocol):
+    """A `Collective` whose ranks can talk in groups, as not all keep an inverse."""
+
+    def split(self, groups: Sequence[Sequence[int]]) -> Collective:
+        """Return the group of this rank; all ranks call it, with equal arguments.
+
+        Args:
+            groups: The ranks of each group; every rank is in one.
+
+        Returns:
+            The group, whose ranks are numbered in the order that is given.
         """

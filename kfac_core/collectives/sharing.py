@@ -7,7 +7,8 @@ A step, on every rank:
    zero: what all saw in common counts once.
 2. `summed` adds the sums of all ranks. Now all have the state of the whole batch.
 3. `inverted` computes the inverses of the layers that are the rank's own, and sends
-   each to all others.
+   each to all others, or to those of its team.
+4. `multiplied` is the product with the inverses of all teams.
 
 A shard counts by its cases, which are its ``ema_weight``: shards may be unequal.
 """
@@ -20,11 +21,20 @@ from kfac_core.collectives.assignment import assigned
 from kfac_core.collectives.exchange import Part, Visit, exchanged
 from kfac_core.collectives.packing import packed, unpacked
 from kfac_core.collectives.protocol import Collective
-from kfac_core.errors import KfacError, NotFiniteError, NotPositiveDefiniteError
+from kfac_core.collectives.teams import Teams, teams_of
+from kfac_core.errors import (
+    KfacError,
+    NotFiniteError,
+    NotPositiveDefiniteError,
+    UnsupportedError,
+)
 from kfac_core.estimator import EstimatorState, FisherEstimator
+from kfac_core.layer_collection import LayerRegistration
+from kfac_core.linalg.parameters import tensors_of
+from kfac_core.linearization import NamedParams
 from kfac_core.registry import backend_of
 from kfac_core.state import kept
-from kfac_core.typing import Array, LayerDampings, Scalar
+from kfac_core.typing import Array, LayerDampings, Params, Scalar
 
 _KINDS: tuple[type[KfacError], ...] = (
     NotFiniteError,
@@ -133,7 +143,7 @@ def inverted(
     estimator: FisherEstimator,
     state: EstimatorState,
     damping: LayerDampings,
-    collective: Collective,
+    ranks: Collective | Teams,
 ) -> EstimatorState:
     """Return the state with new inverses, of which each rank computed some.
 
@@ -141,17 +151,24 @@ def inverted(
         estimator: The estimator, the same on all ranks.
         state: The state, the same on all ranks.
         damping: As in `FisherEstimator.update_inverses`.
-        collective: The ranks.
+        ranks: The ranks; or in teams, each of which keeps its own inverses.
 
     Returns:
-        The state, the same bits on all ranks.
+        The state, the same bits on all ranks of a team; of layers of other teams it has
+        no inverses, and zeros in their place that take no memory.
 
     Raises:
         KfacError: What `FisherEstimator.update_inverses` raises; all ranks raise if one
             does.
+        UnsupportedError: If there are several teams, and the statistics of a block are
+            made with what it computes, as those of EKFAC are.
     """
+    teams = ranks if isinstance(ranks, Teams) else teams_of(ranks, 1.0)
+    collective = teams.ranks
     backend = estimator.check_state(state)
     by_layer = owners(estimator, state, collective.size)
+    if teams.across.size > 1:
+        _check_apart(estimator, state)
     own = [name for name, rank in by_layer.items() if rank == collective.rank]
     error: KfacError | None = None
     new = state
@@ -161,20 +178,110 @@ def inverted(
     except KfacError as raised:
         error = raised
     _agree(collective, state, error)
-    for rank in range(collective.size):
-        names = {name for name, owner in by_layer.items() if owner == rank}
+    size, number = teams.team.size, teams.number
+    for rank in range(size):
+        owner = number * size + rank
+        names = {name for name, each in by_layer.items() if each == owner}
         if not names:
             continue
         found, symmetric = _arrays(estimator, new, lambda p: p.is_derived, names)
         buffers = packed(backend, found, symmetric)
-        buffers = [collective.broadcast(x, rank) for x in buffers]
+        buffers = [teams.team.broadcast(x, rank) for x in buffers]
         arrays = iter(unpacked(backend, buffers, found, symmetric))
 
         def visit(x: Array, part: Part, arrays: Iterator[Array] = arrays) -> Array:
             return next(arrays) if part.is_derived else x
 
         new = _mapped(estimator, new, visit, names)
-    return new
+    others = {name for name, owner in by_layer.items() if teams.of(owner) != number}
+    return _without_inverses(estimator, new, others)
+
+
+def multiplied(
+    estimator: FisherEstimator,
+    state: EstimatorState,
+    vectors: NamedParams,
+    teams: Teams,
+) -> dict[str, Array]:
+    """Return the inverse times a vector, where each team has some of the inverses.
+
+    Args:
+        estimator: The estimator, the same on all ranks.
+        state: What `inverted` returned for these teams.
+        vectors: As in `FisherEstimator.multiply_inverse`, the same on all ranks.
+        teams: The ranks.
+
+    Returns:
+        The product, the same bits on all ranks.
+    """
+    if teams.across.size == 1:
+        return estimator.multiply_inverse(state, vectors)
+    backend = estimator.check_state(state)
+    by_layer = owners(estimator, state, teams.ranks.size)
+    found: dict[str, tuple[Array, ...]] = {}
+
+    def own(layer: LayerRegistration, vector: Params) -> Params:
+        product = vector  # of another team: for its shapes and dtypes alone
+        if teams.of(by_layer[layer.name]) == teams.number:
+            block = layer.block
+            product = block.multiply_inverse(state.blocks[layer.name], vector)
+        found[layer.name] = tensors_of(product)
+        return product
+
+    estimator._map_layers(vectors, own)
+    for team in range(teams.across.size):
+        names = [name for name in found if teams.of(by_layer[name]) == team]
+        if not names:
+            continue
+        likes = [x for name in names for x in found[name]]
+        plain = [False] * len(likes)
+        buffers = packed(backend, likes, plain)
+        buffers = [teams.across.broadcast(x, team) for x in buffers]
+        arrays = iter(unpacked(backend, buffers, likes, plain))
+        for name in names:
+            found[name] = tuple(next(arrays) for _ in found[name])
+
+    def of_all(layer: LayerRegistration, vector: Params) -> Params:
+        tensors = found[layer.name]
+        return tensors if len(tensors) > 1 else tensors[0]
+
+    return estimator._map_layers(vectors, of_all)
+
+
+def _check_apart(estimator: FisherEstimator, state: EstimatorState) -> None:
+    """Check that no rank needs an inverse for its statistics."""
+    for name, block in estimator.blocks.items():
+
+        def visit(x: Array, part: Part, block: Any = block) -> Array:
+            if part.is_sum and part.is_derived:
+                msg = (
+                    f"{block.label}: a rank needs the eigenvectors of a"
+                    f" {type(block).__name__} for its statistics, and all ranks have to"
+                    " keep its inverses; take a fraction of 1"
+                )
+                raise UnsupportedError(msg)
+            return x
+
+        exchanged(block, state.blocks[name], visit)
+
+
+def _without_inverses(
+    estimator: FisherEstimator, state: EstimatorState, names: set[str]
+) -> EstimatorState:
+    blocks = dict(state.blocks)
+    for name in names:
+        blocks[name] = estimator.blocks[name].init_inverses(blocks[name])
+
+    def visit(x: Array, part: Part) -> Array:
+        if not part.is_derived or x.ndim == 0:
+            return x
+        backend = backend_of(x)
+        xp, device = backend.xp, backend.creation_device(x)
+        zero = xp.zeros((), dtype=x.dtype, device=device)
+        seen_everywhere: Array = xp.broadcast_to(zero, x.shape)
+        return seen_everywhere
+
+    return _mapped(estimator, state._replace(blocks=blocks), visit, names)
 
 
 def _agree(

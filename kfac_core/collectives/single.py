@@ -1,5 +1,6 @@
 """`SingleProcess`: the collective of one process, which has nobody to wait for."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from kfac_core.typing import Array
@@ -32,3 +33,7 @@ class SingleProcess:
     def broadcast(self, x: Array, root: int) -> Array:
         """Return the array itself."""
         return x
+
+    def split(self, groups: Sequence[Sequence[int]]) -> "SingleProcess":
+        """Return itself, the one group that there is."""
+        return self

@@ -23,11 +23,13 @@ class Agreed:
         has_statistics: Whether all ranks know the layers.
         is_refused: Whether a pass of some rank was refused.
         passes: How many passes are in the statistics.
+        lacks_inverses: Whether some rank has no inverses.
     """
 
     has_statistics: bool
     is_refused: bool
     passes: int
+    lacks_inverses: bool
 
 
 def agreed(
@@ -36,6 +38,7 @@ def agreed(
     estimator: FisherEstimator | None,
     refused: str,
     passes: int,
+    lacks_inverses: bool,
 ) -> Agreed:
     """Tell all ranks of the passes of this one, and return what all told.
 
@@ -45,6 +48,7 @@ def agreed(
         estimator: That of the layers; None before the first pass.
         refused: Why a pass was refused, or an empty text.
         passes: How many passes were taken.
+        lacks_inverses: Whether there are no inverses.
 
     Returns:
         What is known, the same on all ranks.
@@ -55,9 +59,10 @@ def agreed(
     """
     layers = _number(estimator)
     own = [estimator is not None, bool(refused), passes, layers, layers**2]
+    own.append(lacks_inverses)
     numbers = torch.tensor(own, dtype=torch.float64, device=device)
     sums: Any = ranks.all_reduce(numbers)
-    known, refusals, total, mean, square = sums.tolist()
+    known, refusals, total, mean, square, lacking = sums.tolist()
     size = ranks.size
     if 0 < known < size and not refusals:
         msg = (
@@ -72,7 +77,7 @@ def agreed(
             " alike on all ranks"
         )
         raise StateError(msg)
-    return Agreed(known == size, refusals > 0, int(total))
+    return Agreed(known == size, refusals > 0, int(total), lacking > 0)
 
 
 def _number(estimator: FisherEstimator | None) -> int:

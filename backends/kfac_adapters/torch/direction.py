@@ -5,6 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from kfac_adapters.torch.tracking import Tracker
+from kfac_core.collectives.sharing import multiplied
 from kfac_core.linalg.named import inner
 from kfac_core.optimizer.update_rules import bounded
 from kfac_core.registry import backend_of
@@ -32,7 +33,7 @@ def preconditioned(
         if gradient is None:  # a part of a layer that has none counts as zero
             gradient = torch.zeros_like(capture.model.get_parameter(name))
         whole[name] = gradient
-    products = estimator.multiply_inverse(tracker.state, whole)
+    products = multiplied(estimator, tracker.state, whole, tracker.teams)
     found = {name: x for name, x in products.items() if gradients.get(name) is not None}
     if capture.policy == "identity":
         for name in capture.left:

@@ -77,6 +77,9 @@ class KFAC(torch.optim.Optimizer):
         seed: Seed of the random numbers; PyTorch's own generator stays as it is.
         collective: The ranks that have shards of the batches; None: the process group
             of a model in ``DistributedDataParallel``, or this process alone.
+        gradient_worker_fraction: The share of the ranks that keep each inverse, and
+            send their products with it to the others: 1 takes most memory, and 0 sends
+            most; the divisor of their number that is nearest.
         options: More of `kfac_core.optimizer.KfacOptions`, by name.
 
     Raises:
@@ -128,6 +131,7 @@ class KFAC(torch.optim.Optimizer):
         output: Callable[[Any], torch.Tensor] | None = None,
         seed: int = 0,
         collective: Collective | None = None,
+        gradient_worker_fraction: float = 1.0,
         options: Mapping[str, Any] | None = None,
     ) -> None:
         self._steps: CoreSteps | None = None
@@ -164,6 +168,7 @@ class KFAC(torch.optim.Optimizer):
             seed=seed,
             told=None if self._steps is None else self._steps.told,
             collective=collective,
+            gradient_worker_fraction=gradient_worker_fraction,
             **defaults,
             invert_every=invert_every,
             norm_constraint=norm_constraint,

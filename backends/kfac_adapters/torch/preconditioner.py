@@ -43,6 +43,7 @@ class Preconditioner:
         output: As in `capture`.
         seed: Seed of the random numbers; PyTorch's own generator stays as it is.
         collective: As in `KFAC`.
+        gradient_worker_fraction: As in `KFAC`.
 
     Raises:
         ArgumentError: If an argument is out of range.
@@ -82,6 +83,7 @@ class Preconditioner:
         output: Callable[[Any], torch.Tensor] | None = None,
         seed: int = 0,
         collective: Collective | None = None,
+        gradient_worker_fraction: float = 1.0,
     ) -> None:
         self.damping, self.norm_constraint = damping, norm_constraint
         self._invert_every, self._skipping = invert_every, Skipping("Preconditioner")
@@ -100,6 +102,7 @@ class Preconditioner:
             output=output,
             seed=seed,
             collective=collective,
+            gradient_worker_fraction=gradient_worker_fraction,
             damping=damping,
             invert_every=invert_every,
             norm_constraint=norm_constraint,

@@ -1,5 +1,7 @@
 """`ProcessGroup`: a group of `torch.distributed` as a collective."""
 
+from collections.abc import Sequence
+from datetime import timedelta
 from typing import Any
 
 import torch
@@ -37,3 +39,25 @@ class ProcessGroup:
         own = x.detach().clone(memory_format=torch.contiguous_format)
         distributed.broadcast(own, group=self._group, group_src=root)
         return own
+
+    def split(self, groups: Sequence[Sequence[int]]) -> "ProcessGroup":
+        """Return the group of this rank, which waits as long as the whole does."""
+        parent = self._group or distributed.group.WORLD
+        rank = self.rank
+        own = next(group for group in groups if rank in group)
+        made = distributed.new_group(
+            [distributed.get_global_rank(parent, each) for each in own],
+            timeout=_timeout(parent),
+            backend=distributed.get_backend(parent),
+            use_local_synchronization=True,
+        )
+        return ProcessGroup(made)
+
+
+def _timeout(group: Any) -> timedelta | None:
+    """Return how long a group waits; None: it does not say."""
+    for device in group._device_types:
+        found = getattr(group._get_backend(device).options, "_timeout", None)
+        if isinstance(found, timedelta):
+            return found
+    return None

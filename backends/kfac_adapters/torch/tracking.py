@@ -20,7 +20,7 @@ from kfac_adapters.torch.observed import Observed
 from kfac_adapters.torch.passes import Pass, Passes
 from kfac_adapters.torch.ranks import generator_of
 from kfac_core import tree
-from kfac_core.collectives import Collective, SingleProcess, sharing
+from kfac_core.collectives import SingleProcess, Teams, sharing, teams_of
 from kfac_core.errors import (
     NotComputedError,
     NotFiniteError,
@@ -48,7 +48,7 @@ class Tracker:
         share: Share of a batch's cases that they are made of; 1: all.
         seed: Seed of the numbers that targets are drawn with.
         told: Who else is told of every pass, and how its loss is judged.
-        ranks: Who has shards of the same batch.
+        teams: Who has shards of the same batch, and keeps which inverses.
     """
 
     def __init__(
@@ -62,10 +62,11 @@ class Tracker:
         share: float,
         seed: int,
         told: Told | None = None,
-        ranks: Collective | None = None,
+        teams: Teams | None = None,
     ) -> None:
         self.capture, self.mode, self._told = capture, mode, told
-        self.ranks: Collective = SingleProcess() if ranks is None else ranks
+        self.teams = teams_of(SingleProcess(), 1.0) if teams is None else teams
+        self.ranks, self._keeps = self.teams.ranks, self.teams.keeps
         self._before: EstimatorState | None = None
         self._judge = Judge(loss, reduction, mode == "empirical")
         self._decay, self._cov_every = decay**cov_every, cov_every
@@ -129,6 +130,7 @@ class Tracker:
             "arrays": arrays,
             "inverted_at": self._inverted_at,
             "cases": self._cases,
+            "keeps": self._keeps,
         }
 
     def load_state_dict(self, saved: Mapping[str, Any]) -> None:
@@ -139,6 +141,9 @@ class Tracker:
         """
         self.steps, self._taken = saved["steps"], 0
         self._inverted_at, self._cases = saved["inverted_at"], saved["cases"]
+        self._keeps = saved.get("keeps")
+        if self._keeps not in (None, self.teams.keeps):
+            self._inverted_at = None  # the inverses are those of other layers
         if saved["generator"] is not None:
             self._saved_key = saved["generator"].cpu()
             self._generator = None
@@ -169,7 +174,11 @@ class Tracker:
         if self.ranks.size == 1:
             return "" if self.has_statistics else self.refused
         device = next(self.capture.model.parameters()).device
-        found = agreed(self.ranks, device, self._estimator, self.refused, self._taken)
+        lacks = self._inverted_at is None
+        own = self._estimator, self.refused, self._taken, lacks
+        found = agreed(self.ranks, device, *own)
+        if found.lacks_inverses:
+            self._inverted_at = None
         if found.is_refused:
             # What the others took of this step, they let go.
             self._state = self._state if before is None else before
@@ -188,12 +197,13 @@ class Tracker:
         if self.ranks.size == 1:
             new = self.estimator.update_inverses(self.state, damping)
         else:
-            new = sharing.inverted(self.estimator, self.state, damping, self.ranks)
+            new = sharing.inverted(self.estimator, self.state, damping, self.teams)
         self.inverted(new)
 
     def inverted(self, state: EstimatorState) -> None:
         """Take a state with new inverses."""
         self.state, self._inverted_at = state, self.steps
+        self._keeps = self.teams.keeps
 
     def remove(self) -> None:
         """Take the hooks off the model."""

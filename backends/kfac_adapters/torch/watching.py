@@ -8,9 +8,10 @@ import torch
 from kfac_adapters.coverage import Policy
 from kfac_adapters.torch.capture import capture
 from kfac_adapters.torch.losses import Reduction, given_loss
-from kfac_adapters.torch.ranks import ranks_of
+from kfac_adapters.torch.ranks import check_share_of_ranks, ranks_of
 from kfac_adapters.torch.settings import check_settings
 from kfac_adapters.torch.tracking import Told, Tracker
+from kfac_core.collectives import teams_of
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator import ESTIMATION_MODES, EstimationMode
 from kfac_core.estimator.sharing import check_share
@@ -34,6 +35,7 @@ def watched(
     seed: int,
     told: Told | None = None,
     collective: object = None,
+    gradient_worker_fraction: float = 1.0,
     **numbers: object,
 ) -> Tracker:
     """Return the tracker of a model, which it sees from now on.
@@ -54,6 +56,7 @@ def watched(
         seed: As in `KFAC`.
         told: Who is told of every pass besides the tracker.
         collective: As in `KFAC`.
+        gradient_worker_fraction: As in `KFAC`.
         **numbers: More numbers to check, by their names.
 
     Returns:
@@ -61,8 +64,10 @@ def watched(
 
     Raises:
         ArgumentError: If an argument is out of range.
-        UnsupportedError: If a module is compiled.
+        UnsupportedError: If a module is compiled; or if not all ranks are to keep an
+            inverse, and they cannot talk in groups.
     """
+    fraction = check_share_of_ranks(gradient_worker_fraction, label)
     check_settings(label, decay=decay, cov_every=cov_every, **numbers)
     known = given_loss(loss, reduction)
     if mode not in ESTIMATION_MODES:
@@ -76,8 +81,8 @@ def watched(
         class_axis=class_axis,
         output=output,
     )
-    ranks = ranks_of(model, collective, label)
+    teams = teams_of(ranks_of(model, collective, label), fraction)
     share = check_share(statistics_share, label)
     return Tracker(
-        made, known, reduction, mode, decay, cov_every, share, seed, told, ranks
+        made, known, reduction, mode, decay, cov_every, share, seed, told, teams
     )
