@@ -1,4 +1,6 @@
-"""Claims on several processes: ``python torch_ranks_program.py RANK RANKS STORE``.
+"""Claims on several processes: all, or those that are named.
+
+    python torch_ranks_program.py RANK RANKS STORE [CLAIM ...]
 
 Every rank prints a line for each claim that holds. In the end the last rank kills
 itself in the middle of a step.
@@ -13,81 +15,32 @@ from datetime import timedelta
 
 import pytest
 import torch
+from ranks_and_shards import (
+    RANK,
+    RANKS,
+    STEPS,
+    STORE,
+    backward,
+    batches,
+    everywhere,
+    far,
+    made,
+    options,
+    shard,
+    spread,
+)
 from torch import distributed, nn
-from torch.nn.parallel import DistributedDataParallel
+from torch_teams_claims import elsewhere, fraction
 
 from kfac_adapters.torch import KFAC, Preconditioner, ProcessGroup
 from kfac_core.collectives import Counted, SingleProcess, step_costs
-from kfac_core.errors import NotComputedError, StateError, UnsupportedError
+from kfac_core.errors import (
+    NotComputedError,
+    StateError,
+    UnsupportedError,
+)
 
-F = nn.functional
-RANK, RANKS, STORE = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
 SECONDS = 20
-CASES, STEPS = 12, 20
-
-
-class Model(nn.Module):
-    """A network whose layers are used twice, once, and in some batches not at all."""
-
-    def __init__(self):
-        super().__init__()
-        self.first, self.twice = nn.Linear(3, 4), nn.Linear(4, 4)
-        self.gated, self.last = nn.Linear(3, 2, bias=False), nn.Linear(4, 2)
-
-    def forward(self, x, leaves_out=False):
-        y = torch.tanh(self.twice(torch.tanh(self.twice(torch.tanh(self.first(x))))))
-        return self.last(y) if leaves_out else self.last(y) + self.gated(x)
-
-
-def made(kind=Model):
-    torch.manual_seed(0)
-    return kind().double()
-
-
-def spread(model, **options):
-    return DistributedDataParallel(model, **options)
-
-
-def batches(steps):
-    key = torch.Generator().manual_seed(1)
-    for _ in range(steps):
-        x = torch.randn(CASES, 3, generator=key, dtype=torch.float64)
-        yield x, (x[:, 0] * x[:, 1] > 0).long()
-
-
-def cuts(step):
-    """Return where shards end: unequal, and after the first step the last is empty."""
-    ends = [CASES * (k + 1) // (RANKS + 1) for k in range(RANKS)]
-    return [0, *ends[:-1], CASES] if step == 0 else [0, *ends[:-2], CASES, CASES]
-
-
-def shard(step, *whole):
-    own = slice(*cuts(step)[RANK : RANK + 2])
-    return [x[own] for x in whole]
-
-
-def backward(model, x, y, of=CASES, **options):
-    """Go back from this shard's part of the mean loss of all cases."""
-    logits = model(x, **options)
-    # The gradients of ranks are averaged, and not those of cases.
-    share = RANKS * len(x) / of if isinstance(model, DistributedDataParallel) else 1.0
-    loss = F.cross_entropy(logits, y) * share if len(x) else logits.sum() * 0
-    loss.backward()
-
-
-def options(**more):
-    return {"lr": 0.1, "damping": 0.1, "mode": "exact", "loss": "cross_entropy", **more}
-
-
-def everywhere(tensors, ranks):
-    """Check that all ranks have the same bits."""
-    for x in tensors:
-        assert torch.equal(ranks.broadcast(x, 0), x)
-
-
-def far(model, other):
-    pairs = zip(model.parameters(), other.parameters(), strict=True)
-    return max(float((x - y).detach().abs().max()) for x, y in pairs)
 
 
 def statistics(optimizer):
@@ -164,7 +117,7 @@ def count(ranks):
         optimizer.zero_grad()
         backward(ddp, *shard(0, *whole))
         optimizer.step()
-        told = 5 * 8 + 8 + (step % 2 == 0) * 8 * RANKS
+        told = 6 * 8 + 8 + (step % 2 == 0) * 8 * RANKS
         assert counted.reduced == costs.statistics_bytes + scalars + told
         sent = sum(counted.copied.values())
         assert sent == (step % 2 == 0) * (costs.statistics_bytes + 2 * (5 * 8 + 4))
@@ -273,7 +226,10 @@ if __name__ == "__main__":
         timeout=timedelta(seconds=SECONDS),
     )
     group = ProcessGroup()
-    claims = train, precondition, accumulate, count, skip, resume, part, refuse, die
+    claims = [train, precondition, accumulate, count, fraction, elsewhere, skip]
+    claims += [resume, part, refuse, die]
+    if len(sys.argv) > 4:
+        claims = [claim for claim in claims if claim.__name__ in sys.argv[4:]]
     for claim in claims:
         claim(group)
         print("holds:", claim.__name__, flush=True)

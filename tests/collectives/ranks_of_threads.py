@@ -15,6 +15,12 @@ class Rank:
         self.rank, self.size = rank, len(table)
         self._table, self._barrier = table, barrier
 
+    def split(self, groups):
+        own = next(list(group) for group in groups if self.rank in group)
+        place, size = own.index(self.rank), len(own)
+        met = self._met(([None] * size, threading.Barrier(size)))
+        return Rank(place, *met[own[0]])
+
     def _met(self, x):
         self._table[self.rank] = x
         self._barrier.wait(timeout=30)

@@ -174,9 +174,8 @@ class Tracker:
         if self.ranks.size == 1:
             return "" if self.has_statistics else self.refused
         device = next(self.capture.model.parameters()).device
-        lacks = self._inverted_at is None
-        own = self._estimator, self.refused, self._taken, lacks
-        found = agreed(self.ranks, device, *own)
+        own = self.refused, self._taken, self._inverted_at is None
+        found = agreed(self.ranks, device, self._estimator, *own)
         if found.lacks_inverses:
             self._inverted_at = None
         if found.is_refused:
