@@ -2,6 +2,8 @@
 
 import numpy as np
 import pytest
+from block_cases import BLOCKS
+from factor_cases import FACTORS
 from saved_states import NAMES, bare, empty, equal, updated
 
 import kfac_core as kc
@@ -157,6 +159,10 @@ def test_all_classes_of_states_are_listed():
                 found.add(type(part))
             any(map(look, part))
 
+    specs = [case.made(None, ()) for case in BLOCKS.values()]
+    specs += [case.make() for case in FACTORS.values()]
+    for spec in specs:
+        look(spec.init(np.zeros(1)))
     for name in NAMES:
         look(updated(name)[1])
     assert found <= {*kc.state_classes()}

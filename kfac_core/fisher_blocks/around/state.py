@@ -5,9 +5,11 @@ from typing import NamedTuple, Self
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.moving_average import MovingAverage
 from kfac_core.spec.signature import UNSIGNED, Signature
+from kfac_core.state_classes import state_class
 from kfac_core.typing import Array
 
 
+@state_class
 class FittedState(NamedTuple):
     """State of a `FittedProductFB`.
 
