@@ -3,6 +3,7 @@
 import math
 from collections.abc import Mapping
 from dataclasses import fields, is_dataclass
+from enum import Enum
 from typing import Any
 
 import numpy as np
@@ -45,11 +46,18 @@ def described(value: Any) -> Any:
         >>> described(FullyConnectedKroneckerFactor(3))["fields"]["size"]
         3
     """
-    if value is None or isinstance(value, bool | int | str):
-        return value
+    if isinstance(value, Enum):
+        return {"member": f"{type(value).__name__}.{value.name}"}
     if isinstance(value, np.generic):
         return described(value.item())
+    # What is read again is of these classes themselves, and compares as they do.
+    for plain in (int, str):
+        if isinstance(value, plain) and not isinstance(value, bool):
+            return plain(value)
+    if value is None or isinstance(value, bool):
+        return value
     if isinstance(value, float):
+        value = float(value)
         return value if math.isfinite(value) else {"number": repr(value)}
     if isinstance(value, tuple | list):
         return [described(each) for each in value]
@@ -120,4 +128,6 @@ def _bound_fields(value: Any, everything: dict[str, Any]) -> dict[str, Any]:
 def _shown(description: Any) -> str:
     if isinstance(description, dict) and "class" in description:
         return f"a {description['class']}"
+    if isinstance(description, dict) and "member" in description:
+        return str(description["member"])
     return repr(description)

@@ -9,6 +9,8 @@ import tracemalloc
 import numpy as np
 import pytest
 from block_case import NumPy
+from block_cases import BLOCKS
+from factor_cases import FACTORS
 from optimizer_cases import SHALLOW, optimizer_of, problem
 from saved_states import NAMES, equal, updated
 
@@ -37,6 +39,22 @@ def test_a_file_of_numpy_is_read_by_every_library_and_back(plain_library, name, 
     kc.save(path, found, spec)
     equal(kc.load(path, spec, like=like_of(NumPy, spec)), state)
     assert path.read_bytes() == first
+
+
+@pytest.mark.parametrize("name", [*BLOCKS, *FACTORS])
+def test_a_file_of_every_kind_is_read_back(name, path):
+    spec, state = updated(name, powers=(-1,))
+    kc.save(path, state, spec)
+    equal(kc.load(path, spec, like=np.zeros(1)), state)
+
+
+def test_a_member_of_an_enumeration_is_no_other(path):
+    other, state = updated("series-1")
+    kc.save(path, state, other)
+    with pytest.raises(
+        kc.errors.StateError, match=r"option is \w+.option2, and was \w+.option1"
+    ):
+        kc.load(path, updated("series-2")[0], like=np.zeros(1))
 
 
 def test_a_run_goes_on_bit_for_bit(path, plain_library):
