@@ -19,6 +19,7 @@ from kfac_core.errors import ArgumentError
 from kfac_core.theorems import (
     algebra,
     averages,
+    conversions,
     damping,
     eigenvalue_corrected,
     embeddings,
@@ -45,6 +46,7 @@ THEOREMS: tuple[Theorem, ...] = (
     *damping.THEOREMS,
     *steps.THEOREMS,
     *averages.THEOREMS,
+    *conversions.THEOREMS,
     *solutions.THEOREMS,
 )
 """All theorems, by theme."""

@@ -6,7 +6,7 @@ With a case's input ``a`` and the moment ``B`` of its output gradients, the Fish
 
 import numpy as np
 
-from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB
+from kfac_core.fisher_blocks import ForwardOnlyFB, FullyConnectedKFACBasicFB
 from kfac_core.theorems import verbs
 from kfac_core.theorems.drawn import (
     HIDDEN,
@@ -169,6 +169,25 @@ def a_constant_classifier_is_exact(trial: Trial, holds: bool) -> Measured:
 
 
 @theorem(
+    "FOOF",
+    condition="last layer, any features, normal loss of variance one",
+    claim="kron(A, I), which sees inputs alone, is K and F",
+    source="Benzing (2022), section 3; T3a with P = I",
+    twin="variance 1/4: kron(A, I) does not see the loss",
+)
+def forward_only_is_exact_for_squares(trial: Trial, holds: bool) -> Measured:
+    """Compare the block of the last layer's inputs with both matrices."""
+    rng, (n, d, o) = trial.rng(), trial.sizes
+    network = curved(HIDDEN, d, o)
+    params, x = random_params(network, rng), rng.standard_normal((n, HIDDEN))
+    layer = layer_of(network, params, x, NORMAL if holds else NARROW, 1)
+    block = ForwardOnlyFB(layer.block)
+    found = trial.call(verbs.dense_of_inputs, block, layer.data.inputs)
+    kfac = layer.kfac(trial)
+    return trial.judged((found, kfac), (layer.fisher, layer.fisher), terms=layer.terms)
+
+
+@theorem(
     "T10'",
     condition="a layer with a bias that acts once in a case",
     claim="K = F in the block of the bias",
@@ -192,5 +211,6 @@ THEOREMS = (
     a_last_layer_is_exact,
     deep_linear_regression_is_exact,
     a_constant_classifier_is_exact,
+    forward_only_is_exact_for_squares,
     the_bias_is_exact,
 )

@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from kfac_core.fisher_blocks import FisherBlock
+from kfac_core.fisher_blocks import FisherBlock, ForwardOnlyFB
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.typing import Array, Params, Scalar
 
@@ -33,6 +33,12 @@ def dense_and_moments(
 def dense(block: FisherBlock[Any], data: Data) -> Array:
     """Return the block's matrix."""
     return block.full_fisher_block(fitted(block, data))
+
+
+def dense_of_inputs(block: ForwardOnlyFB, inputs: Array) -> Array:
+    """Return the matrix of a block that sees no gradients."""
+    state = block.update_covs(block.init(inputs), inputs, ema_decay=0.0)
+    return block.full_fisher_block(state)
 
 
 def moments(block: KroneckerProductFB, data: Data) -> tuple[Array, Array]:
