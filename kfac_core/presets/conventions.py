@@ -133,7 +133,13 @@ _ALL = (
     Convention(
         "curvlinops, sum",
         "3.0.1, sum loss",
-        _everywhere(_m(2, c=2)),
+        {**_everywhere(_m(2, c=2)), "reduce": _once(_m(2, c=2))},
+        damping="constant",
+    ),
+    Convention(
+        "curvlinops, type-2",
+        "3.0.1, mean loss, exact curvature",
+        {**_everywhere(_m(1)), "reduce": _once(_m(1))},
         damping="constant",
     ),
     Convention(

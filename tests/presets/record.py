@@ -75,15 +75,21 @@ def curvlinops(kind):
     from curvlinops import KFACLinearOperator
 
     found = {}
-    layer, x, y = layer_and_data(kind)
+    approximation = "reduce" if kind == "reduce" else "expand"
+    layer, x, y = layer_and_data("tokens" if kind == "reduce" else kind)
     model = model_of(layer)
-    for name, reduction in (("curvlinops", "mean"), ("curvlinops, sum", "sum")):
+    for name, reduction, fisher in (
+        ("curvlinops", "mean", "empirical"),
+        ("curvlinops, sum", "sum", "empirical"),
+        ("curvlinops, type-2", "mean", "type-2"),
+    ):
         operator = KFACLinearOperator(
             model,
             torch.nn.MSELoss(reduction=reduction),
             list(model.parameters()),
             [(x, y)],
-            fisher_type="empirical",
+            fisher_type=fisher,
+            kfac_approx=approximation,
             separate_weight_and_bias=False,
             check_deterministic=False,
         )
@@ -328,7 +334,7 @@ LIBRARIES = {
 def record(library):
     """Return what a library computes, by convention and kind of layer."""
     cases = {}
-    for kind in KINDS:
+    for kind in (*KINDS, "reduce") if library == "curvlinops" else KINDS:
         for name, (a, g) in LIBRARIES[library](kind).items():
             parts = {"A": a, "G": g}
             cases.setdefault(name, {})[kind] = {

@@ -21,6 +21,12 @@ MEASURED = {
     ("curvlinops, sum", "linear"): (1, N * C**2, N * C**2),
     ("curvlinops, sum", "tokens"): (1, N * C**2 * T, N * C**2),
     ("curvlinops, sum", "images"): (1, N * C**2 * T, N * C**2),
+    ("curvlinops, type-2", "linear"): (1, 1, 1),
+    ("curvlinops, type-2", "tokens"): (1, T, 1),
+    ("curvlinops, type-2", "images"): (1, T, 1),
+    ("curvlinops", "reduce"): (1, C, C),
+    ("curvlinops, sum", "reduce"): (1, N * C**2, N * C**2),
+    ("curvlinops, type-2", "reduce"): (1, 1, 1),
     ("nngeometry", "linear"): (1, 1, 1),
     ("nngeometry", "images"): (T, 1, 1),
     ("kronfluence, mean", "linear"): (1, N**-2, N**-2),
@@ -33,6 +39,8 @@ MEASURED = {
     ("singd", "linear"): (1, 1, 1),
     ("singd", "tokens"): (1, T, 1),
     ("singd", "images"): (1, T, 1),
+    ("singd, sequence", "linear"): (1, 1, 1),
+    ("singd, none", "linear"): (1, 1 / N, 1 / N),
     ("singd, sequence", "tokens"): (1, T**2, T),
     ("singd, sequence", "images"): (1, T**2, T),
     ("singd, none", "tokens"): (1, T / N, 1 / N),
@@ -141,6 +149,27 @@ def test_a_bias_of_its_own_is_not_in_the_inputs(rng):
     close(theirs.inputs, ours.inputs[:-1, :-1])
     with pytest.raises(UnsupportedError, match="keeps no mean input"):
         theirs.to("kfac_core")
+
+
+def by_hand(kind):
+    """The factors of a mean squared error over ``N T`` outputs 3 wide, and its GGN."""
+    x = np.asarray([[[1.0], [3.0]], [[-1.0], [5.0]]])
+    sources = [np.zeros((2, 2, 3)) for _ in range(6)]
+    for source, (t, k) in zip(sources, np.ndindex(2, 3), strict=True):
+        source[:, t, k] = (2 / 6) ** 0.5  # the Hessian of a case's mean is 2/6
+    block = kc.blocks.FullyConnectedMultiIndepFB(1, 3, batch_first=True)
+    block = kc.blocks.KFACReduceFB(block) if kind == "reduce" else block
+    towers = tuple((source,) for source in sources)
+    state = block.update_covs(block.init(like=x), x, towers, ema_decay=0.0)
+    return convert(block, state, to="curvlinops, type-2", num_cases=2, num_outputs=6)
+
+
+# Of inputs 1, 3 and -1, 5 the mean square is 9; that of their means, 2 and 2, is 4.
+@pytest.mark.parametrize(("kind", "mean"), [("tokens", 9), ("reduce", 4)])
+def test_curvature_of_type_two_is_that_computed_by_hand(kind, mean):
+    theirs = by_hand(kind)
+    close(theirs.inputs, np.asarray([[mean]]))
+    close(theirs.gradients, 2 / 3 * np.eye(3))  # 2/6 at each of two positions
 
 
 def test_blocks_are_in_the_order_of_the_weights(rng):

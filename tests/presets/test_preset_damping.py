@@ -17,8 +17,16 @@ EVERY = [
     if own.damping != "none" and kind != "reduce"
 ]
 # Libraries that add one number to factors that differ from ours by unlike ratios.
-UNLIKE = {"curvlinops", "curvlinops, sum", "mlx-kfac, sum"}
-SAME = [(name, kind) for name, kind in EVERY if name not in UNLIKE]
+UNLIKE = [
+    *(
+        each
+        for each in EVERY
+        if each[0] in {"curvlinops", "curvlinops, sum", "mlx-kfac, sum"}
+    ),
+    ("curvlinops, type-2", "tokens"),  # alike for a layer that acts once
+    ("curvlinops, type-2", "images"),
+]
+SAME = [each for each in EVERY if each not in UNLIKE]
 
 
 def damped(theirs, rule, per_scale):
@@ -58,11 +66,12 @@ def test_the_product_with_the_inverse_is_theirs(name, kind, rng):
     np.testing.assert_allclose(found.ravel(), wanted, rtol=1e-9)
 
 
-@pytest.mark.parametrize("name", sorted(UNLIKE))
-def test_one_number_for_factors_of_another_ratio_is_not_ours(name, rng):
-    block, *_ = drawn("linear", rng)
+@pytest.mark.parametrize(("name", "kind"), UNLIKE)
+def test_one_number_for_factors_of_another_ratio_is_not_ours(name, kind, rng):
+    block, *_ = drawn(kind, rng)
+    counts = {"num_cases": N, "positions": 1 if kind == "linear" else T}
     with pytest.raises(UnsupportedError, match="adds one number to both"):
-        damping_like(name, DAMPING, layer_of(block), num_cases=N, num_outputs=C)
+        damping_like(name, DAMPING, layer_of(block), num_outputs=C, **counts)
 
 
 def test_a_library_without_a_rule_is_refused(rng):
