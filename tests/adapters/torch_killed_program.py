@@ -1,0 +1,158 @@
+"""Kills a rank at random points of a run, and goes on from the last file.
+
+    python torch_killed_program.py FOLDER KILLS
+
+A point is a step, and a number of calls in it, of Python or C; an undisturbed run tells
+how many there are. A line is printed for each kill.
+"""
+
+import os
+import random
+import signal
+import sys
+import time
+from datetime import timedelta
+from pathlib import Path
+
+import torch
+from torch import distributed, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from kfac_adapters.torch import KFAC
+
+FOLDER, KILLS = Path(sys.argv[1]), int(sys.argv[2])
+RANKS, STEPS, SECONDS = 2, 7, 20
+LAST = FOLDER / "last.pt"
+RAISED = 3
+
+
+def saved(path, what):
+    """Save in one go: whoever reads sees the file of before, or this one."""
+    torch.save(what, path.with_suffix(".new"))
+    path.with_suffix(".new").replace(path)
+
+
+class Calls:
+    """Counts the calls of each step, and kills this process at one of them."""
+
+    def __init__(self, point):
+        self.of_steps, self._point = [0] * STEPS, point
+        self.step = 0
+
+    def __call__(self, frame, event, given):
+        self.of_steps[self.step] += event in ("call", "c_call")
+        if (self.step, self.of_steps[self.step]) == self._point:
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def train(rank, store, point):
+    """Train from the last file on; save after each step, and the end for all ranks."""
+    torch.set_num_threads(1)
+    distributed.init_process_group(
+        "gloo",
+        f"file://{store}",
+        rank=rank,
+        world_size=RANKS,
+        timeout=timedelta(seconds=SECONDS),
+    )
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).double()
+    ddp = DistributedDataParallel(model)
+    optimizer = KFAC(ddp, lr=0.1, damping=0.1, loss="cross_entropy", invert_every=3)
+    done = 0
+    if LAST.exists():
+        last = torch.load(LAST, weights_only=True)
+        done = last["steps"]
+        model.load_state_dict(last["model"])
+        optimizer.load_state_dict(last["optimizer"])
+    calls = Calls(point)
+    sys.setprofile(calls)
+    for step in range(done, STEPS):
+        calls.step = step
+        key = torch.Generator().manual_seed(RANKS * step + rank)
+        x = torch.randn(8, 3, generator=key, dtype=torch.float64)
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(ddp(x), (x[:, 0] * x[:, 1] > 0).long()).backward()
+        optimizer.step()
+        if rank == 0:
+            own = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
+            saved(LAST, {"steps": step + 1, **own})
+    sys.setprofile(None)
+    saved(FOLDER / f"end{rank}.pt", [calls.of_steps, list(model.parameters())])
+
+
+def warm():
+    """Import what a first step imports, so that it is no part of any run."""
+    torch.set_num_threads(1)
+    model = nn.Linear(3, 2)
+    optimizer = KFAC(model, loss="cross_entropy")
+    y = torch.zeros(2, dtype=torch.int64)
+    nn.functional.cross_entropy(model(torch.ones(2, 3)), y).backward()
+    optimizer.step()
+    optimizer.remove()
+
+
+def started(rank, store, point):
+    """Return the number of a process that trains; it imports nothing anew."""
+    child = os.fork()
+    if child:
+        return child
+    try:
+        train(rank, store, point)
+    except RuntimeError as error:
+        print(error, file=sys.stderr, flush=True)
+        os._exit(RAISED)
+    except BaseException as error:
+        print(repr(error), file=sys.stderr, flush=True)
+        os._exit(1)
+    os._exit(0)
+
+
+def run(victim=None, point=None):
+    """Let all ranks run, and return how they ended; a negative number: killed."""
+    store = FOLDER / f"store{time.monotonic_ns()}"
+    points = [point if rank == victim else None for rank in range(RANKS)]
+    running = [started(rank, store, own) for rank, own in enumerate(points)]
+    ends, limit = {}, time.monotonic() + 2 * SECONDS
+    while len(ends) < RANKS:
+        for rank, child in enumerate(running):
+            if rank not in ends:
+                found, status = os.waitpid(child, os.WNOHANG)
+                if found:
+                    ends[rank] = os.waitstatus_to_exitcode(status)
+        if time.monotonic() > limit:
+            for rank in set(range(RANKS)) - set(ends):
+                os.kill(running[rank], signal.SIGKILL)
+            raise AssertionError(f"ranks wait beyond the time-out: {ends}")
+        time.sleep(0.01)
+    return [ends[rank] for rank in range(RANKS)]
+
+
+def ended():
+    """Return what all ranks left at the end of a run, and clear the folder."""
+    found = [torch.load(FOLDER / f"end{rank}.pt") for rank in range(RANKS)]
+    for path in FOLDER.iterdir():
+        path.unlink()
+    return found
+
+
+if __name__ == "__main__":
+    warm()
+    assert run() == [0] * RANKS
+    truth = ended()
+    chosen = random.Random(0)
+    for _ in range(KILLS):
+        victim = chosen.randrange(RANKS)
+        of_steps, other = truth[victim][0], 1 - victim
+        step = chosen.randrange(STEPS)
+        point = chosen.randint(1, of_steps[step])
+        ends = run(victim, (step, point))
+        assert ends[victim] == -signal.SIGKILL, ends
+        steps = torch.load(LAST, weights_only=True)["steps"] if LAST.exists() else 0
+        # Who dies after the last exchange leaves nobody waiting.
+        assert ends[other] == RAISED or steps >= STEPS - 1, ends
+        assert run() == [0] * RANKS
+        for (_, own), (_, expected) in zip(ended(), truth, strict=True):
+            for x, y in zip(own, expected, strict=True):
+                torch.testing.assert_close(x, y, rtol=0, atol=1e-12)
+        print(f"rank {victim} died at call {point} of step {step}: on from {steps}")
