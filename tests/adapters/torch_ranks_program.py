@@ -30,6 +30,8 @@ from ranks_and_shards import (
     spread,
 )
 from torch import distributed, nn
+from torch.distributed.device_mesh import init_device_mesh
+from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 from torch_teams_claims import elsewhere, fraction
 
 from kfac_adapters.torch import KFAC, Preconditioner, ProcessGroup
@@ -184,6 +186,9 @@ def refuse(ranks):
     for wrong in ({"adapt_damping": True}, {"momentum_type": "adam"}):
         with pytest.raises(UnsupportedError, match="ranks"):
             KFAC(spread(made()), **options(**wrong))
+    mesh = init_device_mesh("cpu", (RANKS,))
+    with pytest.raises(UnsupportedError, match="'last' has a DTensor"):
+        KFAC(parallelize_module(made(), mesh, {"last": ColwiseParallel()}), **options())
     (whole,) = batches(1)
     ddp = spread(made(), find_unused_parameters=True)
     optimizer = KFAC(ddp, **options())

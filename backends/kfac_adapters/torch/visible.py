@@ -14,6 +14,10 @@ _REPLICAS = (
     " (.module), or use DistributedDataParallel"
 )
 _SHARDED = "has parameters in shards, and none of a layer's shape"
+_DISTRIBUTED = (
+    "has a DTensor among its parameters, of which a rank has a part; give the module"
+    " before distribute_module or parallelize_module, and use DistributedDataParallel"
+)
 
 
 def check_visible(model: torch.nn.Module) -> None:
@@ -24,7 +28,7 @@ def check_visible(model: torch.nn.Module) -> None:
 
     Raises:
         UnsupportedError: If a module is compiled, a script, or is run as replicas or in
-            shards.
+            shards, or has a parameter that is a ``DTensor``.
     """
     for name, module in model.named_modules():
         reason = _hidden(module)
@@ -44,4 +48,8 @@ def _hidden(module: torch.nn.Module) -> str:
     if "DataParallel" in kinds and len(module.device_ids) > 1:
         return _REPLICAS
     sharded = {"FullyShardedDataParallel", "FSDPModule"}
-    return _SHARDED if kinds & sharded else ""
+    if kinds & sharded:
+        return _SHARDED
+    own = (type(param).__mro__ for param in module.parameters(recurse=False))
+    names = {kind.__name__ for mro in own for kind in mro}
+    return _DISTRIBUTED if "DTensor" in names else ""
