@@ -98,6 +98,26 @@ def check_policy(policy: object) -> None:
         raise ArgumentError(msg)
 
 
+def check_approximations(given: object, argument: str) -> None:
+    """Check that approximations are one name, or names by what they are for.
+
+    Args:
+        given: What was given.
+        argument: Name of the argument.
+
+    Raises:
+        ArgumentError: If they are not.
+    """
+    if isinstance(given, Mapping) and all(isinstance(x, str) for x in given):
+        return
+    if given is not None and not isinstance(given, str):
+        msg = (
+            f"{argument} is {given!r}, expected the name of one approximation, such as"
+            " 'ekfac', or a mapping of names, such as {'embedding': 'kron_out_diag'}"
+        )
+        raise ArgumentError(msg)
+
+
 def check_all_covered(left: Mapping[str, str], remedy: str = "") -> None:
     """Check that a layer covers every parameter.
 

@@ -4,6 +4,7 @@ from dataclasses import replace
 from typing import Self
 
 from kfac_core.layer_collection.approximations import (
+    APPROXIMATION_NAMES,
     APPROXIMATIONS,
     check_approximation,
 )
@@ -16,6 +17,39 @@ class DefaultApproximations(Registrations):
     Each function returns a new collection; the default holds for the registrations that
     follow. It raises `ArgumentError` if the kind has no such approximation.
     """
+
+    def set_default_approximation(self, value: str) -> Self:
+        """Set the default for all kinds of layers that have such an approximation.
+
+        Other kinds keep their default. What is ``"kron"`` for one use of a layer is
+        ``"kron_indep"`` for several.
+
+        Args:
+            value: The name, such as ``"ekfac"``.
+
+        Returns:
+            The new collection.
+
+        Raises:
+            ArgumentError: If no kind has it.
+
+        Example:
+            >>> from kfac_core import LayerCollection
+            >>> collection = LayerCollection.of({"w": (3, 2)})
+            >>> dict(collection.set_default_approximation("expand").defaults)
+            ... # doctest: +NORMALIZE_WHITESPACE
+            {'fully_connected_multi': 'expand', 'embedding_multi': 'expand',
+             'conv1d': 'expand', 'conv2d': 'expand', 'convolution': 'expand',
+             'conv2d_multi': 'expand'}
+        """
+        check_approximation(value, APPROXIMATION_NAMES, "the default of all layers")
+        collection = self
+        for kind, named in APPROXIMATIONS.items():
+            for name in (value, value.replace("kron", "kron_indep", 1)):
+                if name in named:
+                    collection = collection._set_default(kind, name)
+                    break
+        return collection
 
     def set_default_generic_approximation(self, value: str) -> Self:
         """Set the default for generic parameters."""

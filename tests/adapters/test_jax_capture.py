@@ -249,6 +249,8 @@ def test_leaves_that_are_no_numbers_are_constants(jax):
         ({"case_axes": 0}, "case_axes"),
         ({"case_axes": 2}, "case_axes"),
         ({"approximations": {"dense": "kron"}}, "dense"),
+        ({"approximations": ["ekfac"]}, "approximations is"),
+        ({"approximations": "kfac"}, "ekfac"),
         ({"loss": {"a": SOFTMAX}}, "names"),
     ],
 )
@@ -258,6 +260,15 @@ def test_arguments_that_cannot_be_are_refused_by_name(jax, options, match):
     given = {"loss": SOFTMAX} | options
     with pytest.raises(kc.errors.KfacError, match=match):
         capture(affine, affine_params(), jax_models.numbers(3, 4), **given)
+
+
+def test_one_approximation_for_all_layers_that_have_it(jax):
+    from kfac_adapters.jax import capture
+
+    given = affine_params(), jax_models.numbers(3, 4)
+    captured = capture(affine, *given, loss=SOFTMAX, approximations="ekfac")
+    (layer,) = captured.collection.layers
+    assert type(layer.block).__name__ == "EigenvalueCorrectedFB"
 
 
 def test_a_tracer_cannot_be_verified(jax):

@@ -233,6 +233,29 @@ def test_unknown_approximation_is_refused():
         captured.linearize(torch.ones(2, 4))
 
 
+def test_one_approximation_for_all_layers_that_have_it():
+    model = nn.Sequential(nn.Embedding(7, 4), nn.LayerNorm(4), nn.Linear(4, 3))
+    captured = capture(model, "cross_entropy", approx="ekfac")
+    captured.linearize(torch.arange(7)[:, None])
+    assert [type(layer.block).__name__ for layer in captured.collection.layers] == [
+        "EigenvalueCorrectedFB",
+        "ScaleAndShiftDiagonalFB",
+        "EigenvalueCorrectedFB",
+    ]
+
+
+@pytest.mark.parametrize("approx", [["ekfac"], 3, {1: "kron"}])
+def test_what_is_no_approximation_is_refused(approx):
+    with pytest.raises(ArgumentError, match=r"approx is .*, expected the name of one"):
+        KFAC(nn.Linear(4, 3), approx=approx)
+
+
+def test_an_approximation_that_no_layer_has_is_refused():
+    captured = capture(nn.Linear(4, 3), "cross_entropy", approx="kfac")
+    with pytest.raises(ArgumentError, match=r"is 'kfac', expected one of .*ekfac"):
+        captured.linearize(torch.ones(2, 4))
+
+
 def test_what_is_no_collective_is_refused_by_name():
     with pytest.raises(ArgumentError, match="collective is a str"):
         KFAC(nn.Linear(3, 2), collective="gloo")

@@ -63,6 +63,19 @@ def test_defaults_and_their_setters(kind):
         getattr(before, set_default)("sum")
 
 
+def test_one_default_for_all_kinds_that_have_it():
+    after = empty().set_default_approximation("kron_in_diag")
+    assert dict(after.defaults) == {
+        "fully_connected": "kron_in_diag",
+        "fully_connected_multi": "kron_indep_in_diag",
+        "fully_connected_partial_bias": "kron_indep_in_diag",
+        "embedding": "kron_in_diag",
+        "embedding_multi": "kron_indep_in_diag",
+    }
+    with pytest.raises(kc.errors.ArgumentError, match=r"all layers is 'sum', expected"):
+        empty().set_default_approximation("sum")
+
+
 @pytest.mark.parametrize("kind", KINDS)
 def test_what_is_asked_for_then_what_is_linked_then_the_default(kind):
     case = KINDS[kind]

@@ -12,6 +12,7 @@ from kfac_adapters.coverage import (
     Covered,
     Policy,
     check_all_covered,
+    check_approximations,
     check_policy,
 )
 from kfac_adapters.jax.captured import Captured
@@ -34,7 +35,7 @@ def capture(
     loss: LossFunction | Mapping[str, LossFunction],
     unclaimed: Policy = "error",
     case_axes: int | None = None,
-    approximations: Mapping[str, str] | None = None,
+    approximations: Mapping[str, str] | str | None = None,
     verify: bool = True,
 ) -> Captured:
     """Find the layers of a function of parameters, by reading its jaxpr.
@@ -61,9 +62,9 @@ def capture(
         case_axes: How many leading axes of what the function returns count the cases.
             None: all but the last, as for a loss that is the mean over all positions.
             1: for one that is summed over positions, and is the mean over the batch.
-        approximations: By the kind of a layer the name of its approximation; see
-            `kfac_core.LayerCollection`. ``scale_and_shift`` and ``bias`` are diagonal
-            unless it says otherwise.
+        approximations: The name of one approximation, for all layers that have it; or
+            by the kind of a layer the name of its own; see `kfac_core.LayerCollection`.
+            ``scale_and_shift`` and ``bias`` are diagonal unless it says otherwise.
         verify: Whether to compare the gradient of each parameter with the sum over the
             rows of its layer, on this batch; what differs is treated as `unclaimed`
             says, with a warning. Without it arrays may be `jax.ShapeDtypeStruct`.
@@ -90,6 +91,7 @@ def capture(
         in layers: 100.0% of 15 numbers
     """
     check_policy(unclaimed)
+    check_approximations(approximations, "approximations")
     given: object = function
     if not callable(given):
         msg = (
@@ -137,7 +139,7 @@ def _captured(
     claims: Claims,
     cases: Cases,
     unclaimed: Policy,
-    approximations: Mapping[str, str],
+    approximations: Mapping[str, str] | str,
 ) -> Captured:
     """Return what was found, registered.
 
@@ -161,13 +163,17 @@ def _captured(
     forms = {part: forms[part] for part in sorted(forms)}
     names = {part: part.name(leaves.paths[part.leaf]) for part in forms}
     collection = LayerCollection.of({names[i]: forms[i].shape for i in forms})
-    defaults = {"scale_and_shift": "diagonal", "bias": "diagonal", **approximations}
-    for kind, approximation in defaults.items():
+    chosen = {"scale_and_shift": "diagonal", "bias": "diagonal"}
+    if isinstance(approximations, Mapping):
+        chosen |= approximations
+    for kind, approximation in chosen.items():
         setter = getattr(collection, f"set_default_{kind}_approximation", None)
         if setter is None:
             msg = f"{LABEL}: approximations has {kind!r}, which is no kind of layer"
             raise ArgumentError(msg)
         collection = setter(approximation)
+    if not isinstance(approximations, Mapping):
+        collection = collection.set_default_approximation(approximations)
     rows = []
     for layer in claims.layers:
         collection = layer.register(collection, tuple(names[i] for i in layer.params))

@@ -13,6 +13,7 @@ from kfac_adapters.coverage import (
     Covered,
     Policy,
     check_all_covered,
+    check_approximations,
     check_policy,
 )
 from kfac_adapters.torch.checking import incomplete
@@ -34,12 +35,12 @@ class Capture:
         self,
         model: torch.nn.Module,
         unclaimed: Policy,
-        approx: Mapping[str, str],
+        approx: Mapping[str, str] | str,
         class_axis: int,
         output: Callable[[Any], torch.Tensor] | None,
     ) -> None:
         self.model, self.policy, self.class_axis = model, unclaimed, class_axis
-        self._approx, self._output = dict(approx), output
+        self._approx, self._output = approx, output
         self._groups: list[Group] = []
         self._left: dict[str, str] = {}
         self._names: tuple[str, ...] = ()
@@ -263,7 +264,7 @@ def capture(
     loss: LossFunction | str,
     *,
     unclaimed: Policy = "error",
-    approx: Mapping[str, str] | None = None,
+    approx: Mapping[str, str] | str | None = None,
     class_axis: int = -1,
     output: Callable[[Any], torch.Tensor] | None = None,
 ) -> Capture:
@@ -279,8 +280,9 @@ def capture(
         unclaimed: What becomes of a parameter that no layer covers: ``"error"``, a
             ``"diagonal"`` block of its summed gradient, ``"identity"`` (its gradient as
             it is) or ``"ignore"``.
-        approx: Approximations by the kind of a layer, such as ``{"embedding":
-            "kron_out_diag"}``, or by the name of a weight; see
+        approx: One approximation for all layers that have it, such as ``"ekfac"``; or
+            approximations by the kind of a layer, such as ``{"embedding":
+            "kron_out_diag"}``, or by the name of a weight. See
             `kfac_core.LayerCollection`.
         class_axis: The axis of the outputs that one row of the loss is along: 1 of
             ``[batch, classes, height, width]``. All others are those of cases.
@@ -318,6 +320,7 @@ def capture(
     check_policy(unclaimed)
     known = given_loss(loss)
     check_visible(model)
+    check_approximations(approx, "approx")
     made = Capture(model, unclaimed, approx or {}, class_axis, output)
     made.loss = None if known is None else known.function
     return made

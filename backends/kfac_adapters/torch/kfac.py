@@ -126,7 +126,7 @@ class KFAC(torch.optim.Optimizer):
         invert_every: int = 10,
         params: Iterable[Any] | None = None,
         unclaimed: Policy = "error",
-        approx: Mapping[str, str] | None = None,
+        approx: Mapping[str, str] | str | None = None,
         class_axis: int = -1,
         output: Callable[[Any], torch.Tensor] | None = None,
         seed: int = 0,

@@ -78,7 +78,7 @@ class Preconditioner:
         invert_every: int = 10,
         norm_constraint: float | None = None,
         unclaimed: Policy = "error",
-        approx: Mapping[str, str] | None = None,
+        approx: Mapping[str, str] | str | None = None,
         class_axis: int = -1,
         output: Callable[[Any], torch.Tensor] | None = None,
         seed: int = 0,

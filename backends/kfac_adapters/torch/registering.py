@@ -25,7 +25,7 @@ def collection_of(
     grouping: Grouping,
     diagonal: Sequence[str],
     loss: LossFunction,
-    approx: Mapping[str, str],
+    approx: Mapping[str, str] | str,
 ) -> LayerCollection:
     """Return the collection of some layers.
 
@@ -35,7 +35,8 @@ def collection_of(
         grouping: The layers.
         diagonal: Names of parameters whose block is the diagonal of the gradient.
         loss: What goes on top.
-        approx: Approximations, by the kind of a layer or the name of its weight.
+        approx: One approximation for all layers that have it; or approximations by the
+            kind of a layer or the name of its weight.
 
     Returns:
         The collection.
@@ -49,6 +50,8 @@ def collection_of(
         sizes = None if parts[0].is_stacked else [p.stop - p.start for p in parts]
         collection = collection.define_parts(name, sizes)
     collection = collection.set_default_scale_and_shift_approximation("diagonal")
+    if isinstance(approx, str):
+        collection, approx = collection.set_default_approximation(approx), {}
     for kind, name in approx.items():
         if kind in APPROXIMATIONS:
             setter = getattr(collection, f"set_default_{kind}_approximation")

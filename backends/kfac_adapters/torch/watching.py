@@ -29,7 +29,7 @@ def watched(
     cov_every: int,
     statistics_share: float,
     unclaimed: Policy,
-    approx: Mapping[str, str] | None,
+    approx: Mapping[str, str] | str | None,
     class_axis: int,
     output: Callable[[Any], torch.Tensor] | None,
     seed: int,
