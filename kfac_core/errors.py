@@ -24,7 +24,16 @@ __all__ = [
 
 
 class KfacError(Exception):
-    """Base class of the errors of this package."""
+    """Base class of the errors of this package.
+
+    Example:
+        >>> from kfac_core.fisher_factors import NaiveFullFactor
+        >>> try:
+        ...     NaiveFullFactor(size=0)
+        ... except KfacError as error:
+        ...     print(type(error).__name__)
+        ArgumentError
+    """
 
 
 class BackendError(KfacError, TypeError):
@@ -36,7 +45,19 @@ class DTypeError(KfacError, TypeError):
 
 
 class ShapeError(KfacError, ValueError):
-    """An array's rank or size is not what the layer expects."""
+    """An array's rank or size is not what the layer expects.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_factors import NaiveFullFactor
+        >>> factor = NaiveFullFactor(size=2)
+        >>> state = factor.init(np.zeros(2))
+        >>> try:
+        ...     factor.update_cov(state, np.zeros(3), batch_size=1, ema_decay=0.5)
+        ... except ShapeError as error:
+        ...     print(isinstance(error, ValueError))
+        True
+    """
 
 
 class StateError(ShapeError):
@@ -56,7 +77,20 @@ class SavedFileError(KfacError, ValueError):
 
 
 class NotFiniteError(KfacError, ValueError):
-    """NaN or infinity in the data, or statistics that overflowed."""
+    """NaN or infinity in the data, or statistics that overflowed.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_factors import NaiveFullFactor
+        >>> factor = NaiveFullFactor(size=1)
+        >>> state = factor.init(np.zeros(1))
+        >>> nan = np.asarray([np.nan])
+        >>> try:
+        ...     factor.update_cov(state, nan, batch_size=1, ema_decay=0.5)
+        ... except NotFiniteError as error:
+        ...     print("nan" in str(error).lower())
+        True
+    """
 
 
 class NotPositiveDefiniteError(KfacError, np.linalg.LinAlgError):
@@ -68,7 +102,18 @@ class EigendecompositionError(KfacError, np.linalg.LinAlgError):
 
 
 class NotComputedError(KfacError, RuntimeError):
-    """Statistics or inverses are read before anything computed them."""
+    """Statistics or inverses are read before anything computed them.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_factors import NaiveFullFactor
+        >>> factor = NaiveFullFactor(size=1)
+        >>> try:
+        ...     factor.get_cov(factor.init(np.zeros(1)))
+        ... except NotComputedError as error:
+        ...     print(isinstance(error, RuntimeError))
+        True
+    """
 
 
 class UnsupportedError(KfacError, NotImplementedError):

@@ -62,6 +62,16 @@ class NaiveDiagonalFB(SingleFactorFB):
 
     Attributes:
         size: Number of entries of the parameters.
+
+    Example:
+        >>> import numpy as np
+        >>> block = NaiveDiagonalFB(size=2)
+        >>> gradient = np.asarray([2.0, 4.0])
+        >>> state = block.init(like=gradient)
+        >>> state = block.update_covs(state, gradient, batch_size=4, ema_decay=0.95)
+        >>> state = block.update_inverses(state, damping=1.0)
+        >>> block.multiply_inverse(state, gradient)  # 2 / (1 + 1), 4 / (4 + 1)
+        array([1. , 0.8])
     """
 
     size: int

@@ -103,6 +103,16 @@ class NaiveDiagonalFactor(DiagonalFactor):
 
     Attributes:
         size: Number of entries of the parameters.
+
+    Example:
+        >>> import numpy as np
+        >>> factor = NaiveDiagonalFactor(size=2)
+        >>> gradient = np.asarray([1.0, 2.0])
+        >>> state = factor.init(gradient)
+        >>> state = factor.update_cov(state, gradient, batch_size=2, ema_decay=0.5)
+        >>> factor.get_cov(state)  # the squares over the number of cases
+        array([[0.5, 0. ],
+               [0. , 2. ]])
     """
 
     size: int

@@ -17,7 +17,17 @@ from kfac_core.typing import Array
 
 
 class LinearOperator(Protocol):
-    """A square matrix, known by its products."""
+    """A square matrix, known by its products.
+
+    Example:
+        >>> import numpy as np
+        >>> operator: LinearOperator = DiagonalOperator(np.asarray([2.0, 3.0]))
+        >>> operator.matmul(np.asarray([[1.0], [1.0]]))
+        array([[2.],
+               [3.]])
+        >>> float(operator.trace())
+        5.0
+    """
 
     @property
     def domain_dimension(self) -> int:

@@ -27,6 +27,11 @@ class Eigenbasis(NamedTuple):
         vectors: The eigenvectors as columns: one array ``[n, r]`` or ``[count, n, r]``;
             or several, ``[n_i, n_i]``, along the diagonal of the basis; or none, where
             the basis is the standard one.
+
+    Example:
+        >>> import numpy as np
+        >>> Eigenbasis(np.asarray([1.0, 4.0]), (np.eye(3)[:, :2],)).dimension
+        3
     """
 
     values: Array
@@ -47,6 +52,17 @@ class Spectrum(NamedTuple):
         bases: The eigenbasis of each factor, the slow index first.
         eigenvalues: ``[r_1, .., r_k]``, not negative, one for each product of
             eigenvectors; for stacks ``[count, r_1, .., r_k]``.
+
+    Example:
+        >>> import numpy as np
+        >>> a = Eigenbasis(np.asarray([1.0, 4.0]))
+        >>> g = Eigenbasis(np.asarray([2.0, 3.0, 5.0]))
+        >>> spectrum = Spectrum((a, g), a.values[:, None] * g.values)
+        >>> spectrum.eigenvalues
+        array([[ 2.,  3.,  5.],
+               [ 8., 12., 20.]])
+        >>> spectrum.dimension
+        6
     """
 
     bases: tuple[Eigenbasis, ...]

@@ -34,6 +34,12 @@ class Ratio(NamedTuple):
         operation: What was computed.
         ratio: The largest of its ratios.
         matrix: The matrix that has it.
+
+    Example:
+        >>> Ratio("numpy", "float64", "cholesky", 0.3, "hilbert").holds
+        True
+        >>> Ratio("numpy", "float64", "cholesky", float("nan"), "hilbert").holds
+        False
     """
 
     library: str

@@ -54,6 +54,18 @@ class FactorState(NamedTuple):
         extra: Tuple of further arrays that a kind of factor keeps; most keep none.
         made_by: What kind of spec the state belongs to, and what that spec serves: an
             empty tuple, whose type tells both.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_factors import NaiveFullFactor
+        >>> factor = NaiveFullFactor(size=1)
+        >>> gradient = np.asarray([2.0])
+        >>> state = factor.init(gradient)
+        >>> state = factor.update_cov(state, gradient, batch_size=1, ema_decay=0.5)
+        >>> bool(state.computed), bool(state.cov_ok)
+        (False, True)
+        >>> state.cov.total
+        array([[4.]])
     """
 
     cov: MovingAverage

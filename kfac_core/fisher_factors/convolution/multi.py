@@ -132,6 +132,14 @@ class ConvOutputMultiKF(ConvOutputKroneckerFactor):
         num_uses: ``T``; None where the data say it. See `kfac_core.rows.uses`.
         batch_first: Whether the cases of an array come before their uses; see
             `kfac_core.rows.uses`.
+
+    Example:
+        >>> import numpy as np
+        >>> factor = ConvOutputMultiKF(1, num_uses=2)
+        >>> grads = np.asarray([1.0, 3.0]).reshape(2, 1, 1, 1)  # one case
+        >>> state = factor.update_cov(factor.init(grads), grads, ema_decay=0.0)
+        >>> factor.get_cov(state)
+        array([[5.]])
     """
 
     num_uses: int | None = None

@@ -32,6 +32,11 @@ class Dense(Form):
     the two computes a power depends on the exponent alone; in ``tf.contrib.kfac`` it
     depends on how many powers are registered. With ``newton_steps``, products turn the
     last inverse into the new one, where the result is verified to be as good.
+
+    Example:
+        >>> from kfac_core.fisher_factors import NaiveFullFactor
+        >>> NaiveFullFactor(size=2, form=Dense()).cov_shape
+        (2, 2)
     """
 
     def shape(self, size: int) -> tuple[int, ...]:

@@ -27,6 +27,11 @@ class Diagonal(Form):
     both sides of a Kronecker product have one age (``tf.contrib.kfac`` evaluates the
     diagonal side afresh at every product). The eigenvalues are the diagonal as it
     stands, and the eigenvectors are the identity.
+
+    Example:
+        >>> from kfac_core.fisher_factors import NaiveFullFactor
+        >>> NaiveFullFactor(size=2, form=Diagonal()).cov_shape
+        (2,)
     """
 
     def shape(self, size: int) -> tuple[int, ...]:
