@@ -53,7 +53,7 @@ def backend_of(*arrays: Any) -> Backend:
 
     Raises:
         BackendError: If an argument is not an array, or of a kind that computes
-            differently (``np.matrix``, masked and object arrays), or if two arrays are
+            differently (``np.matrix``, arrays with masks or units), or if two arrays are
             of different libraries or devices.
 
     Example:
@@ -189,6 +189,7 @@ def _resolve(x: Any) -> Backend:
         return backend
     msg = (
         f"expected an array (NumPy, PyTorch, JAX, CuPy, or any that follows the array"
-        f" API standard), got {cls.__module__}.{cls.__qualname__}"
+        f" API standard), got {cls.__module__}.{cls.__qualname__}: convert it, for"
+        " instance with numpy.asarray"
     )
     raise BackendError(msg)

@@ -66,6 +66,12 @@ class JAXBackend(ArrayAPIBackend):
         if jnp.issubdtype(x.dtype, jax.dtypes.extended):
             msg = f"expected a numeric jax.Array, got one of dtype {x.dtype}"
             raise TypeError(msg)
+        if not isinstance(x, jax.core.Tracer) and x.is_deleted():
+            msg = (
+                "expected a jax.Array with its values, got one that was deleted: keep a"
+                " copy of what is donated to a compiled function"
+            )
+            raise TypeError(msg)
 
     def device(self, x: Any) -> Device:
         """Return the set of devices that hold `x`; None where JAX may move it."""

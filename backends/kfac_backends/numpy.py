@@ -32,20 +32,26 @@ class NumPyBackend(ArrayAPIBackend):
     """SYRK for Gram matrices, potrf, trtri and syevd for the rest."""
 
     def check(self, x: Any) -> None:
-        """Refuse matrices, masked arrays, and arrays that do not hold numbers."""
+        """Refuse what does not hold numbers, and arrays that compute in another way."""
         if type(x) is np.ndarray and x.dtype.kind in "biufc":
             return
         kind = type(x).__name__
-        if isinstance(x, np.ndarray | np.generic):
-            if x.dtype.kind not in "biufc" and not _is_short(x.dtype):
-                kind = f"{kind} of dtype {x.dtype}"
-            elif not isinstance(x, np.matrix | np.ma.MaskedArray):
-                return
-        msg = (
-            f"expected a plain numeric numpy.ndarray, got {kind}:"
-            " its products mean something else; convert it with np.asarray"
-        )
-        raise TypeError(msg)
+        if not isinstance(x, np.ndarray | np.generic):
+            msg = f"expected a numpy.ndarray, got {kind}: convert it with np.asarray"
+            raise TypeError(msg)
+        if x.dtype.kind not in "biufc" and not _is_short(x.dtype):
+            msg = (
+                f"expected numbers in a numpy.ndarray, got {kind} of dtype {x.dtype}:"
+                " make an array of a real dtype, for instance with .astype(np.float32)"
+            )
+            raise TypeError(msg)
+        if _computes_otherwise(x):
+            msg = (
+                f"expected a plain numpy.ndarray, got {kind}, whose products mean"
+                " something else: convert it with np.asarray, which leaves out units"
+                " and masks"
+            )
+            raise TypeError(msg)
 
     def device(self, x: Any) -> Device:
         """Return the one device that there is."""
@@ -258,6 +264,18 @@ def _is_short(dtype: Any) -> bool:
     """Return whether a dtype is one of ml_dtypes' floats, such as bfloat16."""
     kind: type = getattr(dtype, "type", dtype)
     return kind.__module__ == "ml_dtypes" and "float" in kind.__name__
+
+
+def _computes_otherwise(x: Any) -> bool:
+    """Return whether an array's class has products of its own, as those of units."""
+    kind: Any = type(x)
+    if isinstance(x, np.matrix | np.ma.MaskedArray):
+        return True
+    # A scalar has no such functions; other subclasses leave NumPy's as they are.
+    return isinstance(x, np.ndarray) and (
+        kind.__array_ufunc__ is not np.ndarray.__array_ufunc__
+        or kind.__array_function__ is not np.ndarray.__array_function__
+    )
 
 
 _PLAIN_TYPES = {np.ndarray, np.float32, np.float64}

@@ -73,6 +73,7 @@ class TorchBackend(ArrayAPIBackend):
                 or not x.is_cpu
                 or x.dtype not in OF_NUMPY
                 or x.layout is not torch.strided
+                or x.is_nested
             ):
                 return False
         return True

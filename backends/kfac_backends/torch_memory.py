@@ -26,23 +26,27 @@ def check_tensor(x: Any) -> None:
         x: Anything.
 
     Raises:
-        TypeError: If it is not a strided tensor, or one of eight bits.
+        TypeError: If it is not a strided tensor of numbers, or one of eight bits.
     """
     if not isinstance(x, torch.Tensor):
         msg = f"expected a torch.Tensor, got {type(x).__name__}"
         raise TypeError(msg)
     kind = type(x)
-    if kind.__name__ == "DTensor" and kind.__module__.startswith("torch.distributed."):
+    if (told := _FORMS.get(_named(kind))) is not None:
+        msg = f"expected a plain torch.Tensor, got {told}"
+        raise TypeError(msg)
+    if x.layout != torch.strided or x.is_quantized or x.is_nested:
+        form = "quantized" if x.is_quantized else str(x.layout)
+        form = "nested" if x.is_nested else form
         msg = (
-            "expected a tensor of this process, got a DTensor, which holds a part of"
-            " one: take .full_tensor() of it"
+            f"expected a strided torch.Tensor, got a {form} one: convert it with"
+            " .to_dense(), .dequantize() or .to_padded_tensor(0.0)"
         )
         raise TypeError(msg)
-    if x.layout != torch.strided or x.is_quantized:
-        form = "quantized" if x.is_quantized else str(x.layout)
+    if isinstance(x, FakeTensor) and not torch._C._len_torch_dispatch_stack():
         msg = (
-            f"expected a strided torch.Tensor, got a {form} one:"
-            " convert it with .to_dense() or .dequantize()"
+            "expected a tensor with values, got a FakeTensor outside of its mode:"
+            " call this within `with x.fake_mode:`"
         )
         raise TypeError(msg)
     if x.dtype.itemsize == 1 and x.dtype.is_floating_point:
@@ -51,6 +55,29 @@ def check_tensor(x: Any) -> None:
             " PyTorch cannot add: convert it with .float(), and apply its scale"
         )
         raise TypeError(msg)
+
+
+def _named(kind: type) -> tuple[str, str]:
+    """Return the class of a tensor: its package's first two names, and its own."""
+    return ".".join(kind.__module__.split(".")[:2]), kind.__name__
+
+
+_FORMS = {
+    ("torch.distributed", "DTensor"): (
+        "a DTensor, which holds a part of one: take .full_tensor() of it"
+    ),
+    ("torch.masked", "MaskedTensor"): (
+        "a MaskedTensor: take .to_tensor(0.0) of it, and give weights for rows that do"
+        " not count"
+    ),
+    ("torch.nn", "UninitializedParameter"): (
+        "an UninitializedParameter: call its module once, or .materialize(shape)"
+    ),
+    ("torch.nn", "UninitializedBuffer"): (
+        "an UninitializedBuffer: call its module once, or .materialize(shape)"
+    ),
+}
+"""Subclasses that PyTorch does not compute with as numbers -> what they are."""
 
 
 def is_traced(x: Any) -> bool:

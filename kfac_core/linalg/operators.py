@@ -241,8 +241,13 @@ def operands(
             raise ShapeError(msg)
     if x.dtype == stored.dtype:
         return backend, stored, x
-    statistics_dtype(backend, x, "x", type(operator).__name__)
-    dtype = backend.xp.result_type(stored, x)
+    # Some libraries promote no float of eight bits themselves.
+    label = type(operator).__name__
+    dtypes = [
+        statistics_dtype(backend, part, name, label)
+        for name, part in (("x", x), ("matrix", stored))
+    ]
+    dtype = backend.xp.result_type(*dtypes)
     return backend, backend.xp.astype(stored, dtype), backend.xp.astype(x, dtype)
 
 

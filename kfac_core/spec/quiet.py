@@ -79,4 +79,6 @@ def _first_array(tree: Any) -> Any:
             if found is not None:
                 return found
         return None
-    return tree if hasattr(tree, "dtype") and hasattr(tree, "shape") else None
+    # A tensor without a shape yet raises where it is read, and not where it is defined.
+    has_shape = hasattr(type(tree), "shape") or hasattr(tree, "shape")
+    return tree if has_shape and hasattr(tree, "dtype") else None
