@@ -53,8 +53,8 @@ def backend_of(*arrays: Any) -> Backend:
 
     Raises:
         BackendError: If an argument is not an array, or of a kind that computes
-            differently (``np.matrix``, arrays with masks or units), or if two arrays are
-            of different libraries or devices.
+            differently (``np.matrix``, arrays with masks or units), or if two arrays
+            are of different libraries or devices.
 
     Example:
         >>> import numpy as np
