@@ -32,8 +32,9 @@ def check_tensor(x: Any) -> None:
         msg = f"expected a torch.Tensor, got {type(x).__name__}"
         raise TypeError(msg)
     kind = type(x)
-    if (told := _FORMS.get(_named(kind))) is not None:
-        msg = f"expected a plain torch.Tensor, got {told}"
+    of_class = kind is not torch.Tensor and _FORMS.get(_named(kind))
+    if of_class:
+        msg = f"expected a plain torch.Tensor, got {of_class}"
         raise TypeError(msg)
     if x.layout != torch.strided or x.is_quantized or x.is_nested:
         form = "quantized" if x.is_quantized else str(x.layout)
