@@ -35,6 +35,11 @@ __all__ = [
 ]
 
 
+def __dir__() -> list[str]:
+    """Return the names of what is here, imported or not."""
+    return __all__
+
+
 def __getattr__(name: str) -> Any:
     """Return `BlockTridiagonalEstimator`, which few need, and who does waits for.
 
