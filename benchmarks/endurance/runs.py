@@ -14,6 +14,8 @@ from kfac_core.reference import Batch, Dense, Sequential, SequentialModel, Tanh
 from kfac_core.testing.candidate import require
 
 CASES, BATCHES = 12, 16
+FAULTS = ("data", "gradient", "state")
+"""Where NaN may be."""
 
 
 class Arrays(NamedTuple):
@@ -82,11 +84,12 @@ class Run:
         if not self.arrays.raises:
             require(bool(told.ok), f"step {self.count} of good data was refused")
 
-    def refuse(self, rng: np.random.Generator) -> str:
+    def refuse(self, rng: np.random.Generator, where: str | None = None) -> str:
         """Make a step with NaN in what it is given, which is refused and names it.
 
         Args:
             rng: It chooses where.
+            where: One of `FAULTS`; None: any.
 
         Returns:
             Where the NaN was: in the data, the gradient or the state.
@@ -95,7 +98,7 @@ class Run:
             AssertionError: If the step is taken, changes what it was given, or does not
                 name what the NaN was in.
         """
-        where, name, given = self._spoiled(rng)
+        where, name, given = self._spoiled(rng, where or FAULTS[rng.integers(3)])
         before, told = digest((self.state, self.params)), None
         try:
             state, params, told = self._step(**given)
@@ -110,10 +113,11 @@ class Run:
         require(same, f"{where}: what was given was changed")
         return where
 
-    def _spoiled(self, rng: np.random.Generator) -> tuple[str, str, dict[str, Any]]:
+    def _spoiled(
+        self, rng: np.random.Generator, where: str
+    ) -> tuple[str, str, dict[str, Any]]:
         """Return where NaN is, the name that an error is to tell, and arguments."""
         given = {"state": self.state, "params": self.params, "batch": self.batch}
-        where = ("data", "gradient", "state")[rng.integers(3)]
         if where == "data":
             bad = self.batch._replace(inputs=self._nan(self.batch.inputs, rng))
             return where, "inputs", {**given, "batch": bad}
