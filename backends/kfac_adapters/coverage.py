@@ -98,24 +98,30 @@ def check_policy(policy: object) -> None:
         raise ArgumentError(msg)
 
 
-def check_approximations(given: object, argument: str) -> None:
-    """Check that approximations are one name, or names by what they are for.
+def given_approximations(given: object, argument: str) -> dict[str, str] | str:
+    """Return approximations: one name, or names by what they are for.
 
     Args:
-        given: What was given.
+        given: What was given; None: none.
         argument: Name of the argument.
 
+    Returns:
+        The name, or a copy of the mapping.
+
     Raises:
-        ArgumentError: If they are not.
+        ArgumentError: If they are neither.
     """
+    if given is None:
+        return {}
+    if isinstance(given, str):
+        return given
     if isinstance(given, Mapping) and all(isinstance(x, str) for x in given):
-        return
-    if given is not None and not isinstance(given, str):
-        msg = (
-            f"{argument} is {given!r}, expected the name of one approximation, such as"
-            " 'ekfac', or a mapping of names, such as {'embedding': 'kron_out_diag'}"
-        )
-        raise ArgumentError(msg)
+        return dict(given)
+    msg = (
+        f"{argument} is {given!r}, expected the name of one approximation, such as"
+        " 'ekfac', or a mapping of names, such as {'embedding': 'kron_out_diag'}"
+    )
+    raise ArgumentError(msg)
 
 
 def check_all_covered(left: Mapping[str, str], remedy: str = "") -> None:

@@ -267,6 +267,28 @@ APPROXIMATION_NAMES = tuple(
 """The names of all approximations."""
 
 
+def approximation_of(kind: str, name: str) -> str | None:
+    """Return what a kind of layer calls an approximation; None if it has none such.
+
+    What is ``"kron"`` for one use of a layer is ``"kron_indep"`` for several.
+
+    Args:
+        kind: The kind, such as ``"embedding_multi"``.
+        name: The name.
+
+    Returns:
+        The name in its table.
+
+    Example:
+        >>> approximation_of("embedding_multi", "kron_out_diag")
+        'kron_indep_out_diag'
+    """
+    for own in (name, name.replace("kron", "kron_indep", 1)):
+        if own in APPROXIMATIONS[kind]:
+            return own
+    return None
+
+
 def check_approximation(value: object, allowed: Collection[str], what: str) -> None:
     """Check the name of an approximation.
 

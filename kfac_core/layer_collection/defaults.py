@@ -6,6 +6,7 @@ from typing import Self
 from kfac_core.layer_collection.approximations import (
     APPROXIMATION_NAMES,
     APPROXIMATIONS,
+    approximation_of,
     check_approximation,
 )
 from kfac_core.layer_collection.base import Registrations
@@ -21,8 +22,7 @@ class DefaultApproximations(Registrations):
     def set_default_approximation(self, value: str) -> Self:
         """Set the default for all kinds of layers that have such an approximation.
 
-        Other kinds keep their default. What is ``"kron"`` for one use of a layer is
-        ``"kron_indep"`` for several.
+        Other kinds keep their default; see `approximation_of` for shared layers.
 
         Args:
             value: The name, such as ``"ekfac"``.
@@ -44,11 +44,10 @@ class DefaultApproximations(Registrations):
         """
         check_approximation(value, APPROXIMATION_NAMES, "the default of all layers")
         collection = self
-        for kind, named in APPROXIMATIONS.items():
-            for name in (value, value.replace("kron", "kron_indep", 1)):
-                if name in named:
-                    collection = collection._set_default(kind, name)
-                    break
+        for kind in APPROXIMATIONS:
+            name = approximation_of(kind, value)
+            if name is not None:
+                collection = collection._set_default(kind, name)
         return collection
 
     def set_default_generic_approximation(self, value: str) -> Self:

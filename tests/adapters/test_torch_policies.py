@@ -244,6 +244,31 @@ def test_one_approximation_for_all_layers_that_have_it():
     ]
 
 
+@pytest.mark.parametrize(
+    ("approx", "block"),
+    [
+        ("kron_out_diag", "FullyConnectedMultiIndepFB"),
+        ("kron_series_1", "FullyConnectedSeriesFB"),
+        ("kronecker_optimal", "KroneckerOptimalFB"),
+    ],
+)
+def test_a_weight_that_is_used_often_takes_what_its_kind_has(approx, block):
+    model = nn.Sequential(nn.Linear(4, 4), nn.Flatten())
+    captured = capture(model, "mse_loss", approx={"0.weight": approx})
+    captured.linearize(torch.ones(2, 5, 4))
+    (layer,) = captured.collection.layers
+    assert type(layer.block).__name__ == block
+
+
+def test_approximations_that_are_changed_later_are_those_that_were_given():
+    given = {"fully_connected": "diagonal"}
+    captured = capture(nn.Linear(4, 3), "cross_entropy", approx=given)
+    given["fully_connected"] = "kron"
+    captured.linearize(torch.ones(2, 4))
+    (layer,) = captured.collection.layers
+    assert type(layer.block).__name__ == "FullyConnectedDiagonalFB"
+
+
 @pytest.mark.parametrize("approx", [["ekfac"], 3, {1: "kron"}])
 def test_what_is_no_approximation_is_refused(approx):
     with pytest.raises(ArgumentError, match=r"approx is .*, expected the name of one"):

@@ -12,8 +12,8 @@ from kfac_adapters.coverage import (
     Covered,
     Policy,
     check_all_covered,
-    check_approximations,
     check_policy,
+    given_approximations,
 )
 from kfac_adapters.jax.captured import Captured
 from kfac_adapters.jax.claims import Claims, claims_of
@@ -91,7 +91,7 @@ def capture(
         in layers: 100.0% of 15 numbers
     """
     check_policy(unclaimed)
-    check_approximations(approximations, "approximations")
+    named = given_approximations(approximations, "approximations")
     given: object = function
     if not callable(given):
         msg = (
@@ -119,9 +119,7 @@ def capture(
     else:
         cases = Cases(shape, guessed_orders(found.uses, shape))
     claims = claims_of(found, leaves, cases, refused, separate)
-    captured = _captured(
-        function, leaves, losses, claims, cases, unclaimed, approximations or {}
-    )
+    captured = _captured(function, leaves, losses, claims, cases, unclaimed, named)
     for index, why in refused.items():
         if unclaimed != "error" and claims.unclaimed.get(index) == why:
             warnings.warn(

@@ -13,8 +13,8 @@ from kfac_adapters.coverage import (
     Covered,
     Policy,
     check_all_covered,
-    check_approximations,
     check_policy,
+    given_approximations,
 )
 from kfac_adapters.torch.checking import incomplete
 from kfac_adapters.torch.groups import Group, grouped
@@ -320,7 +320,7 @@ def capture(
     check_policy(unclaimed)
     known = given_loss(loss)
     check_visible(model)
-    check_approximations(approx, "approx")
-    made = Capture(model, unclaimed, approx or {}, class_axis, output)
+    chosen = given_approximations(approx, "approx")
+    made = Capture(model, unclaimed, chosen, class_axis, output)
     made.loss = None if known is None else known.function
     return made

@@ -9,6 +9,7 @@ from kfac_adapters.torch.groups import Group, Grouping
 from kfac_adapters.torch.recording import Record
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import APPROXIMATIONS, LayerCollection
+from kfac_core.layer_collection.approximations import approximation_of
 from kfac_core.loss_functions import LossFunction
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 
@@ -122,12 +123,11 @@ def _registered(
     if group.shared:
         kind = f"{kind}_multi"
         made |= {"num_uses": None, "batch_first": True}
-        if approx is not None and approx.startswith("kron"):
-            approx = approx.replace("kron", "kron_indep", 1)
     named = APPROXIMATIONS[kind]
     approx = approx or dict(collection.defaults).get(kind, next(iter(named)))
-    if approx not in named:
+    own = approximation_of(kind, approx)
+    if own is None:
         msg = f"{params[0]}: approx is {approx!r}, expected one of {', '.join(named)}"
         raise ArgumentError(msg)
-    block = named[approx].make("+".join(params), made, {})
+    block = named[own].make("+".join(params), made, {})
     return collection.register_block(params, block, sites[0])
