@@ -42,7 +42,7 @@ def eigh(a: Any) -> tuple[Any, Any]:
     )
 
 
-@partial(jax.jit, inline=True, static_argnames="in_panels")
+@partial(_one_program, static_argnames="in_panels")
 def cholesky(a: Any, *, in_panels: bool) -> Any:
     """Return the lower factor of ``[..., n, n]``; all NaN where there is none."""
     if in_panels:

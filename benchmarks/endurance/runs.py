@@ -98,7 +98,8 @@ class Run:
             AssertionError: If the step is taken, changes what it was given, or does not
                 name what the NaN was in.
         """
-        where, name, given = self._spoiled(rng, where or FAULTS[rng.integers(3)])
+        where = where or FAULTS[rng.integers(len(FAULTS))]
+        name, given = self._spoiled(rng, where)
         before, told = digest((self.state, self.params)), None
         try:
             state, params, told = self._step(**given)
@@ -115,21 +116,21 @@ class Run:
 
     def _spoiled(
         self, rng: np.random.Generator, where: str
-    ) -> tuple[str, str, dict[str, Any]]:
-        """Return where NaN is, the name that an error is to tell, and arguments."""
+    ) -> tuple[str, dict[str, Any]]:
+        """Return the name that an error is to tell, and arguments with NaN."""
         given = {"state": self.state, "params": self.params, "batch": self.batch}
         if where == "data":
             bad = self.batch._replace(inputs=self._nan(self.batch.inputs, rng))
-            return where, "inputs", {**given, "batch": bad}
+            return "inputs", {**given, "batch": bad}
         if where == "gradient":
             name = [*self.params][rng.integers(len(self.params))]
             bad = {**self.params, name: self._nan(self.params[name], rng)}
-            return where, name, {**given, "gradient": bad}
+            return name, {**given, "gradient": bad}
         named = kc.state_to_dict(self.state)
         read = [n for n in named if n.endswith("cov.total") or n.startswith("velocity")]
         name = read[rng.integers(len(read))]
         spoiled = {**named, name: self._nan(named[name], rng)}
-        return where, name, {**given, "state": kc.state_from_dict(self.state, spoiled)}
+        return name, {**given, "state": kc.state_from_dict(self.state, spoiled)}
 
     def _nan(self, x: Any, rng: np.random.Generator) -> Any:
         """Return an array with NaN in it: on the diagonal, where an update looks."""

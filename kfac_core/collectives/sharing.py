@@ -13,10 +13,12 @@ A step, on every rank:
 A shard counts by its cases, which are its ``ema_weight``: shards may be unequal.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from math import prod
 from typing import Any
 
+from kfac_core.backend import Backend
 from kfac_core.collectives.assignment import assigned
 from kfac_core.collectives.exchange import Part, Visit, exchanged
 from kfac_core.collectives.packing import packed, unpacked
@@ -96,8 +98,7 @@ def summed(
     """
     backend = estimator.check_state(state)
     found, symmetric = _arrays(estimator, state, lambda part: part.is_sum)
-    buffers = [collective.all_reduce(x) for x in packed(backend, found, symmetric)]
-    arrays = iter(unpacked(backend, buffers, found, symmetric))
+    arrays = _sent(backend, found, symmetric, collective.all_reduce)
     cases = collective.all_reduce(state.cases - before.cases)
 
     def visit(x: Array, part: Part) -> Array:
@@ -185,9 +186,8 @@ def inverted(
         if not names:
             continue
         found, symmetric = _arrays(estimator, new, lambda p: p.is_derived, names)
-        buffers = packed(backend, found, symmetric)
-        buffers = [teams.team.broadcast(x, rank) for x in buffers]
-        arrays = iter(unpacked(backend, buffers, found, symmetric))
+        send = partial(teams.team.broadcast, root=rank)
+        arrays = _sent(backend, found, symmetric, send)
 
         def visit(x: Array, part: Part, arrays: Iterator[Array] = arrays) -> Array:
             return next(arrays) if part.is_derived else x
@@ -234,10 +234,8 @@ def multiplied(
         if not names:
             continue
         likes = [x for name in names for x in found[name]]
-        plain = [False] * len(likes)
-        buffers = packed(backend, likes, plain)
-        buffers = [teams.across.broadcast(x, team) for x in buffers]
-        arrays = iter(unpacked(backend, buffers, likes, plain))
+        send = partial(teams.across.broadcast, root=team)
+        arrays = _sent(backend, likes, [False] * len(likes), send)
         for name in names:
             found[name] = tuple(next(arrays) for _ in found[name])
 
@@ -310,6 +308,17 @@ def _agree(
                 f" {rank} could not be computed; its error says of which, and why"
             )
             raise _KINDS[code - 1](msg)
+
+
+def _sent(
+    backend: Backend,
+    arrays: Sequence[Array],
+    symmetric: Sequence[bool],
+    send: Callable[[Array], Array],
+) -> Iterator[Array]:
+    """Return arrays as ranks make them, sent in a flat buffer for each dtype."""
+    buffers = [send(x) for x in packed(backend, arrays, symmetric)]
+    return iter(unpacked(backend, buffers, arrays, symmetric))
 
 
 def _arrays(

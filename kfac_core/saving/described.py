@@ -50,12 +50,13 @@ def described(value: Any) -> Any:
         return {"member": f"{type(value).__name__}.{value.name}"}
     if isinstance(value, np.generic):
         return described(value.item())
-    # What is read again is of these classes themselves, and compares as they do.
-    for plain in (int, str):
-        if isinstance(value, plain) and not isinstance(value, bool):
-            return plain(value)
     if value is None or isinstance(value, bool):
         return value
+    # What is read again is of these classes themselves, and compares as they do.
+    if isinstance(value, int):
+        return int(value)
+    if isinstance(value, str):
+        return str(value)
     if isinstance(value, float):
         value = float(value)
         return value if math.isfinite(value) else {"number": repr(value)}

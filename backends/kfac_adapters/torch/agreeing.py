@@ -58,11 +58,12 @@ def agreed(
         StateError: If two ranks have other layers.
     """
     layers = _number(estimator)
-    own = [estimator is not None, bool(refused), passes, layers, layers**2]
-    own.append(lacks_inverses)
-    numbers = torch.tensor(own, dtype=torch.float64, device=device)
+    own = estimator is not None, bool(refused), lacks_inverses
+    numbers = torch.tensor(
+        [*own, passes, layers, layers**2], dtype=torch.float64, device=device
+    )
     sums: Any = ranks.all_reduce(numbers)
-    known, refusals, total, mean, square, lacking = sums.tolist()
+    known, refusals, lacking, total, mean, square = sums.tolist()
     size = ranks.size
     if 0 < known < size and not refusals:
         msg = (

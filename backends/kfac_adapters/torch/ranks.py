@@ -1,7 +1,6 @@
 """Which ranks a model is trained on, and what each draws from."""
 
 import hashlib
-from numbers import Real
 from typing import Any
 
 import torch
@@ -39,29 +38,6 @@ def ranks_of(model: torch.nn.Module, given: Any, label: str) -> Collective:
         if "DistributedDataParallel" in kinds:
             return ProcessGroup(module.process_group)
     return SingleProcess()
-
-
-def check_share_of_ranks(given: object, label: str) -> float:
-    """Check the share of the ranks that keep an inverse.
-
-    Args:
-        given: What the user gave.
-        label: Who asks, for messages.
-
-    Returns:
-        The share.
-
-    Raises:
-        ArgumentError: If it is no number from 0 to 1.
-    """
-    is_number = isinstance(given, Real) and not isinstance(given, bool)
-    if not is_number or not 0 <= float(given) <= 1:  # type: ignore[arg-type]
-        msg = (
-            f"{label}: gradient_worker_fraction is {given!r}, expected a number from 0"
-            " (one rank keeps an inverse) to 1 (all do)"
-        )
-        raise ArgumentError(msg)
-    return float(given)  # type: ignore[arg-type]
 
 
 def generator_of(

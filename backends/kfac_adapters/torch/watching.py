@@ -8,7 +8,7 @@ import torch
 from kfac_adapters.coverage import Policy
 from kfac_adapters.torch.capture import capture
 from kfac_adapters.torch.losses import Reduction, given_loss
-from kfac_adapters.torch.ranks import check_share_of_ranks, ranks_of
+from kfac_adapters.torch.ranks import ranks_of
 from kfac_adapters.torch.settings import check_settings
 from kfac_adapters.torch.tracking import Told, Tracker
 from kfac_core.collectives import teams_of
@@ -67,7 +67,7 @@ def watched(
         UnsupportedError: If a module is compiled; or if not all ranks are to keep an
             inverse, and they cannot talk in groups.
     """
-    fraction = check_share_of_ranks(gradient_worker_fraction, label)
+    numbers["gradient_worker_fraction"] = gradient_worker_fraction
     check_settings(label, decay=decay, cov_every=cov_every, **numbers)
     known = given_loss(loss, reduction)
     if mode not in ESTIMATION_MODES:
@@ -81,7 +81,7 @@ def watched(
         class_axis=class_axis,
         output=output,
     )
-    teams = teams_of(ranks_of(model, collective, label), fraction)
+    teams = teams_of(ranks_of(model, collective, label), gradient_worker_fraction)
     share = check_share(statistics_share, label)
     return Tracker(
         made, known, reduction, mode, decay, cov_every, share, seed, told, teams
