@@ -5,9 +5,9 @@ from importlib import import_module
 
 import numpy as np
 import pytest
+from dense_model import ESTIMATOR, MODEL, SIZES
 from estimator_cases import (
     CASES,
-    CATEGORICAL,
     assert_named_close,
     draw,
     draw_like_params,
@@ -21,14 +21,6 @@ from kfac_core.collectives import Counted, inverse_cost, makespan, step_costs
 from kfac_core.collectives.sharing import decayed, inverted, owners, summed
 from kfac_core.reference import Batch
 
-MODEL = CASES["dense"].model
-ESTIMATOR = kc.FisherEstimator(
-    MODEL.layer_collection(CATEGORICAL), estimation_mode="exact"
-)
-SIZES = [
-    (block.input_factor.dimension, block.output_factor.dimension)
-    for block in ESTIMATOR.blocks.values()
-]
 STEPS, DECAY, DAMPING = 3, 0.9, 0.1
 
 

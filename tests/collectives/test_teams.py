@@ -7,6 +7,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
+from dense_model import ESTIMATOR, MODEL, SIZES
 from estimator_cases import CASES, CATEGORICAL, draw, draw_like_params
 from ranks_of_threads import on_ranks
 
@@ -17,14 +18,6 @@ from kfac_core.collectives.sharing import inverted, multiplied, owners
 from kfac_core.errors import ArgumentError, NotComputedError, UnsupportedError
 from kfac_core.reference import Batch
 
-MODEL = CASES["dense"].model
-ESTIMATOR = kc.FisherEstimator(
-    MODEL.layer_collection(CATEGORICAL), estimation_mode="exact"
-)
-SIZES = [
-    (block.input_factor.dimension, block.output_factor.dimension)
-    for block in ESTIMATOR.blocks.values()
-]
 SCALARS = 5 * 8 + 4
 """Bytes of a layer's dampings and flags, which travel with its inverses."""
 

@@ -5,8 +5,7 @@ versions are in `requirements-torch.txt`, and for some in `requirements-laplace.
 ``nox -s peers`` does so for all, and compares.
 Nothing here is imported by the tests, which read the files alone.
 
-The model is one layer, then nothing: a linear one, one at seven tokens, or a
-convolution of seven locations. Its loss is the mean squared error over all numbers.
+`recorded_problem` has the model and the data.
 """
 
 import importlib.metadata
@@ -14,14 +13,12 @@ import json
 import sys
 from pathlib import Path
 
-import numpy as np
 import torch
+from recorded_problem import KINDS, N, layer_and_data, model_of, record_data
 
 RECORDED = Path(__file__).parent / "recorded"
-N, T, OUT = 6, 7, 3
 DAMPING = 0.01
 PRIOR = 0.7
-KINDS = ("linear", "tokens", "images")
 PACKAGES = {
     "curvlinops": "curvlinops-for-pytorch",
     "nngeometry": "nngeometry",
@@ -33,42 +30,6 @@ PACKAGES = {
     "backpack": "backpack-for-pytorch",
 }
 """For each module the package that has it."""
-
-
-def layer_and_data(kind):
-    """A layer with its bias, inputs and targets, the same at every run."""
-    rng = np.random.default_rng(KINDS.index(kind))
-
-    def draw(*shape):
-        return torch.from_numpy(np.round(rng.normal(size=shape), 3))
-
-    if kind == "images":
-        layer = torch.nn.Conv2d(2, OUT, (2, 1))
-        x, weights = draw(N, 2, T + 1, 1), draw(OUT, 2, 2, 1)
-    else:
-        layer = torch.nn.Linear(4, OUT)
-        x = draw(N, 4) if kind == "linear" else draw(N, T, 4)
-        weights = draw(OUT, 4)
-    layer = layer.double()
-    with torch.no_grad():
-        layer.weight.copy_(weights)
-        layer.bias.copy_(draw(OUT))
-    y = draw(N, OUT if kind == "linear" else T * OUT)
-    return layer, x, y
-
-
-def model_of(layer):
-    return torch.nn.Sequential(layer, torch.nn.Flatten())
-
-
-def gradients(kind):
-    """The gradients of the mean loss for the layer's outputs, ``[N, T, OUT]``."""
-    layer, x, y = layer_and_data(kind)
-    out = layer(x)
-    out.retain_grad()
-    torch.nn.functional.mse_loss(out.flatten(1), y).backward()
-    g = out.grad if kind != "images" else out.grad.permute(0, 2, 3, 1)
-    return g.reshape(N, -1, OUT)
 
 
 def curvlinops(kind):
@@ -348,16 +309,6 @@ def record(library):
     if library == "laplace":
         made["evidence"] = {kind: evidence(kind) for kind in KINDS}
     return made
-
-
-def record_data():
-    """Return inputs and gradients of all kinds, which every library is given."""
-    data = {}
-    for kind in KINDS:
-        _, x, _ = layer_and_data(kind)
-        last = x.permute(0, 2, 3, 1) if kind == "images" else x
-        data[kind] = {"x": last.tolist(), "g": gradients(kind).tolist()}
-    return data
 
 
 def main(names):
