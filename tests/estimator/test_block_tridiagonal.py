@@ -12,6 +12,7 @@ from estimator_cases import (
     moved,
 )
 
+from kfac_core.errors import NotComputedError
 from kfac_core.estimator import BlockTridiagonalEstimator, sources
 from kfac_core.loss_functions import NormalMeanNegativeLogProbLoss
 from kfac_core.reference import (
@@ -255,6 +256,59 @@ def test_averages_of_batches_are_those_of_all_cases(rng):
     ]
     assert_close(dense[0], dense[1])
     assert (int(found.cases), int(whole.cases)) == (8, 8)
+
+
+def shard(params, x):
+    """Return the state after a batch that counts by its cases; none is no update."""
+    state = ESTIMATOR.init(params)
+    if len(x):
+        made = MODEL.linearize(params, Batch(x))
+        state = ESTIMATOR.update_covs(state, made, 1.0, float(len(x)))
+    return state
+
+
+def test_shards_are_one_data_set(library, rng):
+    params, batch = problem(rng, batch=9)
+    x = batch.inputs
+    shards = [library.moved(shard(params, own)) for own in (x[:2], x[2:], x[:0])]
+    union = library.compiled(ESTIMATOR.merge)(*shards)
+    whole = ESTIMATOR.update_inverses(shard(params, x), DAMPING)
+    # The cases that two shards share between layers count: without them it is another.
+    alone = shards[0]._replace(diagonal=union.diagonal)
+    update = library.compiled(ESTIMATOR.update_inverses)
+    found = ESTIMATOR.full_fisher(update(union, DAMPING))
+    assert_close(library.to_numpy(found), ESTIMATOR.full_fisher(whole), 1e-10)
+    assert int(union.cases) == 9
+    assert bool(union.ok)
+    other = ESTIMATOR.full_fisher(update(alone, DAMPING))
+    assert_differs(library.to_numpy(other), ESTIMATOR.full_fisher(whole))
+
+
+def test_a_product_with_a_union_needs_an_update(truth, state):
+    union = ESTIMATOR.merge(state, state)
+    assert not np.any(union.links[0].rows)
+    with pytest.raises(NotComputedError):
+        ESTIMATOR.multiply_inverse(union, truth[0])
+
+
+def test_one_program_refuses_a_union_that_overflows(jax, state):
+    largest = np.finfo(float).max
+    first = jax.tree.map(jax.numpy.asarray, state)
+    block = first.diagonal.blocks["dense_0"]
+    cov = block.input_factor.cov
+    cov = cov._replace(total=cov.total * 0 + 0.75 * largest)
+    factor = block.input_factor._replace(cov=cov)
+    blocks = {**first.diagonal.blocks, "dense_0": block._replace(input_factor=factor)}
+    large = first._replace(diagonal=first.diagonal._replace(blocks=blocks))
+    union = jax.jit(ESTIMATOR.merge)(large, large)
+    assert not bool(union.ok)
+    kept = (union.cross, union.links, union.damped)
+    for x, y in zip(
+        jax.tree.leaves(kept),
+        jax.tree.leaves((large.cross, large.links, large.damped)),
+        strict=True,
+    ):
+        assert np.array_equal(x, y)
 
 
 def test_one_layer_is_a_chain(rng):

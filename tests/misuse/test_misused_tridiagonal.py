@@ -1,5 +1,7 @@
 """Every verb of the block-tridiagonal estimator, each argument as it cannot be."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from bad_values import NOTHINGS, choice, size
@@ -113,6 +115,20 @@ def test_update_covs(walked, kinds, estimator, state, states, linearization, noi
     made = call(estimator, "update_covs", arguments, faults)
     # Sites that the model has no more need no numbers.
     walked(made.allowing("ema_weight", "None").allowing("noise", "a name more"))
+
+
+def test_merge(walked, estimator, state, states):
+    def merged(state, others):
+        return estimator.merge(state, *others)
+
+    arguments = {"state": state, "others": (state,)}
+    faults = {
+        "state": states,
+        "others": {what: (given,) for what, given in states.items()},
+    }
+    made = call(estimator, "merge", arguments, faults)
+    words = {**made.words, "others": ("state",)}
+    walked(replace(made, function=merged, words=words))
 
 
 def test_keys(walked, estimator, state, linearization, rng):

@@ -67,6 +67,19 @@ def with_batch(
     )
 
 
+def merged(
+    backend: Backend, states: Sequence[Sequence[CrossFactors]]
+) -> tuple[CrossFactors, ...]:
+    """Return the statistics of all pairs of all that several states saw."""
+    return tuple(
+        CrossFactors(
+            moving_average.added(backend, [each.inputs for each in pair]),
+            moving_average.added(backend, [each.outputs for each in pair]),
+        )
+        for pair in zip(*states, strict=True)
+    )
+
+
 def _rows_of(
     backend: Backend, layer: LayerRegistration, given: LayerGiven, like: Array
 ) -> Rows:

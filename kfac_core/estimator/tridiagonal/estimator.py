@@ -1,45 +1,33 @@
 """`BlockTridiagonalEstimator`: K-FAC whose inverse couples neighbouring layers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 from kfac_core import moving_average, tree
-from kfac_core.arguments.arrays import backend_for
-from kfac_core.backend import Backend
-from kfac_core.errors import StateError
-from kfac_core.estimator.block_diagonal import vector_of
 from kfac_core.estimator.fisher_estimator import FisherEstimator
 from kfac_core.estimator.sources import EstimationMode, MatrixType
 from kfac_core.estimator.tridiagonal.chain import check_chain, check_unweighted
-from kfac_core.estimator.tridiagonal.cross_factors import with_batch
+from kfac_core.estimator.tridiagonal.cross_factors import merged, with_batch
 from kfac_core.estimator.tridiagonal.links import (
     are_definite,
     factors,
     links_of,
     not_definite,
 )
+from kfac_core.estimator.tridiagonal.matrix import LABEL, BlockTridiagonalMatrix
 from kfac_core.estimator.tridiagonal.state import (
     TridiagonalState,
     empty_state,
-    shapes,
 )
-from kfac_core.fisher_blocks import FisherBlock
-from kfac_core.fisher_factors.base.state import check_computed
-from kfac_core.layer_collection import LayerCollection, LayerRegistration
-from kfac_core.layer_collection.parts import with_parts
-from kfac_core.linalg import kronecker_chain
-from kfac_core.linalg.named import check_all_finite
+from kfac_core.layer_collection import LayerCollection
 from kfac_core.linearization import Linearization, NamedParams
 from kfac_core.spec.quiet import Quiet
 from kfac_core.state import commit
 from kfac_core.typing import Array, Key, LayerDampings, Scalar
 
-LABEL = "BlockTridiagonalEstimator"
-
 
 @dataclass(frozen=True)
-class BlockTridiagonalEstimator(Quiet):
+class BlockTridiagonalEstimator(Quiet, BlockTridiagonalMatrix):
     """Estimates the Fisher of a chain of layers, its inverse block-tridiagonal.
 
     The matrix is K-FAC's ``F_ij = kron(E[a_i a_j'], E[g_i g_j'])`` for each layer ``i``
@@ -159,6 +147,39 @@ class BlockTridiagonalEstimator(Quiet):
             cross = tree.where(backend, ok, cross, state.cross)
         return state._replace(diagonal=diagonal, cross=cross)
 
+    def merge(
+        self, state: TridiagonalState, *others: TridiagonalState
+    ) -> TridiagonalState:
+        """Return the state of all that several states saw, such as those of shards.
+
+        The statistics of pairs add up as those of layers do; see
+        `FisherEstimator.merge`.
+
+        Args:
+            state: A state of this estimator; left as it is.
+            others: More of them.
+
+        Returns:
+            The new state, whose inverses `update_inverses` computes. Under a trace
+            where a layer refuses its union, it is `state` with ``ok`` False.
+
+        Raises:
+            StateError: If a state was made by another estimator.
+            KfacError: What `FisherEstimator.merge` raises.
+        """
+        states = (state, *others)
+        for each in states:
+            self.check_state(each)
+        diagonal = self.diagonal.merge(*[each.diagonal for each in states])
+        backend = self.check_state(state._replace(diagonal=diagonal))
+        cross = merged(backend, [each.cross for each in states])
+        new = empty_state(backend, diagonal, self._sizes, zero_debias=True)
+        new = new._replace(cross=cross)
+        ok = diagonal.flag("cov_ok")
+        if backend.is_traced(ok):
+            new = tree.where(backend, ok, new, state)._replace(diagonal=diagonal)
+        return new
+
     def update_inverses(
         self, state: TridiagonalState, damping: LayerDampings
     ) -> TridiagonalState:
@@ -201,149 +222,7 @@ class BlockTridiagonalEstimator(Quiet):
         }
         return chosen._replace(diagonal=chosen.diagonal._replace(blocks=blocks))
 
-    def multiply_inverse(
-        self, state: TridiagonalState, vectors: NamedParams
-    ) -> dict[str, Array]:
-        """Return the inverse of the damped matrix, times a vector.
-
-        Args:
-            state: The state.
-            vectors: For every parameter an array of its shape.
-
-        Returns:
-            The product, by name.
-
-        Raises:
-            KfacError: What `FisherEstimator.multiply_inverse` raises.
-        """
-        backend, matrices = self._matrices(state, vectors)
-        links = tree.cast(backend, state.links, matrices[-1].dtype)
-        a, g = factors(self.layers[-1:], state.diagonal, -1)[0]
-        a, g = tree.cast(backend, (a, g), matrices[-1].dtype)
-
-        def last_inverse(x: Array) -> Array:
-            return backend.matmul(backend.matmul(a, x), g)
-
-        products = kronecker_chain.multiply_inverse(
-            backend, links, last_inverse, matrices
-        )
-        return self._named(backend, products, vectors)
-
-    def multiply(
-        self, state: TridiagonalState, vectors: NamedParams
-    ) -> dict[str, Array]:
-        """Return the damped matrix of the last `update_inverses`, times a vector.
-
-        Arguments, product and errors are those of `multiply_inverse`.
-        """
-        backend, matrices = self._matrices(state, vectors)
-        links, damped = tree.cast(
-            backend, (state.links, state.damped), matrices[-1].dtype
-        )
-        products = kronecker_chain.multiply(backend, links, damped, matrices)
-        return self._named(backend, products, vectors)
-
-    def full_fisher(self, state: TridiagonalState) -> Array:
-        """Return the damped matrix of the last `update_inverses`, dense.
-
-        Args:
-            state: The state.
-
-        Returns:
-            ``[n, n]``, over the entries of each layer's matrix ``[inputs, outputs]``,
-            the row of the bias last, row-major, layer after layer.
-
-        Raises:
-            NotComputedError: If `update_inverses` has not run yet.
-        """
-        backend = self._computed(state)
-        return kronecker_chain.dense(backend, state.links, state.damped)
-
-    def check_state(self, state: TridiagonalState) -> Backend:
-        """Check that a state is one of these layers; blocks check the rest.
-
-        Args:
-            state: The state.
-
-        Returns:
-            The backend of the state.
-
-        Raises:
-            StateError: If it is not a state of these layers.
-        """
-        known: object = state
-        if not isinstance(known, TridiagonalState):
-            msg = (
-                f"{LABEL}: state is a {type(known).__name__}, expected a"
-                " TridiagonalState: use the state that init returned"
-            )
-            raise StateError(msg)
-        backend = self.diagonal.check_state(state.diagonal)
-        arrays = tree.leaves(state[1:])
-        found = [tuple(getattr(x, "shape", (None,))) for x in arrays]
-        if found != (expected := shapes(self._sizes)):
-            msg = (
-                f"{LABEL}: the state has arrays of the shapes {found} for pairs of"
-                f" layers, expected {expected}; it was made by another estimator: use"
-                " init of this one"
-            )
-            raise StateError(msg)
-        return backend
-
-    def check_vector(self, vectors: NamedParams, argument: str) -> Backend:
-        """Check a vector; see `FisherEstimator.check_vector`."""
-        return self.diagonal.check_vector(vectors, argument)
-
-    @property
-    def layers(self) -> tuple[LayerRegistration, ...]:
-        """The layers, each with its block."""
-        return self.diagonal.layers
-
-    @property
-    def blocks(self) -> dict[str, FisherBlock[Any]]:
-        """The block of each layer, by its name."""
-        return self.diagonal.blocks
-
     @property
     def mat_type(self) -> MatrixType:
         """Name of the matrix that is estimated."""
         return self.diagonal.mat_type
-
-    @property
-    def _sizes(self) -> list[tuple[int, int]]:
-        """Numbers of rows of each layer's two factors."""
-        blocks = self.diagonal.blocks.values()
-        return [tuple(f.dimension for f in block._sides) for block in blocks]  # type: ignore[attr-defined]
-
-    def _computed(self, state: TridiagonalState) -> Backend:
-        backend = self.check_state(state)
-        last = self.layers[-1]
-        known = state.diagonal.blocks[last.name].input_factor
-        check_computed(backend, known, last.name)
-        return backend
-
-    def _matrices(
-        self, state: TridiagonalState, vectors: NamedParams
-    ) -> tuple[Backend, list[Array]]:
-        """Return a vector as a matrix for each layer, of the widest dtype."""
-        backend = self._computed(state)
-        self.diagonal.check_vector(vectors, "vectors")
-        backend_for(LABEL, "state, vectors", state.cases, *vectors.values())
-        check_all_finite(backend, vectors, "vectors", LABEL)
-        known = with_parts(self.layer_collection.parts, vectors)
-        matrices = [
-            layer.block.to_tensors(backend, vector_of(layer, known))[0]
-            for layer in self.layers
-        ]
-        dtype = backend.xp.result_type(state.damped[0][0], *matrices)
-        return backend, [backend.xp.astype(x, dtype, copy=False) for x in matrices]
-
-    def _named(
-        self, backend: Backend, products: Sequence[Array], vectors: NamedParams
-    ) -> dict[str, Array]:
-        """Return a product by the names of the parameters, in their dtypes."""
-        each = iter(products)
-        return self.diagonal._map_layers(
-            vectors,
-            lambda layer, like: layer.block.from_tensors(backend, (next(each),), like),
-        )
