@@ -119,8 +119,8 @@ def test_scale_and_shift_have_the_diagonal_of_their_fisher(kind):
     assert checked == len(list(model[0].parameters()))
 
 
-def test_scale_of_one_position_is_no_layer():
-    """A weight that is made of another, as of a low rank, has no rows of cases."""
+def test_product_that_is_added_to_a_weight_is_no_layer():
+    """What a low rank is made of has no rows of cases; the weight beside it has."""
 
     class LowRank(nn.Module):
         def __init__(self):
@@ -134,9 +134,12 @@ def test_scale_of_one_position_is_no_layer():
         def forward(self, x):
             return F.linear(x, self.weight + self.b @ self.a)
 
-    captured = capture(seeded(LowRank), "cross_entropy")
-    with pytest.raises(RegistrationError, match=r"'weight' is used by add; 'a' .*'b' "):
-        captured.linearize(drawn(5, 4))
+    model, x = seeded(LowRank), drawn(1, 4)
+    captured = capture(model, "cross_entropy")
+    with pytest.raises(RegistrationError, match=r"^2 .*'a' is used by matmul; 'b' is"):
+        captured.linearize(x)
+    names, found = matrix(*statistics(model, x, unclaimed="ignore")[1:], "weight")
+    assert_same(found, dense_fisher(model, x, names))
 
 
 @pytest.mark.parametrize(
@@ -161,3 +164,54 @@ def test_bias_whose_weight_is_frozen_is_exact(layer, x):
     names, found = matrix(*statistics(model, x)[1:], "0.bias")
     assert names == ("0.bias",)
     assert_same(found, dense_fisher(model, x, names))
+
+
+class Shifted(nn.Module):
+    """Norms as those of Gemma, whose weights are zeros, and one is added."""
+
+    def __init__(self, shift):
+        super().__init__()
+        self.weight, self.shift = nn.Parameter(torch.zeros(4)), shift
+
+    def forward(self, x):
+        return x * self.shift(self.weight)
+
+
+SHIFTS = {
+    "1 + w": lambda w: 1.0 + w,
+    "w + 1": lambda w: w + 1,
+    "w.float() - 2": lambda w: w.clone() - 2.0,
+    "an array and w": lambda w: torch.arange(4.0, dtype=w.dtype) + w,
+}
+
+
+@pytest.mark.parametrize("kind", SHIFTS)
+def test_weight_to_which_a_constant_is_added_is_a_scale(kind):
+    model, x = behind(Shifted, (12, 3), shift=SHIFTS[kind]), drawn(5, 3, 4)
+    captured, *own = statistics(model, x)
+    names, found = matrix(*own, "0.weight")
+    assert captured.coverage.share == 1.0
+    assert_same(found.diagonal(), dense_fisher(model, x, names).diagonal())
+
+
+def test_weight_that_is_taken_from_a_constant_is_not():
+    model = behind(Shifted, (12, 3), shift=lambda w: 1.0 - w)
+    with pytest.raises(RegistrationError, match="weight' is used by __rsub__"):
+        statistics(model, drawn(5, 3, 4))
+
+
+class Summed(nn.Module):
+    """A layer of one output, as a product with a vector."""
+
+    def __init__(self):
+        super().__init__()
+        self.w = nn.Parameter(torch.ones(4))
+
+    def forward(self, x):
+        return x @ self.w
+
+
+def test_product_with_a_vector_has_the_diagonal_of_its_fisher():
+    model, x = behind(Summed, (3, 3)), drawn(5, 3, 4)
+    names, found = matrix(*statistics(model, x)[1:], "0.w")
+    assert_same(found.diagonal(), dense_fisher(model, x, names).diagonal())

@@ -8,6 +8,8 @@ from torch_models import assert_same, dense_fisher, drawn, matrix, seeded, stati
 from kfac_adapters.torch import capture
 from kfac_core.errors import RegistrationError
 
+F = nn.functional
+
 # The dense truth maps over cases, which PyTorch does for bags in a loop.
 pytestmark = pytest.mark.filterwarnings("ignore:There is a performance drop")
 
@@ -138,3 +140,47 @@ def test_padding_of_a_tied_embedding_counts_nothing_there():
     _, other, without = statistics(unpadded, x)
     use = without.blocks[other.layers[0].name].parts[0].by_use[0]
     assert (use.rows.cov.total / use.rows.cov.weight - counts).abs().max() > 0.1
+
+
+class Table(nn.Module):
+    """Rows of a matrix, taken by an index."""
+
+    def __init__(self, taken):
+        super().__init__()
+        self.table, self.out = nn.Parameter(torch.ones(6, 4)), nn.Linear(4, 3)
+        self.taken = taken
+
+    def forward(self, ids):
+        return self.out(torch.tanh(self.taken(self.table, ids)))
+
+
+TAKEN = {
+    "an index": lambda table, ids: table[ids],
+    "an index from the end": lambda table, ids: table[ids - 6],
+    "a tuple": lambda table, ids: table[(ids,)],
+    "index_select": lambda table, ids: table.index_select(0, ids),
+}
+
+
+@pytest.mark.parametrize("kind", TAKEN)
+def test_rows_by_an_index_are_an_embedding(kind):
+    model, x = seeded(lambda: Table(TAKEN[kind])), ids(0, 2, 2, 1, 5)
+    captured, *own = statistics(model, x)
+    assert type(captured.collection.layers[0].block).__name__ == "EmbeddingKFACFB"
+    plain = seeded(lambda: Table(lambda table, ids: F.embedding(ids, table)))
+    plain.load_state_dict(model.state_dict())
+    expected = matrix(*statistics(plain, x)[1:], "table")[1]
+    assert_same(matrix(*own, "table")[1], expected)
+
+
+NO_ROWS = {
+    "columns": lambda table, ids: table[:, ids % 4].mT[:, :4],
+    "a mask": lambda table, ids: table[torch.arange(6) < len(ids)],
+}
+
+
+@pytest.mark.parametrize("kind", NO_ROWS)
+def test_what_is_no_row_of_a_table_is_no_layer(kind):
+    model = seeded(lambda: Table(NO_ROWS[kind]))
+    with pytest.raises(RegistrationError, match="'table' is used by __getitem__"):
+        statistics(model, ids(0, 2, 2, 1, 5))

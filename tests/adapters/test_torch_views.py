@@ -172,16 +172,32 @@ class ByHand(nn.Module):
             x = x @ self.w + self.b
         elif self.kind == "addmm":
             x = torch.addmm(self.b, x, self.w)
+        elif self.kind == "left product":
+            x = (self.w.t() @ x[..., None])[..., 0] + self.b
+        elif self.kind == "einsum":
+            x = torch.einsum("ni,io->no", x, self.w) + self.b
+        elif self.kind == "einsum, outputs first":
+            x = torch.einsum("io, ni -> on", self.w, x).mT + self.b
         else:
             x = F.linear(x, self.w.t(), self.b)
         return self.out(torch.tanh(x))
 
 
-@pytest.mark.parametrize("kind", ["product", "addmm", "transposed"])
+@pytest.mark.parametrize(
+    "kind",
+    [
+        "product",
+        "addmm",
+        "transposed",
+        "left product",
+        "einsum",
+        "einsum, outputs first",
+    ],
+)
 def test_weight_that_lies_in_out_is_exact_for_one_case(kind):
     model, x = seeded(lambda: ByHand(kind)), drawn(1, 5)
     names, found = matrix(*statistics(model, x)[1:], "w")
-    assert names == (("w",) if kind == "product" else ("w", "b"))
+    assert names == (("w", "b") if kind in ("addmm", "transposed") else ("w",))
     assert_same(found, dense_fisher(model, x, names))
 
 

@@ -36,10 +36,12 @@ class Capture:
         model: torch.nn.Module,
         unclaimed: Policy,
         approx: Mapping[str, str] | str,
-        class_axis: int,
+        class_axis: int | None,
         output: Callable[[Any], torch.Tensor] | None,
     ) -> None:
-        self.model, self.policy, self.class_axis = model, unclaimed, class_axis
+        self.model, self.policy = model, unclaimed
+        self.given_axis = class_axis
+        self.class_axis = -1 if class_axis is None else class_axis
         self._approx, self._output = approx, output
         self._groups: list[Group] = []
         self._left: dict[str, str] = {}
@@ -54,6 +56,10 @@ class Capture:
         """The parameters that are trained, by name, each once."""
         named = self.model.named_parameters()
         return {name: param for name, param in named if param.requires_grad}
+
+    def learn(self, loss: LossFunction, class_axis: int) -> None:
+        """Take what a gradient of the loss tells of it."""
+        self.loss, self.class_axis = loss, class_axis
 
     @property
     def collection(self) -> LayerCollection:
@@ -265,7 +271,7 @@ def capture(
     *,
     unclaimed: Policy = "error",
     approx: Mapping[str, str] | str | None = None,
-    class_axis: int = -1,
+    class_axis: int | None = None,
     output: Callable[[Any], torch.Tensor] | None = None,
 ) -> Capture:
     """Return an unmodified model as layers, whose passes become linearizations.
@@ -285,7 +291,8 @@ def capture(
             "kron_out_diag"}``, or by the name of a weight. See
             `kfac_core.LayerCollection`.
         class_axis: The axis of the outputs that one row of the loss is along: 1 of
-            ``[batch, classes, height, width]``. All others are those of cases.
+            ``[batch, classes, height, width]``. All others are those of cases. None:
+            the last one, or what the gradient of a cross-entropy tells in training.
         output: A function from what the model returns to what goes into the loss; by
             default what it returns, or its ``logits``.
 

@@ -4,6 +4,7 @@ from dataclasses import dataclass
 
 import torch
 
+from kfac_adapters.torch.class_axis import found_axis
 from kfac_adapters.torch.linearized import rows_of
 from kfac_adapters.torch.losses import (
     GivenLoss,
@@ -22,6 +23,7 @@ class Judged:
     """What is known of the loss of a pass.
 
     Attributes:
+        class_axis: The axis of the outputs that a row of the loss is along.
         loss: The loss of a row, and how the user's is reduced.
         gradient: Gradient of the user's loss for what goes into it, ``[cases, n]``.
         mask: How much each row counts, ``[cases]``; None: one each.
@@ -32,6 +34,7 @@ class Judged:
         targets: The targets of the data, where they are asked for.
     """
 
+    class_axis: int
     loss: GivenLoss
     gradient: torch.Tensor
     mask: torch.Tensor | None
@@ -56,16 +59,18 @@ class Judge:
         self._loss, self._reduction = loss, reduction
         self._wants_targets = wants_targets
         self._has_weights: bool | None = None
+        self._axis: int | None = None
 
     def __call__(
-        self, outputs: torch.Tensor, gradient: torch.Tensor, class_axis: int
+        self, outputs: torch.Tensor, gradient: torch.Tensor, given_axis: int | None
     ) -> Judged:
         """Return what a gradient says.
 
         Args:
             outputs: What goes into the loss.
             gradient: Gradient of the user's loss for it.
-            class_axis: The axis of both that a row of the loss is along.
+            given_axis: The axis of both that a row of the loss is along; None: what
+                the first gradient tells.
 
         Returns:
             What is known.
@@ -73,12 +78,18 @@ class Judge:
         Raises:
             NotFiniteError: If the loss is to be told by what is not finite.
             UnsupportedError: If something cannot be told.
+            ArgumentError: If the given axis is not that of the classes.
         """
+        class_axis = self._axis
+        if class_axis is None:
+            class_axis = found_axis(outputs, gradient, given_axis, self._loss)
         rows, at_rows = rows_of(outputs, class_axis), rows_of(gradient, class_axis)
         loss = self._loss or recognised(rows, at_rows, self._reduction)
         self._loss = loss
         counting = (at_rows != 0).any(-1)
         cases = int(counting.sum())
+        if cases and at_rows.isfinite().all():  # else nothing was told yet
+            self._axis = class_axis
         if self._has_weights is None and cases:
             self._has_weights = self._differ(loss, rows, at_rows)
         single = rows.float() if rows.dtype.itemsize < 4 else rows
@@ -91,7 +102,7 @@ class Judge:
             found = label_weights(single, at_rows.to(single.dtype))
             weights = found * (cases / found.sum())
             mask = mask if self._wants_targets else weights
-        return Judged(loss, at_rows, mask, weights, scale, cases, targets)
+        return Judged(class_axis, loss, at_rows, mask, weights, scale, cases, targets)
 
     def _differ(
         self, loss: GivenLoss, rows: torch.Tensor, gradient: torch.Tensor

@@ -127,7 +127,7 @@ class KFAC(torch.optim.Optimizer):
         params: Iterable[Any] | None = None,
         unclaimed: Policy = "error",
         approx: Mapping[str, str] | str | None = None,
-        class_axis: int = -1,
+        class_axis: int | None = None,
         output: Callable[[Any], torch.Tensor] | None = None,
         seed: int = 0,
         collective: Collective | None = None,

@@ -15,7 +15,18 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from kfac_adapters.torch.composites import composite
-from kfac_adapters.torch.rules import COPIES, OPERATORS, RULES, SPREADS, SYMMETRIC, Call
+from kfac_adapters.torch.rules import (
+    COPIES,
+    INDEXED,
+    LEFT_OPERATORS,
+    OPERATORS,
+    RULES,
+    SHIFTS,
+    SPREADS,
+    SYMMETRIC,
+    Call,
+    einsum,
+)
 from kfac_adapters.torch.rules.linear import transposed
 from kfac_adapters.torch.views import View, view_of
 from kfac_core.layer_collection.parts import Part
@@ -92,7 +103,7 @@ class Recorder(TorchFunctionMode):
         if call is not None and isinstance(result, torch.Tensor):
             for used in self._note(call, result):
                 found.pop(used, None)
-        elif len(found) == 1 and self._is_view(func, result, *found):
+        elif len(found) == 1 and self._is_view(func, args, result, *found):
             return result
         for used in found:
             self.record.elsewhere.setdefault(self._used(used), _name_of(func))
@@ -104,9 +115,19 @@ class Recorder(TorchFunctionMode):
             return RULES[func](*args, **kwargs)
         if func in SPREADS and id(args[0]) in self._views:
             return SPREADS[func](args, kwargs, self._shape(args[0]))
+        if func in INDEXED and args and id(args[0]) in self._views and not kwargs:
+            return INDEXED[func](*args, self._shape(args[0]))
+        if func is torch.einsum:
+            equation, *operands = args
+            own = operands[0] if isinstance(operands[0], list | tuple) else operands
+            return einsum(equation, own, lambda x: id(x) in self._views)
         if len(args) != 2 or kwargs or not all(map(torch.is_tensor, args)):
             return None
         x, param = args
+        if func in LEFT_OPERATORS and id(x) in self._views:
+            if id(param) in self._views:
+                return None
+            return LEFT_OPERATORS[func](x, param, self._shape(x))
         if func in SYMMETRIC and id(x) in self._views:
             x, param = param, x
         if func not in OPERATORS or id(x) in self._views:
@@ -143,13 +164,16 @@ class Recorder(TorchFunctionMode):
         self.record.uses.append(Use(kept, weight, bias, edge, shape, axes))
         return set(map(id, own))
 
-    def _is_view(self, func: Any, result: Any, of: int) -> bool:
+    def _is_view(self, func: Any, args: Any, result: Any, of: int) -> bool:
         """Note views of a parameter, if a function has made these and nothing else."""
         own = self._views[of]
         name = own.part.param if own.part else own.name
         tensors = [*_tensors(result)]
         views = [view_of(x, self._params[name], name) for x in tensors]
-        if func in COPIES:  # of other numbers, with the same gradient
+        # Other numbers, with the same gradient.
+        shifted = args[: SHIFTS.get(func, 0)]
+        like = [x for x in shifted if id(x) == of and x.shape == tensors[0].shape]
+        if func in COPIES or like:
             views = [own]
         known = [view for view in views if view is not None]
         if len(known) < len(views):

@@ -227,8 +227,8 @@ class Tracker:
                 self.refused = str(error)
 
     def _take(self, seen: Pass, gradient: torch.Tensor) -> None:
-        judged = self._judge(seen.outputs, gradient, self.capture.class_axis)
-        self.capture.loss = judged.loss.function
+        judged = self._judge(seen.outputs, gradient, self.capture.given_axis)
+        self.capture.learn(judged.loss.function, judged.class_axis)
         if self._told is not None:
             self._told(seen, judged)
         if not (self._is_due() or self._is_changed()):

@@ -30,7 +30,7 @@ def watched(
     statistics_share: float,
     unclaimed: Policy,
     approx: Mapping[str, str] | str | None,
-    class_axis: int,
+    class_axis: int | None,
     output: Callable[[Any], torch.Tensor] | None,
     seed: int,
     told: Told | None = None,

@@ -13,8 +13,19 @@ from torch.nn import functional
 from kfac_adapters.torch.rules.call import Call, Kind
 from kfac_adapters.torch.rules.convolution import convolution, transposed_convolution
 from kfac_adapters.torch.rules.elementwise import expand, prelu, repeat, scale, shift
-from kfac_adapters.torch.rules.embedding import embedding, embedding_bag
-from kfac_adapters.torch.rules.linear import addmm, linear, product
+from kfac_adapters.torch.rules.embedding import (
+    embedding,
+    embedding_bag,
+    index_select,
+    indexed,
+)
+from kfac_adapters.torch.rules.linear import (
+    addmm,
+    einsum,
+    left_product,
+    linear,
+    product,
+)
 from kfac_adapters.torch.rules.norm import (
     batch_norm,
     group_norm,
@@ -23,7 +34,19 @@ from kfac_adapters.torch.rules.norm import (
     rms_norm,
 )
 
-__all__ = ["COPIES", "OPERATORS", "RULES", "SPREADS", "SYMMETRIC", "Call", "Kind"]
+__all__ = [
+    "COPIES",
+    "INDEXED",
+    "LEFT_OPERATORS",
+    "OPERATORS",
+    "RULES",
+    "SHIFTS",
+    "SPREADS",
+    "SYMMETRIC",
+    "Call",
+    "Kind",
+    "einsum",
+]
 
 RULES: dict[Any, Callable[..., Call | None]] = {
     functional.linear: linear,
@@ -68,18 +91,48 @@ OPERATORS: dict[Any, Operator] = {
 }
 """These, and rules of functions whose second tensor is the parameter."""
 
+LEFT_OPERATORS: dict[Any, Operator] = {
+    torch.matmul: left_product,
+    torch.Tensor.matmul: left_product,
+    torch.mm: left_product,
+    torch.Tensor.mm: left_product,
+}
+"""Rules of functions whose first tensor is the parameter, and not the second."""
+
 SPREADS: dict[Any, Callable[[Any, Any, tuple[int, ...]], Call | None]] = {
     torch.Tensor.expand: expand,
     torch.Tensor.repeat: repeat,
 }
 """Rules of functions of a parameter alone, whose arguments they read."""
 
+INDEXED: dict[Any, Callable[..., Call | None]] = {
+    torch.Tensor.__getitem__: indexed,
+    torch.index_select: index_select,
+    torch.Tensor.index_select: index_select,
+}
+"""Rules of functions that take rows of a parameter, and its shape as their last."""
+
 COPIES: frozenset[Any] = frozenset(
     {
         torch.Tensor.to,
         torch.Tensor.type_as,
         torch.Tensor.float,
+        torch.Tensor.double,
+        torch.Tensor.half,
+        torch.Tensor.bfloat16,
+        torch.Tensor.cpu,
+        torch.Tensor.cuda,
         torch.Tensor.contiguous,
+        torch.Tensor.clone,
+        torch.clone,
     }
 )
 """Functions whose results have the gradient of what they copy."""
+
+SHIFTS: dict[Any, int] = {
+    torch.add: 2,
+    torch.Tensor.add: 2,
+    torch.sub: 1,
+    torch.Tensor.sub: 1,
+}
+"""Functions whose results have the gradient of so many first ones, as ``1 + w`` has."""

@@ -7,6 +7,7 @@ from torch.nn import functional
 
 from kfac_adapters.torch.rules.call import Call
 
+_INTEGERS = (torch.int64, torch.int32)
 _NO_ID = -1
 """What stands for no id, where bags have different lengths."""
 
@@ -36,6 +37,25 @@ def embedding(
         options={"padding_id": padding},
         refused=_refusal(max_norm, scale_grad_by_freq, sparse),
     )
+
+
+def indexed(weight: torch.Tensor, ids: Any, shape: tuple[int, ...]) -> Call | None:
+    """Read ``weight[ids]``, rows of a matrix; None of any other index."""
+    if isinstance(ids, tuple) and len(ids) == 1:
+        (ids,) = ids
+    if not isinstance(ids, torch.Tensor) or ids.dtype not in _INTEGERS:
+        return None
+    if len(shape) != 2 or tuple(weight.shape) != shape:
+        return None
+    # An index of Python counts from the end, too.
+    return embedding(ids.remainder(shape[0]), weight)
+
+
+def index_select(
+    weight: torch.Tensor, dim: int, ids: torch.Tensor, shape: tuple[int, ...]
+) -> Call | None:
+    """Read ``weight.index_select(0, ids)``; as `indexed`."""
+    return indexed(weight, ids, shape) if dim == 0 else None
 
 
 def embedding_bag(
