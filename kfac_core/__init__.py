@@ -61,6 +61,7 @@ from kfac_core.typing import (
 )
 
 if TYPE_CHECKING:
+    from kfac_core.recording import prepared as prepared
     from kfac_core.saving import from_tree as from_tree
     from kfac_core.saving import load, save, state_from_dict, state_to_dict
     from kfac_core.saving import load_arrays as load_arrays
@@ -93,6 +94,7 @@ __all__ = [
     "load",
     "load_backend",
     "losses",
+    "prepared",
     "save",
     "state_from_dict",
     "state_to_dict",
@@ -105,6 +107,7 @@ _IMPORTED_LATER = {
     "from_tree": "saving",
     "load": "saving",
     "load_arrays": "saving",
+    "prepared": "recording",
     "save": "saving",
     "state_from_dict": "saving",
     "state_to_dict": "saving",

@@ -99,6 +99,11 @@ remembered = _BY_TYPE.get
 """The backend of a type of arrays; None if none of it was seen yet."""
 
 
+def remember(kind: type, backend: Backend) -> None:
+    """Let arrays of a type of this package have a backend, which no package names."""
+    _BY_TYPE[kind] = backend
+
+
 def available_backends() -> tuple[str, ...]:
     """Return the top-level packages whose arrays have a backend of their own.
 

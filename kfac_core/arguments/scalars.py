@@ -10,6 +10,7 @@ from kfac_core.arguments.arrays import backend_for, check_shape
 from kfac_core.arguments.powers import shown
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, BackendError, DTypeError
+from kfac_core.recorded import RecordedNumber
 from kfac_core.typing import Array, DampingId, Dampings, Scalar
 
 _NUMBERS = (float, int, np.floating, np.integer)
@@ -57,6 +58,8 @@ def as_scalar(
         if number is not None and 0 <= number <= min(upper, HELD):
             backend_for(layer, argument, like, given)
             return backend.xp.astype(given, like.dtype, copy=True)
+    if kind is RecordedNumber and 0 <= given <= min(upper, HELD):
+        return backend.scalar(given, like)
     xp = backend.xp
     # A number that the dtype cannot hold would become infinite.
     largest = min(upper, float(xp.finfo(like.dtype).max))

@@ -48,7 +48,7 @@ def of_numbers(
         return formula(_KNOWN, *known)
     with np.errstate(all="ignore"):
         found = formula(_KNOWN, *known)
-    return tuple(backend.scalar(float(x), like) for x in found)
+    return tuple([backend.scalar(x.item(), like) for x in found])
 
 
 class _Scalars:
@@ -62,7 +62,7 @@ class _Scalars:
 
     @staticmethod
     def ones_like(x: Any) -> Any:
-        return type(x)(1)
+        return x.dtype.type(1)
 
     @staticmethod
     def maximum(x: Any, y: Any) -> Any:
@@ -74,7 +74,7 @@ class _Scalars:
 
     @staticmethod
     def clip(x: Any, *, min: float) -> Any:
-        return type(x)(min) if x < min else x
+        return x.dtype.type(min) if x < min else x
 
 
 class _Known:
