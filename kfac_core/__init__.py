@@ -94,7 +94,6 @@ __all__ = [
     "load",
     "load_backend",
     "losses",
-    "prepared",
     "save",
     "state_from_dict",
     "state_to_dict",

@@ -29,10 +29,13 @@ def cases(library: Library, *, quick: bool) -> Iterator[Case]:
     """
     for verb in VERBS:
         name = f"{verb}, {ROWS}×{SIZE}"
-        yield Case(GROUP, name, partial(_verb, library, verb))
+        yield Case(GROUP, name, partial(_verb, library, verb, as_is))
+        if library.compiled is as_is:
+            name = f"{verb}, {ROWS}×{SIZE}, prepared"
+            yield Case(GROUP, name, partial(_verb, library, verb, kc.prepared))
 
 
-def _verb(library: Library, verb: str) -> Rivals:
+def _verb(library: Library, verb: str, prepare: Any) -> Rivals:
     x, v = library.array(normal(ROWS, SIZE)), library.array(normal(SIZE, SIZE))
     xp = kc.backend_of(x).xp
     block = kc.blocks.FullyConnectedKFACBasicFB(SIZE, SIZE)
@@ -47,14 +50,11 @@ def _verb(library: Library, verb: str) -> Rivals:
         a, b = style.damped(xp, a, 0.1), style.damped(xp, b, 0.1)
         return library.cholesky_inverse(a), library.cholesky_inverse(b)
 
+    covs, inverses, multiply = (prepare(getattr(block, name)) for name in VERBS)
     of_ours = {
-        "update_covs": lambda: (
-            lambda s, x: block.update_covs(s, x, x, 0.95),
-            state,
-            x,
-        ),
-        "update_inverses": lambda: (lambda s: block.update_inverses(s, 0.1), state),
-        "multiply_inverse": lambda: (block.multiply_inverse, state, v),
+        "update_covs": lambda: (lambda s, x: covs(s, x, x, 0.95), state, x),
+        "update_inverses": lambda: (lambda s: inverses(s, 0.1), state),
+        "multiply_inverse": lambda: (multiply, state, v),
     }
     bare = {
         "update_covs": lambda: (update_covs, a, b, x),

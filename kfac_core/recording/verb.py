@@ -22,6 +22,16 @@ class PreparedVerb:
 
     Attributes:
         verb: The verb.
+
+    Example:
+        >>> import numpy as np
+        >>> import kfac_core as kc
+        >>> factor = kc.factors.FullyConnectedKroneckerFactor(2)
+        >>> update_cov = kc.prepared(factor.update_cov)
+        >>> rows = np.asarray([[1.0, 2.0], [3.0, 4.0]])
+        >>> state = update_cov(factor.init(rows), rows, ema_decay=0.5)
+        >>> update_cov.forms
+        1
     """
 
     def __init__(self, verb: Callable[..., Any]) -> None:

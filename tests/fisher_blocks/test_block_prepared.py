@@ -10,7 +10,6 @@ import kfac_core as kc
 VERBS = ("update_covs", "update_inverses", "multiply_inverse")
 
 
-
 @pytest.fixture
 def library(plain_library):
     return plain_library

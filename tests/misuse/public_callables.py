@@ -50,6 +50,7 @@ WALKED_IN: dict[Any, tuple[str, ...]] = {
     kc.save: ("saving",),
     kc.load: ("saving",),
     kc.load_arrays: ("saving",),
+    kc.prepared: ("prepared",),
     kc.backend_of: ("registry",),
     kc.load_backend: ("registry",),
     kc.available_backends: ("registry",),

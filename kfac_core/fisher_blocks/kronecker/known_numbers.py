@@ -47,8 +47,8 @@ def of_numbers(
     if backend.xp is np:  # whose warnings every verb silences
         return formula(_KNOWN, *known)
     with np.errstate(all="ignore"):
-        found = formula(_KNOWN, *known)
-    return tuple([backend.scalar(x.item(), like) for x in found])
+        given: Any = formula(_KNOWN, *known)
+    return tuple([backend.scalar(number.item(), like) for number in given])
 
 
 class _Scalars:
