@@ -263,3 +263,42 @@ def test_parameter_that_is_whole_elsewhere_has_no_parts():
     captured = capture(model, "cross_entropy", unclaimed="diagonal")
     captured.linearize(drawn(5, 4))
     assert captured.coverage.share == 0.0
+
+
+class JoinedBias(nn.Module):
+    """The projection of an attention whose keys have no bias, as those of BEiT."""
+
+    def __init__(self, joins, weight=True):
+        super().__init__()
+        self.qkv = nn.Linear(4, 6, bias=False).requires_grad_(weight)
+        self.q, self.v = nn.Parameter(torch.ones(2)), nn.Parameter(torch.ones(2))
+        self.register_buffer("k", torch.zeros(2))
+        self.out, self.joins = nn.Linear(6, 3), joins
+
+    def forward(self, x):
+        bias = self.joins((self.q, self.k, self.v))
+        return self.out(torch.tanh(F.linear(x, self.qkv.weight, bias)).mean(1))
+
+
+@pytest.mark.parametrize("joins", [torch.cat, torch.hstack])
+@pytest.mark.parametrize("weight", [True, False])
+def test_parameters_that_are_joined_to_a_bias_are_biases(joins, weight):
+    model, x = seeded(lambda: JoinedBias(joins, weight)), drawn(5, 3, 4)
+    captured, *own = statistics(model, x)
+    assert captured.coverage.share == 1.0
+    for name in ("q", "v"):
+        names, found = matrix(*own, name)
+        assert names == (name,)
+        exact = dense_fisher(model, x, [name])
+        kept = torch.where(found == 0, 0.0, exact)
+        assert_same(found, kept)
+        assert_same(found.diagonal(), exact.diagonal())
+
+
+def test_joined_parameters_that_are_no_bias_are_named():
+    def joins(own):
+        return torch.cat(own) * 2
+
+    model = seeded(lambda: JoinedBias(joins))
+    with pytest.raises(RegistrationError, match="'q' is used by mul; 'v' is used by"):
+        statistics(model, drawn(5, 3, 4))

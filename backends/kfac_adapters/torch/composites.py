@@ -31,10 +31,43 @@ def _descended(function: Any) -> Any:
     return copy
 
 
+def _grouped_mm(
+    mat_a: torch.Tensor,
+    mat_b: torch.Tensor,
+    offs: torch.Tensor | None = None,
+    bias: torch.Tensor | None = None,
+    out_dtype: torch.dtype | None = None,
+) -> torch.Tensor:
+    """Multiply the rows of each group by a matrix of its own, as experts do.
+
+    Args:
+        mat_a: ``[rows, in]``, the rows of a group one after another.
+        mat_b: ``[groups, in, out]``.
+        offs: Where the rows of each group end, ``[groups]``.
+        bias: What is added.
+        out_dtype: Type of the result.
+
+    Returns:
+        ``[rows, out]``.
+    """
+    stops = [] if offs is None else offs.tolist()
+    if mat_a.ndim != 2 or mat_b.ndim != 3 or bias is not None or not stops:
+        with torch._C.DisableTorchFunction():
+            return functional.grouped_mm(
+                mat_a, mat_b, offs=offs, bias=bias, out_dtype=out_dtype
+            )
+    rows = torch.tensor_split(mat_a, stops)
+    made = [x @ mat_b[i] for i, x in enumerate(rows[:-1])]
+    whole = torch.cat([*made, rows[-1].new_zeros(len(rows[-1]), mat_b.shape[-1])])
+    return whole if out_dtype is None else whole.to(out_dtype)
+
+
 COMPOSITES: dict[Any, Any] = {
     functional.multi_head_attention_forward: _descended(
         functional.multi_head_attention_forward
     ),
+    functional.grouped_mm: _grouped_mm,
+    torch._grouped_mm: _grouped_mm,
     torch.lstm_cell: recurrent.cell(recurrent.lstm_gates, whole=True),
     torch.gru_cell: recurrent.cell(recurrent.gru_gates),
     torch.rnn_tanh_cell: recurrent.cell(recurrent.tanh_gates),

@@ -1,5 +1,6 @@
 """`Linearized`: one forward pass of a model, as the estimator takes it."""
 
+import math
 from collections.abc import Collection, Mapping, Sequence
 from functools import cached_property
 from typing import Any
@@ -71,8 +72,8 @@ class Linearized:
         self.masks |= self._padding()
         self._blank = blank or {}
         for group in self._groups:
-            if not group.indices:
-                (site,) = group.sites
+            if not any(self._has_rows(group, i) for i in group.indices):
+                (site, *_) = group.sites
                 self.masks[site] = outputs.new_zeros(1, dtype=torch.float32)
 
     @cached_property
@@ -203,12 +204,16 @@ class Linearized:
         """Return the arrays of a group's uses at its sites, as its block takes them."""
         if not group.indices:
             return {site: self._blank[site][of_outputs] for site in group.sites}
-        uses = [self._record.uses[i] for i in group.indices]
+        indices = group.indices
+        if group.kind != "tied_weights":
+            having = tuple(i for i in indices if self._has_rows(group, i))
+            indices = having or indices[:1]
+        uses = [self._record.uses[i] for i in indices]
         own = [leading(use, group.kind) for use in uses]
         hows = foldings(own, self.batch_size)
         parts = [
             self._folded(group, use, arrays[i], how, of_outputs)
-            for i, use, how in zip(group.indices, uses, hows, strict=True)
+            for i, use, how in zip(indices, uses, hows, strict=True)
         ]
         if group.kind == "tied_weights":
             return dict(zip(group.sites, parts, strict=True))
@@ -223,6 +228,10 @@ class Linearized:
             )
             raise ShapeError(msg)
         return {site: torch.cat(parts, dim=1)}
+
+    def _has_rows(self, group: Group, use: int) -> bool:
+        """Return whether a use has a row, as that of an expert may not."""
+        return math.prod(leading(self._record.uses[use], group.kind)) > 0
 
     def _folded(
         self, group: Group, use: Use, x: Any, how: Folding, of_outputs: bool
@@ -247,6 +256,9 @@ class Linearized:
             axes = use.bias_axes if of_bias else axes
         if x.ndim == axes:
             x = x[None]
+        if not x.numel():  # one row of zeros, with weight zero
+            own = x.shape[x.ndim - axes :]
+            x, how = x.new_zeros(1, *own), Folding(1, 1, 1)
         return fold(_at_least_single(x), axes, how, uses=group.shared)
 
 

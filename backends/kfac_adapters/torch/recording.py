@@ -15,6 +15,7 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from kfac_adapters.torch.composites import composite
+from kfac_adapters.torch.joins import Piece, joined, of_piece
 from kfac_adapters.torch.rules import (
     COPIES,
     INDEXED,
@@ -80,6 +81,7 @@ class Recorder(TorchFunctionMode):
         self.record = Record()
         self._params = params
         self._views = {id(param): View(name) for name, param in params.items()}
+        self._joined: dict[int, tuple[Piece, ...]] = {}
         self._made: list[torch.Tensor] = []  # kept, so that no other has its id
 
     def __torch_function__(
@@ -89,7 +91,7 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if not is_recording():
             return func(*args, **kwargs)
-        found = {id(x): x for x in _tensors((args, kwargs)) if id(x) in self._views}
+        found = {id(x) for x in _tensors((args, kwargs)) if self._is_known(x)}
         made_of = composite(func) if found else None
         if made_of is not None:
             with self:
@@ -99,15 +101,23 @@ class Recorder(TorchFunctionMode):
         result = func(*args, **kwargs)
         if not found or not _has_graph(result):
             return result
-        found.pop(id(result), None)
+        found.discard(id(result))
+        pieces = joined(func, args, lambda x: id(x) in self._views)
         if call is not None and isinstance(result, torch.Tensor):
-            for used in self._note(call, result):
-                found.pop(used, None)
+            found -= self._note(call, result)
+        elif pieces:
+            self._joined[id(result)] = pieces
+            self._made += [*_tensors((args, result))]
+            return result
         elif len(found) == 1 and self._is_view(func, args, result, *found):
             return result
         for used in found:
-            self.record.elsewhere.setdefault(self._used(used), _name_of(func))
+            for own in self._joined.get(used, (Piece(used, 0, 0),)):
+                self.record.elsewhere.setdefault(self._used(own.id), _name_of(func))
         return result
+
+    def _is_known(self, x: torch.Tensor) -> bool:
+        return id(x) in self._views or id(x) in self._joined
 
     def _call(self, func: Any, args: Any, kwargs: Any) -> Call | None:
         """Read a call of a function that is a layer, of at least one parameter."""
@@ -144,7 +154,8 @@ class Recorder(TorchFunctionMode):
     def _note(self, call: Call, result: torch.Tensor) -> set[int]:
         """Add a use, and return the parameters that it is of, or none."""
         own = [x for x in (call.weight, call.bias) if id(x) in self._views]
-        if not own:
+        pieces = self._joined.get(id(call.bias), ())
+        if not own and not pieces:
             return set()
         views = [self._views[id(x)] for x in own]
         if call.kind != "linear" and any(view.is_transposed for view in views):
@@ -161,12 +172,18 @@ class Recorder(TorchFunctionMode):
         axes = len(self._shape(call.bias)) if bias else 0
         kept = replace(call, weight=None, bias=None, inputs=call.inputs.detach())
         edge, shape = get_gradient_edge(result), tuple(result.shape)
-        self.record.uses.append(Use(kept, weight, bias, edge, shape, axes))
-        return set(map(id, own))
+        if own:
+            self.record.uses.append(Use(kept, weight, bias, edge, shape, axes))
+        for piece in pieces:
+            shift, name = of_piece(kept, piece, shape), self._used(piece.id)
+            self.record.uses.append(Use(shift, "", name, edge, shape, 1))
+        return {*map(id, own), *([id(call.bias)] if pieces else [])}
 
     def _is_view(self, func: Any, args: Any, result: Any, of: int) -> bool:
         """Note views of a parameter, if a function has made these and nothing else."""
-        own = self._views[of]
+        own = self._views.get(of)
+        if own is None:  # joined of several
+            return False
         name = own.part.param if own.part else own.name
         tensors = [*_tensors(result)]
         views = [view_of(x, self._params[name], name) for x in tensors]

@@ -13,7 +13,7 @@ class View(NamedTuple):
     Attributes:
         name: Name of the parameter, or of its part.
         part: The part; None: it is all of it.
-        is_transposed: Whether its two axes are exchanged.
+        is_transposed: Whether its last two axes are exchanged.
         is_reshaped: Whether it has other axes of length one.
     """
 
@@ -38,7 +38,7 @@ def view_of(tensor: torch.Tensor, param: torch.Tensor, name: str) -> View | None
     if not tensor.requires_grad or tensor._base is not param:
         return None
     found = _part_of(tensor, param, name)
-    if found is None and tensor.ndim == 2:
+    if found is None and tensor.ndim >= 2:
         of_transpose = _part_of(tensor.mT, param, name)
         if of_transpose is not None:
             return of_transpose._replace(is_transposed=True)
