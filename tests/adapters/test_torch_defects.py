@@ -197,9 +197,9 @@ def functional(model):
 
 MADE = {
     "low rank": (lambda: LowRank("weights"), "'b.weight' is used by matmul"),
-    "weight norm": (
-        lambda: nn.utils.parametrizations.weight_norm(nn.Linear(4, 3)),
-        "original0' is used by _weight_norm",
+    "spectral norm": (
+        lambda: nn.utils.parametrizations.spectral_norm(nn.Linear(4, 3)),
+        r"'parametrizations\.weight\.original' is used by",
     ),
     "orthogonal": (
         lambda: nn.utils.parametrizations.orthogonal(nn.Linear(4, 3)),

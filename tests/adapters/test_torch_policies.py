@@ -91,15 +91,8 @@ class WithNorm(nn.Module):
     [
         (AlsoElsewhere, drawn(3, 4), "'a.weight' is a layer's, and used by"),
         (WithNorm, labels(3), "'table.weight' is of an embedding: max_norm"),
-        (
-            lambda: nn.Sequential(
-                nn.utils.parametrizations.weight_norm(nn.Linear(4, 4)), nn.Linear(4, 3)
-            ),
-            drawn(3, 4),
-            "original0' is used by _weight_norm",
-        ),
     ],
-    ids=["used elsewhere", "max_norm", "weight norm"],
+    ids=["used elsewhere", "max_norm"],
 )
 def test_what_has_no_rule_is_refused_by_name(make, x, message):
     model = seeded(make)

@@ -41,10 +41,9 @@ def statistics(model, x, loss="cross_entropy", mode="exact", **options):
     captured = capture(model, loss, **options)
     linearization = captured.linearize(x)
     estimator = kc.FisherEstimator(captured.collection, mode)
-    params = dict(model.named_parameters())
-    own = {n: params[n].detach() for n, _ in captured.collection.variables}
     key = torch.Generator().manual_seed(0) if estimator.needs_randomness else None
-    state = estimator.update_covs(estimator.init(own), linearization, 0.0, key=key)
+    state = estimator.init(captured.variables)
+    state = estimator.update_covs(state, linearization, 0.0, key=key)
     return captured, estimator, state
 
 

@@ -10,18 +10,18 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 from kfac_adapters.coverage import (
     POLICIES,
     Coverage,
-    Covered,
     Policy,
     check_all_covered,
     check_policy,
     given_approximations,
 )
 from kfac_adapters.torch.checking import incomplete
-from kfac_adapters.torch.groups import Group, grouped
+from kfac_adapters.torch.groups import Group, Grouping, grouped
 from kfac_adapters.torch.linearized import Linearized, rows_of
 from kfac_adapters.torch.losses import given_loss
+from kfac_adapters.torch.made import Made, unmade, with_made
 from kfac_adapters.torch.recording import Record, Recorder
-from kfac_adapters.torch.registering import collection_of
+from kfac_adapters.torch.registering import collection_of, coverage_of
 from kfac_adapters.torch.visible import check_visible
 from kfac_core.errors import ArgumentError, NotComputedError
 from kfac_core.layer_collection import LayerCollection
@@ -45,6 +45,7 @@ class Capture:
         self._approx, self._output = approx, output
         self._groups: list[Group] = []
         self._left: dict[str, str] = {}
+        self.made: tuple[Made, ...] = ()
         self._names: tuple[str, ...] = ()
         self._summed: tuple[str, ...] = ()
         self._blank: dict[str, tuple[Any, Any]] = {}
@@ -56,6 +57,15 @@ class Capture:
         """The parameters that are trained, by name, each once."""
         named = self.model.named_parameters()
         return {name: param for name, param in named if param.requires_grad}
+
+    @property
+    def variables(self) -> dict[str, torch.Tensor]:
+        """What the layers have as parameters, without a graph, by name.
+
+        They are parameters, and weights that the model makes of several.
+        """
+        own = with_made(self.made, self.params)
+        return {name: own[name].detach() for name, _ in self.collection.variables}
 
     def learn(self, loss: LossFunction, class_axis: int) -> None:
         """Take what a gradient of the loss tells of it."""
@@ -83,23 +93,10 @@ class Capture:
         Raises:
             NotComputedError: Before the first pass.
         """
-        shapes = {name: tuple(p.shape) for name, p in self.params.items()}
-        shapes |= self.collection.shapes
-        layers = [
-            Covered(
-                layer.params,
-                type(layer.block).__name__,
-                tuple(shapes[name] for name in layer.params),
-            )
-            for layer in self.collection.layers
-            if layer.params[0] not in self._left
-        ]
-        policy = POLICIES[self.policy]
-        others = [
-            Covered((name,), policy, (shapes[name],), reason)
-            for name, reason in self._left.items()
-        ]
-        return Coverage((*layers, *others))
+        given = {name: tuple(p.shape) for name, p in self.params.items()}
+        return coverage_of(
+            self.collection, given, self._left, self.made, POLICIES[self.policy]
+        )
 
     @property
     def left(self) -> Mapping[str, str]:
@@ -209,9 +206,9 @@ class Capture:
         if is_new:
             self._build(params, record, outputs, edge)
             self._blank = {}
-        own = {name: params[name] for name, _ in self.collection.variables}
+        own = with_made(self.made, params)
         given = Linearized(
-            own,
+            {name: own[name] for name, _ in self.collection.variables},
             self._groups,
             record,
             outputs,
@@ -235,7 +232,7 @@ class Capture:
         edge: GradientEdge,
     ) -> None:
         cases = rows_of(outputs, self.class_axis).shape[0]
-        found = grouped(params, record, cases)
+        own, found = _layers(params, record, cases)
         if self.policy == "error":
             remedy = ", or freeze them with requires_grad_(False)"
             check_all_covered(found.left, remedy)
@@ -243,12 +240,12 @@ class Capture:
         unseen = incomplete(params, claimed, found.parts, record, outputs, edge)
         for name in unseen:
             record.elsewhere[name] = "something that is not seen"
-        found = grouped(params, record, cases)
+        own, found = _layers(params, record, cases)
         left = found.left
         if self.policy == "error":
             check_all_covered(left)
         diagonal = list(left) if self.policy == "diagonal" else []
-        covered = {n: p for n, p in params.items() if n not in left or n in diagonal}
+        covered = {n: p for n, p in own.items() if n not in left or n in diagonal}
         if self.loss is None:
             msg = "Capture: loss is 'auto', which a recorded pass alone does not tell"
             raise ArgumentError(msg)
@@ -256,6 +253,7 @@ class Capture:
             covered, record, found, diagonal, self.loss, self._approx
         )
         self._groups, self._left, self._names = found.groups, left, tuple(params)
+        self.made = tuple(record.made.values())
         self._collection = collection
         self._summed = tuple(
             name
@@ -263,6 +261,17 @@ class Capture:
             if not layer.towers
             for name in layer.params
         )
+
+
+def _layers(
+    params: Mapping[str, torch.Tensor], record: Record, cases: int
+) -> tuple[dict[str, torch.Tensor], Grouping]:
+    """Return what layers may have as parameters, and the layers."""
+    while True:
+        own = with_made(record.made.values(), params)
+        found = grouped(own, record, cases)
+        if not unmade(record, found.left):
+            return own, found
 
 
 def capture(
@@ -312,7 +321,7 @@ def capture(
         >>> captured = capture(model, "cross_entropy")
         >>> linearization = captured.linearize(torch.randn(16, 4))
         >>> estimator = kc.FisherEstimator(captured.collection, "exact")
-        >>> state = estimator.init(dict(model.named_parameters()))
+        >>> state = estimator.init(captured.variables)
         >>> state = estimator.update_covs(state, linearization, ema_decay=0.95)
         >>> print(captured.coverage)
         parameters        block                      shapes  share

@@ -11,6 +11,7 @@ from collections.abc import Collection, Mapping, Sequence
 import torch
 from torch.autograd.graph import GradientEdge
 
+from kfac_adapters.torch.made import with_made
 from kfac_adapters.torch.recording import Record, Use
 from kfac_core.layer_collection.parts import Part, owners, with_parts
 
@@ -41,12 +42,16 @@ def incomplete(
         outputs.shape, generator=generator, dtype=torch.float32, device=outputs.device
     ).to(outputs.dtype)
     whole = owners(parts, names)
-    leaves = [*(use.edge for use in record.uses), *(params[name] for name in whole)]
+    leaves = [*(use.edge for use in record.uses), *params.values()]
     pulled = torch.autograd.grad(
         [edge], leaves, [vector], retain_graph=True, allow_unused=True
     )
-    at_uses, at_params = pulled[: len(record.uses)], pulled[len(record.uses) :]
-    own = {name: params[name].detach() for name in whole}
+    at_uses = pulled[: len(record.uses)]
+    at_params = dict(zip(params, pulled[len(record.uses) :], strict=True))
+    for made in record.made.values():
+        at_params[made.name] = made.gradient(params, at_params)
+    variables = with_made(record.made.values(), params)
+    own = {name: variables[name].detach() for name in whole}
     own = dict(with_parts([part for part in parts if part.param in own], own))
     found: dict[str, torch.Tensor] = {}
     sizes = dict.fromkeys(names, 0.0)
@@ -66,10 +71,13 @@ def incomplete(
                 -1, *own[use.bias].shape
             ).sum(0)
             sizes[use.bias] += size * g.shape[0] ** 0.5
-    true = {
-        name: torch.zeros_like(params[name]) if g is None else g
-        for name, g in zip(whole, at_params, strict=True)
-    }
+    for made in record.made.values():
+        if made.name in found:
+            found[made.name] = made.seen(params, found[made.name])
+    true = {}
+    for name in whole:
+        g = at_params[name]
+        true[name] = torch.zeros_like(variables[name]) if g is None else g
     true = dict(with_parts([part for part in parts if part.param in true], true))
     wrong = []
     for name in names:

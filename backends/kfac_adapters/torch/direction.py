@@ -27,13 +27,17 @@ def preconditioned(
         The product, for each parameter that has a gradient, but those to be ignored.
     """
     capture, estimator = tracker.capture, tracker.estimator
-    whole: Named = {}
-    for name in estimator.variables:
-        gradient = gradients.get(name)
-        if gradient is None:  # a part of a layer that has none counts as zero
-            gradient = torch.zeros_like(capture.model.get_parameter(name))
-        whole[name] = gradient
-    products = multiplied(estimator, tracker.state, whole, tracker.teams)
+    params, given = capture.params, dict(gradients)
+    for made in capture.made:
+        given[made.name] = made.gradient(params, gradients)
+    own: Named = {}
+    for name, x in capture.variables.items():
+        gradient = given.get(name)
+        # A part of a layer that has none counts as zero.
+        own[name] = torch.zeros_like(x) if gradient is None else gradient
+    products = multiplied(estimator, tracker.state, own, tracker.teams)
+    for made in capture.made:
+        products |= made.steps(params, products.pop(made.name))
     found = {name: x for name, x in products.items() if gradients.get(name) is not None}
     if capture.policy == "identity":
         for name in capture.left:

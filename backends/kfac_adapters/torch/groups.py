@@ -121,8 +121,9 @@ def _layers(
     """Return the layers of some parameters or parts, and those that none covers."""
     weights: dict[str, list[int]] = {}
     biases: dict[str, list[int]] = {}
+    known = {*names}
     for i, use in enumerate(record.uses):
-        if use.weight:
+        if use.weight in known:
             weights.setdefault(use.weight, []).append(i)
         if use.bias:
             biases.setdefault(use.bias, []).append(i)

@@ -291,8 +291,7 @@ class KFAC(torch.optim.Optimizer):
         tracker, params = self._tracker, self._tracker.capture.params
         groups = groups_by_name(params, self.param_groups)
         if tracker.inverts(self._invert_every):
-            damping = dampings_of(tracker.estimator, groups, self.defaults["damping"])
-            tracker.invert(damping)
+            tracker.invert(dampings_of(tracker, groups, self.defaults["damping"]))
         gradients = {n: params[n].grad for n in groups}
         directions = preconditioned(tracker, gradients)
         directions = {n: x for n, x in directions.items() if n in groups}
@@ -321,7 +320,7 @@ class KFAC(torch.optim.Optimizer):
         }
         states = {n: self.state[params[n]] for n in names}
         velocity = {n: s["velocity"] for n, s in states.items() if "velocity" in s}
-        damping = dampings_of(tracker.estimator, groups, self.defaults["damping"])
+        damping = dampings_of(tracker, groups, self.defaults["damping"])
         inverts = tracker.inverts(self._invert_every)
         with moving(params, names) as place:
 

@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from kfac_adapters.torch.capture import Capture
-from kfac_core.errors import ArgumentError
-from kfac_core.estimator import FisherEstimator
+from kfac_adapters.torch.tracking import Tracker
+from kfac_core.errors import ArgumentError, UnsupportedError
 from kfac_core.layer_collection.parts import owners
 
 
@@ -28,14 +28,12 @@ def groups_by_name(
 
 
 def dampings_of(
-    estimator: FisherEstimator,
-    groups: Mapping[str, Mapping[str, Any]],
-    default: float,
+    tracker: Tracker, groups: Mapping[str, Mapping[str, Any]], default: float
 ) -> dict[str, float]:
     """Return the damping of each layer.
 
     Args:
-        estimator: It has the layers.
+        tracker: It has the layers.
         groups: For each parameter its group.
         default: Damping of layers whose parameters are in no group.
 
@@ -45,9 +43,11 @@ def dampings_of(
     Raises:
         ArgumentError: If the groups of a layer's parameters have several.
     """
-    dampings = {}
+    dampings, estimator = {}, tracker.estimator
+    made = {own.name: own[1:3] for own in tracker.capture.made}
     for layer in estimator.layers:
-        whole = owners(estimator.layer_collection.parts, layer.params)
+        known = owners(estimator.layer_collection.parts, layer.params)
+        whole = [name for own in known for name in made.get(own, (own,))]
         found = {groups[name]["damping"] for name in whole if name in groups}
         if len(found) > 1:
             msg = (
@@ -94,7 +94,16 @@ def check_whole(
     Raises:
         ArgumentError: If a parameter has no group, or groups differ in more than the
             damping, or a gradient is taken as it is.
+        UnsupportedError: If the model makes a weight of several parameters.
     """
+    if capture.made:
+        listed = [f"{own.length} and {own.direction}" for own in capture.made]
+        msg = (
+            "KFAC: momentum_type and adapt_damping do without parametrizations, but the"
+            f" model makes weights of {', '.join(listed)}; leave these options out, or"
+            " take the parametrizations off"
+        )
+        raise UnsupportedError(msg)
     label = "KFAC: momentum_type and adapt_damping, which look at all parameters as one"
     missing = [name for name in names if name not in groups]
     if missing:

@@ -16,6 +16,7 @@ from torch.overrides import TorchFunctionMode
 
 from kfac_adapters.torch.composites import composite
 from kfac_adapters.torch.joins import Piece, joined, of_piece
+from kfac_adapters.torch.made import Made, weight_normed
 from kfac_adapters.torch.rules import (
     COPIES,
     INDEXED,
@@ -62,11 +63,13 @@ class Record:
         uses: Uses of layers, in the order of the calls.
         elsewhere: For each parameter that something else uses, what that is.
         parts: The slices of parameters that are used, by name.
+        made: The weights that are made of parameters, by name.
     """
 
     uses: list[Use] = field(default_factory=list)
     elsewhere: dict[str, str] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
+    made: dict[str, Made] = field(default_factory=dict)
 
 
 class Recorder(TorchFunctionMode):
@@ -103,8 +106,14 @@ class Recorder(TorchFunctionMode):
             return result
         found.discard(id(result))
         pieces = joined(func, args, lambda x: id(x) in self._views)
+        made = weight_normed(func, args, self._views)
         if call is not None and isinstance(result, torch.Tensor):
             found -= self._note(call, result)
+        elif made is not None:
+            self.record.made[made.name] = made
+            self._views[id(result)] = View(made.name)
+            self._made.append(result)
+            return result
         elif pieces:
             self._joined[id(result)] = pieces
             self._made += [*_tensors((args, result))]
@@ -185,6 +194,8 @@ class Recorder(TorchFunctionMode):
         if own is None:  # joined of several
             return False
         name = own.part.param if own.part else own.name
+        if name in self.record.made:
+            return False
         tensors = [*_tensors(result)]
         views = [view_of(x, self._params[name], name) for x in tensors]
         # Other numbers, with the same gradient.

@@ -5,7 +5,9 @@ from typing import Any
 
 import torch
 
+from kfac_adapters.coverage import Coverage, Covered
 from kfac_adapters.torch.groups import Group, Grouping
+from kfac_adapters.torch.made import Made
 from kfac_adapters.torch.recording import Record
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import APPROXIMATIONS, LayerCollection
@@ -69,6 +71,37 @@ def collection_of(
     for name in diagonal:
         collection = collection.register_generic(name, approx="diagonal")
     return collection.register_loss_function(loss, LOSS, LOSS)
+
+
+def coverage_of(
+    collection: LayerCollection,
+    given: Mapping[str, tuple[int, ...]],
+    left: Mapping[str, str],
+    made: Sequence[Made],
+    policy: str,
+) -> Coverage:
+    """Return which block stands for which parameter.
+
+    Args:
+        collection: The layers.
+        given: Shapes of the parameters, by name.
+        left: For each parameter that no layer covers, why.
+        made: Weights that are made of several.
+        policy: What becomes of those that are left.
+
+    Returns:
+        The table.
+    """
+    shapes = {**given, **collection.shapes}
+    parts = {own.name: (own.length, own.direction) for own in made}
+    rows = []
+    for layer in collection.layers:
+        if layer.params[0] not in left:
+            names = [name for own in layer.params for name in parts.get(own, (own,))]
+            own_shapes = tuple(shapes[name] for name in names)
+            rows.append(Covered(tuple(names), type(layer.block).__name__, own_shapes))
+    rows += [Covered((x,), policy, (shapes[x],), why) for x, why in left.items()]
+    return Coverage(tuple(rows))
 
 
 def _registered(

@@ -320,8 +320,8 @@ class Tracker:
         self._estimator = FisherEstimator(
             collection, self.mode, statistics_share=self._share
         )
-        own = {name: params[name].detach() for name, _ in collection.variables}
-        self._state, self._names = self._estimator.init(own), tuple(params)
+        self._state = self._estimator.init(self.capture.variables)
+        self._names = tuple(params)
         if before is not None and known is not None:
             blocks = self._estimator.blocks
             kept = {
