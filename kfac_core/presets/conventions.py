@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from fractions import Fraction
 from typing import Literal
 
 from kfac_core.arguments.powers import shown
@@ -31,12 +32,13 @@ class Scaling:
 
     Attributes:
         inputs: The number for ``A``.
-        gradients: The number for ``G``.
+        gradients: The number for ``G``; None where ``G`` is the identity, and sees no
+            gradients.
         block: The number for the product.
     """
 
     inputs: Monomial
-    gradients: Monomial
+    gradients: Monomial | None
     block: Monomial = _ONE
 
 
@@ -68,20 +70,22 @@ class Convention:
     per_scale: bool = False
 
 
-def _m(n: int = 0, t: int = 0, c: int = 0, half: int = 0) -> Monomial:
-    return Monomial(n, t, c, half)
+def _m(
+    n: int = 0, t: int = 0, c: Fraction | int = 0, two: Fraction | int = 0
+) -> Monomial:
+    return Monomial(n, t, c, two)
 
 
-def _once(gradients: Monomial) -> Scaling:
+def _once(gradients: Monomial | None) -> Scaling:
     return Scaling(_m(-1), gradients)
 
 
-def _mean(gradients: Monomial, block: Monomial | None = None) -> Scaling:
+def _mean(gradients: Monomial | None, block: Monomial | None = None) -> Scaling:
     """Return the scaling of a library whose ``A`` is a mean over positions."""
     return Scaling(_m(-1, -1), gradients, block or _m())
 
 
-def _everywhere(gradients: Monomial) -> dict[Kind, Scaling]:
+def _everywhere(gradients: Monomial | None) -> dict[Kind, Scaling]:
     """Return one gradient factor for all kinds, ``A`` being a mean over rows."""
     return {
         "linear": _once(gradients),
@@ -96,7 +100,8 @@ _OURS: dict[Kind, Scaling] = {
     "images": _mean(_m(1, -1), _m(t=1)),
     "reduce": _once(_m(1)),
 }
-_ROOT = -1  # a power of the root of two
+_SHARED: tuple[Kind, ...] = ("tokens", "images")
+_HALF = Fraction(1, 2)
 
 _ALL = (
     Convention(
@@ -107,6 +112,14 @@ _ALL = (
         outputs_first=False,
         damping="pi",
         per_scale=True,
+    ),
+    Convention(
+        "kfac_core, forward-only",
+        "this library, ForwardOnlyFB",
+        {"linear": _once(None), **dict.fromkeys(_SHARED, _mean(None, _m(t=1)))},
+        channels_first=False,
+        outputs_first=False,
+        damping="exact",
     ),
     Convention(
         "tf.contrib.kfac",
@@ -143,6 +156,12 @@ _ALL = (
         damping="constant",
     ),
     Convention(
+        "curvlinops, forward-only",
+        "3.0.1",
+        {**_everywhere(None), "reduce": _once(None)},
+        damping="constant",
+    ),
+    Convention(
         "kfac-jax",
         "0.0.8, fisher_empirical",
         {
@@ -169,6 +188,15 @@ _ALL = (
         "nngeometry",
         "0.4, empirical",
         {"linear": _once(_m(1)), "images": Scaling(_m(-1), _m(1, -1))},
+        damping="pi",
+    ),
+    Convention(
+        "nngeometry, FIM",
+        "0.4, FIM of a regression",
+        {
+            "linear": Scaling(_m(-1, c=_HALF), _m(1, c=-_HALF)),
+            "images": Scaling(_m(-1, c=_HALF), _m(1, -1, -_HALF)),
+        },
         damping="pi",
     ),
     Convention(
@@ -218,9 +246,9 @@ _ALL = (
         "laplace-torch",
         "0.3, CurvlinopsEF",
         {
-            "linear": Scaling(_m(-1, half=_ROOT), _m(2, c=2, half=_ROOT)),
-            "tokens": Scaling(_m(-1, -1, half=_ROOT), _m(2, c=2, half=_ROOT)),
-            "images": Scaling(_m(-1, -1, half=_ROOT), _m(2, c=2, half=_ROOT)),
+            "linear": Scaling(_m(-1, two=-_HALF), _m(2, c=2, two=-_HALF)),
+            "tokens": Scaling(_m(-1, -1, two=-_HALF), _m(2, c=2, two=-_HALF)),
+            "images": Scaling(_m(-1, -1, two=-_HALF), _m(2, c=2, two=-_HALF)),
         },
         bias="own",
         damping="exact",
@@ -228,7 +256,7 @@ _ALL = (
     Convention(
         "laplace-torch, asdl",
         "0.3, AsdlEF",
-        {"tokens": Scaling(_m(-1, half=_ROOT), _m(2, c=2, half=_ROOT))},
+        {"tokens": Scaling(_m(-1, two=-_HALF), _m(2, c=2, two=-_HALF))},
         bias="own",
         damping="exact",
     ),

@@ -11,6 +11,8 @@ by ``s``, damps by one of these rules:
 
 where ``l`` is the damping, or the damping over ``s``. Since ``pi`` follows the factors,
 the first is ours for ``l / (alpha beta)``; the second is ours if ``alpha = beta``.
+Where ``G`` is the identity, the second is ``s (1 + l) (alpha A + l) kron I``, which is
+exact damping of a multiple; the first is not, as its ``pi`` depends on the data.
 """
 
 import math
@@ -20,8 +22,8 @@ from kfac_core.arguments.options import check_word
 from kfac_core.arguments.powers import shown
 from kfac_core.damping import DampingType
 from kfac_core.errors import ArgumentError, UnsupportedError
-from kfac_core.presets.conventions import Rule, convention
-from kfac_core.presets.factors import Layer, check_counts, scaling_for
+from kfac_core.presets.conventions import Rule, Scaling, convention
+from kfac_core.presets.factors import Layer, check_counts, ours_for, scaling_for
 from kfac_core.typing import Scalar
 
 
@@ -86,22 +88,31 @@ def damping_like(
         layer.label, num_cases=num_cases, positions=positions, num_outputs=num_outputs
     )
     check_counts(layer.label, or_zero=True, damping=damping)
-    theirs, ours = convention(name), convention("kfac_core")
+    theirs, ours = convention(name), ours_for(layer)
     own = theirs.damping if rule is None else rule
     check_word(own, get_args(Rule), "rule", layer.label)
     counts = (num_cases, positions, num_outputs)
     before, after = scaling_for(ours, layer), scaling_for(theirs, layer)
     alpha = after.inputs(*counts) / before.inputs(*counts)
-    beta = after.gradients(*counts) / before.gradients(*counts)
+    beta = _ratio(before, after, counts, layer, name)
     scale, uses = after.block(*counts), before.block(*counts)
     whole = alpha * beta * scale / uses  # their block over ours
     if own == "exact":
         return Damping("exact", damping / whole, 1 / whole)
     of_factors = damping / scale if theirs.per_scale else damping
-    if own == "pi":
+    if layer.is_forward_only and own == "constant":
+        whole *= 1 + of_factors
+        return Damping("exact", of_factors * uses / alpha, 1 / whole)
+    if own == "pi" and not layer.is_forward_only:
         return Damping("pi", of_factors * uses / (alpha * beta), 1 / whole)
     if own == "constant" and math.isclose(alpha, beta, rel_tol=1e-12):
         return Damping("constant", of_factors * uses / alpha, 1 / whole)
+    if own == "pi":
+        msg = (
+            f"{layer.label}: pi of {name} depends on the data, and a ForwardOnlyFB is"
+            " damped exactly; damp the arrays of convert as it does"
+        )
+        raise UnsupportedError(msg)
     what = (
         f"{alpha:g} and {beta:g} times ours, and adds one number to both"
         if own == "constant"
@@ -112,3 +123,26 @@ def damping_like(
         " as it does"
     )
     raise UnsupportedError(msg)
+
+
+def _ratio(
+    before: Scaling,
+    after: Scaling,
+    counts: tuple[Scalar, Scalar, Scalar],
+    layer: Layer,
+    name: str,
+) -> Scalar:
+    """Return their ``G`` over ours."""
+    if before.gradients and after.gradients:
+        return after.gradients(*counts) / before.gradients(*counts)
+    if before.gradients or after.gradients:
+        sees, sees_not = (
+            ("the block", name) if before.gradients else (name, "the block")
+        )
+        msg = (
+            f"{layer.label}: {sees} sees gradients and {sees_not} none, so that no"
+            " damping makes them equal; take a ForwardOnlyFB for a forward-only"
+            " convention, and for no other"
+        )
+        raise UnsupportedError(msg)
+    return 1.0

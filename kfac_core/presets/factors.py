@@ -9,6 +9,7 @@ from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, UnsupportedError
 from kfac_core.fisher_blocks import (
     EmbeddingKFACFB,
+    ForwardOnlyFB,
     FullyConnectedKFACBasicFB,
     KFACReduceFB,
     KroneckerProductFB,
@@ -31,6 +32,7 @@ class Layer(NamedTuple):
         channels: Number of inputs at each place.
         has_bias: Whether it has a bias.
         label: Name of the layer, for messages.
+        is_forward_only: Whether ``G`` is the identity, as in a `ForwardOnlyFB`.
     """
 
     kind: Kind
@@ -38,9 +40,10 @@ class Layer(NamedTuple):
     channels: int
     has_bias: bool
     label: str
+    is_forward_only: bool = False
 
 
-def layer_of(block: KroneckerProductFB) -> Layer:
+def layer_of(block: KroneckerProductFB | ForwardOnlyFB) -> Layer:
     """Return what the conversion of a block's factors depends on.
 
     Raises:
@@ -48,9 +51,12 @@ def layer_of(block: KroneckerProductFB) -> Layer:
 
     Example:
         >>> from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB
-        >>> layer_of(FullyConnectedKFACBasicFB(3, 2, True, name="dense"))
-        Layer(kind='linear', places=1, channels=3, has_bias=True, label='dense')
+        >>> layer = layer_of(FullyConnectedKFACBasicFB(3, 2, True, name="dense"))
+        >>> layer.kind, layer.channels, layer.has_bias
+        ('linear', 3, True)
     """
+    if isinstance(block, ForwardOnlyFB):
+        return layer_of(block._product)._replace(is_forward_only=True)
     kind: Kind
     own: Any = block
     if isinstance(block, KFACReduceFB):
@@ -119,7 +125,7 @@ class Factors:
         Raises:
             ArgumentError: If there is no such convention.
             UnsupportedError: If the library refuses such layers; or if its ``A`` has a
-                row of the bias, which this one lacks.
+                row of the bias, or its ``G`` sees gradients, and this one's has not.
         """
         old, new = convention(self.convention), convention(name)
         if old.bias != "joint" and new.bias == "joint" and self.layer.has_bias:
@@ -137,8 +143,7 @@ class Factors:
         return replace(
             self,
             inputs=inputs * (after.inputs(*counts) / before.inputs(*counts)),
-            gradients=self.gradients
-            * (after.gradients(*counts) / before.gradients(*counts)),
+            gradients=self._gradients(before, after, name),
             scale=after.block(*counts),
             convention=name,
         )
@@ -150,6 +155,26 @@ class Factors:
         if convention(self.convention).outputs_first:
             pair = pair[::-1]
         return kron(backend, *pair) * self.scale
+
+    def _gradients(self, before: Scaling, after: Scaling, name: str) -> Array:
+        """Return ``G`` as another library has it."""
+        if before.gradients and after.gradients:
+            ratio = after.gradients(*self.counts) / before.gradients(*self.counts)
+            return self.gradients * ratio
+        if before.gradients:
+            like, backend = self.gradients, backend_of(self.gradients)
+            eye: Array = backend.xp.eye(
+                like.shape[0], dtype=like.dtype, device=backend.creation_device(like)
+            )
+            return eye
+        if after.gradients:
+            msg = (
+                f"{self.layer.label}: {self.convention} keeps no gradients, expected by"
+                f" {name}; convert from a convention with gradients, such as"
+                " 'kfac_core'"
+            )
+            raise UnsupportedError(msg)
+        return self.gradients
 
     def _without_bias(self, old: Convention, new: Convention) -> Array:
         """Return ``A`` without the row of the bias, where the other has none."""
@@ -174,7 +199,7 @@ class Factors:
 
 
 def convert(
-    block: KroneckerProductFB,
+    block: KroneckerProductFB | ForwardOnlyFB,
     state: KroneckerState,
     *,
     to: str,
@@ -185,7 +210,7 @@ def convert(
 
     Args:
         block: The block of a linear layer, a convolution or an embedding, shared or
-            not; its ``A`` and ``G`` as the block has them.
+            not; its ``A`` and ``G`` as the block has them. Or a `ForwardOnlyFB`.
         state: Its state, of gradients of the summed loss.
         to: Name of the other convention; see `CONVENTIONS`.
         num_cases: ``N``, the number of cases that the mean loss divides by.
@@ -198,19 +223,20 @@ def convert(
     Raises:
         ArgumentError: If there is no such convention, or a number is not positive.
         UnsupportedError: If other libraries have no such block, or this one refuses
-            such layers.
+            such layers, or needs gradients that a `ForwardOnlyFB` has not seen.
         NotComputedError: If there are no statistics yet.
     """
     layer = layer_of(block)
     check_counts(layer.label, num_cases=num_cases, num_outputs=num_outputs)
-    now = block._now(state)
+    product = block._product if isinstance(block, ForwardOnlyFB) else block
+    now = product._now(state)
     backend = backend_of(state.scale)
-    uses, _ = block._scale(backend, state)
+    uses, _ = product._scale(backend, state)
     own = Factors(
-        block.input_factor.get_cov(now.input_factor),
-        block.output_factor.get_cov(now.output_factor),
+        product.input_factor.get_cov(now.input_factor),
+        product.output_factor.get_cov(now.output_factor),
         uses,
-        "kfac_core",
+        ours_for(layer).name,
         layer,
         (num_cases, uses, num_outputs),
     )
@@ -234,6 +260,13 @@ def check_counts(label: str, *, or_zero: bool = False, **counts: object) -> None
             least = "zero or more" if or_zero else "more than zero"
             msg = f"{label}: {name} is {shown(given)}, expected {least}"
             raise ArgumentError(msg)
+
+
+def ours_for(layer: Layer) -> Convention:
+    """Return the convention of this library for a layer."""
+    return convention(
+        "kfac_core, forward-only" if layer.is_forward_only else "kfac_core"
+    )
 
 
 def scaling_for(each: Convention, layer: Layer) -> Scaling:

@@ -41,12 +41,15 @@ INPUTS = {"linear": (N, 4), "images": (N, T + 1, 1, 2)}
 OUTPUTS = {"linear": (N, OUT), "images": (N, T, 1, OUT)}
 
 
-def drawn(kind, rng, has_bias=False):
+def drawn(kind, rng, has_bias=False, *, forward_only=False):
     """A block, its state, and the rows of inputs and of gradients of the mean loss."""
     block = MAKE[kind](has_bias)
     x = rng.normal(size=INPUTS.get(kind, (N, T, 4)))
     g = rng.normal(size=OUTPUTS.get(kind, (N, T, OUT)))
-    state = block.update_covs(block.init(like=x), x, N * g, ema_decay=0.0)
+    data = (x, N * g)
+    if forward_only:
+        block, data = kc.blocks.ForwardOnlyFB(block), (x,)
+    state = block.update_covs(block.init(like=x), *data, ema_decay=0.0)
     return block, state, rows_of(kind, x, has_bias), g.reshape(N, -1, OUT)
 
 

@@ -43,6 +43,7 @@ def curvlinops(kind):
         ("curvlinops", "mean", "empirical"),
         ("curvlinops, sum", "sum", "empirical"),
         ("curvlinops, type-2", "mean", "type-2"),
+        ("curvlinops, forward-only", "mean", "forward-only"),
     ):
         operator = KFACLinearOperator(
             model,
@@ -97,6 +98,7 @@ def products(kind):
 def nngeometry(kind):
     from nngeometry.backend import TorchHooksJacobianBackend
     from nngeometry.layercollection import LayerCollection
+    from nngeometry.metrics import FIM
     from nngeometry.object.pspace import PMatKFAC
 
     if kind == "tokens":
@@ -116,7 +118,8 @@ def nngeometry(kind):
         model=model, function=losses, layer_collection=collection
     )
     ((a, g),) = PMatKFAC(generator=generator, examples=loader).data.values()
-    return {"nngeometry": (a, g)}
+    exact = FIM(model, loader, PMatKFAC, "regression", function=lambda x, y: model(x))
+    return {"nngeometry": (a, g), "nngeometry, FIM": next(iter(exact.data.values()))}
 
 
 def kronfluence(kind):

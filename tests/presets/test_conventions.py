@@ -27,6 +27,8 @@ MEASURED = {
     ("curvlinops", "reduce"): (1, C, C),
     ("curvlinops, sum", "reduce"): (1, N * C**2, N * C**2),
     ("curvlinops, type-2", "reduce"): (1, 1, 1),
+    ("nngeometry, FIM", "linear"): (C**0.5, C**-0.5, 1),
+    ("nngeometry, FIM", "images"): (T * C**0.5, C**-0.5, 1),
     ("nngeometry", "linear"): (1, 1, 1),
     ("nngeometry", "images"): (T, 1, 1),
     ("kronfluence, mean", "linear"): (1, N**-2, N**-2),
@@ -79,6 +81,12 @@ MEASURED = {
 }
 KINDS = ("linear", "tokens", "images", "reduce")
 EVERY = [(name, kind) for name, own in CONVENTIONS.items() for kind in own.scalings]
+FORWARD = [
+    name
+    for name, own in CONVENTIONS.items()
+    if any(each.gradients is None for each in own.scalings.values())
+]
+"""Conventions whose ``G`` is the identity."""
 
 
 def converted(kind, rng, name, has_bias=False):
@@ -113,7 +121,8 @@ def test_factors_are_the_sums_times_their_numbers(name, kind, rng):
         a = a[np.ix_(order, order)]
     counts = (N, 1 if kind in {"linear", "reduce"} else T, C)
     close(theirs.inputs, a * own.scalings[kind].inputs(*counts))
-    close(theirs.gradients, b * own.scalings[kind].gradients(*counts))
+    number = own.scalings[kind].gradients
+    close(theirs.gradients, np.eye(OUT) if name in FORWARD else b * number(*counts))
 
 
 @given(
@@ -128,10 +137,38 @@ def test_there_and_back_between_any_two(kind, first, second, seed, has_bias):
     has_bias = has_bias and own.bias == other.bias == "joint"
     if kind not in own.scalings or kind not in other.scalings:
         return
-    before, _ = converted(kind, np.random.default_rng(seed), first, has_bias)
+    rng = np.random.default_rng(seed)
+    before, _ = converted(kind, rng, first, has_bias)
+    if second in FORWARD and first not in FORWARD:
+        with pytest.raises(UnsupportedError, match="keeps no gradients"):
+            before.to(second).to(first)
+        return
+    if first in FORWARD and second not in FORWARD:
+        with pytest.raises(UnsupportedError, match="keeps no gradients"):
+            before.to(second)
+        return
     after = before.to(second).to(first)
     for part in ("inputs", "gradients", "scale"):
         close(getattr(after, part), getattr(before, part))
+
+
+@pytest.mark.parametrize("kind", ["linear", "tokens", "images"])
+def test_forward_only_is_the_inputs_and_the_identity(kind, rng):
+    block, state, rows, _ = drawn(kind, rng, has_bias=True, forward_only=True)
+    first, second = (
+        convert(block, state, to=name, num_cases=N, num_outputs=C) for name in FORWARD
+    )
+    a, _ = sums(kind, rows, rows)
+    positions = 1 if kind == "linear" else T
+    close(first.inputs, a / (N * positions))
+    for own, scale in ((first, positions), (second, 1)):
+        close(np.trace(own.inputs), np.trace(a) / (N * positions))
+        close(own.gradients, np.eye(OUT))
+        close(own.scale, scale)
+    close(first.dense(), block.full_fisher_block(state))
+    close(second.to("kfac_core, forward-only").inputs, first.inputs)
+    with pytest.raises(UnsupportedError, match="keeps no gradients, expected by sin"):
+        convert(block, state, to="singd", num_cases=N)
 
 
 def test_the_order_of_patches_matters_and_the_bias_stays_last(rng):

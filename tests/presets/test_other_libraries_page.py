@@ -20,7 +20,14 @@ def table(head, rows):
 
 def tables():
     numbers = [
-        [f"`{name}`", own.version, kind, str(s.inputs), str(s.gradients), str(s.block)]
+        [
+            f"`{name}`",
+            own.version,
+            kind,
+            str(s.inputs),
+            str(s.gradients or "identity"),
+            str(s.block),
+        ]
         for name, own in CONVENTIONS.items()
         for kind, s in own.scalings.items()
     ]

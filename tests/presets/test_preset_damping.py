@@ -14,7 +14,7 @@ EVERY = [
     (name, kind)
     for name, own in CONVENTIONS.items()
     for kind in own.scalings
-    if own.damping != "none" and kind != "reduce"
+    if own.damping != "none" and kind != "reduce" and "forward-only" not in name
 ]
 # Libraries that add one number to factors that differ from ours by unlike ratios.
 UNLIKE = [
@@ -43,9 +43,17 @@ def damped(theirs, rule, per_scale):
     return scale * np.kron(a + pi * root * eye_a, g + root / pi * eye_g)
 
 
-@pytest.mark.parametrize(("name", "kind"), SAME)
+FORWARD = [
+    (name, kind)
+    for name, own in CONVENTIONS.items()
+    for kind in own.scalings
+    if "forward-only" in name and kind != "reduce"
+]
+
+
+@pytest.mark.parametrize(("name", "kind"), [*SAME, *FORWARD])
 def test_the_product_with_the_inverse_is_theirs(name, kind, rng):
-    block, state, *_ = drawn(kind, rng)
+    block, state, *_ = drawn(kind, rng, forward_only=(name, kind) in FORWARD)
     own = convention(name)
     theirs = convert(block, state, to=name, num_cases=N, num_outputs=C)
     if own.channels_first and kind == "images":
@@ -56,9 +64,13 @@ def test_the_product_with_the_inverse_is_theirs(name, kind, rng):
     positions = 1 if kind == "linear" else T
     counts = {"num_cases": N, "positions": positions, "num_outputs": C}
     ours = damping_like(name, DAMPING, layer_of(block), **counts)
-    block = replace(block, damping_type=ours.damping_type)
+    if (name, kind) in FORWARD:
+        assert ours.damping_type == "exact"
+        layer = block.block
+    else:
+        layer = block = replace(block, damping_type=ours.damping_type)
     state = block.update_inverses(block.init_inverses(state), ours.damping)
-    shape = getattr(block, "geometry", None)
+    shape = getattr(layer, "geometry", None)
     shape = (4, 3) if shape is None else shape.filter_shape
     vector = rng.normal(size=shape)
     found = block.multiply_inverse(state, vector) * ours.factor
@@ -72,6 +84,17 @@ def test_one_number_for_factors_of_another_ratio_is_not_ours(name, kind, rng):
     counts = {"num_cases": N, "positions": 1 if kind == "linear" else T}
     with pytest.raises(UnsupportedError, match="adds one number to both"):
         damping_like(name, DAMPING, layer_of(block), num_outputs=C, **counts)
+
+
+def test_gradients_that_one_side_has_not_seen_are_refused(rng):
+    counts = {"num_cases": N, "positions": T}
+    for forward_only, name in ((True, "kronfluence"), (False, FORWARD[-1][0])):
+        block, *_ = drawn("tokens", rng, forward_only=forward_only)
+        with pytest.raises(UnsupportedError, match="sees gradients and"):
+            damping_like(name, DAMPING, layer_of(block), **counts)
+    block, *_ = drawn("tokens", rng, forward_only=True)
+    with pytest.raises(UnsupportedError, match="pi of curvlinops, forward-only"):
+        damping_like(FORWARD[-1][0], 0.1, layer_of(block), rule="pi", **counts)
 
 
 def test_a_library_without_a_rule_is_refused(rng):

@@ -31,8 +31,13 @@ FACTORS = {
 PRODUCTS = LIBRARIES["curvlinops"]["products"]
 
 
-EXACT = {"backpack", "curvlinops, type-2"}
-"""Those that measure the exact curvature, and not the squares of gradients."""
+EXACT = {
+    # The Hessian of the mean of squares over N C numbers is 2/C that of a case's.
+    "backpack": lambda outputs: 2 / outputs,
+    "curvlinops, type-2": lambda outputs: 2 / outputs,
+    "nngeometry, FIM": lambda outputs: 1.0,  # of half of the squares, summed
+}
+"""Those that measure the exact curvature, and not the squares of gradients: which."""
 
 
 def laid(kind, g):
@@ -43,15 +48,21 @@ def laid(kind, g):
 
 
 def updated(library, kind, gradients=None, has_bias=True):
-    """A block, and its state after the data that every library was given."""
+    """A block, and its state after the data that every library was given.
+
+    Without gradients, an empty sequence, it sees the inputs alone.
+    """
     block = MAKE[kind](has_bias=has_bias)
     data = DATA["tokens" if kind == "reduce" else kind]
     x, g = (np.asarray(data[part]) for part in ("x", "g"))
     sources = [laid(kind, N * g)] if gradients is None else gradients
+    block = block if sources else kc.blocks.ForwardOnlyFB(block)
     state = library.moved(block.init(np.zeros(1)))
     update = library.compiled(block.update_covs)
-    made = tuple((library.asarray(own),) for own in sources)
-    return block, update(state, library.asarray(x), made, ema_decay=0.0)
+    data = [library.asarray(x)]
+    if sources:
+        data.append(tuple((library.asarray(own),) for own in sources))
+    return block, update(state, *data, ema_decay=0.0)
 
 
 def exact_sources(kind, curvature):
@@ -75,8 +86,11 @@ def assert_near(found, wanted):
 
 
 def ours(library, kind, name):
-    # The Hessian of the mean of squares over N C numbers is 2/C that of a case's.
-    exact = exact_sources(kind, 2 / outputs(kind)) if name in EXACT else None
+    exact = None
+    if name in EXACT:
+        exact = exact_sources(kind, EXACT[name](outputs(kind)))
+    if "forward-only" in name and kind != "reduce":
+        exact = ()
     block, state = updated(library, kind, exact)
     return convert(block, state, to=name, num_cases=N, num_outputs=outputs(kind))
 
