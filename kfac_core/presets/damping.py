@@ -22,8 +22,9 @@ from kfac_core.arguments.options import check_word
 from kfac_core.arguments.powers import shown
 from kfac_core.damping import DampingType
 from kfac_core.errors import ArgumentError, UnsupportedError
-from kfac_core.presets.conventions import Rule, Scaling, convention
+from kfac_core.presets.conventions import convention
 from kfac_core.presets.factors import Layer, check_counts, ours_for, scaling_for
+from kfac_core.presets.scaling import Rule, Scaling
 from kfac_core.typing import Scalar
 
 

@@ -18,7 +18,8 @@ from kfac_core.fisher_blocks import (
 )
 from kfac_core.fisher_blocks.convolution.kronecker import ConvKFCBasicFB
 from kfac_core.linalg.kronecker import kron
-from kfac_core.presets.conventions import Convention, Kind, Scaling, convention
+from kfac_core.presets.conventions import convention
+from kfac_core.presets.scaling import Convention, Kind, Scaling
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array, Scalar
 

@@ -85,7 +85,7 @@ LACKING = {
     "kfac_core.loss_functions.natural": "NaturalParamsNegativeLogProbLoss",
     "kfac_core.optimizer.options": "KfacOptions",
     "kfac_core.optimizer.state": "KfacState StepStatistics",
-    "kfac_core.presets.conventions": "Convention Scaling",
+    "kfac_core.presets.scaling": "Convention Scaling",
     "kfac_core.presets.damping": "Damping",
     "kfac_core.presets.factors": "Layer",
     "kfac_core.reference.affine": "AffineCache AffineLayer",

@@ -75,6 +75,14 @@ MEASURED = {
     ("kfac-pytorch", "linear"): (1, N**-2, N**-2),
     ("kfac-pytorch", "tokens"): (1, N**-2, N**-2 / T),
     ("kfac-pytorch", "images"): (T**-2, N**-2 / T**2, N**-2 / T**5),
+    ("alecwangcq", "linear"): (1, 1, 1),
+    ("alecwangcq", "images"): (1 / T, T**2, 1),
+    ("lzhangbv", "linear"): (1, 1, 1),
+    ("lzhangbv", "images"): (1 / T, T**2, 1),
+    ("Thrandis", "linear"): (1, 1, 1),
+    ("Thrandis", "images"): (1, 1, 1),
+    ("KFC paper", "linear"): (1, 1, 1),
+    ("tf.contrib.kfac", "linear"): (1, 1, 1),
     ("KFC paper", "images"): (T, 1, 1),
     ("tf.contrib.kfac", "tokens"): (1, 1, 1),
     ("tf.contrib.kfac", "images"): (1, 1, 1),
@@ -241,6 +249,11 @@ def test_what_a_library_refuses_is_refused(rng):
             convert(block, state, to="singd", **options)
     with pytest.raises(kc.errors.NotComputedError):
         convert(block, block.init(np.zeros(1)), to="singd", num_cases=N)
+
+
+def test_every_row_is_measured():
+    own = {"kfac_core", *FORWARD}  # ours, and what sees no gradients
+    assert set(MEASURED) == {each for each in EVERY if each[0] not in own}
 
 
 def test_no_output_is_lost():

@@ -1,0 +1,67 @@
+"""What the convention of a library says: numbers, layout and damping."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from kfac_core.presets.monomial import Monomial
+
+Kind = Literal["linear", "tokens", "images", "reduce"]
+"""A layer that acts once in a case; at each token; at each location; or pooled."""
+
+Bias = Literal["joint", "own", "none"]
+"""A last row of ``A``; a block of its own, which is ``G``; or none."""
+
+Rule = Literal["pi", "exact", "constant", "none"]
+"""How a library damps by default; see `kfac_core.presets.damping`."""
+
+
+_ONE = Monomial()
+
+
+@dataclass(frozen=True)
+class Scaling:
+    """What a library multiplies its sums by.
+
+    With the rows ``a`` of inputs and ``g`` of gradients of the *mean* loss, ``A`` is
+    ``a a'`` summed over all rows, times `inputs`; ``G`` is ``g g'`` summed, times
+    `gradients`; and the block is their Kronecker product, times `block`.
+
+    Attributes:
+        inputs: The number for ``A``.
+        gradients: The number for ``G``; None where ``G`` is the identity, and sees no
+            gradients.
+        block: The number for the product.
+    """
+
+    inputs: Monomial
+    gradients: Monomial | None
+    block: Monomial = _ONE
+
+
+@dataclass(frozen=True)
+class Convention:
+    """What one library computes.
+
+    Attributes:
+        name: The name here: the library's, and how it is used.
+        version: The version that was measured, or where it is said.
+        scalings: For each kind of layer, what sums are multiplied by. A kind that the
+            library refuses is missing.
+        bias: Where the bias is.
+        channels_first: Whether patches are ordered by channels, then by places of the
+            kernel; if not, by places, then by channels.
+        outputs_first: Whether the block is ``kron(G, A)``, for weights ``[out, in]``;
+            if not, ``kron(A, G)``.
+        damping: How the block is damped by default.
+        per_scale: Whether the damping is divided by what the product is multiplied by.
+    """
+
+    name: str
+    version: str
+    scalings: Mapping[Kind, Scaling]
+    bias: Bias = "joint"
+    channels_first: bool = True
+    outputs_first: bool = True
+    damping: Rule = "none"
+    per_scale: bool = False
