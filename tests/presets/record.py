@@ -14,10 +14,17 @@ import sys
 from pathlib import Path
 
 import torch
-from recorded_problem import KINDS, N, layer_and_data, model_of, record_data
+from recorded_kronfluence import influences, kronfluence
+from recorded_problem import (
+    DAMPING,
+    KINDS,
+    N,
+    layer_and_data,
+    model_of,
+    record_data,
+)
 
 RECORDED = Path(__file__).parent / "recorded"
-DAMPING = 0.01
 PRIOR = 0.7
 PACKAGES = {
     "curvlinops": "curvlinops-for-pytorch",
@@ -120,51 +127,6 @@ def nngeometry(kind):
     ((a, g),) = PMatKFAC(generator=generator, examples=loader).data.values()
     exact = FIM(model, loader, PMatKFAC, "regression", function=lambda x, y: model(x))
     return {"nngeometry": (a, g), "nngeometry, FIM": next(iter(exact.data.values()))}
-
-
-def kronfluence(kind):
-    from kronfluence.arguments import FactorArguments
-    from kronfluence.factor.covariance import fit_covariance_matrices_with_loader
-    from kronfluence.module.utils import wrap_tracked_modules
-    from kronfluence.task import Task
-    from kronfluence.utils.state import State
-
-    found = {}
-    for name, reduction in (("kronfluence, mean", "mean"), ("kronfluence", "sum")):
-        layer, x, y = layer_and_data(kind)
-        model = model_of(layer)
-
-        class MeanSquares(Task):
-            reduction: str
-
-            def compute_train_loss(self, batch, model, sample=False):
-                x, y = batch
-                out = model(x)
-                return torch.nn.functional.mse_loss(out, y, reduction=self.reduction)
-
-            def compute_measurement(self, batch, model):
-                return self.compute_train_loss(batch, model)
-
-        task = MeanSquares()
-        task.reduction = reduction
-        arguments = FactorArguments(
-            use_empirical_fisher=True,
-            activation_covariance_dtype=torch.float64,
-            gradient_covariance_dtype=torch.float64,
-        )
-        model = wrap_tracked_modules(model, task, factor_args=arguments)
-        loader = torch.utils.data.DataLoader(
-            torch.utils.data.TensorDataset(x, y), batch_size=N
-        )
-        _, made = fit_covariance_matrices_with_loader(
-            model, State(cpu=True), task, loader, arguments, disable_tqdm=True
-        )
-        (a,) = made["activation_covariance"].values()
-        (g,) = made["gradient_covariance"].values()
-        (rows,) = made["num_activation_covariance_processed"].values()
-        (others,) = made["num_gradient_covariance_processed"].values()
-        found[name] = a / rows, g / others
-    return found
 
 
 def dattri(kind):
@@ -309,6 +271,8 @@ def record(library):
     made = {"version": version, "torch": torch.__version__, "factors": cases}
     if library == "curvlinops":
         made["products"] = {kind: products(kind) for kind in KINDS}
+    if library == "kronfluence":
+        made["influences"] = {kind: influences(kind) for kind in KINDS}
     if library == "laplace":
         made["evidence"] = {kind: evidence(kind) for kind in KINDS}
     return made

@@ -8,6 +8,7 @@ import numpy as np
 import torch
 
 N, T, OUT = 6, 7, 3
+DAMPING = 0.01
 KINDS = ("linear", "tokens", "images")
 
 

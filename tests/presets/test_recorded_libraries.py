@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from preset_layers import MAKE, OUT, N, NumPy, T
+from preset_layers import MAKE, OUT, N, NumPy, T, rows_of
 
 import kfac_core as kc
 from kfac_core.presets import CONVENTIONS, convert, damping_like, layer_of
@@ -103,6 +103,13 @@ def test_factors_are_those_that_it_computed(plain_library, name, kind):
         assert_near(plain_library.to_numpy(found), wanted)
 
 
+def as_params(block, matrix):
+    """Return a matrix, the row of the bias last, as weights and bias."""
+    geometry = getattr(block.block, "geometry", None)
+    shape = matrix[:-1].shape if geometry is None else geometry.filter_shape
+    return matrix[:-1].reshape(shape), matrix[-1]
+
+
 def params(kind, tensors):
     """Weights and bias as PyTorch has them, in our order."""
     weights, bias = map(np.asarray, tensors)
@@ -168,6 +175,27 @@ def test_the_marginal_likelihood_is_that_of_laplace_torch(kind):
     evidence -= prior * made["square of parameters"] / 2
     wanted = made["log marginal likelihood"]
     np.testing.assert_allclose(evidence, wanted, rtol=1e-10)
+
+
+@pytest.mark.parametrize("kind", LIBRARIES["kronfluence"]["influences"])
+def test_influences_are_those_of_kronfluence(kind):
+    """By EKFAC: the loss is a sum over a case's outputs, as is what is measured."""
+    made = LIBRARIES["kronfluence"]["influences"][kind]
+    block = kc.blocks.EigenvalueCorrectedFB(MAKE[kind](has_bias=True))
+    x = np.asarray(DATA[kind]["x"])
+    g = N * outputs(kind) * np.asarray(DATA[kind]["g"])
+    state = block.init(np.zeros(1))
+    for _ in range(2):  # the second pass is in the basis of the first
+        state = block.update_covs(state, x, laid(kind, g), ema_decay=0.0)
+        state = block.update_inverses(state, made["damping"])
+    (spectrum,) = block.spectrum(state)
+    trace = np.sum(spectrum.eigenvalues)
+    np.testing.assert_allclose(trace, made["trace"], rtol=1e-10)
+    rows = np.einsum("nti,ntj->nij", rows_of(kind, x, has_bias=True), g)
+    steps = [block.multiply_inverse(state, as_params(block, v)) for v in rows]
+    steps = [np.concatenate([w.reshape(-1, OUT), b[None]]) for w, b in steps]
+    scores = np.einsum("qij,nij->qn", np.stack(steps), rows)
+    assert_near(scores, np.asarray(made["scores"]))
 
 
 @pytest.mark.parametrize("name", sorted({name for name, _ in FACTORS}))
