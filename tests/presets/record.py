@@ -70,8 +70,12 @@ def curvlinops(kind):
 
 
 def products(kind):
-    """Products of curvlinops with its inverse, damped in two ways, and its GGN."""
+    """Products of curvlinops with its inverses, and its GGN.
+
+    The inverse of K-FAC is damped in two ways, that of EKFAC exactly.
+    """
     from curvlinops import (
+        EKFACLinearOperator,
         GGNLinearOperator,
         KFACInverseLinearOperator,
         KFACLinearOperator,
@@ -84,19 +88,24 @@ def products(kind):
         torch.linspace(-1, 1, p.numel()).double().reshape(p.shape) for p in params
     ]
     options = {"check_deterministic": False}
-    kfac = KFACLinearOperator(
-        model,
-        loss,
-        params,
-        [(x, y)],
-        fisher_type="empirical",
-        separate_weight_and_bias=False,
-        **options,
+    kfac, ekfac = (
+        make(
+            model,
+            loss,
+            params,
+            [(x, y)],
+            fisher_type="empirical",
+            separate_weight_and_bias=False,
+            **options,
+        )
+        for make in (KFACLinearOperator, EKFACLinearOperator)
     )
     made = {"vector": [v.tolist() for v in vector], "damping": DAMPING}
     for rule, flag in (("pi", "use_heuristic_damping"), ("exact", "use_exact_damping")):
         inverse = KFACInverseLinearOperator(kfac, damping=DAMPING, **{flag: True})
         made[rule] = [v.tolist() for v in inverse @ vector]
+    inverse = KFACInverseLinearOperator(ekfac, damping=DAMPING, use_exact_damping=True)
+    made["EKFAC"] = [v.tolist() for v in inverse @ vector]
     ggn = GGNLinearOperator(model, loss, params, [(x, y)], **options)
     made["GGN"] = [v.tolist() for v in ggn @ vector]
     return made

@@ -103,6 +103,17 @@ def test_factors_are_those_that_it_computed(plain_library, name, kind):
         assert_near(plain_library.to_numpy(found), wanted)
 
 
+def corrected(kind, scale, damping):
+    """EKFAC, and its state after gradients of summed losses, times a number."""
+    block = kc.blocks.EigenvalueCorrectedFB(MAKE[kind](has_bias=True))
+    x, g = (np.asarray(DATA[kind][part]) for part in ("x", "g"))
+    state = block.init(np.zeros(1))
+    for _ in range(2):  # the second pass is in the basis of the first
+        state = block.update_covs(state, x, laid(kind, scale * N * g), ema_decay=0.0)
+        state = block.update_inverses(state, damping)
+    return block, state
+
+
 def as_params(block, matrix):
     """Return a matrix, the row of the bias last, as weights and bias."""
     geometry = getattr(block.block, "geometry", None)
@@ -136,6 +147,15 @@ def test_a_product_with_the_inverse_is_that_of_curvlinops(kind, rule):
     found = block.multiply_inverse(state, params(kind, made["vector"]))
     for x, y in zip(found, params(kind, made[rule]), strict=True):
         np.testing.assert_allclose(x * damping.factor, y, rtol=1e-9)
+
+
+@pytest.mark.parametrize("kind", PRODUCTS)
+def test_a_product_with_the_inverse_of_ekfac_is_that_of_curvlinops(kind):
+    made, scale = PRODUCTS[kind], outputs(kind)  # of its block over ours
+    block, state = corrected(kind, 1.0, made["damping"] / scale)
+    found = block.multiply_inverse(state, params(kind, made["vector"]))
+    for x, y in zip(found, params(kind, made["EKFAC"]), strict=True):
+        np.testing.assert_allclose(x / scale, y, rtol=1e-9)
 
 
 @pytest.mark.parametrize("kind", PRODUCTS)
@@ -181,13 +201,9 @@ def test_the_marginal_likelihood_is_that_of_laplace_torch(kind):
 def test_influences_are_those_of_kronfluence(kind):
     """By EKFAC: the loss is a sum over a case's outputs, as is what is measured."""
     made = LIBRARIES["kronfluence"]["influences"][kind]
-    block = kc.blocks.EigenvalueCorrectedFB(MAKE[kind](has_bias=True))
-    x = np.asarray(DATA[kind]["x"])
-    g = N * outputs(kind) * np.asarray(DATA[kind]["g"])
-    state = block.init(np.zeros(1))
-    for _ in range(2):  # the second pass is in the basis of the first
-        state = block.update_covs(state, x, laid(kind, g), ema_decay=0.0)
-        state = block.update_inverses(state, made["damping"])
+    block, state = corrected(kind, outputs(kind), made["damping"])
+    x, g = (np.asarray(DATA[kind][part]) for part in ("x", "g"))
+    g = N * outputs(kind) * g
     (spectrum,) = block.spectrum(state)
     trace = np.sum(spectrum.eigenvalues)
     np.testing.assert_allclose(trace, made["trace"], rtol=1e-10)
