@@ -9,12 +9,13 @@ from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, UnsupportedError
 from kfac_core.fisher_blocks import (
     EmbeddingKFACFB,
+    EmbeddingKFACMultiIndepFB,
     ForwardOnlyFB,
     FullyConnectedKFACBasicFB,
+    FullyConnectedMultiIndepFB,
     KFACReduceFB,
     KroneckerProductFB,
     KroneckerState,
-    MultiUseFB,
 )
 from kfac_core.fisher_blocks.convolution.kronecker import ConvKFCBasicFB
 from kfac_core.linalg.kronecker import kron
@@ -64,7 +65,7 @@ def layer_of(block: KroneckerProductFB | ForwardOnlyFB) -> Layer:
         kind, own = "reduce", block.block
     elif isinstance(block, ConvKFCBasicFB):
         kind = "images"
-    elif isinstance(block, MultiUseFB):
+    elif isinstance(block, FullyConnectedMultiIndepFB | EmbeddingKFACMultiIndepFB):
         kind = "tokens"
     elif isinstance(block, FullyConnectedKFACBasicFB | EmbeddingKFACFB):
         kind = "linear"

@@ -8,7 +8,7 @@ from preset_layers import OUT, N, T, drawn, sums
 
 import kfac_core as kc
 from kfac_core.errors import ArgumentError, UnsupportedError
-from kfac_core.presets import CONVENTIONS, convention, convert
+from kfac_core.presets import CONVENTIONS, convention, convert, layer_of
 
 ROOT = 2**0.5
 C = 5.0
@@ -240,6 +240,9 @@ def test_what_a_library_refuses_is_refused(rng):
     diagonal = kc.blocks.FullyConnectedDiagonalFB(2, 2)
     with pytest.raises(UnsupportedError, match="DiagonalFB, expected"):
         convert(diagonal, diagonal.init(np.zeros(1)), to="asdl", num_cases=1)
+    series = kc.blocks.FullyConnectedSeriesFB(3, 2)  # no multiple of kron(A, G)
+    with pytest.raises(UnsupportedError, match="SeriesFB, expected"):
+        layer_of(series)
     block, state, *_ = drawn("linear", rng)
     for bad in ("nobody", None, 3):
         with pytest.raises(ArgumentError, match=r"convention is .*expected one of"):
