@@ -19,6 +19,7 @@ import numpy as np
 RECORDED = Path(__file__).parent / "recorded"
 N, T, OUT = 6, 7, 3
 KINDS = ("linear", "tokens", "images")
+DAMPING = 0.01
 
 
 def layer(kind, params, x):
@@ -82,6 +83,54 @@ def factors(kind):
     return [np.asarray(own.value) for own in block.factors]
 
 
+def products(kind):
+    """Return products of a vector with the inverse, damped by pi and exactly."""
+    make = kfac_jax.BlockDiagonalCurvature
+    estimator, state = estimated(make, kind, "fisher_empirical")
+    vector = jax.tree.map(
+        lambda p: jnp.linspace(-1, 1, p.size).reshape(p.shape), problem(kind)[1]
+    )
+    made = {"damping": DAMPING, "vector": listed(vector)}
+    for rule in ("pi", "exact"):
+        product = estimator.multiply_inverse(
+            state,
+            vector,
+            identity_weight=DAMPING,
+            exact_power=rule == "exact",
+            use_cached=False,
+            pmap_axis_name=None,
+        )
+        made[rule] = listed(product)
+    return made
+
+
+def listed(params):
+    return [np.asarray(params[name]).tolist() for name in ("w", "b")]
+
+
+BLOCKS = {
+    "linear": {
+        "tnt": kfac_jax.DenseTNT,
+        "diagonal": kfac_jax.DenseDiagonal,
+    },
+    "images": {"diagonal": kfac_jax.Conv2DDiagonal},
+}
+
+
+def dense(kind, block):
+    """Return another block of the layer, dense, the bias before the weights."""
+    tag = "dense" if kind == "linear" else "conv2d"
+
+    def make(*args, **options):
+        return kfac_jax.BlockDiagonalCurvature(
+            *args, layer_tag_to_block_ctor={tag: block}, **options
+        )
+
+    estimator, state = estimated(make, kind, "fisher_empirical")
+    (found,) = estimator.to_diagonal_block_dense_matrix(state)
+    return np.asarray(found)
+
+
 def exact(kind):
     """Return the exact curvature, dense, with the bias before the weights."""
     estimator, state = estimated(kfac_jax.ExplicitExactCurvature, kind, "ggn_exact")
@@ -100,6 +149,11 @@ def main():
                 kind: {"A": a.tolist(), "G": g.tolist()}
                 for kind, (a, g) in made.items()
             }
+        },
+        "products": {kind: products(kind) for kind in KINDS},
+        "blocks": {
+            kind: {name: dense(kind, block).tolist() for name, block in own.items()}
+            for kind, own in BLOCKS.items()
         },
         "exact": {kind: exact(kind).tolist() for kind in KINDS},
     }

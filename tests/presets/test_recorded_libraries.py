@@ -178,6 +178,47 @@ def test_the_exact_curvature_is_that_of_kfac_jax(kind):
     assert_near(dense[np.ix_(order, order)], wanted)
 
 
+@pytest.mark.parametrize("kind", LIBRARIES["kfac_jax"]["products"])
+@pytest.mark.parametrize("rule", ["pi", "exact"])
+def test_a_product_with_the_inverse_is_that_of_kfac_jax(kind, rule):
+    """Its factors, damped by pi, are not those of the paper; their product is."""
+    made = LIBRARIES["kfac_jax"]["products"][kind]
+    block, state = updated(NumPy(), kind)
+    damping = damping_like(
+        "kfac-jax",
+        made["damping"],
+        layer_of(block),
+        num_cases=N,
+        positions=1 if kind == "linear" else T,
+        rule=rule,
+    )
+    block = replace(block, damping_type=damping.damping_type)
+    state = block.update_inverses(block.init_inverses(state), damping.damping)
+    vector, wanted = (tuple(map(np.asarray, made[part])) for part in ("vector", rule))
+    for x, y in zip(block.multiply_inverse(state, vector), wanted, strict=True):
+        assert_near(x * damping.factor, y)
+
+
+OTHERS = {
+    ("linear", "tnt"): lambda: kc.blocks.TensorNormalTrainingFB(MAKE["linear"](True)),
+    ("linear", "diagonal"): lambda: kc.blocks.FullyConnectedDiagonalFB(4, OUT, True),
+    ("images", "diagonal"): lambda: kc.blocks.ConvDiagonalFB(GEOMETRY, has_bias=True),
+}
+GEOMETRY = MAKE["images"](True).geometry
+
+
+@pytest.mark.parametrize(("kind", "name"), OTHERS)
+def test_other_blocks_are_those_of_kfac_jax(kind, name):
+    block = OTHERS[kind, name]()
+    x, g = (np.asarray(DATA[kind][part]) for part in ("x", "g"))
+    state = block.init(np.zeros(1))
+    state = block.update_covs(state, x, laid(kind, N * g), ema_decay=0.0)
+    dense = block.full_fisher_block(state)
+    order = np.roll(np.arange(len(dense)), OUT)  # the bias is their first
+    wanted = np.asarray(LIBRARIES["kfac_jax"]["blocks"][kind][name])
+    assert_near(dense[np.ix_(order, order)] / N, wanted)  # theirs has another 1/N
+
+
 @pytest.mark.parametrize("kind", LIBRARIES["laplace"]["evidence"])
 def test_the_marginal_likelihood_is_that_of_laplace_torch(kind):
     """Half of the squared error, summed over cases; a bias with a block of its own."""
