@@ -65,3 +65,8 @@ class Convention:
     outputs_first: bool = True
     damping: Rule = "none"
     per_scale: bool = False
+
+    @property
+    def sees_gradients(self) -> bool:
+        """Whether ``G`` is made of gradients, and not the identity."""
+        return all(each.gradients is not None for each in self.scalings.values())

@@ -15,7 +15,11 @@ TOKENS = 2
 OUTPUTS = 5
 """``C``, the number of outputs that the loss is a mean over."""
 
-NAMES = tuple(name for name, own in CONVENTIONS.items() if "tokens" in own.scalings)
+NAMES = tuple(
+    name
+    for name, own in CONVENTIONS.items()
+    if "tokens" in own.scalings and own.sees_gradients
+)
 
 
 def _there(

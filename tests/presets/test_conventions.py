@@ -89,11 +89,7 @@ MEASURED = {
 }
 KINDS = ("linear", "tokens", "images", "reduce")
 EVERY = [(name, kind) for name, own in CONVENTIONS.items() for kind in own.scalings]
-FORWARD = [
-    name
-    for name, own in CONVENTIONS.items()
-    if any(each.gradients is None for each in own.scalings.values())
-]
+FORWARD = [name for name, own in CONVENTIONS.items() if not own.sees_gradients]
 """Conventions whose ``G`` is the identity."""
 
 

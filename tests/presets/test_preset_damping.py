@@ -14,7 +14,7 @@ EVERY = [
     (name, kind)
     for name, own in CONVENTIONS.items()
     for kind in own.scalings
-    if own.damping != "none" and kind != "reduce" and "forward-only" not in name
+    if own.damping != "none" and kind != "reduce" and own.sees_gradients
 ]
 # Libraries that add one number to factors that differ from ours by unlike ratios.
 UNLIKE = [
@@ -47,7 +47,7 @@ FORWARD = [
     (name, kind)
     for name, own in CONVENTIONS.items()
     for kind in own.scalings
-    if "forward-only" in name and kind != "reduce"
+    if not own.sees_gradients and kind != "reduce"
 ]
 
 
