@@ -1,8 +1,10 @@
 """Arrays in a file: written whole or not at all, and read with their checksums."""
 
 import contextlib
+import errno
 import os
 import secrets
+import stat
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -14,6 +16,9 @@ from kfac_core.saving.layout import Entry, digest, header_of, item_size, parsed,
 from kfac_core.saving.leaves import dtype_name
 
 _LONGEST_HEADER = 100_000_000  # as in safetensors
+_SHOWN = 50  # characters of a name in that of the new file, which may have 255 bytes
+_NO_SYNC = (errno.EACCES, errno.EPERM, errno.EINVAL, errno.ENOTSUP)
+"""Errors of a folder that may not be opened, or whose disk knows no such call."""
 
 
 def write(
@@ -31,7 +36,8 @@ def write(
     3. The folder, too, is brought to the disk.
 
     Args:
-        path: Name of the file; what a symbolic link points to is replaced.
+        path: Name of the file; what a symbolic link points to is replaced. A file that
+            is there already keeps its permissions.
         forms: Dtype and shape of each array.
         array: Returns an array of NumPy by its name.
         texts: What else the header says, by name.
@@ -39,11 +45,13 @@ def write(
     Raises:
         OSError: If the file cannot be written; what was there is still there.
     """
-    path = Path(os.path.realpath(path))
-    new = path.with_name(f".{path.name}.{secrets.token_hex(8)}.tmp")
+    path, mode = _target(path)
+    new = path.with_name(f".{path.name[:_SHOWN]}.{secrets.token_hex(8)}.tmp")
     entries, digests = placed(forms), dict[str, str]()
     try:
         with new.open("xb") as file:
+            if mode is not None:
+                new.chmod(mode)  # before there is anything in it to read
             file.write(header_of(entries, texts, {}))
             for name, entry in entries.items():
                 data = _bytes_of(array(name), entry)
@@ -137,12 +145,47 @@ def _bytes_of(x: Any, entry: Entry) -> memoryview:
     return memoryview(little.view(np.uint8))
 
 
+def _target(path: Path) -> tuple[Path, int | None]:
+    """Return the file that a save replaces, and its permissions if it is there.
+
+    What no file can replace is refused before anything is written: a save of gigabytes
+    would fail at its end, and one to a device would put a file in its place.
+
+    Raises:
+        FileNotFoundError: If its folder is not there.
+        IsADirectoryError: If it is a folder.
+        OSError: If it is a device or a circle of links.
+    """
+    target = Path(os.path.realpath(path))
+    try:
+        mode = target.stat().st_mode  # of a circle of links, it is an error
+    except FileNotFoundError:
+        if not target.parent.is_dir():
+            msg, folder = "save: there is no such folder", str(target.parent)
+            raise FileNotFoundError(errno.ENOENT, msg, folder) from None
+        return target, None
+    if stat.S_ISDIR(mode):
+        msg = "save: a folder is where the file was to be"
+        raise IsADirectoryError(errno.EISDIR, msg, str(path))
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "save: what is there is no file", str(path))
+    return target, stat.S_IMODE(mode)
+
+
 def _sync_folder(folder: Path) -> None:
-    """Bring a folder's names to the disk, where the system can do that."""
+    """Bring a folder's names to the disk, where the system can do that.
+
+    Raises:
+        OSError: If the disk fails.
+    """
     if os.name != "posix":
         return
-    handle = os.open(folder, os.O_RDONLY)
     try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        handle = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(handle)
+        finally:
+            os.close(handle)
+    except OSError as error:
+        if error.errno not in _NO_SYNC:
+            raise

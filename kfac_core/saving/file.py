@@ -78,6 +78,10 @@ def save(
         raise ArgumentError(msg)
     named = state_to_dict(state)
     for name, x in (arrays or {}).items():
+        own: object = name
+        if not isinstance(own, str):
+            msg = f"save: arrays has the key {name!r}, expected names that are texts"
+            raise ArgumentError(msg)
         check_array(x, f"save: arrays[{name!r}]")
         named[f"{_BESIDE}{name}"] = x
     for name, x in named.items():
@@ -184,12 +188,15 @@ def _as_path(path: object, function: str) -> Path:
     Raises:
         ArgumentError: If it is not one.
     """
-    if not isinstance(path, str | os.PathLike):
-        msg = (
-            f"{function}: path is a {type(path).__name__}, expected the name of a file"
-        )
-        raise ArgumentError(msg)
-    return Path(path)
+    name = os.fspath(path) if isinstance(path, str | os.PathLike) else None
+    if not isinstance(name, str):
+        found = f"a {type(path).__name__}"
+    elif not name or name.endswith("/") or "\0" in name:
+        found = repr(name)
+    else:
+        return Path(name)
+    msg = f"{function}: path is {found}, expected the name of a file"
+    raise ArgumentError(msg)
 
 
 def _check_spec(spec: object, function: str) -> None:

@@ -52,7 +52,7 @@ def state_to_dict(state: Any) -> dict[str, Array]:
         check_array(x, f"state_to_dict: state{name and '.'}{name}")
     like = next(iter(found.values()))
     backend = backend_of(like)
-    text = np.frombuffer(signatures_text(state).encode(), dtype=np.uint8)
+    text = np.asarray([*signatures_text(state).encode()], dtype=np.uint8)
     device = None if backend.is_traced(like) else backend.creation_device(like)
     return {**found, MADE_BY: backend.from_numpy(text, device)}
 

@@ -290,3 +290,24 @@ def test_nothing_is_saved_within_a_trace(path, jax):
     with pytest.raises(kc.errors.KfacError, match="trace"):
         step(spec.init(jax.numpy.zeros(1)))
     assert not path.exists()
+
+
+def test_nothing_is_saved_within_a_program_of_torch(path, torch):
+    spec = kc.blocks.FullyConnectedKFACBasicFB(2, 2)
+
+    def step(state):
+        kc.save(path, state, spec)
+        return state
+
+    with pytest.raises(kc.errors.KfacError, match="trace"):
+        torch.compile(step, backend="eager")(spec.init(torch.zeros(1)))
+    assert not path.exists()
+
+
+def test_a_program_of_torch_names_the_arrays_of_a_state(torch):
+    spec, state = updated("dense-bias")
+    state = tree.map(kc.load_backend("torch").from_numpy, state)
+    found = torch.compile(kc.state_to_dict, backend="eager")(state)
+    equal(
+        kc.state_from_dict(spec.init(torch.zeros(1, dtype=torch.float64)), found), state
+    )
