@@ -32,6 +32,22 @@ CORE = tuple(
 )
 """Tests of the mathematics, which stands on what each array library has."""
 
+PYTHONS = (*nox.project.python_versions(nox.project.load_toml()), "3.14")
+"""The versions of Python that `versions` tests: those that the project names, and one
+that it will name as soon as it was seen to pass."""
+
+OF_PYTHON = (
+    *("tests/states", "tests/saving", "tests/backends/test_contract.py"),
+    "tests/tracing/test_tracing_compile.py",
+    *(
+        "tests/optimizer/test_optimizer_whole.py",
+        "tests/adapters/test_torch_capture.py",
+    ),
+    "tests/adapters/test_jax_capture.py",
+)
+"""Tests of PyTorch and JAX in which Python has a part: trees of named tuples, pickles,
+programs made of bytecode, modules whose calls are watched."""
+
 OLDEST = ("numpy", "torch", "jax")
 """The libraries that `oldest` tests, each in an environment of its own."""
 
@@ -159,6 +175,21 @@ def oldest(session: nox.Session, library: str) -> None:
     session.install("-c", "constraints-oldest.txt", "-e", f".[{extras}]")
     arguments = session.posargs or ["-q", "-n", "auto", *CORE]
     session.run("pytest", *arguments, env={"KFAC_CORE_LIBRARIES": expected})
+
+
+@nox.session(python=PYTHONS)
+def versions(session: nox.Session) -> None:
+    """Run the core's tests with other versions of Python; one not here is skipped.
+
+    NumPy runs all of them; PyTorch and JAX those in which Python has a part.
+    """
+    install(session, LIBRARIES["all"][0])
+    arguments = session.posargs or ["-q", "-n", "auto"]
+    # What an array library computes, `tests/backends`, is no matter of Python.
+    whole = (*CORE[1:], "tests/backends/test_contract.py", "tests/saving")
+    for libraries, tests in (("numpy,strict", whole), ("torch,jax", OF_PYTHON)):
+        environment = {"KFAC_CORE_LIBRARIES": libraries}
+        session.run("pytest", *arguments, *tests, env=environment)
 
 
 @nox.session
