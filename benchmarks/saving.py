@@ -1,6 +1,6 @@
 """How much memory and time it takes to save a large state, and to load it.
 
-    python -m benchmarks.saving --gigabytes 2
+    python -m benchmarks.saving --gigabytes 2 --library numpy torch
 
 The state is that of a block with two statistics and two inverses of one size, in
 float64. What is saved needs no second copy: "saving" is the memory that is added while
@@ -24,7 +24,7 @@ import numpy as np
 import kfac_core as kc
 from kfac_core import tree
 
-LIBRARIES = ("numpy", "torch")
+LIBRARIES = ("numpy", "torch", "jax")
 MATRICES = 4
 
 
@@ -45,6 +45,11 @@ def like_of(library: str) -> Any:
         import torch
 
         return torch.from_numpy(like)
+    if library == "jax":
+        import jax
+
+        jax.config.update("jax_enable_x64", True)
+        return jax.numpy.asarray(like)
     return like
 
 
@@ -63,7 +68,7 @@ def save(library: str, size: int, path: Path) -> tuple[float, float, float]:
     block = block_of(size)
     state = block.init(like_of(library))
     for x in tree.leaves(state):
-        if len(x.shape) == 2:
+        if len(x.shape) == 2 and library != "jax":  # which writes its zeros
             x[...] = 1  # an array of zeros has no memory before it is written to
     before, began = peak(), time.perf_counter()
     kc.save(path, state, block)
@@ -102,6 +107,7 @@ def main() -> None:
     """Measure, and print a table."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0])
     parser.add_argument("--gigabytes", type=float, default=10)
+    parser.add_argument("--library", nargs="+", choices=LIBRARIES, default=LIBRARIES)
     parser.add_argument("--folder", help="where the file goes; the system's otherwise")
     parser.add_argument("--do", nargs=4, help=argparse.SUPPRESS)
     given = parser.parse_args()
@@ -111,7 +117,7 @@ def main() -> None:
         return
     print("| library | GB | saving | seconds | loading | seconds |")
     print("|---|--:|--:|--:|--:|--:|")
-    for library in LIBRARIES:
+    for library in given.library:
         with tempfile.TemporaryDirectory(dir=given.folder) as folder:
             path, size = Path(folder) / "state", size_of(given.gigabytes)
             whole, added, slow = measured("save", library, size, path)
