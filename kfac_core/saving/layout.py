@@ -132,6 +132,8 @@ def parsed(
     """
     own = _OWN_DIGEST.search(whole)
     if own is None:
+        # Of a later version, the checksum may have another name.
+        _check_version(_texts_of(whole), path)
         msg = f"{path}: the header is not one that kfac_core.save wrote"
         raise SavedFileError(msg)
     blank = whole[: own.start(1)] + _UNKNOWN.encode() + whole[own.end(1) :]
@@ -141,12 +143,7 @@ def parsed(
         raise SavedFileError(msg)
     content = json.loads(whole[8:])
     texts = content.pop("__metadata__")
-    if int(texts["version"]) > VERSION:
-        msg = (
-            f"{path}: the file has version {texts['version']}, expected at most"
-            f" {VERSION}: a later kfac_core wrote it"
-        )
-        raise SavedFileError(msg)
+    _check_version(texts, path)
     entries = {
         name: Entry(NAMES[x["dtype"]], tuple(x["shape"]), first, last - first)
         for name, x in content.items()
@@ -157,6 +154,30 @@ def parsed(
         msg = f"{path}: the file has {file_size} bytes, expected {expected}"
         raise SavedFileError(msg)
     return entries, texts, json.loads(texts["blake2b"])
+
+
+def _texts_of(whole: bytes) -> dict[str, str]:
+    """Return the texts of a header that may be of any program; else none."""
+    try:
+        texts = json.loads(whole[8:])["__metadata__"]
+        own = texts["format"] == "kfac_core" and texts["version"].isdecimal()
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
+        return {}
+    return texts if own else {}
+
+
+def _check_version(texts: Mapping[str, str], path: object) -> None:
+    """Check that a file is of no later version.
+
+    Raises:
+        SavedFileError: If it is.
+    """
+    if int(texts.get("version", VERSION)) > VERSION:
+        msg = (
+            f"{path}: the file has version {texts['version']}, expected at most"
+            f" {VERSION}: a later kfac_core wrote it"
+        )
+        raise SavedFileError(msg)
 
 
 def digest(data: memoryview) -> str:

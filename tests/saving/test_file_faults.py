@@ -67,8 +67,29 @@ def test_a_later_version_is_refused(path, saved, monkeypatch):
         kc.load(path, SMALL, like=LIKE)
 
 
-def test_a_file_of_another_program_is_refused(path):
-    header = b'{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}'
+def test_a_later_version_may_have_another_checksum(path, saved):
+    whole = path.read_bytes()
+    later = whole.replace(b'"version":"1"', b'"version":"7"')
+    path.write_bytes(later.replace(b"header_blake2b", b"header_blake3k"))
+    with pytest.raises(kc.errors.SavedFileError, match="version 7, expected at most 1"):
+        kc.load(path, SMALL, like=LIKE)
+    assert saved
+
+
+OTHERS = (
+    b'{"x":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}}',
+    b'{"__metadata__":{"format":"pt","version":"9"}}',
+    b'{"__metadata__":{"format":"kfac_core","version":"new"}}',
+    b'{"__metadata__":{"format":"kfac_core","version":9}}',
+    b'{"__metadata__":["format"]}',
+    b"[" * 100_000,
+    b"\xff\xfe",
+    b"3",
+)
+
+
+@pytest.mark.parametrize("header", OTHERS, ids=lambda header: repr(header[:40]))
+def test_a_file_of_another_program_is_refused(path, header):
     path.write_bytes(len(header).to_bytes(8, "little") + header + bytes(4))
     with pytest.raises(kc.errors.SavedFileError, match=r"kfac_core\.save"):
         kc.load(path, SMALL, like=LIKE)
