@@ -117,9 +117,10 @@ FRAMEWORKS = (
     *("tests/adapters/test_jax_other_hands.py", "tests/adapters/test_jax_optax.py"),
     *("tests/adapters/test_jax_optimizer.py", "tests/docs/test_jax_example.py"),
     *("tests/saving/test_files.py", "tests/docs/test_saving_page.py"),
+    "tests/saving/test_formats_of_libraries.py::test_jax_serialises_a_step",
 )
-"""The tests of which some are skipped where Flax, Equinox, optax, orbax or safetensors
-is not installed."""
+"""The tests of which some are skipped where Flax, Equinox, optax, orbax, safetensors or
+flatbuffers is not installed."""
 
 ONE_STEP = """
 import importlib.util
