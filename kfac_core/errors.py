@@ -37,11 +37,29 @@ class KfacError(Exception):
 
 
 class BackendError(KfacError, TypeError):
-    """No backend, two array libraries, or two devices among the arguments."""
+    """No backend, two array libraries, or two devices among the arguments.
+
+    Example:
+        >>> from kfac_core import backend_of
+        >>> try:
+        ...     backend_of([1.0, 2.0])
+        ... except BackendError as error:
+        ...     print(str(error).split(": ")[-1])
+        convert it, for instance with numpy.asarray
+    """
 
 
 class DTypeError(KfacError, TypeError):
-    """An array's data type cannot be used here."""
+    """An array's data type cannot be used here.
+
+    Example:
+        >>> from kfac_core.fisher_factors import NaiveFullFactor
+        >>> try:
+        ...     NaiveFullFactor(size=2).init(np.asarray([1, 2]))
+        ... except DTypeError as error:
+        ...     print(str(error).split(",")[0])
+        NaiveFullFactor: like has dtype int64
+    """
 
 
 class ShapeError(KfacError, ValueError):
@@ -61,19 +79,66 @@ class ShapeError(KfacError, ValueError):
 
 
 class StateError(ShapeError):
-    """A state was made by another spec, or an argument is not a state at all."""
+    """A state was made by another spec, or an argument is not a state at all.
+
+    Example:
+        >>> from kfac_core.fisher_blocks import FullyConnectedDiagonalFB, NaiveFullFB
+        >>> state = FullyConnectedDiagonalFB(2, 1).init(np.zeros(1))
+        >>> try:
+        ...     NaiveFullFB(size=2).multiply_inverse(state, np.zeros(2))
+        ... except StateError as error:
+        ...     print(str(error).split(", ")[0])
+        NaiveFullFB: the state is one of FullyConnectedDiagonalFB
+    """
 
 
 class ArgumentError(KfacError, ValueError):
-    """A value is not allowed for this argument."""
+    """A value is not allowed for this argument.
+
+    Example:
+        >>> from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB
+        >>> try:
+        ...     FullyConnectedKFACBasicFB(3, 2, damping_type="pie", name="head")
+        ... except ArgumentError as error:
+        ...     print(str(error).split(",")[0])
+        head: damping_type is 'pie'
+    """
 
 
 class RegistrationError(KfacError, ValueError):
-    """Layers, losses and parameters of a collection contradict each other."""
+    """Layers, losses and parameters of a collection contradict each other.
+
+    Example:
+        >>> from kfac_core.layer_collection import LayerCollection
+        >>> collection = LayerCollection.of({"w": (3, 2), "b": (2,)})
+        >>> collection = collection.register_fully_connected("w", site="dense")
+        >>> try:
+        ...     collection.check_registration()
+        ... except RegistrationError as error:
+        ...     for line in str(error).splitlines()[1:]:
+        ...         print(line.split(";")[0])
+        - no layer covers the parameter 'b' of shape (2,)
+        - no loss is registered
+    """
 
 
 class SavedFileError(KfacError, ValueError):
-    """A file is not one that `kfac_core.save` wrote, or it is damaged."""
+    """A file is not one that `kfac_core.save` wrote, or it is damaged.
+
+    Example:
+        >>> from pathlib import Path
+        >>> from tempfile import TemporaryDirectory
+        >>> from kfac_core import load
+        >>> from kfac_core.fisher_factors import NaiveFullFactor
+        >>> with TemporaryDirectory() as folder:
+        ...     path = Path(folder, "state.safetensors")
+        ...     _ = path.write_text("no")
+        ...     try:
+        ...         load(path, NaiveFullFactor(size=2), like=np.zeros(1))
+        ...     except SavedFileError as error:
+        ...         print(str(error).split(": ")[-1])
+        2 bytes are not a file that kfac_core.save wrote
+    """
 
 
 class NotFiniteError(KfacError, ValueError):
@@ -94,11 +159,29 @@ class NotFiniteError(KfacError, ValueError):
 
 
 class NotPositiveDefiniteError(KfacError, np.linalg.LinAlgError):
-    """A factor plus its damping has no Cholesky factor."""
+    """A factor plus its damping has no Cholesky factor.
+
+    Example:
+        >>> from kfac_core.fisher_factors import FullyConnectedKroneckerFactor
+        >>> factor = FullyConnectedKroneckerFactor(2, matpowers=(-1.0,))
+        >>> x = np.asarray([[1.0, 1.0]])  # one row: the matrix is singular
+        >>> state = factor.update_cov(factor.init(x), x, ema_decay=0.0)
+        >>> try:
+        ...     factor.update_inverses(state, damping=0.0)
+        ... except NotPositiveDefiniteError as error:
+        ...     print(str(error).split("; ")[-1])
+        use a damping above 9e-16. The state is unchanged
+    """
 
 
 class EigendecompositionError(KfacError, np.linalg.LinAlgError):
-    """The library found no eigendecomposition of a matrix that is finite."""
+    """The library found no eigendecomposition of a matrix that is finite.
+
+    Example:
+        >>> error = EigendecompositionError("head: no eigendecomposition")
+        >>> isinstance(error, np.linalg.LinAlgError)  # as that of NumPy
+        True
+    """
 
 
 class NotComputedError(KfacError, RuntimeError):
@@ -117,11 +200,34 @@ class NotComputedError(KfacError, RuntimeError):
 
 
 class UnsupportedError(KfacError, NotImplementedError):
-    """This class does not have something that others of its kind have."""
+    """This class does not have something that others of its kind have.
+
+    Example:
+        >>> from kfac_core.fisher_blocks import NaiveFullFB
+        >>> from kfac_core.presets import layer_of
+        >>> try:
+        ...     layer_of(NaiveFullFB(size=2))
+        ... except UnsupportedError as error:
+        ...     print(str(error).split("; ")[-1])
+        other libraries have no such block
+    """
 
 
 class NotRegisteredError(KfacError, KeyError):
-    """A matrix power or Cholesky factor is read that the spec does not serve."""
+    """A matrix power or Cholesky factor is read that the spec does not serve.
+
+    Example:
+        >>> from kfac_core.fisher_blocks import NaiveFullFB
+        >>> block = NaiveFullFB(size=1)  # it serves the power -1 alone
+        >>> x = np.asarray([2.0])
+        >>> state = block.update_covs(block.init(x), x, batch_size=1, ema_decay=0.0)
+        >>> state = block.update_inverses(state, damping=0.1)
+        >>> try:
+        ...     block.multiply_matpower(state, x, exp=-0.5)
+        ... except NotRegisteredError as error:
+        ...     print(str(error).split(";")[0])
+        NaiveFullFB: matpower -0.5 with damping id 'damping' is not registered
+    """
 
     def __str__(self) -> str:
         """Return the message itself: `KeyError` would print its repr."""

@@ -79,6 +79,17 @@ class Uses(NamedTuple):
 
     Attributes:
         arrays: For each use, in the order of time, an array ``[batch, ...]``.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_blocks import FullyConnectedMultiIndepFB
+        >>> x = Uses((np.asarray([[1.0]]), np.asarray([[3.0]])))  # one case, two uses
+        >>> g = Uses((np.ones((1, 1)), np.ones((1, 1))))
+        >>> block = FullyConnectedMultiIndepFB(1, 1)
+        >>> state = block.init(like=np.ones(1))
+        >>> state = block.update_covs(state, x, g, ema_decay=0.0)
+        >>> block.full_fisher_block(state)
+        array([[10.]])
     """
 
     arrays: tuple[Array, ...]
@@ -93,6 +104,17 @@ class RowWeights(NamedTuple):
     Attributes:
         inputs: Weights of the rows of inputs; None: one each.
         gradients: Weights of the rows of gradients; None: one each.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB
+        >>> block = FullyConnectedKFACBasicFB(1, 1)
+        >>> x, g = np.asarray([[1.0], [1.0]]), np.asarray([[2.0], [0.0]])
+        >>> weights = RowWeights(inputs=np.asarray([4.0, 0.0]), gradients=None)
+        >>> state = block.init(like=x)
+        >>> state = block.update_covs(state, x, g, ema_decay=0.0, weights=weights)
+        >>> state.input_factor.cov.total, state.output_factor.cov.total
+        (array([[2.]]), array([[2.]]))
     """
 
     inputs: Any
@@ -105,6 +127,17 @@ class Pair(NamedTuple):
     Attributes:
         first: ``[batch, ...]``.
         second: ``[batch, ...]``, of the same cases.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_blocks import BilinearKFACFB
+        >>> block = BilinearKFACFB(2, 1, 1)
+        >>> inputs = Pair(np.asarray([[1.0, 2.0]]), np.asarray([[3.0]]))
+        >>> g = np.asarray([[1.0]])
+        >>> state = block.update_covs(block.init(like=g), inputs, g, ema_decay=0.0)
+        >>> block.full_fisher_block(state)
+        array([[ 9., 18.],
+               [18., 36.]])
     """
 
     first: Array

@@ -28,6 +28,14 @@ class StepCosts(NamedTuple):
         kept_bytes: Inverses that are kept, as whole matrices.
         inverse_flops: Inverses that it computes, by ``n^3``.
         product_flops: Products with inverses that it computes, each step.
+
+    Example:
+        >>> one_keeps = step_costs([(4609, 512)] * 4, ranks=4, fraction=0.25)
+        >>> all_keep = step_costs([(4609, 512)] * 4, ranks=4, fraction=1.0)
+        >>> for costs in (one_keeps, all_keep):  # MB of inverses, MB of products
+        ...     print(costs.inverse_bytes // 10**6, costs.product_bytes // 10**6)
+        0 28
+        129 0
     """
 
     workers: int

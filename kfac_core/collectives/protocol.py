@@ -13,6 +13,20 @@ class Collective(Protocol):
     Every rank calls the same methods in the same order, with arrays of the same shapes
     and dtypes, and gets the same bits. No argument is changed. An error of the engine,
     such as that another rank is gone, is raised as the engine raises it.
+
+    Example:
+        >>> import numpy as np
+        >>> class Twins:  # one of two ranks that have the same data
+        ...     rank, size = 0, 2
+        ...     def all_reduce(self, x):
+        ...         return 2 * x
+        ...     def broadcast(self, x, root):
+        ...         return x
+        >>> ranks = Twins()
+        >>> isinstance(ranks, Collective)
+        True
+        >>> ranks.all_reduce(np.asarray([1.0, 2.0])) / ranks.size  # the mean
+        array([1., 2.])
     """
 
     @property
@@ -47,7 +61,19 @@ class Collective(Protocol):
 
 @runtime_checkable
 class Splittable(Collective, Protocol):
-    """A `Collective` whose ranks can talk in groups, as not all keep an inverse."""
+    """A `Collective` whose ranks can talk in groups, as not all keep an inverse.
+
+    Example:
+        >>> from kfac_core.collectives import SingleProcess, teams_of
+        >>> class OneOfTwo(SingleProcess):
+        ...     size = 2
+        ...     def split(self, groups):
+        ...         return SingleProcess()
+        >>> isinstance(OneOfTwo(), Splittable)
+        True
+        >>> teams_of(OneOfTwo(), 0.5).team.size  # half of the ranks keep an inverse
+        1
+    """
 
     def split(self, groups: Sequence[Sequence[int]]) -> Collective:
         """Return the group of this rank; all ranks call it, with equal arguments.

@@ -24,6 +24,16 @@ class Teams:
         ranks: All ranks.
         team: Those of the team of this rank.
         across: One of each team: those at the place of this rank in its team.
+
+    Example:
+        >>> from types import SimpleNamespace as Group
+        >>> teams = Teams(  # rank 5 of 8, in teams of two
+        ...     ranks=Group(rank=5, size=8),
+        ...     team=Group(rank=1, size=2),
+        ...     across=Group(rank=2, size=4),
+        ... )
+        >>> teams.number, teams.of(0), teams.of(7), teams.keeps
+        (2, 0, 3, (2, 2))
     """
 
     ranks: Collective

@@ -45,6 +45,14 @@ class BlockDiagonalMatrix(Quiet):
         layers: The layers of the collection, with blocks that serve all of this.
         alike: Names of the layers, grouped by equal blocks.
         together: The layers in groups that are inverted together.
+
+    Example:
+        >>> from kfac_core.estimator import FisherEstimator
+        >>> collection = LayerCollection.of({"w": (4, 3)}).register_generic("w")
+        >>> collection = collection.register_softmax_cross_entropy_loss("logits")
+        >>> matrix: BlockDiagonalMatrix = FisherEstimator(collection, matpowers=(-0.5,))
+        >>> matrix.blocks["w"].size, matrix.blocks["w"].matpowers
+        (12, (-1.0, -0.5))
     """
 
     layer_collection: LayerCollection
@@ -300,7 +308,7 @@ class BlockDiagonalMatrix(Quiet):
         known = with_parts(parts, vectors)
         found: dict[str, Array] = {}
         for layer in self.layers:
-            product = compute(layer, vector_of(layer, known))
+            product = compute(layer, layer.vector_in(known))
             found.update(zip(layer.params, tensors_of(product), strict=True))
         if parts:
             found = whole_params(backend, parts, found)
@@ -310,7 +318,7 @@ class BlockDiagonalMatrix(Quiet):
         """Return the vectors of each layer, for arrays with an axis over vectors."""
         parts = (replace(p, axis=p.axis + 1) for p in self.layer_collection.parts)
         known = with_parts(parts, vectors)
-        return {layer.name: vector_of(layer, known) for layer in self.layers}
+        return {layer.name: layer.vector_in(known) for layer in self.layers}
 
     def check_state(self, state: EstimatorState) -> Backend:
         """Check that a state has the layers of this estimator; blocks check the rest.
@@ -340,9 +348,3 @@ class BlockDiagonalMatrix(Quiet):
         if self.compute_cholesky_inverse:
             block = block.register_cholesky_inverse()
         return block
-
-
-def vector_of(layer: LayerRegistration, named: NamedParams) -> Params:
-    """Return the arrays of a layer's parameters: one, or a tuple."""
-    tensors = tuple(named[name] for name in layer.params)
-    return tensors if len(tensors) > 1 else tensors[0]

@@ -17,6 +17,20 @@ class EstimatorState(NamedTuple):
     Attributes:
         blocks: The state of each layer's block, by the layer's name.
         cases: 0-d integer, the number of cases seen by `update_covs`.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.estimator import FisherEstimator
+        >>> from kfac_core.layer_collection import LayerCollection
+        >>> params = {"w": np.zeros((3, 2))}
+        >>> collection = LayerCollection.of(params)
+        >>> collection = collection.register_fully_connected("w", site="head")
+        >>> collection = collection.register_softmax_cross_entropy_loss("logits")
+        >>> state = FisherEstimator(collection).init(params)
+        >>> list(state.blocks), int(state.cases)
+        (['w'], 0)
+        >>> bool(state.ok), bool(state.flag("derived_ok", ["w"]))
+        (True, True)
     """
 
     blocks: dict[str, Any]

@@ -21,6 +21,16 @@ class BiasFB(SingleFactorFB):
         shape: Shape of the bias, aligned with the outputs at their last axes; an axis
             of size one is broadcast: ``(channels,)``, or ``(channels, 1, 1)`` where
             channels come first.
+
+    Example:
+        >>> import numpy as np
+        >>> g = np.asarray([[1.0, 2.0]])  # one case: the Fisher of a bias is ``g g'``
+        >>> for kind in (BiasFullFB, BiasDiagonalFB):
+        ...     block = kind((2,))
+        ...     state = block.update_covs(block.init(like=g), g, ema_decay=0.0)
+        ...     print(block.full_fisher_block(state).tolist())
+        [[1.0, 2.0], [2.0, 4.0]]
+        [[1.0, 0.0], [0.0, 4.0]]
     """
 
     shape: tuple[int, ...]

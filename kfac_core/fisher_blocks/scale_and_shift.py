@@ -34,6 +34,16 @@ class ScaleAndShiftFB(SingleFactorFB):
         has_shift: Whether there is a shift.
         output_shape: Shape of one case's output, to which the inputs are broadcast;
             None: `input_shape`.
+
+    Example:
+        >>> import numpy as np
+        >>> x, g = np.asarray([[1.0, 2.0]]), np.asarray([[3.0, 1.0]])
+        >>> for kind in (ScaleAndShiftFullFB, ScaleAndShiftDiagonalFB):
+        ...     block = kind.for_params((2,), (2,))  # a scale of each input, no shift
+        ...     state = block.update_covs(block.init(like=x), x, g, ema_decay=0.0)
+        ...     print(block.full_fisher_block(state).tolist())
+        [[9.0, 6.0], [6.0, 4.0]]
+        [[9.0, 0.0], [0.0, 4.0]]
     """
 
     input_shape: FreeShape

@@ -50,6 +50,15 @@ class Approximation:
         block: Class of the block.
         fixed: Fields of the block that select this approximation.
         batch_first: Whether cases come before uses, where a registration does not say.
+
+    Example:
+        >>> from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB
+        >>> thin = Approximation(
+        ...     FullyConnectedKFACBasicFB, {"diagonal_approx_for_input": True}
+        ... )
+        >>> block = thin.make("head", {"input_size": 3, "output_size": 2}, {})
+        >>> block.name, block.input_factor.cov_shape, block.output_factor.cov_shape
+        ('head', (3,), (2, 2))
     """
 
     block: type[FisherBlock[Any]]

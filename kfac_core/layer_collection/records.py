@@ -2,7 +2,7 @@
 
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, fields, replace
 from numbers import Real
 from typing import Any
@@ -12,6 +12,7 @@ from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.layer_collection.parts import Part
 from kfac_core.layer_collection.sites import listed
 from kfac_core.loss_functions import LossFunction
+from kfac_core.typing import Array, Params
 
 ParamNames = tuple[str, ...]
 """Names of the parameters of a layer: the weights, then the bias."""
@@ -31,6 +32,14 @@ class LayerRegistration:
         block: Spec of the layer's block.
         towers: For each tower the sites of its uses, in their order; none if the block
             takes the gradients for the parameters themselves.
+
+    Example:
+        >>> from kfac_core.layer_collection import LayerCollection
+        >>> collection = LayerCollection.of({"w": (3, 2), "b": (2,)})
+        >>> collection = collection.register_fully_connected(("w", "b"), site="dense")
+        >>> layer, = collection.layers
+        >>> layer.name, layer.sites, type(layer.block).__name__
+        ('w+b', ('dense',), 'FullyConnectedKFACBasicFB')
     """
 
     params: ParamNames
@@ -62,6 +71,11 @@ class LayerRegistration:
         """The sites of all towers, in order."""
         return tuple(site for tower in self.towers for site in tower)
 
+    def vector_in(self, named: Mapping[str, Array]) -> Params:
+        """Return the arrays of the layer's parameters: one, or a tuple."""
+        tensors = tuple(named[name] for name in self.params)
+        return tensors if len(tensors) > 1 else tensors[0]
+
     @property
     def num_uses(self) -> float:
         """How often the model uses the parameters; infinite if any number will do."""
@@ -79,6 +93,16 @@ class LossRegistration:
             total Fisher.
         towers: For each tower, the site of the loss's inputs.
         counting_all: The loss that ignores no target.
+
+    Example:
+        >>> from kfac_core.layer_collection import LayerCollection
+        >>> collection = LayerCollection.of({"w": (3, 2)})
+        >>> collection = collection.register_softmax_cross_entropy_loss("logits")
+        >>> collection = collection.register_normal_predictive_distribution(
+        ...     "mean", coeff=0.1
+        ... )
+        >>> [(loss.towers, loss.coeff) for loss in collection.losses]
+        [(('logits',), 1.0), (('mean',), 0.1)]
     """
 
     name: str

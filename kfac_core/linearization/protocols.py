@@ -26,7 +26,20 @@ B = TypeVar("B", contravariant=True)
 
 
 class Linearization(Protocol):
-    """A model at some parameters and a batch."""
+    """A model at some parameters and a batch.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.reference import Batch, Dense, Sequential, SequentialModel
+        >>> model = SequentialModel(Sequential((Dense(2, 1, has_bias=False),)))
+        >>> x, params = np.asarray([[1.0, 2.0]]), {"dense_0/weights": np.ones((2, 1))}
+        >>> at: Linearization = model.linearize(params, Batch(x))
+        >>> at.layer_inputs, at.loss_inputs
+        ({'dense_0': array([[1., 2.]])}, {'outputs': array([[3.]])})
+        >>> at.param_gradients({"outputs": np.asarray([[10.0]])})  # J' v
+        {'dense_0/weights': array([[10.],
+               [20.]])}
+    """
 
     @property
     def batch_size(self) -> int:
@@ -94,6 +107,18 @@ class SecondOrderLinearization(Linearization, Protocol):
     """A linearization that also gives second derivatives of the model.
 
     Only `CurvatureMatrixVectorProductComputer.multiply_hessian` needs it.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.reference import Batch, Dense, Sequential, SequentialModel
+        >>> layers = (Dense(1, 1, has_bias=False), Dense(1, 1, has_bias=False))
+        >>> model = SequentialModel(Sequential(layers))  # y = w1 w0 x
+        >>> one = np.ones((1, 1))
+        >>> params = {"dense_0/weights": one, "dense_1/weights": one}
+        >>> at = model.linearize(params, Batch(5 * one))
+        >>> tangents = {**params, "dense_1/weights": 0 * one}  # J' is (x w1, x w0)
+        >>> at.param_gradients_change({"outputs": one}, tangents)
+        {'dense_0/weights': array([[0.]]), 'dense_1/weights': array([[5.]])}
     """
 
     def param_gradients_change(
@@ -115,6 +140,29 @@ class CountedLinearization(Linearization, Protocol):
 
     In a model that mixes positions, a row reaches the losses of several cases; and the
     rows of a layer may be in another order than those of the loss.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.estimator import FisherEstimator
+        >>> from kfac_core.loss_functions import NormalMeanNegativeLogProbLoss
+        >>> from kfac_core.reference import Batch, Dense, Sequential, SequentialModel
+        >>> class Counted:  # the first row counts twice, the second not at all
+        ...     row_counts = {"dense_0": np.asarray([2.0, 0.0])}
+        ...     def __init__(self, at):
+        ...         self.at = at
+        ...     def __getattr__(self, name):
+        ...         return getattr(self.at, name)
+        >>> model = SequentialModel(Sequential((Dense(1, 1, has_bias=False),)))
+        >>> collection = model.layer_collection(NormalMeanNegativeLogProbLoss(var=1.0))
+        >>> params = {"dense_0/weights": np.ones((1, 1))}
+        >>> at = model.linearize(params, Batch(np.asarray([[1.0], [3.0]])))
+        >>> estimator = FisherEstimator(collection, "exact")
+        >>> for each in (at, Counted(at)):
+        ...     state = estimator.update_covs(estimator.init(params), each, 0.95)
+        ...     block, = state.blocks.values()
+        ...     print(block.input_factor.cov.total)  # (1 + 9) / 2, or 2 * 1 / 2
+        [[5.]]
+        [[1.]]
     """
 
     @property
@@ -127,7 +175,27 @@ class CountedLinearization(Linearization, Protocol):
 
 
 class Model(Protocol[B]):
-    """A model that can be linearized; an optimiser sees no more of a network."""
+    """A model that can be linearized; an optimiser sees no more of a network.
+
+    Example:
+        >>> import numpy as np
+        >>> from types import SimpleNamespace
+        >>> class Scale:  # y = w x
+        ...     def linearize(self, params, batch):
+        ...         return SimpleNamespace(
+        ...             batch_size=len(batch),
+        ...             layer_inputs={"scale": batch},
+        ...             loss_inputs={"outputs": params["w"] * batch},
+        ...             output_gradients=lambda vectors: {"scale": vectors["outputs"]},
+        ...             param_gradients=lambda vectors, names=None: {
+        ...                 "w": np.sum(vectors["outputs"] * batch)
+        ...             },
+        ...         )
+        >>> model: Model = Scale()
+        >>> at = model.linearize({"w": np.asarray(3.0)}, np.asarray([1.0, 2.0]))
+        >>> at.param_gradients({"outputs": at.loss_inputs["outputs"]})["w"]
+        np.float64(15.0)
+    """
 
     def linearize(self, params: Any, batch: B) -> Linearization:
         """Return the model at these parameters and this batch.

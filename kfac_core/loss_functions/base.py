@@ -55,6 +55,16 @@ class LossFunction(LossMembers):
 
     Attributes:
         input_names: Names of the inputs, for messages; one name for each array.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.loss_functions import CategoricalLogitsNegativeLogProbLoss
+        >>> loss: LossFunction = CategoricalLogitsNegativeLogProbLoss()
+        >>> logits, targets = np.zeros((1, 2)), np.asarray([0])
+        >>> loss.gradient(logits, targets)  # p - y
+        array([[-0.5,  0.5]])
+        >>> loss.multiply_fisher(logits, np.asarray([[1.0, 0.0]]))  # diag(p) - p p'
+        array([[ 0.25, -0.25]])
     """
 
     def evaluate(

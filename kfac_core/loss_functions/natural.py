@@ -18,6 +18,20 @@ class NaturalParamsNegativeLogProbLoss(LossFunction):
     """Abstract base of the losses with natural parameters: all curvature is the Fisher.
 
     The abstract members are those of `LossFunction`, except for ``_hessian``.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.loss_functions import CategoricalLogitsNegativeLogProbLoss
+        >>> loss = CategoricalLogitsNegativeLogProbLoss()
+        >>> isinstance(loss, NaturalParamsNegativeLogProbLoss)
+        True
+        >>> logits, v = np.asarray([[1.0, 0.0]]), np.asarray([[1.0, 0.0]])
+        >>> fisher = loss.multiply_fisher(logits, v)
+        >>> for target in (0, 1):  # the Hessian does not depend on the target
+        ...     hessian = loss.multiply_hessian(logits, np.asarray([target]), v)
+        ...     print(bool(np.allclose(hessian, fisher)))
+        True
+        True
     """
 
     def ggn_factor_inner_shape(self, inputs: LossInputs) -> tuple[int, ...]:

@@ -115,6 +115,10 @@ class KfacOptions(Quiet):
             damping as a penalty.
         loss_fn: The mean loss as a function of parameters and batch, for adaptation;
             None: the mean of the registered losses.
+
+    Example:
+        >>> KfacOptions(momentum_type="QModel", damping=1e-3).momentum_type
+        'qmodel'
     """
 
     learning_rate: float | None = None

@@ -37,6 +37,28 @@ class KfacState(NamedTuple):
         batch_cases: Number of cases of the batch that counts as one in the statistics,
             the first; zero before it, and where all batches count alike.
         made_by: The momentum type that the velocity belongs to.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.loss_functions import NormalMeanNegativeLogProbLoss
+        >>> from kfac_core.optimizer import KfacOptimizer
+        >>> from kfac_core.reference import Batch, Dense, Sequential, SequentialModel
+        >>> model = SequentialModel(Sequential((Dense(1, 1, has_bias=False),)))
+        >>> collection = model.layer_collection(NormalMeanNegativeLogProbLoss(var=1.0))
+        >>> options = {"learning_rate": 1.0, "damping": 1e-9}
+        >>> optimizer = KfacOptimizer(
+        ...     model, collection, estimation_mode="exact", **options
+        ... )
+        >>> params = {"dense_0/weights": np.zeros((1, 1))}
+        >>> batch = Batch(np.asarray([[2.0]]), np.asarray([[6.0]]))
+        >>> state = optimizer.init(params)
+        >>> int(state.counter), float(state.loss)  # no loss is known yet
+        (0, nan)
+        >>> state, params, _ = optimizer.step(state, params, batch)
+        >>> int(state.counter), round(float(state.loss), 4)
+        (1, 18.9189)
+        >>> params["dense_0/weights"].round(3)  # 3 times 2 is the target
+        array([[3.]])
     """
 
     estimator: EstimatorState | TridiagonalState
@@ -79,6 +101,24 @@ class StepStatistics(NamedTuple):
         ok: Boolean. Under a trace, False if the step was refused: because a number was
             out of range, data or a loss were not finite, or a block had no inverse. The
             whole state is then as before. Without a trace, these are errors.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.loss_functions import NormalMeanNegativeLogProbLoss
+        >>> from kfac_core.optimizer import KfacOptimizer
+        >>> from kfac_core.reference import Batch, Dense, Sequential, SequentialModel
+        >>> model = SequentialModel(Sequential((Dense(1, 1, has_bias=False),)))
+        >>> collection = model.layer_collection(NormalMeanNegativeLogProbLoss(var=1.0))
+        >>> options = {"learning_rate": 1.0, "damping": 1e-9}
+        >>> optimizer = KfacOptimizer(
+        ...     model, collection, estimation_mode="exact", **options
+        ... )
+        >>> params = {"dense_0/weights": np.zeros((1, 1))}
+        >>> batch = Batch(np.asarray([[2.0]]), np.asarray([[6.0]]))
+        >>> state = optimizer.init(params)
+        >>> _, _, told = optimizer.step(state, params, batch)
+        >>> float(told.gradient_norm), round(float(told.update_norm), 3), bool(told.ok)
+        (12.0, 3.0, True)
     """
 
     loss: Array

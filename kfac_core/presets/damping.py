@@ -36,6 +36,16 @@ class Damping(NamedTuple):
         damping: The damping of `update_inverses`.
         factor: What the block's product with its inverse is multiplied by, to be that
             of the library.
+
+    Example:
+        >>> from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB
+        >>> from kfac_core.presets import layer_of
+        >>> layer = layer_of(FullyConnectedKFACBasicFB(3, 2))
+        >>> for cases in (4, 8):  # its gradients are of the mean loss: smaller by N
+        ...     found = damping_like("kronfluence, mean", 0.5, layer, num_cases=cases)
+        ...     print(found.damping_type, found.damping)
+        exact 8.0
+        exact 32.0
     """
 
     damping_type: DampingType

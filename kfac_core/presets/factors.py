@@ -35,6 +35,14 @@ class Layer(NamedTuple):
         has_bias: Whether it has a bias.
         label: Name of the layer, for messages.
         is_forward_only: Whether ``G`` is the identity, as in a `ForwardOnlyFB`.
+
+    Example:
+        >>> from kfac_core import ConvolutionGeometry
+        >>> from kfac_core.fisher_blocks import ConvKFCBasicFB
+        >>> geometry = ConvolutionGeometry((3, 3, 4, 8), padding="SAME")
+        >>> layer = layer_of(ConvKFCBasicFB(geometry))
+        >>> layer.kind, layer.places, layer.channels
+        ('images', 9, 4)
     """
 
     kind: Kind

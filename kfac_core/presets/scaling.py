@@ -32,6 +32,14 @@ class Scaling:
         gradients: The number for ``G``; None where ``G`` is the identity, and sees no
             gradients.
         block: The number for the product.
+
+    Example:
+        >>> from kfac_core.presets import convention
+        >>> scaling = convention("curvlinops").scalings["images"]
+        >>> str(scaling.inputs), str(scaling.gradients), str(scaling.block)
+        ('1/(N T)', 'N C', '1')
+        >>> scaling.inputs(8, 16, 10)  # for 8 cases, 16 positions and 10 outputs
+        0.0078125
     """
 
     inputs: Monomial
@@ -55,6 +63,16 @@ class Convention:
             if not, ``kron(A, G)``.
         damping: How the block is damped by default.
         per_scale: Whether the damping is divided by what the product is multiplied by.
+
+    Example:
+        >>> from kfac_core.presets import convention
+        >>> for name in ("kfac_core", "curvlinops", "kronfluence, mean"):
+        ...     found = convention(name)
+        ...     linear = found.scalings["linear"]
+        ...     print(found.damping, linear.inputs, linear.gradients, sep="; ")
+        pi; 1/N; N
+        constant; 1/N; N C
+        exact; 1/N; 1/N
     """
 
     name: str

@@ -29,6 +29,17 @@ class AffineCache(NamedTuple):
     Attributes:
         inputs: Inputs of the layer, as they came.
         rows: ``[batch, locations, features]``.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.reference import Conv2D
+        >>> layer = Conv2D((1, 2, 1, 1), padding="VALID")
+        >>> x = np.asarray([1.0, 2.0, 4.0]).reshape(1, 1, 3, 1)
+        >>> params = layer.init(np.random.default_rng(0), like=x)
+        >>> _, cache = layer.forward(params, x)
+        >>> cache.inputs.shape, cache.rows  # the patches
+        ((1, 1, 3, 1), array([[[1., 2.],
+                [2., 4.]]]))
     """
 
     inputs: Array
@@ -37,7 +48,19 @@ class AffineCache(NamedTuple):
 
 @dataclass(frozen=True)
 class AffineLayer(Layer):
-    """Abstract base of the layers with parameters."""
+    """Abstract base of the layers with parameters.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.reference import Dense
+        >>> layer: AffineLayer = Dense(2, 1)
+        >>> layer.param_shapes, layer.fan_in
+        (((2, 1), (1,)), 2)
+        >>> params = (np.asarray([[1.0], [10.0]]), np.asarray([100.0]))
+        >>> outputs, _ = layer.forward(params, np.asarray([[1.0, 2.0]]))
+        >>> outputs
+        array([[121.]])
+    """
 
     @property
     @abstractmethod

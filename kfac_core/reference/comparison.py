@@ -38,6 +38,13 @@ class Errors:
         cosine: Cosine of the angle between ``inv(M + l I) g`` and ``inv(F + l I) g``;
             None without a gradient ``g``.
         length: Ratio of their lengths; None without a gradient.
+
+    Example:
+        >>> import numpy as np
+        >>> truth = np.asarray([[2.0, 1.0], [1.0, 2.0]])
+        >>> errors = compare({"double": 2 * truth}, truth).errors["double"]
+        >>> errors.frobenius, errors.trace
+        (1.0, 2.0)
     """
 
     frobenius: float
@@ -59,6 +66,16 @@ class Comparison:
         matrices: The approximations, by name.
         borders: Sizes of the layers along the diagonal, for the picture.
         layers: Names of the layers, for the picture; or none.
+
+    Example:
+        >>> import numpy as np
+        >>> truth = np.asarray([[2.0, 1.0], [1.0, 2.0]])
+        >>> found = compare({"diagonal": np.diag(np.diag(truth))}, truth)
+        >>> round(found.errors["diagonal"].frobenius, 4), found.borders
+        (0.4472, ())
+        >>> found.matrices["diagonal"] - found.truth  # what `plot` draws beside both
+        array([[ 0., -1.],
+               [-1.,  0.]])
     """
 
     errors: Mapping[str, Errors]

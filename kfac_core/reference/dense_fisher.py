@@ -45,6 +45,12 @@ class DenseFisher(NamedTuple):
         matrix: ``[n, n]``, symmetric.
         layers: Names of the layers, in order.
         sizes: Number of parameters of each, which sum to ``n``.
+
+    Example:
+        >>> import numpy as np
+        >>> fisher = DenseFisher(np.diag([1.0, 2.0, 3.0]), ("first", "second"), (2, 1))
+        >>> fisher.block("second")
+        array([[3.]])
     """
 
     matrix: Array

@@ -152,6 +152,16 @@ class LayerData(NamedTuple):
     Attributes:
         inputs: Inputs of the layer.
         outputs_grads: For each source a tuple of one tower: gradients for the outputs.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB
+        >>> x, g = np.asarray([[1.0], [3.0]]), np.asarray([[1.0], [1.0]])
+        >>> data = LayerData(x, outputs_grads=((g,),))
+        >>> block = FullyConnectedKFACBasicFB(1, 1)
+        >>> state = block.update_covs(block.init(like=x), *data, ema_decay=0.0)
+        >>> block.full_fisher_block(state)
+        array([[5.]])
     """
 
     inputs: Array

@@ -27,6 +27,14 @@ class Layer(Checked, ABC):
     """Abstract base of the layers: by itself, one without parameters.
 
     What the verbs of a layer are given is checked: an error names layer and argument.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.reference import Dense, Tanh
+        >>> for layer in (Dense(2, 3), Tanh()):
+        ...     print(layer.label, layer.param_shapes, layer.num_params)
+        Dense ((2, 3), (3,)) 9
+        Tanh () 0
     """
 
     def __post_init__(self) -> None:

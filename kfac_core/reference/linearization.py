@@ -28,6 +28,19 @@ class Batch(NamedTuple):
         inputs: Inputs of the network, ``[batch, ...]``.
         targets: Targets of the loss, ``[batch, ...]``; None where none are needed.
         mask: A weight for each case, ``[batch]``; None: one.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.loss_functions import NormalMeanNegativeLogProbLoss
+        >>> from kfac_core.reference import Dense, Sequential
+        >>> model = SequentialModel(Sequential((Dense(1, 1, has_bias=False),)))
+        >>> x, mask = np.ones((2, 1)), np.asarray([1.0, 0.0])
+        >>> batch = Batch(x, targets=0 * x, mask=mask)  # the second case is padding
+        >>> at = model.linearize({"dense_0/weights": np.ones((1, 1))}, batch)
+        >>> loss = NormalMeanNegativeLogProbLoss(var=1.0)
+        >>> loss.gradient(at.loss_inputs["outputs"], batch.targets, batch.mask)
+        array([[1.],
+               [0.]])
     """
 
     inputs: Array
@@ -182,6 +195,17 @@ class SequentialLinearization(Quiet):
         params: Its parameters.
         forward: The forward pass with these parameters.
         batch: The data.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.reference import Dense, Sequential, Tanh
+        >>> model = SequentialModel(Sequential((Dense(1, 1, has_bias=False), Tanh())))
+        >>> params = {"dense_0/weights": np.zeros((1, 1))}
+        >>> at = model.linearize(params, Batch(np.asarray([[2.0]])))
+        >>> at.output_gradients({"outputs": np.ones((1, 1))})  # tanh'(0) = 1
+        {'dense_0': array([[1.]])}
+        >>> at.param_gradients({"outputs": np.ones((1, 1))})
+        {'dense_0/weights': array([[2.]])}
     """
 
     model: SequentialModel

@@ -14,7 +14,18 @@ from kfac_core.typing import Array
 
 @dataclass(frozen=True)
 class ElementwiseLayer(Layer):
-    """Abstract base of the layers that map each entry by itself."""
+    """Abstract base of the layers that map each entry by itself.
+
+    Example:
+        >>> import numpy as np
+        >>> layer: ElementwiseLayer = Tanh()
+        >>> x, one = np.asarray([[0.0, 1.0]]), np.ones((1, 2))
+        >>> _, cache = layer.forward((), x)
+        >>> layer.multiply_derivative(cache, one).round(4)  # 1 - tanh(x)^2
+        array([[1.  , 0.42]])
+        >>> layer.multiply_second_derivative(cache, one).round(4)
+        array([[-0.    , -0.6397]])
+    """
 
     @abstractmethod
     def multiply_derivative(self, cache: Array, v: Array) -> Array:

@@ -16,6 +16,15 @@ class Forward(NamedTuple):
         outputs: ``[batch, outputs]``.
         inputs: Inputs of each layer with parameters.
         caches: Caches of every layer.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.reference import Dense, Sequential, Tanh
+        >>> network = Sequential((Dense(1, 1, has_bias=False), Tanh(), Dense(1, 1)))
+        >>> params = network.init(np.random.default_rng(0), like=np.ones(1))
+        >>> forward = network.forward(params, np.ones((3, 1)))
+        >>> forward.outputs.shape, len(forward.inputs), len(forward.caches)
+        ((3, 1), 2, 3)
     """
 
     outputs: Array
@@ -30,6 +39,18 @@ class Backward(NamedTuple):
         inputs: The layer's inputs.
         output_gradients: Each case's gradient of the summed loss for the outputs.
         param_gradients: The gradients for the parameters, summed over the batch.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.reference import Dense, Sequential
+        >>> network = Sequential((Dense(1, 1), Dense(1, 1)))
+        >>> params = network.init(np.random.default_rng(0), like=np.ones(1))
+        >>> g = np.ones((3, 1))
+        >>> back = network.backward(params, network.forward(params, np.ones((3, 1))), g)
+        >>> len(back.inputs), [x.shape for x in back.output_gradients]
+        (2, [(3, 1), (3, 1)])
+        >>> back.param_gradients[1][1]  # of the last bias: the sum over three cases
+        array([3.])
     """
 
     inputs: tuple[Array, ...]

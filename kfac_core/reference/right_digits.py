@@ -31,6 +31,11 @@ class Digits(NamedTuple):
     Attributes:
         fisher: Those of `full_fisher_block`.
         step: Those of `multiply_inverse`; None without a vector.
+
+    Example:
+        >>> found = Digits(fisher=15.5, step=11.0)  # a condition of about 10^4.5
+        >>> found.fisher - found.step
+        4.5
     """
 
     fisher: float

@@ -59,6 +59,14 @@ class Spec(Quiet):
         inverse_dtype: ``"float64"``: `update_inverses` computes in float64, and rounds
             what it derives to the dtype of the statistics; None: it computes in the
             dtype of the statistics.
+
+    Example:
+        >>> from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB
+        >>> spec: Spec = FullyConnectedKFACBasicFB(3, 2, name="head")
+        >>> spec.label, spec == FullyConnectedKFACBasicFB(3, 2, name="head")  # a value
+        ('head', True)
+        >>> len({spec, FullyConnectedKFACBasicFB(3, 2, name="head")})  # it is hashable
+        1
     """
 
     name: str = ""

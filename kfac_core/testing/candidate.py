@@ -33,6 +33,15 @@ class Candidate:
         backend: The backend on trial.
         device: Where to put the arrays; the library's default if None.
         make_key: Makes from a seed what the library draws random numbers from.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.registry import load_backend
+        >>> candidate = Candidate(load_backend("numpy"), None, np.random.default_rng)
+        >>> list(candidate.floats())
+        ['float32', 'float64']
+        >>> candidate.array([1, 2], "float32")
+        array([1., 2.], dtype=float32)
     """
 
     backend: Backend

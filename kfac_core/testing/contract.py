@@ -68,6 +68,11 @@ class Report:
         backend: Name of the backend.
         dtypes: The dtypes that it was checked with.
         passed: Names of the checks, all of which passed.
+
+    Example:
+        >>> report = Report("mine", dtypes=("float32",), passed=("shapes", "products"))
+        >>> "float64" in report.dtypes, len(report.passed)
+        (False, 2)
     """
 
     backend: str

@@ -24,6 +24,14 @@ class Theorem:
         solves: Whether it factorises a matrix, which some compilers write out.
         general_only: Whether it is tried at general sizes alone, since it has sizes of
             its own.
+
+    Example:
+        >>> from kfac_core.theorems import by_name
+        >>> theorem = by_name("T3a")
+        >>> theorem.claim
+        'K = F, with G = P'
+        >>> theorem.twin
+        'softmax in place of the normal loss'
     """
 
     name: str

@@ -33,6 +33,11 @@ class Sizes(NamedTuple):
         batch: Number of cases.
         inputs: Number of inputs of a layer.
         outputs: Number of its outputs.
+
+    Example:
+        >>> few = Sizes(batch=2, inputs=5, outputs=3)  # fewer cases than inputs
+        >>> few.batch < few.inputs
+        True
     """
 
     batch: int
@@ -50,6 +55,14 @@ class Measured(NamedTuple):
     Attributes:
         error: The relative error of what the library computed.
         bound: The largest error that rounding explains.
+
+    Example:
+        >>> Measured(error=3e-16, bound=1e-14).holds
+        True
+        >>> Measured(error=0.4, bound=1e-14).is_broken  # as a negative twin must be
+        True
+        >>> Measured(error=float("nan"), bound=1e-14).holds
+        False
     """
 
     error: float
@@ -83,6 +96,14 @@ class Trial:
         seed: Seed of all random numbers.
         sizes: How much data there is.
         device: Where to compute; None: where the library does by default.
+
+    Example:
+        >>> from kfac_core.registry import load_backend
+        >>> trial = Trial(load_backend("numpy"), dtype="float32", seed=1)
+        >>> trial.array([0.1]).dtype
+        dtype('float32')
+        >>> trial.rounded(0.1).item()  # the number that float32 holds
+        0.10000000149011612
     """
 
     backend: Backend

@@ -23,6 +23,13 @@ class Result(NamedTuple):
         bound: The largest error that rounding explains.
         twin: What the negative twin gave; None where there is none.
         problem: The error that was raised, if one was.
+
+    Example:
+        >>> Result("T2", "numpy", "float64", error=1e-16, bound=1e-14).ok
+        True
+        >>> twin = Measured(error=1e-16, bound=1e-14)  # it must be far off, but holds
+        >>> Result("T2", "numpy", "float64", 1e-16, 1e-14, twin).ok
+        False
     """
 
     theorem: str
@@ -57,6 +64,12 @@ class Run(NamedTuple):
         dtype: NumPy name of the dtype.
         seconds: How long it took.
         problem: Why it ended before all was tried, where it did.
+
+    Example:
+        >>> Run("numpy", "float64", seconds=1.5).problem
+        ''
+        >>> Run("jax", "float64", seconds=0.1, problem="no device").problem
+        'no device'
     """
 
     library: str
@@ -76,6 +89,15 @@ class Report:
         theorems: The theorems that were tried.
         results: A result for each theorem and run.
         ratios: LAPACK's test ratios.
+
+    Example:
+        >>> good = Result("T2", "numpy", "float64", error=1e-16, bound=1e-14)
+        >>> bad = good._replace(library="mine", error=0.3)
+        >>> run = Run("numpy", "float64", seconds=1.5)
+        >>> for results in ((good,), (good, bad)):
+        ...     print(Report(0, None, (run,), (), results, ratios=()).ok)
+        True
+        False
     """
 
     seed: int

@@ -20,6 +20,19 @@ class CrossFactors(NamedTuple):
     Attributes:
         inputs: Moving average of ``sum a_i a_{i+1}' / N``, the ones of biases included.
         outputs: Moving average of ``sum g_i g_{i+1}' / N``.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.estimator import BlockTridiagonalEstimator
+        >>> from kfac_core.loss_functions import NormalMeanNegativeLogProbLoss
+        >>> from kfac_core.reference import Dense, Sequential, SequentialModel, Tanh
+        >>> model = SequentialModel(Sequential((Dense(4, 3), Tanh(), Dense(3, 2))))
+        >>> collection = model.layer_collection(NormalMeanNegativeLogProbLoss())
+        >>> params = model.init(np.random.default_rng(0), like=np.ones(1))
+        >>> state = BlockTridiagonalEstimator(collection).init(params)
+        >>> cross, = state.cross  # of the first layer and the second
+        >>> cross.inputs.total.shape, cross.outputs.total.shape  # each bias adds a one
+        ((5, 4), (3, 2))
     """
 
     inputs: MovingAverage

@@ -7,7 +7,6 @@ from kfac_core import tree
 from kfac_core.arguments.arrays import backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import StateError
-from kfac_core.estimator.block_diagonal import vector_of
 from kfac_core.estimator.fisher_estimator import FisherEstimator
 from kfac_core.estimator.tridiagonal.links import factors
 from kfac_core.estimator.tridiagonal.state import TridiagonalState, shapes
@@ -160,7 +159,7 @@ class BlockTridiagonalMatrix:
         check_all_finite(backend, vectors, "vectors", LABEL)
         known = with_parts(self.layer_collection.parts, vectors)
         matrices = [
-            layer.block.to_tensors(backend, vector_of(layer, known))[0]
+            layer.block.to_tensors(backend, layer.vector_in(known))[0]
             for layer in self.layers
         ]
         dtype = backend.xp.result_type(state.damped[0][0], *matrices)

@@ -24,6 +24,18 @@ class TridiagonalState(NamedTuple):
         damped: ``A + a I`` and ``G + g I`` of each layer, as of the last
             `update_inverses`.
         links: Each layer given the next one, as of the same update.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.estimator import BlockTridiagonalEstimator
+        >>> from kfac_core.loss_functions import NormalMeanNegativeLogProbLoss
+        >>> from kfac_core.reference import Dense, Sequential, SequentialModel
+        >>> model = SequentialModel(Sequential((Dense(4, 3), Dense(3, 2), Dense(2, 1))))
+        >>> collection = model.layer_collection(NormalMeanNegativeLogProbLoss())
+        >>> params = model.init(np.random.default_rng(0), like=np.ones(1))
+        >>> state = BlockTridiagonalEstimator(collection).init(params)
+        >>> len(state.blocks), len(state.cross)  # one for each two neighbours
+        (3, 2)
     """
 
     diagonal: EstimatorState

@@ -20,6 +20,19 @@ class FittedState(NamedTuple):
         inputs: Moving average of the statistic of inputs that ``A`` is fitted from.
         outputs: The same of gradients, for ``G``.
         made_by: What kind of block the state belongs to, and what it serves.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB
+        >>> from kfac_core.fisher_blocks import KroneckerOptimalFB
+        >>> block = KroneckerOptimalFB(FullyConnectedKFACBasicFB(2, 1))
+        >>> x, g = np.asarray([[2.0, 0.0], [0.0, 1.0]]), np.asarray([[1.0], [3.0]])
+        >>> state = block.update_covs(block.init(like=x), x, g, ema_decay=0.0)
+        >>> fitted = state.block  # for the same data, K-FAC has 10 and 2.5
+        >>> a, b = fitted.input_factor.cov.total, fitted.output_factor.cov.total
+        >>> (a * b).round(6)
+        array([[2. , 0. ],
+               [0. , 4.5]])
     """
 
     block: KroneckerState

@@ -44,6 +44,16 @@ class FisherBlock(Spec, LaidOut, ABC, Generic[S]):
         precision: Precision of the products that statistics are made of.
         newton_steps: Number of Newton-Schulz steps that compute an inverse.
         inverse_dtype: Dtype that `update_inverses` computes in.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_blocks import NaiveDiagonalFB
+        >>> block: FisherBlock = NaiveDiagonalFB(size=1, matpowers=(-1.0, -0.5))
+        >>> x = np.asarray([4.0])
+        >>> state = block.update_covs(block.init(x), x, batch_size=1, ema_decay=0.0)
+        >>> state = block.update_inverses(state, damping=9.0)  # 16 + 9
+        >>> block.multiply_inverse(state, x), block.multiply_matpower(state, x, -0.5)
+        (array([0.16]), array([0.8]))
     """
 
     matpowers: tuple[float, ...] = (-1.0,)
@@ -142,8 +152,7 @@ class FisherBlock(Spec, LaidOut, ABC, Generic[S]):
         Let ``X`` be the stored inverse, and ``F`` the block as `update_inverses` would
         damp it now. The error is the least ``rho`` with
         ``|X g - inv(F) g| <= rho |inv(F) g|`` for every gradient ``g``, in the norm
-        ``|v|^2 = v' F v``. It is
-        estimated as in `kfac_core.fisher_factors.FisherFactor.inverse_error`, at a
+        ``|v|^2 = v' F v``. It is estimated as in `FisherFactor.inverse_error`, at a
         small part of the cost of `update_inverses`.
 
         Args:
@@ -305,17 +314,12 @@ class FisherBlock(Spec, LaidOut, ABC, Generic[S]):
         }
 
     def _averaging(self) -> dict[str, Any]:
-        return {
-            "zero_debias": self.zero_debias,
-            "init_covariances_at_zero": self.init_covariances_at_zero,
-            "precision": self.precision,
-        }
+        names = ("zero_debias", "init_covariances_at_zero", "precision")
+        return {name: getattr(self, name) for name in names}
 
     def _inverting(self) -> dict[str, Any]:
-        return {
-            "newton_steps": self.newton_steps,
-            "inverse_dtype": self.inverse_dtype,
-        }
+        names = ("newton_steps", "inverse_dtype")
+        return {name: getattr(self, name) for name in names}
 
     def _init_uses(self, like: Array) -> MovingAverage:
         """Return the number of uses of a case before any data; 1 if there is one."""

@@ -24,6 +24,16 @@ class PartsState(NamedTuple):
     Attributes:
         parts: State of the block of each part.
         made_by: What kind of block the state belongs to, and what it serves.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_blocks import TransposedConvKFCBasicFB
+        >>> from kfac_core import ConvolutionGeometry
+        >>> geometry = ConvolutionGeometry((2, 1, 1), padding="VALID", strides=2)
+        >>> block = TransposedConvKFCBasicFB(geometry, has_bias=True)
+        >>> state = block.init(like=np.ones(1))
+        >>> [type(part).__name__ for part in state.parts]
+        ['KroneckerState', 'SingleFactorState']
     """
 
     parts: tuple[Any, ...]
@@ -55,6 +65,14 @@ class PartsFB(FisherBlock[PartsState]):
 
     Attributes:
         parts: For each part its name and its block, made from the block's fields.
+
+    Example:
+        >>> from kfac_core.fisher_blocks import TransposedConvKFCBasicFB
+        >>> from kfac_core import ConvolutionGeometry
+        >>> geometry = ConvolutionGeometry((2, 1, 1), padding="VALID", strides=2)
+        >>> block = TransposedConvKFCBasicFB(geometry, has_bias=True)
+        >>> [(name, type(part).__name__) for name, part in block.parts]
+        [('weights', 'TransposedWeightsFB'), ('bias', 'BiasFullFB')]
     """
 
     parts: tuple[tuple[str, FisherBlock[Any]], ...] = field(

@@ -31,6 +31,15 @@ class SingleFactorState(NamedTuple):
         factor: State of its factor.
         uses: Moving average of the number of locations of a case.
         made_by: What kind of block the state belongs to, and what it serves.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_blocks import FullyConnectedDiagonalFB
+        >>> block = FullyConnectedDiagonalFB(1, 1)
+        >>> x, g = np.asarray([[1.0], [3.0]]), np.asarray([[1.0], [1.0]])
+        >>> state = block.update_covs(block.init(x), x, g, ema_decay=0.0)
+        >>> state.factor.cov.total, float(state.uses.total)
+        (array([[5.]]), 1.0)
     """
 
     factor: FactorState
@@ -59,6 +68,18 @@ class SingleFactorFB(FisherBlock[SingleFactorState]):
 
     Attributes:
         factor: The factor, made from the block's fields.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_blocks import FullyConnectedDiagonalFB
+        >>> block = FullyConnectedDiagonalFB(1, 1)
+        >>> type(block.factor).__name__
+        'FullyConnectedDiagonalFactor'
+        >>> x, g = np.asarray([[1.0], [3.0]]), np.asarray([[1.0], [1.0]])
+        >>> state = block.update_covs(block.init(x), x, g, ema_decay=0.0)
+        >>> state = block.update_inverses(state, damping=2.0)
+        >>> block.multiply(state, np.asarray([[1.0]]))  # (1 + 9) / 2 + 2
+        array([[7.]])
     """
 
     factor: FisherFactor = field(init=False, repr=False, compare=False)

@@ -19,6 +19,20 @@ class CorrectedState(NamedTuple):
             eigenbasis, ``[rows, columns]``: of those of cases, or of the mean of a
             batch; no weight before there is a basis.
         made_by: What kind of block the state belongs to, and what it serves.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_blocks import EigenvalueCorrectedFB
+        >>> from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB
+        >>> block = EigenvalueCorrectedFB(FullyConnectedKFACBasicFB(2, 1))
+        >>> x, g = np.asarray([[2.0, 0.0], [0.0, 1.0]]), np.asarray([[1.0], [3.0]])
+        >>> state = block.update_covs(block.init(like=x), x, g, ema_decay=1.0)
+        >>> float(state.moments.weight)  # no basis yet
+        0.0
+        >>> state = block.update_inverses(state, damping=0.5)
+        >>> state = block.update_covs(state, x, g, ema_decay=1.0)
+        >>> float(state.moments.weight)
+        1.0
     """
 
     block: KroneckerState

@@ -62,6 +62,19 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         normalize_damping_power: The damping is divided by ``c`` to this power.
         input_factor: The factor ``A``, made from the block's fields.
         output_factor: The factor ``G``, made from the block's fields.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB
+        >>> x, g, one = np.asarray([[2.0]]), np.asarray([[1.0]]), np.ones((1, 1))
+        >>> for kind in ("exact", "off", "pi"):  # A is 4 and G is 1
+        ...     block = FullyConnectedKFACBasicFB(1, 1, damping_type=kind)
+        ...     state = block.update_covs(block.init(like=x), x, g, ema_decay=0.0)
+        ...     state = block.update_inverses(state, damping=0.25)
+        ...     print(kind, block.multiply(state, one).item())
+        exact 4.25
+        off 6.75
+        pi 6.25
     """
 
     damping_type: DampingType = "pi"

@@ -25,6 +25,17 @@ class KroneckerState(NamedTuple):
         mean_weight: 0-d, the mean weight at that update; one where all is zero.
         damping: 0-d, the damping given to that update.
         made_by: What kind of block the state belongs to, and what it serves.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_blocks import FullyConnectedMultiIndepFB
+        >>> block = FullyConnectedMultiIndepFB(1, 1, batch_first=True)
+        >>> x, g = np.ones((4, 3, 1)), np.ones((4, 3, 1))  # four cases, three uses
+        >>> state = block.update_covs(block.init(like=x), x, g, ema_decay=0.0)
+        >>> float(state.uses.total), state.input_factor.cov.total
+        (3.0, array([[1.]]))
+        >>> block.full_fisher_block(state)  # the uses times kron(A, G)
+        array([[3.]])
     """
 
     input_factor: FactorState

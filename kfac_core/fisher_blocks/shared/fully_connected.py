@@ -40,8 +40,15 @@ class MultiUseFB(KroneckerProductFB):
     their weighted mean, averaged as the statistics are.
 
     Attributes:
-        batch_first: Whether the cases of an array come before their uses, ``[N, T,
-            ...]`` or ``[N * T, ...]``; see `kfac_core.rows.uses`.
+        batch_first: Whether cases come before uses; see `kfac_core.rows.uses`.
+
+    Example:
+        >>> import numpy as np
+        >>> x, g = np.asarray([[1.0], [3.0]]), np.asarray([[1.0], [1.0]])
+        >>> block = FullyConnectedMultiIndepFB(1, 1, num_uses=2)
+        >>> state = block.update_covs(block.init(like=x), x, g, ema_decay=0.0)
+        >>> block.full_fisher_block(state)  # 5, were the uses two cases
+        array([[10.]])
     """
 
     is_repeated: ClassVar[bool] = True

@@ -32,7 +32,20 @@ from kfac_core.typing import Array, Params, Scalar
 
 
 class SeriesFBApproximation(IntEnum):
-    """What a `FullyConnectedSeriesFB` takes the covariance of the uses to be."""
+    """What a `FullyConnectedSeriesFB` takes the covariance of the uses to be.
+
+    Example:
+        >>> import numpy as np
+        >>> x, g = np.ones((3, 1)), np.asarray([[1.0], [2.0], [4.0]])
+        >>> one = np.ones((1, 1))
+        >>> for option in SeriesFBApproximation:  # one case, three uses
+        ...     block = FullyConnectedSeriesFB(1, 1, num_uses=3, option=option)
+        ...     state = block.update_covs(block.init(like=x), x, g, ema_decay=0.0)
+        ...     state = block.update_inverses(state, damping=1.0)
+        ...     print(option.name, block.multiply_inverse(state, one).round(4))
+        option1 [[0.0244]]
+        option2 [[0.0208]]
+    """
 
     option1 = 1
     """Covariances of lag one are made symmetric; the series has ``T`` uses."""

@@ -5,7 +5,6 @@ from dataclasses import dataclass, field, replace
 from typing import Any, ClassVar, Self
 
 from kfac_core import moving_average
-from kfac_core.arguments.arrays import backend_for
 from kfac_core.arguments.options import check_options
 from kfac_core.arguments.powers import as_exponent, check_damping_id
 from kfac_core.backend import Backend
@@ -15,7 +14,7 @@ from kfac_core.fisher_factors.base.options import DEFAULT_DAMPING_ID
 from kfac_core.fisher_factors.base.state import (
     FactorState,
     check_computed,
-    check_statistics,
+    checked_backend,
     first_state,
     state_with_statistics_of,
 )
@@ -24,7 +23,6 @@ from kfac_core.linalg.operators import LinearOperator, multiply
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.linalg.residual import rho
 from kfac_core.spec import Spec
-from kfac_core.spec.signature import check_made_by
 from kfac_core.state import without_graph
 from kfac_core.typing import Array, DampingId, Dampings
 
@@ -46,6 +44,15 @@ class FisherFactor(Spec, ABC):
         form: What is kept of the matrix: `Dense`, or another that `forms` allows.
         damping_ids: The distinct damping ids of all that is served, in order.
         stored_matpowers: The powers that are stored: all but 1, which is fresh.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_factors import FullyConnectedKroneckerFactor
+        >>> factor: FisherFactor = FullyConnectedKroneckerFactor(1)
+        >>> x = np.asarray([[1.0], [3.0]])
+        >>> state = factor.update_cov(factor.init(x), x, ema_decay=0.0)
+        >>> factor.get_cov(state)  # (1 + 9) / 2
+        array([[5.]])
     """
 
     matpowers: tuple[Any, ...] = ()
@@ -203,7 +210,7 @@ class FisherFactor(Spec, ABC):
             The operator.
 
         Raises:
-            options.not_registered: If the spec does not serve the power.
+            NotRegisteredError: If the spec does not serve the power.
             NotComputedError: If `update_inverses` has not run yet.
         """
         check_damping_id(damping_id, "damping_id", self.label)
@@ -334,15 +341,7 @@ class FisherFactor(Spec, ABC):
 
         With data, the backend computes products in the precision of the statistics.
         """
-        if type(state) is not FactorState:
-            check_made_by(state, self._made_by, self.label)
-        backend = backend_for(self.label, arguments, state.cov.total, *data)
-        check_statistics(backend, state, self._shape, self.label)
-        if type(state.made_by) is not type(self._made_by):
-            check_made_by(state, self._made_by, self.label)
-        if data and self.precision != "highest":  # which is that of the backend
-            return backend.in_precision(self.precision)
-        return backend
+        return checked_backend(self, state, arguments, data)
 
     def _computed(self, state: FactorState) -> Backend:
         """Return the state's backend, once `update_inverses` has run."""

@@ -31,6 +31,18 @@ class Form(ABC):
     gradients the matrix is the second moment of, and the form says what is kept of the
     matrix and how its powers are computed. A form holds neither sizes nor arrays; its
     methods are given the factor, whose sizes, options and label they read.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_factors import Dense, Diagonal
+        >>> from kfac_core.fisher_factors import FullyConnectedKroneckerFactor
+        >>> x = np.asarray([[1.0, 2.0]])
+        >>> for form in (Dense(), Diagonal()):  # one statistic, in two forms
+        ...     factor = FullyConnectedKroneckerFactor(2, form=form)
+        ...     state = factor.update_cov(factor.init(x), x, ema_decay=0.0)
+        ...     print(factor.get_cov_var(state).tolist())
+        [[1.0, 2.0], [2.0, 4.0]]
+        [1.0, 4.0]
     """
 
     is_mean_by_weight: ClassVar[bool] = False

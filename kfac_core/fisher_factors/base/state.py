@@ -7,7 +7,7 @@ from kfac_core.backend import Backend
 from kfac_core.errors import DTypeError, NotComputedError, ShapeError
 from kfac_core.linalg.psd import Eigendecomposition
 from kfac_core.moving_average import MovingAverage
-from kfac_core.spec.signature import UNSIGNED, Signature, check_kind
+from kfac_core.spec.signature import UNSIGNED, Signature, check_kind, check_made_by
 from kfac_core.state import is_known_false, kept
 from kfac_core.state_classes import state_class
 from kfac_core.typing import Array, DType
@@ -30,6 +30,18 @@ class Derived(NamedTuple):
         cholesky_inverses: Inverse Cholesky factors, one for each of
             ``cholesky_inverse``.
         eigendecompositions: One if the factor asks for it, else none.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.fisher_factors import NaiveFullFactor
+        >>> factor = NaiveFullFactor(size=1, matpowers=(-1.0, -0.5))
+        >>> x = np.asarray([4.0])
+        >>> state = factor.update_cov(factor.init(x), x, batch_size=1, ema_decay=0.0)
+        >>> state = factor.update_inverses(state, damping=9.0)
+        >>> factor.stored_matpowers
+        ((-1.0, 'damping'), (-0.5, 'damping'))
+        >>> state.derived.matpowers  # of 16 + 9
+        (array([[0.04]]), array([[0.2]]))
     """
 
     dampings: tuple[Array, ...]
@@ -190,6 +202,36 @@ def check_statistics(
             " averages in half precision stop moving; use init"
         )
         raise DTypeError(msg)
+
+
+def checked_backend(
+    factor: "FisherFactor", state: FactorState, arguments: str, data: tuple[Array, ...]
+) -> Backend:
+    """Return the backend of a state and of data, once the state's form is checked.
+
+    Args:
+        factor: The spec.
+        state: The state.
+        arguments: Names of the state and the data, for the message.
+        data: Arrays of the same library and device.
+
+    Returns:
+        The backend; with data, its products have the precision of the statistics.
+
+    Raises:
+        StateError: If another kind of spec made the state.
+        KfacError: What `check_statistics` raises.
+    """
+    made_by, label = factor._made_by, factor.label
+    if type(state) is not FactorState:
+        check_made_by(state, made_by, label)
+    backend = backend_for(label, arguments, state.cov.total, *data)
+    check_statistics(backend, state, factor._shape, label)
+    if type(state.made_by) is not type(made_by):
+        check_made_by(state, made_by, label)
+    if data and factor.precision != "highest":  # which is that of the backend
+        return backend.in_precision(factor.precision)
+    return backend
 
 
 def check_computed(backend: Backend, state: FactorState, label: str) -> None:

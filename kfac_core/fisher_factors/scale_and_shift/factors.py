@@ -50,6 +50,16 @@ class ScaleAndShiftFactor(FisherFactor):
         has_shift: Whether there is a shift.
         output_shape: Shape of one case's output, to which the inputs are broadcast;
             None: `input_shape`.
+
+    Example:
+        >>> import numpy as np
+        >>> x, g = np.asarray([[1.0, 2.0]]), np.asarray([[3.0, 1.0]])
+        >>> for kind in (ScaleAndShiftFullFactor, ScaleAndShiftDiagonalFactor):
+        ...     factor = kind((2,), broadcast_dims_scale=(), has_shift=False)
+        ...     state = factor.update_cov(factor.init(x), x, g, ema_decay=0.0)
+        ...     print(factor.get_cov(state).tolist())  # of x * g, which is [3, 2]
+        [[9.0, 6.0], [6.0, 4.0]]
+        [[9.0, 0.0], [0.0, 4.0]]
     """
 
     input_shape: FreeShape
