@@ -21,6 +21,18 @@ class FisherBlock(ABC):
 
     Attributes:
         layer_collection: What the block belongs to; it is kept, but not used.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.contrib.fisher_blocks import NaiveDiagonalFB
+        >>> block: FisherBlock = NaiveDiagonalFB(None, params=np.zeros(1))
+        >>> block.register_additional_tower(batch_size=1)
+        >>> block.instantiate_factors([[np.asarray([4.0])]], damping=lambda: 9.0)
+        >>> block.make_covariance_update_op(ema_decay=0.95)()
+        >>> for update in block.make_inverse_update_ops():
+        ...     update()
+        >>> block.multiply_inverse(np.asarray([100.0]))  # 100 / (16 + 9)
+        array([4.])
     """
 
     def __init__(self, layer_collection: Any, **options: Any) -> None:
@@ -268,7 +280,21 @@ class LayerBlock(FisherBlock):
 
 
 class KroneckerProductFB(LayerBlock):
-    """Base of the blocks that are a Kronecker product of two factors."""
+    """Base of the blocks that are a Kronecker product of two factors.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.contrib.fisher_blocks import FullyConnectedKFACBasicFB
+        >>> x, g = np.asarray([[2.0], [0.0]]), np.asarray([[1.0], [3.0]])
+        >>> block: KroneckerProductFB = FullyConnectedKFACBasicFB(None)
+        >>> block.register_additional_tower(inputs=x, outputs=0 * g)
+        >>> block.instantiate_factors([[g]], damping=0.1)
+        >>> block.make_covariance_update_op(ema_decay=0.95)()
+        >>> block.input_factor.get_cov(), block.output_factor.get_cov()
+        (array([[2.]]), array([[5.]]))
+        >>> block.full_fisher_block()
+        array([[10.]])
+    """
 
     @property
     def input_factor(self) -> FactorHolder:

@@ -18,6 +18,23 @@ class FisherFactor:
 
     Attributes:
         spec: The factor of `kfac_core` that does the work.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.contrib.fisher_factors import FullyConnectedKroneckerFactor
+        >>> x = np.asarray([[2.0, 0.0]])
+        >>> factor: FisherFactor = FullyConnectedKroneckerFactor([[x]])
+        >>> factor.register_inverse(1.0)  # the damping: a number, or a function
+        >>> factor.instantiate_cov_variables()
+        >>> factor.make_covariance_update_op(ema_decay=0.95)()
+        array([[4., 0.],
+               [0., 0.]])
+        >>> factor.instantiate_inv_variables()
+        >>> for update in factor.make_inverse_update_ops():
+        ...     update()
+        >>> factor.get_inverse(1.0).to_dense()
+        array([[0.2, 0. ],
+               [0. , 1. ]])
     """
 
     forms: ClassVar[tuple[Callable[[Any], Any], ...]] = ()
@@ -213,7 +230,22 @@ class FisherFactor:
 
 
 class DenseSquareMatrixFactor(FisherFactor):
-    """Base of the factors that store a matrix."""
+    """Base of the factors that store a matrix.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.contrib.fisher_factors import FullyConnectedKroneckerFactor
+        >>> factor = FullyConnectedKroneckerFactor([[np.asarray([[1.0, 2.0]])]])
+        >>> isinstance(factor, DenseSquareMatrixFactor)
+        True
+        >>> factor.instantiate_cov_variables()
+        >>> len(factor.make_inverse_update_ops())  # nothing is registered yet
+        0
+        >>> factor.register_cholesky(1e-3)
+        >>> factor.instantiate_inv_variables()
+        >>> len(factor.make_inverse_update_ops())
+        1
+    """
 
 
 InverseProvidingFactor = DenseSquareMatrixFactor
@@ -221,7 +253,19 @@ InverseProvidingFactor = DenseSquareMatrixFactor
 
 
 class DiagonalFactor(FisherFactor):
-    """Base of the factors that store a diagonal: powers are computed on demand."""
+    """Base of the factors that store a diagonal: powers are computed on demand.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.contrib.fisher_factors import DiagonalKroneckerFactor
+        >>> x = np.asarray([[1.0, 2.0]])
+        >>> factor: DiagonalFactor = DiagonalKroneckerFactor([[x]])
+        >>> factor.instantiate_cov_variables()
+        >>> factor.make_covariance_update_op(ema_decay=0.95)()
+        array([1., 4.])
+        >>> factor.make_inverse_update_ops()  # nothing is kept
+        []
+    """
 
     def make_inverse_update_ops(self) -> list[Callable[[], None]]:
         """Return an empty list: there is nothing to keep."""

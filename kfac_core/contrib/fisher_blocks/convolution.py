@@ -32,6 +32,20 @@ class ConvKFCBasicFB(KroneckerProductFB):
             uncorrelated.
         patch_mask: ``[..kernel.., in_channels]``, what each patch is multiplied by.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> x, g = np.ones((1, 4, 4, 1)), np.ones((1, 2, 2, 1))
+        >>> block = ConvKFCBasicFB(
+        ...     None, np.zeros((2, 2, 1, 1)), padding="VALID", strides=[1, 2, 2, 1]
+        ... )
+        >>> block.register_additional_tower(inputs=x, outputs=0 * g)
+        >>> block.instantiate_factors([[g]], damping=0.1)
+        >>> block.make_covariance_update_op(ema_decay=0.95)()
+        >>> block.input_factor.get_cov().shape  # of patches of 2 by 2 pixels
+        (4, 4)
+        >>> block.full_fisher_block()[0, 0]  # four locations, each 1 times 1
+        np.float64(4.0)
     """
 
     def __init__(

@@ -23,6 +23,18 @@ class ConvDiagonalFB(LayerBlock):
         dilations: ``[1, rows, columns, 1]``, or spatial.
         patch_mask: ``[..kernel.., in_channels]``, what each patch is multiplied by.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> x, g = np.ones((1, 2, 2, 1)), np.ones((1, 2, 2, 1))
+        >>> block = ConvDiagonalFB(
+        ...     None, np.zeros((1, 1, 1, 1)), strides=[1, 1, 1, 1], padding="VALID"
+        ... )
+        >>> block.register_additional_tower(inputs=x, outputs=0 * g)
+        >>> block.instantiate_factors([[g]], damping=0.1)
+        >>> block.make_covariance_update_op(ema_decay=0.95)()
+        >>> block.full_fisher_block()  # the square of a sum over four locations
+        array([[16.]])
     """
 
     def __init__(

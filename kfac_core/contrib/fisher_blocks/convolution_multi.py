@@ -31,6 +31,18 @@ class ConvKFCBasicMultiIndepFB(KroneckerProductFB):
         extract_patches_fn: Name of a patch extractor of ``tf.contrib.kfac``.
         num_uses: ``T``, or None where the data say it.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> x, g = np.ones((1, 2, 2, 1)), np.ones((1, 2, 2, 1))
+        >>> block = ConvKFCBasicMultiIndepFB(
+        ...     None, np.zeros((1, 1, 1, 1)), padding="VALID", num_uses=2
+        ... )
+        >>> block.register_additional_tower(inputs=[x, x], outputs=[g, g])
+        >>> block.instantiate_factors([[[g, g]]], damping=0.1)
+        >>> block.make_covariance_update_op(ema_decay=0.95)()
+        >>> block.full_fisher_block()  # four locations, in each of two uses
+        array([[8.]])
     """
 
     def __init__(

@@ -54,6 +54,19 @@ class DepthwiseConvDiagonalFB(_DepthwiseBlock):
     """`kfac_core.fisher_blocks.DepthwiseConvDiagonalFB` as of 2022.
 
     Arguments and errors are those of `DepthwiseConvKFCBasicFB`.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.asarray([[1.0, 2.0]]).reshape(1, 1, 1, 2)
+        >>> g = np.asarray([[3.0, 1.0]]).reshape(1, 1, 1, 2)
+        >>> block = DepthwiseConvDiagonalFB(
+        ...     None, np.zeros((1, 1, 2, 1)), strides=[1, 1, 1, 1], padding="VALID"
+        ... )
+        >>> block.register_additional_tower(inputs=x, outputs=0 * g)
+        >>> block.instantiate_factors([[g]], damping=0.1)
+        >>> block.make_covariance_update_op(ema_decay=0.95)()
+        >>> block.full_fisher_block().diagonal()  # squares of 1 * 3 and of 2 * 1
+        array([9., 4.])
     """
 
     spec_type = core.DepthwiseConvDiagonalFB
@@ -75,6 +88,19 @@ class DepthwiseConvKFCBasicFB(_DepthwiseBlock, KroneckerProductFB):
     Raises:
         ShapeError: If the weights do not have four axes, or there are not four strides
             or two rates.
+
+    Example:
+        >>> import numpy as np
+        >>> x, g = np.asarray([2.0, 0.0, 0.0, 1.0]), np.asarray([1.0, 1.0, 3.0, 1.0])
+        >>> x, g = x.reshape(2, 1, 1, 2), g.reshape(2, 1, 1, 2)  # two cases
+        >>> block = DepthwiseConvKFCBasicFB(
+        ...     None, np.zeros((1, 1, 2, 1)), strides=[1, 1, 1, 1], padding="VALID"
+        ... )
+        >>> block.register_additional_tower(inputs=x, outputs=0 * g)
+        >>> block.instantiate_factors([[g]], damping=0.1)
+        >>> block.make_covariance_update_op(ema_decay=0.95)()
+        >>> block.full_fisher_block().diagonal()  # channel by channel 2 * 5, 0.5 * 1
+        array([10. ,  0.5])
     """
 
     spec_type = core.DepthwiseConvKFCBasicFB

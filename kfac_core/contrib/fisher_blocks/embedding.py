@@ -16,6 +16,16 @@ class EmbeddingKFACFB(KroneckerProductFB):
         layer_collection: What the block belongs to; may be None.
         vocab_size: Number of ids.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> ids, g = np.asarray([[0], [2]]), np.ones((2, 1))
+        >>> block = EmbeddingKFACFB(None, vocab_size=4)
+        >>> block.register_additional_tower(inputs=ids, outputs=0 * g)
+        >>> block.instantiate_factors([[g]], damping=0.1)
+        >>> block.make_covariance_update_op(ema_decay=0.95)()
+        >>> block.full_fisher_block().diagonal()  # how often each id is used
+        array([0.5, 0. , 0.5, 0. ])
     """
 
     def __init__(self, layer_collection: Any, vocab_size: int, **options: Any) -> None:

@@ -67,6 +67,18 @@ class FullyConnectedDiagonalFB(LayerBlock):
         layer_collection: What the block belongs to; may be None.
         has_bias: Whether the layer has a bias.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> x, g = np.asarray([[2.0, 0.0], [0.0, 1.0]]), np.asarray([[1.0], [3.0]])
+        >>> for kind in (FullyConnectedDiagonalFB, FullyConnectedKFACBasicFB):
+        ...     block = kind(None)
+        ...     block.register_additional_tower(inputs=x, outputs=0 * g)
+        ...     block.instantiate_factors([[g]], damping=0.1)
+        ...     block.make_covariance_update_op(ema_decay=0.95)()
+        ...     print(block.full_fisher_block().diagonal())  # exact, and K-FAC
+        [2.  4.5]
+        [10.   2.5]
     """
 
     def __init__(

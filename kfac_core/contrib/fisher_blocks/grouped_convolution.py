@@ -24,6 +24,20 @@ class GroupedConvKFCBasicFB(KroneckerProductFB):
         dilation_rate: For each spatial axis, or of full rank; None: 1.
         data_format: None, or such as ``"NHWC"`` or ``"NCHW"``.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.asarray([[1.0, 2.0]]).reshape(1, 1, 1, 2)
+        >>> g = np.asarray([[3.0, 1.0]]).reshape(1, 1, 1, 2)
+        >>> block = GroupedConvKFCBasicFB(
+        ...     None, np.zeros((1, 1, 1, 2)), num_groups=2, padding="VALID"
+        ... )
+        >>> block.register_additional_tower(inputs=x, outputs=0 * g)
+        >>> block.instantiate_factors([[g]], damping=0.1)
+        >>> block.make_covariance_update_op(ema_decay=0.95)()
+        >>> block.full_fisher_block()  # the groups are taken to be uncorrelated
+        array([[9., 0.],
+               [0., 4.]])
     """
 
     def __init__(

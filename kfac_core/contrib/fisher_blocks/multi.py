@@ -52,6 +52,16 @@ class FullyConnectedMultiIndepFB(MultiUseFB):
         diagonal_approx_for_input: Whether the input factor is diagonal.
         diagonal_approx_for_output: Whether the output factor is diagonal.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> x, g = np.asarray([[1.0], [3.0]]), np.asarray([[1.0], [1.0]])
+        >>> block = FullyConnectedMultiIndepFB(None, num_uses=2)  # one case, two uses
+        >>> block.register_additional_tower(inputs=x, outputs=0 * g)
+        >>> block.instantiate_factors([[g]], damping=0.1)
+        >>> block.make_covariance_update_op(ema_decay=0.95)()
+        >>> block.full_fisher_block()  # 2 * 5 * 1
+        array([[10.]])
     """
 
     def __init__(
@@ -88,6 +98,16 @@ class EmbeddingKFACMultiIndepFB(MultiUseFB):
         vocab_size: Number of ids.
         num_uses: Number of uses; None where the data say it.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> ids, g = np.asarray([[0, 1], [1, 1]]), np.ones((2, 2, 1))  # [uses, batch]
+        >>> block = EmbeddingKFACMultiIndepFB(None, vocab_size=3)
+        >>> block.register_additional_tower(inputs=ids, outputs=0 * g)
+        >>> block.instantiate_factors([[g]], damping=0.1)
+        >>> block.make_covariance_update_op(ema_decay=0.95)()
+        >>> block.full_fisher_block().diagonal()  # how often a case uses each id
+        array([0.5, 1.5, 0. ])
     """
 
     def __init__(
@@ -134,6 +154,19 @@ class FullyConnectedSeriesFB(MultiUseFB):
         absolute_eigenvalues: Whether option 1 takes negative correlation for positive,
             as ``tf.contrib.kfac`` does.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> x, g = np.ones((3, 1)), np.asarray([[1.0], [2.0], [4.0]])
+        >>> for option in (1, 2):  # one case, three uses
+        ...     block = FullyConnectedSeriesFB(None, num_uses=3, option=option)
+        ...     block.register_additional_tower(inputs=x, outputs=0 * g)
+        ...     block.instantiate_factors([[g]], damping=1.0)
+        ...     block.make_covariance_update_op(ema_decay=0.95)()
+        ...     block.make_inverse_update_ops()[0]()
+        ...     print(block.multiply_inverse(np.ones((1, 1))).round(4))
+        [[0.0244]]
+        [[0.0208]]
     """
 
     def __init__(

@@ -16,6 +16,17 @@ class NaiveFullFB(NaiveBlock):
         layer_collection: What the block belongs to; may be None.
         params: The parameters, a tensor or a tuple of these.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> gradient = np.asarray([2.0, 4.0])  # summed over four cases
+        >>> block = NaiveFullFB(None, params=np.zeros(2))
+        >>> block.register_additional_tower(batch_size=4)
+        >>> block.instantiate_factors([gradient], damping=1.0)
+        >>> block.make_covariance_update_op(ema_decay=0.95)()
+        >>> block.full_fisher_block()
+        array([[1., 2.],
+               [2., 4.]])
     """
 
     def _make_spec(self, *data: Any) -> core.NaiveFullFB:
@@ -32,6 +43,17 @@ class NaiveDiagonalFB(NaiveBlock):
         layer_collection: What the block belongs to; may be None.
         params: The parameters, a tensor or a tuple of these.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> gradient = np.asarray([2.0, 4.0])  # summed over four cases
+        >>> block = NaiveDiagonalFB(None, params=np.zeros(2))
+        >>> block.register_additional_tower(batch_size=4)
+        >>> block.instantiate_factors([gradient], damping=1.0)
+        >>> block.make_covariance_update_op(ema_decay=0.95)()
+        >>> block.make_inverse_update_ops()[0]()
+        >>> block.multiply_inverse(gradient)  # 2 / (1 + 1), 4 / (4 + 1)
+        array([1. , 0.8])
     """
 
     def _make_spec(self, *data: Any) -> core.NaiveDiagonalFB:

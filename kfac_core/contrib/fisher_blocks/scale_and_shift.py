@@ -37,6 +37,16 @@ class ScaleAndShiftFullFB(_ScaleAndShiftFB):
         broadcast_dims_shift: Axes in which the shift is broadcast.
         has_shift: Whether there is a shift.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> x, g = np.asarray([[1.0, 2.0]]), np.asarray([[3.0, 1.0]])
+        >>> block = ScaleAndShiftFullFB(None, (1,), has_shift=False)  # one scale
+        >>> block.register_additional_tower(inputs=x, outputs=0 * g)
+        >>> block.instantiate_factors([[g]], damping=0.1)
+        >>> block.make_covariance_update_op(ema_decay=0.95)()
+        >>> block.full_fisher_block()  # (1 * 3 + 2 * 1)^2
+        array([[25.]])
     """
 
     spec_type = core.ScaleAndShiftFullFB
@@ -51,6 +61,17 @@ class ScaleAndShiftDiagonalFB(_ScaleAndShiftFB):
         broadcast_dims_shift: Axes in which the shift is broadcast.
         has_shift: Whether there is a shift.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> x, g = np.asarray([[1.0, 2.0]]), np.asarray([[3.0, 1.0]])
+        >>> block = ScaleAndShiftDiagonalFB(None, (), has_shift=False)
+        >>> block.register_additional_tower(inputs=x, outputs=0 * g)
+        >>> block.instantiate_factors([[g]], damping=0.1)
+        >>> block.make_covariance_update_op(ema_decay=0.95)()
+        >>> block.full_fisher_block()  # squares of x * g
+        array([[9., 0.],
+               [0., 4.]])
     """
 
     spec_type = core.ScaleAndShiftDiagonalFB

@@ -46,6 +46,16 @@ class ConvInputKroneckerFactor(DenseSquareMatrixFactor):
             takes a ``key``.
         patch_mask: ``[..kernel.., in_channels]``, what each patch is multiplied by.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.asarray([1.0, 2.0, 4.0]).reshape(1, 1, 3, 1)
+        >>> factor = ConvInputKroneckerFactor([x], (1, 2, 1, 1), padding="VALID")
+        >>> factor.instantiate_cov_variables()
+        >>> update = factor.make_covariance_update_op(ema_decay=0.95)
+        >>> update()  # the mean of two patches, [1, 2] and [2, 4]
+        array([[ 2.5,  5. ],
+               [ 5. , 10. ]])
     """
 
     forms = (towers_of,)
@@ -103,6 +113,16 @@ class ConvInputSUAKroneckerFactor(FisherFactor):
             batch, as in ``tf.contrib.kfac``.
         **options: Fields of the spec; and, where pixels do not all count alike, the
             geometry, by the names of `ConvInputKroneckerFactor`.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.asarray([1.0, 2.0, 3.0]).reshape(1, 1, 3, 1)
+        >>> factor = ConvInputSUAKroneckerFactor([x], (1, 2, 1, 1), padding="VALID")
+        >>> factor.instantiate_cov_variables()
+        >>> _ = factor.make_covariance_update_op(ema_decay=0.95)()
+        >>> factor.get_cov().round(4)  # variance 2/3; neighbours share the mean, 2
+        array([[4.6667, 4.    ],
+               [4.    , 4.6667]])
     """
 
     forms = (towers_of,)
@@ -141,6 +161,15 @@ class ConvOutputKroneckerFactor(DenseSquareMatrixFactor):
             ``[batch, ..spatial.., out_channels]``.
         data_format: None, or such as ``"NHWC"`` or ``"NCHW"``.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> g = np.asarray([[1.0, 0.0], [1.0, 2.0]]).reshape(1, 1, 2, 2)
+        >>> factor = ConvOutputKroneckerFactor([[g]])
+        >>> factor.instantiate_cov_variables()
+        >>> factor.make_covariance_update_op(ema_decay=0.95)()  # a mean over locations
+        array([[1., 1.],
+               [1., 2.]])
     """
 
     forms = (sources_of,)

@@ -31,6 +31,14 @@ class ConvDiagonalFactor(DiagonalFactor):
         has_bias: Whether the layer has a bias.
         patch_mask: ``[..kernel.., in_channels]``, what each patch is multiplied by.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> x, g = np.ones((1, 2, 2, 1)), np.ones((1, 2, 2, 1))
+        >>> factor = ConvDiagonalFactor([x], [[g]], (1, 1, 1, 1), [1, 1, 1, 1], "VALID")
+        >>> factor.instantiate_cov_variables()
+        >>> factor.make_covariance_update_op(ema_decay=0.95)()  # a sum, squared
+        array([[16.]])
     """
 
     forms = (towers_of, sources_of)

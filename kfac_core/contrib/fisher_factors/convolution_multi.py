@@ -34,6 +34,15 @@ class ConvInputMultiKF(DenseSquareMatrixFactor):
         sub_sample_patches: As in `ConvInputKroneckerFactor`.
         patch_mask: As in `ConvInputKroneckerFactor`.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> first = np.asarray([1.0, 2.0]).reshape(1, 1, 2, 1)
+        >>> factor = ConvInputMultiKF([[first, 2 * first]], (1, 2, 1, 1), "VALID")
+        >>> factor.instantiate_cov_variables()
+        >>> factor.make_covariance_update_op(ema_decay=0.95)()  # a mean over two uses
+        array([[ 2.5,  5. ],
+               [ 5. , 10. ]])
     """
 
     forms = (multi_use_towers_of,)
@@ -88,6 +97,14 @@ class ConvOutputMultiKF(DenseSquareMatrixFactor):
         num_uses: ``T``, or None where the data say it.
         data_format: None, or such as ``"NHWC"`` or ``"NCHW"``, of one use.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> g = np.asarray([1.0, 3.0]).reshape(2, 1, 1, 1)  # one case, two uses
+        >>> factor = ConvOutputMultiKF([[g]], num_uses=2)
+        >>> factor.instantiate_cov_variables()
+        >>> factor.make_covariance_update_op(ema_decay=0.95)()
+        array([[5.]])
     """
 
     forms = (multi_use_sources_of,)

@@ -25,6 +25,14 @@ class DiagonalKroneckerFactor(DiagonalFactor):
         has_bias: Whether each row ends in a one.
         dtype: Dtype of the statistics; by default that of the rows.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.asarray([[1.0, 2.0], [3.0, 4.0]])
+        >>> factor = DiagonalKroneckerFactor([[x]], has_bias=True)
+        >>> factor.instantiate_cov_variables()
+        >>> factor.make_covariance_update_op(ema_decay=0.95)()  # and a one
+        array([ 5., 10.,  1.])
     """
 
     forms = (sources_of,)
@@ -56,6 +64,14 @@ class DiagonalMultiKF(DiagonalFactor):
         has_bias: Whether each row ends in a one.
         dtype: Dtype of the statistics; by default that of the rows.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.asarray([[1.0, 2.0], [3.0, 4.0]])  # one case, two uses
+        >>> factor = DiagonalMultiKF([[x]], num_uses=2)
+        >>> factor.instantiate_cov_variables()
+        >>> factor.make_covariance_update_op(ema_decay=0.95)()
+        array([ 5., 10.])
     """
 
     forms = (multi_use_sources_of,)

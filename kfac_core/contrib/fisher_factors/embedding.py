@@ -18,6 +18,14 @@ class EmbeddingInputKroneckerFactor(DiagonalFactor):
         vocab_size: Number of ids.
         dtype: Dtype of the statistics; by default float32.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> ids = np.asarray([[0], [1], [1], [3]])
+        >>> factor = EmbeddingInputKroneckerFactor([ids], vocab_size=4, dtype="float64")
+        >>> factor.instantiate_cov_variables()
+        >>> factor.make_covariance_update_op(ema_decay=0.95)()  # shares of the ids
+        array([0.25, 0.5 , 0.  , 0.25])
     """
 
     forms = (towers_of,)

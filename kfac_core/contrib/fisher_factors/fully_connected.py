@@ -23,6 +23,19 @@ class FullyConnectedKroneckerFactor(DenseSquareMatrixFactor):
         tensors: List over sources of lists over towers of ``[batch, n]``.
         has_bias: Whether each row ends in a one.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.asarray([[1.0], [3.0]])
+        >>> factor = FullyConnectedKroneckerFactor([[x]], has_bias=True)
+        >>> factor.instantiate_cov_variables()
+        >>> factor.make_covariance_update_op(ema_decay=0.95)()
+        array([[5., 2.],
+               [2., 1.]])
+        >>> update = factor.make_covariance_update_op(ema_decay=0.5)
+        >>> update([[np.asarray([[0.0], [0.0]])]])  # the first batch counts half
+        array([[1.66666667, 0.66666667],
+               [0.66666667, 1.        ]])
     """
 
     forms = (sources_of,)
@@ -45,6 +58,15 @@ class FullyConnectedDiagonalFactor(DiagonalFactor):
             ``[batch, output_size]``.
         has_bias: Whether each row of inputs ends in a one.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> x, g = np.asarray([[2.0, 0.0], [0.0, 1.0]]), np.asarray([[1.0], [3.0]])
+        >>> factor = FullyConnectedDiagonalFactor([x], [[g]])
+        >>> factor.instantiate_cov_variables()
+        >>> factor.make_covariance_update_op(ema_decay=0.95)()  # means of squared x g'
+        array([[2. ],
+               [4.5]])
     """
 
     forms = (towers_of, sources_of)

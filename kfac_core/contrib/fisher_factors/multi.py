@@ -24,6 +24,17 @@ class FullyConnectedMultiKF(DenseSquareMatrixFactor):
         absolute_eigenvalues: Whether option 1 takes negative correlation for positive,
             as ``tf.contrib.kfac`` does.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> x = np.asarray([[1.0], [2.0], [4.0]])  # one case, three uses
+        >>> factor = FullyConnectedMultiKF([[x]], num_uses=3)
+        >>> factor.register_cov_dt1()
+        >>> factor.instantiate_cov_variables()
+        >>> factor.make_covariance_update_op(ema_decay=0.95)()  # (1 + 4 + 16) / 3
+        array([[7.]])
+        >>> factor.get_cov_dt1()  # (2 * 1 + 4 * 2) / 3
+        array([[3.33333333]])
     """
 
     forms = (multi_use_sources_of,)

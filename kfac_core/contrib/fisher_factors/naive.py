@@ -28,6 +28,15 @@ class NaiveFullFactor(_NaiveForms, DenseSquareMatrixFactor):
             loss summed over all cases.
         batch_size: Number of cases.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> gradient = (np.asarray([[2.0]]), np.asarray([4.0]))  # weights and bias
+        >>> factor = NaiveFullFactor([gradient], batch_size=2)
+        >>> factor.instantiate_cov_variables()
+        >>> factor.make_covariance_update_op(ema_decay=0.95)()
+        array([[2., 4.],
+               [4., 8.]])
     """
 
     def __init__(
@@ -49,6 +58,15 @@ class NaiveDiagonalFactor(_NaiveForms, DiagonalFactor):
         params_grads: As in `NaiveFullFactor`.
         batch_size: Number of cases.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> gradient = np.asarray([2.0, 4.0])  # summed over two cases
+        >>> factor = NaiveDiagonalFactor([gradient], batch_size=2)
+        >>> factor.instantiate_cov_variables()
+        >>> factor.make_covariance_update_op(ema_decay=0.95)()
+        array([[2.],
+               [8.]])
     """
 
     def __init__(

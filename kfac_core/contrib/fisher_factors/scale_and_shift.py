@@ -52,6 +52,15 @@ class ScaleAndShiftFullFactor(_ScaleAndShiftFactor, DenseSquareMatrixFactor):
         broadcast_dims_shift: Axes in which the shift is broadcast.
         has_shift: Whether there is a shift.
         **options: Fields of the spec.
+
+    Example:
+        >>> import numpy as np
+        >>> x, g = np.asarray([[1.0, 2.0]]), np.asarray([[3.0, 1.0]])
+        >>> factor = ScaleAndShiftFullFactor([x], [[g]], (1,), (1,))
+        >>> factor.instantiate_cov_variables()
+        >>> factor.make_covariance_update_op(ema_decay=0.95)()  # of x g = 5, and g = 4
+        array([[25., 20.],
+               [20., 16.]])
     """
 
     spec_type = core.ScaleAndShiftFullFactor
@@ -61,6 +70,14 @@ class ScaleAndShiftDiagonalFactor(_ScaleAndShiftFactor, DiagonalFactor):
     """`kfac_core.fisher_factors.ScaleAndShiftDiagonalFactor` as of 2022.
 
     Arguments are those of `ScaleAndShiftFullFactor`.
+
+    Example:
+        >>> import numpy as np
+        >>> x, g = np.asarray([[1.0, 2.0]]), np.asarray([[3.0, 1.0]])
+        >>> factor = ScaleAndShiftDiagonalFactor([x], [[g]], (), ())
+        >>> factor.instantiate_cov_variables()
+        >>> factor.make_covariance_update_op(ema_decay=0.95)()  # of x * g, then of g
+        array([9., 4., 9., 1.])
     """
 
     spec_type = core.ScaleAndShiftDiagonalFactor
