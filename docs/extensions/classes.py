@@ -11,6 +11,7 @@ import re
 from collections.abc import Iterator
 from typing import Any
 
+from docutils import nodes
 from sphinx import addnodes
 from sphinx.ext.napoleon import GoogleDocstring
 from sphinx.transforms import SphinxTransform
@@ -24,12 +25,16 @@ BEFORE_NAPOLEON = 100
 OURS = ("kfac_core", "kfac_backends", "kfac_adapters")
 
 REPRS = (
-    (re.compile(r"<function (?:[\w.]+\.)?(\w+) at 0x[0-9a-f]+>"), r"\1"),
+    (re.compile(r"<function (?:[\w.<>]+\.)?(\w+)(?: at 0x[0-9a-f]+)?>"), r"\1"),
+    (re.compile(r"<([A-Z]\w+\.\w+): [^>]+>"), r"\1"),
     (re.compile(r"<class '(?:[\w.]+\.)?(\w+)'>"), r"\1"),
     (re.compile(r"<factory>"), "..."),
     (re.compile(r", _made_by=\w+\(\)|, _made_by: [^,)]+"), ""),
 )
 """What `repr` writes of a default -> what a reader would write."""
+
+LONGEST_VALUE = 120
+"""Characters of a value beside its name; a longer one is told by its description."""
 
 
 def setup(app: Any) -> dict[str, bool]:
@@ -39,6 +44,7 @@ def setup(app: Any) -> dict[str, bool]:
     app.connect("autodoc-process-docstring", list_inherited)
     app.connect("autodoc-process-signature", shorten)
     app.add_transform(DropPrivateEntries)
+    app.add_transform(ShortenValues)
     return {"parallel_read_safe": True, "parallel_write_safe": True}
 
 
@@ -179,11 +185,29 @@ def shorten(
     returned: Any,
 ) -> tuple[str, str] | None:
     """Write defaults as a reader would write them."""
-    if not signature:
-        return None
+    return (readable(signature), returned) if signature else None
+
+
+def readable(text: str) -> str:
+    """Return defaults, or a value, as a reader would write them."""
     for pattern, instead in REPRS:
-        signature = pattern.sub(instead, signature)
-    return signature, returned
+        text = pattern.sub(instead, text)
+    return text
+
+
+class ShortenValues(SphinxTransform):
+    """Write the values of attributes as those of arguments, and no long ones."""
+
+    default_priority = 840
+
+    def apply(self, **kwargs: Any) -> None:
+        """Rewrite what stands behind an equals sign in the signatures of a page."""
+        for node in self.document.findall(addnodes.desc_annotation):
+            value = node.children[-1] if node.children else None
+            if isinstance(value, nodes.Text) and " = " in f"{node.astext()} ":
+                text = readable(str(value))
+                text = text if len(text) <= LONGEST_VALUE else "..."
+                node.replace(value, nodes.Text(text))
 
 
 class DropPrivateEntries(SphinxTransform):

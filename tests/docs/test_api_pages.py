@@ -28,6 +28,8 @@ PAGES = {
 }
 SHOWN = (*PAGES.values(), "kfac_core.products", "kfac_core.errors", "kfac_core.verify")
 
+ALL = (*SHOWN, "kfac_core.contrib.fisher_blocks", "kfac_core.contrib.fisher_factors")
+
 every_page = pytest.mark.parametrize("page", PAGES)
 
 
@@ -105,6 +107,43 @@ def test_a_page_lists_the_inherited_verbs(classes):
     verbs = {name for name, _, _ in classes.inherited(Block)}
     assert {"multiply_inverse", "update_inverses", "register_matpower"} <= verbs
     assert "update_covs" not in verbs
+
+
+def test_values_of_attributes_are_written_as_defaults_are(classes):
+    """Of each attribute of a class, and of each constant, whose page shows a value."""
+    from sphinx.util.inspect import object_description
+
+    shown = set()
+    for name in ALL:
+        module = importlib.import_module(name)
+        for each in getattr(module, "__all__", ()):
+            part = getattr(module, each)
+            values = vars(part) if inspect.isclass(part) else {each: part}
+            shown |= {
+                classes.readable(object_description(value))
+                for key, value in values.items()
+                if not key.startswith("_") and not callable(value)
+            }
+    unreadable = [text for text in shown if re.search(r"<(function|class) ", text)]
+    assert len(shown) > 20
+    assert unreadable == []
+
+
+def test_a_page_shows_no_repr_and_no_long_value(classes):
+    from docutils import nodes
+    from docutils.utils import new_document
+    from sphinx import addnodes
+
+    page = new_document("page")
+    for value in ("(<function tell>, <class 'a.Dense'>)", "x" * 121):
+        equals = addnodes.desc_sig_punctuation("", "=")
+        space = addnodes.desc_sig_space
+        own = addnodes.desc_annotation(
+            value, "", space(), equals, space(), nodes.Text(value)
+        )
+        page += addnodes.desc_signature("", "", own)
+    classes.ShortenValues(page).apply()
+    assert page.astext().split("\n\n") == [" = (tell, Dense)", " = ..."]
 
 
 def test_signatures_have_names_in_place_of_addresses(classes):
