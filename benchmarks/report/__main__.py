@@ -1,10 +1,10 @@
-"""``python -m benchmarks.report``: writes the page and the picture from the records."""
+"""``python -m benchmarks.report``: writes the page and its pictures, of the records."""
 
 import argparse
 from pathlib import Path
 
 from benchmarks.report.page import page
-from benchmarks.report.picture import draw
+from benchmarks.report.picture import draw, name_of
 from benchmarks.report.results import RECORDED, ROOT, read
 
 
@@ -17,7 +17,8 @@ def main() -> None:
     recorded = read(options.json)
     (options.docs / "benchmarks.md").write_text(page(recorded), "utf-8")
     (options.docs / "images").mkdir(exist_ok=True)
-    draw(options.docs / "images" / "benchmarks.png", recorded)
+    for found in recorded:
+        draw(options.docs / "images" / name_of(found), found)
 
 
 if __name__ == "__main__":

@@ -3,11 +3,27 @@
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
+from benchmarks.report.five import table
+from benchmarks.report.picture import name_of
 from benchmarks.report.results import TITLES, Row, rows
 from benchmarks.report.terminal import duration, ratio
 
 HEAD = """\
 # Benchmarks
+
+Is it fast? Five numbers for each array library, losses among them: our time against
+that of the fastest other way that was measured, on {threads}.
+
+{five}
+## In pictures
+
+For each piece of work the closest floor and the fastest of the other ways, on the first
+number of threads; other K-FAC libraries one by one. Bars to the right: we are faster;
+to the left: slower. Of a table with many lines the first, the middle and the last are
+drawn; all are below.
+
+{pictures}
+## How it is measured
 
 What is compared, for each array library in one process: the time of `kfac_core`; that
 of the **floor**, the library's own routines for the arithmetic alone (one product,
@@ -118,18 +134,37 @@ def page(recorded: list[dict[str, Any]]) -> str:
     Returns:
         Markdown.
     """
-    parts = [HEAD.format(measured=_measured(recorded)), _machines(recorded)]
-    parts.append(
-        "```{image} images/benchmarks.png\n"
-        ":alt: Ratios of the floors and of other ways to our time, for each library\n"
-        "```\n\n"
-        "For each row the closest floor and the fastest of the other ways, on"
-        " the first number of threads; other K-FAC libraries one by one. Bars to the"
-        " right: we are faster; to the left: slower.\n"
+    head = HEAD.format(
+        threads=_first_threads(recorded),
+        five=_markdown(*table(recorded), unbroken=False),
+        pictures="\n".join(map(_picture, recorded)),
+        measured=_measured(recorded),
     )
+    parts = [head, _machines(recorded)]
     for found in recorded:
         parts += _library(found)
     return "\n".join(parts)
+
+
+def _first_threads(recorded: list[dict[str, Any]]) -> str:
+    """Return the number of threads, and the clock, of the numbers at the top."""
+    firsts = {(run["threads"], run["clock"]): None for run in _firsts(recorded)}
+    return " or ".join(
+        f"{count} thread{'s' * (count > 1)} by {clock} time" for count, clock in firsts
+    )
+
+
+def _firsts(recorded: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [found["runs"][0] for found in recorded]
+
+
+def _picture(found: dict[str, Any]) -> str:
+    title = TITLES[found["library"]]
+    return (
+        f"```{{image}} images/{name_of(found)}\n"
+        f":alt: {title}, the time of floors and of other ways over ours, as bars\n"
+        "```\n"
+    )
 
 
 def _measured(recorded: list[dict[str, Any]]) -> str:
@@ -220,10 +255,14 @@ def _together(values: Sequence[float], written: Callable[[float], str]) -> str:
     return f"{first} ({', '.join(rest)})" if rest else first
 
 
-def _markdown(header: list[str], lines: list[Sequence[str]]) -> str:
+def _markdown(
+    header: list[str], lines: Sequence[Sequence[str]], *, unbroken: bool = True
+) -> str:
     # Lines of a narrow cell break after a comma alone.
     kept = [
         [cell.replace(" ", UNBROKEN).replace("," + UNBROKEN, ", ") for cell in cells]
+        if unbroken
+        else cells
         for cells in lines
     ]
     rows = [header, ["---"] * len(header), *kept]

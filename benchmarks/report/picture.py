@@ -1,4 +1,4 @@
-"""The picture: bars of ratios on a logarithmic axis, a panel for each library."""
+"""A picture for each library: bars of ratios on a logarithmic axis."""
 
 from pathlib import Path
 from typing import Any
@@ -7,55 +7,59 @@ from benchmarks.report.results import TITLES, Row, rows
 from benchmarks.work.peer_factors import GROUP as PEERS
 
 FLOOR, OTHER = "#999999", "#0072b2"  # told apart without colour vision
+BARS = 3
+"""Lines of a table that are drawn: its first, its middle and its last."""
 
 
-def draw(path: Path, recorded: list[dict[str, Any]]) -> None:
-    """Draw the first run of each library.
+def name_of(found: dict[str, Any]) -> str:
+    """Return the name of a library's picture."""
+    return f"benchmarks_{found['library']}.png"
+
+
+def draw(path: Path, found: dict[str, Any]) -> None:
+    """Draw the first run of a library.
 
     Args:
         path: Where to write it; the ending says the format.
-        recorded: What each library's file holds.
+        found: What the library's file holds.
     """
     from matplotlib.figure import Figure
     from matplotlib.patches import Patch
 
-    shown = [_shown(found) for found in recorded]
-    labels = _labels(shown)
-    places = {label: place for place, label in enumerate(labels)}
-    figure = Figure(figsize=(2.9 + 2.0 * len(shown), 1.2 + 0.2 * len(places)))
+    lines = _lines(_shown(found))
+    figure = Figure(figsize=(7.2, 1.1 + 0.27 * len(lines)))
     figure.set_layout_engine("constrained")
-    panels = figure.subplots(1, len(shown), sharex=True, sharey=True, squeeze=False)[0]
-    for axes, found, members in zip(panels, recorded, shown, strict=True):
-        for row in members:
-            best = [
-                min((ratios[0] for ratios in of.values()), default=None)
-                for of in (row.floors, row.others)
-            ]
-            for value, colour, side in zip(best, (FLOOR, OTHER), (-1, 1), strict=True):
-                if value is not None:
-                    place = places[row.group, row.name] + 0.19 * side
-                    axes.barh(place, value - 1, 0.36, left=1, color=colour)
-                    _write(axes, value, place)
-        axes.axvline(1, color="black", linewidth=0.8)
-        axes.set_xscale("log")
-        axes.set_title(TITLES[found["library"]], fontsize=9)
-        axes.set_xlabel("their time / ours", fontsize=8)
-        axes.grid(axis="x", alpha=0.3)
-        axes.tick_params(labelsize=7)
-    names = [name or group for group, name in labels]
-    for (_, name), text in zip(
-        labels, panels[0].set_yticks(range(len(labels)), names), strict=True
-    ):
-        text.label1.set_fontweight("normal" if name else "bold")
-    panels[0].set_ylim(len(labels) - 0.4, -0.6)
-    low, high = panels[0].get_xlim()
-    panels[0].set_xlim(low / 4, high * 8)  # room for the numbers
+    axes = figure.subplots()
+    for place, line in enumerate(lines):
+        if not isinstance(line, Row):
+            continue
+        best = [
+            min((ratios[0] for ratios in of.values()), default=None)
+            for of in (line.floors, line.others)
+        ]
+        for value, colour, side in zip(best, (FLOOR, OTHER), (-1, 1), strict=True):
+            if value is not None:
+                at = place + 0.19 * side
+                axes.barh(at, value - 1, 0.36, left=1, color=colour)
+                _write(axes, value, at)
+    axes.axvline(1, color="black", linewidth=0.8)
+    axes.set_xscale("log")
+    axes.set_xlabel(f"{TITLES[found['library']]}: their time / ours", fontsize=9)
+    axes.grid(axis="x", alpha=0.3)
+    axes.tick_params(labelsize=8)
+    names = [line.name if isinstance(line, Row) else line for line in lines]
+    ticks = axes.set_yticks(range(len(lines)), names)
+    for line, tick in zip(lines, ticks, strict=True):
+        tick.label1.set_fontweight("normal" if isinstance(line, Row) else "bold")
+    axes.set_ylim(len(lines) - 0.4, -0.6)
+    low, high = axes.get_xlim()
+    axes.set_xlim(low / 2, high * 2)  # room for the numbers
     handles = [
         Patch(color=FLOOR, label="the closest floor"),
         Patch(color=OTHER, label="the fastest other way"),
     ]
     figure.legend(
-        handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize=8
+        handles=handles, loc="outside upper center", ncols=2, frameon=False, fontsize=9
     )
     figure.savefig(path, dpi=150, metadata={"Software": None})
 
@@ -73,13 +77,19 @@ def _shown(found: dict[str, Any]) -> list[Row]:
     return shown
 
 
-def _labels(shown: list[list[Row]]) -> list[tuple[str, str]]:
-    """Return the group and name of each line, table by table, each with a heading."""
-    groups: dict[str, dict[str, None]] = {}
-    for members in shown:
-        for row in members:
-            groups.setdefault(row.group, {"": None})[row.name] = None
-    return [(group, name) for group, names in groups.items() for name in names]
+def _lines(shown: list[Row]) -> list[Row | str]:
+    """Return some rows of each table, below its name; all that name other libraries."""
+    groups: dict[str, list[Row]] = {}
+    for row in shown:
+        groups.setdefault(row.group, []).append(row)
+    lines: list[Row | str] = []
+    for group, members in groups.items():
+        places = range(len(members))
+        if group != PEERS and len(members) > BARS:
+            last = len(members) - 1
+            places = sorted({round(i * last / (BARS - 1)) for i in range(BARS)})  # type: ignore[assignment]
+        lines += [group, *(members[place] for place in places)]
+    return lines
 
 
 def _write(axes: Any, value: float, place: float) -> None:
@@ -92,5 +102,5 @@ def _write(axes: Any, value: float, place: float) -> None:
         textcoords="offset points",
         va="center",
         ha="left" if right else "right",
-        fontsize=5.5,
+        fontsize=7,
     )

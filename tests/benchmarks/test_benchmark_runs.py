@@ -16,6 +16,7 @@ from benchmarks.frames import own_frames
 from benchmarks.libraries import NAMES, load
 from benchmarks.libraries.lapack import potri
 from benchmarks.measuring import Pace, least
+from benchmarks.report.five import FIVE, numbers
 from benchmarks.report.page import UNBROKEN, page
 from benchmarks.report.picture import draw
 from benchmarks.report.results import read, rows
@@ -79,8 +80,21 @@ def test_what_was_measured_becomes_a_page_and_a_picture(
     text = page([quick]).replace(UNBROKEN, " ")
     for row in rows(quick):
         assert row.name in text
-    draw(tmp_path / "benchmarks.png", [quick])
+    draw(tmp_path / "benchmarks.png", quick)
     assert (tmp_path / "benchmarks.png").stat().st_size > 10_000
+
+
+def test_the_page_begins_with_five_numbers() -> None:
+    recorded = read()
+    for found in recorded:
+        of_library = numbers(found)
+        assert len(of_library) == len(FIVE) == 5
+        assert None not in of_library
+        assert min(of_library) < 1 < max(of_library), "losses are among them"
+        (own,) = (row for row in rows(found) if row.name == "update_inverses, 1024")
+        assert min(first for first, *_ in own.others.values()) in of_library
+    top, *_ = page(recorded).partition("## In pictures")
+    assert all(question.text in top for question in FIVE)
 
 
 def test_the_page_says_on_how_many_threads_it_was_measured(quick: dict) -> None:
