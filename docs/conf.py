@@ -29,6 +29,7 @@ default_role = "py:obj"
 html_theme = "furo"
 html_static_path = ["_static"]
 html_css_files = ["style.css"]
+html_js_files = ["filter_tables.js"]
 html_title = "kfac_core"
 html_show_copyright = False
 html_show_sphinx = False
