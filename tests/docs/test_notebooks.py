@@ -40,6 +40,26 @@ def test_a_page_of_the_gallery_ends_with_three_exercises(name):
     assert re.findall(r"^(\d)\. ", exercises, re.MULTILINE) == ["1", "2", "3"]
 
 
+@pytest.mark.parametrize("name", LISTED)
+def test_a_page_of_the_gallery_has_a_picture(name):
+    page = (DOCS / f"{name}.md").read_text("utf-8")
+    drawn = r"^(plt\.show\(\)|heat_maps\(|slide$|\w+\.plot\(\))"
+    assert re.search(drawn, page, re.MULTILINE)
+
+
+@pytest.mark.parametrize(
+    ("page", "question"),
+    [
+        ("how_far_off", "Which layer of my net is K-FAC worst at?"),
+        ("damping", "Does `pi` or `constant` damp better here?"),
+        ("four_libraries", "What does curvlinops' `reduce` divide by?"),
+    ],
+)
+def test_a_question_that_readers_ask_is_a_heading(page, question):
+    text = (DOCS / "notebooks" / f"{page}.md").read_text("utf-8")
+    assert f"\n## {question}\n" in text
+
+
 @pytest.mark.parametrize("name", [name for name in LISTED if "/" in name])
 def test_a_notebook_asserts_and_needs_numpy_alone(name):
     page = (DOCS / f"{name}.md").read_text("utf-8")
