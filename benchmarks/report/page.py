@@ -19,8 +19,8 @@ that of the fastest other way that was measured, on {threads}.
 
 For each piece of work the closest floor and the fastest of the other ways, on the first
 number of threads; other K-FAC libraries one by one. Bars to the right: we are faster;
-to the left: slower. Of a table with many lines the first, the middle and the last are
-drawn; all are below.
+to the left: slower. The first, the middle and the last line of a long table are drawn;
+all are below.
 
 {pictures}
 ## How it is measured
