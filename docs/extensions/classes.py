@@ -21,7 +21,7 @@ logger = logging.getLogger(__name__)
 
 SECTION = re.compile(r"(Args|Attributes|Example|Examples|Raises|Returns|Note):$")
 ENTRY = re.compile(r" {4}(\w+)(?: \(.*?\))?:")
-BEFORE_NAPOLEON = 100
+BEFORE_NAPOLEON, AFTER_NAPOLEON = 100, 900
 OURS = ("kfac_core", "kfac_backends", "kfac_adapters")
 
 REPRS = (
@@ -33,6 +33,9 @@ REPRS = (
 )
 """What `repr` writes of a default -> what a reader would write."""
 
+read_before: dict[str, list[str]] = {}
+"""Docstrings of properties on their way past napoleon, by name."""
+
 LONGEST_VALUE = 120
 """Characters of a value beside its name; a longer one is told by its description."""
 
@@ -40,6 +43,7 @@ LONGEST_VALUE = 120
 def setup(app: Any) -> dict[str, bool]:
     """Change what autodoc reads, before napoleon and after it."""
     app.connect("autodoc-process-docstring", read_property, BEFORE_NAPOLEON)
+    app.connect("autodoc-process-docstring", keep_property, AFTER_NAPOLEON)
     app.connect("autodoc-process-docstring", merge_fields, BEFORE_NAPOLEON)
     app.connect("autodoc-process-docstring", list_inherited)
     app.connect("autodoc-process-signature", shorten)
@@ -53,12 +57,20 @@ def read_property(
 ) -> None:
     """Read the docstring of a property as one of a method.
 
-    Napoleon takes "The shape: that of a case" for a type and its description.
+    Napoleon takes "The shape: that of a case" for a type and its description, so that
+    `keep_property` puts what is read here in the place of what it made of it.
     """
     if what not in ("property", "attribute", "data") or not any(lines):
         return
     read = GoogleDocstring(list(lines), app.config, app, "method", name, obj, options)
-    lines[:] = ["", *read.lines()]
+    read_before[name] = read.lines()
+
+
+def keep_property(
+    app: Any, what: str, name: str, obj: Any, options: Any, lines: list[str]
+) -> None:
+    """Put in place what `read_property` read."""
+    lines[:] = read_before.pop(name, lines)
 
 
 def merge_fields(

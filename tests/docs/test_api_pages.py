@@ -109,6 +109,27 @@ def test_a_page_lists_the_inherited_verbs(classes):
     assert "update_covs" not in verbs
 
 
+@pytest.mark.parametrize("module", ALL)
+def test_a_colon_in_a_property_makes_no_type(classes, module):
+    from types import SimpleNamespace
+
+    from sphinx.ext import napoleon
+
+    app = SimpleNamespace(config=napoleon.Config(napoleon_use_ivar=True))
+    garbled = []
+    for name in offered(module):
+        cls = getattr(importlib.import_module(module), name)
+        for key, member in (vars(cls) if inspect.isclass(cls) else {}).items():
+            lines = (inspect.getdoc(member) or "").splitlines()
+            if isinstance(member, property) and lines and not key.startswith("_"):
+                first, arguments = lines[0], ("property", key, member, None, lines)
+                classes.read_property(app, *arguments)
+                napoleon._process_docstring(app, *arguments)
+                classes.keep_property(app, *arguments)
+                garbled += [key] if lines[0] != first or ":type:" in lines else []
+    assert garbled == []
+
+
 def test_values_of_attributes_are_written_as_defaults_are(classes):
     """Of each attribute of a class, and of each constant, whose page shows a value."""
     from sphinx.util.inspect import object_description
