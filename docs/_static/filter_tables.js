@@ -2,11 +2,10 @@
 // Without this script, the page has its whole tables, and no field.
 
 function groups(table) {
-    // Rows below a heading of their own: a row whose cells but the first are empty.
+    // Rows below a heading of their own: a row that begins with a bold name.
     const found = [];
     for (const row of table.tBodies[0].rows) {
-        const [first, ...others] = [...row.cells].map(cell => cell.textContent.trim());
-        const heads = first && others.every(text => !text) && row.querySelector("strong");
+        const heads = row.cells[0].querySelector("strong");
         if (heads || !found.length) found.push({heading: heads ? row : null, rows: []});
         if (!heads) found[found.length - 1].rows.push(row);
     }
@@ -21,12 +20,10 @@ function filter(tables, words) {
         let shown = 0;
         for (const {heading, rows} of parts) {
             const name = heading ? heading.textContent : "";
-            const before = shown;
-            for (const row of rows) {
-                row.hidden = !fits(`${name} ${row.textContent}`);
-                shown += !row.hidden;
-            }
-            if (heading) heading.hidden = shown === before && !(words.length && fits(name));
+            for (const row of rows) row.hidden = !fits(`${name} ${row.textContent}`);
+            const below = rows.filter(row => !row.hidden).length;
+            if (heading) heading.hidden = !below && !fits(name);
+            shown += below || (heading && !heading.hidden);
         }
         (element.closest(".table-wrapper") || element).hidden = !shown;
         kept += shown;

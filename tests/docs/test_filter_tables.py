@@ -19,6 +19,8 @@ PAGE = """<!doctype html><meta charset="utf-8"><body>
 <tr><td>has_bias</td><td>the same</td></tr>
 <tr><td><strong>ConvFactor</strong></td><td></td></tr>
 <tr><td>padding</td><td>geometry</td></tr>
+<tr><td><strong>OldFactor</strong></td><td>NewFactor</td></tr>
+<tr><td><strong>Gone</strong></td><td></td></tr>
 </tbody></table></div>
 <div class="table-wrapper"><table class="docutils"><tbody>
 <tr><td>minimize</td><td>step</td></tr></tbody></table></div>
@@ -28,7 +30,7 @@ addEventListener("load", () => {
     const field = document.querySelector("input"), found = {};
     const shown = () => [...document.querySelectorAll("td:first-child")]
         .filter(cell => cell.offsetParent).map(cell => cell.textContent);
-    for (const words of ["", "BIAS", "conv", "dense cov", "step", "nothing", " "]) {
+    for (const words of ["", "BIAS", "conv", "dense cov", "newf", "nothing", " "]) {
         field.value = words;
         field.dispatchEvent(new Event("input"));
         found[words] = [shown(), document.querySelector("output").textContent];
@@ -37,7 +39,10 @@ addEventListener("load", () => {
     document.querySelector("#found").textContent = JSON.stringify(found);
 });
 """
-ALL = ["DenseFactor", "tensors", "has_bias", "ConvFactor", "padding", "minimize"]
+ALL = [
+    *("DenseFactor", "tensors", "has_bias", "ConvFactor", "padding", "OldFactor"),
+    *("Gone", "minimize"),
+]
 
 
 def test_rows_with_all_words_stay_below_their_headings(check_pages, tmp_path):  # noqa: F811
@@ -61,11 +66,11 @@ def test_rows_with_all_words_stay_below_their_headings(check_pages, tmp_path):  
     assert found, done.stderr[-2000:]
     assert json.loads(html.unescape(found[1])) == {
         "": [ALL, ""],
-        "BIAS": [["DenseFactor", "has_bias"], "1 of 4 rows"],
-        "conv": [["ConvFactor", "padding"], "1 of 4 rows"],
-        "dense cov": [["DenseFactor", "tensors"], "1 of 4 rows"],
-        "step": [["minimize"], "1 of 4 rows"],
-        "nothing": [[], "0 of 4 rows"],
+        "BIAS": [["DenseFactor", "has_bias"], "1 of 6 rows"],
+        "conv": [["ConvFactor", "padding"], "1 of 6 rows"],
+        "dense cov": [["DenseFactor", "tensors"], "1 of 6 rows"],
+        "newf": [["OldFactor"], "1 of 6 rows"],
+        "nothing": [[], "0 of 6 rows"],
         " ": [ALL, ""],
     }
 
