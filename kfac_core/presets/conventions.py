@@ -212,6 +212,17 @@ _ALL = (
         damping="exact",
     ),
     Convention(
+        "laplace-torch, GGN",
+        "0.3, CurvlinopsGGN, its default",
+        {
+            "linear": Scaling(_m(-1, two=-_HALF), _m(2, two=_HALF)),
+            "tokens": Scaling(_m(-1, -1, two=-_HALF), _m(2, two=_HALF)),
+            "images": Scaling(_m(-1, -1, two=-_HALF), _m(2, two=_HALF)),
+        },
+        bias="own",
+        damping="exact",
+    ),
+    Convention(
         "laplace-torch, asdl",
         "0.3, AsdlEF",
         {"tokens": Scaling(_m(-1, two=-_HALF), _m(2, c=2, two=-_HALF))},

@@ -217,9 +217,12 @@ def fitted(kind, backend):
 
 
 def laplace(kind):
-    from laplace.curvature import AsdlEF, CurvlinopsEF
+    from laplace.curvature import AsdlEF, CurvlinopsEF, CurvlinopsGGN
 
-    found = {"laplace-torch": fitted(kind, CurvlinopsEF)[1]}
+    found = {
+        "laplace-torch": fitted(kind, CurvlinopsEF)[1],
+        "laplace-torch, GGN": fitted(kind, CurvlinopsGGN)[1],
+    }
     if kind == "tokens":  # where its two ways differ
         found["laplace-torch, asdl"] = fitted(kind, AsdlEF)[1]
     return found

@@ -53,6 +53,9 @@ MEASURED = {
     ("laplace-torch", "linear"): (1 / ROOT, N * C**2 / ROOT, N * C**2 / 2),
     ("laplace-torch", "tokens"): (1 / ROOT, N * C**2 * T / ROOT, N * C**2 / 2),
     ("laplace-torch", "images"): (1 / ROOT, N * C**2 * T / ROOT, N * C**2 / 2),
+    ("laplace-torch, GGN", "linear"): (1 / ROOT, ROOT * N, N),
+    ("laplace-torch, GGN", "tokens"): (1 / ROOT, ROOT * N * T, N),
+    ("laplace-torch, GGN", "images"): (1 / ROOT, ROOT * N * T, N),
     ("laplace-torch, asdl", "tokens"): (
         T / ROOT,
         N * C**2 * T / ROOT,

@@ -35,7 +35,9 @@ EXACT = {
     # The Hessian of the mean of squares over N C numbers is 2/C that of a case's.
     "backpack": lambda outputs: 2 / outputs,
     "curvlinops, type-2": lambda outputs: 2 / outputs,
-    "nngeometry, FIM": lambda outputs: 1.0,  # of half of the squares, summed
+    # Of half of the squares, summed.
+    "laplace-torch, GGN": lambda outputs: 1.0,
+    "nngeometry, FIM": lambda outputs: 1.0,
 }
 """Those that measure the exact curvature, and not the squares of gradients: which."""
 
