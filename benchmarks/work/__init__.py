@@ -14,6 +14,7 @@ from benchmarks.work import (
     overhead,
     peer_factors,
     training,
+    training_jax,
 )
 
 MODULES = (
@@ -25,6 +26,7 @@ MODULES = (
     low_rank,
     networks,
     training,
+    training_jax,
     overhead,
 )
 

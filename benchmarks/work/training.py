@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator
 from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 from benchmarks.cases import Case, Rivals, normal, rng
@@ -37,7 +38,7 @@ def cases(library: Library, *, quick: bool) -> Iterator[Case]:
         return
     batch = 8 if quick else 128
     for name, make in {"MLP": _mlp, "digits CNN": _cnn}.items():
-        layers = _layers(name, batch)
+        layers = layers_of(name, batch)
         for mode, every, share in SCHEDULES:
             arithmetic = ratio(
                 layers,
@@ -51,6 +52,17 @@ def cases(library: Library, *, quick: bool) -> Iterator[Case]:
             text += "" if share == 1 else f" of {share:.0%}"
             text += f" (arithmetic {arithmetic:.1f})"
             yield Case(GROUP, text, partial(_rivals, make, batch, every, mode, share))
+        for mode in ("empirical", "gradients"):
+            text = f"{name}, {mode}, statistics, inverses and product of one batch"
+            yield Case(GROUP, text, partial(_refresh, make, batch, mode))
+    sizes = (2, 16, 2, 32) if quick else (6, 256, 8, 512)
+    text = "transformer of {} layers of {}, {} × {} tokens".format(*sizes)
+    for every in (1, 5):
+        name = f"{text}, gradients, statistics every {every}"
+        make = partial(_transformer, sizes)
+        yield Case(
+            GROUP, name, partial(_rivals, make, sizes[2], every, "gradients", 1.0)
+        )
 
 
 def _mlp(batch: int) -> tuple[Any, Any]:
@@ -77,7 +89,27 @@ def _cnn(batch: int) -> tuple[Any, Any]:
     return model, normal(batch, 1, 8, 8)
 
 
-def _layers(name: str, batch: int) -> list[Layer]:
+def _encoder(layers: int, width: int) -> Any:
+    """Return an encoder that tells ten classes by the mean over its tokens."""
+    from torch import nn
+
+    class Mean(nn.Module):
+        def forward(self, x: Any) -> Any:
+            return x.mean(1)
+
+    one = nn.TransformerEncoderLayer(
+        width, 4, 4 * width, 0.0, batch_first=True, norm_first=True
+    )
+    encoder = nn.TransformerEncoder(one, layers, enable_nested_tensor=False)
+    return nn.Sequential(encoder, Mean(), nn.Linear(width, 10))
+
+
+def _transformer(sizes: tuple[int, int, int, int], batch: int) -> tuple[Any, Any]:
+    layers, width, _, tokens = sizes
+    return _encoder(layers, width), normal(batch, tokens, width)
+
+
+def layers_of(name: str, batch: int) -> list[Layer]:
     """Return the sizes of a model's layers."""
     if name == "MLP":
         width = 2 * batch
@@ -132,3 +164,36 @@ def _rivals(
             lambda model: HandWritten(model, 1e-3, 0.1, every, STEPS)
         )
     return Rivals(ours, {"AdamW": adamw}, others)
+
+
+def _refresh(make: Callable[[int], tuple[Any, Any]], batch: int, mode: Any) -> Rivals:
+    import torch
+
+    from kfac_adapters.torch import Preconditioner
+
+    labels = torch.as_tensor(rng().integers(0, 10, batch))
+    model, inputs = make(batch)
+    x = torch.as_tensor(inputs)
+    options = {"cov_every": 1, "invert_every": 1}
+    own = Preconditioner(model, "cross_entropy", damping=0.1, mode=mode, **options)
+    plain, _ = make(batch)
+
+    @torch.enable_grad()
+    def ours() -> None:
+        model.zero_grad()
+        torch.nn.functional.cross_entropy(model(x), labels).backward()
+        own.step()
+
+    @torch.enable_grad()
+    def passes() -> None:
+        plain.zero_grad()
+        torch.nn.functional.cross_entropy(plain(x), labels).backward()
+
+    others = {}
+    if find_spec("curvlinops"):
+        from benchmarks.peers import curvlinops_training
+
+        others["curvlinops"] = curvlinops_training.refresh(
+            make(batch)[0], x, labels, mode, 0.1
+        )
+    return Rivals(ours, {"forward and backward pass": passes}, others)
