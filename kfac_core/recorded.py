@@ -133,6 +133,7 @@ class RecordedNumber(Recorded):
     @property
     def dtype(self) -> Any:
         """Its dtype; None of a number of Python."""
+        self.recorder.looked_at(self)
         return getattr(self.value, "dtype", None)
 
     def item(self) -> Any:

@@ -77,7 +77,7 @@ class _Writer:
 
     def written(self, result: Any, like: Any) -> Program:
         needed = _needed(self._tape.operations, result)
-        self._forms = _with_sources(self._tape)
+        self._forms = with_sources(self._tape)
         used = {x.place for op in needed for x in _recorded_in(op.parts)}
         conditions: list[str] = []
         lines: list[str] = []
@@ -289,7 +289,7 @@ def _is_signature(x: Any) -> bool:
     return not isinstance(x, list | dict) and not x and type(x) is not tuple
 
 
-def _with_sources(tape: Tape) -> set[int]:
+def with_sources(tape: Tape) -> set[int]:
     """Return the values whose form was read, and all that these were computed from."""
     forms = set(tape.forms)
     for operation in reversed(tape.operations):

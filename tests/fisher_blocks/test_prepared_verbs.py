@@ -7,6 +7,8 @@ import pytest
 
 import kfac_core as kc
 from kfac_core import tree
+from kfac_core.recording.program import with_sources
+from kfac_core.recording.tape import Tape
 
 BLOCK = kc.blocks.FullyConnectedKFACBasicFB(3, 2, name="fc")
 
@@ -181,3 +183,14 @@ def test_verbs_of_jax_are_called_themselves(jax):
     state = jax.jit(update_covs)(state, x, x[:, :2], ema_decay=0.5)
     assert update_covs.forms == 0
     np.testing.assert_allclose(state.input_factor.cov.total, 1.5, rtol=1e-6)
+
+
+def test_a_form_that_is_read_is_that_of_all_it_is_made_of():
+    two = np.asarray(2.0)
+    tape = Tape(kc.backend_of(two))
+    first, second, other = (tape.stand_in(two) for _ in range(3))
+    number = first * second + 1  # with NumPy a scalar, and no array
+    assert number.dtype == two.dtype
+    forms = with_sources(tape)
+    assert {first.place, second.place} <= forms
+    assert other.place not in forms
