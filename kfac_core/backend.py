@@ -198,6 +198,13 @@ class Backend(Protocol):
         NaN where the library finds none; never an exception.
         """
 
+    def qr(self, a: Array) -> tuple[Array, Array]:
+        """Return orthogonal ``Q`` ``[n, n]`` and upper ``R`` with ``Q @ R == a``.
+
+        Rows of ``R``, and columns of ``Q`` with them, may have either sign. The
+        standard's function will do, if it computes in the precision of `a`.
+        """
+
     def cholesky(self, a: Array) -> Array:
         """Return lower ``L`` with ``L @ L.T == a``; all NaN where there is none.
 

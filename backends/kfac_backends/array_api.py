@@ -194,6 +194,11 @@ class ArrayAPIBackend:
             return self._nan(a[..., 0]), self._nan(a)
         return self._where(finite, values), self._where(finite[..., None], vectors)
 
+    def qr(self, a: Array) -> tuple[Array, Array]:
+        """Return what the standard's function does."""
+        q, r = self.xp.linalg.qr(a)
+        return q, r
+
     def cholesky(self, a: Array) -> Array:
         """Return the lower factor; NaN where the library raises or a pivot is wrong."""
         xp = self.xp

@@ -172,6 +172,21 @@ class NumPyBackend(ArrayAPIBackend):
             return self._nan(a[..., 0]), self._nan(a)
         return values, np.ascontiguousarray(vectors)
 
+    def qr(self, a: Any) -> tuple[Array, Array]:
+        """Return both factors by geqrf and orgqr, in the precision of the matrix."""
+        if a.ndim != 2 or 0 in a.shape:
+            return super().qr(a)
+        factors: Any = np.array(a, order="F")
+        size = _QR_BLOCK * len(a)
+        factors, scales, _, _ = lapack("geqrf", a.dtype)(
+            factors, lwork=size, overwrite_a=True
+        )
+        upper: Any = np.triu(factors)
+        q, _, _ = lapack("orgqr", a.dtype)(
+            factors, scales, lwork=size, overwrite_a=True
+        )
+        return np.ascontiguousarray(q), upper
+
     def cholesky(self, a: Any) -> Array:
         """Return the lower factor by potrf, in panels if it is large."""
         if len(a) < IN_PANELS_FROM:
@@ -279,6 +294,9 @@ def _computes_otherwise(x: Any) -> bool:
 
 
 _PLAIN_TYPES = {np.ndarray, np.float32, np.float64}
+
+_QR_BLOCK = 64
+"""Columns that LAPACK reflects at once: as many as it would ask for, or more."""
 
 _ENTRIES_OF_PART = 2**16
 """Number of entries whose temporary array is reused from a cache."""

@@ -13,6 +13,7 @@ from benchmarks.libraries import Library
 from benchmarks.libraries.lapack import potri
 from benchmarks.measuring import Call
 from benchmarks.peers import kfac_pytorch_style as style
+from kfac_core.linalg.orthogonal_iteration import orthogonal_step
 from kfac_core.reference import Dense, Sequential, SequentialModel
 
 GROUP = "Inverses"
@@ -34,6 +35,8 @@ def cases(library: Library, *, quick: bool) -> Iterator[Case]:
         yield Case(GROUP, name, partial(_refresh, library, size))
         name = f"multiply_inverse, {size}×{size}"
         yield Case(GROUP, name, partial(_multiply, library, size))
+        name = f"eigenbasis, one step from the last, {size}"
+        yield Case(GROUP, name, partial(_followed, library, size))
     count, least, most = (8, 6, 8) if quick else (64, 48, 64)
     name = f"update_inverses, {count} factors of {most}"
     yield Case(GROUP, name, partial(_many, library, [most] * (count // 2 + 1)))
@@ -83,6 +86,17 @@ def _multiply(library: Library, size: int) -> Rivals:
     products = library.call(lambda a, v, g: a @ v @ g, a, v, g)
     agree("a @ v @ g", ours(), products())
     return Rivals(ours, {"a @ v @ g": products}, {})
+
+
+def _followed(library: Library, size: int) -> Rivals:
+    """Measure one step of orthogonal iteration, as ``basis="qr"`` takes it."""
+    x = library.array(normal(4 * size, size))
+    backend = kc.backend_of(x)
+    cov = backend.gram(x) / (4 * size)
+    vectors = library.once(library.eigh, cov)[1]
+    step = library.call(lambda a, v: orthogonal_step(backend, a, v), cov, vectors)
+    product = library.call(lambda a, v: a @ v, cov, vectors)
+    return Rivals(step, {"a @ v": product}, {"eigh": library.call(library.eigh, cov)})
 
 
 def _many(library: Library, sizes: Sequence[int]) -> Rivals:

@@ -209,7 +209,7 @@ class _Namespace:
 
 _RECORDED = {
     *("is_finite", "axpby", "damp", "matmul", "gram", "cross", "sum_of_rows"),
-    *("transposed", "syrk", "eigh", "cholesky", "cholesky_inverse"),
+    *("transposed", "syrk", "eigh", "qr", "cholesky", "cholesky_inverse"),
     *("damped_inverse", "solve_triangular", "scatter_add"),
 }
 _IMPURE = {"split", "uniform", "normal", "to_numpy", "from_numpy", "jit"}

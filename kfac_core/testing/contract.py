@@ -50,6 +50,7 @@ CONTRACT: tuple[Check, ...] = (
     factorisations.solutions_are_accurate,
     factorisations.inverse_is_accurate,
     factorisations.eigh_is_accurate,
+    factorisations.qr_is_accurate,
     factorisations.failed_cholesky_is_nan,
     factorisations.eigh_of_nan_is_nan,
     *STEPS,

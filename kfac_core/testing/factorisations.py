@@ -12,6 +12,7 @@ from kfac_core.testing.matrices import (
     families,
     inverse_ratio,
     orthogonality_ratio,
+    product_ratio,
     solve_ratio,
 )
 
@@ -80,6 +81,20 @@ def eigh_is_accurate(candidate: Candidate) -> None:
             require(
                 (np.diff(values) >= 0).all(),
                 f"eigh of {dtype} ({name}) does not ascend",
+            )
+
+
+def qr_is_accurate(candidate: Candidate) -> None:
+    """``Q R = A`` and ``Q Q' = I`` to rounding, and ``R`` is upper."""
+    for dtype in candidate.floats():
+        for name, matrix in families(dtype):
+            x = candidate.array(matrix)
+            q, r = map(candidate.numpy, candidate.backend.qr(x))
+            _judge("qr", dtype, name, product_ratio(matrix, q, r))
+            _judge("qr, Q Q'", dtype, name, orthogonality_ratio(q))
+            require(
+                not np.tril(r, -1).any(),
+                f"qr of {dtype} ({name}) is not zero below the diagonal",
             )
 
 

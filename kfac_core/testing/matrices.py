@@ -85,6 +85,14 @@ def eigen_ratio(matrix: Any, values: Any, vectors: Any) -> float:
     return _norm(residual) / (2 * len(a) * _norm(a) * _unit(matrix))
 
 
+def product_ratio(matrix: Any, left: Any, right: Any) -> float:
+    """Return ``|L R - A| / (n |A| 2u)``."""
+    a, x, y = _wide(matrix, left, right)
+    some = columns(len(a))
+    residual = x @ y[:, some] - a[:, some]
+    return _norm(residual) / (2 * len(a) * _norm(a) * _unit(matrix))
+
+
 def orthogonality_ratio(vectors: Any) -> float:
     """Return ``|V V' - I| / (n 2u)``."""
     (v,) = _wide(vectors)
