@@ -11,12 +11,14 @@ from kfac_core.collectives.costs import StepCosts, packed_size, step_costs
 from kfac_core.collectives.counting import Counted
 from kfac_core.collectives.packing import packed, unpacked
 from kfac_core.collectives.protocol import Collective, Splittable
+from kfac_core.collectives.shared_estimator import SharedEstimator
 from kfac_core.collectives.single import SingleProcess
 from kfac_core.collectives.teams import Teams, teams_of
 
 __all__ = [
     "Collective",
     "Counted",
+    "SharedEstimator",
     "SingleProcess",
     "Splittable",
     "StepCosts",

@@ -7,6 +7,7 @@ from kfac_core.linearization.protocols import (
     NamedLossInputs,
     NamedParams,
     SecondOrderLinearization,
+    ShardLinearization,
 )
 
 __all__ = [
@@ -16,4 +17,5 @@ __all__ = [
     "NamedLossInputs",
     "NamedParams",
     "SecondOrderLinearization",
+    "ShardLinearization",
 ]

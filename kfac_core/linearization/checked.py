@@ -71,6 +71,23 @@ class CheckedLinearization:
         return self._mapping("row_counts")
 
     @property
+    def is_shard(self) -> bool:
+        """Whether it is a `kfac_core.linearization.ShardLinearization`."""
+        return hasattr(self._given, "mean_of_shards")
+
+    @property
+    def num_cases(self) -> int:
+        """Number of cases of all shards, or of the batch."""
+        size: int = self._member("num_cases") if self.is_shard else self.batch_size
+        return size
+
+    def mean_of_shards(self, numbers: Array) -> Array:
+        """Return the mean over all shards of means over this one, ``[n]``."""
+        mean: Array = self._member("mean_of_shards")(numbers)
+        check_shape(mean, tuple(numbers.shape), "what mean_of_shards returns", LABEL)
+        return mean
+
+    @property
     def has_second_derivatives(self) -> bool:
         """Whether the model has `param_gradients_change`."""
         return hasattr(self._given, "param_gradients_change")

@@ -174,6 +174,28 @@ class CountedLinearization(Linearization, Protocol):
         """
 
 
+class ShardLinearization(Linearization, Protocol):
+    """A linearization of one of the shards of a batch, which other processes have.
+
+    Its `batch_size`, rows and masks are those of the shard. An optimiser needs some
+    numbers of the whole batch, the same on all processes, to take the same step.
+    """
+
+    @property
+    def num_cases(self) -> int:
+        """The number of cases of all shards."""
+
+    def mean_of_shards(self, numbers: Array) -> Array:
+        """Return the mean over all shards, each of which counts by its cases.
+
+        Args:
+            numbers: Means over the cases of this shard, ``[n]``.
+
+        Returns:
+            ``[n]``, the same bits on all processes.
+        """
+
+
 class Model(Protocol[B]):
     """A model that can be linearized; an optimiser sees no more of a network.
 

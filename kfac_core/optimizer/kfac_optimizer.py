@@ -10,7 +10,7 @@ from kfac_core.estimator import FisherEstimator
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg.named import map_named
 from kfac_core.linearization import Linearization, Model, NamedParams
-from kfac_core.linearization.checked import checked
+from kfac_core.linearization.checked import CheckedLinearization, checked
 from kfac_core.optimizer.clock import turn
 from kfac_core.optimizer.damping_adaptation import adapted
 from kfac_core.optimizer.given import (
@@ -289,7 +289,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             state.burnin_counter < self.num_burnin_steps, burn_in, train
         )
 
-    def _linearized(self, params: NamedParams, batch: B) -> Linearization:
+    def _linearized(self, params: NamedParams, batch: B) -> CheckedLinearization:
         """Return the model's linearization, whose answers are checked."""
         return checked(self.layer_collection, self.model.linearize(params, batch))
 

@@ -53,7 +53,9 @@ def rounding_of(one: Array, value: Any, linearization: Linearization) -> Array:
         for dtype in dtypes
         if backend.isdtype(dtype, "real floating")
     )
-    return eps * backend.xp.sqrt(number_of_cases(one, linearization))
+    # The shards of one batch have one error, or each would adapt another damping.
+    cases: int = getattr(linearization, "num_cases", linearization.batch_size)
+    return eps * backend.xp.sqrt(one * cases)
 
 
 def _is_array(value: Any) -> bool:

@@ -14,7 +14,7 @@ from typing import NamedTuple, TypeAlias
 from kfac_core.backend import Backend
 from kfac_core.estimator import MatrixType
 from kfac_core.linalg.named import Named, inner
-from kfac_core.linearization import Linearization
+from kfac_core.linearization.checked import CheckedLinearization
 from kfac_core.optimizer.layer_damping import Damping, penalised
 from kfac_core.products import CurvatureMatrixVectorProductComputer
 from kfac_core.typing import Array, Scalar
@@ -95,7 +95,7 @@ class QuadraticModel(NamedTuple):
 def quadratic_model(
     backend: Backend,
     computer: CurvatureMatrixVectorProductComputer,
-    linearization: Linearization,
+    linearization: CheckedLinearization,
     matrix: MatrixType,
     gradient: Named,
     damping: Damping,
@@ -106,7 +106,8 @@ def quadratic_model(
     Args:
         backend: Backend of the parameters.
         computer: Multiplies with the factor of the matrix.
-        linearization: The loss at the parameters and the batch.
+        linearization: The loss at the parameters and the batch; or at a shard of it,
+            whose curvature becomes that of the batch.
         matrix: The Fisher; or the GGN, which also takes the place of the empirical
             Fisher, since the latter is not a model of the loss.
         gradient: Gradient of the mean loss.
@@ -123,15 +124,31 @@ def quadratic_model(
     )
     pushed = [multiply(linearization, d) for d in directions]
     size = linearization.batch_size
+    curvature = _rows(lambda x, y: inner(backend, x, y) / size, pushed)
+    if linearization.is_shard:
+        curvature = _of_all_shards(backend, linearization, curvature)
     products = _rows(lambda x, y: inner(backend, x, y), directions)
     return QuadraticModel(
         slopes=tuple(inner(backend, gradient, d) for d in directions),
-        curvature=_rows(lambda x, y: inner(backend, x, y) / size, pushed),
+        curvature=curvature,
         products=products,
         penalties=_rows(lambda x, y: penalised(backend, damping, x, y), directions)
         if isinstance(damping, dict)
         else tuple(tuple(damping * x for x in row) for row in products),
     )
+
+
+def _of_all_shards(
+    backend: Backend, linearization: CheckedLinearization, rows: Rows
+) -> Rows:
+    """Return the mean over shards of a symmetric matrix, in one exchange."""
+    n = len(rows)
+    pairs = [(i, j) for i in range(n) for j in range(i, n)]
+    mean = linearization.mean_of_shards(
+        backend.xp.stack([rows[i][j] for i, j in pairs])
+    )
+    found = {pair: mean[place] for place, pair in enumerate(pairs)}
+    return tuple(tuple(found[min(i, j), max(i, j)] for j in range(n)) for i in range(n))
 
 
 def _rows(product: Callable[..., Array], vectors: Sequence[Named]) -> Rows:

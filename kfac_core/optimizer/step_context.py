@@ -5,7 +5,8 @@ from typing import NamedTuple
 
 from kfac_core.backend import Backend
 from kfac_core.linalg.named import Named, cast_like
-from kfac_core.linearization import Linearization, NamedParams
+from kfac_core.linearization import NamedParams
+from kfac_core.linearization.checked import CheckedLinearization
 from kfac_core.optimizer.given import checked_gradient
 from kfac_core.optimizer.hyper_parameters import HyperParameters
 from kfac_core.optimizer.layer_damping import Damping, by_parameter
@@ -51,7 +52,7 @@ def step_context(
     computer: CurvatureMatrixVectorProductComputer,
     state: KfacState,
     params: NamedParams,
-    linearization: Linearization,
+    linearization: CheckedLinearization,
     numbers: HyperParameters,
     gradient: NamedParams | None,
 ) -> StepContext:

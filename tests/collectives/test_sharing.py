@@ -18,7 +18,8 @@ from shards import assert_equal
 import kfac_core as kc
 from kfac_core import tree
 from kfac_core.collectives import Counted, inverse_cost, makespan, step_costs
-from kfac_core.collectives.sharing import decayed, inverted, owners, summed
+from kfac_core.collectives.inverses import inverted, owners
+from kfac_core.collectives.sharing import decayed, summed
 from kfac_core.reference import Batch
 
 STEPS, DECAY, DAMPING = 3, 0.9, 0.1

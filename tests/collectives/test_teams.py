@@ -12,9 +12,16 @@ from estimator_cases import CASES, CATEGORICAL, draw, draw_like_params
 from ranks_of_threads import on_ranks
 
 import kfac_core as kc
-from kfac_core.collectives import Counted, SingleProcess, step_costs, teams_of
+from kfac_core.collectives import (
+    Counted,
+    SharedEstimator,
+    SingleProcess,
+    step_costs,
+    teams_of,
+)
 from kfac_core.collectives.costs import workers_for
-from kfac_core.collectives.sharing import inverted, multiplied, owners
+from kfac_core.collectives.inverses import inverted, multiplied, owners
+from kfac_core.collectives.sharing import summed
 from kfac_core.errors import ArgumentError, NotComputedError, UnsupportedError
 from kfac_core.reference import Batch
 
@@ -101,22 +108,50 @@ def test_a_rank_has_no_inverse_of_another_team(rng):
         assert ESTIMATOR.multiply_inverse(again, vectors).keys() == vectors.keys()
 
 
-def test_statistics_that_need_an_inverse_are_refused_by_name(rng):
-    params = draw(CASES["dense"], rng).params
+def corrected_estimator():
+    """Return an estimator with K-FAC for the first layer, and EKFAC for the others."""
     collection = MODEL.layer_collection(CATEGORICAL)
-    layers = tuple(
-        replace(own, block=kc.blocks.EigenvalueCorrectedFB(own.block))
-        for own in collection.layers
-    )
-    corrected = replace(collection, layers=layers)
-    estimator = kc.FisherEstimator(corrected, estimation_mode="exact")
-    state = estimator.init(params)
+    first, *others = collection.layers
+    layers = [
+        replace(own, block=kc.blocks.EigenvalueCorrectedFB(own.block)) for own in others
+    ]
+    corrected = replace(collection, layers=(first, *layers))
+    return kc.FisherEstimator(corrected, estimation_mode="exact")
+
+
+@pytest.mark.parametrize(("ranks", "fraction"), [(2, 0), (3, 0), (4, 0.5)])
+def test_eigenvectors_that_statistics_need_are_kept_by_all(ranks, fraction, rng):
+    params = draw(CASES["dense"], rng).params
+    batches = rng.normal(size=(3, 12, 4))
+    estimator, vectors = corrected_estimator(), draw_like_params(MODEL, rng)
+    alone = estimator.init(params)
+    for x in batches:
+        seen = MODEL.linearize(params, Batch(x))
+        alone = estimator.update_covs(alone, seen, 0.9)
+        alone = estimator.update_inverses(alone, 0.1)
 
     def work(rank):
-        with pytest.raises(UnsupportedError, match="eigenvectors"):
-            inverted(estimator, state, 0.1, teams_of(rank, 0.5))
+        shared = SharedEstimator(estimator, teams_of(rank, fraction))
 
-    on_ranks(2, work)
+        state = shared.init(params)
+        for x in batches:
+            given = MODEL.linearize(params, Batch(np.split(x, ranks)[rank.rank]))
+            decay = 0.9 if rank.rank == 0 else 0.0
+            new = shared.update_covs(state, given, decay, 1 / ranks)
+            state = summed(estimator, state, new, rank)
+            state = shared.update_inverses(state, 0.1)
+        return shared.multiply_inverse(state, vectors), shared.multiply(state, vectors)
+
+    found = on_ranks(ranks, work)
+    wanted = (
+        estimator.multiply_inverse(alone, vectors),
+        estimator.multiply(alone, vectors),
+    )
+    for own in found:
+        for product, truth, first in zip(own, wanted, found[0], strict=True):
+            for name, x in product.items():
+                np.testing.assert_array_equal(x, first[name])
+                np.testing.assert_allclose(x, truth[name], rtol=0, atol=1e-10)
 
 
 def test_an_engine_without_groups_has_one_team():

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import torch
 
 from kfac_adapters.torch.tracking import Tracker
-from kfac_core.collectives.sharing import multiplied
+from kfac_core.collectives.inverses import multiplied
 from kfac_core.linalg.named import inner
 from kfac_core.optimizer.update_rules import bounded
 from kfac_core.registry import backend_of

@@ -20,7 +20,7 @@ from kfac_adapters.torch.observed import Observed
 from kfac_adapters.torch.passes import Pass, Passes
 from kfac_adapters.torch.ranks import generator_of
 from kfac_core import tree
-from kfac_core.collectives import SingleProcess, Teams, sharing, teams_of
+from kfac_core.collectives import SingleProcess, Teams, inverses, sharing, teams_of
 from kfac_core.errors import (
     NotComputedError,
     NotFiniteError,
@@ -196,7 +196,7 @@ class Tracker:
         if self.ranks.size == 1:
             new = self.estimator.update_inverses(self.state, damping)
         else:
-            new = sharing.inverted(self.estimator, self.state, damping, self.teams)
+            new = inverses.inverted(self.estimator, self.state, damping, self.teams)
         self.inverted(new)
 
     def inverted(self, state: EstimatorState) -> None:
