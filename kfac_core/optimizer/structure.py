@@ -123,9 +123,10 @@ def with_inverses_of(
     Returns:
         The new state.
     """
-    if isinstance(estimator, FisherEstimator):
+    if options.structure == "block_diagonal":
+        by_layer: Any = estimator  # one whose layers have inverses of their own
         tolerance = options.inverse_tolerance
-        return estimator.update_inverses(
+        return by_layer.update_inverses(
             state, damping, layers=names, tolerance=tolerance
         )
     return estimator.update_inverses(state, damping)

@@ -1,13 +1,14 @@
 """What programs of several processes are made of: a model, batches and their shards."""
 
-import sys
+import os
 
 import torch
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 
 F = nn.functional
-RANK, RANKS, STORE = int(sys.argv[1]), int(sys.argv[2]), sys.argv[3]
+RANK, RANKS = (int(os.environ[name]) for name in ("RANK", "WORLD_SIZE"))
+STORE = os.environ["STORE"]
 CASES, STEPS = 12, 20
 
 
@@ -58,6 +59,7 @@ def backward(model, x, y, of=CASES, **options):
     share = RANKS * len(x) / of if isinstance(model, DistributedDataParallel) else 1.0
     loss = F.cross_entropy(logits, y) * share if len(x) else logits.sum() * 0
     loss.backward()
+    return loss
 
 
 def options(**more):

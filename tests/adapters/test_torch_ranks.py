@@ -7,24 +7,28 @@ from pathlib import Path
 
 import pytest
 
-PROGRAM = Path(__file__).with_name("torch_ranks_program.py")
+FOLDER = Path(__file__).parent
 CLAIMS = ["train", "precondition", "accumulate", "count", "fraction", "elsewhere"]
-CLAIMS += ["skip", "resume", "part", "refuse", "die"]
+CLAIMS += ["adapt", "correct", "skip", "resume", "part", "refuse", "die"]
 
 
 def found(ranks, tmp_path, *claims):
-    """Return what each of some processes prints, and its errors."""
-    run = [
-        subprocess.Popen(
-            [sys.executable, PROGRAM, str(k), str(ranks), tmp_path / "store", *claims],
-            env={**os.environ, "OMP_NUM_THREADS": "1"},
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-        )
-        for k in range(ranks)
+    """Return what each of some ranks prints, and its errors."""
+    program = FOLDER / "torch_ranks_program.py"
+    command = [FOLDER / "forked_ranks.py", str(ranks), tmp_path, program, *claims]
+    done = subprocess.run(
+        [sys.executable, *command],
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=280,
+    )
+    assert done.returncode == 0, done.stderr
+    return [
+        [(tmp_path / f"{name}{rank}").read_text() for name in ("out", "err")]
+        for rank in range(ranks)
     ]
-    return [each.communicate(timeout=280) for each in run]
 
 
 def told(claims):

@@ -1,6 +1,6 @@
 """Claims on several processes: all, or those that are named.
 
-    python torch_ranks_program.py RANK RANKS STORE [CLAIM ...]
+    python forked_ranks.py RANKS FOLDER torch_ranks_program.py [CLAIM ...]
 
 Every rank prints a line for each claim that holds. In the end the last rank kills
 itself in the middle of a step.
@@ -32,7 +32,8 @@ from ranks_and_shards import (
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
-from torch_teams_claims import elsewhere, fraction
+from torch_adapting_claims import adapt, correct
+from torch_teams_claims import Deep, elsewhere, fraction
 
 from kfac_adapters.torch import KFAC, Preconditioner, ProcessGroup
 from kfac_core.collectives import Counted, SingleProcess, step_costs
@@ -183,9 +184,12 @@ def part(ranks):
 
 
 def refuse(ranks):
-    for wrong in ({"adapt_damping": True}, {"momentum_type": "adam"}):
-        with pytest.raises(UnsupportedError, match="ranks"):
-            KFAC(spread(made()), **options(**wrong))
+    chain, structure = spread(made(Deep)), {"structure": "block_tridiagonal"}
+    together = KFAC(chain, **options(options=structure))
+    (whole,) = batches(1)
+    backward(chain, *shard(0, *whole))
+    with pytest.raises(UnsupportedError, match="one inverse together"):
+        together.step()
     mesh = init_device_mesh("cpu", (RANKS,))
     with pytest.raises(UnsupportedError, match="'last' has a DTensor"):
         KFAC(parallelize_module(made(), mesh, {"last": ColwiseParallel()}), **options())
@@ -231,10 +235,10 @@ if __name__ == "__main__":
         timeout=timedelta(seconds=SECONDS),
     )
     group = ProcessGroup()
-    claims = [train, precondition, accumulate, count, fraction, elsewhere, skip]
-    claims += [resume, part, refuse, die]
-    if len(sys.argv) > 4:
-        claims = [claim for claim in claims if claim.__name__ in sys.argv[4:]]
+    claims = [train, precondition, accumulate, count, fraction, elsewhere]
+    claims += [adapt, correct, skip, resume, part, refuse, die]
+    if len(sys.argv) > 1:
+        claims = [claim for claim in claims if claim.__name__ in sys.argv[1:]]
     for claim in claims:
         claim(group)
         print("holds:", claim.__name__, flush=True)

@@ -15,14 +15,27 @@ RANKS = """
 import numpy as np
 from mpi4py import MPI
 from kfac_adapters import mpi
+from kfac_core.collectives import teams_of
 
 ranks = mpi.MPI(MPI.COMM_WORLD)
 x = np.arange(6.0).reshape(2, 3).T + ranks.rank
 total, copy = ranks.all_reduce(x), ranks.broadcast(x, root=1)
-assert np.all(total == 2 * np.arange(6.0).reshape(2, 3).T + 1), total
+assert np.all(total == 4 * np.arange(6.0).reshape(2, 3).T + 6), total
 assert np.all(copy == np.arange(6.0).reshape(2, 3).T + 1), copy
 assert np.all(x == np.arange(6.0).reshape(2, 3).T + ranks.rank)
 assert ranks.all_reduce(np.asarray(0.5)).shape == ()
+own, number = ranks.rank, np.asarray(float(ranks.rank))
+# Groups number their ranks as they are given, and exchange at the same time.
+group = ranks.split([(2, 0), (3, 1)])
+assert (group.size, group.rank) == (2, [1, 1, 0, 0][own])
+assert group.all_reduce(number) == [2, 4, 2, 4][own]
+assert group.broadcast(number, root=0) == [2, 3, 2, 3][own]
+alone = ranks.split([(rank,) for rank in range(4)])
+assert (alone.size, alone.all_reduce(number)) == (1, own)
+teams = teams_of(ranks, 0.5)
+places = teams.number, teams.team.rank, teams.across.rank
+assert places == (own // 2, own % 2, own // 2)
+assert teams.across.all_reduce(number) == [2, 4, 2, 4][own]
 print(f"rank {ranks.rank} of {ranks.size}")
 """
 
@@ -80,7 +93,7 @@ def test_a_named_axis_of_jax_is_a_collective(jax):
 @pytest.mark.skipif(not find_spec("mpi4py"), reason="needs mpi4py")
 @pytest.mark.skipif(not shutil.which("mpirun"), reason="needs mpirun")
 def test_a_communicator_of_mpi_is_a_collective():
-    command = ["mpirun", "--oversubscribe", "--allow-run-as-root", "-n", "2"]
+    command = ["mpirun", "--oversubscribe", "--allow-run-as-root", "-n", "4"]
     found = subprocess.run(
         [*command, sys.executable, "-c", RANKS],
         capture_output=True,
@@ -89,4 +102,5 @@ def test_a_communicator_of_mpi_is_a_collective():
         timeout=60,
     )
     assert found.returncode == 0, found.stderr
-    assert sorted(found.stdout.split("\n")) == ["", "rank 0 of 2", "rank 1 of 2"]
+    ranks = [f"rank {rank} of 4" for rank in range(4)]
+    assert sorted(found.stdout.split("\n")) == ["", *ranks]

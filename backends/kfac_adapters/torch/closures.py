@@ -31,7 +31,10 @@ class Again:
         model = self._tracker.capture.model
         params = list(model.parameters())
         buffers = [(x, x.clone()) for x in model.buffers()]
-        gradients = [param.grad for param in params]
+        # DistributedDataParallel may write the new gradients where the old ones are.
+        gradients = [
+            (p.grad, None if p.grad is None else p.grad.clone()) for p in params
+        ]
         devices = [] if self._of_device is None else [torch.cuda.current_device()]
         try:
             for param in params:
@@ -43,8 +46,10 @@ class Again:
                 with torch.enable_grad():
                     loss = self._closure()
         finally:
-            for param, gradient in zip(params, gradients, strict=True):
+            for param, (gradient, before) in zip(params, gradients, strict=True):
                 param.grad = gradient
+                if gradient is not None:
+                    gradient.copy_(before)
             for buffer, before in buffers:
                 buffer.copy_(before)
         return loss.detach() if isinstance(loss, torch.Tensor) else loss

@@ -7,6 +7,7 @@ gradients and losses from the user's closure.
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from types import SimpleNamespace
 from typing import Any
 
@@ -15,8 +16,10 @@ import torch
 from kfac_adapters.torch.judging import Judged
 from kfac_adapters.torch.passes import Pass
 from kfac_adapters.torch.products import Part, Products
+from kfac_adapters.torch.registering import LOSS
+from kfac_adapters.torch.shard import Shard, SharedOptimizer, Whole, mean_of_ranks
 from kfac_adapters.torch.tracking import Tracker
-from kfac_core.errors import ArgumentError, UnsupportedError
+from kfac_core.errors import ArgumentError
 from kfac_core.optimizer import KfacOptimizer, KfacState, StepStatistics
 from kfac_core.optimizer.options import KfacOptions
 
@@ -53,6 +56,7 @@ class CoreSteps:
     def __init__(self, **options: Any) -> None:
         self._options = options
         self._parts: list[Part] = []
+        self._like: torch.Tensor | None = None
         self._kept: dict[str, torch.Tensor] = {}
         self._made_before: tuple[Any, KfacOptimizer[Any], KfacState] | None = None
         self._loss_at: Callable[[Any], Any] = float
@@ -61,26 +65,14 @@ class CoreSteps:
         self.checked = KfacOptions(damping=1.0, **own)
 
     def take_tracker(self, tracker: Tracker) -> None:
-        """Take the statistics that steps are made with.
-
-        Raises:
-            UnsupportedError: If they are those of several ranks: the loss and products
-                with the curvature are those of one shard.
-        """
-        if tracker.ranks.size > 1:
-            msg = (
-                f"KFAC: there are {tracker.ranks.size} ranks, and adapt_damping, the"
-                " qmodel and adam types of momentum, and options look at the loss or"
-                " the curvature of one shard alone; leave them out, or train in one"
-                " process"
-            )
-            raise UnsupportedError(msg)
+        """Take the statistics that steps are made with."""
         self.tracker = tracker
 
     def told(self, seen: Pass, judged: Judged) -> None:
         """Keep a pass for the step that comes."""
         assert self.tracker is not None
         self._parts.append(Part.of(self.tracker.capture, seen, judged))
+        self._like = self._parts[-1].rows[:1]
 
     def clear(self) -> None:
         """Let go of the passes of a step."""
@@ -122,7 +114,8 @@ class CoreSteps:
         """
         tracker = self.tracker
         assert tracker is not None
-        if not self._parts:
+        given = self._given(tracker, loss)
+        if given is None:
             msg = (
                 "KFAC: no pass of the model was seen in this step, whose curvature"
                 f" momentum_type={self.checked.momentum_type!r}, or adapt_damping, asks"
@@ -139,13 +132,16 @@ class CoreSteps:
             velocity={**zero.velocity, **velocity},
             **self._kept,
         )
-        self._loss_at = loss_at
+        products, loss, self._loss_at = given[0], given[1], loss_at
+        if isinstance(products, Shard):
+            ranks, device = tracker.ranks, products.loss_inputs[LOSS].device
+            self._loss_at = lambda there: mean_of_ranks(ranks, loss_at(there), device)
         finds, fixed = self.checked.uses_qmodel, self.checked.momentum_type != "qmodel"
         known: Any = 0.0 if loss is None else loss
         state, moved, statistics = core.step(
             state,
             params,
-            Products(tracker.capture, self._parts),
+            products,
             learning_rate=None if finds else numbers.lr,
             momentum=numbers.momentum if fixed else None,
             weight_decay_coeff=numbers.weight_decay or None,
@@ -157,6 +153,18 @@ class CoreSteps:
         )
         self._kept = {name: getattr(state, name) for name in _KEPT}
         return state, moved, statistics
+
+    def _given(self, tracker: Tracker, loss: Any) -> tuple[Products, Any] | None:
+        """Return the passes of the step, and its loss; None if no rank saw a pass."""
+        capture = tracker.capture
+        if tracker.ranks.size == 1:
+            return (Products(capture, self._parts), loss) if self._parts else None
+        device = next(capture.model.parameters()).device
+        whole = Whole.of(tracker.ranks, self._parts, loss, device)
+        if not whole.num_cases:
+            return None
+        like = torch.zeros(1, 1, device=device) if self._like is None else self._like
+        return Shard(capture, self._parts, like, whole), whole.loss
 
     @staticmethod
     def damping_of(state: KfacState, layer: str) -> float:
@@ -187,7 +195,10 @@ class CoreSteps:
             damping: Any = 1.0
             if by_layer:
                 damping = dict.fromkeys(tracker.estimator.blocks, 1.0)
-            core: KfacOptimizer[Any] = KfacOptimizer(
+            kind: Any = KfacOptimizer
+            if tracker.ranks.size > 1:
+                kind = partial(SharedOptimizer, teams=tracker.teams)
+            core: KfacOptimizer[Any] = kind(
                 SimpleNamespace(linearize=lambda _, batch: batch),
                 collection,
                 damping=damping,

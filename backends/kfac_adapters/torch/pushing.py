@@ -3,8 +3,9 @@
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from functools import cache
+from functools import cache, partial
 from importlib import import_module
+from typing import Any
 
 import torch
 from torch.autograd import forward_ad
@@ -96,8 +97,37 @@ def _arrays(model: torch.nn.Module) -> dict[str, torch.Tensor]:
 def _outputs(
     capture: Capture, call: Call, arrays: Mapping[str, torch.Tensor]
 ) -> torch.Tensor:
-    result = functional_call(capture.model, dict(arrays), call.args, dict(call.kwargs))
+    with _without_exchange(capture.model):
+        result = functional_call(
+            capture.model, dict(arrays), call.args, dict(call.kwargs)
+        )
     return capture.outputs_of(result)
+
+
+@contextmanager
+def _without_exchange(model: torch.nn.Module) -> Iterator[None]:
+    """Call what is in ``DistributedDataParallel`` itself.
+
+    That prepares an exchange of gradients which would never come, and has no forward
+    mode; and other ranks may have no case to push.
+    """
+    wrappers: list[Any] = [
+        module
+        for module in model.modules()
+        if isinstance(module, torch.nn.parallel.DistributedDataParallel)
+    ]
+    for wrapper in wrappers:
+        # Not the module's own `forward`, since its hooks are called as well.
+        wrapper.forward = partial(_called, wrapper.module)
+    try:
+        yield
+    finally:
+        for wrapper in wrappers:
+            del wrapper.forward
+
+
+def _called(module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:
+    return module(*args, **kwargs)
 
 
 @contextmanager
