@@ -257,6 +257,44 @@ def refusals():
     assert_refused(("axis_name has 'data'", "jax.jit"), fold, *given)
 
 
+def computed_once(curvature, fold, *given):
+    """Return the state, where each layer is inverted once, by the place it is of."""
+    ran, estimator = [], curvature.estimator
+    update = type(estimator).update_inverses
+
+    def counting(self, state, damping, *, layers=None, **options):
+        for name in layers:
+            told = partial(ran.append, name)
+            jax.debug.callback(told)
+        return update(self, state, damping, layers=layers, **options)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(type(estimator), "update_inverses", counting)
+        state = jax.block_until_ready(fold(*given))
+        jax.effects_barrier()
+    assert sorted(ran) == sorted(estimator.blocks)
+    return state
+
+
+def shared_inverses():
+    """Places share the inverses: each is computed once, and all have the same."""
+    expected = WHOLE.precondition(jax.jit(folding(WHOLE))(START, *ALL), PARAMS)
+    own = Curvature(CAPTURED, **OPTIONS, share_inverses=EXPLICIT)
+    put = partial(jax.device_put, device=NamedSharding(EXPLICIT, P()))
+    batch = [jax.device_put(x, NamedSharding(EXPLICIT, P("data"))) for x in ALL[1:]]
+    given = *jax.tree.map(put, (START, PARAMS)), *batch
+    found = computed_once(own, jax.jit(folding(own)), *given)
+    assert_close(WHOLE.precondition(found, PARAMS), expected, 1e-10)
+    own = Curvature(CAPTURED, **OPTIONS, axis_name="data", share_inverses=True)
+    fold = mapped(folding(own, damping=0), (*SPLIT, P()), check_vma=False)
+    found = computed_once(own, fold, START, *ALL, jnp.asarray(0.1))
+    assert_close(WHOLE.precondition(found, PARAMS), expected, 1e-10)
+    assert not fold(START, *ALL, jnp.asarray(jnp.nan)).estimator.ok
+    for wrong in ({"share_inverses": True}, {"share_inverses": 2}):
+        with pytest.raises(kc.errors.ArgumentError, match="share_inverses is"):
+            Curvature(CAPTURED, damping=0.1, **wrong)
+
+
 EXPECTED = one_device()
 CLAIMS = {
     "an auto mesh": lambda: sharded(AUTO),
@@ -268,6 +306,7 @@ CLAIMS = {
     "own targets": own_targets,
     "refused at one place": refused_at_one_place,
     "refusals": refusals,
+    "shared inverses": shared_inverses,
 }
 
 for claim, check in CLAIMS.items():

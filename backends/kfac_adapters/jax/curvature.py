@@ -6,10 +6,12 @@ from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
+from jax.sharding import Mesh
 
 from kfac_adapters.jax.captured import Captured
 from kfac_adapters.jax.linearized import Linearized
 from kfac_adapters.jax.places import AxisName, check_alike, folded, names_of
+from kfac_adapters.jax.shared_inverses import check_sharing, inverted
 from kfac_core.arguments.sizes import as_size
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator import EstimationMode, EstimatorState, FisherEstimator
@@ -57,6 +59,9 @@ class Curvature:
         axis_name: Within `jax.shard_map`, `jax.pmap` or `jax.vmap`, the name of the
             axis over which the batch is mapped, or a tuple of names: statistics are
             summed over it. Parameters, state and gradients are the same at all places.
+        share_inverses: Whether each place along these axes computes the inverses of
+            some layers, and sends them to all, or all compute all. Under `jax.jit`, the
+            mesh whose devices do so.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -88,6 +93,7 @@ class Curvature:
     norm_constraint: Scalar | None = None
     learning_rate: Scalar = 1.0
     axis_name: AxisName | None = None
+    share_inverses: bool | Mesh = False
 
     estimator: FisherEstimator = field(init=False, repr=False)
 
@@ -106,7 +112,7 @@ class Curvature:
             raise ArgumentError(msg)
         for name in ("cov_update_every", "invert_every"):
             as_size(getattr(self, name), name, LABEL)
-        names_of(self.axis_name, LABEL)
+        check_sharing(self.share_inverses, names_of(self.axis_name, LABEL), LABEL)
         estimator = FisherEstimator(
             self.captured.collection,
             self.estimation_mode,
@@ -191,7 +197,7 @@ class Curvature:
             return self.estimator.update_covs(old, at, self.ema_decay, key=own_key)
 
         def inverses(old: EstimatorState) -> EstimatorState:
-            return self.estimator.update_inverses(old, level)
+            return inverted(self.estimator, old, level, self.share_inverses, names)
 
         new = _where_due(state, self.cov_update_every, statistics)
         new = _where_due(new, self.invert_every, inverses)
