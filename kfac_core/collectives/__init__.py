@@ -10,7 +10,7 @@ from kfac_core.collectives.assignment import assigned, inverse_cost, makespan
 from kfac_core.collectives.costs import StepCosts, packed_size, step_costs
 from kfac_core.collectives.counting import Counted
 from kfac_core.collectives.packing import packed, unpacked
-from kfac_core.collectives.protocol import Collective, Splittable
+from kfac_core.collectives.protocol import Collective, Splittable, Starting
 from kfac_core.collectives.shared_estimator import SharedEstimator
 from kfac_core.collectives.single import SingleProcess
 from kfac_core.collectives.teams import Teams, teams_of
@@ -21,6 +21,7 @@ __all__ = [
     "SharedEstimator",
     "SingleProcess",
     "Splittable",
+    "Starting",
     "StepCosts",
     "Teams",
     "assigned",

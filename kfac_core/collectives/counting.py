@@ -1,10 +1,10 @@
 """`Counted`: a collective that counts what is handed to it."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from kfac_core.collectives.protocol import Collective, Splittable
+from kfac_core.collectives.protocol import Collective, Splittable, Starting
 from kfac_core.errors import UnsupportedError
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array
@@ -65,6 +65,14 @@ class Counted:
         """Return the sum, and count the array."""
         self.calls, self.reduced = self.calls + 1, self.reduced + bytes_of(x)
         return self._collective.all_reduce(x)
+
+    def start_all_reduce(self, x: Array) -> Callable[[], Array]:
+        """Begin a sum, if the other can, else sum at once; and count the array."""
+        if not isinstance(self._collective, Starting):
+            total = self.all_reduce(x)
+            return lambda: total
+        self.calls, self.reduced = self.calls + 1, self.reduced + bytes_of(x)
+        return self._collective.start_all_reduce(x)
 
     def broadcast(self, x: Array, root: int) -> Array:
         """Return the copy, and count the array."""

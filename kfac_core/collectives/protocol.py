@@ -1,6 +1,6 @@
 """`Collective`: what is asked of an engine that runs several processes."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from kfac_core.typing import Array
@@ -83,4 +83,19 @@ class Splittable(Collective, Protocol):
 
         Returns:
             The group, whose ranks are numbered in the order that is given.
+        """
+
+
+@runtime_checkable
+class Starting(Collective, Protocol):
+    """A `Collective` that can send while the caller goes on."""
+
+    def start_all_reduce(self, x: Array) -> Callable[[], Array]:
+        """Begin a sum; the order of all calls, this one's included, is that of ranks.
+
+        Args:
+            x: Numbers, of any shape.
+
+        Returns:
+            A function that waits for the sum, and returns it.
         """

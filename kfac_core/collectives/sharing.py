@@ -13,9 +13,13 @@ A step, on every rank:
 A shard counts by its cases, which are its ``ema_weight``: shards may be unequal.
 """
 
+from collections.abc import Callable
+from functools import partial
+
 from kfac_core.collectives.exchange import Part
-from kfac_core.collectives.protocol import Collective
-from kfac_core.collectives.visits import arrays_of, mapped, sent
+from kfac_core.collectives.packing import packed, unpacked
+from kfac_core.collectives.protocol import Collective, Starting
+from kfac_core.collectives.visits import arrays_of, mapped
 from kfac_core.estimator import EstimatorState, FisherEstimator
 from kfac_core.state import kept
 from kfac_core.typing import Array, Scalar
@@ -71,18 +75,60 @@ def summed(
     Raises:
         UnsupportedError: If the statistics of a block are no sums.
     """
+    return summing(estimator, before, state, collective)()
+
+
+def summing(
+    estimator: FisherEstimator,
+    before: EstimatorState,
+    state: EstimatorState,
+    collective: Collective,
+) -> Callable[[], EstimatorState]:
+    """Begin what `summed` does, and return what waits for it.
+
+    A `kfac_core.collectives.Starting` collective sends while the caller goes on: what
+    `update_inverses` computed of `before` is that of the sum as well, and serves until
+    the statistics are needed. Any other sends at once.
+
+    Args:
+        estimator: As in `summed`.
+        before: As in `summed`.
+        state: As in `summed`; it need not be kept.
+        collective: As in `summed`.
+
+    Returns:
+        A function that returns the state, to be called once.
+
+    Raises:
+        UnsupportedError: If the statistics of a block are no sums.
+    """
     backend = estimator.check_state(state)
     found, symmetric = arrays_of(estimator, state, lambda part: part.is_sum)
-    arrays = sent(backend, found, symmetric, collective.all_reduce)
-    cases = collective.all_reduce(state.cases - before.cases)
+    buffers = [*packed(backend, found, symmetric), state.cases - before.cases]
+    starting = isinstance(collective, Starting)
+    start = collective.start_all_reduce if starting else partial(_at_once, collective)
+    waits = [start(x) for x in buffers]
+    fine = {name: state.flag("cov_ok", [name]) for name in estimator.blocks}
 
-    def visit(x: Array, part: Part) -> Array:
-        return next(arrays) if part.is_sum else x
+    def wait() -> EstimatorState:
+        *sums, cases = [wait() for wait in waits]
+        likes, _ = arrays_of(estimator, before, lambda part: part.is_sum)
+        arrays = iter(unpacked(backend, sums, likes, symmetric))
 
-    # All but the sums is what it was, on all ranks.
-    whole = mapped(estimator, before, visit)
-    blocks = {}
-    for name, own in whole.blocks.items():
-        ok = state.flag("cov_ok", [name])
-        blocks[name] = own.with_flag("cov_ok", ok & ok)
-    return EstimatorState(blocks, kept(before.cases + cases))
+        def visit(x: Array, part: Part) -> Array:
+            return next(arrays) if part.is_sum else x
+
+        # All but the sums is what it was, on all ranks.
+        whole = mapped(estimator, before, visit)
+        blocks = {
+            name: own.with_flag("cov_ok", fine[name] & fine[name])
+            for name, own in whole.blocks.items()
+        }
+        return EstimatorState(blocks, kept(before.cases + cases))
+
+    return wait
+
+
+def _at_once(collective: Collective, x: Array) -> Callable[[], Array]:
+    total = collective.all_reduce(x)
+    return lambda: total

@@ -33,7 +33,7 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 from torch_adapting_claims import adapt, correct
-from torch_teams_claims import Deep, elsewhere, fraction
+from torch_teams_claims import Deep, elsewhere, fraction, overlap
 
 from kfac_adapters.torch import KFAC, Preconditioner, ProcessGroup
 from kfac_core.collectives import Counted, SingleProcess, step_costs
@@ -236,7 +236,7 @@ if __name__ == "__main__":
     )
     group = ProcessGroup()
     claims = [train, precondition, accumulate, count, fraction, elsewhere]
-    claims += [adapt, correct, skip, resume, part, refuse, die]
+    claims += [overlap, adapt, correct, skip, resume, part, refuse, die]
     if len(sys.argv) > 1:
         claims = [claim for claim in claims if claim.__name__ in sys.argv[1:]]
     for claim in claims:

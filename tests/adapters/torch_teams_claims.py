@@ -68,6 +68,53 @@ def fraction(ranks):
         KFAC(made(), gradient_worker_fraction=1.5)
 
 
+class Waiting(ProcessGroup):
+    """A group that keeps a list of the sums that nobody waited for yet."""
+
+    def __init__(self):
+        super().__init__()
+        self.sent = []
+
+    def start_all_reduce(self, x):
+        wait = super().start_all_reduce(x)
+        self.sent.append(wait)
+
+        def waited():
+            self.sent.remove(wait)
+            return wait()
+
+        return waited
+
+
+class AtOnce:
+    """A group that waits for all that it sends."""
+
+    def __init__(self):
+        own = ProcessGroup()
+        self.rank, self.size = own.rank, own.size
+        self.all_reduce, self.broadcast = own.all_reduce, own.broadcast
+
+
+def overlap(ranks):
+    """Statistics are sent while a step goes on without them, to the same bits."""
+    moved = []
+    for group in (Waiting(), AtOnce()):
+        ddp = spread(made(Deep))
+        optimizer = KFAC(ddp, collective=group, **options(invert_every=3, cov_every=2))
+        for step, whole in enumerate(batches(7)):
+            optimizer.zero_grad()
+            backward(ddp, *shard(0, *whole))
+            optimizer.step()
+            if isinstance(group, Waiting):
+                # Sent in steps 0, 2, 4 and 6, and needed by inverses in 0, 3 and 6.
+                assert bool(group.sent) == (step in (2, 4, 5))
+        everywhere(ddp.parameters(), ranks)
+        moved.append(ddp.module)
+        optimizer.state_dict()
+        assert not (isinstance(group, Waiting) and group.sent)
+    assert far(*moved) == 0
+
+
 def resumed(optimizer, ddp, counted):
     """Return an optimiser that goes on from the state of this rank."""
     saved = optimizer.state_dict()

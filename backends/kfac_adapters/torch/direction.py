@@ -35,7 +35,7 @@ def preconditioned(
         gradient = given.get(name)
         # A part of a layer that has none counts as zero.
         own[name] = torch.zeros_like(x) if gradient is None else gradient
-    products = multiplied(estimator, tracker.state, own, tracker.teams)
+    products = multiplied(estimator, tracker.served, own, tracker.teams)
     for made in capture.made:
         products |= made.steps(params, products.pop(made.name))
     found = {name: x for name, x in products.items() if gradients.get(name) is not None}

@@ -1,6 +1,6 @@
 """`ProcessGroup`: a group of `torch.distributed` as a collective."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -33,6 +33,18 @@ class ProcessGroup:
         total = x.detach().clone(memory_format=torch.contiguous_format)
         distributed.all_reduce(total, group=self._group)
         return total
+
+    def start_all_reduce(self, x: torch.Tensor) -> Callable[[], torch.Tensor]:
+        """Begin a sum, and return what waits for it."""
+        total = x.detach().clone(memory_format=torch.contiguous_format)
+        work: Any = distributed.all_reduce(total, group=self._group, async_op=True)
+
+        def wait() -> torch.Tensor:
+            if work is not None:  # this process is in the group
+                work.wait()
+            return total
+
+        return wait
 
     def broadcast(self, x: torch.Tensor, root: int) -> torch.Tensor:
         """Return the tensor of one rank, by its number in the group."""

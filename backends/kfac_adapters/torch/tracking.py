@@ -13,6 +13,7 @@ import torch
 
 from kfac_adapters.torch.agreeing import agreed
 from kfac_adapters.torch.capture import Capture
+from kfac_adapters.torch.held import Held, restored
 from kfac_adapters.torch.judging import Judge, Judged
 from kfac_adapters.torch.linearized import Linearized
 from kfac_adapters.torch.losses import GivenLoss, Reduction
@@ -24,7 +25,6 @@ from kfac_core.collectives import SingleProcess, Teams, inverses, sharing, teams
 from kfac_core.errors import (
     NotComputedError,
     NotFiniteError,
-    StateError,
     UnsupportedError,
 )
 from kfac_core.estimator import EstimationMode, EstimatorState, FisherEstimator
@@ -79,7 +79,7 @@ class Tracker:
         self._cases: int | None = None
         self._names: tuple[str, ...] = ()
         self._estimator: FisherEstimator | None = None
-        self._state: EstimatorState | None = None
+        self._held = Held()
         self._restored: list[torch.Tensor] | None = None
         self.passes = Passes(capture, self, keeps_calls=told is not None)
 
@@ -106,22 +106,29 @@ class Tracker:
             NotComputedError: Before the first backward pass.
         """
         self.estimator  # noqa: B018  (it raises)
-        assert self._state is not None
-        return self._state
+        state = self._held.settled()
+        assert state is not None
+        return state
 
     @state.setter
     def state(self, state: EstimatorState) -> None:
-        self._state = state
+        self._held.take(state)
+
+    @property
+    def served(self) -> EstimatorState:
+        """The state for products with inverses, which wait for no statistics."""
+        return self._held.served(self.estimator) or self.state
 
     @property
     def has_statistics(self) -> bool:
         """Whether a pass was taken, or the saved ones of another run are in place."""
-        return self._state is not None
+        return not self._held.is_empty
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes: tensors, numbers and lists, nothing else."""
         key = None if self._generator is None else self._generator.get_state()
-        arrays = None if self._state is None else tree.leaves(self._state)
+        state = self._held.settled()
+        arrays = None if state is None else tree.leaves(state)
         if arrays is None:
             arrays = self._restored
         return {
@@ -148,7 +155,7 @@ class Tracker:
             self._saved_key = saved["generator"].cpu()
             self._generator = None
         self._restored = saved["arrays"]
-        if self._state is not None:
+        if self.has_statistics:
             self._restore()
 
     def next_step(self) -> None:
@@ -180,7 +187,8 @@ class Tracker:
             self._inverted_at = None
         if found.is_refused:
             # What the others took of this step, they let go.
-            self._state = self._state if before is None else before
+            if before is not None:
+                self.state = before
             self.refused = self.refused or "a pass of another rank was not finite"
             return "" if found.has_statistics else self.refused
         if found.passes:
@@ -188,7 +196,8 @@ class Tracker:
             if before is None:
                 before, decay = state, 0.0 if self.ranks.rank else self._decay
                 state = sharing.decayed(self.estimator, state, decay)
-            self.state = sharing.summed(self.estimator, before, state, self.ranks)
+            wait = sharing.summing(self.estimator, before, state, self.ranks)
+            self._held.take(before, wait)
         return ""
 
     def invert(self, damping: LayerDampings) -> None:
@@ -316,11 +325,11 @@ class Tracker:
             raise UnsupportedError(msg)
         params = self.capture.params
         collection = self.capture.collection
-        before, known = self._estimator, self._state
+        before, known = self._estimator, self._held.settled()
         self._estimator = FisherEstimator(
             collection, self.mode, statistics_share=self._share
         )
-        self._state = self._estimator.init(self.capture.variables)
+        state = self._estimator.init(self.capture.variables)
         self._names = tuple(params)
         if before is not None and known is not None:
             blocks = self._estimator.blocks
@@ -329,22 +338,13 @@ class Tracker:
                 for name, block in before.blocks.items()
                 if blocks.get(name) == block
             }
-            self._state = EstimatorState(self._state.blocks | kept, known.cases)
+            state = EstimatorState(state.blocks | kept, known.cases)
             self._inverted_at = None
+        self.state = state
         self._restore()
 
     def _restore(self) -> None:
         """Put saved arrays in the place of those of the state."""
         saved, self._restored = self._restored, None
-        if saved is None or self._state is None:
-            return
-        places = tree.leaves(self._state)
-        if len(saved) != len(places):
-            msg = (
-                f"the saved state has {len(saved)} arrays, expected {len(places)}: it"
-                " is of a model with other layers, or of other options"
-            )
-            raise StateError(msg)
-        # Shapes are not compared: low-rank forms have none of their own at first.
-        rest = iter(saved)
-        self._state = tree.map(lambda like: next(rest).to(like.device), self._state)
+        if saved is not None:
+            self.state = restored(self.state, saved)
