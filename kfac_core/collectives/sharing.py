@@ -105,8 +105,11 @@ def summing(
     backend = estimator.check_state(state)
     found, symmetric = arrays_of(estimator, state, lambda part: part.is_sum)
     buffers = [*packed(backend, found, symmetric), state.cases - before.cases]
-    starting = isinstance(collective, Starting)
-    start = collective.start_all_reduce if starting else partial(_at_once, collective)
+    start = (
+        collective.start_all_reduce
+        if isinstance(collective, Starting)
+        else partial(_at_once, collective)
+    )
     waits = [start(x) for x in buffers]
     fine = {name: state.flag("cov_ok", [name]) for name in estimator.blocks}
 

@@ -3,7 +3,9 @@
     python torch_killed_program.py FOLDER KILLS
 
 A point is a step, and a number of calls in it, of Python or C; an undisturbed run tells
-how many there are. A line is printed for each kill.
+how many there are. Every other kill is of a run whose ranks keep each half of the
+inverses: these go on from the last step of which both have left a file. A line is
+printed for each kill.
 """
 
 import os
