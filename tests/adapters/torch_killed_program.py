@@ -3,8 +3,8 @@
     python torch_killed_program.py FOLDER KILLS
 
 A point is a step, and a number of calls in it, of Python or C; an undisturbed run tells
-how many there are. Every other kill is of a run whose ranks keep each half of the
-inverses: these go on from the last step of which both have left a file. A line is
+how many there are. Every other kill is of a run whose ranks keep half of the
+inverses each: these go on from the last step of which both have left a file. A line is
 printed for each kill.
 """
 
@@ -24,8 +24,27 @@ from kfac_adapters.torch import KFAC
 
 FOLDER, KILLS = Path(sys.argv[1]), int(sys.argv[2])
 RANKS, STEPS, SECONDS = 2, 7, 20
-LAST = FOLDER / "last.pt"
+SHARES = (1.0, 0.0)
+"""Shares of the ranks that keep each inverse."""
+
 RAISED = 3
+
+
+def file(step, rank):
+    """Return where a rank leaves what it is after so many steps."""
+    return FOLDER / f"step{step}-{rank}.pt"
+
+
+def savers(share):
+    """Return the ranks that leave files: those of inverses that no other has."""
+    return range(RANKS) if share < 1 else range(1)
+
+
+def last(share):
+    """Return the last step of which all files are there; 0: none."""
+    steps = range(STEPS, 0, -1)
+    found = (t for t in steps if all(file(t, k).exists() for k in savers(share)))
+    return next(found, 0)
 
 
 def saved(path, what):
@@ -47,8 +66,8 @@ class Calls:
             os.kill(os.getpid(), signal.SIGKILL)
 
 
-def train(rank, store, point):
-    """Train from the last file on; save after each step, and the end for all ranks."""
+def train(rank, store, point, share):
+    """Train from the last files on; save after each step, and the end for all ranks."""
     torch.set_num_threads(1)
     distributed.init_process_group(
         "gloo",
@@ -60,13 +79,14 @@ def train(rank, store, point):
     torch.manual_seed(0)
     model = nn.Sequential(nn.Linear(3, 5), nn.Tanh(), nn.Linear(5, 2)).double()
     ddp = DistributedDataParallel(model)
-    optimizer = KFAC(ddp, lr=0.1, damping=0.1, loss="cross_entropy", invert_every=3)
-    done = 0
-    if LAST.exists():
-        last = torch.load(LAST, weights_only=True)
-        done = last["steps"]
-        model.load_state_dict(last["model"])
-        optimizer.load_state_dict(last["optimizer"])
+    options = {"lr": 0.1, "damping": 0.1, "loss": "cross_entropy", "invert_every": 3}
+    optimizer = KFAC(ddp, gradient_worker_fraction=share, **options)
+    # The others wait in their first step, and leave no new files meanwhile.
+    done = last(share)
+    if done:
+        own = torch.load(file(done, min(rank, len(savers(share)) - 1)))
+        model.load_state_dict(own["model"])
+        optimizer.load_state_dict(own["optimizer"])
     calls = Calls(point)
     sys.setprofile(calls)
     for step in range(done, STEPS):
@@ -76,9 +96,9 @@ def train(rank, store, point):
         optimizer.zero_grad()
         nn.functional.cross_entropy(ddp(x), (x[:, 0] * x[:, 1] > 0).long()).backward()
         optimizer.step()
-        if rank == 0:
+        if rank in savers(share):
             own = {"model": model.state_dict(), "optimizer": optimizer.state_dict()}
-            saved(LAST, {"steps": step + 1, **own})
+            saved(file(step + 1, rank), own)
     sys.setprofile(None)
     saved(FOLDER / f"end{rank}.pt", [calls.of_steps, list(model.parameters())])
 
@@ -94,13 +114,13 @@ def warm():
     optimizer.remove()
 
 
-def started(rank, store, point):
+def started(rank, store, point, share):
     """Return the number of a process that trains; it imports nothing anew."""
     child = os.fork()
     if child:
         return child
     try:
-        train(rank, store, point)
+        train(rank, store, point, share)
     except RuntimeError as error:
         print(error, file=sys.stderr, flush=True)
         os._exit(RAISED)
@@ -110,11 +130,11 @@ def started(rank, store, point):
     os._exit(0)
 
 
-def run(victim=None, point=None):
+def run(share, victim=None, point=None):
     """Let all ranks run, and return how they ended; a negative number: killed."""
     store = FOLDER / f"store{time.monotonic_ns()}"
     points = [point if rank == victim else None for rank in range(RANKS)]
-    running = [started(rank, store, own) for rank, own in enumerate(points)]
+    running = [started(rank, store, own, share) for rank, own in enumerate(points)]
     ends, limit = {}, time.monotonic() + 2 * SECONDS
     while len(ends) < RANKS:
         for rank, child in enumerate(running):
@@ -140,21 +160,26 @@ def ended():
 
 if __name__ == "__main__":
     warm()
-    assert run() == [0] * RANKS
-    truth = ended()
+    truths = {}
+    for share in SHARES:
+        assert run(share) == [0] * RANKS
+        truths[share] = ended()
     chosen = random.Random(0)
-    for _ in range(KILLS):
+    for number in range(KILLS):
+        share = SHARES[number % len(SHARES)]
+        truth = truths[share]
         victim = chosen.randrange(RANKS)
         of_steps, other = truth[victim][0], 1 - victim
         step = chosen.randrange(STEPS)
         point = chosen.randint(1, of_steps[step])
-        ends = run(victim, (step, point))
+        ends = run(share, victim, (step, point))
         assert ends[victim] == -signal.SIGKILL, ends
-        steps = torch.load(LAST, weights_only=True)["steps"] if LAST.exists() else 0
+        steps = last(share)
         # Who dies after the last exchange leaves nobody waiting.
         assert ends[other] == RAISED or steps >= STEPS - 1, ends
-        assert run() == [0] * RANKS
+        assert run(share) == [0] * RANKS
         for (_, own), (_, expected) in zip(ended(), truth, strict=True):
             for x, y in zip(own, expected, strict=True):
                 torch.testing.assert_close(x, y, rtol=0, atol=1e-12)
-        print(f"rank {victim} died at call {point} of step {step}: on from {steps}")
+        where = f"call {point} of step {step}, fraction {share}"
+        print(f"rank {victim} died at {where}: on from {steps}")
