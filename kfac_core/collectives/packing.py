@@ -12,9 +12,22 @@ that is said to be symmetric, two of the four blocks are read in part.
 
 from collections.abc import Sequence
 from math import prod
+from typing import NamedTuple
 
 from kfac_core.backend import Backend
 from kfac_core.typing import Array, DType
+
+
+class Like(NamedTuple):
+    """What `unpacked` has to know of an array.
+
+    Attributes:
+        shape: Its shape.
+        dtype: Its dtype.
+    """
+
+    shape: tuple[int, ...]
+    dtype: DType
 
 
 def packed(
@@ -52,7 +65,7 @@ def packed(
 def unpacked(
     backend: Backend,
     buffers: Sequence[Array],
-    likes: Sequence[Array],
+    likes: Sequence[Array | Like],
     symmetric: Sequence[bool],
 ) -> list[Array]:
     """Return the arrays that buffers hold; it undoes `packed`, bit for bit.
@@ -60,7 +73,7 @@ def unpacked(
     Args:
         backend: Backend of the arrays.
         buffers: What `packed` returned.
-        likes: Arrays of the shapes and dtypes of those that were packed.
+        likes: Arrays of the shapes and dtypes of those that were packed; or `Like`s.
         symmetric: As in `packed`.
 
     Returns:

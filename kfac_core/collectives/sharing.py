@@ -17,7 +17,7 @@ from collections.abc import Callable
 from functools import partial
 
 from kfac_core.collectives.exchange import Part
-from kfac_core.collectives.packing import packed, unpacked
+from kfac_core.collectives.packing import Like, packed, unpacked
 from kfac_core.collectives.protocol import Collective, Starting
 from kfac_core.collectives.visits import arrays_of, mapped
 from kfac_core.estimator import EstimatorState, FisherEstimator
@@ -111,11 +111,12 @@ def summing(
         else partial(_at_once, collective)
     )
     waits = [start(x) for x in buffers]
+    likes = [Like(tuple(x.shape), x.dtype) for x in found]
+    del found  # the state of this rank is not kept while its sums are sent
     fine = {name: state.flag("cov_ok", [name]) for name in estimator.blocks}
 
     def wait() -> EstimatorState:
         *sums, cases = [wait() for wait in waits]
-        likes, _ = arrays_of(estimator, before, lambda part: part.is_sum)
         arrays = iter(unpacked(backend, sums, likes, symmetric))
 
         def visit(x: Array, part: Part) -> Array:

@@ -16,6 +16,7 @@ class Held:
     def __init__(self) -> None:
         self._state: EstimatorState | None = None
         self._wait: Callable[[], EstimatorState] | None = None
+        self._asked: tuple[FisherEstimator, bool] | None = None
 
     @property
     def is_empty(self) -> bool:
@@ -47,10 +48,11 @@ class Held:
         there is no way around it.
         """
         known = self._state
-        waits = self._wait is not None and known is not None
-        if waits and not kept_by_all(estimator, known):  # type: ignore[arg-type]
+        if self._wait is None or known is None:
             return known
-        return self.settled()
+        if self._asked is None or self._asked[0] is not estimator:
+            self._asked = estimator, bool(kept_by_all(estimator, known))
+        return self.settled() if self._asked[1] else known
 
 
 def restored(state: EstimatorState, saved: Sequence[torch.Tensor]) -> EstimatorState:
