@@ -9,7 +9,19 @@ import pytest
 
 FOLDER = Path(__file__).parent
 CLAIMS = ["train", "precondition", "accumulate", "count", "fraction", "elsewhere"]
-CLAIMS += ["overlap", "adapt", "correct", "skip", "resume", "part", "refuse", "die"]
+CLAIMS += [
+    "overlap",
+    "adapt",
+    "correct",
+    "ignore",
+    "in_parts",
+    "go_on",
+    "skip",
+    "resume",
+    "part",
+    "refuse",
+    "die",
+]
 
 
 def found(ranks, tmp_path, *claims):

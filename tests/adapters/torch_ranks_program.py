@@ -32,7 +32,7 @@ from ranks_and_shards import (
 from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
-from torch_adapting_claims import adapt, correct
+from torch_adapting_claims import adapt, correct, go_on, ignore, in_parts
 from torch_teams_claims import Deep, elsewhere, fraction, overlap
 
 from kfac_adapters.torch import KFAC, Preconditioner, ProcessGroup
@@ -236,7 +236,19 @@ if __name__ == "__main__":
     )
     group = ProcessGroup()
     claims = [train, precondition, accumulate, count, fraction, elsewhere]
-    claims += [overlap, adapt, correct, skip, resume, part, refuse, die]
+    claims += [
+        overlap,
+        adapt,
+        correct,
+        ignore,
+        in_parts,
+        go_on,
+        skip,
+        resume,
+        part,
+        refuse,
+        die,
+    ]
     if len(sys.argv) > 1:
         claims = [claim for claim in claims if claim.__name__ in sys.argv[1:]]
     for claim in claims:
