@@ -88,7 +88,17 @@ class Splittable(Collective, Protocol):
 
 @runtime_checkable
 class Starting(Collective, Protocol):
-    """A `Collective` that can send while the caller goes on."""
+    """A `Collective` that can send while the caller goes on.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core.collectives import Counted, SingleProcess, Starting
+        >>> isinstance(SingleProcess(), Starting)
+        False
+        >>> wait = Counted(SingleProcess()).start_all_reduce(np.ones(2))
+        >>> wait()
+        array([1., 1.])
+    """
 
     def start_all_reduce(self, x: Array) -> Callable[[], Array]:
         """Begin a sum; the order of all calls, this one's included, is that of ranks.
