@@ -179,6 +179,15 @@ class ShardLinearization(Linearization, Protocol):
 
     Its `batch_size`, rows and masks are those of the shard. An optimiser needs some
     numbers of the whole batch, the same on all processes, to take the same step.
+
+    Example:
+        >>> import numpy as np
+        >>> class Part:  # six of eight cases; the mean of the others is zero
+        ...     num_cases = 8
+        ...     def mean_of_shards(self, numbers):
+        ...         return numbers * 6 / 8
+        >>> Part().mean_of_shards(np.asarray([4.0]))
+        array([3.])
     """
 
     @property
