@@ -42,8 +42,8 @@ class SharedEstimator:
         >>> state = shared.update_covs(shared.init(params), given, ema_decay=0.9)
         >>> state = shared.update_inverses(state, damping=0.5)
         >>> shared.multiply_inverse(state, params)["dense_0/weights"].round(6)
-        array([[1.],
-               [2.]])
+        array([[0.343146],
+               [0.686292]])
     """
 
     def __init__(self, estimator: object, teams: Teams) -> None:
