@@ -132,7 +132,7 @@ def parsed(
     """
     own = _OWN_DIGEST.search(whole)
     if own is None:
-        # Of a later version, the checksum may have another name.
+        # The checksum of a later version may have another name.
         _check_version(_texts_of(whole), path)
         msg = f"{path}: the header is not one that kfac_core.save wrote"
         raise SavedFileError(msg)
