@@ -35,7 +35,7 @@ EXACT = {
     # The Hessian of the mean of squares over N C numbers is 2/C that of a case's.
     "backpack": lambda outputs: 2 / outputs,
     "curvlinops, type-2": lambda outputs: 2 / outputs,
-    # Of half of the squares, summed.
+    # These two measure half of the squares, summed.
     "laplace-torch, GGN": lambda outputs: 1.0,
     "nngeometry, FIM": lambda outputs: 1.0,
 }
