@@ -280,6 +280,14 @@ def frameworks(session: nox.Session) -> None:
 
 
 @nox.session
+def models(session: nox.Session) -> None:
+    """Train models of other libraries with K-FAC, as they are."""
+    install(session, "torch")
+    session.install("-c", "constraints.txt", "-r", "benchmarks/models.txt")
+    session.run("python", "-m", "benchmarks.models", *session.posargs)
+
+
+@nox.session
 @nox.parametrize("group", [nox.param(name, id=name) for name in PEERS])
 def peers(session: nox.Session, group: str) -> None:
     """Record the factors of other K-FAC libraries anew, and compare ours with them."""

@@ -5,9 +5,10 @@ import gc
 import pickle
 import weakref
 
+import pytest
 import torch
 from torch import nn
-from torch_models import drawn, gradients, labels, mlp, same, train
+from torch_models import drawn, gradients, labels, mlp, same, seeded, train
 
 from kfac_adapters.torch import KFAC, Preconditioner
 
@@ -129,3 +130,31 @@ def test_evaluation_and_paused_passes_are_not_seen():
     assert not own._tracker.has_statistics
     F.cross_entropy(model.eval()(drawn(4, 6)), labels(4)).backward()
     assert own._tracker.has_statistics
+
+
+IN_PLACE = {
+    "of words": (lambda: nn.Linear(4, 6), nn.Identity, 6, drawn(5, 7, 4)),
+    "of rows": (lambda: nn.Linear(4, 6), nn.Identity, 6, drawn(5, 4)),
+    "one axis": (lambda: nn.Conv1d(4, 6, 2), nn.Flatten, 36, drawn(5, 4, 7)),
+    "images": (lambda: nn.Conv2d(4, 6, 2), nn.Flatten, 24, drawn(5, 4, 3, 3)),
+}
+
+
+@pytest.mark.parametrize("mode", ["gradients", "empirical"])
+@pytest.mark.parametrize("kind", IN_PLACE)
+def test_outputs_may_be_changed_in_place(kind, mode):
+    """PyTorch takes a view that is changed out of the graph; of words it is one."""
+    layer, then, size, x = IN_PLACE[kind]
+    found = []
+    for inplace in (False, True):
+        model = seeded(
+            lambda inplace=inplace: nn.Sequential(
+                layer(), nn.ReLU(inplace=inplace), then(), nn.Linear(size, 3)
+            )
+        )
+        own = Preconditioner(model, damping=0.1, mode=mode)
+        outputs = model(x).reshape(-1, 3)
+        F.cross_entropy(outputs, labels(len(outputs))).backward()
+        own.step()
+        found.append(gradients(model))
+    same(*found)

@@ -58,6 +58,7 @@ def incomplete(
     for use, g in zip(record.uses, at_uses, strict=True):
         if g is None:
             continue
+        g = g.reshape(use.shape)
         size = float(g.norm())
         if use.weight in sizes:
             found[use.weight] = found.get(use.weight, 0) + _of_weight(

@@ -250,6 +250,7 @@ class Linearized:
             if x is None:  # nothing of it reaches the loss
                 like = self.loss_inputs[LOSS]
                 x = torch.zeros(use.shape, dtype=like.dtype, device=like.device)
+            x = x.reshape(use.shape)
         if of_outputs:
             of_bias = group.kind == "bias"
             x = use.call.pulls_bias(x) if of_bias else use.call.pulls(x)

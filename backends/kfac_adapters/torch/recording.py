@@ -42,7 +42,8 @@ class Use:
         call: The layer's call; its inputs have no graph.
         weight: Name of the weight; empty if it is no parameter that is trained.
         bias: Name of the bias, or empty.
-        edge: Where the graph gives the gradient for the outputs.
+        edge: Where the graph gives the gradient for the outputs, perhaps in another
+            shape.
         shape: Shape of the outputs.
         bias_axes: Number of axes of the bias.
     """
@@ -180,7 +181,7 @@ class Recorder(TorchFunctionMode):
             call = transposed(call)
         axes = len(self._shape(call.bias)) if bias else 0
         kept = replace(call, weight=None, bias=None, inputs=call.inputs.detach())
-        edge, shape = get_gradient_edge(result), tuple(result.shape)
+        edge, shape = get_gradient_edge(_lasting(result)), tuple(result.shape)
         if own:
             self.record.uses.append(Use(kept, weight, bias, edge, shape, axes))
         for piece in pieces:
@@ -216,6 +217,23 @@ class Recorder(TorchFunctionMode):
         if view.part is not None:
             self.record.parts[view.name] = view.part
         return view.name
+
+
+def _lasting(result: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of the same numbers whose place in the graph stays.
+
+    Whatever changes a view in place takes it out of the graph, as an activation does
+    with the outputs of a linear layer, which are a view of a matrix for inputs of three
+    axes. What it is a view of stays.
+    """
+    base = result._base
+    if base is None or base.numel() != result.numel() or base.grad_fn is None:
+        return result
+    try:
+        alike = base.detach().view(result.shape)
+    except RuntimeError:  # of another order
+        return result
+    return base if alike.stride() == result.stride() else result
 
 
 def is_recording() -> bool:
