@@ -12,6 +12,8 @@ from kfac_core import tree
 
 @pytest.fixture
 def library(plain_library):
+    if plain_library.package == "jax":
+        pytest.skip("a prepared verb of JAX's arrays is the verb itself")
     return plain_library
 
 
