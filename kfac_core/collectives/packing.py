@@ -73,7 +73,7 @@ def unpacked(
     Args:
         backend: Backend of the arrays.
         buffers: What `packed` returned.
-        likes: Arrays of the shapes and dtypes of those that were packed; or `Like`s.
+        likes: Of each array that was packed a `Like`, or one of its shape and dtype.
         symmetric: As in `packed`.
 
     Returns:
