@@ -61,6 +61,7 @@ PEERS = {
     ),
     "laplace": ("record.py", ["laplace", "backpack"]),
     "jax": ("record_jax.py", []),
+    "mlx": ("record_mlx.py", []),
 }
 """What `peers` runs in an environment of its own each: a script, and libraries."""
 
@@ -292,7 +293,8 @@ def models(session: nox.Session) -> None:
 def peers(session: nox.Session, group: str) -> None:
     """Record the factors of other K-FAC libraries anew, and compare ours with them."""
     script, names = PEERS[group]
-    install(session, "test" if group == "jax" else "test,torch")
+    has_torch = script == "record.py"
+    install(session, "test,torch" if has_torch else "test")
     wanted = f"tests/presets/requirements-{group}.txt"
     # kfac-jax needs another JAX than ours.
     pinned = () if group == "jax" else ("-c", "constraints.txt")
@@ -302,7 +304,9 @@ def peers(session: nox.Session, group: str) -> None:
         # load beside no other build of PyTorch than PyPI's own.
         session.run("python", "-m", "pip", "uninstall", "-y", "torchvision")
     session.run("python", f"tests/presets/{script}", *names)
-    session.run("pytest", "-q", "tests/presets", *session.posargs)
+    expected = "numpy,strict,torch" if has_torch else "numpy,strict"
+    arguments = ["-q", "tests/presets", *session.posargs]
+    session.run("pytest", *arguments, env={"KFAC_CORE_LIBRARIES": expected})
 
 
 @nox.session(reuse_venv=False)

@@ -2,23 +2,17 @@
 
 ``python tests/presets/record_jax.py`` writes ``recorded/kfac_jax.json``. It is a script
 of its own, since kfac-jax needs an older JAX, and no PyTorch.
-
-The parameters are zero, and targets such that gradients of the mean loss are those of
-``recorded/data.json``.
 """
 
 import importlib.metadata
 import json
-from pathlib import Path
 
 import jax
 import jax.numpy as jnp
 import kfac_jax
 import numpy as np
+from recorded_squares import KINDS, OUT, RECORDED, N, inputs_and_targets
 
-RECORDED = Path(__file__).parent / "recorded"
-N, T, OUT = 6, 7, 3
-KINDS = ("linear", "tokens", "images")
 DAMPING = 0.01
 
 
@@ -36,14 +30,10 @@ def layer(kind, params, x):
 
 def problem(kind):
     """Return a loss with its registration, parameters, and a batch."""
-    data = json.loads((RECORDED / "data.json").read_text())[kind]
-    x, g = np.asarray(data["x"]), np.asarray(data["g"])
+    x, targets = inputs_and_targets(kind)
     shape = (2, 1, 2, OUT) if kind == "images" else (4, OUT)
     params = {"w": jnp.zeros(shape), "b": jnp.zeros(OUT)}
-    axes = {"linear": (), "tokens": (T,), "images": (T, 1)}[kind]
-    g = g.reshape(N, *axes, OUT)
-    numbers = g[0].size
-    targets = -g * N * numbers / 2
+    numbers = targets[0].size
 
     def loss(params, batch):
         inputs, targets = batch
