@@ -181,7 +181,17 @@ def _resolve(x: Any) -> Backend:
             return found
     if hasattr(cls, "__array_namespace__"):  # a class of arrays has it, and is none
         fallback = importlib.import_module("kfac_backends.array_api")
-        xp = x.__array_namespace__()
+        try:
+            xp = x.__array_namespace__()
+        # Whatever a library raises is told.
+        except Exception as error:
+            msg = (
+                f"{cls.__module__}.{cls.__qualname__} names no namespace of the array"
+                f" API standard: __array_namespace__ raised {type(error).__name__}:"
+                f" {error}. Install what it needs, or convert such arrays, for instance"
+                " to NumPy's"
+            )
+            raise BackendError(msg) from error
         if lacks := fallback.lacking(xp, x):
             msg = (
                 f"{cls.__module__}.{cls.__qualname__} lacks what is needed of the array"

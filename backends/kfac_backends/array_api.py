@@ -297,8 +297,9 @@ class ArrayAPIBackend:
         return self._drawn(key.standard_normal(shape), dtype, device)
 
     def to_numpy(self, x: Any) -> Any:
-        """Copy through DLPack."""
-        return np.from_dlpack(x).copy()
+        """Copy through DLPack; to the host, where the array is elsewhere."""
+        on_host = x.__dlpack_device__()[0] == 1  # DLPack's number of the CPU
+        return np.from_dlpack(x, device=None if on_host else "cpu").copy()
 
     def from_numpy(self, x: Any, device: Device = None) -> Array:
         """Copy through the standard's `asarray`."""

@@ -26,6 +26,9 @@ OPERATORS = (
 """What a step of every family, of the estimator and of the optimiser takes: functions
 of the standard and of its extension ``linalg``, attributes and operators of arrays."""
 
+MOST_LETTERS = 100
+"""Letters that are repeated of a library's own message."""
+
 
 def lacking(xp: Namespace, like: Array) -> list[str]:
     """Return what a library lacks, each with how that was seen; none lacks nothing.
@@ -44,19 +47,24 @@ def lacking(xp: Namespace, like: Array) -> list[str]:
         found.append("the extension linalg")
     if not hasattr(like, "device"):
         return [*found, "the attribute device of arrays"]
-    for claim, check in _CLAIMS.items():
-        if claim.startswith("linalg") and not has_linalg:
-            continue
-        try:
-            holds = check(xp, like)
-        # Whatever a library raises is told.
-        except Exception as error:
-            found.append(f"{claim} ({type(error).__name__}: {_short(error)})")
-        else:
-            if not holds:
-                found.append(f"{claim} (the result is another)")
     operators = [name for name in OPERATORS if not hasattr(type(like), name)]
-    return [*found, f"the operators {', '.join(operators)}"] if operators else found
+    if operators:
+        found.append(f"the operators {', '.join(operators)}")
+    if fault := _fault(_CREATES, _creates, xp, like):
+        # Other claims are made of matrices that cannot be had.
+        return [*found, f"{fault}, without which nothing else was tried"]
+    own = {k: v for k, v in _CLAIMS.items() if has_linalg or "linalg" not in k}
+    faults = (_fault(claim, check, xp, like) for claim, check in own.items())
+    return [*found, *filter(None, faults)]
+
+
+def _fault(claim: str, check: Callable[[Any, Any], bool], xp: Any, like: Any) -> str:
+    """Return a claim and why it does not hold; an empty string if it does."""
+    try:
+        return "" if check(xp, like) else f"{claim} (the result is another)"
+    # Whatever a library raises is told.
+    except Exception as error:
+        return f"{claim} ({type(error).__name__}: {_short(error)})"
 
 
 def _matrix(xp: Any, like: Any) -> Any:
@@ -76,6 +84,7 @@ def _creates(xp: Any, like: Any) -> bool:
     of_like: dict[str, Any] = {"dtype": xp.float32, "device": like.device}
     made = [xp.zeros((), **of_like), xp.ones((), **of_like), xp.eye(2, **of_like)]
     made += [xp.full((), 1.0, **of_like), xp.arange(2, **of_like)]
+    made += [_matrix(xp, like), _zeros(xp, like)]
     return all(x.dtype == xp.float32 for x in made)
 
 
@@ -93,6 +102,12 @@ def _chooses(xp: Any, like: Any) -> bool:
 
 def _negates(xp: Any, like: Any) -> bool:
     return not bool(~xp.all(_matrix(xp, like) > 1))
+
+
+def _reflects(xp: Any, like: Any) -> bool:
+    a = _matrix(xp, like)
+    pairs = {7.0: 2.0 * a - 1.0, 0.0: 4.0 - a, 5.0: 20.0 / a, 16.0: a**2.0}
+    return all(abs(float(x[0, 0]) - known) < 1e-5 for known, x in pairs.items())
 
 
 def _cholesky(xp: Any, like: Any) -> bool:
@@ -118,11 +133,13 @@ def _diagonal(xp: Any, like: Any) -> bool:
     return bool(found[0] == 4) and bool(found[1] == 5)
 
 
+_CREATES = "asarray, zeros, ones, eye, full and arange with dtype= and device="
+
 _CLAIMS: dict[str, Callable[[Any, Any], bool]] = {
-    "asarray, zeros, ones, eye, full and arange with dtype= and device=": _creates,
     "mT of a matrix": _transposes,
     "where, which takes no NaN from what it does not choose": _chooses,
     "~ of a 0-d boolean": _negates,
+    "operators with a number on either side": _reflects,
     "linalg.cholesky, lower": _cholesky,
     "linalg.eigh, ascending": _eigh,
     "linalg.solve": _solve,
@@ -131,4 +148,5 @@ _CLAIMS: dict[str, Callable[[Any, Any], bool]] = {
 
 
 def _short(error: Exception) -> str:
-    return (str(error).strip() or "no message").split("\n")[0][:80]
+    line = (str(error).strip() or "no message").split("\n")[0]
+    return line if len(line) <= MOST_LETTERS else f"{line[:MOST_LETTERS]} ..."

@@ -56,6 +56,26 @@ def test_what_a_library_lacks_is_named(library, lacks):
     assert any(re.search(lacks, line) for line in found)
 
 
+def test_what_cannot_be_made_is_told_once():
+    def full(shape, value):
+        return np.full(shape, value)
+
+    found = lacking(numpy_but(full=full, where=by_arithmetic), np.ones(1))
+    (line,) = found
+    assert re.search(r"unexpected keyword .*, without which nothing else was", line)
+
+
+def test_operators_that_raise_are_named():
+    class Other(np.ndarray):
+        def __rtruediv__(self, other):
+            raise TypeError("b" * 200)
+
+    like = np.ones(1).view(Other)
+    others = numpy_but(asarray=lambda x, **kwargs: np.asarray(x, **kwargs).view(Other))
+    (line,) = lacking(others, like)
+    assert re.search(r"with a number on either side \(TypeError: b{100} \.\.\.\)", line)
+
+
 def test_one_error_names_all_and_says_what_to_do():
     class Other:
         dtype, shape, device = np.dtype("float32"), (), "cpu"
@@ -64,7 +84,7 @@ def test_one_error_names_all_and_says_what_to_do():
             return numpy_but(tril=None, where=by_arithmetic)
 
     message = (
-        r"Other lacks .*: the functions tril; where, .*; the operators __add__, .*"
+        r"Other lacks .*: the functions tril; the operators __add__, .*; where, .*"
         r"\. Convert such arrays"
     )
     with pytest.raises(BackendError, match=message):
