@@ -130,7 +130,7 @@ class JAXBackend(ArrayAPIBackend):
             whole: Array = on_auto_axes(self.gram, a)
             return whole
         if jax.default_backend() == "cpu":
-            if not self.is_traced(a):
+            if self._compiles(a):
                 return self._compiled_gram(a)
             if a.shape[-2] > run_length(a.shape[-1]):
                 return gram_in_loop(self.gram_of_run, a)
@@ -144,9 +144,13 @@ class JAXBackend(ArrayAPIBackend):
         n, m = a.shape[-1], b.shape[-1]
         if a.shape[-2] <= run_length(min(n, m)) or jax.default_backend() != "cpu":
             return super().cross(a, b)
-        if self.is_traced(a) or self.is_traced(b):
-            return cross_in_loop(self._cross_of_run, a, b)
-        return self._compiled_cross(a, b)
+        if self._compiles(a, b):
+            return self._compiled_cross(a, b)
+        return cross_in_loop(self._cross_of_run, a, b)
+
+    def _compiles(self, *arrays: Any) -> bool:
+        """Return whether a program of its own is compiled for arrays with values."""
+        return not (jax.config.jax_disable_jit or any(map(self.is_traced, arrays)))
 
     def _cross_of_run(self, a: Any, b: Any) -> Array:
         return self.matmul(self.transposed(a), b)

@@ -29,12 +29,25 @@ def on_auto_axes(verb: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     Returns:
         The result. What has the form of an argument, as a state or a vector has, is
         sharded as that; of anything else each device has a copy.
+
+    Raises:
+        TypeError: If two arrays are sharded over meshes of other axes.
     """
     given = [*args, *kwargs.values()]
     arrays = tree.leaves(_as_tuples(given))
-    mesh = next((x for x in map(explicit_mesh, arrays) if x is not None), None)
-    if mesh is None:
+    meshes = [x for x in map(explicit_mesh, arrays) if x is not None]
+    if not meshes:
         return verb(*args, **kwargs)
+    mesh = meshes[0]
+    for other in meshes[1:]:
+        if other is not mesh and dict(other.shape) != dict(mesh.shape):
+            msg = (
+                f"{getattr(args[0], 'label', 'arrays')}: sharded over two meshes in one"
+                f" call, of the axes {dict(mesh.shape)} and {dict(other.shape)}. Put"
+                " them on one mesh first, with jax.device_put; nothing is moved"
+                " silently."
+            )
+            raise TypeError(msg)
     if any(isinstance(x, jax.core.Tracer) for x in arrays):
         change, mesh = jax.sharding.reshard, mesh.abstract_mesh
     else:

@@ -11,6 +11,7 @@ from pathlib import Path
 import jax
 import jax.numpy as jnp
 import numpy as np
+import pytest
 from jax.sharding import AxisType, NamedSharding
 from jax.sharding import PartitionSpec as P
 
@@ -130,7 +131,17 @@ CLAIMS = {
     "optimizer": lambda: optimizer(EXPLICIT),
     "settings": lambda: with_settings(EXPLICIT),
     "no transfers": lambda: without_transfers(EXPLICIT),
+    "two meshes are refused": lambda: two_meshes(),
 }
+
+
+def two_meshes():
+    block, (x, g) = BLOCKS["dense"], batch_of("dense")
+    other = jax.make_mesh((8,), ("rows",), axis_types=(AxisType.Explicit,))
+    x, g = put(EXPLICIT, x, "data"), put(other, g, "rows")
+    message = r"over two meshes .*'data': 4, 'model': 2.*'rows': 8"
+    with pytest.raises(TypeError, match=message):
+        block.update_covs(block.init(x), x, g, 0.9)
 
 
 def check_in_context():

@@ -93,3 +93,16 @@ def test_arrays_sharded_over_devices_compute_as_one():
         text=True,
     )
     assert done.stdout == "done\n", done.stderr
+
+
+@pytest.mark.parametrize("rows", [4, 5000])
+def test_products_without_compilation_are_those_with_it(jax, rng, rows):
+    x = rng.normal(size=(rows, 3))
+    own = jax.numpy.asarray(x)
+    backend = backend_of(own)
+    with jax.disable_jit():
+        found = backend.gram(own), backend.cross(own, own)
+    # Each of the sums has one rounding for a row at most, and a product two.
+    bound = (rows + 2) * float(jax.numpy.finfo(own.dtype).eps) * (x * x).sum(0).max()
+    for product in found:
+        np.testing.assert_allclose(np.asarray(product), x.T @ x, rtol=0, atol=bound)

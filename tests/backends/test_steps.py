@@ -95,8 +95,8 @@ def used(monkeypatch):
 
 
 STRICTS_OWN = {"__new__", "__array_namespace__"}
-NOT_OURS = {"get_array_api_strict_flags", "__dlpack__"}
-"""What array-api-strict calls of itself, and NumPy to read its arrays."""
+NOT_OURS = {"get_array_api_strict_flags", "__dlpack__", "__dlpack_device__"}
+"""What array-api-strict calls of itself, and what reads its arrays."""
 
 
 def test_the_list_of_what_steps_use_is_complete(used):
