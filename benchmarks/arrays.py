@@ -49,6 +49,13 @@ LIBRARIES = (
     Library("marray", "marray"),
     Library("sparse", "sparse"),
     Library("dask.array", "dask"),
+    Library("dpnp", "dpnp"),
+    Library("rstsr_faer.api", "rstsr-faer-py"),
+    Library("blosc2", "blosc2"),
+    Library("cubed.array_api", "cubed"),
+    Library("unxt", "unxt"),
+    Library("heat", "heat", function="array"),
+    Library("ragged", "ragged"),
 )
 
 
@@ -62,9 +69,19 @@ def maker(library: Library) -> Callable[[Any], Any]:
     module = importlib.import_module(library.module)
     if library.module == "marray":
         module = module.masked_namespace(np)
-    make = getattr(module, library.function)
+    make: Callable[[Any], Any]
     if library.module == "mlx.core":  # whose own makes float32 of float64
         make = load_backend("mlx").from_numpy
+    elif library.module == "unxt":  # which wants a unit
+        make = functools.partial(module.Quantity, unit="")
+    elif library.module == "rstsr_faer.api":  # which takes lists
+
+        def make(x: Any) -> Any:
+            dtype = getattr(module, x.dtype.name)
+            return module.asarray(x.tolist(), dtype=dtype)
+
+    else:
+        make = getattr(module, library.function)
     return lambda x: make(x.astype("int32" if x.dtype.kind == "i" else library.dtype))
 
 
@@ -76,7 +93,7 @@ def refused(library: Library) -> str | None:
         return str(error)
     # A library that makes no array here is told of, too.
     except Exception as error:
-        return f"{type(error).__name__}: {error}"
+        return f"{type(error).__name__}: {str(error).partition(chr(10))[0]}"
     return None
 
 
