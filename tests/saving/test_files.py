@@ -292,6 +292,8 @@ def test_nothing_is_saved_within_a_trace(path, jax):
     assert not path.exists()
 
 
+# Of Python 3.13's paths; PyTorch then leaves the program, as it should.
+@pytest.mark.filterwarnings("ignore:Dynamo does not know how to trace:UserWarning")
 def test_nothing_is_saved_within_a_program_of_torch(path, torch):
     spec = kc.blocks.FullyConnectedKFACBasicFB(2, 2)
 
