@@ -4,6 +4,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from fractions import Fraction
 from numbers import Integral, Real
 from typing import Any, Literal, get_args
 
@@ -333,8 +334,9 @@ _OPTIONAL = (
 
 
 def _check_number(name: str, value: Any, upper: float | None = math.inf) -> None:
-    # A boolean is an integer in Python, but it is meant as a flag.
-    real = isinstance(value, Real) and not isinstance(value, bool)
+    # A boolean is an integer in Python, but it is meant as a flag; and no array can be
+    # multiplied by a fraction.
+    real = isinstance(value, Real) and not isinstance(value, bool | Fraction)
     fits = real and abs(value) <= sys.float_info.max
     if upper is None:
         wanted = "a finite number"

@@ -1,5 +1,7 @@
 """Options that do not go together, and data that would spoil a state."""
 
+from fractions import Fraction
+
 import numpy as np
 import pytest
 from optimizer_cases import DEEP, flat, optimizer_of, problem
@@ -28,6 +30,8 @@ def test_numbers_of_numpy_and_names_in_any_case_are_options():
         ({"invert_every": 0}, "invert_every is 0, expected an integer of at least 1"),
         ({"num_burnin_steps": -1}, "num_burnin_steps is -1"),
         ({"damping": -1.0}, "damping is -1.0, expected a finite number"),
+        ({"damping": Fraction(1, 10)}, "expected a finite number"),
+        ({"learning_rate": Fraction(1, 10)}, "expected a finite number"),
         ({"min_damping": float("nan")}, "min_damping is nan"),
         (
             {"cov_ema_decay": 1.5},
