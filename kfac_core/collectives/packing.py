@@ -73,7 +73,7 @@ def unpacked(
     Args:
         backend: Backend of the arrays.
         buffers: What `packed` returned.
-        likes: Of each array that was packed a `Like`, or one of its shape and dtype.
+        likes: For each array that was packed a `Like`, or one of its shape and dtype.
         symmetric: As in `packed`.
 
     Returns:
