@@ -96,6 +96,37 @@ def test_of_a_loss_of_positions_the_scale_is_that_of_the_mean_that_is_meant(
     assert relative(block, jnp.kron(A, G)) < 1e-10
 
 
+def test_positions_of_all_sequences_have_the_diagonal_of_their_fisher(jax):
+    """They are added to a sequence, whose tokens are the cases, and are mixed."""
+    from kfac_adapters.jax import capture
+    from kfac_adapters.jax.linearized import Linearized
+
+    jnp, out, draws = jax.numpy, jax_models.numbers(3, 2), 4_000
+
+    def function(p, x):
+        h = jnp.tanh(x + p["positions"])
+        return (h + h.mean(1, keepdims=True)) @ out
+
+    params = {"positions": jax_models.numbers(1, 2, 3)}
+    x = jax_models.numbers(2, 2, 3)
+    captured = capture(function, params, x, loss=SOFTMAX)
+    estimator = kc.FisherEstimator(captured.collection, "gradients")
+    (layer,) = estimator.layers
+
+    def drawn(key):
+        state = estimator.init(captured.named(params))
+        at = Linearized(captured, params, (x,))
+        state = estimator.update_covs(state, at, 0.0, key=key)
+        return layer.block.full_fisher_block(state.blocks[layer.name]).diagonal()
+
+    keys = jax.random.split(jax.random.key(0), draws)
+    found = jax.jit(jax.vmap(drawn))(keys)
+    truth = dense_fisher(jax, captured, params, (x,), layer).diagonal()
+    error = found.std(0) / draws**0.5
+    assert (abs(found.mean(0) - truth) < 5 * error).all()
+    assert (error < 0.05 * truth).all()
+
+
 def test_uses_of_one_layer_are_summed(jax):
     from kfac_adapters.jax import capture
 

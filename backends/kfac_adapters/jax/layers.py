@@ -255,13 +255,14 @@ def _uses_of_cases(
 
 
 def _summed(part: Part, uses: tuple[Use, ...], cases: Cases) -> Layer | str:
-    """Return the layer of a vector whose cases cannot be told apart.
+    """Return the layer of what has cases that cannot be told apart.
 
-    A normalisation over the batch scales what has no axis of cases. The gradient of the
-    whole batch then estimates the diagonal of the scale.
+    A normalisation over the batch scales what has no axis of cases; and positions that
+    are added to all sequences have one of sequences alone, where tokens are cases. The
+    gradient of the whole batch then estimates the diagonal.
     """
     use = uses[0]
-    if len(use.features) > 1:
+    if len(use.features) > 1 and use.kind != "shift":
         return (
             f"its output of shape {use.shape} has no leading axes of the"
             f" {cases.size} cases along which it is broadcast"
