@@ -21,7 +21,7 @@ from kfac_backends.jax_inverse import inverse_from_cholesky
 from kfac_backends.jax_meshes import explicit_mesh, on_auto_axes, product
 from kfac_backends.jax_storing import listen_for_states
 from kfac_backends.jax_tiles import syrk_in_tiles
-from kfac_backends.runs import run_length
+from kfac_backends.runs import FEW_OF_XLA, run_length
 from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -132,7 +132,7 @@ class JAXBackend(ArrayAPIBackend):
         if jax.default_backend() == "cpu":
             if self._compiles(a):
                 return self._compiled_gram(a)
-            if a.shape[-2] > run_length(a.shape[-1]):
+            if a.shape[-2] > run_length(a.shape[-1], FEW_OF_XLA):
                 return gram_in_loop(self.gram_of_run, a)
         return super().gram(a)
 
@@ -142,7 +142,10 @@ class JAXBackend(ArrayAPIBackend):
             whole: Array = on_auto_axes(self.cross, a, b)
             return whole
         n, m = a.shape[-1], b.shape[-1]
-        if a.shape[-2] <= run_length(min(n, m)) or jax.default_backend() != "cpu":
+        if (
+            a.shape[-2] <= run_length(min(n, m), FEW_OF_XLA)
+            or jax.default_backend() != "cpu"
+        ):
             return super().cross(a, b)
         if self._compiles(a, b):
             return self._compiled_cross(a, b)

@@ -6,7 +6,7 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kfac_backends.runs import run_length
+from kfac_backends.runs import FEW_OF_XLA, run_length
 from kfac_core.typing import Array
 
 
@@ -58,7 +58,7 @@ def gram_in_loop(gram: Callable[[Any], Array], a: Any) -> Array:
     Returns:
         ``[n, n]``, symmetric bit for bit like the results of `gram`.
     """
-    return _in_loop(lambda x, _: gram(x), a, a, run_length(a.shape[1]))
+    return _in_loop(lambda x, _: gram(x), a, a, run_length(a.shape[1], FEW_OF_XLA))
 
 
 def cross_in_loop(multiply: Callable[[Any, Any], Array], a: Any, b: Any) -> Array:
@@ -72,7 +72,7 @@ def cross_in_loop(multiply: Callable[[Any, Any], Array], a: Any, b: Any) -> Arra
     Returns:
         ``[n, m]``.
     """
-    return _in_loop(multiply, a, b, run_length(min(a.shape[1], b.shape[1])))
+    return _in_loop(multiply, a, b, run_length(min(a.shape[1], b.shape[1]), FEW_OF_XLA))
 
 
 def _in_loop(multiply: Callable[[Any, Any], Array], a: Any, b: Any, run: int) -> Array:

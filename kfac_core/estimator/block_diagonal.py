@@ -21,6 +21,7 @@ from kfac_core.estimator.state import EstimatorState, whole
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
 from kfac_core.layer_collection.parts import whole_params, with_parts
+from kfac_core.layer_collection.records import vector_of
 from kfac_core.linalg.named import check_named
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linearization import NamedParams
@@ -304,11 +305,10 @@ class BlockDiagonalMatrix(Quiet):
     ) -> dict[str, Array]:
         """Return what is computed of each layer's part of a vector, by parameter."""
         backend = self.check_vector(vectors, "vectors")
-        parts = self.layer_collection.parts
+        parts, found = self.layer_collection.parts, dict[str, Array]()
         known = with_parts(parts, vectors)
-        found: dict[str, Array] = {}
         for layer in self.layers:
-            product = compute(layer, layer.vector_in(known))
+            product = compute(layer, vector_of(layer, known))
             found.update(zip(layer.params, tensors_of(product), strict=True))
         if parts:
             found = whole_params(backend, parts, found)
@@ -318,7 +318,7 @@ class BlockDiagonalMatrix(Quiet):
         """Return the vectors of each layer, for arrays with an axis over vectors."""
         parts = (replace(p, axis=p.axis + 1) for p in self.layer_collection.parts)
         known = with_parts(parts, vectors)
-        return {layer.name: layer.vector_in(known) for layer in self.layers}
+        return {layer.name: vector_of(layer, known) for layer in self.layers}
 
     def check_state(self, state: EstimatorState) -> Backend:
         """Check that a state has the layers of this estimator; blocks check the rest.

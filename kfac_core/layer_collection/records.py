@@ -71,15 +71,16 @@ class LayerRegistration:
         """The sites of all towers, in order."""
         return tuple(site for tower in self.towers for site in tower)
 
-    def vector_in(self, named: Mapping[str, Array]) -> Params:
-        """Return the arrays of the layer's parameters: one, or a tuple."""
-        tensors = tuple(named[name] for name in self.params)
-        return tensors if len(tensors) > 1 else tensors[0]
-
     @property
     def num_uses(self) -> float:
         """How often the model uses the parameters; infinite if any number will do."""
         return len(self.sites) or math.inf
+
+
+def vector_of(layer: LayerRegistration, named: Mapping[str, Array]) -> Params:
+    """Return the arrays of a layer's parameters: one, or a tuple."""
+    tensors = tuple(named[name] for name in layer.params)
+    return tensors if len(tensors) > 1 else tensors[0]
 
 
 @dataclass(frozen=True)

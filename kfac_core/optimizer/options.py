@@ -4,8 +4,7 @@ import math
 import sys
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from fractions import Fraction
-from numbers import Integral, Real
+from numbers import Integral, Rational, Real
 from typing import Any, Literal, get_args
 
 from kfac_core.arguments.powers import shown
@@ -334,15 +333,14 @@ _OPTIONAL = (
 
 
 def _check_number(name: str, value: Any, upper: float | None = math.inf) -> None:
-    # A boolean is an integer in Python, but it is meant as a flag; and no array can be
-    # multiplied by a fraction.
-    real = isinstance(value, Real) and not isinstance(value, bool | Fraction)
+    # A boolean is meant as a flag, and no array can be multiplied by a fraction.
+    odd = isinstance(value, Rational) and not isinstance(value, Integral)
+    real = isinstance(value, Real) and not (odd or isinstance(value, bool))
     fits = real and abs(value) <= sys.float_info.max
-    if upper is None:
-        wanted = "a finite number"
-    else:
+    wanted = "a number in [0, 1]" if upper == 1 else "a finite number"
+    if upper is not None:
         fits = fits and 0 <= value <= upper
-        wanted = "a number in [0, 1]" if upper == 1 else "a finite number, not negative"
+        wanted += "" if upper == 1 else ", not negative"
     _require(fits, f"{name} is {shown(value)}", wanted)
 
 

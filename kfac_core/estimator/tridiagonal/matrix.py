@@ -14,6 +14,7 @@ from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.fisher_factors.base.state import check_computed
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
 from kfac_core.layer_collection.parts import with_parts
+from kfac_core.layer_collection.records import vector_of
 from kfac_core.linalg import kronecker_chain
 from kfac_core.linalg.named import check_all_finite
 from kfac_core.linearization import NamedParams
@@ -159,7 +160,7 @@ class BlockTridiagonalMatrix:
         check_all_finite(backend, vectors, "vectors", LABEL)
         known = with_parts(self.layer_collection.parts, vectors)
         matrices = [
-            layer.block.to_tensors(backend, layer.vector_in(known))[0]
+            layer.block.to_tensors(backend, vector_of(layer, known))[0]
             for layer in self.layers
         ]
         dtype = backend.xp.result_type(state.damped[0][0], *matrices)

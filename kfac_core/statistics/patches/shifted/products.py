@@ -20,8 +20,9 @@ from kfac_core.statistics.patches.shifted.overlaps import Piece, axis_pieces
 from kfac_core.statistics.patches.window import Window
 from kfac_core.typing import Array
 
-CHANNELS_IN_RUNS = 8
-"""Number of channels from which libraries add several sums at once, without runs."""
+CHANNELS_IN_RUNS, TRACED_CHANNELS_IN_RUNS = 23, 8
+"""Number of channels from which libraries add several sums at once, without runs; and
+from which the products of a compiler do."""
 ZEROS_PER_ENTRY = 24
 """Multiplications by zeros, for each entry, that cost less than to copy the entry."""
 REMEMBERED = 256
@@ -208,7 +209,9 @@ def strip_products(
 
 def _product(backend: Backend, one: Array, two: Array) -> Array:
     """Return ``one' two``; for few channels, the long sums are made of runs."""
-    if one.shape[-1] < CHANNELS_IN_RUNS:
+    is_traced = backend.is_traced(one)
+    few = TRACED_CHANNELS_IN_RUNS if is_traced else CHANNELS_IN_RUNS
+    if one.shape[-1] < few:
         return backend.cross(one, two)
     return backend.matmul(backend.transposed(one), two)
 
