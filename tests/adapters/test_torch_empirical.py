@@ -125,10 +125,12 @@ def test_it_is_that_of_the_targets(case):
     loss_of(model(x), y).backward()
     own.remove()
     captured = capture(model, loss)
-    mask = None if loss == "mse_loss" else (y != -100).flatten()
-    given = captured.linearize(x, mask=mask)
+    counting = torch.ones(len(y)).double() if loss == "mse_loss" else (y != -100)
+    counting = counting.flatten().double()
+    share = counting.mean()  # rows that count have the mean weight one
+    given = captured.linearize(x, mask=None if share == 1 else counting / share)
     given.targets = {"loss": y if loss == "mse_loss" else y.flatten().clamp(min=0)}
-    given.root = scale**0.5
+    given.root = (scale * share) ** 0.5
     estimator = kc.FisherEstimator(captured.collection, "empirical")
     params = {n: p.detach() for n, p in model.named_parameters()}
     expected = estimator.update_covs(estimator.init(params), given, 0.95)

@@ -75,6 +75,24 @@ def test_ignored_rows_are_as_if_they_were_not_there():
     same(with_padding, without)
 
 
+@pytest.mark.parametrize("mode", ["empirical", "exact"])
+def test_passes_that_ignore_other_shares_of_rows_are_one_batch(mode):
+    """Each pass counts by its rows that are not ignored, for inputs and gradients."""
+    model, x, y = mlp(), drawn(16, 6), labels(16)
+    y[:1], y[9:14] = -100, -100
+    found = []
+    for parts in ([slice(0, 16)], [slice(0, 8), slice(8, 16)]):
+        model.zero_grad()
+        own = Preconditioner(model, damping=0.1, mode=mode)
+        for part in parts:
+            loss = F.cross_entropy(model(x[part]), y[part], reduction="sum")
+            (loss / 10).backward()
+        own.step()
+        found.append(gradients(model))
+        own.remove()
+    same(*found)
+
+
 def test_scaled_losses_of_parts_have_the_statistics_of_a_mean():
     model, x, y = mlp(), drawn(16, 6), labels(16)
     _, whole = step_of(model, x, y, F.cross_entropy)

@@ -96,16 +96,12 @@ def pair(**more):
 
 
 def ignore(ranks):
-    """Rows that are ignored count nowhere, if they are all rows of a shard as well.
-
-    Inverses are those of the first step, where all shards ignore a share of their rows:
-    input factors of shards which ignore different shares are not those of the whole.
-    """
+    """Rows that are ignored count nowhere, whatever share of a shard they are."""
     net, optimizer, alone, expected = pair(gradient_worker_fraction=0.0)
     for step, (x, y) in enumerate(batches(4)):
         labels = y.clone()
-        for start, end in pairwise(cuts(0)):
-            labels[start : start + (end - start) // 4] = -100
+        for rank, (start, end) in enumerate(pairwise(cuts(0))):
+            labels[start : start + (end - start) * (1 + rank) // 4] = -100
         if step == 2:
             labels[:4] = -100  # all rows of the first rank
         counting = int((labels >= 0).sum())

@@ -26,7 +26,7 @@ class Judged:
         class_axis: The axis of the outputs that a row of the loss is along.
         loss: The loss of a row, and how the user's is reduced.
         gradient: Gradient of the user's loss for what goes into it, ``[cases, n]``.
-        mask: How much each row counts, ``[cases]``; None: one each.
+        mask: How much each row counts, ``[cases]``, of mean one; None: one each.
         weights: Weights of the rows in the user's loss, of mean one over those that
             count; None: one each.
         scale: By what the mean over all rows is multiplied in the user's loss, 0-d.
@@ -102,6 +102,11 @@ class Judge:
             found = label_weights(single, at_rows.to(single.dtype))
             weights = found * (cases / found.sum())
             mask = mask if self._wants_targets else weights
+        if mask is not None:
+            # Rows that count have the mean weight one, whatever their share is, so that
+            # the passes of a step, and of ranks, add up by the numbers of such rows.
+            share = max(cases, 1) / len(rows)
+            mask, scale = mask.to(single.dtype) / share, scale * share
         return Judged(class_axis, loss, at_rows, mask, weights, scale, cases, targets)
 
     def _differ(
