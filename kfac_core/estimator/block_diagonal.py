@@ -293,10 +293,9 @@ class BlockDiagonalMatrix(Quiet):
     ) -> dict[str, Array]:
         self.check_state(state)
 
-        def product(layer: LayerRegistration, vector: Params) -> Params:
-            return multiply(layer.block, state.blocks[layer.name], vector)
-
-        return self._map_layers(vectors, product)
+        return self._map_layers(
+            vectors, lambda own, v: multiply(own.block, state.blocks[own.name], v)
+        )
 
     def _map_layers(
         self,
@@ -305,8 +304,9 @@ class BlockDiagonalMatrix(Quiet):
     ) -> dict[str, Array]:
         """Return what is computed of each layer's part of a vector, by parameter."""
         backend = self.check_vector(vectors, "vectors")
-        parts, found = self.layer_collection.parts, dict[str, Array]()
+        parts = self.layer_collection.parts
         known = with_parts(parts, vectors)
+        found: dict[str, Array] = {}
         for layer in self.layers:
             product = compute(layer, vector_of(layer, known))
             found.update(zip(layer.params, tensors_of(product), strict=True))
