@@ -73,7 +73,7 @@ def unpacked(
     Args:
         backend: Backend of the arrays.
         buffers: What `packed` returned.
-        likes: For each array that was packed a `Like`, or one of its shape and dtype.
+        likes: For each array that was packed its shape and dtype, or an array of these.
         symmetric: As in `packed`.
 
     Returns:
