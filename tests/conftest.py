@@ -85,6 +85,18 @@ class Library:
         """
         return tree.map(lambda x: self.asarray(np.asarray(x)), state)
 
+    def assert_same(self, found: Any, expected: Any) -> None:
+        """Check two trees of this library's: their types, and every bit of arrays."""
+        assert type(found) is type(expected)
+        if isinstance(found, tuple):
+            for one, other in zip(found, expected, strict=True):
+                self.assert_same(one, other)
+            return
+        assert found.dtype == expected.dtype
+        one, other = self.to_numpy(found), self.to_numpy(expected)
+        assert one.shape == other.shape
+        assert one.tobytes() == other.tobytes()
+
     def half(self, x: np.ndarray, dtype: str) -> Any:
         """Return `x`, exact in `dtype`, as an array of that half precision."""
         full = self.asarray(x.astype(np.float32))
@@ -187,6 +199,13 @@ PLAIN = [name for name in LIBRARIES if name in _FAMILIES]
 @pytest.fixture(params=PLAIN)
 def plain_library(request: pytest.FixtureRequest) -> Iterator[Library]:
     """Each library once, for what cannot depend on its settings and devices."""
+    with LIBRARIES[request.param](request.param) as made:
+        yield made
+
+
+@pytest.fixture(params=[name for name in PLAIN if name != "jax"])
+def eager_library(request: pytest.FixtureRequest) -> Iterator[Library]:
+    """Each library that computes at once, whose verbs can be prepared: not JAX."""
     with LIBRARIES[request.param](request.param) as made:
         yield made
 

@@ -26,7 +26,7 @@ MODULES = (
 
 
 def warm():
-    """Import what a first step imports, so that no rank waits for another's imports."""
+    """Import what a first step imports, so that it is no part of any rank's run."""
     torch.set_num_threads(1)
     model = nn.Linear(3, 2)
     optimizer = KFAC(model, loss="cross_entropy")

@@ -17,6 +17,7 @@ from datetime import timedelta
 from pathlib import Path
 
 import torch
+from forked_ranks import warm
 from torch import distributed, nn
 from torch.nn.parallel import DistributedDataParallel
 
@@ -101,17 +102,6 @@ def train(rank, store, point, share):
             saved(file(step + 1, rank), own)
     sys.setprofile(None)
     saved(FOLDER / f"end{rank}.pt", [calls.of_steps, list(model.parameters())])
-
-
-def warm():
-    """Import what a first step imports, so that it is no part of any run."""
-    torch.set_num_threads(1)
-    model = nn.Linear(3, 2)
-    optimizer = KFAC(model, loss="cross_entropy")
-    y = torch.zeros(2, dtype=torch.int64)
-    nn.functional.cross_entropy(model(torch.ones(2, 3)), y).backward()
-    optimizer.step()
-    optimizer.remove()
 
 
 def started(rank, store, point, share):

@@ -10,27 +10,6 @@ import kfac_core as kc
 VERBS = ("update_covs", "update_inverses", "multiply_inverse")
 
 
-@pytest.fixture
-def library(plain_library):
-    if plain_library.package == "jax":
-        pytest.skip("a prepared verb of JAX's arrays is the verb itself")
-    return plain_library
-
-
-def assert_same(library, found, expected):
-    """Check two trees: their types, and every bit of their arrays."""
-    assert type(found) is type(expected)
-    if isinstance(found, tuple):
-        assert len(found) == len(expected)
-        for one, other in zip(found, expected, strict=True):
-            assert_same(library, one, other)
-        return
-    assert found.dtype == expected.dtype
-    one, other = library.to_numpy(found), library.to_numpy(expected)
-    assert one.shape == other.shape
-    assert one.tobytes() == other.tobytes()
-
-
 def scaled(data, factor):
     return tree(lambda x: x if x.dtype.kind == "i" else x * factor, data)
 
@@ -40,8 +19,8 @@ def prepared(block):
 
 
 @pytest.mark.parametrize(("name", "kind"), EVERYWHERE)
-def test_three_steps_are_those_of_the_verbs(library, name, kind, rng):
-    case = BLOCKS[name]
+def test_three_steps_are_those_of_the_verbs(eager_library, name, kind, rng):
+    case, library = BLOCKS[name], eager_library
     block = case.made(kind)
     verbs = prepared(block)
     first = case.draw(rng, 6)
@@ -51,13 +30,13 @@ def test_three_steps_are_those_of_the_verbs(library, name, kind, rng):
         options = {**case.extra, "ema_decay": 0.5 + step / 10}
         state = block.update_covs(state, *data, **options)
         own = verbs["update_covs"](own, *data, **options)
-        assert_same(library, own, state)
+        library.assert_same(own, state)
         state = block.update_inverses(state, 0.1 * (step + 1))
         own = verbs["update_inverses"](own, 0.1 * (step + 1))
-        assert_same(library, own, state)
+        library.assert_same(own, state)
         vector = asarrays(library, case.vector(rng))
         expected = block.multiply_inverse(state, vector)
-        assert_same(library, verbs["multiply_inverse"](own, vector), expected)
+        library.assert_same(verbs["multiply_inverse"](own, vector), expected)
 
 
 @pytest.mark.parametrize("name", BLOCKS)

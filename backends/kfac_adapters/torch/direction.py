@@ -27,14 +27,16 @@ def preconditioned(
         The product, for each parameter that has a gradient, but those to be ignored.
     """
     capture, estimator = tracker.capture, tracker.estimator
-    params, given = capture.params, dict(gradients)
+    params, given = capture.params if capture.made else {}, dict(gradients)
     for made in capture.made:
         given[made.name] = made.gradient(params, gradients)
     own: Named = {}
-    for name, x in capture.variables.items():
+    for name in estimator.variables:
         gradient = given.get(name)
         # A part of a layer that has none counts as zero.
-        own[name] = torch.zeros_like(x) if gradient is None else gradient
+        own[name] = (
+            torch.zeros_like(capture.variables[name]) if gradient is None else gradient
+        )
     products = multiplied(estimator, tracker.served, own, tracker.teams)
     for made in capture.made:
         products |= made.steps(params, products.pop(made.name))

@@ -88,7 +88,7 @@ class Judge:
         self._loss = loss
         counting = (at_rows != 0).any(-1)
         cases = int(counting.sum())
-        if cases and at_rows.isfinite().all():  # else nothing was told yet
+        if self._axis is None and cases and at_rows.isfinite().all():
             self._axis = class_axis
         if self._has_weights is None and cases:
             self._has_weights = self._differ(loss, rows, at_rows)

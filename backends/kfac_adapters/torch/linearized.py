@@ -71,8 +71,9 @@ class Linearized:
         self.masks: dict[str, Any] = {} if mask is None else {LOSS: mask}
         self.masks |= self._padding()
         self._blank = blank or {}
+        self._known_rows: dict[str, tuple[int, ...]] = {}
         for group in self._groups:
-            if not any(self._has_rows(group, i) for i in group.indices):
+            if not self._having_rows(group):
                 (site, *_) = group.sites
                 self.masks[site] = outputs.new_zeros(1, dtype=torch.float32)
 
@@ -206,8 +207,7 @@ class Linearized:
             return {site: self._blank[site][of_outputs] for site in group.sites}
         indices = group.indices
         if group.kind != "tied_weights":
-            having = tuple(i for i in indices if self._has_rows(group, i))
-            indices = having or indices[:1]
+            indices = self._having_rows(group) or indices[:1]
         uses = [self._record.uses[i] for i in indices]
         own = [leading(use, group.kind) for use in uses]
         hows = foldings(own, self.batch_size)
@@ -229,9 +229,15 @@ class Linearized:
             raise ShapeError(msg)
         return {site: torch.cat(parts, dim=1)}
 
-    def _has_rows(self, group: Group, use: int) -> bool:
-        """Return whether a use has a row, as that of an expert may not."""
-        return math.prod(leading(self._record.uses[use], group.kind)) > 0
+    def _having_rows(self, group: Group) -> tuple[int, ...]:
+        """Return the uses that have a row, as that of an expert may not."""
+        name = group.params[0]
+        if name not in self._known_rows:
+            uses = self._record.uses
+            self._known_rows[name] = tuple(
+                i for i in group.indices if math.prod(leading(uses[i], group.kind))
+            )
+        return self._known_rows[name]
 
     def _folded(
         self, group: Group, use: Use, x: Any, how: Folding, of_outputs: bool
