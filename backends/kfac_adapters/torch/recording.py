@@ -19,12 +19,11 @@ from kfac_adapters.torch.joins import Piece, joined, of_piece
 from kfac_adapters.torch.made import Made, weight_normed
 from kfac_adapters.torch.rules import (
     COPIES,
-    INDEXED,
     LEFT_OPERATORS,
+    OF_ONE,
     OPERATORS,
     RULES,
     SHIFTS,
-    SPREADS,
     SYMMETRIC,
     Call,
     einsum,
@@ -133,10 +132,8 @@ class Recorder(TorchFunctionMode):
         """Read a call of a function that is a layer, of at least one parameter."""
         if func in RULES:
             return RULES[func](*args, **kwargs)
-        if func in SPREADS and id(args[0]) in self._views:
-            return SPREADS[func](args, kwargs, self._shape(args[0]))
-        if func in INDEXED and args and id(args[0]) in self._views and not kwargs:
-            return INDEXED[func](*args, self._shape(args[0]))
+        if func in OF_ONE and args and id(args[0]) in self._views:
+            return OF_ONE[func](args, kwargs, self._shape(args[0]))
         if func is torch.einsum:
             equation, *operands = args
             own = operands[0] if isinstance(operands[0], list | tuple) else operands

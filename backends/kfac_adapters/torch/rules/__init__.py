@@ -36,12 +36,11 @@ from kfac_adapters.torch.rules.norm import (
 
 __all__ = [
     "COPIES",
-    "INDEXED",
     "LEFT_OPERATORS",
+    "OF_ONE",
     "OPERATORS",
     "RULES",
     "SHIFTS",
-    "SPREADS",
     "SYMMETRIC",
     "Call",
     "Kind",
@@ -99,18 +98,14 @@ LEFT_OPERATORS: dict[Any, Operator] = {
 }
 """Rules of functions whose first tensor is the parameter, and not the second."""
 
-SPREADS: dict[Any, Callable[[Any, Any, tuple[int, ...]], Call | None]] = {
+OF_ONE: dict[Any, Callable[[Any, Any, tuple[int, ...]], Call | None]] = {
     torch.Tensor.expand: expand,
     torch.Tensor.repeat: repeat,
-}
-"""Rules of functions of a parameter alone, whose arguments they read."""
-
-INDEXED: dict[Any, Callable[..., Call | None]] = {
     torch.Tensor.__getitem__: indexed,
     torch.index_select: index_select,
     torch.Tensor.index_select: index_select,
 }
-"""Rules of functions that take rows of a parameter, and its shape as their last."""
+"""Rules of functions of a parameter alone, their first; they read all arguments."""
 
 COPIES: frozenset[Any] = frozenset(
     {

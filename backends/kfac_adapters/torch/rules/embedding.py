@@ -39,8 +39,9 @@ def embedding(
     )
 
 
-def indexed(weight: torch.Tensor, ids: Any, shape: tuple[int, ...]) -> Call | None:
+def indexed(args: Any, kwargs: Any, shape: tuple[int, ...]) -> Call | None:
     """Read ``weight[ids]``, rows of a matrix; None of any other index."""
+    weight, ids = args
     if isinstance(ids, tuple) and len(ids) == 1:
         (ids,) = ids
     if not isinstance(ids, torch.Tensor) or ids.dtype not in _INTEGERS:
@@ -51,11 +52,11 @@ def indexed(weight: torch.Tensor, ids: Any, shape: tuple[int, ...]) -> Call | No
     return embedding(ids.remainder(shape[0]), weight)
 
 
-def index_select(
-    weight: torch.Tensor, dim: int, ids: torch.Tensor, shape: tuple[int, ...]
-) -> Call | None:
+def index_select(args: Any, kwargs: Any, shape: tuple[int, ...]) -> Call | None:
     """Read ``weight.index_select(0, ids)``; as `indexed`."""
-    return indexed(weight, ids, shape) if dim == 0 else None
+    if kwargs or len(args) != 3 or args[1] != 0:
+        return None
+    return indexed(args[::2], kwargs, shape)
 
 
 def embedding_bag(
