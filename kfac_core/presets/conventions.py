@@ -8,11 +8,7 @@ from kfac_core.errors import ArgumentError
 from kfac_core.presets.monomial import Monomial
 from kfac_core.presets.scaling import Convention, Kind, Scaling
 
-
-def _m(
-    n: int = 0, t: int = 0, c: Fraction | int = 0, two: Fraction | int = 0
-) -> Monomial:
-    return Monomial(n, t, c, two)
+_m = Monomial  # powers of N, T, C and two
 
 
 def _once(gradients: Monomial | None) -> Scaling:

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
+
 from kfac_core.recorded import Recorded, RecordedNumber
 from kfac_core.recording.tape import CannotRecordError, Operation, Tape
 
@@ -245,8 +247,6 @@ class _Writer:
 
 
 def _as_array(kind: type) -> Any:
-    import numpy as np
-
     if kind is not np.ndarray:
         msg = f"a result of another type than {kind.__name__}"
         raise CannotRecordError(msg)
