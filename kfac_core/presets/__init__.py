@@ -9,7 +9,8 @@ was measured; `convert` gives the arrays that the library would have, and
 
 from kfac_core.presets.conventions import CONVENTIONS, convention
 from kfac_core.presets.damping import Damping, damping_like
-from kfac_core.presets.factors import Factors, Layer, convert, layer_of
+from kfac_core.presets.factors import Factors, convert
+from kfac_core.presets.layer import Layer, layer_of
 from kfac_core.presets.monomial import Monomial
 from kfac_core.presets.scaling import Convention, Scaling
 

@@ -30,7 +30,7 @@ def _everywhere(gradients: Monomial | None) -> dict[Kind, Scaling]:
 
 
 _OURS: dict[Kind, Scaling] = {
-    "linear": _once(_m(1)),
+    "linear": Scaling(_m(-1), _m(1), _m(t=-1)),  # T is one, or the mean weight
     "tokens": _mean(_m(1, -1), _m(t=1)),
     "images": _mean(_m(1, -1), _m(t=1)),
     "reduce": _once(_m(1)),
@@ -59,7 +59,7 @@ _ALL = (
     Convention(
         "tf.contrib.kfac",
         "r1.10",
-        {kind: _OURS[kind] for kind in ("linear", "tokens", "images")},
+        {"linear": _once(_m(1)), "tokens": _OURS["tokens"], "images": _OURS["images"]},
         channels_first=False,
         outputs_first=False,
         damping="pi",
@@ -128,7 +128,11 @@ _ALL = (
     Convention(
         "lzhangbv",
         "kfac_pytorch, its repository",
-        {"linear": _once(_m(1)), "images": Scaling(_m(-1, -2), _m(1, 1))},
+        {
+            "linear": _once(_m(1)),
+            "images": Scaling(_m(-1, -2), _m(1, 1)),
+            "reduce": _once(_m(1, -2)),  # of tokens: it averages gradients, too
+        },
         damping="pi",
     ),
     Convention(
@@ -151,6 +155,12 @@ _ALL = (
             "linear": Scaling(_m(-1, c=_HALF), _m(1, c=-_HALF)),
             "images": Scaling(_m(-1, c=_HALF), _m(1, -1, -_HALF)),
         },
+        damping="pi",
+    ),
+    Convention(
+        "nngeometry, repository",
+        "after 0.4, FIM, layers of tokens, of which 0.4 has none",
+        {"tokens": Scaling(_m(-1, c=_HALF), _m(1, c=-_HALF))},
         damping="pi",
     ),
     Convention(

@@ -23,7 +23,9 @@ from kfac_core.arguments.powers import shown
 from kfac_core.damping import DampingType
 from kfac_core.errors import ArgumentError, UnsupportedError
 from kfac_core.presets.conventions import convention
-from kfac_core.presets.factors import Layer, check_counts, ours_for, scaling_for
+from kfac_core.presets.factors import check_counts, ours_for, scaling_for
+from kfac_core.presets.layer import Layer
+from kfac_core.presets.monomial import Counts
 from kfac_core.presets.scaling import Rule, Scaling
 from kfac_core.typing import Scalar
 
@@ -59,7 +61,7 @@ def damping_like(
     layer: Layer,
     *,
     num_cases: Scalar,
-    positions: Scalar = 1,
+    positions: Scalar | None = None,
     num_outputs: Scalar = 1,
     rule: Rule | None = None,
 ) -> Damping:
@@ -70,7 +72,9 @@ def damping_like(
         damping: The damping as it takes it.
         layer: What `layer_of` returns.
         num_cases: As in `convert`.
-        positions: ``T``, the number of positions of a case.
+        positions: ``T``, the number of positions of a case; a layer that acts once
+            needs none. Where rows have weights, the sum of those of a case, on the
+            mean; the rule ``"constant"`` is for rows without weights.
         num_outputs: As in `convert`.
         rule: How it damps, ``"pi"``, ``"exact"`` or ``"constant"``; None: by its
             default.
@@ -80,7 +84,7 @@ def damping_like(
 
     Raises:
         ArgumentError: If there is no such convention, or no such rule, or if a number
-            is out of range.
+            is out of range, or ``positions`` is missing.
         UnsupportedError: If it refuses such layers, has no damping of its own, or adds
             one number to factors whose ratio differs from ours.
 
@@ -95,15 +99,17 @@ def damping_like(
     if not isinstance(given, Layer):
         msg = f"presets: layer is {shown(given)}, expected what layer_of returns"
         raise ArgumentError(msg)
-    check_counts(
-        layer.label, num_cases=num_cases, positions=positions, num_outputs=num_outputs
-    )
+    check_counts(layer.label, num_cases=num_cases, num_outputs=num_outputs)
+    if positions is None:
+        positions = 1 if layer.kind == "linear" else None
+    else:
+        check_counts(layer.label, positions=positions)
     check_counts(layer.label, or_zero=True, damping=damping)
     theirs, ours = convention(name), ours_for(layer)
     own = theirs.damping if rule is None else rule
     check_word(own, get_args(Rule), "rule", layer.label)
     counts = (num_cases, positions, num_outputs)
-    before, after = scaling_for(ours, layer), scaling_for(theirs, layer)
+    before, after = (scaling_for(each, layer, positions) for each in (ours, theirs))
     alpha = after.inputs(*counts) / before.inputs(*counts)
     beta = _ratio(before, after, counts, layer, name)
     scale, uses = after.block(*counts), before.block(*counts)
@@ -139,7 +145,7 @@ def damping_like(
 def _ratio(
     before: Scaling,
     after: Scaling,
-    counts: tuple[Scalar, Scalar, Scalar],
+    counts: Counts,
     layer: Layer,
     name: str,
 ) -> Scalar:

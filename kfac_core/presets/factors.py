@@ -2,93 +2,19 @@
 
 import math
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, Self
+from typing import Any, Self
 
 from kfac_core.arguments.powers import shown
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, UnsupportedError
-from kfac_core.fisher_blocks import (
-    EmbeddingKFACFB,
-    EmbeddingKFACMultiIndepFB,
-    ForwardOnlyFB,
-    FullyConnectedKFACBasicFB,
-    FullyConnectedMultiIndepFB,
-    KFACReduceFB,
-    KroneckerProductFB,
-    KroneckerState,
-)
-from kfac_core.fisher_blocks.convolution.kronecker import ConvKFCBasicFB
+from kfac_core.fisher_blocks import ForwardOnlyFB, KroneckerProductFB, KroneckerState
 from kfac_core.linalg.kronecker import kron
 from kfac_core.presets.conventions import convention
-from kfac_core.presets.scaling import Convention, Kind, Scaling
+from kfac_core.presets.layer import Layer, layer_of
+from kfac_core.presets.monomial import Counts
+from kfac_core.presets.scaling import Convention, Scaling
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array, Scalar
-
-
-class Layer(NamedTuple):
-    """What the conversion of a layer's factors depends on, besides its data.
-
-    Attributes:
-        kind: Whether it acts once in a case, at tokens, at locations, or is pooled.
-        places: Number of places of the kernel; 1 without a kernel.
-        channels: Number of inputs at each place.
-        has_bias: Whether it has a bias.
-        label: Name of the layer, for messages.
-        is_forward_only: Whether ``G`` is the identity, as in a `ForwardOnlyFB`.
-
-    Example:
-        >>> from kfac_core import ConvolutionGeometry
-        >>> from kfac_core.fisher_blocks import ConvKFCBasicFB
-        >>> geometry = ConvolutionGeometry((3, 3, 4, 8), padding="SAME")
-        >>> layer = layer_of(ConvKFCBasicFB(geometry))
-        >>> layer.kind, layer.places, layer.channels
-        ('images', 9, 4)
-    """
-
-    kind: Kind
-    places: int
-    channels: int
-    has_bias: bool
-    label: str
-    is_forward_only: bool = False
-
-
-def layer_of(block: KroneckerProductFB | ForwardOnlyFB) -> Layer:
-    """Return what the conversion of a block's factors depends on.
-
-    Raises:
-        UnsupportedError: If other libraries have no such block.
-
-    Example:
-        >>> from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB
-        >>> layer = layer_of(FullyConnectedKFACBasicFB(3, 2, True, name="dense"))
-        >>> layer.kind, layer.channels, layer.has_bias
-        ('linear', 3, True)
-    """
-    if isinstance(block, ForwardOnlyFB):
-        return layer_of(block._product)._replace(is_forward_only=True)
-    kind: Kind
-    own: Any = block
-    if isinstance(block, KFACReduceFB):
-        kind, own = "reduce", block.block
-    elif isinstance(block, ConvKFCBasicFB):
-        kind = "images"
-    elif isinstance(block, FullyConnectedMultiIndepFB | EmbeddingKFACMultiIndepFB):
-        kind = "tokens"
-    elif isinstance(block, FullyConnectedKFACBasicFB | EmbeddingKFACFB):
-        kind = "linear"
-    else:
-        msg = (
-            f"{getattr(block, 'label', 'presets')}: block is a {type(block).__name__},"
-            " expected one of a linear layer, a convolution or an embedding, shared or"
-            " not; other libraries have no such block"
-        )
-        raise UnsupportedError(msg)
-    has_bias = getattr(own, "has_bias", False)
-    geometry = getattr(own, "geometry", None)
-    places = 1 if geometry is None else math.prod(geometry.shape[:-2])
-    channels = (block.input_factor.dimension - has_bias) // places
-    return Layer(kind, places, channels, has_bias, block.label)
 
 
 @dataclass(frozen=True)
@@ -101,7 +27,10 @@ class Factors:
         scale: What the Kronecker product is multiplied by, 0-d or a number.
         convention: Name of the convention.
         layer: The layer.
-        counts: Numbers of cases ``N``, of positions ``T`` and of outputs ``C``.
+        counts: Numbers of cases ``N``, of positions ``T`` and of outputs ``C``. Where
+            rows have weights, ``T`` is the sum of those of a case, on the mean: a
+            number of tokens without padding. It is None for a pooled layer whose
+            number is not given.
 
     Example:
         >>> import numpy as np
@@ -121,7 +50,7 @@ class Factors:
     scale: Scalar
     convention: str
     layer: Layer
-    counts: tuple[Scalar, Scalar, Scalar]
+    counts: Counts
 
     def to(self, name: str) -> Self:
         """Return the factors that another library would have.
@@ -133,7 +62,8 @@ class Factors:
             The factors.
 
         Raises:
-            ArgumentError: If there is no such convention.
+            ArgumentError: If there is no such convention, or if it depends on the
+                number of positions of a pooled layer, which is not given.
             UnsupportedError: If the library refuses such layers; or if its ``A`` has a
                 row of the bias, or its ``G`` sees gradients, and this one's has not.
         """
@@ -145,8 +75,10 @@ class Factors:
                 " its inputs, such as 'kfac_core'"
             )
             raise UnsupportedError(msg)
-        before, after = (scaling_for(each, self.layer) for each in (old, new))
         counts = self.counts
+        before, after = (
+            scaling_for(each, self.layer, counts[1]) for each in (old, new)
+        )
         inputs = self._without_bias(old, new)
         if old.channels_first != new.channels_first:
             inputs = self._reordered(inputs, to_channels=new.channels_first)
@@ -215,6 +147,7 @@ def convert(
     to: str,
     num_cases: Scalar,
     num_outputs: Scalar = 1,
+    num_positions: Scalar | None = None,
 ) -> Factors:
     """Return the factors that another library would have for the same data.
 
@@ -226,31 +159,61 @@ def convert(
         num_cases: ``N``, the number of cases that the mean loss divides by.
         num_outputs: ``C``, the number of outputs of a case where the loss is a mean
             over them, as a mean squared error is; 1 for a cross entropy.
+        num_positions: ``T`` of a pooled layer, a `KFACReduceFB`, whose state does not
+            keep it; only conventions that divide by it, such as ``"lzhangbv"``, ask
+            for it. The state of any other layer knows its own.
 
     Returns:
         The factors.
 
     Raises:
-        ArgumentError: If there is no such convention, or a number is not positive.
+        ArgumentError: If there is no such convention, a number is not positive, or
+            ``num_positions`` is missing, or given for a layer that is not pooled.
         UnsupportedError: If other libraries have no such block, or this one refuses
             such layers, or needs gradients that a `ForwardOnlyFB` has not seen.
         NotComputedError: If there are no statistics yet.
     """
     layer = layer_of(block)
     check_counts(layer.label, num_cases=num_cases, num_outputs=num_outputs)
+    if num_positions is not None:
+        _check_is_pooled(layer, num_positions)
     product = block._product if isinstance(block, ForwardOnlyFB) else block
-    now = product._now(state)
-    backend = backend_of(state.scale)
-    uses, _ = product._scale(backend, state)
+    uses, mean = product._scale(backend_of(state.scale), state)
+    positions = num_positions if layer.kind == "reduce" else uses * mean
+    counts = (num_cases, positions, num_outputs)
+    ours = ours_for(layer)
+    scaling = scaling_for(ours, layer, 1 if positions is None else positions)
+    a, g = (
+        factor.get_cov(each) * (mean if factor.form.is_mean_by_weight else 1.0)
+        for factor, each in zip(product._sides, state[:2], strict=True)
+    )
+    # Both are sums over rows that count, divided by cases and uses; g of summed losses.
+    if layer.kind == "reduce":
+        g = g / mean  # no number of theirs has the mean weight, but the block has
+    if scaling.gradients:
+        g = g * (uses / num_cases) * scaling.gradients(*counts)
+    else:
+        g = product.output_factor.get_cov(state.output_factor)
     own = Factors(
-        product.input_factor.get_cov(now.input_factor),
-        product.output_factor.get_cov(now.output_factor),
-        uses,
-        ours_for(layer).name,
+        a * (uses * num_cases) * scaling.inputs(*counts),
+        g,
+        scaling.block(*counts),
+        ours.name,
         layer,
-        (num_cases, uses, num_outputs),
+        counts,
     )
     return own.to(to)
+
+
+def _check_is_pooled(layer: Layer, num_positions: Scalar) -> None:
+    check_counts(layer.label, num_positions=num_positions)
+    if layer.kind != "reduce":
+        msg = (
+            f"{layer.label}: num_positions is {shown(num_positions)}, expected none:"
+            " only a pooled layer, a KFACReduceFB, does not keep its own number; leave"
+            " it out"
+        )
+        raise ArgumentError(msg)
 
 
 def check_counts(label: str, *, or_zero: bool = False, **counts: object) -> None:
@@ -279,10 +242,16 @@ def ours_for(layer: Layer) -> Convention:
     )
 
 
-def scaling_for(each: Convention, layer: Layer) -> Scaling:
+def scaling_for(each: Convention, layer: Layer, positions: Scalar | None) -> Scaling:
     """Return what a library multiplies its sums by, for a layer.
 
+    Args:
+        each: The convention of the library.
+        layer: The layer.
+        positions: The number of positions, None where it is not known.
+
     Raises:
+        ArgumentError: If the number of positions is not known, and is needed.
         UnsupportedError: If the library refuses such layers.
     """
     if layer.kind not in each.scalings:
@@ -291,4 +260,12 @@ def scaling_for(each: Convention, layer: Layer) -> Scaling:
             f" {layer.kind!r}, only of {', '.join(map(repr, each.scalings))}"
         )
         raise UnsupportedError(msg)
-    return each.scalings[layer.kind]
+    scaling = each.scalings[layer.kind]
+    if positions is None and scaling.counts_positions:
+        msg = (
+            f"{layer.label}: the number of positions of a case is not given, and the"
+            f" factors of {each.name} depend on it; give num_positions to convert, or"
+            " positions to damping_like"
+        )
+        raise ArgumentError(msg)
+    return scaling

@@ -3,7 +3,11 @@
 from dataclasses import dataclass
 from fractions import Fraction
 
+from kfac_core.errors import ArgumentError
 from kfac_core.typing import Scalar
+
+Counts = tuple[Scalar, Scalar | None, Scalar]
+"""Numbers of cases, of positions, and of outputs; None where no power asks for it."""
 
 
 @dataclass(frozen=True)
@@ -36,8 +40,19 @@ class Monomial:
         for name in ("n", "t", "c", "two"):
             object.__setattr__(self, name, Fraction(getattr(self, name)))
 
-    def __call__(self, cases: Scalar, positions: Scalar, outputs: Scalar) -> Scalar:
-        """Return the number for the numbers of cases, positions and outputs."""
+    def __call__(
+        self, cases: Scalar, positions: Scalar | None, outputs: Scalar
+    ) -> Scalar:
+        """Return the number for the numbers of cases, positions and outputs.
+
+        Raises:
+            ArgumentError: If positions are None, and it has a power of them.
+        """
+        if positions is None:
+            if self.t:
+                msg = f"presets: positions is None, expected a number for {self}"
+                raise ArgumentError(msg)
+            positions = 1
         value: Scalar = 2.0 ** float(self.two)
         for count, power in ((cases, self.n), (positions, self.t), (outputs, self.c)):
             if power > 0:

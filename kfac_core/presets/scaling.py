@@ -46,6 +46,11 @@ class Scaling:
     gradients: Monomial | None
     block: Monomial = _ONE
 
+    @property
+    def counts_positions(self) -> bool:
+        """Whether a number depends on ``T``, the number of positions."""
+        return any(each.t for each in (self.inputs, self.gradients, self.block) if each)
+
 
 @dataclass(frozen=True)
 class Convention:

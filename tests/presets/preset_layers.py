@@ -44,13 +44,18 @@ OUTPUTS = {"linear": (N, OUT), "images": (N, T, 1, OUT)}
 def drawn(kind, rng, has_bias=False, *, forward_only=False):
     """A block, its state, and the rows of inputs and of gradients of the mean loss."""
     block = MAKE[kind](has_bias)
-    x = rng.normal(size=INPUTS.get(kind, (N, T, 4)))
-    g = rng.normal(size=OUTPUTS.get(kind, (N, T, OUT)))
+    x, g = raw(kind, rng)
     data = (x, N * g)
     if forward_only:
         block, data = kc.blocks.ForwardOnlyFB(block), (x,)
     state = block.update_covs(block.init(like=x), *data, ema_decay=0.0)
     return block, state, rows_of(kind, x, has_bias), g.reshape(N, -1, OUT)
+
+
+def raw(kind, rng):
+    """Inputs of a layer, and gradients of the mean loss for its outputs."""
+    x = rng.normal(size=INPUTS.get(kind, (N, T, 4)))
+    return x, rng.normal(size=OUTPUTS.get(kind, (N, T, OUT)))
 
 
 def rows_of(kind, x, has_bias):

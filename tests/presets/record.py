@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 
 import torch
-from recorded_kronfluence import influences, kronfluence
+from recorded_kronfluence import influences, kronfluence, masked
 from recorded_problem import (
     DAMPING,
     KINDS,
@@ -285,6 +285,7 @@ def record(library):
         made["products"] = {kind: products(kind) for kind in KINDS}
     if library == "kronfluence":
         made["influences"] = {kind: influences(kind) for kind in KINDS}
+        made["masked tokens"] = masked()
     if library == "laplace":
         made["evidence"] = {kind: evidence(kind) for kind in KINDS}
     return made

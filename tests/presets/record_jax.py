@@ -11,9 +11,11 @@ import jax
 import jax.numpy as jnp
 import kfac_jax
 import numpy as np
-from recorded_squares import KINDS, OUT, RECORDED, N, inputs_and_targets
+from recorded_squares import KINDS, OUT, RECORDED, N, T, inputs_and_targets
 
 DAMPING = 0.01
+LENGTHS = (7, 3, 5, 1, 7, 4)
+"""Tokens of each case that are no padding, for what is recorded with a mask."""
 
 
 def layer(kind, params, x):
@@ -28,9 +30,20 @@ def layer(kind, params, x):
     return made + params["b"]
 
 
+def is_token():
+    """Return which tokens are no padding, ``[N, T]``."""
+    return np.arange(T) < np.asarray(LENGTHS)[:, None]
+
+
 def problem(kind):
-    """Return a loss with its registration, parameters, and a batch."""
-    x, targets = inputs_and_targets(kind)
+    """Return a loss with its registration, parameters, and a batch.
+
+    A layer that starts at zero makes no error where the target is zero, too, and
+    kfac-jax takes a token without a gradient for padding.
+    """
+    is_padded = kind == "padded"
+    x, targets = inputs_and_targets("tokens" if is_padded else kind)
+    targets = targets * is_token()[..., None] if is_padded else targets
     shape = (2, 1, 2, OUT) if kind == "images" else (4, OUT)
     params = {"w": jnp.zeros(shape), "b": jnp.zeros(OUT)}
     numbers = targets[0].size
@@ -70,7 +83,8 @@ def factors(kind):
     make = kfac_jax.BlockDiagonalCurvature
     _, state = estimated(make, kind, "fisher_empirical")
     (block,) = state.blocks_states
-    return [np.asarray(own.value) for own in block.factors]
+    a, g = (np.asarray(own.value).tolist() for own in block.factors)
+    return {"A": a, "G": g}
 
 
 def products(kind):
@@ -130,16 +144,11 @@ def exact(kind):
 
 def main():
     jax.config.update("jax_enable_x64", True)
-    made = {kind: factors(kind) for kind in KINDS}
     recorded = {
         "version": importlib.metadata.version("kfac-jax"),
         "jax": jax.__version__,
-        "factors": {
-            "kfac-jax": {
-                kind: {"A": a.tolist(), "G": g.tolist()}
-                for kind, (a, g) in made.items()
-            }
-        },
+        "factors": {"kfac-jax": {kind: factors(kind) for kind in KINDS}},
+        "masked tokens": {"mask": is_token().tolist(), **factors("padded")},
         "products": {kind: products(kind) for kind in KINDS},
         "blocks": {
             kind: {name: dense(kind, block).tolist() for name, block in own.items()}

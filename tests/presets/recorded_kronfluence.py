@@ -3,7 +3,10 @@
 import tempfile
 
 import torch
-from recorded_problem import DAMPING, N, layer_and_data, model_of
+from recorded_problem import DAMPING, OUT, N, T, layer_and_data, model_of
+
+LENGTHS = (7, 3, 5, 1, 7, 4)
+"""Tokens of each case that are no padding, for what is recorded with a mask."""
 
 
 def task_of(reduction):
@@ -33,28 +36,52 @@ def in_float64():
     )
 
 
-def kronfluence(kind):
+def factors(task, layer, *data):
+    """Return ``A`` and ``G`` of a layer."""
     from kronfluence.factor.covariance import fit_covariance_matrices_with_loader
     from kronfluence.module.utils import wrap_tracked_modules
     from kronfluence.utils.state import State
 
-    found = {}
-    for name, reduction in (("kronfluence, mean", "mean"), ("kronfluence", "sum")):
-        layer, x, y = layer_and_data(kind)
-        task, arguments = task_of(reduction), in_float64()
-        model = wrap_tracked_modules(model_of(layer), task, factor_args=arguments)
-        loader = torch.utils.data.DataLoader(
-            torch.utils.data.TensorDataset(x, y), batch_size=N
-        )
-        _, made = fit_covariance_matrices_with_loader(
-            model, State(cpu=True), task, loader, arguments, disable_tqdm=True
-        )
-        (a,) = made["activation_covariance"].values()
-        (g,) = made["gradient_covariance"].values()
-        (rows,) = made["num_activation_covariance_processed"].values()
-        (others,) = made["num_gradient_covariance_processed"].values()
-        found[name] = a / rows, g / others
-    return found
+    arguments = in_float64()
+    model = wrap_tracked_modules(model_of(layer), task, factor_args=arguments)
+    loader = torch.utils.data.DataLoader(
+        torch.utils.data.TensorDataset(*data), batch_size=N
+    )
+    _, made = fit_covariance_matrices_with_loader(
+        model, State(cpu=True), task, loader, arguments, disable_tqdm=True
+    )
+    (a,) = made["activation_covariance"].values()
+    (g,) = made["gradient_covariance"].values()
+    (rows,) = made["num_activation_covariance_processed"].values()
+    (others,) = made["num_gradient_covariance_processed"].values()
+    return a / rows, g / others
+
+
+def kronfluence(kind):
+    return {
+        name: factors(task_of(reduction), *layer_and_data(kind))
+        for name, reduction in (("kronfluence, mean", "mean"), ("kronfluence", "sum"))
+    }
+
+
+def masked():
+    """The factors of a layer of padded tokens, which its loss ignores."""
+    from kronfluence.task import Task
+
+    class PaddedSquares(Task):
+        def compute_train_loss(self, batch, model, sample=False):
+            x, y, mask = batch
+            squares = (model(x) - y) ** 2
+            return (squares.reshape(N, T, OUT) * mask[..., None]).sum()
+
+        compute_measurement = compute_train_loss
+
+        def get_attention_mask(self, batch):
+            return batch[2]
+
+    mask = (torch.arange(T) < torch.tensor(LENGTHS)[:, None]).long()
+    a, g = factors(PaddedSquares(), *layer_and_data("tokens"), mask)
+    return {"mask": mask.tolist(), "A": a.tolist(), "G": g.tolist()}
 
 
 def influences(kind):

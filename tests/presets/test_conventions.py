@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from preset_layers import OUT, N, T, drawn, sums
+from preset_layers import OUT, N, T, drawn, raw, rows_of, sums
 
 import kfac_core as kc
 from kfac_core.errors import ArgumentError, UnsupportedError
@@ -29,6 +29,7 @@ MEASURED = {
     ("curvlinops, type-2", "reduce"): (1, 1, 1),
     ("nngeometry, FIM", "linear"): (C**0.5, C**-0.5, 1),
     ("nngeometry, FIM", "images"): (T * C**0.5, C**-0.5, 1),
+    ("nngeometry, repository", "tokens"): (T * C**0.5, T * C**-0.5, T),
     ("nngeometry", "linear"): (1, 1, 1),
     ("nngeometry", "images"): (T, 1, 1),
     ("kronfluence, mean", "linear"): (1, N**-2, N**-2),
@@ -82,6 +83,7 @@ MEASURED = {
     ("alecwangcq", "images"): (1 / T, T**2, 1),
     ("lzhangbv", "linear"): (1, 1, 1),
     ("lzhangbv", "images"): (1 / T, T**2, 1),
+    ("lzhangbv", "reduce"): (1, T**-2, T**-2),
     ("Thrandis", "linear"): (1, 1, 1),
     ("Thrandis", "images"): (1, 1, 1),
     ("KFC paper", "linear"): (1, 1, 1),
@@ -98,7 +100,13 @@ FORWARD = [name for name, own in CONVENTIONS.items() if not own.sees_gradients]
 
 def converted(kind, rng, name, has_bias=False):
     block, state, *data = drawn(kind, rng, has_bias)
-    return convert(block, state, to=name, num_cases=N, num_outputs=C), data
+    return convert(block, state, to=name, **counts_of(kind)), data
+
+
+def counts_of(kind):
+    """The numbers that a conversion of a layer is given."""
+    positions = {"num_positions": T} if kind == "reduce" else {}
+    return {"num_cases": N, "num_outputs": C, **positions}
 
 
 def close(found, wanted, precision=1e-12):
@@ -110,7 +118,7 @@ def close(found, wanted, precision=1e-12):
 def test_multiples_of_ours_are_those_measured(name, kind, rng):
     block, state, *_ = drawn(kind, rng)
     ours, theirs = (
-        convert(block, state, to=each, num_cases=N, num_outputs=C)
+        convert(block, state, to=each, **counts_of(kind))
         for each in ("kfac_core", name)
     )
     of_a, of_g, of_block = MEASURED[name, kind]
@@ -126,7 +134,7 @@ def test_factors_are_the_sums_times_their_numbers(name, kind, rng):
     if kind == "images" and own.channels_first:
         order = np.arange(4).reshape(2, 2).T.ravel()
         a = a[np.ix_(order, order)]
-    counts = (N, 1 if kind in {"linear", "reduce"} else T, C)
+    counts = (N, 1 if kind == "linear" else T, C)
     close(theirs.inputs, a * own.scalings[kind].inputs(*counts))
     number = own.scalings[kind].gradients
     close(theirs.gradients, np.eye(OUT) if name in FORWARD else b * number(*counts))
@@ -176,6 +184,36 @@ def test_forward_only_is_the_inputs_and_the_identity(kind, rng):
     close(second.to("kfac_core, forward-only").inputs, first.inputs)
     with pytest.raises(UnsupportedError, match="keeps no gradients, expected by sin"):
         convert(block, state, to="singd", num_cases=N)
+
+
+WEIGHTS = {"linear": (N,), "tokens": (N, T), "images": (N, T, 1), "reduce": (N,)}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("forward_only", [False, True])
+def test_rows_that_do_not_count_are_as_if_they_were_not_there(kind, forward_only, rng):
+    if forward_only and kind == "reduce":
+        return
+    weights = (rng.uniform(size=WEIGHTS[kind]) < 0.6) * 1.0
+    block, *_ = drawn(kind, rng, has_bias=True, forward_only=forward_only)
+    x, g = raw(kind, rng)
+    given = (x,) if forward_only else (x, N * g)
+    state = block.update_covs(
+        block.init(like=x), *given, ema_decay=0.0, weights=weights, num_cases=float(N)
+    )
+    own = "kfac_core, forward-only" if forward_only else "kfac_core"
+    ours = convert(block, state, to=own, **counts_of(kind))
+    close(ours.dense(), block.full_fisher_block(state))
+    rows = rows_of(kind, x, True)
+    each = np.broadcast_to(weights.reshape(N, -1), rows.shape[:2])[..., None] ** 0.5
+    a, b = sums(kind, rows * each, g.reshape(N, -1, OUT) * each)
+    positions = weights.sum() / N if kind in {"tokens", "images"} else 1
+    close(ours.inputs, a / (N * positions))
+    if not forward_only:
+        mean = each.mean() if kind == "reduce" else 1
+        close(ours.gradients * mean, b * N / positions)
+        theirs = ours.to("curvlinops")
+        close(theirs.gradients * mean, b * N * C)
 
 
 def test_the_order_of_patches_matters_and_the_bias_stays_last(rng):
@@ -251,6 +289,21 @@ def test_what_a_library_refuses_is_refused(rng):
             convert(block, state, to="singd", **options)
     with pytest.raises(kc.errors.NotComputedError):
         convert(block, block.init(np.zeros(1)), to="singd", num_cases=N)
+
+
+def test_the_positions_of_a_pooled_layer_are_asked_for_where_they_count(rng):
+    block, state, *_ = drawn("reduce", rng)
+    other, its_state, *_ = drawn("tokens", rng)
+    plain = convert(block, state, to="curvlinops", num_cases=N)  # does not divide by T
+    for wrong in (plain.to, lambda to: convert(block, state, to=to, num_cases=N)):
+        with pytest.raises(ArgumentError, match="positions of a case is not given"):
+            wrong("lzhangbv")
+    with pytest.raises(ArgumentError, match="expected none: only a pooled layer"):
+        convert(other, its_state, to="singd", num_cases=N, num_positions=T)
+    with pytest.raises(ArgumentError, match="num_positions is -1"):
+        convert(block, state, to="lzhangbv", num_cases=N, num_positions=-1)
+    with pytest.raises(ArgumentError, match=r"positions is None.*N/T\^2"):
+        convention("lzhangbv").scalings["reduce"].gradients(N, None, C)
 
 
 def test_every_row_is_measured():

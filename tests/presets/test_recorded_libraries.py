@@ -113,6 +113,44 @@ def test_factors_are_those_that_it_computed(plain_library, name, kind):
         assert_near(plain_library.to_numpy(found), wanted, precision)
 
 
+def padded(library, kind, weights=None):
+    """The factors that kfac-jax or kronfluence has of padded tokens, by our block."""
+    made = LIBRARIES[kind]["masked tokens"]
+    mask = np.asarray(made["mask"], dtype=np.float64)
+    block, g = MAKE["tokens"](True), np.asarray(DATA["tokens"]["g"])
+    state = block.update_covs(
+        library.moved(block.init(np.zeros(1))),
+        library.asarray(np.asarray(DATA["tokens"]["x"])),
+        library.asarray(N * g * mask[..., None]),
+        ema_decay=0.0,
+        weights=library.asarray(mask if weights is None else weights),
+        num_cases=float(N),
+    )
+    to = kind.replace("_", "-")
+    counts = {"num_cases": N, "num_outputs": outputs("tokens")}
+    return convert(block, state, to=to, **counts), made
+
+
+def test_factors_of_padded_tokens_are_those_of_kronfluence(plain_library):
+    """It divides by the number of tokens that are no padding."""
+    theirs, made = padded(plain_library, "kronfluence")
+    for part, found in (("A", theirs.inputs), ("G", theirs.gradients)):
+        assert_near(plain_library.to_numpy(found), np.asarray(made[part]))
+    blind, _ = padded(plain_library, "kronfluence", weights=np.ones((N, T)))
+    wrong = plain_library.to_numpy(blind.inputs) - np.asarray(made["A"])
+    assert np.abs(wrong).max() > 0.1
+
+
+def test_factors_of_padded_tokens_are_those_of_kfac_jax(plain_library):
+    """It masks where there is no gradient, but counts the bias of padding."""
+    theirs, made = padded(plain_library, "kfac_jax")
+    a = plain_library.to_numpy(theirs.inputs).copy()
+    np.testing.assert_allclose(a[-1, -1], np.mean(np.sum(made["mask"], axis=1)))
+    a[-1, -1] = T
+    assert_near(a, np.asarray(made["A"]))
+    assert_near(plain_library.to_numpy(theirs.gradients), np.asarray(made["G"]))
+
+
 def corrected(kind, scale, damping):
     """EKFAC, and its state after gradients of summed losses, times a number."""
     block = kc.blocks.EigenvalueCorrectedFB(MAKE[kind](has_bias=True))
