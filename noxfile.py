@@ -116,6 +116,7 @@ ENGINES = ("tests/docs/test_engines_example.py", "tests/collectives/test_engines
 
 FRAMEWORKS = (
     *("tests/adapters/test_jax_other_hands.py", "tests/adapters/test_jax_optax.py"),
+    "tests/adapters/test_jax_flax_transposed.py",
     *("tests/adapters/test_jax_optimizer.py", "tests/docs/test_jax_example.py"),
     *("tests/saving/test_files.py", "tests/docs/test_saving_page.py"),
     "tests/saving/test_formats_of_libraries.py::test_jax_serialises_a_step",

@@ -69,7 +69,8 @@ class TransposedConvKFCBasicFB(PartsFB):
             the weights' axes is ``"IOHW"`` in PyTorch, and ``"HWOI"`` in TensorFlow and
             Keras.
         output_padding: Number of outputs added after the last one, less than the stride
-            or the dilation; None where the data say it.
+            or the dilation; None where the data say it. Flax's `ConvTranspose` with
+            ``"VALID"`` and a kernel shorter than the stride adds ``stride - kernel``.
         has_bias: Whether the layer has a bias.
         locations: ``"input"`` or ``"output"``.
         mirrored: Whether the kernel runs backwards, as in `jax.lax.conv_transpose` with
