@@ -65,7 +65,8 @@ def _named(kind: type) -> tuple[str, str]:
 
 _FORMS = {
     ("torch.distributed", "DTensor"): (
-        "a DTensor, which holds a part of one: take .full_tensor() of it"
+        "a DTensor, which is spread over processes: give .full_tensor() of it, which"
+        " all of them must call"
     ),
     ("torch.masked", "MaskedTensor"): (
         "a MaskedTensor: take .to_tensor(0.0) of it, and give weights for rows that do"

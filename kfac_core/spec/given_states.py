@@ -47,12 +47,16 @@ def explain(spec: Any, arguments: Iterable[Any], error: Exception) -> None:
     Raises:
         StateError: If a part of a state is a dictionary or a list.
         NotFiniteError: If a state holds NaN or infinity.
+        BackendError: If an array of a state is refused, and the error names no layer.
     """
     label = getattr(spec, "label", type(spec).__name__)
     states = [x for x in arguments if isinstance(x, state_classes())]
     if isinstance(error, OF_SPOILED_STATES):
         for state in states:
             _check_numbers(state, spec.not_known_yet, label, error)
+    elif isinstance(error, BackendError) and not str(error).startswith(label):
+        for state in states:
+            _check_kinds(state, label)
     elif not isinstance(error, KfacError):
         for state in states:
             _check_classes(state, label, error)
@@ -65,6 +69,15 @@ def _check_classes(state: Any, label: str, error: Exception) -> None:
             " tree to kfac_core.from_tree"
         )
         raise StateError(msg) from error
+
+
+def _check_kinds(state: Any, label: str) -> None:
+    for name, x in tree.named_leaves(state):
+        try:
+            backend_of(x)
+        except BackendError as error:
+            msg = f"{label}: {name} of the state: {error}"
+            raise BackendError(msg) from None
 
 
 def _check_numbers(

@@ -20,6 +20,7 @@ CLAIMS += [
     "resume",
     "part",
     "refuse",
+    "gather",
     "die",
 ]
 
@@ -52,6 +53,11 @@ def test_every_claim_of_the_program_holds_on_two_processes(torch, tmp_path):
     both = found(2, tmp_path)
     for (out, error), claims in zip(both, (CLAIMS, CLAIMS[:-1]), strict=True):
         assert out.split("\n")[:-1] == told(claims), out + error
+
+
+def test_a_mesh_of_one_process_is_a_mesh(torch, tmp_path):
+    ((out, error),) = found(1, tmp_path, "gather")
+    assert out.split("\n")[:-1] == told(["gather"]), out + error
 
 
 @pytest.mark.timeout(300)

@@ -33,6 +33,7 @@ from torch import distributed, nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.tensor.parallel import ColwiseParallel, parallelize_module
 from torch_adapting_claims import adapt, correct, go_on, ignore, in_parts
+from torch_dtensor_claims import gather
 from torch_teams_claims import Deep, elsewhere, fraction, overlap
 
 from kfac_adapters.torch import KFAC, Preconditioner, ProcessGroup
@@ -247,6 +248,7 @@ if __name__ == "__main__":
         resume,
         part,
         refuse,
+        gather,
         die,
     ]
     if len(sys.argv) > 1:

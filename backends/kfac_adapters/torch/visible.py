@@ -13,7 +13,10 @@ _REPLICAS = (
     "has replicas, whose parameters are copies; give the module that it holds"
     " (.module), or use DistributedDataParallel"
 )
-_SHARDED = "has parameters in shards, and none of a layer's shape"
+_SHARDED = (
+    "has parameters in shards, and none of a layer's shape; give the module before"
+    " fully_shard or FullyShardedDataParallel, and use DistributedDataParallel"
+)
 _DISTRIBUTED = (
     "has a DTensor among its parameters, of which a rank has a part; give the module"
     " before distribute_module or parallelize_module, and use DistributedDataParallel"
