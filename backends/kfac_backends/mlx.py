@@ -140,6 +140,11 @@ def eigh(x: Any, /) -> Any:
     return mx.linalg.eigh(x, stream=mx.cpu)
 
 
+def qr(x: Any, /) -> Any:
+    """Return an orthogonal and an upper triangular factor."""
+    return mx.linalg.qr(x, stream=mx.cpu)
+
+
 def solve(x1: Any, x2: Any, /) -> Any:
     """Return the solution of a general system."""
     return mx.linalg.solve(x1, x2, stream=mx.cpu)
@@ -178,7 +183,7 @@ for _function in (asarray, astype, clip, exp, finfo, iinfo, isdtype):
     setattr(NAMESPACE, _function.__name__, _function)
 NAMESPACE.bool = mx.bool_
 NAMESPACE.linalg = SimpleNamespace(
-    cholesky=cholesky, diagonal=diagonal, eigh=eigh, solve=solve, trace=trace
+    cholesky=cholesky, diagonal=diagonal, eigh=eigh, qr=qr, solve=solve, trace=trace
 )
 
 backend = MLXBackend(NAMESPACE, "mlx")

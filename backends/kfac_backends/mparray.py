@@ -189,6 +189,14 @@ def eigh(x: Any, /) -> tuple[Any, Any]:
     return _wrapped(values, x), _wrapped(vectors, x)
 
 
+def qr(x: Any, /) -> tuple[Any, Any]:
+    """Return an orthogonal and an upper triangular factor of a square matrix."""
+    q, r = (
+        mp.qr(mp.matrix(x._data.tolist())) if x.size else (mp.matrix(0), mp.matrix(0))
+    )
+    return _wrapped(_as_array(q), x), _wrapped(_as_array(r), x)
+
+
 def solve(x1: Any, x2: Any, /) -> Any:
     """Return the solution of a general system."""
     return _wrapped(_each(_solution, x1._data, x2._data), x2)
@@ -212,7 +220,7 @@ def finfo(dtype: Any, /) -> FInfo:
 
 
 LINALG = SimpleNamespace(
-    cholesky=cholesky, diagonal=diagonal, eigh=eigh, solve=solve, trace=trace
+    cholesky=cholesky, diagonal=diagonal, eigh=eigh, qr=qr, solve=solve, trace=trace
 )
 """What of the extension ``linalg`` is needed; mparray has none."""
 

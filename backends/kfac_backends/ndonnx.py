@@ -53,6 +53,20 @@ class NDONNXBackend(ArrayAPIBackend):
             raise NotImplementedError(msg)
         return super().eigh(a)
 
+    def qr(self, a: Any) -> tuple[Array, Array]:
+        """Return both factors of an array with a value: ONNX has none.
+
+        Raises:
+            NotImplementedError: If the array has no value.
+        """
+        if self.is_traced(a):
+            msg = (
+                "ONNX has no QR factorisation: into a graph, export what Cholesky"
+                " factors compute, as the damping 'pi' and the power -1"
+            )
+            raise NotImplementedError(msg)
+        return super().qr(a)
+
     def solve_triangular(
         self, factor: Any, b: Any, *, transpose: bool = False
     ) -> Array:
@@ -145,13 +159,19 @@ def eigh(x: Any, /) -> tuple[Any, Any]:
     return ndonnx.asarray(values), ndonnx.asarray(vectors)
 
 
+def qr(x: Any, /) -> tuple[Any, Any]:
+    """Return both factors of an array with a value."""
+    q, r = np.linalg.qr(x.unwrap_numpy())
+    return ndonnx.asarray(q), ndonnx.asarray(r)
+
+
 def solve(x1: Any, x2: Any, /) -> Any:
     """Return the solution of a general system of arrays with values."""
     return ndonnx.asarray(np.linalg.solve(x1.unwrap_numpy(), x2.unwrap_numpy()))
 
 
 LINALG = SimpleNamespace(
-    cholesky=cholesky, diagonal=diagonal, eigh=eigh, solve=solve, trace=trace
+    cholesky=cholesky, diagonal=diagonal, eigh=eigh, qr=qr, solve=solve, trace=trace
 )
 """What of the extension ``linalg`` is needed; ndonnx has none."""
 

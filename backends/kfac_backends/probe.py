@@ -1,5 +1,6 @@
 """What a library lacks of the array API standard, as far as the fallback needs it."""
 
+import warnings
 from collections.abc import Callable
 from typing import Any
 
@@ -7,14 +8,16 @@ from kfac_core.typing import Array, Namespace
 
 # fmt: off
 FUNCTIONS = (
-    "abs", "all", "any", "arange", "argmax", "asarray", "astype", "broadcast_to",
-    "clip", "concat", "equal", "exp", "eye", "finfo", "flip", "full", "full_like",
-    "iinfo", "isdtype", "isfinite", "isnan", "log", "log1p", "matmul", "max",
-    "maximum", "mean", "min", "minimum", "ones", "ones_like", "permute_dims",
-    "remainder", "reshape", "result_type", "sqrt", "stack", "sum", "tanh", "tril",
-    "where", "zeros", "zeros_like", "__array_namespace_info__",
+    "abs", "all", "any", "arange", "argmax", "argsort", "asarray", "astype",
+    "broadcast_to", "clip", "concat", "cos", "cumulative_sum", "equal", "exp", "expm1",
+    "eye", "finfo", "flip", "floor_divide", "full", "full_like", "iinfo", "isdtype",
+    "isfinite", "isnan", "log", "log1p", "logaddexp", "matmul", "max", "maximum",
+    "mean", "min", "minimum", "not_equal", "ones", "ones_like", "permute_dims",
+    "remainder", "reshape", "result_type", "sin", "sort", "sqrt", "stack", "sum",
+    "take", "tanh", "tril", "triu", "where", "zeros", "zeros_like",
+    "__array_namespace_info__",
 )
-LINALG = ("cholesky", "diagonal", "eigh", "solve")
+LINALG = ("cholesky", "diagonal", "eigh", "qr", "solve", "trace")
 ATTRIBUTES = ("device", "dtype", "mT", "ndim", "shape")
 OPERATORS = (
     "__add__", "__and__", "__bool__", "__eq__", "__float__", "__ge__", "__getitem__",
@@ -23,8 +26,8 @@ OPERATORS = (
     "__truediv__",
 )
 # fmt: on
-"""What a step of every family, of the estimator and of the optimiser takes: functions
-of the standard and of its extension ``linalg``, attributes and operators of arrays."""
+"""What all blocks, losses, the estimator and the optimiser take: functions of the
+standard and of its extension ``linalg``, attributes and operators of arrays."""
 
 MOST_LETTERS = 100
 """Letters that are repeated of a library's own message."""
@@ -40,6 +43,13 @@ def lacking(xp: Namespace, like: Array) -> list[str]:
     Returns:
         One line for each.
     """
+    with warnings.catch_warnings():
+        # What a library warns of where it is only asked is of no use to anyone.
+        warnings.simplefilter("ignore")
+        return _lacking(xp, like)
+
+
+def _lacking(xp: Namespace, like: Array) -> list[str]:
     missing = [name for name in FUNCTIONS if not hasattr(xp, name)]
     found = [f"the functions {', '.join(missing)}"] if missing else []
     has_linalg = hasattr(xp, "linalg")
@@ -128,9 +138,20 @@ def _solve(xp: Any, like: Any) -> bool:
     return _is(xp, xp.linalg.solve(a, a), xp.eye(2, dtype=a.dtype, device=like.device))
 
 
+def _qr(xp: Any, like: Any) -> bool:
+    a = _matrix(xp, like)
+    q, r = xp.linalg.qr(a)
+    upper = bool(xp.abs(r[1, 0]) < 1e-5)
+    return upper and _is(xp, q @ r, a)
+
+
 def _diagonal(xp: Any, like: Any) -> bool:
     found = xp.linalg.diagonal(_matrix(xp, like))
     return bool(found[0] == 4) and bool(found[1] == 5)
+
+
+def _trace(xp: Any, like: Any) -> bool:
+    return bool(xp.linalg.trace(_matrix(xp, like)) == 9)
 
 
 _CREATES = "asarray, zeros, ones, eye, full and arange with dtype= and device="
@@ -142,8 +163,10 @@ _CLAIMS: dict[str, Callable[[Any, Any], bool]] = {
     "operators with a number on either side": _reflects,
     "linalg.cholesky, lower": _cholesky,
     "linalg.eigh, ascending": _eigh,
+    "linalg.qr, upper": _qr,
     "linalg.solve": _solve,
     "linalg.diagonal": _diagonal,
+    "linalg.trace": _trace,
 }
 
 

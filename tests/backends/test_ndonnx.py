@@ -99,6 +99,15 @@ def test_an_eigendecomposition_is_refused_by_name():
         Recorded(lambda *x: step_of(family, *x), True, *family[1:])
 
 
+def test_qr_is_that_of_the_matrix_or_refused_by_name(rng):
+    a = rng.normal(size=(3, 3))
+    backend = backend_of(ndonnx.asarray(a))
+    q, r = map(backend.to_numpy, backend.qr(ndonnx.asarray(a)))
+    np.testing.assert_allclose(q @ r, a, atol=1e-14)
+    with pytest.raises(NotImplementedError, match="ONNX has no QR factorisation"):
+        backend.qr(ndonnx.argument(shape=(3, 3), dtype=ndonnx.float64))
+
+
 @pytest.mark.parametrize("transpose", [False, True])
 def test_factorisations_are_those_of_the_matrix(rng, transpose):
     rows, b = rng.normal(size=(6, 4)), rng.normal(size=(4, 2))

@@ -1,6 +1,7 @@
 """A library that lacks something of the standard is told all of it, in one error."""
 
 import re
+import warnings
 from types import SimpleNamespace
 
 import numpy as np
@@ -48,12 +49,24 @@ def test_numpy_lacks_nothing():
             numpy_but(linalg=linalg_but(eigh=unavailable)),
             r"linalg.eigh, ascending \(NotImplementedError: no message\)",
         ),
+        (numpy_but(take=None, sort=None), "the functions sort, take"),
+        (numpy_but(linalg=linalg_but(qr=np.linalg.eigh)), "linalg.qr, upper"),
         (numpy_but(full=lambda shape, value: value), "full and arange with dtype="),
     ],
 )
 def test_what_a_library_lacks_is_named(library, lacks):
     found = lacking(library, np.ones(1))
     assert any(re.search(lacks, line) for line in found)
+
+
+def test_warnings_of_the_library_are_kept_from_the_user():
+    class Deprecated(SimpleNamespace):
+        def __getattribute__(self, name):
+            if name == "tril":
+                warnings.warn("tril moves", stacklevel=2)
+            return super().__getattribute__(name)
+
+    assert lacking(Deprecated(**vars(numpy_but())), np.ones(1)) == []
 
 
 def test_what_cannot_be_made_is_told_once():
