@@ -118,5 +118,5 @@ def test_float8_tensors_are_refused_by_name(torch):
 def test_distributed_tensors_are_refused_by_name(torch, backend):
     kind = type("DTensor", (torch.Tensor,), {"__module__": "torch.distributed.tensor"})
     x = torch.ones(4, 3).as_subclass(kind)
-    with pytest.raises(TypeError, match=r"got a DTensor, .* take \.full_tensor\(\)"):
+    with pytest.raises(TypeError, match=r"got a DTensor, .* give \.full_tensor\(\)"):
         backend_of(x)
