@@ -138,6 +138,9 @@ class Backend(Protocol):
             b: ``[..., k, m]``, of the same dtype.
         """
 
+    def diagonal(self, a: Array) -> Array:
+        """Return the diagonal ``[n]`` of ``[n, n]``, which is only read."""
+
     def gram(self, a: Array) -> Array:
         """Return ``a.T @ a`` in full precision, symmetric bit for bit.
 

@@ -8,6 +8,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
+from kfac_backends.draws_on_the_host import DrawsOnTheHost
 from kfac_backends.probe import lacking as lacking
 from kfac_backends.runs import (
     MANY_COLUMNS,
@@ -22,7 +23,7 @@ from kfac_backends.runs import (
 )
 from kfac_backends.silence import silence
 from kfac_core import tree
-from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
+from kfac_core.typing import Array, Device, DType, Namespace, Precision
 
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
@@ -33,7 +34,7 @@ CHUNK_BYTES = 2**23
 """Size in bytes of a chunk of arrays that is processed at once."""
 
 
-class ArrayAPIBackend:
+class ArrayAPIBackend(DrawsOnTheHost):
     """Every function of `kfac_core.backend.Backend`, by functions of the standard.
 
     Subclasses replace what their library does better. The class needs the ``linalg``
@@ -120,6 +121,12 @@ class ArrayAPIBackend:
         """Return ``a.mT``, which is a view or a copy in the standard."""
         view: Array = a.mT
         return view
+
+    def diagonal(self, a: Array) -> Array:
+        """Return every entry whose distance from the first is a multiple of n + 1."""
+        n = a.shape[-1]
+        flat: Array = self.xp.reshape(a, (n * n,))[:: n + 1]
+        return flat
 
     def gram(self, a: Array) -> Array:
         """Return ``a.T @ a``, as a sum over runs for many rows; see `runs`.
@@ -280,22 +287,6 @@ class ArrayAPIBackend:
         """Return `x`, which has no graph."""
         return x
 
-    def split(self, key: Key, count: int) -> tuple[Key, ...]:
-        """Return the generator itself: it changes as it draws."""
-        return (key,) * count
-
-    def uniform(
-        self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device
-    ) -> Array:
-        """Draw on the host from the `numpy.random.Generator` `key`."""
-        return self._drawn(key.random(shape), dtype, device)
-
-    def normal(
-        self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device
-    ) -> Array:
-        """Draw on the host from the `numpy.random.Generator` `key`."""
-        return self._drawn(key.standard_normal(shape), dtype, device)
-
     def to_numpy(self, x: Any) -> Any:
         """Copy through DLPack; to the host, where the array is elsewhere."""
         on_host = x.__dlpack_device__()[0] == 1  # DLPack's number of the CPU
@@ -334,10 +325,6 @@ class ArrayAPIBackend:
             like.shape[-1], dtype=like.dtype, device=self.creation_device(like)
         )
         return eye
-
-    def _drawn(self, values: Any, dtype: DType, device: Device) -> Array:
-        drawn: Array = self.xp.astype(self.from_numpy(values, device), dtype)
-        return drawn
 
 
 # For a failed factorisation, NumPy raises a ValueError, and others a RuntimeError.

@@ -125,6 +125,11 @@ class NumPyBackend(ArrayAPIBackend):
         whole: Array = damped
         return whole
 
+    def diagonal(self, a: Any) -> Array:
+        """Return a view, by the array's own method."""
+        view: Array = a.diagonal()
+        return view
+
     def gram(self, a: Any) -> Array:
         """Return ``a.T @ a`` by SYRK, in bands if it is large."""
         # With bands, each band goes through the runs of rows.

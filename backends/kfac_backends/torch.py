@@ -169,9 +169,14 @@ class TorchBackend(ArrayAPIBackend):
             return in_turn
         return super().sum_of_stack(stack)
 
+    def diagonal(self, a: Any) -> Array:
+        """Return a view, in one operation."""
+        view: Array = torch.diagonal(a)
+        return view
+
     def syrk(self, alpha: Any, a: Any, beta: Any, c: Any) -> Array:
         """Return the sum of the Gram matrix and `c`."""
-        if self._is_large(a) and is_for_numpy(a, alpha, beta, c):
+        if is_for_numpy(a, alpha, beta, c):
             return by_numpy(on_host.syrk, alpha, a, beta, c)
         return super().syrk(alpha, a, beta, c)
 

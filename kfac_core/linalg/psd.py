@@ -25,16 +25,9 @@ class Eigendecomposition(NamedTuple):
     vectors: Array
 
 
-def diagonal(backend: Backend, matrix: Array) -> Array:
-    """Return the diagonal ``[n]`` of ``[n, n]``."""
-    n = matrix.shape[-1]
-    flat: Array = backend.xp.reshape(matrix, (n * n,))[:: n + 1]
-    return flat
-
-
 def trace(backend: Backend, matrix: Array) -> Array:
     """Return the trace, 0-d, of ``[n, n]``, or of a diagonal ``[n]``."""
-    return backend.xp.sum(matrix if matrix.ndim == 1 else diagonal(backend, matrix))
+    return backend.xp.sum(matrix if matrix.ndim == 1 else backend.diagonal(matrix))
 
 
 def cholesky(backend: Backend, matrix: Array, damping: Array) -> Array:

@@ -20,7 +20,6 @@ a batch with weights ``a w_i``.
 from dataclasses import dataclass
 
 from kfac_core.backend import Backend
-from kfac_core.linalg import psd
 from kfac_core.moving_average import Sample
 from kfac_core.statistics.rows import framed
 from kfac_core.typing import Array
@@ -113,7 +112,7 @@ def about_zero(backend: Backend, moments: Array) -> Array:
 def witness(backend: Backend, moments: Array) -> Array:
     """Return the diagonal of the moments about zero, and the corner twice."""
     last = moments[:, -1]
-    return psd.diagonal(backend, moments) + last * (last / _positive(backend, last[-1]))
+    return backend.diagonal(moments) + last * (last / _positive(backend, last[-1]))
 
 
 def mean_square(backend: Backend, moments: Array) -> Array:

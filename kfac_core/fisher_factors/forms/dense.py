@@ -166,7 +166,7 @@ class Dense(Form):
 
     def entries_to_check(self, backend: Backend, statistic: Array) -> Array:
         # The diagonal sums squares: NaN and infinity anywhere in a row show there.
-        return psd.diagonal(backend, statistic)
+        return backend.diagonal(statistic)
 
 
 def residual_of(

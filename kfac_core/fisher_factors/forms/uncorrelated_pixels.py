@@ -147,4 +147,4 @@ class UncorrelatedPixels(PowersForm):
         # The diagonal sums squares: NaN and infinity anywhere in a row show there.
         if self.is_centred:
             return witness(backend, statistic)
-        return psd.diagonal(backend, statistic)
+        return backend.diagonal(statistic)

@@ -60,7 +60,7 @@ class DenseWithLag(Dense):
             return backend.xp.zeros_like(like)
 
         def vector() -> Array:
-            return psd.diagonal(backend, matrix()) * 0
+            return backend.diagonal(matrix()) * 0
 
         return LaggedExtra(
             cov_dt1=(matrix(),) if factor.cov_dt1 else (),
