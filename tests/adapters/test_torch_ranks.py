@@ -10,6 +10,13 @@ import pytest
 FOLDER = Path(__file__).parent
 CLAIMS = ["train", "precondition", "accumulate", "count", "fraction", "elsewhere"]
 CLAIMS += [
+    "route",
+    "gate",
+    "late",
+    "parts",
+    "again",
+    "differ",
+    "sum_up",
     "overlap",
     "adapt",
     "correct",

@@ -11,8 +11,31 @@ from typing import Any
 import torch
 
 from kfac_core.collectives import Collective
-from kfac_core.errors import NotComputedError, StateError
+from kfac_core.errors import UnsupportedError
 from kfac_core.estimator import FisherEstimator
+
+
+@dataclass(frozen=True)
+class Own:
+    """What a rank tells of its passes in a step.
+
+    Attributes:
+        layers: The estimator of its layers; None before the first pass.
+        is_whole: Whether no other rank can tell more of them.
+        is_refused: Whether a pass was refused.
+        has_error: Whether one raised an error.
+        lacks_inverses: Whether there are no inverses.
+        passes: How many passes were taken.
+        summed_cases: How many cases count in them, if the loss is a sum; else zero.
+    """
+
+    layers: FisherEstimator | None
+    is_whole: bool
+    is_refused: bool
+    has_error: bool
+    lacks_inverses: bool
+    passes: int
+    summed_cases: int
 
 
 @dataclass(frozen=True)
@@ -20,65 +43,58 @@ class Agreed:
     """What is known of the passes of all ranks in a step.
 
     Attributes:
-        has_statistics: Whether all ranks know the layers.
+        know_layers: How many ranks know layers.
+        differ: Whether one of these knows other layers than another, or may not know
+            all that another does.
         is_refused: Whether a pass of some rank was refused.
-        passes: How many passes are in the statistics.
+        has_error: Whether one raised an error.
         lacks_inverses: Whether some rank has no inverses.
+        passes: How many passes are in the statistics.
     """
 
-    has_statistics: bool
+    know_layers: int
+    differ: bool
     is_refused: bool
-    passes: int
+    has_error: bool
     lacks_inverses: bool
+    passes: int
 
 
-def agreed(
-    ranks: Collective,
-    device: torch.device,
-    estimator: FisherEstimator | None,
-    refused: str,
-    passes: int,
-    lacks_inverses: bool,
-) -> Agreed:
+def agreed(ranks: Collective, device: torch.device, own: Own) -> Agreed:
     """Tell all ranks of the passes of this one, and return what all told.
 
     Args:
         ranks: The ranks.
         device: Where the numbers of the model are.
-        estimator: That of the layers; None before the first pass.
-        refused: Why a pass was refused, or an empty text.
-        passes: How many passes were taken.
-        lacks_inverses: Whether there are no inverses.
+        own: What this rank tells.
 
     Returns:
         What is known, the same on all ranks.
 
     Raises:
-        NotComputedError: If some ranks know the layers, and others saw no pass yet.
-        StateError: If two ranks have other layers.
+        UnsupportedError: If the loss is a sum, and ranks have other numbers of cases.
     """
-    layers = _number(estimator)
-    own = estimator is not None, bool(refused), lacks_inverses
-    numbers = torch.tensor(
-        [*own, passes, layers, layers**2], dtype=torch.float64, device=device
-    )
+    flags = own.is_whole, own.is_refused, own.has_error, own.lacks_inverses
+    layers, cases = _number(own.layers), own.summed_cases
+    squares = layers, layers**2, cases, cases**2
+    told = [own.layers is not None, *flags, own.passes, *squares]
+    numbers = torch.tensor(told, dtype=torch.float64, device=device)
     sums: Any = ranks.all_reduce(numbers)
-    known, refusals, lacking, total, mean, square = sums.tolist()
     size = ranks.size
-    if 0 < known < size and not refusals:
+    known, whole, refused, errors, lacking, passes, *rest = sums.tolist()
+    layers, of_layers, cases, of_cases = rest
+    # Where the mean of squares is the square of the mean, all numbers are equal.
+    differ = known < size or whole < size or layers**2 != of_layers * size
+    if cases**2 != of_cases * size and not (refused or errors):
         msg = (
-            f"of {size} ranks, {size - int(known)} have seen no backward pass of a case"
-            " yet, through the model's outputs, and know no layers; the first batch of"
-            " each rank needs at least one case"
+            f"reduction is 'sum', and of the {int(cases)} cases of this step this rank"
+            f" has {own.summed_cases}, expected as many on each of {size} ranks: the"
+            " mean of their gradients is that of no sum over cases. Take reduction="
+            "'mean', and divide the loss of a rank by the cases of all, times the"
+            " number of ranks"
         )
-        raise NotComputedError(msg)
-    if known == size and mean**2 != square * size:  # else all numbers are equal
-        msg = (
-            "ranks have other layers than each other; make the model and its options"
-            " alike on all ranks"
-        )
-        raise StateError(msg)
-    return Agreed(known == size, refusals > 0, int(total), lacking > 0)
+        raise UnsupportedError(msg)
+    return Agreed(int(known), differ, refused > 0, errors > 0, lacking > 0, int(passes))
 
 
 def _number(estimator: FisherEstimator | None) -> int:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import torch
@@ -11,17 +12,17 @@ from kfac_adapters.coverage import (
     POLICIES,
     Coverage,
     Policy,
-    check_all_covered,
     check_policy,
     given_approximations,
 )
-from kfac_adapters.torch.checking import incomplete
-from kfac_adapters.torch.groups import Group, Grouping, grouped
-from kfac_adapters.torch.linearized import Linearized, rows_of
+from kfac_adapters.torch.blanks import blank_of, shapes_of
+from kfac_adapters.torch.building import table_of
+from kfac_adapters.torch.linearized import Linearized
 from kfac_adapters.torch.losses import given_loss
-from kfac_adapters.torch.made import Made, unmade, with_made
+from kfac_adapters.torch.made import Made, with_made
 from kfac_adapters.torch.recording import Record, Recorder
-from kfac_adapters.torch.registering import collection_of, coverage_of
+from kfac_adapters.torch.registering import coverage_of
+from kfac_adapters.torch.tables import Table, joined
 from kfac_adapters.torch.visible import check_visible
 from kfac_core.errors import ArgumentError, NotComputedError
 from kfac_core.layer_collection import LayerCollection
@@ -43,14 +44,10 @@ class Capture:
         self.given_axis = class_axis
         self.class_axis = -1 if class_axis is None else class_axis
         self._approx, self._output = approx, output
-        self._groups: list[Group] = []
-        self._left: dict[str, str] = {}
-        self.made: tuple[Made, ...] = ()
-        self._names: tuple[str, ...] = ()
-        self._summed: tuple[str, ...] = ()
-        self._blank: dict[str, tuple[Any, Any]] = {}
-        self._collection: LayerCollection | None = None
+        self.table: Table | None = None
+        self.blank: dict[str, tuple[Any, Any]] = {}
         self.loss: LossFunction | None = None
+        self.waits = False
 
     @property
     def params(self) -> dict[str, torch.nn.Parameter]:
@@ -67,6 +64,17 @@ class Capture:
         own = with_made(self.made, self.params)
         return {name: own[name].detach() for name, _ in self.collection.variables}
 
+    @property
+    def made(self) -> tuple[Made, ...]:
+        """The weights that the model makes of several."""
+        return () if self.table is None else self.table.made
+
+    def adopt(self, table: Table) -> None:
+        """Take the layers that the passes of several ranks tell."""
+        (loss,) = table.collection.losses
+        self.table, self.loss = table, loss.loss
+        self.blank = blank_of(table.blank, next(iter(self.params.values())).device)
+
     def learn(self, loss: LossFunction, class_axis: int) -> None:
         """Take what a gradient of the loss tells of it."""
         self.loss, self.class_axis = loss, class_axis
@@ -78,13 +86,13 @@ class Capture:
         Raises:
             NotComputedError: Before the first pass, which they are made of.
         """
-        if self._collection is None:
+        if self.table is None:
             msg = (
                 "Capture: there is no collection before the first forward pass, which"
                 " says what the layers are; linearize a batch first"
             )
             raise NotComputedError(msg)
-        return self._collection
+        return self.table.collection
 
     @property
     def coverage(self) -> Coverage:
@@ -95,13 +103,13 @@ class Capture:
         """
         given = {name: tuple(p.shape) for name, p in self.params.items()}
         return coverage_of(
-            self.collection, given, self._left, self.made, POLICIES[self.policy]
+            self.collection, given, self.left, self.made, POLICIES[self.policy]
         )
 
     @property
     def left(self) -> Mapping[str, str]:
         """For each parameter that no layer covers, why."""
-        return self._left
+        return {} if self.table is None else self.table.left
 
     @property
     def joint(self) -> tuple[str, ...]:
@@ -111,7 +119,8 @@ class Capture:
         are right for gradients of mean zero alone: those of the modes that draw random
         numbers.
         """
-        return tuple(group.params[0] for group in self._groups if group.joint)
+        groups = () if self.table is None else self.table.groups
+        return tuple(group.params[0] for group in groups if group.joint)
 
     @contextmanager
     def recording(self) -> Iterator[Record]:
@@ -145,8 +154,9 @@ class Capture:
                 ``"error"``.
             UnsupportedError: If a module is compiled, or hidden otherwise.
         """
-        if self._collection is not None and tuple(self.params) != self._names:
-            changed = sorted(set(self.params).symmetric_difference(self._names))
+        names = None if self.table is None else self.table.names
+        if names is not None and tuple(self.params) != names:
+            changed = sorted(set(self.params).symmetric_difference(names))
             msg = (
                 f"Capture: {changed} are not trained as at the first pass; capture the"
                 " model again after freezing or thawing parameters"
@@ -201,15 +211,41 @@ class Capture:
         Returns:
             The linearization.
         """
-        params = self.params
-        is_new = self._collection is None or tuple(params) != self._names
-        if is_new:
-            self._build(params, record, outputs, edge)
-            self._blank = {}
-        own = with_made(self.made, params)
-        given = Linearized(
-            {name: own[name] for name, _ in self.collection.variables},
-            self._groups,
+        params, known = self.params, self.table
+        is_new = known is None or tuple(params) != known.names
+        if is_new or self._meets(record):
+            told = self._told(record, outputs, edge)
+            given = self._linearized(
+                told, {}, record, outputs, edge, targets, mask, scale
+            )
+            self.blank = given.blank()
+            told = replace(told, blank=shapes_of(self.blank))
+            if is_new or known is None:
+                self.table = told
+                return given
+            passes = {"a pass": known, "the next one": told}
+            self.adopt(joined(passes, self.policy, params, waits=True))
+        assert self.table is not None
+        return self._linearized(
+            self.table, self.blank, record, outputs, edge, targets, mask, scale
+        )
+
+    def _linearized(
+        self,
+        table: Table,
+        blank: Mapping[str, tuple[Any, Any]],
+        record: Record,
+        outputs: torch.Tensor,
+        edge: GradientEdge,
+        targets: torch.Tensor | None,
+        mask: torch.Tensor | None,
+        scale: torch.Tensor | None,
+    ) -> Linearized:
+        own = with_made(table.made, self.params)
+        layers = table.collection.layers
+        return Linearized(
+            {name: own[name] for name, _ in table.collection.variables},
+            table.groups,
             record,
             outputs,
             edge,
@@ -217,61 +253,36 @@ class Capture:
             targets,
             mask,
             scale,
-            self._summed,
-            self._blank,
+            [name for x in layers if not x.towers for name in x.params],
+            blank,
         )
-        if is_new:
-            self._blank = given.blank()
-        return given
 
-    def _build(
-        self,
-        params: Mapping[str, torch.Tensor],
-        record: Record,
-        outputs: torch.Tensor,
-        edge: GradientEdge,
-    ) -> None:
-        cases = rows_of(outputs, self.class_axis).shape[0]
-        own, found = _layers(params, record, cases)
-        if self.policy == "error":
-            remedy = ", or freeze them with requires_grad_(False)"
-            check_all_covered(found.left, remedy)
-        claimed = [name for group in found.groups for name in group.params]
-        unseen = incomplete(params, claimed, found.parts, record, outputs, edge)
-        for name in unseen:
-            record.elsewhere[name] = "something that is not seen"
-        own, found = _layers(params, record, cases)
-        left = found.left
-        if self.policy == "error":
-            check_all_covered(left)
-        diagonal = list(left) if self.policy == "diagonal" else []
-        covered = {n: p for n, p in own.items() if n not in left or n in diagonal}
+    def _told(self, record: Record, outputs: torch.Tensor, edge: GradientEdge) -> Table:
+        """Return the layers that a pass tells."""
         if self.loss is None:
             msg = "Capture: loss is 'auto', which a recorded pass alone does not tell"
             raise ArgumentError(msg)
-        collection = collection_of(
-            covered, record, found, diagonal, self.loss, self._approx
-        )
-        self._groups, self._left, self._names = found.groups, left, tuple(params)
-        self.made = tuple(record.made.values())
-        self._collection = collection
-        self._summed = tuple(
-            name
-            for layer in collection.layers
-            if not layer.towers
-            for name in layer.params
+        return table_of(
+            self.params,
+            record,
+            outputs,
+            edge,
+            self.class_axis,
+            self.loss,
+            self._approx,
+            self.policy,
+            self.waits,
         )
 
-
-def _layers(
-    params: Mapping[str, torch.Tensor], record: Record, cases: int
-) -> tuple[dict[str, torch.Tensor], Grouping]:
-    """Return what layers may have as parameters, and the layers."""
-    while True:
-        own = with_made(record.made.values(), params)
-        found = grouped(own, record, cases)
-        if not unmade(record, found.left):
-            return own, found
+    def _meets(self, record: Record) -> bool:
+        """Return whether a pass uses parameters that none before it did."""
+        table = self.table
+        if table is None or table.is_whole:
+            return False
+        used = {name for use in record.uses for name in (use.weight, use.bias)}
+        used |= {*record.elsewhere} | {x.param for x in record.parts.values()}
+        used |= {name for own in record.made.values() for name in own[1:3]}
+        return not used.isdisjoint(table.unseen)
 
 
 def capture(

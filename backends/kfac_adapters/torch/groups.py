@@ -23,6 +23,9 @@ LayerKind = Literal[
 ]
 """Kinds of `kfac_core.layer_collection.APPROXIMATIONS`, but those of shared layers."""
 
+UNSEEN = "is used by nothing that is seen"
+"""Why no layer covers a parameter that a pass does not use."""
+
 _KINDS: dict[frozenset[str], LayerKind] = {
     frozenset({"linear"}): "fully_connected",
     frozenset({"convolution"}): "convolution",
@@ -58,6 +61,15 @@ class Group:
         if self.kind == "tied_weights":
             return tuple(f"{self.params[0]}[{i}]" for i in range(len(self.indices)))
         return (self.params[0],)
+
+    @property
+    def is_single(self) -> bool:
+        """Whether it has one row for each case, and there is a block for several."""
+        return not self.shared and self.kind in (
+            "fully_connected",
+            "convolution",
+            "embedding",
+        )
 
 
 @dataclass(frozen=True)
@@ -153,7 +165,7 @@ def _layers(
     for name in names:
         if name not in covered and name not in left:
             by = record.elsewhere.get(name)
-            left[name] = f"is used by {by}" if by else "is used by nothing that is seen"
+            left[name] = f"is used by {by}" if by else UNSEEN
     return groups, left
 
 

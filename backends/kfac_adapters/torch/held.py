@@ -1,6 +1,8 @@
 """`Held`: the state of a tracker, whose statistics ranks may still be sending."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
+from itertools import islice
+from typing import Any
 
 import torch
 
@@ -55,27 +57,90 @@ class Held:
         return self.settled() if self._asked[1] else known
 
 
-def restored(state: EstimatorState, saved: Sequence[torch.Tensor]) -> EstimatorState:
-    """Return a state with saved arrays in the place of its own.
+class Saved:
+    """The arrays of a saved state, until all layers have theirs.
 
     Args:
-        state: The state.
-        saved: The arrays.
-
-    Returns:
-        The state.
-
-    Raises:
-        StateError: If they are those of a model with other layers.
+        saved: What `Tracker.state_dict` returned; it may be without names of layers.
     """
+
+    def __init__(self, saved: Mapping[str, Any]) -> None:
+        arrays, sizes = saved["arrays"], saved.get("layers")
+        self._whole: list[torch.Tensor] | None = None
+        self._cases: torch.Tensor | None = None
+        self.layers: dict[str, list[torch.Tensor]] = {}
+        if arrays is None:
+            return
+        if sizes is None:
+            self._whole = arrays
+            return
+        rest = iter(arrays)
+        self.layers = {name: [*islice(rest, n)] for name, n in sizes.items()}
+        self._cases = next(rest)
+
+    def __bool__(self) -> bool:
+        """Return whether there are arrays left."""
+        return self._whole is not None or bool(self.layers)
+
+    def told(self) -> dict[str, Any]:
+        """Return what it was made of."""
+        if not self.layers:
+            return {"arrays": self._whole}
+        arrays = [x for own in self.layers.values() for x in own]
+        sizes = {name: len(own) for name, own in self.layers.items()}
+        return {"arrays": [*arrays, self._cases], "layers": sizes}
+
+    def placed(
+        self, state: EstimatorState, names: Set[str], is_whole: bool
+    ) -> EstimatorState:
+        """Return a state with saved arrays in the place of its own, which are let go.
+
+        Args:
+            state: The state.
+            names: Names of the layers that are to have theirs.
+            is_whole: Whether these are all that lack them; else others keep arrays.
+
+        Returns:
+            The state; with the number of cases that was saved.
+
+        Raises:
+            StateError: If the arrays are those of a model with other layers.
+        """
+        if self._whole is not None:
+            arrays, self._whole = self._whole, None
+            found: EstimatorState = _in_place_of(state, arrays, "the saved state")
+            return found
+        unknown = names - self.layers.keys()
+        if is_whole:
+            unknown |= self.layers.keys() - names
+        if unknown:
+            msg = (
+                f"the saved state has the layers {sorted(self.layers)}, expected"
+                f" {sorted(names)}: it is of a model with other layers, or of other"
+                " options"
+            )
+            raise StateError(msg)
+        blocks = dict(state.blocks)
+        for name in names:
+            label = f"{name}: the saved state"
+            blocks[name] = _in_place_of(blocks[name], self.layers.pop(name), label)
+        assert self._cases is not None
+        return EstimatorState(blocks, self._cases.to(state.cases.device))
+
+
+def sizes_of(state: EstimatorState) -> dict[str, int]:
+    """Return how many arrays each layer has in the leaves of a state."""
+    return {name: len(tree.leaves(own)) for name, own in state.blocks.items()}
+
+
+def _in_place_of(state: Any, saved: Sequence[torch.Tensor], what: str) -> Any:
     places = tree.leaves(state)
     if len(saved) != len(places):
         msg = (
-            f"the saved state has {len(saved)} arrays, expected {len(places)}: it is of"
+            f"{what} has {len(saved)} arrays, expected {len(places)}: it is of"
             " a model with other layers, or of other options"
         )
         raise StateError(msg)
     # Shapes are not compared: low-rank forms have none of their own at first.
     rest = iter(saved)
-    found: EstimatorState = tree.map(lambda like: next(rest).to(like.device), state)
-    return found
+    return tree.map(lambda like: next(rest).to(like.device), state)

@@ -34,8 +34,9 @@ class Folding(NamedTuple):
 def folding(leading: tuple[int, ...], cases: int) -> Folding:
     """Return how the leading axes of a layer's arrays are folded.
 
-    Rows that are not those of the cases are uses of one case that alone reaches the
-    layer: the sum over them is the same, and is divided by all cases.
+    Rows that are fewer than the cases are those of some cases, as the rows of an expert
+    are; and if they are more, uses of one case that alone reaches the layer. The sum
+    over them is the same, and is divided by all cases.
 
     Args:
         leading: All axes before those of one position.
@@ -53,8 +54,10 @@ def folding(leading: tuple[int, ...], cases: int) -> Folding:
         Folding(before=10, cases=32, after=1)
         >>> folding((32,), cases=320)  # a sequence, of ten tokens
         Folding(before=1, cases=32, after=1)
-        >>> folding((5,), cases=32)  # positions that all cases share
-        Folding(before=1, cases=1, after=5)
+        >>> folding((5,), cases=32)  # cases that are sent to an expert
+        Folding(before=1, cases=5, after=1)
+        >>> folding((32,), cases=5)  # positions that all cases share
+        Folding(before=1, cases=1, after=32)
     """
     rows = math.prod(leading)
     for first in range(len(leading)):
@@ -62,7 +65,7 @@ def folding(leading: tuple[int, ...], cases: int) -> Folding:
             if math.prod(leading[first:last]) == cases:
                 before, after = leading[:first], leading[last:]
                 return Folding(math.prod(before), cases, math.prod(after))
-    if 0 < rows < cases and cases % rows == 0:
+    if 0 < rows < cases:
         return Folding(1, rows, 1)
     return Folding(1, 1, rows)
 

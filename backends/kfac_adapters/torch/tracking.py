@@ -11,18 +11,23 @@ from typing import Any, TypeAlias
 
 import torch
 
-from kfac_adapters.torch.agreeing import agreed
+from kfac_adapters.torch.agreeing import Own, agreed
+from kfac_adapters.torch.blanks import Unused
 from kfac_adapters.torch.capture import Capture
-from kfac_adapters.torch.held import Held, restored
+from kfac_adapters.torch.held import Held, Saved, sizes_of
+from kfac_adapters.torch.joining import Joining
 from kfac_adapters.torch.judging import Judge, Judged
 from kfac_adapters.torch.linearized import Linearized
 from kfac_adapters.torch.losses import GivenLoss, Reduction
 from kfac_adapters.torch.observed import Observed
 from kfac_adapters.torch.passes import Pass, Passes
 from kfac_adapters.torch.ranks import generator_of
+from kfac_adapters.torch.tables import joined, named
+from kfac_adapters.torch.telling import raised_by_all, told_by_all
 from kfac_core import tree
 from kfac_core.collectives import SingleProcess, Teams, inverses, sharing, teams_of
 from kfac_core.errors import (
+    KfacError,
     NotComputedError,
     NotFiniteError,
     UnsupportedError,
@@ -67,20 +72,21 @@ class Tracker:
         self.capture, self.mode, self._told = capture, mode, told
         self.teams = teams_of(SingleProcess(), 1.0) if teams is None else teams
         self.ranks, self._keeps = self.teams.ranks, self.teams.keeps
-        self._before: EstimatorState | None = None
+        self._before: EstimatorState | None
+        self._error: KfacError | None
+        self._unused: torch.Tensor | None
         self._judge = Judge(loss, reduction, mode == "empirical")
         self._decay, self._cov_every = decay**cov_every, cov_every
         self._seed, self._share = seed, share
         self._generator: torch.Generator | None = None
         self._saved_key: torch.Tensor | None = None
-        self.steps, self._taken = 0, 0
-        self.refused = ""
+        self.steps = 0
+        self._begin()
         self._inverted_at: int | None = None
         self._cases: int | None = None
-        self._names: tuple[str, ...] = ()
         self._estimator: FisherEstimator | None = None
-        self._held = Held()
-        self._restored: list[torch.Tensor] | None = None
+        self._held, self._saved = Held(), Saved({"arrays": None})
+        capture.waits = self.ranks.size > 1
         self.passes = Passes(capture, self, keeps_calls=told is not None)
 
     @property
@@ -127,14 +133,13 @@ class Tracker:
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes: tensors, numbers and lists, nothing else."""
         key = None if self._generator is None else self._generator.get_state()
-        state = self._held.settled()
-        arrays = None if state is None else tree.leaves(state)
-        if arrays is None:
-            arrays = self._restored
+        state, saved = self._held.settled(), self._saved.told()
+        if state is not None:
+            saved = {"arrays": tree.leaves(state), "layers": sizes_of(state)}
         return {
             "steps": self.steps,
             "generator": key if key is not None else self._saved_key,
-            "arrays": arrays,
+            **saved,
             "inverted_at": self._inverted_at,
             "cases": self._cases,
             "keeps": self._keeps,
@@ -146,7 +151,8 @@ class Tracker:
         Raises:
             StateError: If it is of a model with other layers.
         """
-        self.steps, self._taken = saved["steps"], 0
+        self.steps = saved["steps"]
+        self._begin()
         self._inverted_at, self._cases = saved["inverted_at"], saved["cases"]
         self._keeps = saved.get("keeps")
         if self._keeps not in (None, self.teams.keeps):
@@ -154,14 +160,22 @@ class Tracker:
         if saved["generator"] is not None:
             self._saved_key = saved["generator"].cpu()
             self._generator = None
-        self._restored = saved["arrays"]
-        if self.has_statistics:
-            self._restore()
+        self._saved = Saved(saved)
+        if self.has_statistics and self._saved:
+            names = self.estimator.blocks.keys()
+            self.state = self._saved.placed(self.state, names, is_whole=True)
 
     def next_step(self) -> None:
         """Begin the next step: passes that come are no longer of this one."""
-        self.steps, self._taken, self.refused = self.steps + 1, 0, ""
+        self.steps += 1
+        self._begin()
         self.passes.clear()
+
+    def _begin(self) -> None:
+        """Begin a step, of which there is no pass yet."""
+        self._taken, self._summed, self._weight = 0, 0, 0.0
+        self.refused, self._error, self._unused = "", None, None
+        self._before = None
 
     def inverts(self, every: int) -> bool:
         """Return whether inverses are due at this step, of each so many one."""
@@ -177,28 +191,72 @@ class Tracker:
             KfacError: On all ranks, if they differ in their layers, or some saw no pass
                 yet; or if the statistics of a layer do not add up.
         """
-        before, self._before = self._before, None
         if self.ranks.size == 1:
             return "" if self.has_statistics else self.refused
+        try:
+            return self._agree()
+        except KfacError:
+            self._let_go()
+            raise
+
+    def _agree(self) -> str:
         device = next(self.capture.model.parameters()).device
-        own = self.refused, self._taken, self._inverted_at is None
-        found = agreed(self.ranks, device, self._estimator, *own)
-        if found.lacks_inverses:
+        own = Own(
+            self._estimator,
+            is_whole=self._estimator is not None and self._is_known_whole(),
+            is_refused=bool(self.refused),
+            has_error=self._error is not None,
+            lacks_inverses=self._inverted_at is None,
+            passes=self._taken,
+            summed_cases=self._summed,
+        )
+        found, size = agreed(self.ranks, device, own), self.ranks.size
+        if found.has_error:
+            raise raised_by_all(self.ranks, device, self._error)
+        lacks_inverses, know_all = found.lacks_inverses, found.know_layers == size
+        if found.know_layers and found.differ and (know_all or not found.is_refused):
+            lacks_inverses, know_all = self._join(device), True
+        if lacks_inverses:
             self._inverted_at = None
         if found.is_refused:
             # What the others took of this step, they let go.
-            if before is not None:
-                self.state = before
+            self._let_go()
             self.refused = self.refused or "a pass of another rank was not finite"
-            return "" if found.has_statistics else self.refused
+            return "" if know_all else self.refused
         if found.passes:
-            state = self.state
+            state, before, self._before = self.state, self._before, None
             if before is None:
-                before, decay = state, 0.0 if self.ranks.rank else self._decay
-                state = sharing.decayed(self.estimator, state, decay)
+                before = state
+                state = sharing.decayed(self.estimator, state, self._own_decay)
             wait = sharing.summing(self.estimator, before, state, self.ranks)
             self._held.take(before, wait)
         return ""
+
+    def _join(self, device: torch.device) -> bool:
+        """Take the layers of all ranks, and return whether one has no inverses."""
+        table = self.capture.table
+        own = table if table is not None and not self._is_changed() else None
+        capture, tables = self.capture, named(told_by_all(self.ranks, device, own))
+        capture.adopt(joined(tables, capture.policy, capture.params))
+        self._make()
+        lacks = torch.tensor(float(self._inverted_at is None), device=device)
+        of_all: Any = self.ranks.all_reduce(lacks)
+        return bool(of_all)
+
+    def _let_go(self) -> None:
+        """Let go of what was taken of this step."""
+        if self._before is not None:
+            self.state = self._before
+        self._begin()
+
+    @property
+    def _own_decay(self) -> float:
+        """What this rank multiplies what all saw before by: that counts once."""
+        return 0.0 if self.ranks.size > 1 and self.ranks.rank else self._decay
+
+    def _is_known_whole(self) -> bool:
+        table = self.capture.table
+        return table is not None and table.is_whole and not self._is_changed()
 
     def invert(self, damping: LayerDampings) -> None:
         """Compute new inverses: all of them, or those that are of this rank."""
@@ -234,15 +292,26 @@ class Tracker:
                 self._take(seen, gradient)
             except NotFiniteError as error:
                 self.refused = str(error)
+            except KfacError as error:
+                self._failed(error)
+
+    def _failed(self, error: KfacError) -> None:
+        """Raise an error here, or on all ranks together, which wait for this pass."""
+        if self.ranks.size == 1:
+            raise error
+        self._error = self._error or error
 
     def _take(self, seen: Pass, gradient: torch.Tensor) -> None:
+        several = self.ranks.size > 1
+        if several and self._estimator is None and not gradient.any():
+            return  # no case counts, and nothing tells of the loss
         judged = self._judge(seen.outputs, gradient, self.capture.given_axis)
         self.capture.learn(judged.loss.function, judged.class_axis)
         if self._told is not None:
             self._told(seen, judged)
         if not (self._is_due() or self._is_changed()):
             return
-        if not (judged.cases or self._cases or self.ranks.size > 1):
+        if not (judged.cases or self._cases or several):
             # Zeros that count as the first batch would be a part of every mean.
             self.refused = "no case of the first batch counts: all rows are ignored"
             return
@@ -254,27 +323,30 @@ class Tracker:
             judged.mask,
             judged.scale,
         )
-        restored = self._restored is not None
+        restored = bool(self._saved)
         if self.capture.collection is not self._collection:
             self._make()
         if restored and not self._is_due():
             return  # it was for the restored statistics to have a place
         if self.mode == "empirical":
             observed = Observed(given, judged.gradient, judged.weights)
-            observed.at_the_end(lambda own: self._ended(own, judged.cases))
+            observed.at_the_end(lambda own: self._ended(own, judged))
         else:
-            self._fold(given, judged.cases)
+            self._fold(given, judged)
 
-    def _ended(self, observed: Observed, cases: int) -> None:
+    def _ended(self, observed: Observed, judged: Judged) -> None:
         with torch.no_grad():
             try:
-                self._fold(observed, cases)
+                self._fold(observed, judged)
             except NotFiniteError as error:
                 self.refused = str(error)
+            except KfacError as error:
+                self._failed(error)
 
-    def _fold(self, given: Linearized | Observed, cases: int) -> None:
+    def _fold(self, given: Linearized | Observed, judged: Judged) -> None:
         """Fold a pass into the statistics, by the number of its cases."""
-        key = None
+        key, cases = None, judged.cases
+        self._check_sum(judged)
         if self.mode in RANDOM_MODES:
             key = self._key(next(iter(given.loss_inputs.values())).device)
         several = self.ranks.size > 1
@@ -282,15 +354,32 @@ class Tracker:
         reference = self._cases or (1 if several else cases)
         weight = None if cases == reference else cases / reference
         # Passes of one step are one batch in parts.
-        decay = self._decay if self._taken == 0 else 1.0
+        decay = self._own_decay if self._taken == 0 else 1.0
         if several and self._taken == 0:
             self._before = self.state
-            # What all ranks have seen counts once.
-            decay = 0.0 if self.ranks.rank else decay
         self.state = self.estimator.update_covs(
             self.state, given, decay, weight, key=key
         )
         self._taken, self._cases = self._taken + 1, reference
+        self._weight += cases / reference
+        self._unused = next(iter(given.loss_inputs.values()))[:1]
+
+    def _check_sum(self, judged: Judged) -> None:
+        """Check that a sum is over the rows of one pass, whose number is known.
+
+        Raises:
+            UnsupportedError: If it is over those of several.
+        """
+        if judged.loss.reduction != "sum":
+            return
+        if self._taken:
+            msg = (
+                "reduction is 'sum', and this step has several passes: how many cases"
+                " the sum is over is not known before the last. Take"
+                " reduction='mean', and divide the loss by the cases of all passes"
+            )
+            raise UnsupportedError(msg)
+        self._summed = judged.cases
 
     def _key(self, device: torch.device) -> torch.Generator:
         if self.ranks.size > 1:
@@ -307,7 +396,12 @@ class Tracker:
 
     def _is_changed(self) -> bool:
         """Return whether other parameters are trained than those with statistics."""
-        return self._estimator is None or tuple(self.capture.params) != self._names
+        table = self.capture.table
+        return (
+            self._estimator is None
+            or table is None
+            or tuple(self.capture.params) != table.names
+        )
 
     @property
     def _collection(self) -> object:
@@ -323,28 +417,27 @@ class Tracker:
                 " take the mode 'gradients'"
             )
             raise UnsupportedError(msg)
-        params = self.capture.params
-        collection = self.capture.collection
-        before, known = self._estimator, self._held.settled()
-        self._estimator = FisherEstimator(
-            collection, self.mode, statistics_share=self._share
-        )
-        state = self._estimator.init(self.capture.variables)
-        self._names = tuple(params)
-        if before is not None and known is not None:
-            blocks = self._estimator.blocks
-            kept = {
-                name: known.blocks[name]
-                for name, block in before.blocks.items()
-                if blocks.get(name) == block
-            }
-            state = EstimatorState(state.blocks | kept, known.cases)
+        capture, before = self.capture, self._estimator
+        table, variables = capture.table, capture.variables
+        assert table is not None
+        new = FisherEstimator(table.collection, self.mode, statistics_share=self._share)
+        self._estimator = new
+        if before is None:
+            state = new.init(variables)
+            if self._saved:
+                state = self._saved.placed(state, new.blocks.keys(), table.is_whole)
+            self.state = state
+            return
+        joining = Joining(before, new, variables, self._saved, table.is_whole)
+        if self.ranks.size == 1 or not joining.has_inverses:
             self._inverted_at = None
+        known = self._held.settled()
+        assert known is not None
+        state = joining.of(known)
+        if self._before is not None:
+            self._before = joining.of(self._before)
+        if self._unused is not None and joining.fresh:
+            unused = Unused(capture.blank, self._unused, variables)
+            passes = self._own_decay, self._weight
+            state = joining.with_unused(state, unused, *passes)
         self.state = state
-        self._restore()
-
-    def _restore(self) -> None:
-        """Put saved arrays in the place of those of the state."""
-        saved, self._restored = self._restored, None
-        if saved is not None:
-            self.state = restored(self.state, saved)

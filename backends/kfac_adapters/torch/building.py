@@ -1,0 +1,98 @@
+"""The table of a model's layers, from one forward pass that was recorded."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from dataclasses import replace
+
+import torch
+from torch.autograd.graph import GradientEdge
+
+from kfac_adapters.coverage import check_all_covered
+from kfac_adapters.torch.checking import incomplete
+from kfac_adapters.torch.groups import UNSEEN, Grouping, grouped
+from kfac_adapters.torch.linearized import rows_of
+from kfac_adapters.torch.made import unmade, with_made
+from kfac_adapters.torch.recording import Record
+from kfac_adapters.torch.registering import collection_of
+from kfac_adapters.torch.tables import Table
+from kfac_core.errors import ArgumentError
+from kfac_core.layer_collection import LayerRegistration
+from kfac_core.loss_functions import LossFunction
+
+
+def table_of(
+    params: Mapping[str, torch.Tensor],
+    record: Record,
+    outputs: torch.Tensor,
+    edge: GradientEdge,
+    class_axis: int,
+    loss: LossFunction,
+    approx: Mapping[str, str] | str,
+    policy: str,
+    waits: bool,
+) -> Table:
+    """Return the layers that a pass tells.
+
+    Args:
+        params: The trained parameters, by name.
+        record: What the pass did.
+        outputs: What goes into the loss, without a graph.
+        edge: Where its graph ends.
+        class_axis: The axis of the outputs that a row of the loss is along.
+        loss: What goes on top.
+        approx: As in `capture`.
+        policy: What becomes of a parameter that no layer covers.
+        waits: Whether parameters that the pass does not use are left to others.
+
+    Returns:
+        The table, without the shapes of its sites.
+
+    Raises:
+        RegistrationError: If no layer covers a parameter, and that is refused.
+        KfacError: What registrations raise.
+    """
+
+    def waiting(why: str) -> bool:
+        return waits and why == UNSEEN
+
+    def refused(found: Grouping) -> dict[str, str]:
+        return {name: why for name, why in found.left.items() if not waiting(why)}
+
+    cases = rows_of(outputs, class_axis).shape[0]
+    own, found = _layers(params, record, cases)
+    if policy == "error":
+        remedy = ", or freeze them with requires_grad_(False)"
+        check_all_covered(refused(found), remedy)
+    claimed = [name for group in found.groups for name in group.params]
+    unseen = incomplete(params, claimed, found.parts, record, outputs, edge)
+    for name in unseen:
+        record.elsewhere[name] = "something that is not seen"
+    own, found = _layers(params, record, cases)
+    left = found.left
+    if policy == "error":
+        check_all_covered(refused(found))
+    diagonal = [*refused(found)] if policy == "diagonal" else []
+    covered = {n: p for n, p in own.items() if n not in left or n in diagonal}
+    collection = collection_of(covered, record, found, diagonal, loss, approx)
+    is_whole = not any(map(waiting, left.values()))
+    wide: dict[tuple[str, ...], LayerRegistration] = {}
+    single = [group for group in found.groups if group.is_single]
+    if waits and single:
+        several = [replace(group, shared=True) for group in single]
+        of_any = replace(found, groups=several)
+        with suppress(ArgumentError):  # an approximation that has no such block
+            other = collection_of(covered, record, of_any, [], loss, approx)
+            wide = {layer.params: layer for layer in other.layers}
+    groups, made = tuple(found.groups), tuple(record.made.values())
+    return Table(collection, groups, left, made, tuple(params), {}, is_whole, wide)
+
+
+def _layers(
+    params: Mapping[str, torch.Tensor], record: Record, cases: int
+) -> tuple[dict[str, torch.Tensor], Grouping]:
+    """Return what layers may have as parameters, and the layers."""
+    while True:
+        own = with_made(record.made.values(), params)
+        found = grouped(own, record, cases)
+        if not unmade(record, found.left):
+            return own, found
