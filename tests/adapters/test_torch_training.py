@@ -93,6 +93,18 @@ def test_passes_that_ignore_other_shares_of_rows_are_one_batch(mode):
     same(*found)
 
 
+def test_a_sum_over_the_rows_of_several_passes_is_refused():
+    """How many rows it is over is not known when the first pass is folded in."""
+    model, x, y = mlp(), drawn(16, 6), labels(16)
+    own = KFAC(model, reduction="sum", loss="cross_entropy")
+    F.cross_entropy(model(x[:8]), y[:8], reduction="sum").backward()
+    with pytest.raises(UnsupportedError, match="reduction is 'sum'"):
+        F.cross_entropy(model(x[8:]), y[8:], reduction="sum").backward()
+    own.step()  # the next step has passes of its own
+    F.cross_entropy(model(x), y, reduction="sum").backward()
+    own.step()
+
+
 def test_scaled_losses_of_parts_have_the_statistics_of_a_mean():
     model, x, y = mlp(), drawn(16, 6), labels(16)
     _, whole = step_of(model, x, y, F.cross_entropy)

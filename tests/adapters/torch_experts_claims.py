@@ -103,20 +103,20 @@ def route(ranks):
         assert far(model, alone) < 1e-10
 
 
-def on_ranks(net, own, x, y, step, unused, **more):
+def on_ranks(net, own, x, y, unused):
     """Take a step of a rank, which leaves the gated layer out where it is unused."""
 
     def closure():
         own.zero_grad()
-        return backward(net, *shard(step, x, y), leaves_out=RANK in unused, **more)
+        return backward(net, *shard(0, x, y), leaves_out=RANK in unused)
 
     own.step(closure)
     assert own.last_step.taken
 
 
-def on_one(alone, expected, x, y, step, unused):
+def on_one(alone, expected, x, y, unused):
     """Take the same step on one process: a pass for each shard, users of it first."""
-    ends = [*pairwise(cuts(step))]
+    ends = [*pairwise(cuts(0))]
     order = sorted(range(RANKS), key=lambda rank: rank in unused)
 
     def closure():
@@ -149,13 +149,13 @@ def gate(ranks):
         for unused in ({0}, {*range(1, RANKS)}):
             model, alone = made(), made()
             ddp = spread(model, find_unused_parameters=True)
-            form = options(invert_every=2, **form)
-            own = KFAC(ddp, gradient_worker_fraction=number % 2, **form)
-            expected = KFAC(alone, **form)
+            more = options(invert_every=2, **form)
+            own = KFAC(ddp, gradient_worker_fraction=number % 2, **more)
+            expected = KFAC(alone, **more)
             for step, (x, y) in enumerate(batches(5)):
                 others = unused if step < 3 else set()
-                on_ranks(ddp, own, x, y, step, others)
-                on_one(alone, expected, x, y, step, others)
+                on_ranks(ddp, own, x, y, others)
+                on_one(alone, expected, x, y, others)
                 everywhere(model.parameters(), ranks)
             assert far(model, alone) < 1e-10
             own.remove()
@@ -225,13 +225,13 @@ def again(ranks):
     form = options(invert_every=3)
     own = KFAC(ddp, gradient_worker_fraction=0.0, **form)
     for step in range(2):
-        on_ranks(ddp, own, *data[step], 0, set())
+        on_ranks(ddp, own, *data[step], set())
     copied = spread(copy.deepcopy(ddp.module), find_unused_parameters=True)
     other = KFAC(copied, gradient_worker_fraction=0.0, **form)
     other.load_state_dict(copy.deepcopy(own.state_dict()))
     for step in range(2, 5):
         for net, optimizer in ((ddp, own), (copied, other)):
-            on_ranks(net, optimizer, *data[step], 0, {0} if step < 4 else {1})
+            on_ranks(net, optimizer, *data[step], {0} if step < 4 else {1})
         everywhere(copied.parameters(), ranks)
     # DistributedDataParallel adds in another order from its second pass on.
     assert far(ddp, copied) < 1e-12
@@ -279,12 +279,19 @@ def raised(ranks, words, policy, *hows, **more):
 def differ(ranks):
     """What ranks tell differently, or one of them alone, is an error of all."""
     once, others = ["once"] * RANKS, RANKS - 1
-    weight = "'module.first.weight'"
+    weight = "'module.first."
     found = [
-        raised(["used by"], "error", ["once", *["otherwise"] * others]),
-        raised([weight, "rank 0", "used by"], "identity", [*once[1:], "otherwise"]),
-        raised(["this pass uses it 2 times"], "error", once, [*once[1:], "twice"]),
-        raised(["'module.last.weight'"], "error", ["never"] * RANKS),
+        raised(ranks, ["used by"], "error", ["once", *["otherwise"] * others]),
+        raised(
+            ranks,
+            [weight, "on rank 0", "on rank 1"],
+            "identity",
+            [*once[1:], "otherwise"],
+        ),
+        raised(
+            ranks, ["this pass uses it 2 times"], "error", once, [*once[1:], "twice"]
+        ),
+        raised(ranks, ["'module.last.weight'"], "error", ["never"] * RANKS),
     ]
     expected = [RegistrationError, StateError, UnsupportedError, RegistrationError]
     assert found == expected

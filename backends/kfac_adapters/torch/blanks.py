@@ -5,7 +5,6 @@ from typing import Any
 
 import torch
 
-from kfac_adapters.torch.registering import LOSS
 from kfac_adapters.torch.tables import Shape
 from kfac_core.linearization import NamedLossInputs
 from kfac_core.typing import Array
@@ -42,16 +41,21 @@ class Unused:
 
     Args:
         blank: Rows for the sites of the layers.
-        row: A row of what goes into the loss, ``[1, classes]``.
+        loss_inputs: A row of what goes into the loss, by its site.
+        targets: Its target, by that site, where it is asked for.
         params: The parameters, by name.
     """
 
     def __init__(
-        self, blank: Blank, row: torch.Tensor, params: Mapping[str, torch.Tensor]
+        self,
+        blank: Blank,
+        loss_inputs: Mapping[str, Any],
+        targets: Mapping[str, Any],
+        params: Mapping[str, torch.Tensor],
     ) -> None:
         self._params, self.batch_size = params, 1
-        self.loss_inputs: Mapping[str, Any] = {LOSS: torch.zeros_like(row)}
-        self.targets: Mapping[str, Any] = {}
+        self.loss_inputs, self.targets = loss_inputs, targets
+        (row,) = loss_inputs.values()
         zero = row.new_zeros(1, dtype=torch.float32)
         self.masks: Mapping[str, Any] = dict.fromkeys(blank, zero)
         self.layer_inputs: Mapping[str, Any] = {

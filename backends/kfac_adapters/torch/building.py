@@ -30,6 +30,7 @@ def table_of(
     approx: Mapping[str, str] | str,
     policy: str,
     waits: bool,
+    kinds: Mapping[str, str],
 ) -> Table:
     """Return the layers that a pass tells.
 
@@ -43,6 +44,8 @@ def table_of(
         approx: As in `capture`.
         policy: What becomes of a parameter that no layer covers.
         waits: Whether parameters that the pass does not use are left to others.
+        kinds: Classes of the blocks of layers, as in a saved state, where there may be
+            two of them.
 
     Returns:
         The table, without the shapes of its sites.
@@ -75,16 +78,28 @@ def table_of(
     covered = {n: p for n, p in own.items() if n not in left or n in diagonal}
     collection = collection_of(covered, record, found, diagonal, loss, approx)
     is_whole = not any(map(waiting, left.values()))
-    wide: dict[tuple[str, ...], LayerRegistration] = {}
-    single = [group for group in found.groups if group.is_single]
-    if waits and single:
+    groups, wide = list(found.groups), dict[tuple[str, ...], LayerRegistration]()
+    single = [group for group in groups if group.is_single]
+    if single and (waits or kinds):
         several = [replace(group, shared=True) for group in single]
         of_any = replace(found, groups=several)
         with suppress(ArgumentError):  # an approximation that has no such block
             other = collection_of(covered, record, of_any, [], loss, approx)
             wide = {layer.params: layer for layer in other.layers}
-    groups, made = tuple(found.groups), tuple(record.made.values())
-    return Table(collection, groups, left, made, tuple(params), {}, is_whole, wide)
+    for i, group in enumerate(groups):
+        as_wide = wide.get(group.params)
+        if as_wide is None or kinds.get(as_wide.name) != type(as_wide.block).__name__:
+            continue
+        groups[i] = replace(group, shared=True)
+        layers = (
+            as_wide if layer.params == as_wide.params else layer
+            for layer in collection.layers
+        )
+        collection = replace(collection, layers=tuple(layers))
+    made = tuple(record.made.values())
+    return Table(
+        collection, tuple(groups), left, made, tuple(params), {}, is_whole, wide
+    )
 
 
 def _layers(

@@ -47,7 +47,7 @@ class Capture:
         self.table: Table | None = None
         self.blank: dict[str, tuple[Any, Any]] = {}
         self.loss: LossFunction | None = None
-        self.waits = False
+        self.waits, self.kinds = False, dict[str, str]()
 
     @property
     def params(self) -> dict[str, torch.nn.Parameter]:
@@ -68,6 +68,10 @@ class Capture:
     def made(self) -> tuple[Made, ...]:
         """The weights that the model makes of several."""
         return () if self.table is None else self.table.made
+
+    def joined(self, tables: Mapping[str, Table], waits: bool = False) -> Table:
+        """Return the layers that several passes tell; see `tables.joined`."""
+        return joined(tables, self.policy, self.params, waits, self.kinds)
 
     def adopt(self, table: Table) -> None:
         """Take the layers that the passes of several ranks tell."""
@@ -211,51 +215,32 @@ class Capture:
         Returns:
             The linearization.
         """
-        params, known = self.params, self.table
-        is_new = known is None or tuple(params) != known.names
+        known, seen = self.table, (record, outputs, edge)
+        given, of_loss = self._linearized, (targets, mask, scale)
+        is_new = known is None or tuple(self.params) != known.names
         if is_new or self._meets(record):
-            told = self._told(record, outputs, edge)
-            given = self._linearized(
-                told, {}, record, outputs, edge, targets, mask, scale
-            )
-            self.blank = given.blank()
+            told = self._told(*seen)
+            first = given(told, {}, *seen, *of_loss)
+            self.blank = first.blank()
             told = replace(told, blank=shapes_of(self.blank))
             if is_new or known is None:
                 self.table = told
-                return given
+                return first
             passes = {"a pass": known, "the next one": told}
-            self.adopt(joined(passes, self.policy, params, waits=True))
+            self.adopt(self.joined(passes, waits=True))
         assert self.table is not None
-        return self._linearized(
-            self.table, self.blank, record, outputs, edge, targets, mask, scale
-        )
+        return given(self.table, self.blank, *seen, *of_loss)
 
     def _linearized(
-        self,
-        table: Table,
-        blank: Mapping[str, tuple[Any, Any]],
-        record: Record,
-        outputs: torch.Tensor,
-        edge: GradientEdge,
-        targets: torch.Tensor | None,
-        mask: torch.Tensor | None,
-        scale: torch.Tensor | None,
+        self, table: Table, blank: Mapping[str, Any], *given: Any
     ) -> Linearized:
-        own = with_made(table.made, self.params)
-        layers = table.collection.layers
-        return Linearized(
-            {name: own[name] for name, _ in table.collection.variables},
-            table.groups,
-            record,
-            outputs,
-            edge,
-            self.class_axis,
-            targets,
-            mask,
-            scale,
-            [name for x in layers if not x.towers for name in x.params],
-            blank,
-        )
+        """Return a pass by the layers of a table; see `linearized` for the rest."""
+        own, layers = with_made(table.made, self.params), table.collection.layers
+        params = {name: own[name] for name, _ in table.collection.variables}
+        summed = [name for x in layers if not x.towers for name in x.params]
+        record, outputs, edge, *of_loss = given
+        at: Any = record, outputs, edge, self.class_axis, *of_loss, summed, blank
+        return Linearized(params, table.groups, *at)
 
     def _told(self, record: Record, outputs: torch.Tensor, edge: GradientEdge) -> Table:
         """Return the layers that a pass tells."""
@@ -272,6 +257,7 @@ class Capture:
             self._approx,
             self.policy,
             self.waits,
+            self.kinds,
         )
 
     def _meets(self, record: Record) -> bool:

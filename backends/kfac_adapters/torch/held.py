@@ -67,8 +67,9 @@ class Saved:
     def __init__(self, saved: Mapping[str, Any]) -> None:
         arrays, sizes = saved["arrays"], saved.get("layers")
         self._whole: list[torch.Tensor] | None = None
-        self._cases: torch.Tensor | None = None
+        self._cases = torch.zeros(())
         self.layers: dict[str, list[torch.Tensor]] = {}
+        self.kinds: dict[str, str] = saved.get("kinds", {})
         if arrays is None:
             return
         if sizes is None:
@@ -88,7 +89,7 @@ class Saved:
             return {"arrays": self._whole}
         arrays = [x for own in self.layers.values() for x in own]
         sizes = {name: len(own) for name, own in self.layers.items()}
-        return {"arrays": [*arrays, self._cases], "layers": sizes}
+        return {"arrays": [*arrays, self._cases], "layers": sizes, "kinds": self.kinds}
 
     def placed(
         self, state: EstimatorState, names: Set[str], is_whole: bool
@@ -124,13 +125,26 @@ class Saved:
         for name in names:
             label = f"{name}: the saved state"
             blocks[name] = _in_place_of(blocks[name], self.layers.pop(name), label)
-        assert self._cases is not None
-        return EstimatorState(blocks, self._cases.to(state.cases.device))
+        (cases,) = _in_place_of((state.cases,), [self._cases], "the saved state")
+        return EstimatorState(blocks, cases)
 
 
-def sizes_of(state: EstimatorState) -> dict[str, int]:
-    """Return how many arrays each layer has in the leaves of a state."""
-    return {name: len(tree.leaves(own)) for name, own in state.blocks.items()}
+def told_of(estimator: FisherEstimator, state: EstimatorState) -> dict[str, Any]:
+    """Return what a `Saved` is made of.
+
+    Args:
+        estimator: The layers.
+        state: A state of them.
+
+    Returns:
+        The arrays, how many of them each layer has, and the classes of blocks.
+    """
+    blocks = estimator.blocks.items()
+    return {
+        "arrays": tree.leaves(state),
+        "layers": {n: len(tree.leaves(own)) for n, own in state.blocks.items()},
+        "kinds": {name: type(block).__name__ for name, block in blocks},
+    }
 
 
 def _in_place_of(state: Any, saved: Sequence[torch.Tensor], what: str) -> Any:

@@ -88,6 +88,7 @@ class Joining:
         if estimator.needs_randomness or any(
             estimator.blocks[name].needs_key for name in names
         ):
-            key = torch.Generator(state.cases.device)
+            (row, *_) = unused.loss_inputs.values()
+            key = torch.Generator(row.device)
         new = estimator.update_covs(state, unused, decay, weight, key=key, layers=names)
         return state._replace(blocks=new.blocks)

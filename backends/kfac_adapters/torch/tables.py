@@ -75,7 +75,8 @@ def joined(
     tables: Mapping[str, Table],
     policy: str,
     params: Mapping[str, torch.Tensor],
-    waits: bool = False,
+    waits: bool,
+    kinds: Mapping[str, str],
 ) -> Table:
     """Return the table of all layers that some passes tell.
 
@@ -84,6 +85,7 @@ def joined(
         policy: What becomes of parameters that no layer covers.
         params: The trained parameters.
         waits: Whether parameters that none of them uses are left to others.
+        kinds: As in `kfac_adapters.torch.building.table_of`.
 
     Returns:
         The table; the same, whichever of the parties asks.
@@ -95,7 +97,7 @@ def joined(
     first, *_ = tables.values()
     _check_losses(tables)
     parts = _parts(tables)
-    layers = _layers(tables)
+    layers = _layers(tables, kinds)
     left = _left(tables)
     final = {n: why for n, why in left.items() if not (waits and why == UNSEEN)}
     if policy == "error":
@@ -141,7 +143,7 @@ class _Told(NamedTuple):
         return _Told(self.by, replace(self.group, shared=True), wide, rows)
 
 
-def _layers(tables: Mapping[str, Table]) -> list[_Told]:
+def _layers(tables: Mapping[str, Table], kinds: Mapping[str, str]) -> list[_Told]:
     """Return the layers of all.
 
     Raises:
@@ -153,7 +155,9 @@ def _layers(tables: Mapping[str, Table]) -> list[_Told]:
         for group, layer in table.known:
             rows = {site: table.blank[site] for site in layer.sites}
             own = _Told(who, group, layer, rows)
-            if any(layer.params[0] in other.unseen for other in tables.values()):
+            is_saved = kinds.get(layer.name) == type(layer.block).__name__
+            unseen = any(layer.params[0] in other.unseen for other in tables.values())
+            if unseen and not is_saved:
                 # The next cases may reach it as unevenly as these.
                 own = own.widened(table.wide.get(layer.params))
             others = [by_param[name] for name in layer.params if name in by_param]

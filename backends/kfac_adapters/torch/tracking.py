@@ -12,35 +12,31 @@ from typing import Any, TypeAlias
 import torch
 
 from kfac_adapters.torch.agreeing import Own, agreed
-from kfac_adapters.torch.blanks import Unused
 from kfac_adapters.torch.capture import Capture
-from kfac_adapters.torch.held import Held, Saved, sizes_of
-from kfac_adapters.torch.joining import Joining
+from kfac_adapters.torch.held import Saved, told_of
 from kfac_adapters.torch.judging import Judge, Judged
+from kfac_adapters.torch.layer_statistics import LayerStatistics
 from kfac_adapters.torch.linearized import Linearized
 from kfac_adapters.torch.losses import GivenLoss, Reduction
 from kfac_adapters.torch.observed import Observed
 from kfac_adapters.torch.passes import Pass, Passes
 from kfac_adapters.torch.ranks import generator_of
-from kfac_adapters.torch.tables import joined, named
+from kfac_adapters.torch.tables import named
 from kfac_adapters.torch.telling import raised_by_all, told_by_all
-from kfac_core import tree
-from kfac_core.collectives import SingleProcess, Teams, inverses, sharing, teams_of
+from kfac_core.collectives import Teams, sharing
 from kfac_core.errors import (
     KfacError,
-    NotComputedError,
     NotFiniteError,
     UnsupportedError,
 )
-from kfac_core.estimator import EstimationMode, EstimatorState, FisherEstimator
+from kfac_core.estimator import EstimationMode
 from kfac_core.estimator.sources import RANDOM_MODES
-from kfac_core.typing import LayerDampings
 
 Told: TypeAlias = Callable[[Pass, Judged], None]
 """Takes a pass, and what is known of its loss."""
 
 
-class Tracker:
+class Tracker(LayerStatistics):
     """Keeps the statistics of a model up to date, beside its training.
 
     Args:
@@ -69,73 +65,20 @@ class Tracker:
         told: Told | None = None,
         teams: Teams | None = None,
     ) -> None:
-        self.capture, self.mode, self._told = capture, mode, told
-        self.teams = teams_of(SingleProcess(), 1.0) if teams is None else teams
-        self.ranks, self._keeps = self.teams.ranks, self.teams.keeps
-        self._before: EstimatorState | None
-        self._error: KfacError | None
-        self._unused: torch.Tensor | None
+        super().__init__(capture, mode, decay**cov_every, share, teams)
+        self._told, self._seed, self._cov_every = told, seed, cov_every
         self._judge = Judge(loss, reduction, mode == "empirical")
-        self._decay, self._cov_every = decay**cov_every, cov_every
-        self._seed, self._share = seed, share
         self._generator: torch.Generator | None = None
         self._saved_key: torch.Tensor | None = None
-        self.steps = 0
-        self._begin()
-        self._inverted_at: int | None = None
         self._cases: int | None = None
-        self._estimator: FisherEstimator | None = None
-        self._held, self._saved = Held(), Saved({"arrays": None})
-        capture.waits = self.ranks.size > 1
         self.passes = Passes(capture, self, keeps_calls=told is not None)
-
-    @property
-    def estimator(self) -> FisherEstimator:
-        """The estimator, from the first backward pass on.
-
-        Raises:
-            NotComputedError: Before it.
-        """
-        if self._estimator is None:
-            msg = (
-                "there are no statistics: no backward pass through the model's outputs"
-                " was seen; call the model itself, with gradients, and then backward()"
-            )
-            raise NotComputedError(msg)
-        return self._estimator
-
-    @property
-    def state(self) -> EstimatorState:
-        """The statistics and inverses.
-
-        Raises:
-            NotComputedError: Before the first backward pass.
-        """
-        self.estimator  # noqa: B018  (it raises)
-        state = self._held.settled()
-        assert state is not None
-        return state
-
-    @state.setter
-    def state(self, state: EstimatorState) -> None:
-        self._held.take(state)
-
-    @property
-    def served(self) -> EstimatorState:
-        """The state for products with inverses, which wait for no statistics."""
-        return self._held.served(self.estimator) or self.state
-
-    @property
-    def has_statistics(self) -> bool:
-        """Whether a pass was taken, or the saved ones of another run are in place."""
-        return not self._held.is_empty
 
     def state_dict(self) -> dict[str, Any]:
         """Return all that changes: tensors, numbers and lists, nothing else."""
         key = None if self._generator is None else self._generator.get_state()
         state, saved = self._held.settled(), self._saved.told()
         if state is not None:
-            saved = {"arrays": tree.leaves(state), "layers": sizes_of(state)}
+            saved = told_of(self.estimator, state)
         return {
             "steps": self.steps,
             "generator": key if key is not None else self._saved_key,
@@ -161,6 +104,7 @@ class Tracker:
             self._saved_key = saved["generator"].cpu()
             self._generator = None
         self._saved = Saved(saved)
+        self.capture.kinds = self._saved.kinds
         if self.has_statistics and self._saved:
             names = self.estimator.blocks.keys()
             self.state = self._saved.placed(self.state, names, is_whole=True)
@@ -173,13 +117,9 @@ class Tracker:
 
     def _begin(self) -> None:
         """Begin a step, of which there is no pass yet."""
-        self._taken, self._summed, self._weight = 0, 0, 0.0
-        self.refused, self._error, self._unused = "", None, None
-        self._before = None
-
-    def inverts(self, every: int) -> bool:
-        """Return whether inverses are due at this step, of each so many one."""
-        return self._inverted_at is None or self.steps - self._inverted_at >= every
+        super()._begin()
+        self.refused = ""
+        self._error: KfacError | None = None
 
     def agree(self) -> str:
         """Make the statistics of this step those of the shards of all ranks.
@@ -237,39 +177,22 @@ class Tracker:
         table = self.capture.table
         own = table if table is not None and not self._is_changed() else None
         capture, tables = self.capture, named(told_by_all(self.ranks, device, own))
-        capture.adopt(joined(tables, capture.policy, capture.params))
-        self._make()
-        lacks = torch.tensor(float(self._inverted_at is None), device=device)
-        of_all: Any = self.ranks.all_reduce(lacks)
-        return bool(of_all)
+        try:
+            capture.adopt(capture.joined(tables))
+            self._make()
+        except KfacError as error:
+            self._failed(error)
+        told = [float(self._inverted_at is None), float(self._error is not None)]
+        of_all: Any = self.ranks.all_reduce(torch.tensor(told, device=device))
+        if of_all[1]:
+            raise raised_by_all(self.ranks, device, self._error)
+        return bool(of_all[0])
 
     def _let_go(self) -> None:
         """Let go of what was taken of this step."""
         if self._before is not None:
             self.state = self._before
         self._begin()
-
-    @property
-    def _own_decay(self) -> float:
-        """What this rank multiplies what all saw before by: that counts once."""
-        return 0.0 if self.ranks.size > 1 and self.ranks.rank else self._decay
-
-    def _is_known_whole(self) -> bool:
-        table = self.capture.table
-        return table is not None and table.is_whole and not self._is_changed()
-
-    def invert(self, damping: LayerDampings) -> None:
-        """Compute new inverses: all of them, or those that are of this rank."""
-        if self.ranks.size == 1:
-            new = self.estimator.update_inverses(self.state, damping)
-        else:
-            new = inverses.inverted(self.estimator, self.state, damping, self.teams)
-        self.inverted(new)
-
-    def inverted(self, state: EstimatorState) -> None:
-        """Take a state with new inverses."""
-        self.state, self._inverted_at = state, self.steps
-        self._keeps = self.teams.keeps
 
     def remove(self) -> None:
         """Take the hooks off the model."""
@@ -362,7 +285,8 @@ class Tracker:
         )
         self._taken, self._cases = self._taken + 1, reference
         self._weight += cases / reference
-        self._unused = next(iter(given.loss_inputs.values()))[:1]
+        own = given.loss_inputs, given.targets
+        self._unused = [{n: x[:1] for n, x in arrays.items()} for arrays in own]
 
     def _check_sum(self, judged: Judged) -> None:
         """Check that a sum is over the rows of one pass, whose number is known.
@@ -393,51 +317,3 @@ class Tracker:
 
     def _is_due(self) -> bool:
         return self.steps % self._cov_every == 0
-
-    def _is_changed(self) -> bool:
-        """Return whether other parameters are trained than those with statistics."""
-        table = self.capture.table
-        return (
-            self._estimator is None
-            or table is None
-            or tuple(self.capture.params) != table.names
-        )
-
-    @property
-    def _collection(self) -> object:
-        return None if self._estimator is None else self._estimator.layer_collection
-
-    def _make(self) -> None:
-        """Make the estimator; layers that it had before keep what is known of them."""
-        joint = self.capture.joint
-        if joint and self.mode not in RANDOM_MODES:
-            msg = (
-                f"mode is {self.mode!r}, but the layers of {list(joint)} have rows that"
-                " are of several cases together, of which there is no gradient of each;"
-                " take the mode 'gradients'"
-            )
-            raise UnsupportedError(msg)
-        capture, before = self.capture, self._estimator
-        table, variables = capture.table, capture.variables
-        assert table is not None
-        new = FisherEstimator(table.collection, self.mode, statistics_share=self._share)
-        self._estimator = new
-        if before is None:
-            state = new.init(variables)
-            if self._saved:
-                state = self._saved.placed(state, new.blocks.keys(), table.is_whole)
-            self.state = state
-            return
-        joining = Joining(before, new, variables, self._saved, table.is_whole)
-        if self.ranks.size == 1 or not joining.has_inverses:
-            self._inverted_at = None
-        known = self._held.settled()
-        assert known is not None
-        state = joining.of(known)
-        if self._before is not None:
-            self._before = joining.of(self._before)
-        if self._unused is not None and joining.fresh:
-            unused = Unused(capture.blank, self._unused, variables)
-            passes = self._own_decay, self._weight
-            state = joining.with_unused(state, unused, *passes)
-        self.state = state

@@ -19,6 +19,7 @@ from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_factors.forms.dense import Dense
 from kfac_core.fisher_factors.shared.lagged_state import DenseWithLag
 from kfac_core.moving_average import MovingAverage
+from kfac_core.state import kept
 
 _WIDE = (
     FullyConnectedMultiIndepFB,
@@ -37,7 +38,9 @@ def is_wider(block: FisherBlock[Any], other: FisherBlock[Any]) -> bool:
     Returns:
         Whether `widened` can make the state of the first from that of the second.
     """
-    if type(block) not in _WIDE or not isinstance(other, KroneckerProductFB):
+    if not isinstance(block, KroneckerProductFB) or type(block) not in _WIDE:
+        return False
+    if not isinstance(other, KroneckerProductFB):
         return False
     several = getattr(block, "num_uses", 1), getattr(other, "num_uses", 1)
     pairs = zip(_sides(block), _sides(other), strict=True)
@@ -74,7 +77,8 @@ def widened(
     a, g = made.input_factor, made.output_factor
     uses = state.uses
     if not other.is_repeated:
-        uses = MovingAverage(state.weights.weight.clone(), state.weights.weight.clone())
+        number = state.weights.weight
+        uses = MovingAverage(kept(number), kept(number + 0))
     return made._replace(
         input_factor=a._replace(cov=state.input_factor.cov),
         output_factor=g._replace(cov=state.output_factor.cov),
@@ -83,7 +87,7 @@ def widened(
     )
 
 
-def _sides(block: KroneckerProductFB) -> tuple[Any, Any]:
+def _sides(block: Any) -> tuple[Any, Any]:
     return block.input_factor, block.output_factor
 
 
