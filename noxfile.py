@@ -32,6 +32,9 @@ CORE = tuple(
 )
 """Tests of the mathematics, which stands on what each array library has."""
 
+OF_RELEASES = (*CORE, "tests/tracing", "tests/saving")
+"""What `oldest` runs: the core, its programs by a library's compiler, and its files."""
+
 PYTHONS = (*nox.project.python_versions(nox.project.load_toml()), "3.14")
 """The versions of Python that `versions` tests: those that the project names, and one
 that it will name as soon as it was seen to pass."""
@@ -176,7 +179,7 @@ def oldest(session: nox.Session, library: str) -> None:
     """
     extras, expected = LIBRARIES[library]
     session.install("-c", "constraints-oldest.txt", "-e", f".[{extras}]")
-    arguments = session.posargs or ["-q", "-n", "auto", *CORE]
+    arguments = session.posargs or ["-q", "-n", "auto", *OF_RELEASES]
     session.run("pytest", *arguments, env={"KFAC_CORE_LIBRARIES": expected})
 
 

@@ -38,8 +38,12 @@ NOT_BY_DEFAULT = frozenset({"jaxlib", "mparray", "ndonnx"})
 
 _OPERATORS = np.lib.mixins.NDArrayOperatorsMixin
 
-# This is a memory and not a setting: what a type maps to never changes.
-_BY_TYPE: dict[type, Backend] = {}
+BACKEND_OF_TYPE: dict[type, Backend] = {}
+"""Types of arrays that were seen, and their backends.
+
+This is a memory and not a setting: what a type maps to never changes. Every verb looks
+into it: compilers know a dictionary, of which they do not all know a bound method.
+"""
 
 
 def backend_of(*arrays: Any) -> Backend:
@@ -61,13 +65,13 @@ def backend_of(*arrays: Any) -> Backend:
         >>> backend_of(np.ones(3), np.zeros((2, 2))).name
         'numpy'
     """
-    known = _BY_TYPE.get(type(arrays[0])) if arrays else None
+    known = BACKEND_OF_TYPE.get(type(arrays[0])) if arrays else None
     if known is not None and known.are_alike(arrays):
         return known
     backend: Backend | None = None
     device = None
     for x in arrays:
-        found = _BY_TYPE.get(type(x)) or _resolve(x)
+        found = BACKEND_OF_TYPE.get(type(x)) or _resolve(x)
         try:
             found.check(x)
         except TypeError as error:
@@ -95,13 +99,9 @@ def backend_of(*arrays: Any) -> Backend:
     return backend
 
 
-remembered = _BY_TYPE.get
-"""The backend of a type of arrays; None if none of it was seen yet."""
-
-
 def remember(kind: type, backend: Backend) -> None:
     """Let arrays of a type of this package have a backend, which no package names."""
-    _BY_TYPE[kind] = backend
+    BACKEND_OF_TYPE[kind] = backend
 
 
 def available_backends() -> tuple[str, ...]:
@@ -177,7 +177,7 @@ def _resolve(x: Any) -> Backend:
     for package in _packages_of(cls):
         if package in BUILTIN_BACKENDS or package in available_backends():
             found = load_backend(package)
-            _BY_TYPE.update(dict.fromkeys((cls, *found.array_types), found))
+            BACKEND_OF_TYPE.update(dict.fromkeys((cls, *found.array_types), found))
             return found
     if hasattr(cls, "__array_namespace__"):  # a class of arrays has it, and is none
         fallback = importlib.import_module("kfac_backends.array_api")
@@ -200,7 +200,7 @@ def _resolve(x: Any) -> Backend:
             )
             raise BackendError(msg)
         backend: Backend = fallback.backend_for(xp)
-        _BY_TYPE[cls] = backend
+        BACKEND_OF_TYPE[cls] = backend
         return backend
     msg = (
         f"expected an array (NumPy, PyTorch, JAX, CuPy, or any that follows the array"

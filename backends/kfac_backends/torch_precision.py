@@ -22,16 +22,14 @@ def no_autocast(a: Any) -> contextlib.AbstractContextManager[Any]:
 def tf32_disabled() -> Iterator[None]:
     """Compute products of float32 on CUDA in float32; keep the caller's setting."""
     settings = torch.backends.cuda.matmul
-    # PyTorch before 2.9 has only the switch. Since then, reading the switch is an error
-    # if the user has chosen a precision by name.
-    by_name = hasattr(settings, "fp32_precision")
-    name, off = ("fp32_precision", "ieee") if by_name else ("allow_tf32", False)
-    saved = getattr(settings, name)
-    setattr(settings, name, off)
+    # To read the older switch, `allow_tf32`, is an error if the user has chosen a
+    # precision by name.
+    saved = settings.fp32_precision
+    settings.fp32_precision = "ieee"
     try:
         yield
     finally:
-        setattr(settings, name, saved)
+        settings.fp32_precision = saved
 
 
 def no_tf32(a: Any) -> contextlib.AbstractContextManager[Any]:

@@ -8,7 +8,7 @@ from typing import Any
 
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError, BackendError, DTypeError, ShapeError
-from kfac_core.registry import backend_of, remembered
+from kfac_core.registry import BACKEND_OF_TYPE, backend_of
 from kfac_core.typing import Array, DType, Pair, Uses
 
 _SEQUENCES = (tuple, list)
@@ -29,7 +29,7 @@ def backend_for(layer: str, arguments: str, *arrays: Any) -> Backend:
     Raises:
         BackendError: As in `kfac_core.registry.backend_of`.
     """
-    known = remembered(type(arrays[0])) if arrays else None
+    known = BACKEND_OF_TYPE.get(type(arrays[0])) if arrays else None
     if known is not None and known.are_alike(arrays):
         return known  # as `backend_of` does: every verb comes here
     try:

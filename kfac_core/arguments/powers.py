@@ -36,7 +36,7 @@ def check_damping_id(value: object, argument: str, layer: str) -> None:
         ArgumentError: If the id has no hash.
     """
     try:
-        hash(value)
+        frozenset((value,))  # calls `hash`, which PyTorch 2.12 cannot compile
     except TypeError:
         msg = (
             f"{layer}: {argument} has the damping id {shown(value)}, which has no hash"

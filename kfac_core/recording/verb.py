@@ -10,7 +10,7 @@ from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.recording.program import OTHERWISE, Program, program_of, stand_ins
 from kfac_core.recording.tape import CannotRecordError, Tape, running
-from kfac_core.registry import remembered
+from kfac_core.registry import BACKEND_OF_TYPE
 from kfac_core.spec import Spec
 
 MOST_PROGRAMS = 8
@@ -147,7 +147,7 @@ def _try(
     Raises:
         CannotRecordError: If it does not, or a run cannot be recorded.
     """
-    backend = remembered(type(tree.first(args)))
+    backend = BACKEND_OF_TYPE.get(type(tree.first(args)))
     if backend is None or backend.call is not None:
         msg = "no array first, or one of a library that compiles its operations"
         raise CannotRecordError(msg)

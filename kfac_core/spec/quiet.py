@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from kfac_core.backend import Backend
 from kfac_core.errors import BackendError
-from kfac_core.registry import backend_of, remembered
+from kfac_core.registry import BACKEND_OF_TYPE, backend_of
 from kfac_core.spec.given_states import OF_BARE_STATES, OF_SPOILED_STATES, explain
 
 
@@ -43,7 +43,7 @@ def _quietly(verb: Callable[..., Any], *, calls_a_model: bool) -> Callable[..., 
         first: Any = args
         while isinstance(first, tuple) and first:
             first = first[0]  # states and data start with an array
-        backend = remembered(type(first)) or _backend_of(args, kwargs)
+        backend = BACKEND_OF_TYPE.get(type(first)) or _backend_of(args, kwargs)
         context = None if backend is None else backend.quiet()
         try:
             # Most libraries have no context to enter, nor has a call within another.

@@ -107,7 +107,7 @@ class FakeEntryPoint:
 @pytest.fixture
 def install(monkeypatch):
     """Return a function that installs an entry point for one test."""
-    monkeypatch.setattr(kfac_core.registry, "_BY_TYPE", {})
+    monkeypatch.setattr(kfac_core.registry, "BACKEND_OF_TYPE", {})
 
     def installed(name, target):
         entries = (FakeEntryPoint(name, target),)

@@ -26,9 +26,9 @@ def test_parameters_are_arrays(torch, backend):
 
 def test_parameters_are_known_with_the_first_tensor(torch, monkeypatch):
     # The compiler cannot trace the looking up of a type.
-    monkeypatch.setattr(registry, "_BY_TYPE", {})
+    monkeypatch.setattr(registry, "BACKEND_OF_TYPE", {})
     backend_of(torch.ones(1))
-    assert torch.nn.Parameter in registry._BY_TYPE
+    assert torch.nn.Parameter in registry.BACKEND_OF_TYPE
 
 
 def test_meta_tensors_have_no_value(torch, backend):
@@ -61,8 +61,6 @@ def test_tf32_is_off_for_a_product_and_the_setting_is_kept(torch, precision):
     from kfac_backends.torch_precision import tf32_disabled
 
     settings = torch.backends.cuda.matmul
-    if not hasattr(settings, "fp32_precision"):
-        pytest.skip("PyTorch before 2.9")
     before = torch.get_float32_matmul_precision()
     try:
         torch.set_float32_matmul_precision(precision)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
 PROJECT = tomllib.loads((ROOT / "pyproject.toml").read_text("utf-8"))["project"]
-BESIDE = {"jaxlib"}
-"""What a dependency brings along in its own version."""
+BESIDE = {"jaxlib", "pyparsing"}
+"""What a dependency brings along: in its own version, or in one of its time."""
 NOT_ON_A_CPU = {"cupy-cuda12x", "cupy-cuda13x"}
 TOOLS = ("docs", "dev")
 """The extras that no test needs."""
