@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 
-from kfac_core.errors import StateError
 from kfac_core.estimator import BlockTridiagonalEstimator, FisherEstimator
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
 from kfac_core.optimizer import KfacOptions
@@ -77,39 +76,6 @@ def described(value: Any) -> Any:
     return {"class": type(own).__qualname__, "fields": bound, "free": free}
 
 
-def check_same(found: Any, expected: Any, path: str, label: str) -> None:
-    """Check that a spec is one that shares its state with a saved one.
-
-    Args:
-        found: The description of the saved spec.
-        expected: The description of the spec at hand.
-        path: Name of what is described, for the message.
-        label: Name of the function that was called, for the message.
-
-    Raises:
-        StateError: If a field differs that a state depends on.
-    """
-    pair = (found, expected)
-    if all(isinstance(x, dict) and "class" in x for x in pair):
-        check_same(found["class"], expected["class"], f"{path}: its class", label)
-        old, new = found["fields"], expected["fields"]
-        for name in {**new, **old}:
-            where = f"{path}.{name}" if path else name
-            check_same(old.get(name), new.get(name), where, label)
-        return
-    if all(isinstance(x, list) for x in pair) and len(found) == len(expected):
-        for place, (old, new) in enumerate(zip(found, expected, strict=True)):
-            check_same(old, new, f"{path}[{place}]", label)
-        return
-    if type(found) is not type(expected) or found != expected:
-        msg = (
-            f"{label}: the state was saved with another spec: {path or 'the spec'} is"
-            f" {_shown(expected)}, and was {_shown(found)}; load it with the spec that"
-            " it was saved with, and bring it to another by init_inverses"
-        )
-        raise StateError(msg)
-
-
 def _bound_fields(value: Any, everything: dict[str, Any]) -> dict[str, Any]:
     """Return the fields that a state depends on."""
     if isinstance(value, Spec):
@@ -124,11 +90,3 @@ def _bound_fields(value: Any, everything: dict[str, Any]) -> dict[str, Any]:
             return bound
     kind = getattr(value, "kind", None)  # of what a signature has
     return {"kind": kind} if isinstance(kind, str) else everything
-
-
-def _shown(description: Any) -> str:
-    if isinstance(description, dict) and "class" in description:
-        return f"a {description['class']}"
-    if isinstance(description, dict) and "member" in description:
-        return str(description["member"])
-    return repr(description)

@@ -12,7 +12,8 @@ from kfac_core.estimator import BlockTridiagonalEstimator, FisherEstimator
 from kfac_core.optimizer import KfacOptimizer
 from kfac_core.optimizer.given import check_state
 from kfac_core.registry import backend_of
-from kfac_core.saving.described import check_same, described
+from kfac_core.saving.compared import ANOTHER_VERSION, check_same
+from kfac_core.saving.described import described
 from kfac_core.saving.disk import Reader, reading, write
 from kfac_core.saving.layout import CODES
 from kfac_core.saving.leaves import Place, check_form, dtype_name, from_host, place_of
@@ -116,21 +117,22 @@ def load(path: str | Path, spec: Any, *, like: Any) -> Any:
     Raises:
         SavedFileError: If the file is no such file, is damaged, or is of a later
             version.
-        StateError: If the state was saved with another spec.
+        StateError: If the state was saved with another spec, or by a version with
+            other fields; a field that the file does not have yet is at its default.
         DTypeError: If it has another dtype than `like` asks for.
         OSError: If the file cannot be read.
     """
     where = _as_path(path, "load")
     _check_spec(spec, "load")
     with reading(where) as file:
-        check_same(json.loads(file.texts["spec"]), described(spec), "", "load")
+        check_same(json.loads(file.texts["spec"]), spec, "load")
         template: Any = spec.init(like)
         places = {name: place_of(x) for name, x in named_leaves(template).items()}
         expected = signatures_text(template)
         # Only its form is needed from here on: no two states are held at once.
         template = tree.map(lambda _: None, template)
         in_file = [name for name in file.entries if not name.startswith(_BESIDE)]
-        check_names(in_file, [*places, MADE_BY], "load")
+        check_names(in_file, [*places, MADE_BY], "load", ANOTHER_VERSION)
         made_by = file.array(MADE_BY).tobytes().decode(errors="replace")
         check_signatures(made_by, expected, "load")
         for name, place in places.items():

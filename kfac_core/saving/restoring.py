@@ -103,8 +103,19 @@ def from_tree(template: S, tree_of_arrays: Any) -> S:
     return _filled(template, expected, found, label)
 
 
-def check_names(found: list[str], expected: list[str], label: str) -> None:
+def check_names(
+    found: list[str],
+    expected: list[str],
+    label: str,
+    advice: str = "use a template of the spec that the state was saved with",
+) -> None:
     """Check that arrays have the names that are expected, in any order.
+
+    Args:
+        found: The names of what was saved.
+        expected: The names of the arrays of a template.
+        label: Name of the function that was called, for the message.
+        advice: What to do otherwise.
 
     Raises:
         StateError: If one is missing or unknown.
@@ -117,10 +128,7 @@ def check_names(found: list[str], expected: list[str], label: str) -> None:
             parts.append(f"lacks {_listed(missing)}")
         if unknown:
             parts.append(f"has {_listed(unknown)}, which the template has not")
-        msg = (
-            f"{label}: the saved state {' and '.join(parts)}; use a template of the"
-            " spec that the state was saved with"
-        )
+        msg = f"{label}: the saved state {' and '.join(parts)}; {advice}"
         raise StateError(msg)
 
 
