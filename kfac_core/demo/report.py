@@ -12,7 +12,7 @@ from kfac_core.demo.training import Run
 
 
 def print_table(console: Console, runs: Sequence[Run]) -> None:
-    """Print the best run of each optimiser, and how many steps K-FAC saves.
+    """Print the best run of each optimiser, and what K-FAC saves.
 
     Args:
         console: Where to print.
@@ -37,11 +37,13 @@ def print_table(console: Console, runs: Sequence[Run]) -> None:
     second_order = [run for run in runs if run.last.stats]
     for kfac in second_order:
         for run in runs:
-            steps = kfac.steps_to(run.last.loss)
-            if run not in second_order and steps is not None:
+            epoch = kfac.first_below(run.last.loss)
+            if run not in second_order and epoch is not None:
                 console.print(
                     f"{kfac.optimizer} is below the last loss of {run.optimizer} after"
-                    f" {steps} of its {run.last.steps} steps."
+                    f" {epoch.steps} of its {run.last.steps} steps,"
+                    f" {epoch.seconds:.2f} s; {run.optimizer} took"
+                    f" {run.last.seconds:.2f} s."
                 )
 
 

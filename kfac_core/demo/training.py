@@ -100,9 +100,9 @@ class Run(NamedTuple):
         """The last epoch."""
         return self.epochs[-1]
 
-    def steps_to(self, loss: float) -> int | None:
-        """Return the steps after which the loss was first that low, if ever."""
-        return next((e.steps for e in self.epochs if e.loss <= loss), None)
+    def first_below(self, loss: float) -> Epoch | None:
+        """Return the first epoch whose loss was that low; None if it never was."""
+        return next((e for e in self.epochs if e.loss <= loss), None)
 
 
 def train(

@@ -53,10 +53,10 @@ def test_a_run_that_diverges_ends_without_a_finite_loss() -> None:
     with np.errstate(all="ignore"):
         diverged = run("numpy", SGD(MODEL, COLLECTION), 1e38)
     assert not math.isfinite(diverged.last.loss)
-    assert diverged.steps_to(0.1) is None
+    assert diverged.first_below(0.1) is None
 
 
-def test_steps_to_counts_until_the_loss_is_that_low() -> None:
+def test_the_first_epoch_below_a_loss_is_told() -> None:
     done = run("numpy", *OPTIMIZERS["kfac"])
-    assert done.steps_to(math.inf) == 0
-    assert done.steps_to(done.last.loss) == done.last.steps
+    assert done.first_below(math.inf) is done.epochs[0]
+    assert done.first_below(done.last.loss) is done.last
