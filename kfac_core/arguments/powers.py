@@ -139,6 +139,46 @@ def as_exponent(value: object, layer: str, argument: str = "matpowers") -> float
     return exponent
 
 
+def is_among(exp: float, exponents: Sequence[float]) -> bool:
+    """Return whether an exponent is among others.
+
+    Each is compared by itself, since ``in`` is wrong under
+    ``torch.compile(dynamic=True)``: to it, the numbers of a spec have no values.
+
+    Args:
+        exp: An exponent, as `as_exponent` returns it.
+        exponents: Others.
+
+    Example:
+        >>> is_among(-1.0, (1.0, -1.0)), is_among(-0.5, (1.0, -1.0))
+        (True, False)
+    """
+    return any(exp == own for own in exponents)
+
+
+def place_of_power(
+    exp: float, damping_id: Hashable, powers: Sequence[tuple[float, Hashable]]
+) -> int | None:
+    """Return the place of a power among others, compared as `is_among` does.
+
+    Args:
+        exp: Its exponent.
+        damping_id: Its damping id.
+        powers: Pairs of both.
+
+    Returns:
+        The place; None if it is not among them.
+
+    Example:
+        >>> place_of_power(-1.0, "b", [(-1.0, "a"), (-1.0, "b")])
+        1
+    """
+    for place, (own, its_id) in enumerate(powers):
+        if exp == own and damping_id == its_id:
+            return place
+    return None
+
+
 def _listed(value: object) -> Sequence[object]:
     if isinstance(value, tuple | list):
         return value

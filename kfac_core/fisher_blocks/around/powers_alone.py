@@ -4,7 +4,7 @@ from abc import abstractmethod
 from dataclasses import dataclass
 from typing import TypeVar
 
-from kfac_core.arguments.powers import as_exponent
+from kfac_core.arguments.powers import as_exponent, is_among
 from kfac_core.arguments.sizes import as_flag
 from kfac_core.fisher_blocks.around.base import AroundProductFB
 from kfac_core.fisher_blocks.base.served import check_served
@@ -25,7 +25,7 @@ class PowersAloneFB(AroundProductFB[S]):
     def multiply_matpower(self, state: S, vector: Params, exp: float) -> Params:
         """Return a power of the damped block times `vector`; see `FisherBlock`."""
         exp = as_exponent(exp, self.label, "exp")
-        check_served(self, exp in {1.0, *self.matpowers}, f"matpower {exp:g}")
+        check_served(self, is_among(exp, (1.0, *self.matpowers)), f"matpower {exp:g}")
         return self._multiply(state, vector, exp)
 
     def multiply_cholesky(

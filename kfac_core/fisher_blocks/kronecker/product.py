@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from typing import Any
 
-from kfac_core.arguments.powers import as_exponent
+from kfac_core.arguments.powers import as_exponent, is_among
 from kfac_core.arguments.scalars import as_scalar
 from kfac_core.arguments.sizes import as_flag
 from kfac_core.backend import Backend
@@ -144,7 +144,9 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         """Return ``c^p (A + a I)^p V (G + g I)^p``; see `FisherBlock`."""
         exp = as_exponent(exp, self.label, "exp")
         if self.damping_type == "exact":
-            check_served(self, exp in {1.0, *self.matpowers}, f"matpower {exp:g}")
+            check_served(
+                self, is_among(exp, (1.0, *self.matpowers)), f"matpower {exp:g}"
+            )
             return self._multiply_exact(self._own(state), vector, exp)
         # The power 1 is that of the current statistics and weights.
         now = self._now(state) if exp == 1 else self._own(state)
@@ -310,7 +312,7 @@ class KroneckerProductFB(KroneckerStatisticsFB):
         """Check that eigenvalues are finite, and not zero where they are divided by."""
         eigenvalues = self._exact_eigenvalues(new)
         ok = backend.is_finite(eigenvalues)
-        if min(self.matpowers, default=0) < 0 or self.cholesky_inverse:
+        if self.cholesky_inverse or any(exp < 0 for exp in self.matpowers):
             ok = ok & (backend.xp.min(eigenvalues) > 0)
 
         def error() -> Exception:

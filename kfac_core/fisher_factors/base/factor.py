@@ -6,7 +6,7 @@ from typing import Any, ClassVar, Self
 
 from kfac_core import moving_average
 from kfac_core.arguments.options import check_options
-from kfac_core.arguments.powers import as_exponent, check_damping_id
+from kfac_core.arguments.powers import as_exponent, check_damping_id, place_of_power
 from kfac_core.backend import Backend
 from kfac_core.fisher_factors.base import merging, options, updating
 from kfac_core.fisher_factors.base.form import Form
@@ -220,12 +220,12 @@ class FisherFactor(Spec, ABC):
         self, state: FactorState, exp: float, damping_id: DampingId = DEFAULT_DAMPING_ID
     ) -> LinearOperator:
         """Return a power as `get_matpower` does, of arguments in their final form."""
-        backend, power = self._computed(state), (exp, damping_id)
-        if power in self.stored_matpowers:
-            place = self.stored_matpowers.index(power)
+        backend = self._computed(state)
+        place = place_of_power(exp, damping_id, self.stored_matpowers)
+        if place is not None:
             return self.form.kept_power(backend, state, place, self)
-        if power[0] != 1 or damping_id not in self.damping_ids:
-            raise options.not_registered(self, f"matpower {power[0]:g}", damping_id)
+        if exp != 1 or damping_id not in self.damping_ids:
+            raise options.not_registered(self, f"matpower {exp:g}", damping_id)
         damping = state.derived.dampings[self.damping_ids.index(damping_id)]
         cov = moving_average.value(backend, state.cov, self.label)
         return self.form.damped(backend, cov, damping, self)

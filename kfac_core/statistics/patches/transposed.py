@@ -112,7 +112,9 @@ class TransposedWindow:
             check_shape(array, ("batch", *shape), name, layer)
         inputs, outputs = adjoint.spatial_of(x), adjoint.spatial_of(g)
         ranges = [*map(self.sizes, range(adjoint.spatial_rank), inputs)]
-        if any(n not in sizes for n, sizes in zip(outputs, ranges, strict=True)):
+        # A compiler may not know a size, and then not look for it in a range.
+        pairs = zip(outputs, ranges, strict=True)
+        if any(not sizes.start <= n < sizes.stop for n, sizes in pairs):
             wanted = ", ".join(
                 str(r.start) if len(r) == 1 else f"{r.start} to {r.stop - 1}"
                 for r in ranges
