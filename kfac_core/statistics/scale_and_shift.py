@@ -62,7 +62,9 @@ def kept_size(shape: FreeShape, dims: tuple[int, ...]) -> int:
     """
     size = 1
     for axis, length in enumerate(shape, start=1):
-        size *= 1 if axis in dims or length is None else length
+        # A compiler may not know the axes of a spec, and finds none `in` them.
+        summed = any(axis == own for own in dims)
+        size *= 1 if summed or length is None else length
     return size
 
 

@@ -66,6 +66,41 @@ def test_numbers_become_inputs_once_they_change(torch, compiled, name, rng):
     assert len(frames) <= 2
 
 
+@pytest.mark.parametrize(
+    "name", ["dense", "dense-exact", "dense-diagonal", "series-2", "scale-and-shift"]
+)
+def test_with_unknown_sizes_one_frame_serves_every_batch(torch, name, rng):
+    """To `dynamic=True` all sizes and numbers are unknown, those of the spec too."""
+    frames = set()
+
+    def counting(module, inputs):
+        frames.add(torch._guards.CompileContext.current_compile_id())
+        return module
+
+    torch._dynamo.reset()
+    step = torch.compile(step_of(name), fullgraph=True, dynamic=True, backend=counting)
+    batches = [data_of(name, rng) for _ in SETTINGS]
+    # Cases are the first axis, but the second of a series.
+    axis = int(name.startswith("series"))
+    batches = [
+        tuple(np.concatenate([part] * count, axis) for part in batch)
+        for count, batch in zip((1, 2, 3), batches, strict=True)
+    ]
+    vector = vector_of(name, rng)
+    state, v = (
+        BLOCKS[name].init(torch.zeros(1).double()),
+        tree.map(torch.from_numpy, vector),
+    )
+    found = []
+    for batch, settings in zip(batches, SETTINGS, strict=True):
+        numbers = (torch.tensor(x, dtype=torch.float64) for x in settings)
+        state, product = step(state, *map(torch.from_numpy, batch), v, *numbers)
+        found.append((state, product))
+    assert_close(tuple(found), tuple(in_numpy(name, batches, vector)))
+    assert len(frames) == 1
+    torch._dynamo.reset()
+
+
 def test_nan_leaves_the_state_as_it_was(torch, compiled, rng):
     compile_, _ = compiled
     block = BLOCKS["dense"]

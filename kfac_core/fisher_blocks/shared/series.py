@@ -228,7 +228,8 @@ class FullyConnectedSeriesFB(MultiUseFB):
         # Singular values are known to about n units in the last place of one: less
         # than that is noise, and would make the inverse indefinite or huge.
         noise = max(a.mu.shape[0], g.mu.shape[0]) * xp.finfo(a.mu.dtype).eps
-        gap = xp.clip(1 - a.mu[:, None] * g.mu[None, :], min=float(noise))
+        gap = 1 - a.mu[:, None] * g.mu[None, :]
+        gap = xp.maximum(gap, noise * xp.ones_like(gap))
         later = matrix - kron_matmul(pmat_a, pmat_g, matrix, adjoint_g=True)
         scaled = kron_matmul(kmat_a, kmat_g, later, adjoint_a=True) / gap
         solved = kron_matmul(kmat_a, kmat_g, scaled, adjoint_g=True)
