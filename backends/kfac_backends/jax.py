@@ -64,7 +64,10 @@ class JAXBackend(ArrayAPIBackend):
             msg = f"expected a jax.Array, got {type(x).__name__}"
             raise TypeError(msg)
         if jnp.issubdtype(x.dtype, jax.dtypes.extended):
-            msg = f"expected a numeric jax.Array, got one of dtype {x.dtype}"
+            msg = (
+                f"expected a numeric jax.Array, got one of dtype {x.dtype}: random keys"
+                " are for an argument `key` alone"
+            )
             raise TypeError(msg)
         if not isinstance(x, jax.core.Tracer) and x.is_deleted():
             msg = (

@@ -40,11 +40,7 @@ class NumPyBackend(ArrayAPIBackend):
             msg = f"expected a numpy.ndarray, got {kind}: convert it with np.asarray"
             raise TypeError(msg)
         if x.dtype.kind not in "biufc" and not _is_short(x.dtype):
-            msg = (
-                f"expected numbers in a numpy.ndarray, got {kind} of dtype {x.dtype}:"
-                " make an array of a real dtype, for instance with .astype(np.float32)"
-            )
-            raise TypeError(msg)
+            raise TypeError(_no_numbers(x))
         if _computes_otherwise(x):
             msg = (
                 f"expected a plain numpy.ndarray, got {kind}, whose products mean"
@@ -284,6 +280,19 @@ def _is_short(dtype: Any) -> bool:
     """Return whether a dtype is one of ml_dtypes' floats, such as bfloat16."""
     kind: type = getattr(dtype, "type", dtype)
     return kind.__module__ == "ml_dtypes" and "float" in kind.__name__
+
+
+def _no_numbers(x: Any) -> str:
+    """Return what is wrong with an array without numbers, and what to do."""
+    got = f"expected numbers in a numpy.ndarray, got {type(x).__name__} of dtype"
+    if x.dtype.names == ("float0",):
+        return f"{got} float0, JAX's gradient for integers: make zeros of a real dtype"
+    if "int" in x.dtype.name:  # ml_dtypes has some of two and four bits
+        return f"{got} {x.dtype}: make one that NumPy has, with .astype(np.int32)"
+    return (
+        f"{got} {x.dtype}: make an array of a real dtype, for instance with"
+        " .astype(np.float32)"
+    )
 
 
 def _computes_otherwise(x: Any) -> bool:

@@ -75,6 +75,13 @@ def as_scalar(
             " 0-d array"
         )
         raise BackendError(msg)
+    if isinstance(array, np.ndarray) and not isinstance(like, np.ndarray):
+        msg = (
+            f"{layer}: {argument} is an array of NumPy beside arrays of"
+            f" {backend.name}: give a number, such as float({argument}), or a 0-d array"
+            f" of {backend.name}; nothing is converted silently"
+        )
+        raise BackendError(msg)
     backend_for(layer, argument, like, array)
     check_shape(array, (), argument, layer)
     _check_real(backend, array, argument, layer)

@@ -107,3 +107,52 @@ def test_short_floats_of_jax_count_as_longer_ones(jax, kind):
     wanted = given(lambda: v.astype(float), jax.numpy.asarray, "vector")
     assert found.dtype == dtype
     assert np.array_equal(found, wanted.astype(dtype))
+
+
+@pytest.mark.parametrize("library", ["torch", "jax"])
+def test_a_number_in_an_array_of_numpy_is_told_to_be_a_number(library, request):
+    made = request.getfixturevalue(library)
+    as_array = made.from_numpy if library == "torch" else made.numpy.asarray
+    state = BLOCK.update_covs(BLOCK.init(as_array(X)), as_array(X), as_array(G), 0.9)
+    advice = rf"^layer: damping is an array of NumPy .*{library}: .*float\(damping\)"
+    with pytest.raises(BackendError, match=advice):
+        BLOCK.update_inverses(state, damping=np.asarray(0.1))
+    BLOCK.update_inverses(state, damping=np.float32(0.1))
+
+
+@PLACES
+def test_a_random_key_is_told_where_it_belongs(jax, place):
+    def keys():
+        return jax.random.split(jax.random.key(0), (4, 3))
+
+    with pytest.raises(BackendError, match=r"^layer: .* for an argument `key` alone"):
+        given(keys, jax.numpy.asarray, place)
+
+
+@PLACES
+def test_gradients_of_integers_are_named(jax, place):
+    def zero():
+        return np.zeros((4, 3), jax.dtypes.float0)
+
+    with pytest.raises(
+        BackendError, match=r"^layer: .* float0, JAX's gradient for int"
+    ):
+        given(zero, np.asarray, place)
+
+
+@pytest.mark.parametrize("dtype", ["int4", "uint4"])
+def test_short_integers_are_ids_and_labels_of_jax_and_named_in_numpy(jax, dtype, rng):
+    jnp, block = jax.numpy, kc.blocks.EmbeddingKFACFB(3, 2, name="table")
+    ids = np.asarray([0, 2, 1, 2])
+    expected = block.update_covs(block.init(like=G), ids, G, 0.9)
+    short, g = jnp.asarray(ids, dtype), jnp.asarray(G)
+    found = block.update_covs(block.init(like=g), short, g, 0.9)
+    np.testing.assert_array_equal(
+        block.full_fisher_block(found), block.full_fisher_block(expected)
+    )
+    loss = kc.losses.CategoricalLogitsNegativeLogProbLoss()
+    logits = rng.normal(size=(4, 3))
+    value = loss.evaluate(jnp.asarray(logits), short)
+    np.testing.assert_allclose(value, loss.evaluate(logits, ids), rtol=1e-14)
+    with pytest.raises(BackendError, match=r"^table: .* \.astype\(np\.int32\)"):
+        block.update_covs(block.init(like=G), np.asarray(short), G, 0.9)
