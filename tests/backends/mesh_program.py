@@ -29,6 +29,9 @@ MESHES = {
     kind: jax.make_mesh((4, 2), ("data", "model"), axis_types=(of,) * 2)
     for kind, of in KINDS.items()
 }
+MIXED = jax.make_mesh(
+    (2, 4), ("data", "model"), axis_types=(AxisType.Explicit, AxisType.Auto)
+)
 RNG = np.random.default_rng(0)
 
 
@@ -124,6 +127,9 @@ CLAIMS = {
     "exact damping": lambda: check_block(EXPLICIT, "dense-exact", jax.jit),
     "a mesh of one device": lambda: check_block(ALONE, "dense-diagonal", jax.jit),
     "a mesh in the context": lambda: check_in_context(),
+    "axes of both kinds": lambda: check_block(MIXED, "dense", jax.jit),
+    "axes of both kinds without jit": lambda: check_block(MIXED, "dense", eager),
+    "a device for each batch": lambda: a_device_for_each_batch(),
     "an auto mesh": lambda: check_block(AUTO, "conv", jax.jit),
     "a number that lies nowhere": lambda: check_block(
         EXPLICIT, "dense-diagonal", eager, damping=jnp.float32(0.125)
@@ -133,6 +139,30 @@ CLAIMS = {
     "no transfers": lambda: without_transfers(EXPLICIT),
     "two meshes are refused": lambda: two_meshes(),
 }
+
+
+def a_device_for_each_batch():
+    """Under `pmap`, and `vmap` over an axis of a mesh, each device has its own step."""
+    block, step = step_of("dense")
+    batches = [data_of("dense", RNG) for _ in range(8)]
+    vector, state = vector_of("dense", RNG), block.init(np.zeros(1))
+    expected = [step(state, x, g, vector, 0.1)[1:] for x, g in batches]
+    expected = tree.map(lambda *own: np.stack(own), *expected)
+    x, g = (np.stack(own) for own in zip(*batches, strict=True))
+    mesh = jax.make_mesh((8,), ("batches",), axis_types=(AxisType.Auto,))
+    axes = {"in_axes": (None, 0, 0, None, None)}
+    mapped = jax.vmap(step, spmd_axis_name="batches", **axes)
+    like = block.init(jnp.asarray(np.zeros(1)))
+    damping, vector = jnp.asarray(0.1), tree.map(jnp.asarray, vector)
+    found = [jax.pmap(step, **axes)(like, x, g, vector, damping)]
+    with jax.set_mesh(mesh):
+        rows = (put(mesh, part, "batches") for part in (x, g))
+        found.append(jax.jit(mapped)(like, *rows, vector, damping))
+    for _, *own in found:
+        for y, wanted in zip(
+            tree.leaves(tuple(own)), tree.leaves(expected), strict=True
+        ):
+            np.testing.assert_allclose(np.asarray(y), wanted, atol=1e-11, rtol=1e-11)
 
 
 def two_meshes():

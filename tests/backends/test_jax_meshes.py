@@ -9,4 +9,4 @@ PROGRAM = Path(__file__).with_name("mesh_program.py")
 
 @pytest.mark.timeout(600)
 def test_every_claim_of_the_program_holds(claims_on_devices):
-    assert claims_on_devices(PROGRAM) == 13
+    assert claims_on_devices(PROGRAM) == 16
