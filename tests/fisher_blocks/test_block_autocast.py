@@ -8,6 +8,7 @@ from contextlib import nullcontext
 import pytest
 from block_cases import BLOCKS
 
+import kfac_core as kc
 from kfac_core import tree
 
 DAMPING = 0.5
@@ -51,3 +52,35 @@ def test_autocast_changes_no_verb_of_a_block(torch, name, rng):
         for x, y in zip(tree.leaves(inside[verb]), tree.leaves(expected), strict=True):
             assert x.dtype == y.dtype, verb
             assert torch.equal(x, y), verb
+
+
+LOSSES = {
+    "labels": kc.losses.CategoricalLogitsNegativeLogProbLoss(),
+    "numbers": kc.losses.NormalMeanNegativeLogProbLoss(var=0.5),
+    "flags": kc.losses.MultiBernoulliNegativeLogProbLoss(),
+}
+
+
+@pytest.mark.parametrize("dtype", ["bfloat16", "float16"])
+@pytest.mark.parametrize("name", LOSSES)
+def test_autocast_changes_no_verb_of_a_loss(torch, name, dtype, rng):
+    loss, shape = LOSSES[name], (40, 20)
+    logits, vector = (torch.from_numpy(rng.normal(size=shape)).float() for _ in "xv")
+    targets = (vector > 0).float()
+    if name == "labels":
+        targets = torch.from_numpy(rng.integers(20, size=40))
+
+    def run():
+        key = torch.Generator().manual_seed(0)
+        return (
+            loss.evaluate(logits, targets),
+            loss.sample(key, logits),
+            loss.multiply_fisher(logits, vector),
+        )
+
+    outside = run()
+    with torch.autocast("cpu", dtype=getattr(torch, dtype)):
+        inside = run()
+    for x, y in zip(inside, outside, strict=True):
+        assert x.dtype == y.dtype
+        assert torch.equal(x, y)

@@ -71,6 +71,24 @@ def test_torch_exports_a_step(torch, tmp_path):
     equal(found, expected)
 
 
+def test_torch_exports_a_step_for_any_number_of_rows(torch):
+    block = kc.blocks.FullyConnectedKFACBasicFB(3, 2)
+
+    class Step(torch.nn.Module):
+        def forward(self, x, g, v):
+            state = block.update_covs(block.init(x), x, g, 0.5)
+            return block.multiply_inverse(block.update_inverses(state, 0.1), v)
+
+    rng = np.random.default_rng(0)
+    x, g, v = (torch.from_numpy(rng.normal(size=s)) for s in ((70, 3), (70, 2), (3, 2)))
+    # More than 256 rows are another program: they are added in runs.
+    rows = {0: torch.export.Dim("rows", min=2, max=256)}
+    program = torch.export.export(
+        Step(), (x[:8], g[:8], v), dynamic_shapes=(rows, rows, None)
+    ).module()
+    torch.testing.assert_close(program(x, g, v), Step()(x, g, v), rtol=0, atol=1e-13)
+
+
 def test_jax_serialises_a_step(jax):
     pytest.importorskip("flatbuffers", reason="jax.export needs it")
     from jax import export
