@@ -8,6 +8,7 @@ import jax
 import jax.numpy as jnp
 
 from kfac_adapters.coverage import Coverage
+from kfac_adapters.jax.charts import Chart
 from kfac_adapters.jax.forms import Form
 from kfac_adapters.jax.function import Leaves, leaves_of
 from kfac_adapters.jax.layers import Layer
@@ -61,16 +62,52 @@ class Captured:
         }
 
     def named(self, tree: Any) -> dict[str, Any]:
-        """Return the parameters in the collection, or a gradient, by name.
+        """Return the parameters in the collection by name.
 
         Args:
             tree: A pytree with the structure of the parameters.
 
+        Returns:
+            Arrays in the axes of the core, and weights that the function makes of a
+            length and a direction, by the name of the direction.
+
         Raises:
             ArgumentError: If it has another structure.
         """
-        self.check(tree, "tree")
-        return self.named_leaves(dict(enumerate(jax.tree.leaves(tree))))
+        leaves = self._leaves(tree, "tree")
+        made = {chart.direction: chart.weight(leaves) for chart in self.charts}
+        return self.named_leaves(leaves | made)
+
+    def named_gradients(self, tree: Any, params: Any = None) -> dict[str, Any]:
+        """Return a gradient by name.
+
+        Args:
+            tree: A pytree with the structure of the parameters.
+            params: The parameters; needed where weights are made of several.
+
+        Raises:
+            ArgumentError: If one has another structure, or there are none where they
+                are needed.
+        """
+        leaves = self._leaves(tree, "gradients")
+        if not self.charts:
+            return self.named_leaves(leaves)
+        at = self._leaves(self._needed(params), "params")
+        made = {chart.direction: chart.gradient(at, leaves) for chart in self.charts}
+        return self.named_leaves(leaves | made)
+
+    def stepped(self, named: Mapping[str, Any], params: Any = None) -> dict[int, Any]:
+        """Return steps of leaves by index, in the axes of the user, of those by name.
+
+        Raises:
+            ArgumentError: As `named_gradients`.
+        """
+        found = self._by_index(named)
+        if self.charts:
+            at = self._leaves(self._needed(params), "params")
+            for chart in self.charts:
+                found |= chart.steps(at, found[chart.direction])
+        return found
 
     def named_leaves(self, leaves: Mapping[int, Any]) -> dict[str, Any]:
         """Return what `named` does, of leaves by index."""
@@ -81,6 +118,14 @@ class Captured:
 
     def by_index(self, named: Mapping[str, Any]) -> dict[int, Any]:
         """Return leaves by index, in the axes of the user."""
+        found = self._by_index(named)
+        for chart in self.charts:
+            shape = self.leaves.shapes[chart.length]
+            found |= chart.inverse(found[chart.direction], shape)
+        return found
+
+    def _by_index(self, named: Mapping[str, Any]) -> dict[int, Any]:
+        """Return leaves by index, and weights at the indices of their directions."""
         parts: dict[int, dict[Part, Any]] = {}
         for part, name in self.names.items():
             array = self.forms[part].to_leaf(named[name])
@@ -103,6 +148,26 @@ class Captured:
         for index, leaf in self.by_index(named).items():
             leaves[index] = leaf.astype(jnp.result_type(leaves[index]))
         return jax.tree.unflatten(structure, leaves)
+
+    @property
+    def charts(self) -> tuple[Chart, ...]:
+        """Of what the weights are made that are no parameters themselves."""
+        return tuple(layer.chart for layer in self.layers if layer.chart)
+
+    def _leaves(self, tree: Any, argument: str) -> dict[int, Any]:
+        self.check(tree, argument)
+        return dict(enumerate(jax.tree.leaves(tree)))
+
+    def _needed(self, params: Any) -> Any:
+        if params is None:
+            names = [self.leaves.paths[chart.direction] for chart in self.charts]
+            msg = (
+                f"capture: the weights of {', '.join(names)} are made of a length and a"
+                " direction, whose gradients tell theirs at the parameters alone; give"
+                " params= as well"
+            )
+            raise ArgumentError(msg)
+        return params
 
     def check(self, tree: Any, argument: str) -> None:
         """Check that a pytree has the leaves of the parameters.

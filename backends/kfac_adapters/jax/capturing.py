@@ -110,6 +110,7 @@ def capture(
         _check_concrete(params, inputs)
         shown = evidence_of(program, function, found, losses, params, inputs)
         cases = Cases(shape, shown.orders)
+        found = found.without(shown.unreached)
         separate = {i for i, each in shown.of_biases.items() if each.is_real}
         refused = {
             part.leaf: _differs(each.error)
@@ -118,6 +119,11 @@ def capture(
         }
     else:
         cases = Cases(shape, guessed_orders(found.uses, shape))
+        refused = {
+            use.chart.direction: "a weight that verify=True alone can tell"
+            for use in found.uses.values()
+            if use.chart
+        }
     claims = claims_of(found, leaves, cases, refused, separate)
     captured = _captured(function, leaves, losses, claims, cases, unclaimed, named)
     for index, why in refused.items():
@@ -176,7 +182,8 @@ def _captured(
     for layer in claims.layers:
         collection = layer.register(collection, tuple(names[i] for i in layer.params))
         block = type(collection.layers[-1].block).__name__
-        rows.append(_row(leaves, layer.params, block, ""))
+        made = (Part(layer.chart.length),) if layer.chart else ()
+        rows.append(_row(leaves, (*layer.params, *made), block, ""))
     for i, why in sorted(claims.unclaimed.items()):
         if unclaimed == "diagonal":
             collection = collection.register_generic(names[Part(i)], approx="diagonal")

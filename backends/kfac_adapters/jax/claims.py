@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from kfac_adapters.jax.charts import Chart
 from kfac_adapters.jax.function import Discovered, Leaves
 from kfac_adapters.jax.layers import Bias, Layer, layer_of, takes_bias
 from kfac_adapters.jax.parts import Part, fills
@@ -50,14 +51,24 @@ def claims_of(
     for use in found.uses.values():
         uses[use.leaf] = (*uses.get(use.leaf, ()), use)
     used = {part.leaf for part in uses}
+    charts = {use.chart for use in found.uses.values() if use.chart}
+    lengths = {chart.length for chart in charts}
     for leaf in leaves.trained:
         parts = [part for part in uses if part.leaf == leaf]
+        if leaf in lengths and leaf not in used:
+            continue
         if leaf not in used:
             unclaimed.setdefault(leaf, "not used")
         elif not fills(parts, leaves.shapes[leaf]):
             unclaimed.setdefault(leaf, "of parts that overlap, or leave some out")
     unclaimed = dict(refused) | unclaimed
+    for chart in charts:
+        several = sum(chart.length == other.length for other in charts) > 1
+        if several or chart.length in used:
+            unclaimed.setdefault(chart.length, "the length of a weight, and used again")
     while True:
+        for chart in charts:
+            _together(chart, unclaimed)
         layers = _layers(found, uses, cases, unclaimed, separate)
         failed = {
             part.leaf: why for part, why in layers.items() if isinstance(why, str)
@@ -68,6 +79,16 @@ def claims_of(
     claimed = [layer for layer in layers.values() if isinstance(layer, Layer)]
     claimed.sort(key=lambda layer: layer.params[0])
     return Claims(tuple(claimed), unclaimed)
+
+
+def _together(chart: Chart, unclaimed: dict[int, str]) -> None:
+    """Let go of length and direction, if a layer has but one of them."""
+    for one, other in (
+        (chart.length, chart.direction),
+        (chart.direction, chart.length),
+    ):
+        if one in unclaimed:
+            unclaimed.setdefault(other, f"of a weight whose part {unclaimed[one]}")
 
 
 def _layers(

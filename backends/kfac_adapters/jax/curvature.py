@@ -209,6 +209,7 @@ class Curvature:
         gradients: Any,
         *,
         learning_rate: Scalar | None = None,
+        params: Any = None,
     ) -> Any:
         """Return the inverse of the damped curvature, times gradients.
 
@@ -217,6 +218,8 @@ class Curvature:
             gradients: Gradients of the mean loss, in the structure of the parameters.
             learning_rate: What the result will be multiplied by, for the norm
                 constraint; None: that of the specification.
+            params: The parameters; needed where the function makes weights of a length
+                and a direction.
 
         Returns:
             What to step against, of the structure and dtypes of the gradients. Leaves
@@ -232,7 +235,7 @@ class Curvature:
                 "gradients",
                 "differentiate jax.lax.pmean(loss, axis_name), the mean of all",
             )
-        named = self.captured.named(gradients)
+        named = self.captured.named_gradients(gradients, params)
         product = self.estimator.multiply_inverse(state.estimator, named)
         if self.norm_constraint is not None:
             rate = self.learning_rate if learning_rate is None else learning_rate
@@ -240,7 +243,9 @@ class Curvature:
             norm = rate**2 * inner(backend, product, named)
             coefficient = bounded(backend, norm, self.norm_constraint)
             product = {name: x * coefficient for name, x in product.items()}
-        leaves, tree = jax.tree.flatten(self.captured.tree(product, gradients))
+        leaves, tree = jax.tree.flatten(gradients)
+        for index, step in self.captured.stepped(product, params).items():
+            leaves[index] = step.astype(jnp.result_type(leaves[index]))
         frozen = self.captured.frozen
         return jax.tree.unflatten(
             tree,

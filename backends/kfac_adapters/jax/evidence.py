@@ -14,6 +14,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kfac_adapters.jax.charts import Chart
 from kfac_adapters.jax.forms import Form
 from kfac_adapters.jax.function import Discovered, Program
 from kfac_adapters.jax.losses import Losses
@@ -53,11 +54,13 @@ class Evidence:
         of_biases: For each parameter that is added to the outputs of another's uses,
             that of its gradient and the sum over these.
         orders: The order of the rows of each use, by site.
+        unreached: Sites of uses that no loss reaches, as where a derivative is stopped.
     """
 
     of_rows: Mapping[Part, Difference]
     of_biases: Mapping[Part, Difference]
     orders: Mapping[str, RowOrder]
+    unreached: frozenset[str]
 
 
 def guessed_orders(
@@ -109,6 +112,7 @@ def evidence_of(
             at.records,
             outputs,
             dict(zip(program.leaves.trained, truth, strict=True)),
+            dict(zip(program.leaves.trained, at.trained, strict=True)),
         )
 
         def reached(mask: Any) -> Any:
@@ -138,11 +142,16 @@ def evidence_of(
         site: order_of(use.rows, cases, _judge(reached[site], use.rows, cases))
         for site, use in uses.items()
     }
-    return Evidence(of_rows, of_biases, orders)
+    unreached = frozenset(site for site, own in reached.items() if not np.any(own))
+    return Evidence(of_rows, of_biases, orders, unreached)
 
 
 def _differences(
-    uses: Mapping[str, Use], records: Any, outputs: Any, truth: Mapping[int, Any]
+    uses: Mapping[str, Use],
+    records: Any,
+    outputs: Any,
+    truth: Mapping[int, Any],
+    params: Mapping[int, Any],
 ) -> tuple[dict[Part, Any], dict[Part, Any]]:
     """Return for each parameter, and each bias, the norms of error and bound."""
     of_rows: dict[Part, tuple[Any, Any, Form]] = {}
@@ -184,7 +193,23 @@ def _differences(
             for part, (value, bound, form) in found.items()
         }
 
-    return norms(of_rows), norms(of_biases)
+    charts = {use.leaf: use.chart for use in uses.values() if use.chart}
+    made = {part: of_rows.pop(part) for part in charts if part in of_rows}
+    return norms(of_rows) | {
+        part: _made_differences(charts[part], params, form.to_leaf(value), truth)
+        for part, (value, _, form) in made.items()
+    }, norms(of_biases)
+
+
+def _made_differences(
+    chart: Chart, params: Mapping[int, Any], gradient: Any, truth: Mapping[int, Any]
+) -> tuple[Any, Any]:
+    """Return the norms of error and bound for a weight that is made of others."""
+    pulled = chart.pulled(params, gradient)
+    size = jnp.linalg.norm(gradient.ravel())
+    pairs = [(x.ravel(), truth[leaf].ravel()) for leaf, x in pulled.items()]
+    error = sum(jnp.linalg.norm(x - true) for x, true in pairs)
+    return error, size + sum(jnp.linalg.norm(true) for _, true in pairs)
 
 
 def _is_reached(gradients: Any, use: Use) -> Any:

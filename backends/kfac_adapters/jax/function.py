@@ -1,13 +1,14 @@
 """A function of a pytree of parameters, as one of its leaves."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import jax
 import jax.numpy as jnp
 
+from kfac_adapters.jax.alone import FIXED
 from kfac_adapters.jax.parts import Part
 from kfac_adapters.jax.places import differing
 from kfac_adapters.jax.reader import Reader
@@ -86,7 +87,7 @@ class Program:
         shapes, trained = self.leaves.shapes, self.leaves.trained
         arrays, others = jax.tree.leaves(params), jax.tree.leaves(tuple(inputs))
         tags = [
-            leaf_of(Part(i), shapes[i]) if i in trained else None
+            leaf_of(Part(i), shapes[i]) if i in trained else FIXED
             for i in range(len(arrays))
         ]
         reader = Reader(zeros)
@@ -172,3 +173,17 @@ class Discovered(NamedTuple):
     uses: dict[str, Use]
     escaped: dict[int, list[str]]
     outputs: Any
+
+    def without(self, sites: Collection[str]) -> "Discovered":
+        """Return it without some uses of parameters that have others, too.
+
+        Such as the product that a norm is computed of, without a derivative.
+        """
+        kept = {site: use for site, use in self.uses.items() if site not in sites}
+        others = {use.leaf for use in kept.values()}
+        uses = {
+            site: use
+            for site, use in self.uses.items()
+            if site in kept or use.leaf not in others
+        }
+        return self._replace(uses=uses)

@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
+from kfac_adapters.jax.charts import Chart
 from kfac_adapters.jax.forms import Form
 from kfac_adapters.jax.parts import Part
 from kfac_adapters.jax.sites import Cases, Site, uses_per_case
@@ -13,7 +14,9 @@ from kfac_adapters.jax.uses.convolution import Convolution
 from kfac_adapters.jax.uses.dense import Dense
 from kfac_adapters.jax.uses.elementwise import Elementwise, Scale, Shift
 from kfac_adapters.jax.uses.embedding import Embedding
-from kfac_core.layer_collection import LayerCollection
+from kfac_core.errors import ArgumentError
+from kfac_core.layer_collection import APPROXIMATIONS, LayerCollection
+from kfac_core.layer_collection.approximations import approximation_of
 
 Register: TypeAlias = Callable[[LayerCollection, Any], LayerCollection]
 """Registers a layer with the names of its parameters."""
@@ -38,6 +41,12 @@ class Layer:
     sites: tuple[Site, ...]
     register: Register
 
+    @property
+    def chart(self) -> Chart | None:
+        """Of what the weight is made, if it is no parameter."""
+        found: Chart | None = self.sites[0].uses[0].chart if self.sites else None
+        return found
+
 
 def layer_of(
     part: Part, uses: tuple[Use, ...], bias: Bias | None, cases: Cases
@@ -56,9 +65,11 @@ def layer_of(
     kinds = {use.kind for use in uses}
     if len({use.form for use in uses}) > 1:
         return f"uses by unlike layouts: {_listed(uses)}"
+    if len({use.chart for use in uses}) > 1:
+        return f"a direction, and used otherwise: {_listed(uses)}"
     if kinds == {"dense"} and len({_layout(use) for use in uses}) == 1:
         return _affine(part, uses, bias, cases)
-    if kinds == {"embedding"}:
+    if kinds == {"embedding"} or kinds == {"expert"}:
         return _affine(part, uses, None, cases)
     if kinds <= {"dense", "embedding"}:
         return _tied(part, uses, bias, cases)
@@ -75,11 +86,14 @@ def _affine(
     part: Part, uses: tuple[Use, ...], bias: Bias | None, cases: Cases
 ) -> Layer | str:
     each = uses_per_case([_rows(use) for use in uses], cases.size)
-    if isinstance(each, str):
-        return each
     name = uses[0].site
     kind = "embedding" if isinstance(uses[0], Embedding) else "fully_connected"
-    options: dict[str, Any] = {"layout": _layout(uses[0])}
+    layout = _layout(uses[0])
+    if isinstance(each, str):
+        site = Site(name, uses, "joint")
+        own = _of_joint_rows(kind, uses[0].form.shape, layout, name)
+        return _with_bias(part, uses, bias, (site,), own)
+    options: dict[str, Any] = {"layout": layout}
     if each > 1:
         kind += "_multi"
         options |= {"num_uses": each, "batch_first": True}
@@ -91,6 +105,36 @@ def _affine(
         return new
 
     return _with_bias(part, uses, bias, (Site(name, uses, "rows"),), register)
+
+
+def _of_joint_rows(
+    kind: str, shape: tuple[int, ...], layout: str, site: str
+) -> Register:
+    """Return what registers a layer whose rows are no case's alone, of any number.
+
+    They are uses of one case that alone reaches the layer: such as relative positions,
+    of which there are as many for any batch.
+    """
+    made: dict[str, Any] = {"num_uses": None, "batch_first": True}
+    if kind == "embedding":
+        made |= {"vocab_size": shape[0], "output_size": shape[1]}
+    else:
+        sizes = shape if layout == "in_out" else shape[::-1]
+        made |= {"input_size": sizes[0], "output_size": sizes[1], "layout": layout}
+    kind = f"{kind}_multi"
+
+    def register(collection: LayerCollection, names: Any) -> LayerCollection:
+        own = {} if "vocab_size" in made else {"has_bias": len(names) == 2}
+        given = dict(collection.defaults).get(kind, next(iter(APPROXIMATIONS[kind])))
+        chosen = approximation_of(kind, given)
+        label = "+".join(names)
+        if chosen is None:
+            msg = f"{label}: {given!r} is no approximation of {kind}"
+            raise ArgumentError(msg)
+        block = APPROXIMATIONS[kind][chosen].make(label, made | own, {})
+        return collection.register_block(names, block, site)
+
+    return register
 
 
 def _tied(
@@ -215,7 +259,7 @@ def _with_bias(
 
 def takes_bias(use: Use, layer: tuple[Use, ...]) -> bool:
     """Return whether a use may have a bias within its layer."""
-    if use.kind != "embedding":
+    if use.kind not in ("embedding", "expert"):
         return not any(u.kind == "embedding" for u in layer) or (
             _layout(use) == "out_in"
         )

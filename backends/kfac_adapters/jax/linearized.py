@@ -67,12 +67,16 @@ class Linearized:
         """Return gradients for the parameters; see `Linearization`."""
         # All of them: a compiler drops those that nobody takes.
         trained, _ = self._pulled(vectors)
-        by_index = dict(zip(self._captured.leaves.trained, trained, strict=True))
-        return self._captured.named_leaves(by_index)
+        captured = self._captured
+        by_index = dict(zip(captured.leaves.trained, trained, strict=True))
+        at = dict(enumerate(jax.tree.leaves(self._params)))
+        for chart in captured.charts:
+            by_index[chart.direction] = chart.gradient(at, by_index)
+        return captured.named_leaves(by_index)
 
     def push_forward(self, tangents: Mapping[str, Any]) -> dict[str, Any]:
         """Return the change of the loss inputs; see `Linearization`."""
-        changes = self._captured.by_index(tangents)
+        changes = self._captured.stepped(tangents, self._params)
         trained = [
             changes[i].astype(leaf.dtype) if i in changes else jnp.zeros_like(leaf)
             for i, leaf in zip(
@@ -114,16 +118,22 @@ class Linearized:
         Raises:
             ArgumentError: If it was not tried to which case a row belongs.
         """
-        if not self.targets and not self.masks:
-            return {}
-        found = case_weights(self._captured.collection, self)
-        if found is None:
-            return {}
-        counts = {
-            site.name: site.with_uses(self._uses).counts(found[0], self._cases)
+        sites = [
+            site.with_uses(self._uses)
             for layer in self._captured.layers
             for site in layer.sites
+        ]
+        counts = {
+            site.name: site.row_counts(self._at.records, self._cases) for site in sites
         }
+        weights: Any = None
+        if self.targets or self.masks:
+            weights = case_weights(self._captured.collection, self)
+        for site in () if weights is None else sites:
+            own = site.counts(weights[0], self._cases)
+            of_data = counts[site.name]
+            if own is not None:
+                counts[site.name] = own if of_data is None else own * of_data
         return {name: own for name, own in counts.items() if own is not None}
 
     def _same_uses(self, program: Program) -> dict[str, Use]:

@@ -72,6 +72,7 @@ class Kfac:
             raise ArgumentError(msg)
         self.captured = captured
         covered = {part.leaf for part in captured.names} | captured.frozen
+        covered |= {chart.length for chart in captured.charts}
         left = [i for i in captured.leaves.trained if i not in covered]
         if left:
             paths = ", ".join(captured.leaves.paths[i] for i in left)
@@ -169,7 +170,9 @@ class Kfac:
             norm_constraint=norm_constraint,
             weight_decay_coeff=weight_decay_coeff,
             damping=damping,
-            gradient=None if gradient is None else captured.named(gradient),
+            gradient=(
+                None if gradient is None else captured.named_gradients(gradient, params)
+            ),
             loss=loss,
             prev_batch=None if prev_batch is None else _At(params, prev_batch),
             update_covs=update_covs,

@@ -11,7 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kfac_adapters.jax.uses.base import Leaf, Use
+from kfac_adapters.jax.alone import is_of
+from kfac_adapters.jax.uses.base import Leaf, Output, Use
 from kfac_adapters.jax.uses.elementwise import Shift
 
 
@@ -33,7 +34,7 @@ class Scan:
     tags: list[Any]
     site: str
     stacked: Mapping[int, Leaf]
-    escaped: list[tuple[Leaf, str]]
+    escaped: list[tuple[Any, str]]
 
     @classmethod
     def of(
@@ -42,17 +43,21 @@ class Scan:
         """Return a scan of some operands, of which `tags` tells what is known."""
         fixed = params["num_consts"]
         first = fixed + params["num_carry"]
-        own: list[Any] = [t if isinstance(t, Leaf) else None for t in tags]
-        escaped = [(t, "the carry of scan") for t in own[fixed:first] if t]
+        own: list[Any] = [None if isinstance(t, Output) else t for t in tags]
+        escaped = [(t, "the carry of scan") for t in own[fixed:first] if is_of(t)]
         own[fixed:first] = [None] * (first - fixed)
         stacked: dict[int, Leaf] = {}
-        shared = {t.part.leaf for t in own[:fixed] if t}
+        shared = {t.part.leaf for t in own[:fixed] if isinstance(t, Leaf)}
         for place in range(first, len(own)):
             leaf = own[place]
-            if leaf is None:
+            if not isinstance(leaf, Leaf):
+                if is_of(leaf):
+                    escaped.append((leaf, "scan of what is made of it"))
+                    own[place] = None
                 continue
             # A slice of a slice is the same in each iteration of the scan around.
-            slice_ = leaf.stacked() if not leaf.part.cut else None
+            is_plain = not (leaf.part.cut or any(jnp.ndim(x) for x in leaf.scales))
+            slice_ = leaf.stacked() if is_plain else None
             twice = leaf.part.leaf in shared or leaf.part.leaf in stacked
             if slice_ is None or twice:
                 escaped.append((leaf, "scan by parts, or twice"))

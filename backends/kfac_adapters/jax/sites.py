@@ -11,8 +11,9 @@ from kfac_adapters.jax.orders import RowOrder
 from kfac_adapters.jax.uses.base import Use
 from kfac_core.errors import ArgumentError
 
-Arrangement = Literal["rows", "images", "cases"]
-"""How data are arranged: rows of features, images, or whole cases."""
+Arrangement = Literal["rows", "joint", "images", "cases"]
+"""How data are arranged: rows of features, those of cases together, images, or whole
+cases."""
 
 
 class Cases(NamedTuple):
@@ -95,6 +96,13 @@ class Site:
             found = found.reshape(cases.size, -1).max(axis=1)
         return found
 
+    def row_counts(self, records: Mapping[str, Any], cases: Cases) -> Any | None:
+        """Return which rows are of the layer, where the data say it; else None."""
+        if not any(use.kind == "expert" for use in self.uses):
+            return None
+        own = [use.counts(records[use.site]) for use in self.uses]
+        return self._arranged(own, cases)
+
     def _check_known(self, order: RowOrder, cases: Cases) -> None:
         """Check that it was tried to which case each row belongs.
 
@@ -124,6 +132,15 @@ class Site:
                 )
                 raise ArgumentError(msg)
             return found
+        if self.arrangement == "joint":
+            flat = [
+                array.reshape(-1, *array.shape[len(use.rows) :])
+                for use, array in zip(self.uses, arrays, strict=True)
+            ]
+            rows = jnp.concatenate(flat)
+            # As many for each case, or those of one case alone.
+            count = 1 if len(rows) % cases.size else cases.size
+            return rows.reshape(count, -1, *rows.shape[1:])
         by_case = [
             self._by_case(use, array, cases)
             for use, array in zip(self.uses, arrays, strict=True)

@@ -8,7 +8,7 @@ from kfac_adapters.jax.uses.base import Leaf
 
 
 def sliced(leaf: Leaf, name: str, params: Any) -> list[Any] | None:
-    """Return what ``slice`` or ``split`` makes of a parameter.
+    """Return what ``slice``, ``split`` or ``unstack`` makes of a parameter.
 
     Args:
         leaf: The parameter.
@@ -23,6 +23,11 @@ def sliced(leaf: Leaf, name: str, params: Any) -> list[Any] | None:
         ends = [0, *accumulate(params["sizes"])]
         parts = [leaf.cut(axis, start, stop) for start, stop in pairwise(ends)]
         return None if None in parts else [*parts]
+    if name == "unstack":
+        axis = params["axis"]
+        size = leaf.view.shape[axis]
+        cut = [leaf.cut(axis, i, i + 1) for i in range(size)]
+        return [own.without(axis) for own in cut if own] if None not in cut else None
     strides: Sequence[int] = params["strides"] or ()
     if any(stride != 1 for stride in strides):
         return None

@@ -74,7 +74,9 @@ def kfac(captured: Captured, **options: Any) -> Any:
             weights=weights,
             damping=damping,
         )
-        step = curvature.precondition(new, updates, learning_rate=learning_rate)
+        step = curvature.precondition(
+            new, updates, learning_rate=learning_rate, params=params
+        )
         return step, new
 
     try:

@@ -135,6 +135,14 @@ def moved(view: View, name: str, params: Any) -> View | None:
         return View(tuple(axes))
     if name == "broadcast_in_dim":
         return view.broadcast(params["shape"], params["broadcast_dimensions"])
+    if name == "tile":
+        pairs = zip(view.axes, params["reps"], strict=True)
+        return View(
+            tuple(
+                (Atom((-1, i), count, real=False), *axis) if count > 1 else axis
+                for i, (axis, count) in enumerate(pairs)
+            )
+        )
     return None
 
 

@@ -1,15 +1,13 @@
 """Products with a matrix: ``dot_general`` of a parameter and data."""
 
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any, ClassVar
 
-import jax
 import jax.numpy as jnp
 
 from kfac_adapters.jax.forms import form_of, in_place
 from kfac_adapters.jax.uses.base import Leaf, Use
-from kfac_adapters.jax.views import View
 from kfac_core.linalg.layouts import DenseLayout
 
 
@@ -46,75 +44,6 @@ class Dense(Use):
         x, g = inputs.reshape(-1, self.sizes[0]), gradients.reshape(-1, self.sizes[1])
         product = x.T @ g
         return product if self.layout == "in_out" else product.T
-
-
-@dataclass(frozen=True)
-class Batch:
-    """A ``dot_general`` with a matrix for each head or expert: a batch of products.
-
-    Attributes:
-        count: Number of products.
-        data_axis: Axis of the data that counts them.
-    """
-
-    count: int
-    data_axis: int
-
-    def of_data(self, data: Any, number: int) -> Any:
-        """Return the data of one product."""
-        return jnp.take(data, number, axis=self.data_axis)
-
-
-def one_by_one(
-    site: str, which: int, leaf: Leaf, operands: Any, params: Any, output: Any
-) -> tuple[Batch, list[Dense]] | None:
-    """Return the products of a batch, each of a slice of the parameter.
-
-    Args:
-        site: As for `dense`, and the other arguments.
-        which: As for `dense`.
-        leaf: As for `dense`.
-        operands: As for `dense`.
-        params: As for `dense`.
-        output: As for `dense`.
-
-    Returns:
-        The batch, and the use of each product; None if there is no batch, or the slices
-        are no parts of the parameter.
-    """
-    contracting, batch = params["dimension_numbers"]
-    if len(batch[0]) != 1:
-        return None
-    (axis,), (of_data,) = batch[which], batch[1 - which]
-    # Without its batch axis, an operand has the axes after it one place earlier.
-    inner = tuple(
-        tuple(a - (a > gone) for a in summed)
-        for summed, (gone,) in zip(contracting, batch, strict=True)
-    )
-    rest = [n for i, n in enumerate(operands[1 - which].shape) if i != of_data]
-    data = jax.ShapeDtypeStruct(tuple(rest), operands[1 - which].dtype)
-    one = jax.ShapeDtypeStruct(tuple(output.shape[1:]), output.dtype)
-    count = operands[which].shape[axis]
-    uses = []
-    for number in range(count):
-        own = leaf.cut(axis, number, number + 1)
-        if own is None:
-            return None
-        axes = tuple(a for i, a in enumerate(own.view.axes) if i != axis)
-        own = replace(own, view=View(axes))
-        pair = (own, data) if which == 0 else (data, own)
-        use = dense(
-            f"{site}[{number}]",
-            which,
-            own,
-            pair,
-            params | {"dimension_numbers": (inner, ((), ()))},
-            one,
-        )
-        if isinstance(use, str):
-            return None
-        uses.append(use)
-    return Batch(count, of_data), uses
 
 
 def dense(
