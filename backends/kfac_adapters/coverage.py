@@ -7,6 +7,9 @@ from typing import Literal
 
 from kfac_core.errors import ArgumentError, RegistrationError
 
+UNUSED = "used by nothing"
+"""What is said of a parameter that nothing uses, such as one for other inputs."""
+
 Policy = Literal["error", "diagonal", "identity", "ignore"]
 """What becomes of a parameter that no layer covers."""
 
@@ -138,6 +141,14 @@ def check_all_covered(left: Mapping[str, str], remedy: str = "") -> None:
         listed = "; ".join(f"{name!r} {reason}" for name, reason in left.items())
         msg = (
             f"{len(left)} parameters are no layer's: {listed}. Say what becomes of them"
-            f" by unclaimed='diagonal', 'identity' or 'ignore'{remedy}"
+            " by unclaimed='diagonal' (a curvature of their own, the diagonal of the"
+            " gradient), 'identity' (the gradient as it is) or 'ignore' (not"
+            f" trained){remedy}"
         )
+        idle = [name for name, reason in left.items() if UNUSED in reason]
+        if idle:
+            msg += (
+                f". What has no gradient, as a mask token where nothing is masked, is"
+                f" left as it is by 'ignore': perhaps {', '.join(map(repr, idle))}"
+            )
         raise RegistrationError(msg)

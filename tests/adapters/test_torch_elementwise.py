@@ -194,12 +194,6 @@ def test_weight_to_which_a_constant_is_added_is_a_scale(kind):
     assert_same(found.diagonal(), dense_fisher(model, x, names).diagonal())
 
 
-def test_weight_that_is_taken_from_a_constant_is_not():
-    model = behind(Shifted, (12, 3), shift=lambda w: 1.0 - w)
-    with pytest.raises(RegistrationError, match="weight' is used by __rsub__"):
-        statistics(model, drawn(5, 3, 4))
-
-
 class Summed(nn.Module):
     """A layer of one output, as a product with a vector."""
 

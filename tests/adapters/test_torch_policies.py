@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from torch_models import TiedLM, drawn, labels, seeded
+from torch_models import TiedLM, drawn, labels, matrix, seeded, statistics
 
 from kfac_adapters.torch import KFAC, Preconditioner, capture
 from kfac_core.errors import (
@@ -24,13 +24,35 @@ class Scale(nn.Module):
         self.scale, self.out = nn.Parameter(torch.ones(4)), nn.Linear(4, 3)
 
     def forward(self, x):
-        return self.out(torch.sin(x) * self.scale.exp())
+        return self.out(torch.sin(x) * self.scale.softmax(0))
 
 
 def test_error_names_parameter_and_operation():
     captured = capture(seeded(Scale), "cross_entropy")
-    with pytest.raises(RegistrationError, match=r"'scale' is used by exp"):
+    with pytest.raises(RegistrationError, match=r"'scale' is used by softmax"):
         captured.linearize(drawn(3, 4))
+
+
+class Masked(nn.Module):
+    """A token that takes the place of what is masked, and no mask."""
+
+    def __init__(self):
+        super().__init__()
+        self.mask_token, self.out = nn.Parameter(torch.zeros(4)), nn.Linear(4, 3)
+
+    def forward(self, x, mask=None):
+        return self.out(x if mask is None else torch.where(mask, self.mask_token, x))
+
+
+def test_error_says_what_to_do_with_a_parameter_that_nothing_uses():
+    captured = capture(seeded(Masked), "cross_entropy")
+    match = r"'mask_token' is used by nothing.* 'ignore': perhaps 'mask_token'"
+    with pytest.raises(RegistrationError, match=match):
+        captured.linearize(drawn(3, 4))
+    names, _ = matrix(
+        *statistics(seeded(Masked), drawn(3, 4), unclaimed="ignore")[1:], "out.weight"
+    )
+    assert names == ("out.weight", "out.bias")
 
 
 def test_table_has_every_parameter_once():
@@ -42,7 +64,7 @@ def test_table_has_every_parameter_once():
     numbers = sum(param.numel() for param in model.parameters())
     assert captured.coverage.size == numbers
     assert 0 < captured.coverage.share < 1
-    assert "is used by exp" in str(captured.coverage)
+    assert "is used by softmax" in str(captured.coverage)
 
 
 @pytest.mark.parametrize("policy", ["diagonal", "identity", "ignore"])
@@ -74,7 +96,7 @@ class AlsoElsewhere(nn.Module):
         self.a, self.b = nn.Linear(4, 4), nn.Linear(4, 3)
 
     def forward(self, x):
-        return self.b(self.a(x) + x @ self.a.weight.mT.exp())
+        return self.b(self.a(x) + x @ self.a.weight.mT.softmax(0))
 
 
 class WithNorm(nn.Module):

@@ -3,6 +3,7 @@
 from collections.abc import Collection, Mapping
 from typing import NamedTuple
 
+from kfac_adapters.coverage import UNUSED
 from kfac_adapters.jax.charts import Chart
 from kfac_adapters.jax.function import Discovered, Leaves
 from kfac_adapters.jax.layers import Bias, Layer, layer_of, takes_bias
@@ -58,7 +59,7 @@ def claims_of(
         if leaf in lengths and leaf not in used:
             continue
         if leaf not in used:
-            unclaimed.setdefault(leaf, "not used")
+            unclaimed.setdefault(leaf, UNUSED)
         elif not fills(parts, leaves.shapes[leaf]):
             unclaimed.setdefault(leaf, "of parts that overlap, or leave some out")
     unclaimed = dict(refused) | unclaimed

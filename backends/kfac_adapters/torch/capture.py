@@ -19,7 +19,7 @@ from kfac_adapters.torch.blanks import blank_of, shapes_of
 from kfac_adapters.torch.building import table_of
 from kfac_adapters.torch.linearized import Linearized
 from kfac_adapters.torch.losses import given_loss
-from kfac_adapters.torch.made import Made, with_made
+from kfac_adapters.torch.made import MadeWeight, with_made
 from kfac_adapters.torch.recording import Record, Recorder
 from kfac_adapters.torch.registering import coverage_of
 from kfac_adapters.torch.tables import Table, joined
@@ -65,7 +65,7 @@ class Capture:
         return {name: own[name].detach() for name, _ in self.collection.variables}
 
     @property
-    def made(self) -> tuple[Made, ...]:
+    def made(self) -> tuple[MadeWeight, ...]:
         """The weights that the model makes of several."""
         return () if self.table is None else self.table.made
 
@@ -267,7 +267,7 @@ class Capture:
             return False
         used = {name for use in record.uses for name in (use.weight, use.bias)}
         used |= {*record.elsewhere} | {x.param for x in record.parts.values()}
-        used |= {name for own in record.made.values() for name in own[1:3]}
+        used |= {name for own in record.made.values() for name in own.parts}
         return not used.isdisjoint(table.unseen)
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 
 import torch
 
+from kfac_adapters.coverage import UNUSED
 from kfac_adapters.torch.cuts import cuts, without
 from kfac_adapters.torch.recording import Record, Use
 from kfac_adapters.torch.rows import foldings
@@ -23,7 +24,7 @@ LayerKind = Literal[
 ]
 """Kinds of `kfac_core.layer_collection.APPROXIMATIONS`, but those of shared layers."""
 
-UNSEEN = "is used by nothing that is seen"
+UNSEEN = f"is {UNUSED} that is seen"
 """Why no layer covers a parameter that a pass does not use."""
 
 _KINDS: dict[frozenset[str], LayerKind] = {
@@ -316,8 +317,11 @@ def _obstacle(name: str, uses: list[Use], record: Record, cases: int) -> str:
     ):
         return "is used by embeddings of several padding_idx, or in bags and singly"
     bags = any("negative_ids_are_padding" in use.call.options for use in uses)
-    if "linear" in kinds and bags:
-        return "is tied, and used in bags"
+    columns = any(
+        "layout" in u.call.options for u in uses if u.call.kind == "embedding"
+    )
+    if "linear" in kinds and (bags or columns):
+        return f"is tied, and used {'in bags' if bags else 'by columns'}"
     return ""
 
 
@@ -327,5 +331,6 @@ def _obstacle_at_all(name: str, uses: list[Use], record: Record) -> str:
         return f"is a layer's, and used by {record.elsewhere[name]} as well"
     for use in uses:
         if use.call.refused:
-            return f"is of an {use.call.kind}: {use.call.refused}"
+            article = "an" if use.call.kind == "embedding" else "a"
+            return f"is of {article} {use.call.kind}: {use.call.refused}"
     return ""

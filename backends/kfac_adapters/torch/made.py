@@ -7,10 +7,11 @@ is taken in ``W``, its damping too, as if there was no such chart.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple, TypeAlias
 
 import torch
 
+from kfac_adapters.torch.matrices import Matrix
 from kfac_adapters.torch.views import View
 
 if TYPE_CHECKING:
@@ -32,9 +33,19 @@ class Made(NamedTuple):
     direction: str
     axis: int
 
+    @property
+    def maker(self) -> str:
+        """What made it, for messages."""
+        return "_weight_norm"
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parameters that it is made of."""
+        return self.length, self.direction
+
     def weight(self, params: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return ``W``, without a graph."""
-        g, v = self._parts(params)
+        g, v = self._arrays(params)
         made: torch.Tensor = torch._weight_norm(v, g, self.axis)
         return made
 
@@ -42,7 +53,7 @@ class Made(NamedTuple):
         self, params: Mapping[str, torch.Tensor], gradient: torch.Tensor
     ) -> torch.Tensor:
         """Return what `gradient` returns where ``W`` has a gradient."""
-        g, _ = self._parts(params)
+        g, _ = self._arrays(params)
         of_length = self.steps(params, gradient)[self.length]
         across = self._across(self._unit(params), gradient)
         return self._unit(params) * of_length + torch.where(g == 0, 0.0, across)
@@ -65,7 +76,7 @@ class Made(NamedTuple):
         dg, dv = gradients.get(self.length), gradients.get(self.direction)
         if dg is None and dv is None:
             return None
-        g, v = self._parts(params)
+        g, v = self._arrays(params)
         unit, ratio = self._unit(params), self._ratio(params)
         dg = torch.zeros_like(g) if dg is None else dg
         dv = torch.zeros_like(v) if dv is None else dv
@@ -79,18 +90,18 @@ class Made(NamedTuple):
         That of the direction is across it. Products with gradients stay as they are:
         ``<step, dW> = <step_g, dg> + <step_v, dv>``.
         """
-        g, _ = self._parts(params)
+        g, _ = self._arrays(params)
         unit, ratio = self._unit(params), self._ratio(params)
         along = self._summed(unit * step).reshape(g.shape)
         return {self.length: along, self.direction: ratio * self._across(unit, step)}
 
-    def _parts(
+    def _arrays(
         self, params: Mapping[str, torch.Tensor]
     ) -> tuple[torch.Tensor, torch.Tensor]:
         return params[self.length].detach(), params[self.direction].detach()
 
     def _unit(self, params: Mapping[str, torch.Tensor]) -> torch.Tensor:
-        _, v = self._parts(params)
+        _, v = self._arrays(params)
         return v / self._summed(v * v).sqrt()
 
     def _summed(self, x: torch.Tensor) -> torch.Tensor:
@@ -101,12 +112,16 @@ class Made(NamedTuple):
 
     def _ratio(self, params: Mapping[str, torch.Tensor]) -> torch.Tensor:
         """Return ``|v| / g``; zero where nothing has a length, nor so a direction."""
-        g, v = self._parts(params)
+        g, v = self._arrays(params)
         size = self._summed(v * v).sqrt()
         return torch.where(g == 0, 0.0, size / torch.where(g == 0, 1.0, g))
 
     def _across(self, unit: torch.Tensor, x: torch.Tensor) -> torch.Tensor:
         return x - unit * self._summed(unit * x)
+
+
+MadeWeight: TypeAlias = Made | Matrix
+"""A weight that layers have in place of the parameters that it is made of."""
 
 
 def weight_normed(func: Any, args: Any, views: Mapping[int, View]) -> Made | None:
@@ -123,12 +138,13 @@ def weight_normed(func: Any, args: Any, views: Mapping[int, View]) -> Made | Non
 
 
 def with_made(
-    made: Iterable[Made], params: Mapping[str, torch.Tensor]
+    made: Iterable[MadeWeight], params: Mapping[str, torch.Tensor]
 ) -> dict[str, torch.Tensor]:
     """Return parameters by name, with the weights in the places of their parts."""
     found = dict(params)
     for own in made:
-        del found[own.length], found[own.direction]
+        for name in own.parts:
+            del found[name]
         found[own.name] = own.weight(params)
     return found
 
@@ -145,14 +161,13 @@ def unmade(record: "Record", left: Mapping[str, str]) -> bool:
     """
     found = False
     for own in [*record.made.values()]:
-        parts = own.length, own.direction
         why = [left[own.name]] if own.name in left else []
         why += [
-            f"used by {record.elsewhere[x]}" for x in parts if x in record.elsewhere
+            f"used by {record.elsewhere[x]}" for x in own.parts if x in record.elsewhere
         ]
         if why:
             found = True
             del record.made[own.name]
-            for x in parts:
-                record.elsewhere[x] = f"_weight_norm, whose result {why[0]}"
+            for x in own.parts:
+                record.elsewhere[x] = f"{own.maker}, whose result {why[0]}"
     return found

@@ -44,7 +44,7 @@ def dampings_of(
         ArgumentError: If the groups of a layer's parameters have several.
     """
     dampings, estimator = {}, tracker.estimator
-    made = {own.name: own[1:3] for own in tracker.capture.made}
+    made = {own.name: own.parts for own in tracker.capture.made}
     for layer in estimator.layers:
         known = owners(estimator.layer_collection.parts, layer.params)
         whole = [name for own in known for name in made.get(own, (own,))]
@@ -97,7 +97,7 @@ def check_whole(
         UnsupportedError: If the model makes a weight of several parameters.
     """
     if capture.made:
-        listed = [f"{own.length} and {own.direction}" for own in capture.made]
+        listed = [" and ".join(own.parts) for own in capture.made]
         msg = (
             "KFAC: momentum_type and adapt_damping do without parametrizations, but the"
             f" model makes weights of {', '.join(listed)}; leave these options out, or"

@@ -14,9 +14,18 @@ import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
+from kfac_adapters.torch.alone import (
+    MadeOfOne,
+    bias_with_factors,
+    in_parameter,
+    made_of_one,
+    shift_alone,
+    with_factors,
+)
 from kfac_adapters.torch.composites import composite
 from kfac_adapters.torch.joins import Piece, joined, of_piece
-from kfac_adapters.torch.made import Made, weight_normed
+from kfac_adapters.torch.made import MadeWeight, weight_normed
+from kfac_adapters.torch.matrices import einsum_of_heads
 from kfac_adapters.torch.rules import (
     COPIES,
     LEFT_OPERATORS,
@@ -28,6 +37,7 @@ from kfac_adapters.torch.rules import (
     Call,
     einsum,
 )
+from kfac_adapters.torch.rules.elementwise import scale
 from kfac_adapters.torch.rules.linear import transposed
 from kfac_adapters.torch.views import View, view_of
 from kfac_core.layer_collection.parts import Part
@@ -69,7 +79,7 @@ class Record:
     uses: list[Use] = field(default_factory=list)
     elsewhere: dict[str, str] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
-    made: dict[str, Made] = field(default_factory=dict)
+    made: dict[str, MadeWeight] = field(default_factory=dict)
 
 
 class Recorder(TorchFunctionMode):
@@ -84,7 +94,9 @@ class Recorder(TorchFunctionMode):
         self.record = Record()
         self._params = params
         self._views = {id(param): View(name) for name, param in params.items()}
+        self._of_one: dict[int, MadeOfOne] = {}
         self._joined: dict[int, tuple[Piece, ...]] = {}
+        self._as_matrix: dict[int, int] = {}  # by the id of the matrix
         self._made: list[torch.Tensor] = []  # kept, so that no other has its id
 
     def __torch_function__(
@@ -108,7 +120,8 @@ class Recorder(TorchFunctionMode):
         pieces = joined(func, args, lambda x: id(x) in self._views)
         made = weight_normed(func, args, self._views)
         if call is not None and isinstance(result, torch.Tensor):
-            found -= self._note(call, result)
+            noted = self._note(call, result)
+            found -= noted | {self._as_matrix.get(own, own) for own in noted}
         elif made is not None:
             self.record.made[made.name] = made
             self._views[id(result)] = View(made.name)
@@ -118,7 +131,9 @@ class Recorder(TorchFunctionMode):
             self._joined[id(result)] = pieces
             self._made += [*_tensors((args, result))]
             return result
-        elif len(found) == 1 and self._is_view(func, args, result, *found):
+        elif (len(found) == 1 and self._is_view(func, args, result, *found)) or (
+            len(found) == 1 and self._is_of_one(func, args, kwargs, result)
+        ):
             return result
         for used in found:
             for own in self._joined.get(used, (Piece(used, 0, 0),)):
@@ -137,7 +152,8 @@ class Recorder(TorchFunctionMode):
         if func is torch.einsum:
             equation, *operands = args
             own = operands[0] if isinstance(operands[0], list | tuple) else operands
-            return einsum(equation, own, lambda x: id(x) in self._views)
+            found = einsum(equation, own, lambda x: id(x) in self._views)
+            return found or self._of_matrix(equation, own)
         if len(args) != 2 or kwargs or not all(map(torch.is_tensor, args)):
             return None
         x, param = args
@@ -147,11 +163,28 @@ class Recorder(TorchFunctionMode):
             return LEFT_OPERATORS[func](x, param, self._shape(x))
         if func in SYMMETRIC and id(x) in self._views:
             x, param = param, x
+        is_alike = x.shape == param.shape and x.ndim > 1 and not x.requires_grad
+        if OPERATORS.get(func) is scale and is_alike:
+            return None  # a weight times constants, of which another one is made
         if func not in OPERATORS or id(x) in self._views:
             return None  # a parameter that is made of two is of no layer
         if id(param) not in self._views:
             return None
         return OPERATORS[func](x, param, self._shape(param))
+
+    def _of_matrix(self, equation: str, operands: Any) -> Call | None:
+        """Read a product with a parameter of more than two axes."""
+        found = einsum_of_heads(equation, operands, self._views)
+        if found is None:
+            return None
+        call, matrix, param = found
+        known = self.record.made.setdefault(matrix.name, matrix)
+        if known != matrix or id(param) in self._of_one:
+            return None
+        self._views[id(call.weight)] = View(matrix.name)
+        self._as_matrix[id(call.weight)] = id(param)
+        self._made.append(call.weight)
+        return call
 
     def _shape(self, x: torch.Tensor) -> tuple[int, ...]:
         """Return the shape of a parameter, of which a tensor may be a view."""
@@ -179,10 +212,25 @@ class Recorder(TorchFunctionMode):
         axes = len(self._shape(call.bias)) if bias else 0
         kept = replace(call, weight=None, bias=None, inputs=call.inputs.detach())
         edge, shape = get_gradient_edge(_lasting(result)), tuple(result.shape)
-        if own:
+        of_weight, of_bias = (self._of_one.get(id(x)) for x in (call.weight, call.bias))
+        plain = kept
+        if of_weight is not None:
+            own_shape = tuple(self._own(weight, of_weight).shape)
+            factor = in_parameter(of_weight, own_shape)
+            kept = with_factors(kept, factor, of_weight.steps)
+        is_apart = of_bias is not None or kept.pulls is not plain.pulls
+        is_apart |= kept.refused != plain.refused
+        if bias and is_apart:
+            shift = shift_alone(plain, shape) if weight else plain
+            if of_bias is not None:
+                own_shape = tuple(self._own(bias, of_bias).shape)
+                shift = bias_with_factors(shift, in_parameter(of_bias, own_shape))
+            self.record.uses.append(Use(shift, "", bias, edge, shape, axes))
+            bias = ""
+        if weight or bias:
             self.record.uses.append(Use(kept, weight, bias, edge, shape, axes))
         for piece in pieces:
-            shift, name = of_piece(kept, piece, shape), self._used(piece.id)
+            shift, name = of_piece(plain, piece, shape), self._used(piece.id)
             self.record.uses.append(Use(shift, "", name, edge, shape, 1))
         return {*map(id, own), *([id(call.bias)] if pieces else [])}
 
@@ -195,7 +243,11 @@ class Recorder(TorchFunctionMode):
         if name in self.record.made:
             return False
         tensors = [*_tensors(result)]
-        views = [view_of(x, self._params[name], name) for x in tensors]
+        made = self._of_one.get(of)
+        views = [
+            view_of(x, self._params[name] if made is None else made.base, name)
+            for x in tensors
+        ]
         # Other numbers, with the same gradient.
         shifted = args[: SHIFTS.get(func, 0)]
         like = [x for x in shifted if id(x) == of and x.shape == tensors[0].shape]
@@ -204,9 +256,36 @@ class Recorder(TorchFunctionMode):
         known = [view for view in views if view is not None]
         if len(known) < len(views):
             return False
+        if made is not None and views == [own]:
+            self._of_one[id(tensors[0])] = replace(made, base=tensors[0])
+        elif made is not None:
+            if own != View(name):
+                return False
+            self._of_one |= {
+                id(x): made.of_view(view)
+                for x, view in zip(tensors, known, strict=True)
+            }
         self._views |= {id(x): view for x, view in zip(tensors, known, strict=True)}
         self._made += tensors
         return True
+
+    def _is_of_one(self, func: Any, args: Any, kwargs: Any, result: Any) -> bool:
+        """Note what is made of a parameter entry by entry, if it is."""
+        made = made_of_one(func, args, kwargs, result, self._views, self._of_one)
+        if made is None or made.view.name in self.record.made:
+            return False
+        self._views[id(result)], self._of_one[id(result)] = made.view, made
+        self._made.append(result)
+        return True
+
+    def _own(self, name: str, made: MadeOfOne) -> torch.Tensor:
+        """Return a parameter, or the part of it that something is made of."""
+        part = made.view.part
+        if part is None:
+            return self._params[name]
+        whole = self._params[part.param]
+        own = whole[part.start] if part.is_stacked else whole[part.start : part.stop]
+        return own.detach()
 
     def _used(self, tensor: int) -> str:
         """Return the name of a parameter that is used, or of its part."""

@@ -7,7 +7,7 @@ import torch
 
 from kfac_adapters.coverage import Coverage, Covered
 from kfac_adapters.torch.groups import Group, Grouping
-from kfac_adapters.torch.made import Made
+from kfac_adapters.torch.made import MadeWeight
 from kfac_adapters.torch.recording import Record
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import APPROXIMATIONS, LayerCollection
@@ -77,7 +77,7 @@ def coverage_of(
     collection: LayerCollection,
     given: Mapping[str, tuple[int, ...]],
     left: Mapping[str, str],
-    made: Sequence[Made],
+    made: Sequence[MadeWeight],
     policy: str,
 ) -> Coverage:
     """Return which block stands for which parameter.
@@ -93,7 +93,7 @@ def coverage_of(
         The table.
     """
     shapes = {**given, **collection.shapes}
-    parts = {own.name: (own.length, own.direction) for own in made}
+    parts = {own.name: own.parts for own in made}
     rows = []
     for layer in collection.layers:
         if layer.params[0] not in left:
@@ -148,7 +148,8 @@ def _registered(
         made = {"output_size": sizes[0], "input_size": sizes[1], **options}
         made["has_bias"] = len(params) == 2
     elif group.kind == "embedding":
-        made = {"vocab_size": shape[0], "output_size": shape[1], **options}
+        sizes = shape[::-1] if options.get("layout") == "out_in" else shape
+        made = {"vocab_size": sizes[0], "output_size": sizes[1], **options}
     else:
         geometry = ConvolutionGeometry(shape, name=params[0], **options)
         made = {"geometry": geometry, "has_bias": len(params) == 2}

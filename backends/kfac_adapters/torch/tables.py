@@ -13,7 +13,7 @@ import torch
 
 from kfac_adapters.coverage import check_all_covered
 from kfac_adapters.torch.groups import UNSEEN, Group
-from kfac_adapters.torch.made import Made, with_made
+from kfac_adapters.torch.made import MadeWeight, with_made
 from kfac_adapters.torch.widening import is_wider
 from kfac_core.errors import StateError
 from kfac_core.layer_collection import LayerCollection, LayerRegistration
@@ -43,7 +43,7 @@ class Table:
     collection: LayerCollection
     groups: tuple[Group, ...]
     left: Mapping[str, str]
-    made: tuple[Made, ...]
+    made: tuple[MadeWeight, ...]
     names: tuple[str, ...]
     blank: Mapping[str, tuple[Shape | None, Shape | None]]
     is_whole: bool
@@ -67,7 +67,7 @@ class Table:
         """Names of the parameters that layers cover, those of made weights too."""
         params = [name for group in self.groups for name in group.params]
         whole = {*owners(self.collection.parts, params)}
-        of_made = [own[1:3] for own in self.made if own.name in whole]
+        of_made = [own.parts for own in self.made if own.name in whole]
         return frozenset(whole.union(*of_made))
 
 

@@ -40,23 +40,38 @@ def embedding(
 
 
 def indexed(args: Any, kwargs: Any, shape: tuple[int, ...]) -> Call | None:
-    """Read ``weight[ids]``, rows of a matrix; None of any other index."""
+    """Read ``weight[ids]`` or ``weight[:, ids]`` of a matrix; None of other indices."""
     weight, ids = args
     if isinstance(ids, tuple) and len(ids) == 1:
         (ids,) = ids
+    of_columns = isinstance(ids, tuple) and len(ids) == 2 and ids[0] == slice(None)
+    if of_columns:
+        ids = ids[1]
     if not isinstance(ids, torch.Tensor) or ids.dtype not in _INTEGERS:
         return None
     if len(shape) != 2 or tuple(weight.shape) != shape:
         return None
     # An index of Python counts from the end, too.
-    return embedding(ids.remainder(shape[0]), weight)
+    if not of_columns:
+        return embedding(ids.remainder(shape[0]), weight)
+    return Call(
+        "embedding",
+        weight,
+        None,
+        ids.remainder(shape[1]),
+        0,
+        lambda own, w: w.mT[own],
+        lambda gradient: gradient.movedim(0, -1),
+        options={"layout": "out_in"},
+    )
 
 
 def index_select(args: Any, kwargs: Any, shape: tuple[int, ...]) -> Call | None:
-    """Read ``weight.index_select(0, ids)``; as `indexed`."""
-    if kwargs or len(args) != 3 or args[1] != 0:
+    """Read ``weight.index_select(axis, ids)``; as `indexed`."""
+    if kwargs or len(args) != 3 or args[1] not in (0, 1):
         return None
-    return indexed(args[::2], kwargs, shape)
+    weight, axis, ids = args
+    return indexed((weight, (slice(None), ids) if axis else ids), kwargs, shape)
 
 
 def embedding_bag(
