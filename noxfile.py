@@ -297,6 +297,14 @@ def models(session: nox.Session) -> None:
 
 
 @nox.session
+def models_jax(session: nox.Session) -> None:
+    """Train models of JAX's libraries with K-FAC, as they are."""
+    install(session, "jax")
+    session.install("-c", "constraints.txt", "-r", "benchmarks/models_jax.txt")
+    session.run("python", "-m", "benchmarks.models_jax", *session.posargs)
+
+
+@nox.session
 @nox.parametrize("group", [nox.param(name, id=name) for name in PEERS])
 def peers(session: nox.Session, group: str) -> None:
     """Record the factors of other K-FAC libraries anew, and compare ours with them."""
