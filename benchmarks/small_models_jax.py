@@ -166,17 +166,14 @@ class Vision(nnx.Module):
         return self.head((x + self.attention(self.norm(x)))[:, 0])
 
 
-class Local(nnx.Module):
+class Local(linen.Module):
     """A kernel for each place."""
 
-    def __init__(self, rngs: nnx.Rngs) -> None:
-        """Make the layers."""
-        self.local = nnx.ConvLocal((8, 8), 3, 4, (3, 3), (2, 2), rngs=rngs)
-        self.head = nnx.Linear(4, CLASSES, rngs=rngs)
-
+    @linen.compact
     def __call__(self, x: Any) -> Any:
         """Return logits."""
-        return self.head(nnx.relu(self.local(x)).mean((1, 2)))
+        x = linen.relu(linen.ConvLocal(4, (3, 3), (2, 2))(x))
+        return linen.Dense(CLASSES)(x.mean((1, 2)))
 
 
 class NormedMlp(eqx.Module):
@@ -271,11 +268,11 @@ def models() -> dict[tuple[str, str], Callable[[], Training]]:
         ),
         ("Flax linen", "WeightNorm"): lambda: _of_linen(Normed(), rows),
         ("Flax linen", "LSTM"): lambda: _of_linen(Recurrent(), SEQUENCES),
+        ("Flax linen", "ConvLocal"): lambda: _of_linen(Local(), IMAGES),
         ("Flax nnx", "experts"): lambda: _of_nnx(Experts(nnx.Rngs(0)), rows),
         ("Flax nnx", "vision transformer"): lambda: _of_nnx(
             Vision(nnx.Rngs(0)), IMAGES
         ),
-        ("Flax nnx", "ConvLocal"): lambda: _of_nnx(Local(nnx.Rngs(0)), IMAGES),
         ("Equinox", "MLP"): lambda: _of_equinox(
             eqx.nn.MLP(WIDTH, CLASSES, 32, 2, key=jax.random.key(0)), rows
         ),

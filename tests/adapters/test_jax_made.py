@@ -78,6 +78,14 @@ def scale(jax, p, x):
     return jax.numpy.tanh(y) @ OUT
 
 
+def quotients(jax, p, x):
+    return jax.numpy.tanh(x / (1 + p["s"] ** 2) - p["t"]) @ OUT
+
+
+def of_quotients(jax, p, x):
+    return jax.numpy.tanh(p["s"] / (1 + x**2) + (p["t"] - x @ OUT[:, :1])) @ OUT
+
+
 def scale_by_one_more(jax, p, x):
     return jax.numpy.tanh(x * (1 + p["s"]) + p["t"]) @ OUT
 
@@ -91,6 +99,8 @@ KINDS = {
     ),
     "embedding": (lookup, {"w": jax_models.numbers(5, 4)}, np.asarray([2])),
     "exponentials": (scale, VECTORS, jax_models.numbers(6, 4)),
+    "quotients": (quotients, VECTORS, jax_models.numbers(6, 4)),
+    "of quotients": (of_quotients, VECTORS, jax_models.numbers(6, 4)),
     "1 + w": (scale_by_one_more, VECTORS, jax_models.numbers(6, 4)),
 }
 

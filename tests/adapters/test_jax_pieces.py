@@ -169,7 +169,7 @@ def test_an_expert_of_one_case_has_its_fisher_and_one_of_none_a_finite_step(jax)
 
 
 def unshared(jax, p, x):
-    """A convolution with a kernel for each place, as `flax.nnx.ConvLocal`."""
+    """A convolution with a kernel for each place, as `ConvLocal` of Flax."""
     y = jax.lax.conv_general_dilated_local(
         x, p["w"], (1, 1), "VALID", (2, 2), dimension_numbers=("NHWC", "HWIO", "NHWC")
     )

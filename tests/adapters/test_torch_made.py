@@ -99,6 +99,19 @@ LAYERS = {
         {"w": (5, 2, 3)},
         drawn(1, 3, 2),
     ),
+    "heads of any axes": (
+        lambda m, x: torch.einsum("...d,hdk->...hk", x, m.w),
+        {"w": (2, 4, 3)},
+        X,
+    ),
+    "one number": (lambda m, x: x * m.w.exp() + m.b, {"w": (), "b": ()}, drawn(6, 4)),
+    "a quotient": (lambda m, x: x / m.w.exp(), {"w": (4,)}, drawn(6, 4)),
+    "a quotient of it": (lambda m, x: m.w / (x**2 + 1), {"w": (4,)}, drawn(6, 4)),
+    "differences": (
+        lambda m, x: (x - m.w) - (m.b - x.sin()),
+        {"w": (4,), "b": (4,)},
+        drawn(6, 4),
+    ),
     "a shift": (lambda m, x: x + F.softplus(m.w), {"w": (4,)}, drawn(6, 4)),
     "of a norm": (
         lambda m, x: F.layer_norm(x, (4,), m.w.exp(), 2 * m.b),
@@ -106,6 +119,9 @@ LAYERS = {
         drawn(6, 4),
     ),
 }
+
+
+ORDERS = {"heads, summed": (1, 2, 0), "heads of any axes": (1, 0, 2)}
 
 
 def made(kind):
@@ -125,8 +141,9 @@ def test_layer_has_the_fisher_of_the_parameter(kind):
             continue
         names, found = matrix(*own, layer.params[0])
         exact = dense_fisher(model, x, names)
-        if kind == "heads, summed":  # the core has the summed axes first
-            order = torch.arange(30).reshape(5, 2, 3).movedim(0, -1).flatten()
+        if kind in ORDERS:  # the core has the summed axes first
+            axes = torch.arange(model.w.numel()).reshape(model.w.shape)
+            order = axes.permute(ORDERS[kind]).flatten()
             exact = exact[order][:, order]
         if "Diagonal" in type(layer.block).__name__:
             found, exact = found.diagonal(), exact.diagonal()

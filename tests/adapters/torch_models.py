@@ -31,7 +31,8 @@ def dense_fisher(model, x, names, loss="cross_entropy"):
         return functional_call(model, {**params, **own}, (case[None],))[0]
 
     jacobians = vmap(jacrev(logits), (None, 0))(own, x)
-    j = torch.cat([jacobians[n].flatten(2) for n in names], -1)
+    rows = [jacobians[n] for n in names]
+    j = torch.cat([own.reshape(*own.shape[:2], -1) for own in rows], -1)
     h = loss_curvature(model(x).detach(), loss)
     return torch.einsum("ncp,ncd,ndq->pq", j, h, j) / len(j)
 

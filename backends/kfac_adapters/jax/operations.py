@@ -37,6 +37,8 @@ _ELEMENTWISE: dict[str, type[Scale] | type[Shift]] = {
     "mul": Scale,
     "add": Shift,
     "add_any": Shift,
+    "sub": Shift,
+    "div": Scale,
 }
 USED = frozenset({*_LAYERS, *_ELEMENTWISE})
 """The operations that are uses of a parameter."""
@@ -136,7 +138,11 @@ def use_of(
         return f"{name} after a reshape of a broadcast"
     use = elementwise(_ELEMENTWISE[name], site, which, leaf, output)
     other = tags[1 - which]
-    is_plain = not leaf.scales and getattr(other, "site", "") not in known.scaled
+    is_plain = (
+        name != "sub"
+        and not leaf.scales
+        and getattr(other, "site", "") not in known.scaled
+    )
     if isinstance(use, Shift) and isinstance(other, Output) and is_plain:
         before = known.uses[other.site]
         if isinstance(before, Scale):

@@ -159,6 +159,9 @@ class Reader:
         leaves = [tag for tag in of_params if isinstance(tag, Leaf)]
         if is_free and (len(leaves) != 1 or len(of_params) > 1 or name not in USED):
             return bound_of(equation, values), others
+        if name == "sub" and isinstance(tags[1], Leaf):
+            tags = [tags[0], tags[1].times(-1.0, name)]
+            leaves = [tag for tag in tags if isinstance(tag, Leaf)]
         pieces = pieces_of(equation, values, tags, site)
         if pieces is not None:
             (output,) = bound_of(equation, values)
@@ -177,7 +180,10 @@ class Reader:
             return bound_of(equation, values), others
         if factors.of_outputs:
             self.scaled.add(site)
-        data = factors.data(jnp.asarray(values[found.operand]))
+        own = jnp.asarray(values[found.operand])
+        if name == "div":  # by the numerator or the denominator
+            own = 1 / own if found.operand else -own / jnp.square(values[1])
+        data = factors.data(own)
         (output,) = bound_of(equation, values)
         output = self._noted(found, data, factors.zero, output)
         return [output], [Output(site, whole(output.shape), is_free)]

@@ -252,7 +252,8 @@ class Linearized:
             raise ShapeError(msg)
         axes = use.call.axes
         if of_outputs:
-            axes = max(axes, 1)
+            # Outputs of ids have features; those of a scale of one number have none.
+            axes = axes if use.call.kind == "scale" else max(axes, 1)
             if x is None:  # nothing of it reaches the loss
                 like = self.loss_inputs[LOSS]
                 x = torch.zeros(use.shape, dtype=like.dtype, device=like.device)

@@ -89,7 +89,12 @@ def einsum_of_heads(
     given, arrow, out = equation.replace(" ", "").partition("->")
     terms = given.split(",")
     own_places = [i for i, x in enumerate(operands) if id(x) in views]
-    if not arrow or len(terms) != 2 or len(own_places) != 1 or "." in equation:
+    if (
+        not arrow
+        or len(terms) != 2
+        or len(own_places) != 1
+        or "." in terms[own_places[0]]
+    ):
         return None
     (place,) = own_places
     param, x = operands[place], operands[1 - place]
@@ -115,10 +120,10 @@ def einsum_of_heads(
 
     def pulls(gradient: torch.Tensor) -> torch.Tensor:
         moved = torch.einsum(f"{out}->{rest}{columns}", gradient)
-        return moved.reshape(*moved.shape[: len(rest)], -1)
+        return moved.reshape(*moved.shape[: moved.ndim - len(columns)], -1)
 
     call: dict[str, Any] = {"options": {"layout": "in_out"}}
-    flat = inputs.reshape(*inputs.shape[: len(rest)], -1)
+    flat = inputs.reshape(*inputs.shape[: inputs.ndim - len(joined)], -1)
     product: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = torch.matmul
     weight = matrix.of(param.detach())
     return Call("linear", weight, None, flat, 1, product, pulls, **call), matrix, param

@@ -79,6 +79,11 @@ class Leaf:
             found.append(bound(jnp.broadcast_to(own, shape) if is_whole else own))
         return tuple(found)
 
+    def times(self, factor: float, step: str) -> "Leaf":
+        """Return the value times a number, by an operation."""
+        scales = (*self.scales, jnp.asarray(factor))
+        return replace(self, scales=scales, steps=(*self.steps, step))
+
     def turned(self, axes: Iterable[int]) -> "Leaf | None":
         """Return the value with some axes reversed; None if one is cut into parts."""
         places = set(self.reversed)

@@ -12,7 +12,17 @@ from torch.nn import functional
 
 from kfac_adapters.torch.rules.call import Call, Kind
 from kfac_adapters.torch.rules.convolution import convolution, transposed_convolution
-from kfac_adapters.torch.rules.elementwise import expand, prelu, repeat, scale, shift
+from kfac_adapters.torch.rules.elementwise import (
+    divided,
+    divides,
+    expand,
+    minus,
+    prelu,
+    repeat,
+    scale,
+    shift,
+    subtracts,
+)
 from kfac_adapters.torch.rules.embedding import (
     embedding,
     embedding_bag,
@@ -87,6 +97,8 @@ OPERATORS: dict[Any, Operator] = {
     torch.Tensor.matmul: product,
     torch.mm: product,
     torch.Tensor.mm: product,
+    **dict.fromkeys((torch.sub, torch.Tensor.sub, torch.Tensor.__sub__), minus),
+    **dict.fromkeys((torch.div, torch.Tensor.div, torch.Tensor.__truediv__), divided),
 }
 """These, and rules of functions whose second tensor is the parameter."""
 
@@ -95,6 +107,8 @@ LEFT_OPERATORS: dict[Any, Operator] = {
     torch.Tensor.matmul: left_product,
     torch.mm: left_product,
     torch.Tensor.mm: left_product,
+    **dict.fromkeys((torch.sub, torch.Tensor.sub, torch.Tensor.__sub__), subtracts),
+    **dict.fromkeys((torch.div, torch.Tensor.div, torch.Tensor.__truediv__), divides),
 }
 """Rules of functions whose first tensor is the parameter, and not the second."""
 

@@ -1,5 +1,6 @@
 """The rules of weights and biases that are broadcast: ``w * x`` and ``x + b``."""
 
+from dataclasses import replace
 from typing import Any, TypeAlias
 
 import torch
@@ -54,6 +55,31 @@ def scale(x: torch.Tensor, weight: torch.Tensor, shape: Shape) -> Call | None:
 def shift(x: torch.Tensor, bias: torch.Tensor, shape: Shape) -> Call | None:
     """Read ``x + bias``, of any broadcasting; as `scale`."""
     return _added(bias, torch.broadcast_shapes(x.shape, bias.shape), shape)
+
+
+def minus(x: torch.Tensor, bias: torch.Tensor, shape: Shape) -> Call | None:
+    """Read ``x - bias``; as `shift`."""
+    call = shift(x, bias, shape)
+    if call is None:
+        return None
+    added = call.pulls_bias
+    return replace(call, pulls_bias=lambda gradient: -added(gradient))
+
+
+def divided(x: torch.Tensor, weight: torch.Tensor, shape: Shape) -> Call | None:
+    """Read ``x / weight``, whose derivative by the weight is ``-x / weight^2``."""
+    w = weight.detach()
+    return scale(-x.detach() / w.square(), weight, shape)
+
+
+def divides(weight: torch.Tensor, x: torch.Tensor, shape: Shape) -> Call | None:
+    """Read ``weight / x``; as `scale`."""
+    return scale(1 / x.detach(), weight, shape)
+
+
+def subtracts(bias: torch.Tensor, x: torch.Tensor, shape: Shape) -> Call | None:
+    """Read ``bias - x``; as `shift`."""
+    return shift(x, bias, shape)
 
 
 def expand(args: Any, kwargs: Any, shape: Shape) -> Call | None:
