@@ -136,7 +136,9 @@ def test_layer_with_more_uses_than_at_first_is_refused_by_name():
         captured.linearize(x)
 
 
-@pytest.mark.parametrize("how", ["by exp", "as a part"])
+@pytest.mark.parametrize(
+    "how", ["by softmax", "so that its weight is made by exp", "as a part"]
+)
 def test_layer_that_something_else_uses_later_is_refused_by_name(how):
     class Other(nn.Module):
         def __init__(self):
@@ -144,7 +146,9 @@ def test_layer_that_something_else_uses_later_is_refused_by_name(how):
             self.a, self.how = nn.Linear(4, 3), ""
 
         def forward(self, x):
-            if self.how == "by exp":
+            if self.how == "by softmax":
+                return x @ self.a.weight.softmax(0).T
+            if self.how.endswith("exp"):
                 return x @ self.a.weight.exp().T
             weight = self.a.weight[:2] if self.how else self.a.weight
             return F.linear(x, weight, None if self.how else self.a.bias)

@@ -218,6 +218,11 @@ def _check_alike(groups: Sequence[Group], record: Record) -> None:
         for part in record.parts.values()
         if part.param in whole and part.name not in own
     }
+    others |= {
+        use.weight: f"so that {use.call.refused}"
+        for use in record.uses
+        if use.call.refused and use.weight in own
+    }
     for name, how in others.items():
         msg = (
             f"{name}: this pass uses it {how}, and the first one did not; capture the"
