@@ -221,6 +221,25 @@ def test_whole_steps_of_a_normed_weight_are_those_without_a_norm(jax):
     assert relative(normed, plain) < 1e-9
 
 
+def test_of_a_sum_of_parameters_the_first_is_the_layer(jax):
+    """As the weight of a sum with a product of low rank."""
+    from kfac_adapters.jax import capture
+
+    params = {"w": jax_models.numbers(5, 4), "a": jax_models.numbers(5, 1)}
+    params["b"], x = jax_models.numbers(1, 4), jax_models.numbers(1, 5)
+
+    def function(p, x):
+        return jax.numpy.tanh(x @ (p["w"] + p["a"] @ p["b"])) @ OUT
+
+    match = r"^2 parameters .*\['a'\].* to another parameter"
+    with pytest.raises(kc.errors.RegistrationError, match=match):
+        capture(function, params, x, loss=SOFTMAX)
+    captured = capture(function, params, x, loss=SOFTMAX, unclaimed="ignore")
+    (layer,) = captured.collection.layers
+    truth = dense_fisher(jax, captured, params, (x,), layer)
+    assert relative(fisher(jax, captured, params, (x,))["['w']"], truth) < 1e-10
+
+
 def untold(jax):
     """Products that are no length and direction, or are not told."""
     jnp = jax.numpy

@@ -49,6 +49,7 @@ _BY_ENTRY = frozenset(
 )
 """Operations whose results have of each operand the entry at the same place."""
 
+_SUMS = frozenset({"add", "add_any", "sub"})
 _PRODUCTS = frozenset({"mul", "div"})
 
 
@@ -87,6 +88,13 @@ def made(
     steps = (*carrier.steps, name)
     if alike and not any(isinstance(tag, Alone) for tag in tags):
         return replace(carrier, scales=_scales(name, values, tags, bound), steps=steps)
+    if name in _SUMS and not carrier.is_joint:
+        # Another parameter that is added changes no derivative.
+        alien = [tag for i, tag in enumerate(tags) if i != carriers[0] and is_of(tag)]
+        if any(carrier.part.leaf in tag.leaves for tag in alien):
+            return None
+        is_taken = name == "sub" and carriers[0] == 1
+        return carrier.times(-1.0, name) if is_taken else replace(carrier, steps=steps)
     if name not in _PRODUCTS:
         return None
     others = [leaf for i, leaf in aligned.items() if i != carriers[0]]

@@ -155,6 +155,9 @@ class Reader:
         if is_free:
             leaf = made(name, values, tags, shape, bound)
             if leaf is not None:
+                for tag in of_params:
+                    if not {*tag.leaves} <= {*leaf.leaves}:
+                        self._escape(tag, f"{name} to another parameter")
                 return bound_of(equation, values), [leaf]
         leaves = [tag for tag in of_params if isinstance(tag, Leaf)]
         if is_free and (len(leaves) != 1 or len(of_params) > 1 or name not in USED):
