@@ -66,3 +66,52 @@ def test_a_model_of_equinox(jax):
         loss=SOFTMAX,
     )
     assert captured.coverage.share == 1
+
+
+def test_a_scanned_stack_of_flax_linen_and_a_normed_layer(jax):
+    from kfac_adapters.jax import capture
+
+    nn = pytest.importorskip("flax.linen")
+
+    class Block(nn.Module):
+        @nn.compact
+        def __call__(self, x, _):
+            return x + nn.Dense(4)(nn.gelu(nn.LayerNorm()(x))), None
+
+    class Model(nn.Module):
+        @nn.compact
+        def __call__(self, x):
+            rngs = {"params": True}
+            stack = nn.scan(
+                Block, variable_axes={"params": 0}, split_rngs=rngs, length=3
+            )
+            return nn.WeightNorm(nn.Dense(3))(stack()(x, None)[0])
+
+    model, x = Model(), jax_models.numbers(6, 4)
+    params = model.init(jax.random.key(0), x)
+    captured = capture(model.apply, params, x, loss=SOFTMAX)
+    assert captured.coverage.share == 1
+    blocks = [type(layer.block).__name__ for layer in captured.collection.layers]
+    assert blocks.count("FullyConnectedKFACBasicFB") == 4
+
+
+def test_convolutions_and_a_normed_layer_of_equinox(jax):
+    from kfac_adapters.jax import capture
+
+    eqx = pytest.importorskip("equinox")
+    keys = jax.random.split(jax.random.key(0), 2)
+    model = eqx.nn.Sequential(
+        [
+            eqx.nn.Conv2d(2, 4, 2, key=keys[0]),
+            eqx.nn.Lambda(lambda x: jax.numpy.tanh(x).mean((1, 2))),
+            eqx.nn.WeightNorm(eqx.nn.Linear(4, 3, key=keys[1])),
+        ]
+    )
+    params, static = eqx.partition(model, eqx.is_inexact_array)
+    captured = capture(
+        lambda params, x: jax.vmap(eqx.combine(params, static))(x),
+        params,
+        jax_models.numbers(6, 2, 3, 3),
+        loss=SOFTMAX,
+    )
+    assert captured.coverage.share == 1
