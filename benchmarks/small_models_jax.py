@@ -220,7 +220,7 @@ def _convolutional(key: Any) -> Any:
         [
             eqx.nn.Conv2d(3, 8, 3, key=keys[0]),
             eqx.nn.GroupNorm(2, 8),
-            eqx.nn.PReLU(),
+            eqx.nn.Lambda(eqx.nn.PReLU()),  # takes no key, as a sequence gives
             eqx.nn.ConvTranspose2d(8, 4, 2, 2, key=keys[1]),
             eqx.nn.Lambda(lambda x: x.mean((1, 2))),
             eqx.nn.Linear(4, CLASSES, key=keys[2]),

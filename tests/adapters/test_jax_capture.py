@@ -290,3 +290,23 @@ def test_what_is_no_function_is_refused(jax):
     x = jax_models.numbers(3, 4)
     with pytest.raises(kc.errors.ArgumentError, match="function is a int"):
         capture(3, affine_params(), x, loss=SOFTMAX)
+
+
+def test_a_parameter_of_a_weak_type_has_another_after_a_step(jax):
+    """As a number of Python among the parameters, whose type an update makes strong."""
+    from kfac_adapters.jax import Curvature, capture
+
+    jnp = jax.numpy
+
+    def function(p, x):
+        return jnp.tanh(x.astype(jnp.float32) * p["s"]) @ p["w"]
+
+    x = jax_models.numbers(3, 4)
+    strong = {"s": jnp.asarray(0.5, jnp.float32), "w": jnp.ones((4, 3), jnp.float32)}
+    weak = strong | {"s": jnp.asarray(0.5)}
+    assert weak["s"].weak_type
+    curvature = Curvature(capture(function, weak, x, loss=SOFTMAX), damping=0.1)
+    state = curvature.update_curvature(
+        curvature.init(strong), strong, (x,), key=jax.random.key(0)
+    )
+    assert state.estimator.ok

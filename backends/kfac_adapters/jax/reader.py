@@ -98,8 +98,9 @@ class Reader:
         for equation in jaxpr.eqns:
             name = equation.primitive.name
             site = f"{prefix}{number}.{name}"
-            # JAX adds casts within `shard_map`, and a site has one name everywhere.
-            number += name not in ("pvary", "pcast")
+            # A site has one name everywhere: JAX adds casts within `shard_map`, and a
+            # parameter of a weak type, as of Python, has another one after a step.
+            number += name not in ("pvary", "pcast", "convert_element_type")
             outputs, new = self._equation(
                 equation,
                 [value(variable) for variable in equation.invars],
