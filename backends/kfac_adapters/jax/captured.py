@@ -151,7 +151,7 @@ class Captured:
 
     @property
     def charts(self) -> tuple[Chart, ...]:
-        """Of what the weights are made that are no parameters themselves."""
+        """What the weights are made of that are no parameters themselves."""
         return tuple(layer.chart for layer in self.layers if layer.chart)
 
     def _leaves(self, tree: Any, argument: str) -> dict[int, Any]:

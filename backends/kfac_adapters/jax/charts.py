@@ -98,7 +98,7 @@ class Chart:
 
 
 def chart_of(leaf: Leaf) -> Chart | None:
-    """Return of what chart a weight may be, by the parameters that it is made of."""
+    """Return the chart that a weight may have, by the parameters that it is made of."""
     if len(leaf.others) != 1 or not leaf.is_mixed or leaf.scales or leaf.part.cut:
         return None
     (other,) = leaf.others

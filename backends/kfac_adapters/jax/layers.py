@@ -43,7 +43,7 @@ class Layer:
 
     @property
     def chart(self) -> Chart | None:
-        """Of what the weight is made, if it is no parameter."""
+        """What the weight is made of, if it is no parameter."""
         found: Chart | None = self.sites[0].uses[0].chart if self.sites else None
         return found
 

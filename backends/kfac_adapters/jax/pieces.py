@@ -56,7 +56,7 @@ class Joined:
         return tuple(leaf.part.leaf for leaf in self.parts if leaf)
 
     def moved(self, name: str, params: Any) -> "Joined | None":
-        """Return the value after an operation of layout; None if it is none."""
+        """Return the value after an operation of layout, or None."""
         if name in KEEPING:
             return self
         after = _axis_after(self, name, params)

@@ -119,7 +119,7 @@ class Reader:
     ) -> tuple[list[Any], list[Tag]]:
         name, params = equation.primitive.name, equation.params
         nothing: list[Tag] = [None] * len(equation.outvars)
-        # Of parameters and constants alone; data do not go in.
+        # No data go in, but parameters and constants alone.
         is_free = all(
             tag is not None and (not isinstance(tag, Output) or tag.is_free)
             for tag in tags

@@ -182,7 +182,7 @@ class Use(ABC):
         operand: Which operand of the operation holds the data.
         lead: Number of leading axes of data and output that count repetitions, as by
             `jax.lax.scan`; `features` are of the axes after them.
-        chart: Of what the weight is made, if it is not the parameter itself; see
+        chart: What the weight is made of, if it is not the parameter itself; see
             `kfac_adapters.jax.charts`.
     """
 
