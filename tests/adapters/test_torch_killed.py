@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 PROGRAM = Path(__file__).with_name("torch_killed_program.py")
-KILLS = 20 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 2
+KILLS = 20 if os.environ.get("HYPOTHESIS_PROFILE") == "nightly" else 3
 
 
 @pytest.mark.skipif(os.name != "posix", reason="signals are those of POSIX")
