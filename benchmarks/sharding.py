@@ -14,6 +14,7 @@ RANKS = tuple(2**k for k in range(3, 13))
 HEADER = (
     *("ranks", "sent of statistics", "inverses received", "Gflop of inverses"),
     *("kept, of all", "kept, of one", "products received, of one"),
+    *("Gflop of products, of all", "of one"),
 )
 
 
@@ -44,6 +45,8 @@ def _lines(network: str) -> Iterator[str]:
             _mib(of_all.kept_bytes),
             _mib(of_one.kept_bytes),
             _mib(of_one.product_bytes),
+            f"{of_all.product_flops / 1e9:,.1f}",
+            f"{of_one.product_flops / 1e9:,.1f}",
         )
 
 

@@ -9,7 +9,7 @@ from kfac_core.backend import Backend
 from kfac_core.estimator import FisherEstimator
 from kfac_core.layer_collection import LayerCollection
 from kfac_core.linalg.named import map_named
-from kfac_core.linearization import Linearization, Model, NamedParams
+from kfac_core.linearization import Model, NamedParams
 from kfac_core.linearization.checked import CheckedLinearization, checked
 from kfac_core.optimizer.clock import turn
 from kfac_core.optimizer.damping_adaptation import adapted
@@ -29,6 +29,7 @@ from kfac_core.optimizer.mean_loss import as_loss, number_of_cases, rounding_of
 from kfac_core.optimizer.messages import check_given, not_finite
 from kfac_core.optimizer.movement import Moved, moved
 from kfac_core.optimizer.options import LABEL, KfacOptions
+from kfac_core.optimizer.shards import loss_of_all
 from kfac_core.optimizer.state import (
     NOT_KNOWN_YET,
     KfacState,
@@ -300,7 +301,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         state: KfacState,
         params: NamedParams,
         prev_batch: B | None,
-        about: Linearization,
+        about: CheckedLinearization,
     ) -> KfacState:
         """Adapt the damping at the start of a step, if the options say so."""
         if not self.adapts_at_start or prev_batch is None:
@@ -318,7 +319,7 @@ class KfacOptimizer(KfacOptions, Generic[B]):
         one: Array,
         params: NamedParams,
         batch: B,
-        about: Linearization,
+        about: CheckedLinearization,
         *,
         known: bool = False,
         given: Array | None = None,
@@ -335,5 +336,6 @@ class KfacOptimizer(KfacOptions, Generic[B]):
             if not known:
                 about = self._linearized(params, batch)
             value = mean_loss(self.layer_collection, about)
+            value = loss_of_all(about, value)
         loss = as_loss(one, value, source)
         return loss, rounding_of(one, value, about)

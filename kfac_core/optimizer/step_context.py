@@ -12,6 +12,7 @@ from kfac_core.optimizer.hyper_parameters import HyperParameters
 from kfac_core.optimizer.layer_damping import Damping, by_parameter
 from kfac_core.optimizer.options import KfacOptions
 from kfac_core.optimizer.quadratic_model import QuadraticModel, quadratic_model
+from kfac_core.optimizer.shards import gradient_of_all
 from kfac_core.optimizer.state import KfacState
 from kfac_core.optimizer.structure import Estimator
 from kfac_core.products import CurvatureMatrixVectorProductComputer
@@ -77,7 +78,8 @@ def step_context(
     """
     backend = backend_of(state.counter)
     if gradient is None:
-        gradient = mean_gradient(estimator.layer_collection, linearization)
+        own = mean_gradient(estimator.layer_collection, linearization)
+        gradient = gradient_of_all(backend, linearization, own)
     of_mean = checked_gradient(backend, estimator, state, gradient)
     damping = by_parameter(estimator, state.damping)
     return StepContext(

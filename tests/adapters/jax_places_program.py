@@ -4,6 +4,7 @@
 It prints the name of each claim that holds.
 """
 
+import os
 import sys
 import traceback
 from functools import partial
@@ -226,9 +227,22 @@ def refusals():
     def whole_optimizer(state, params, x, y):
         return optimizer.step(state, params, Batch((x,), y))
 
+    def with_gradient(state, params, x, y):
+        gradient = jax.grad(mean_loss)(differing(params), x, y)
+        return at_places.step(state, params, Batch((x,), y), gradient=gradient)
+
     given, fold = (START, *ALL), folding(SHARDS)
     both = jax.make_mesh((4, 2), ("data", "model"), axis_types=(AxisType.Auto,) * 2)
     optimizer = Kfac(CAPTURED, momentum_type="qmodel", damping=0.1)
+    at_places = Kfac(CAPTURED, momentum_type="qmodel", damping=0.1, axis_name="data")
+    chain = {"structure": "block_tridiagonal", "axis_name": "data"}
+    chain["momentum_type"] = "qmodel"
+    plain = {"first": PARAMS["w"], "last": PARAMS["v"]}
+    dense = capture(
+        lambda p, x: jnp.tanh(x @ p["first"]) @ p["last"], plain, X[:, 0], loss=LOSS
+    )
+    with pytest.raises(kc.errors.UnsupportedError, match="one inverse together"):
+        Kfac(dense, damping=0.1, **chain)
     inverses = jax.jit(folding(WHOLE))(*given)
     assert_refused(("gradients[", "pmean"), mapped(of_one_place, SPLIT), inverses, *ALL)
     assert_refused(
@@ -253,6 +267,11 @@ def refusals():
         ("over ['data']", "Curvature"),
         mapped(whole_optimizer, SPLIT),
         *(optimizer.init(PARAMS), *ALL),
+    )
+    assert_refused(
+        ("gradient[", "pmean"),
+        mapped(with_gradient, SPLIT),
+        *(at_places.init(PARAMS), *ALL),
     )
     assert_refused(("axis_name has 'data'", "jax.jit"), fold, *given)
 
@@ -295,6 +314,62 @@ def shared_inverses():
             Curvature(CAPTURED, damping=0.1, **wrong)
 
 
+FORMS = {
+    "adapted": {"adapt_damping": True, "damping_adaptation_interval": 2},
+    "qmodel": {"momentum_type": "qmodel", "adapt_damping": True},
+    "fixedmu": {"momentum_type": "qmodel_fixedmu"},
+    "bounded": {"norm_constraint": 1e-2},
+    "adam": {"momentum_type": "adam", "weigh_batches": "equally"},
+    "staggered": {"stagger_inverses": True, "inverse_tolerance": 0.05},
+    "ekfac": {"default": "ekfac", "momentum_type": "qmodel"},
+}
+SHARED = {"adapted", "staggered", "ekfac"}
+"""Forms whose places share the inverses."""
+
+IS_NIGHTLY = os.environ.get("HYPOTHESIS_PROFILE") == "nightly"
+PMAPPED = {"adapted", "ekfac"} if IS_NIGHTLY else set()
+TRIED = (*FORMS,) if IS_NIGHTLY else ("adapted", "qmodel")
+
+
+def trained(optimizer, step, params, x, y, **more):
+    """Return the parameters after a few steps, and numbers of the last."""
+    state = optimizer.init(params)
+    for _ in range(6):
+        state, params, told = step(state, params, x, y)
+    return {**params, "damping": state.damping, "loss": told.loss, "rho": told.rho}
+
+
+def whole_optimizer(*names):
+    """The optimiser steps as on one device, within shard_map, and pmap."""
+    for name in names:
+        form = {"damping": 0.5, "estimation_mode": "exact", "invert_every": 2}
+        form |= {"cov_update_every": 1, **FORMS[name]}
+        captured = CAPTURED
+        if approx := form.pop("default", None):
+            captured = capture(network, PARAMS, X, loss=LOSS, approximations=approx)
+        if not form.get("momentum_type", "").startswith("qmodel"):
+            form["learning_rate"] = RATE
+        one = Kfac(captured, **form)
+        many = Kfac(captured, axis_name="data", share_inverses=name in SHARED, **form)
+
+        def step(state, params, x, y, optimizer=one):
+            return optimizer.step(state, params, Batch((x,), y))
+
+        expected = trained(one, jax.jit(step), *ALL)
+        for check_vma in (True, False) if IS_NIGHTLY else (name != "adapted",):
+            fold = mapped(partial(step, optimizer=many), SPLIT, check_vma)
+            assert_close(trained(many, fold, *ALL), expected, 1e-10)
+        if name in PMAPPED:
+            own = [jnp.reshape(x, (8, 3, *x.shape[1:])) for x in ALL[1:]]
+            fold = jax.pmap(
+                partial(step, optimizer=many),
+                axis_name="data",
+                in_axes=(None, None, 0, 0),
+                out_axes=None,
+            )
+            assert_close(trained(many, fold, PARAMS, *own), expected, 1e-10)
+
+
 EXPECTED = one_device()
 CLAIMS = {
     "an auto mesh": lambda: sharded(AUTO),
@@ -307,6 +382,7 @@ CLAIMS = {
     "refused at one place": refused_at_one_place,
     "refusals": refusals,
     "shared inverses": shared_inverses,
+    **{f"optimiser, {name}": partial(whole_optimizer, name) for name in TRIED},
 }
 
 for claim, check in CLAIMS.items():

@@ -3,9 +3,9 @@
     python torch_killed_program.py FOLDER KILLS
 
 A point is a step, and a number of calls in it, of Python or C; an undisturbed run tells
-how many there are. Two of three kills are of a run whose ranks do not keep all inverses,
-which goes on from the last step of which all have left a file. A line is printed for each
-kill.
+how many there are. Two of three kills are of a run whose ranks do not keep all
+inverses, which goes on from the last step of which all have left a file. A line is
+printed for each kill.
 """
 
 import os

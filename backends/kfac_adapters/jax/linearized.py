@@ -78,7 +78,9 @@ class Linearized:
         """Return the change of the loss inputs; see `Linearization`."""
         changes = self._captured.stepped(tangents, self._params)
         trained = [
-            changes[i].astype(leaf.dtype) if i in changes else jnp.zeros_like(leaf)
+            differing(changes[i].astype(leaf.dtype))
+            if i in changes
+            else jnp.zeros_like(leaf)
             for i, leaf in zip(
                 self._captured.leaves.trained, self._at.trained, strict=True
             )

@@ -3,9 +3,15 @@
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
+from jax.sharding import Mesh
+
 from kfac_adapters.jax.captured import Captured
 from kfac_adapters.jax.linearized import Linearized
 from kfac_adapters.jax.model import Batch
+from kfac_adapters.jax.placed_optimizer import PlacedOptimizer, Shard
+from kfac_adapters.jax.places import AxisName, check_alike, names_of
+from kfac_adapters.jax.shared_inverses import check_sharing
 from kfac_core.errors import ArgumentError, RegistrationError
 from kfac_core.optimizer import KfacOptimizer, KfacState, StepStatistics
 from kfac_core.typing import Key, LayerDampings, Scalar
@@ -30,8 +36,12 @@ class Kfac:
 
     Args:
         captured: What `kfac_adapters.jax.capture` returned.
+        axis_name: As in `Curvature`: within `jax.shard_map`, `jax.pmap` or `jax.vmap`,
+            the axis over which the batch is mapped, or a tuple of them.
+        share_inverses: As in `Curvature`.
         **options: Those of `kfac_core.KfacOptions`. A ``loss_fn`` takes parameters in
-            the structure of the user, and a `Batch`.
+            the structure of the user, and a `Batch`, at each place its own; what it
+            returns is averaged over places.
 
     Attributes:
         captured: What was captured.
@@ -40,6 +50,8 @@ class Kfac:
     Raises:
         RegistrationError: If a parameter was captured with ``unclaimed="identity"``.
         ArgumentError: If an option is of another form.
+        UnsupportedError: If layers have one inverse together, and a batch is mapped
+            over axes, or inverses are shared.
 
     Example:
         >>> import jax, jax.numpy as jnp
@@ -62,7 +74,14 @@ class Kfac:
     captured: Captured
     core: KfacOptimizer[_At]
 
-    def __init__(self, captured: Captured, **options: Any) -> None:
+    def __init__(
+        self,
+        captured: Captured,
+        *,
+        axis_name: AxisName | None = None,
+        share_inverses: bool | Mesh = False,
+        **options: Any,
+    ) -> None:
         given: object = captured
         if not isinstance(given, Captured):
             msg = (
@@ -70,7 +89,9 @@ class Kfac:
                 " kfac_adapters.jax.capture returns"
             )
             raise ArgumentError(msg)
-        self.captured = captured
+        names = names_of(axis_name, LABEL)
+        check_sharing(share_inverses, names, LABEL)
+        self.captured, self._names = captured, names
         covered = {part.leaf for part in captured.names} | captured.frozen
         covered |= {chart.length for chart in captured.charts}
         left = [i for i in captured.leaves.trained if i not in covered]
@@ -85,10 +106,17 @@ class Kfac:
         if callable(loss_fn := options.get("loss_fn")):
 
             def loss_of_named(named: Any, at: _At) -> Any:
-                return loss_fn(captured.tree(named, at.params), at.batch)
+                loss = loss_fn(captured.tree(named, at.params), at.batch)
+                return jax.lax.pmean(loss, names) if names else loss
 
             options["loss_fn"] = loss_of_named
-        self.core = KfacOptimizer(_Model(captured), captured.collection, **options)
+        made = _Model(captured, names), captured.collection
+        if names or share_inverses is not False:
+            self.core = PlacedOptimizer(
+                *made, names=names, share=share_inverses, **options
+            )
+        else:
+            self.core = KfacOptimizer(*made, **options)
 
     def init(self, params: Any) -> KfacState:
         """Return the state before the first step.
@@ -159,6 +187,13 @@ class Kfac:
                 )
                 raise ArgumentError(msg)
         captured = self.captured
+        if self._names:
+            advice = "give them to shard_map with the spec PartitionSpec()"
+            check_alike(params, "params", advice)
+            check_alike(state, "state", advice)
+            mean = "take jax.lax.pmean over axis_name, the mean of all"
+            check_alike(gradient, "gradient", mean)
+            check_alike(loss, "loss", mean)
         new, named, stats = self.core.step(
             state,
             captured.named(params),
@@ -184,9 +219,11 @@ class Kfac:
 class _Model:
     """The captured function as what the core trains."""
 
-    def __init__(self, captured: Captured) -> None:
-        self._captured = captured
+    def __init__(self, captured: Captured, names: tuple[str, ...]) -> None:
+        self._captured, self._names = captured, names
 
     def linearize(self, params: Any, batch: _At) -> Linearized:
         tree = self._captured.tree(params, batch.params)
+        if self._names:
+            return Shard(self._captured, tree, *batch.batch, axis_names=self._names)
         return Linearized(self._captured, tree, *batch.batch)

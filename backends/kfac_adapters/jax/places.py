@@ -7,6 +7,7 @@ checks that (``check_vma``), so that derivatives are taken by what may differ. S
 parameters or a gradient that are not the same at all places give as many results.
 """
 
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -57,7 +58,7 @@ def check_axes(names: tuple[str, ...]) -> None:
         msg = (
             f"capture: within shard_map or pmap, over {others}, the statistics would"
             " be those of one place alone; name all axes that are mapped over, as"
-            f" axis_name={(*names, *others)!r} of Curvature or kfac, or give"
+            f" axis_name={(*names, *others)!r} of Curvature, kfac or Kfac, or give"
             " sharded arrays to a function under jax.jit, which takes the mean over all"
             " devices"
         )
@@ -118,6 +119,8 @@ def folded(
     decay: Scalar,
     key: Key | None,
     names: tuple[str, ...],
+    weight: Any = None,
+    noise: Mapping[str, Any] | None = None,
 ) -> EstimatorState:
     """Return the state with the shards of all places folded in.
 
@@ -131,6 +134,8 @@ def folded(
         decay: What the weights of earlier batches are multiplied by.
         key: What targets are drawn from, for each place its own; None: nothing is.
         names: Names of the axes of the batch.
+        weight: Weight of the batch; None: one. Or a mapping by the names of layers.
+        noise: Random numbers in place of a key, for the cases of this place.
 
     Returns:
         The state, the same at all places.
@@ -145,8 +150,9 @@ def folded(
         differing(before),
         linearization,
         jnp.where(is_first, decay, 0.0),
-        1.0 / axis.size,
+        _share(weight, axis.size),
         key=own_key,
+        noise=noise,
     )
     refused: Any = ~new.flag("cov_ok")
     ok = axis.all_reduce(refused.astype(jnp.int32)) == 0
@@ -157,6 +163,12 @@ def folded(
         name: own.with_flag("cov_ok", ok & ok) for name, own in whole.blocks.items()
     }
     return whole._replace(blocks=flagged)
+
+
+def _share(weight: Any, size: int) -> Any:
+    if isinstance(weight, Mapping):
+        return {name: _share(own, size) for name, own in weight.items()}
+    return (1.0 if weight is None else weight) / size
 
 
 def _mapped_axes() -> tuple[str, ...]:

@@ -5,6 +5,7 @@ of the layers that are its own. The sum of what all return, zeros for the layers
 others, is the inverses of all. See `kfac_core.collectives.assigned` for who has which.
 """
 
+from collections.abc import Collection
 from typing import Any
 
 import jax
@@ -22,7 +23,7 @@ from kfac_core.errors import ArgumentError
 from kfac_core.estimator import EstimatorState, FisherEstimator
 from kfac_core.estimator.state import whole
 from kfac_core.registry import load_backend
-from kfac_core.typing import Array, LayerDampings
+from kfac_core.typing import Array, LayerDampings, Scalar
 
 
 def check_sharing(share: object, names: tuple[str, ...], label: str) -> None:
@@ -65,6 +66,8 @@ def inverted(
     damping: LayerDampings,
     share: Any,
     names: tuple[str, ...],
+    layers: Collection[str] | None = None,
+    tolerance: Scalar | None = None,
 ) -> EstimatorState:
     """Return the state with new inverses.
 
@@ -75,18 +78,24 @@ def inverted(
         share: False: each place computes all; True: those along axes share them; a
             mesh: its devices do.
         names: The axes that the batch is mapped over.
+        layers: Names of the layers to invert; None: all.
+        tolerance: As in `FisherEstimator.update_inverses`.
 
     Returns:
         The state, the same at all places. Where one layer cannot be inverted, all keep
         the inverses that they had.
     """
     if share is False:
-        return estimator.update_inverses(state, damping)
+        return estimator.update_inverses(
+            state, damping, layers=layers, tolerance=tolerance
+        )
+    chosen = frozenset(estimator.blocks if layers is None else layers)
     if share is True:
-        return _within(estimator, state, damping, names)
+        return _within(estimator, state, damping, names, chosen, tolerance)
 
     def mapped_over(state: EstimatorState, damping: LayerDampings) -> EstimatorState:
-        return _within(estimator, state, damping, tuple(share.axis_names))
+        axes = tuple(share.axis_names)
+        return _within(estimator, state, damping, axes, chosen, tolerance)
 
     spec = PartitionSpec()
     shared: Any = jax.shard_map(
@@ -101,25 +110,31 @@ def _within(
     state: EstimatorState,
     damping: LayerDampings,
     names: tuple[str, ...],
+    chosen: frozenset[str],
+    tolerance: Scalar | None,
 ) -> EstimatorState:
     """Return the state with new inverses, within a function mapped over axes."""
     backend, axis = load_backend("jax"), NamedAxis(names)
     by_layer = owners(estimator, state, axis.size)
-    likes, symmetric = arrays_of(estimator, state, lambda part: part.is_derived)
+    likes, symmetric = arrays_of(estimator, state, lambda part: part.is_derived, chosen)
 
     def of_place(place: int) -> Any:
-        own = {name for name, owner in by_layer.items() if owner == place}
+        own = {name for name in chosen if by_layer[name] == place}
 
         def branch(state: EstimatorState) -> Any:
             new = state
             if own:
-                new = estimator.update_inverses(state, damping, layers=own)
+                new = estimator.update_inverses(
+                    state, damping, layers=own, tolerance=tolerance
+                )
             blocks = {
                 name: block if name in own else tree.map(jnp.zeros_like, block)
                 for name, block in new.blocks.items()
             }
             of_own = new._replace(blocks=blocks)
-            arrays, _ = arrays_of(estimator, of_own, lambda part: part.is_derived)
+            arrays, _ = arrays_of(
+                estimator, of_own, lambda part: part.is_derived, chosen
+            )
             return packed(backend, arrays, symmetric)
 
         return branch
@@ -132,5 +147,5 @@ def _within(
     def visit(x: Array, part: Part) -> Array:
         return next(arrays) if part.is_derived else x
 
-    new = mapped(estimator, state, visit)
-    return whole(backend, new, state, "derived_ok", tuple(estimator.blocks))
+    new = mapped(estimator, state, visit, chosen)
+    return whole(backend, new, state, "derived_ok", tuple(sorted(chosen)))

@@ -196,8 +196,9 @@ class FisherBlock(Spec, LaidOut, ABC, Generic[S]):
         valid = limit >= 0  # a traced one out of range is NaN
         return backend.cond(
             (error <= limit) | ~valid,
-            # Whatever was refused before, nothing else is now.
-            lambda: state.with_flag("derived_ok", valid & valid),
+            # Whatever was refused before, nothing else is now. JAX is told that the
+            # flag differs between places where the error does.
+            lambda: state.with_flag("derived_ok", valid & ((error <= limit) | valid)),
             lambda: self.update_inverses(state, damping),
         )
 
