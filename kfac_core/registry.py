@@ -202,9 +202,11 @@ def _resolve(x: Any) -> Backend:
         backend: Backend = fallback.backend_for(xp)
         BACKEND_OF_TYPE[cls] = backend
         return backend
+    # NumPy makes one object of a sparse matrix, and says nothing.
+    how = ".toarray()" if hasattr(cls, "toarray") else "numpy.asarray"
     msg = (
         f"expected an array (NumPy, PyTorch, JAX, CuPy, or any that follows the array"
         f" API standard), got {cls.__module__}.{cls.__qualname__}: convert it, for"
-        " instance with numpy.asarray"
+        f" instance with {how}"
     )
     raise BackendError(msg)

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from scipy import sparse
 
 from kfac_backends.array_api import backend_for
 from kfac_core.errors import BackendError
@@ -40,3 +41,9 @@ def test_a_library_that_names_no_namespace_is_refused():
     message = r"Other names no namespace .* ModuleNotFoundError: No module named"
     with pytest.raises(BackendError, match=message):
         backend_of(Other())
+
+
+@pytest.mark.parametrize("kind", [sparse.csr_array, sparse.coo_matrix])
+def test_a_sparse_matrix_is_told_to_be_made_dense(kind):
+    with pytest.raises(BackendError, match=r"got scipy\.sparse.* with \.toarray\(\)"):
+        backend_of(kind(np.eye(3)))
