@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import json
 import os
 import subprocess
 import sys
@@ -57,6 +58,32 @@ def test_a_file_that_is_cut_or_longer_is_an_error(path, saved):
     with pytest.raises(kc.errors.SavedFileError, match="bytes"):
         kc.load(path, SMALL, like=LIKE)
     assert saved
+
+
+@pytest.mark.parametrize("part", ["bytes", "names"])
+def test_arrays_of_one_shape_that_change_places_are_an_error(path, part):
+    block = kc.blocks.FullyConnectedKFACBasicFB(2, 2)
+    state = block.update_covs(block.init(LIKE), np.eye(2), 2 * np.eye(2), 0.5)
+    kc.save(path, state, block)
+    whole = path.read_bytes()
+    start = 8 + int.from_bytes(whole[:8], "little")
+    names = [f"{side}_factor.cov.total" for side in ("input", "output")]
+    if part == "bytes":
+        header = json.loads(whole[8:start])
+        places = [slice(*header[name]["data_offsets"]) for name in names]
+        arrays = bytearray(whole[start:])
+        held = [arrays[place] for place in places]
+        arrays[places[0]], arrays[places[1]] = held[::-1]
+        spoiled = whole[:start] + arrays
+    else:
+        first, second = (f'"{name}":{{'.encode() for name in names)
+        header = whole[:start].replace(first, b"?").replace(second, first)
+        spoiled = header.replace(b"?", second) + whole[start:]
+    assert len(spoiled) == len(whole)
+    assert spoiled != whole
+    path.write_bytes(spoiled)
+    with pytest.raises(kc.errors.SavedFileError, match="damaged"):
+        kc.load(path, block, like=LIKE)
 
 
 def test_a_later_version_is_refused(path, saved, monkeypatch):
