@@ -157,10 +157,7 @@ def with_factors(call: Call, factor: torch.Tensor, steps: tuple[str, ...]) -> Ca
         own = of_outputs.reshape(-1, *spatial).to(gradient.dtype)
         return call.pulls(gradient) * own
 
-    inputs = call.inputs * of_inputs.reshape(-1, *spatial).to(call.inputs.dtype)
-    return replace(
-        call, inputs=inputs, pulls=pulls if _varies(of_outputs) else call.pulls
-    )
+    return replace(call, inputs=inputs, pulls=pulls)
 
 
 def bias_with_factors(call: Call, factor: torch.Tensor) -> Call:
