@@ -156,7 +156,7 @@ class Reader:
         if is_free:
             leaf = made(name, values, tags, shape, bound)
             if leaf is not None:
-                for tag in of_params:
+                for tag in of_params if name in ("add", "add_any", "sub") else ():
                     if not {*tag.leaves} <= {*leaf.leaves}:
                         self._escape(tag, f"{name} to another parameter")
                 return bound_of(equation, values), [leaf]
