@@ -123,9 +123,7 @@ class FullyConnectedKroneckerFactor(FisherFactor):
         count = None
         for towers in sources:
             parts = self._in_parts(backend, towers)
-            own = parts[0].arrays
-            if len(parts) > 1:
-                own = tuple([x for part in parts for x in part.arrays])
+            own = tuple([x for part in parts for x in part.arrays])
             rows = check_towers(
                 backend,
                 own,
