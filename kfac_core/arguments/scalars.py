@@ -75,11 +75,11 @@ def as_scalar(
             " 0-d array"
         )
         raise BackendError(msg)
-    if isinstance(array, np.ndarray) and not isinstance(like, np.ndarray):
+    if isinstance(array, np.ndarray) and not isinstance(like, np.ndarray | np.generic):
         msg = (
-            f"{layer}: {argument} is an array of NumPy beside arrays of"
-            f" {backend.name}: give a number, such as float({argument}), or a 0-d array"
-            f" of {backend.name}; nothing is converted silently"
+            f"{layer}: {argument}: arrays of two libraries in one call: {backend.name}"
+            f" and numpy. Give a number, such as float({argument}), or a 0-d array of"
+            f" {backend.name}; nothing is converted silently."
         )
         raise BackendError(msg)
     backend_for(layer, argument, like, array)
