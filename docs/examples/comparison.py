@@ -5,12 +5,12 @@ programs that run beside an example change little.
 """
 
 import argparse
+import sys
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-import torch
 from threadpoolctl import threadpool_limits
 
 
@@ -32,8 +32,9 @@ class Curve(NamedTuple):
 
 def arguments(description: str, name: str) -> argparse.Namespace:
     """Return what the command line says, ``quick`` and ``picture``; use one thread."""
-    torch.set_num_threads(1)
-    threadpool_limits(1)  # of the libraries that PyTorch does not know
+    threadpool_limits(1)
+    if "torch" in sys.modules:  # which has threads that are not known there
+        sys.modules["torch"].set_num_threads(1)
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--quick", action="store_true", help="a few steps, as a test")
     parser.add_argument("--picture", type=Path, default=Path(f"{name}.png"))
