@@ -1,21 +1,17 @@
 """`SharedEstimator`: an estimator whose inverses several ranks share."""
 
-from collections.abc import Collection, Mapping
-from typing import Any
+from collections.abc import Collection
 
-from kfac_core.backend import Backend
+from kfac_core.collectives.around_estimator import AroundEstimator
 from kfac_core.collectives.inverses import inverted, multiplied
 from kfac_core.collectives.teams import Teams
 from kfac_core.errors import UnsupportedError
-from kfac_core.estimator import EstimatorState, FisherEstimator
-from kfac_core.estimator.sources import MatrixType
-from kfac_core.fisher_blocks import FisherBlock
-from kfac_core.layer_collection import LayerCollection, LayerRegistration
-from kfac_core.linearization import Linearization, NamedParams
-from kfac_core.typing import Array, Key, LayerDampings, Scalar
+from kfac_core.estimator import EstimatorState
+from kfac_core.linearization import NamedParams
+from kfac_core.typing import Array, LayerDampings, Scalar
 
 
-class SharedEstimator:
+class SharedEstimator(AroundEstimator):
     """An estimator whose inverses, and products with them, are those of several ranks.
 
     It takes the place of a `kfac_core.FisherEstimator` in an optimiser. The ranks call
@@ -47,61 +43,8 @@ class SharedEstimator:
     """
 
     def __init__(self, estimator: object, teams: Teams) -> None:
-        if not isinstance(estimator, FisherEstimator):
-            msg = (
-                f"SharedEstimator: the estimator is a {type(estimator).__name__}, whose"
-                " layers have one inverse together; expected a FisherEstimator, whose"
-                " layers ranks can share"
-            )
-            raise UnsupportedError(msg)
-        self._alone, self._teams = estimator, teams
-
-    @property
-    def layer_collection(self) -> LayerCollection:
-        """The layers and losses."""
-        return self._alone.layer_collection
-
-    @property
-    def layers(self) -> tuple[LayerRegistration, ...]:
-        """The layers, each with its block."""
-        return self._alone.layers
-
-    @property
-    def blocks(self) -> dict[str, FisherBlock[Any]]:
-        """The block of each layer, by its name."""
-        return self._alone.blocks
-
-    @property
-    def mat_type(self) -> MatrixType:
-        """Name of the matrix that is estimated."""
-        return self._alone.mat_type
-
-    def init(self, params: NamedParams) -> EstimatorState:
-        """Return the state before any data."""
-        return self._alone.init(params)
-
-    def check_state(self, state: EstimatorState) -> Backend:
-        """Check that a state is one of these layers."""
-        return self._alone.check_state(state)
-
-    def check_vector(self, vectors: NamedParams, argument: str) -> Backend:
-        """Check that a vector has the names and shapes of the parameters."""
-        return self._alone.check_vector(vectors, argument)
-
-    def update_covs(
-        self,
-        state: EstimatorState,
-        linearization: Linearization,
-        ema_decay: Scalar,
-        ema_weight: Any = None,
-        *,
-        key: Key | None = None,
-        noise: Mapping[str, Array] | None = None,
-    ) -> EstimatorState:
-        """Fold the shard of this rank into the statistics, for `sharing.summed`."""
-        return self._alone.update_covs(
-            state, linearization, ema_decay, ema_weight, key=key, noise=noise
-        )
+        super().__init__(estimator, "SharedEstimator")
+        self._teams = teams
 
     def update_inverses(
         self,

@@ -11,13 +11,9 @@ from kfac_adapters.jax.linearized import Linearized
 from kfac_adapters.jax.named_axis import NamedAxis
 from kfac_adapters.jax.places import folded
 from kfac_adapters.jax.shared_inverses import inverted
-from kfac_core.backend import Backend
-from kfac_core.errors import UnsupportedError
-from kfac_core.estimator import EstimatorState, FisherEstimator
-from kfac_core.estimator.sources import MatrixType
-from kfac_core.fisher_blocks import FisherBlock
-from kfac_core.layer_collection import LayerCollection, LayerRegistration
-from kfac_core.linearization import Linearization, NamedParams
+from kfac_core.collectives.around_estimator import AroundEstimator
+from kfac_core.estimator import EstimatorState
+from kfac_core.linearization import Linearization
 from kfac_core.optimizer import KfacOptimizer
 from kfac_core.typing import Array, Key, LayerDampings, Scalar
 
@@ -59,7 +55,7 @@ class Shard(Linearized):
         return jax.lax.pmean(numbers, self._names)
 
 
-class PlacedEstimator:
+class PlacedEstimator(AroundEstimator):
     """An estimator whose statistics are those of all places.
 
     Args:
@@ -72,46 +68,8 @@ class PlacedEstimator:
     """
 
     def __init__(self, estimator: object, names: tuple[str, ...], share: Any) -> None:
-        if not isinstance(estimator, FisherEstimator):
-            msg = (
-                f"Kfac: the estimator is a {type(estimator).__name__}, whose layers"
-                " have one inverse together; expected structure='block_diagonal' with"
-                " axis_name or share_inverses, whose statistics are of single layers"
-            )
-            raise UnsupportedError(msg)
-        self._alone, self._names, self._share = estimator, names, share
-
-    @property
-    def layer_collection(self) -> LayerCollection:
-        """The layers and losses."""
-        return self._alone.layer_collection
-
-    @property
-    def layers(self) -> tuple[LayerRegistration, ...]:
-        """The layers, each with its block."""
-        return self._alone.layers
-
-    @property
-    def blocks(self) -> dict[str, FisherBlock[Any]]:
-        """The block of each layer, by its name."""
-        return self._alone.blocks
-
-    @property
-    def mat_type(self) -> MatrixType:
-        """Name of the matrix that is estimated."""
-        return self._alone.mat_type
-
-    def init(self, params: NamedParams) -> EstimatorState:
-        """Return the state before any data."""
-        return self._alone.init(params)
-
-    def check_state(self, state: EstimatorState) -> Backend:
-        """Check that a state is one of these layers."""
-        return self._alone.check_state(state)
-
-    def check_vector(self, vectors: NamedParams, argument: str) -> Backend:
-        """Check that a vector has the names and shapes of the parameters."""
-        return self._alone.check_vector(vectors, argument)
+        super().__init__(estimator, "Kfac, with axis_name or share_inverses")
+        self._names, self._share = names, share
 
     def update_covs(
         self,
@@ -145,16 +103,6 @@ class PlacedEstimator:
         return inverted(
             self._alone, state, damping, self._share, self._names, layers, tolerance
         )
-
-    def multiply(self, state: EstimatorState, vectors: NamedParams) -> dict[str, Array]:
-        """Return the damped matrix times a vector."""
-        return self._alone.multiply(state, vectors)
-
-    def multiply_inverse(
-        self, state: EstimatorState, vectors: NamedParams
-    ) -> dict[str, Array]:
-        """Return the inverse of the damped matrix times a vector."""
-        return self._alone.multiply_inverse(state, vectors)
 
 
 @dataclass(frozen=True, kw_only=True)
