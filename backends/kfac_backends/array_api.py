@@ -8,7 +8,7 @@ from typing import Any, Self, TypeVar
 
 import numpy as np
 
-from kfac_backends.draws_on_the_host import DrawsOnTheHost
+from kfac_backends.by_the_host import ByTheHost
 from kfac_backends.probe import lacking as lacking
 from kfac_backends.runs import (
     MANY_COLUMNS,
@@ -34,7 +34,7 @@ CHUNK_BYTES = 2**23
 """Size in bytes of a chunk of arrays that is processed at once."""
 
 
-class ArrayAPIBackend(DrawsOnTheHost):
+class ArrayAPIBackend(ByTheHost):
     """Every function of `kfac_core.backend.Backend`, by functions of the standard.
 
     Subclasses replace what their library does better. The class needs the ``linalg``
@@ -286,16 +286,6 @@ class ArrayAPIBackend(DrawsOnTheHost):
     def as_leaf(self, x: Array, like: Array) -> Array:
         """Return `x`, which has no graph."""
         return x
-
-    def to_numpy(self, x: Any) -> Any:
-        """Copy through DLPack; to the host, where the array is elsewhere."""
-        on_host = x.__dlpack_device__()[0] == 1  # DLPack's number of the CPU
-        return np.from_dlpack(x, device=None if on_host else "cpu").copy()
-
-    def from_numpy(self, x: Any, device: Device = None) -> Array:
-        """Copy through the standard's `asarray`."""
-        copied: Array = self.xp.asarray(np.array(x, order="C"), device=device)
-        return copied
 
     def jit(self, function: F) -> F:
         """Return the function: the standard knows no compilation."""

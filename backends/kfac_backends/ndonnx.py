@@ -45,12 +45,7 @@ class NDONNXBackend(ArrayAPIBackend):
         Raises:
             NotImplementedError: If the array has no value.
         """
-        if self.is_traced(a):
-            msg = (
-                "ONNX has no eigendecomposition: into a graph, export what Cholesky"
-                " factors compute, as the damping 'pi' and the power -1"
-            )
-            raise NotImplementedError(msg)
+        self._check_has_value(a, "eigendecomposition")
         return super().eigh(a)
 
     def qr(self, a: Any) -> tuple[Array, Array]:
@@ -59,13 +54,16 @@ class NDONNXBackend(ArrayAPIBackend):
         Raises:
             NotImplementedError: If the array has no value.
         """
+        self._check_has_value(a, "QR factorisation")
+        return super().qr(a)
+
+    def _check_has_value(self, a: Any, what: str) -> None:
         if self.is_traced(a):
             msg = (
-                "ONNX has no QR factorisation: into a graph, export what Cholesky"
-                " factors compute, as the damping 'pi' and the power -1"
+                f"ONNX has no {what}: into a graph, export what Cholesky factors"
+                " compute, as the damping 'pi' and the power -1"
             )
             raise NotImplementedError(msg)
-        return super().qr(a)
 
     def solve_triangular(
         self, factor: Any, b: Any, *, transpose: bool = False

@@ -182,7 +182,7 @@ def convert(
     positions = num_positions if layer.kind == "reduce" else uses * mean
     counts = (num_cases, positions, num_outputs)
     ours = ours_for(layer)
-    scaling = scaling_for(ours, layer, 1 if positions is None else positions)
+    scaling = scaling_for(ours, layer, positions)
     a, g = (
         factor.get_cov(each) * (mean if factor.form.is_mean_by_weight else 1.0)
         for factor, each in zip(product._sides, state[:2], strict=True)

@@ -86,7 +86,8 @@ def made(
     if carrier.reversed:
         return None
     steps = (*carrier.steps, name)
-    if alike and not any(isinstance(tag, Alone) for tag in tags):
+    is_mixed = any(isinstance(tag, Alone) for tag in tags)
+    if alike and not is_mixed:
         return replace(carrier, scales=_scales(name, values, tags, bound), steps=steps)
     if name in _SUMS and not carrier.is_joint:
         # Another parameter that is added changes no derivative.
@@ -99,11 +100,10 @@ def made(
         return None
     others = [leaf for i, leaf in aligned.items() if i != carriers[0]]
     others += [more for leaf in aligned.values() for more in leaf.others]
-    mixed = [tag.leaves for tag in tags if isinstance(tag, Alone)]
     return replace(
         carrier,
         others=tuple(_once(carrier, others)),
-        is_mixed=carrier.is_mixed or bool(mixed) or any(x.is_mixed for x in others),
+        is_mixed=carrier.is_mixed or is_mixed or any(x.is_mixed for x in others),
         steps=steps,
     )
 

@@ -40,6 +40,7 @@ class Linearized:
     ) -> None:
         captured.check(params, "params")
         check_axes(axis_names)
+        self.axis_names = axis_names
         params = differing(params)
         self._captured, self._params, self._inputs = captured, params, tuple(inputs)
         program = Program.of(captured.function, params, self._inputs)

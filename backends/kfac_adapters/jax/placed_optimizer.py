@@ -1,12 +1,11 @@
 """The core's optimiser at one of several places, each with a shard of the batch."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 import jax
 
-from kfac_adapters.jax.captured import Captured
 from kfac_adapters.jax.linearized import Linearized
 from kfac_adapters.jax.named_axis import NamedAxis
 from kfac_adapters.jax.places import folded
@@ -19,40 +18,16 @@ from kfac_core.typing import Array, Key, LayerDampings, Scalar
 
 
 class Shard(Linearized):
-    """A `kfac_core.linearization.ShardLinearization` of the cases of one place.
-
-    Args:
-        captured: What was captured of the function.
-        params: Its parameters, as the user has them.
-        inputs: Its other arguments, for the cases of this place.
-        targets: As in `Linearized`.
-        weights: As in `Linearized`.
-        axis_names: Names of the axes over which the batch is mapped.
-    """
-
-    def __init__(
-        self,
-        captured: Captured,
-        params: Any,
-        inputs: Sequence[Any],
-        targets: Any = None,
-        weights: Any = None,
-        *,
-        axis_names: tuple[str, ...] = (),
-    ) -> None:
-        super().__init__(
-            captured, params, inputs, targets, weights, axis_names=axis_names
-        )
-        self._names = axis_names
+    """A `kfac_core.linearization.ShardLinearization` of the cases of one place."""
 
     @property
     def num_cases(self) -> int:
         """The number of cases at all places."""
-        return self.batch_size * NamedAxis(self._names).size
+        return self.batch_size * NamedAxis(self.axis_names).size
 
     def mean_of_shards(self, numbers: Any) -> Any:
         """Return the mean over all places, which have as many cases each."""
-        return jax.lax.pmean(numbers, self._names)
+        return jax.lax.pmean(numbers, self.axis_names)
 
 
 class PlacedEstimator(AroundEstimator):

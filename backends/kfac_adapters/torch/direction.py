@@ -30,13 +30,12 @@ def preconditioned(
     params, given = capture.params if capture.made else {}, dict(gradients)
     for made in capture.made:
         given[made.name] = made.gradient(params, gradients)
-    own: Named = {}
-    for name in estimator.variables:
-        gradient = given.get(name)
+    own: Named = {
+        name: x for name in estimator.variables if (x := given.get(name)) is not None
+    }
+    if len(own) < len(estimator.variables):
         # A part of a layer that has none counts as zero.
-        own[name] = (
-            torch.zeros_like(capture.variables[name]) if gradient is None else gradient
-        )
+        own = {n: torch.zeros_like(x) for n, x in capture.variables.items()} | own
     products = multiplied(estimator, tracker.served, own, tracker.teams)
     for made in capture.made:
         products |= made.steps(params, products.pop(made.name))

@@ -131,8 +131,9 @@ class Recorder(TorchFunctionMode):
             self._joined[id(result)] = pieces
             self._made += [*_tensors((args, result))]
             return result
-        elif (len(found) == 1 and self._is_view(func, args, result, *found)) or (
-            len(found) == 1 and self._is_of_one(func, args, kwargs, result)
+        elif len(found) == 1 and (
+            self._is_view(func, args, result, *found)
+            or self._is_of_one(func, args, kwargs, result)
         ):
             return result
         for used in found:

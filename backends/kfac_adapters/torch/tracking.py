@@ -143,7 +143,7 @@ class Tracker(LayerStatistics):
         device = next(self.capture.model.parameters()).device
         own = Own(
             self._estimator,
-            is_whole=self._estimator is not None and self._is_known_whole(),
+            is_whole=self._is_known_whole(),
             is_refused=bool(self.refused),
             has_error=self._error is not None,
             lacks_inverses=self._inverted_at is None,
@@ -174,8 +174,7 @@ class Tracker(LayerStatistics):
 
     def _join(self, device: torch.device) -> bool:
         """Take the layers of all ranks, and return whether one has no inverses."""
-        table = self.capture.table
-        own = table if table is not None and not self._is_changed() else None
+        own = None if self._is_changed() else self.capture.table
         capture, tables = self.capture, named(told_by_all(self.ranks, device, own))
         try:
             capture.adopt(capture.joined(tables))

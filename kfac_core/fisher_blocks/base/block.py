@@ -182,9 +182,8 @@ class FisherBlock(Spec, LaidOut, ABC, Generic[S]):
                 negative.
 
         Returns:
-            The new state; where the inverse is kept, what it was computed with, the
-            damping included, is kept too. Under a trace it is also kept where the
-            tolerance is out of range, with ``ok`` False.
+            The new state; where the inverse is kept, its damping is, too. Under a trace
+            it is also kept where the tolerance is out of range, with ``ok`` False.
 
         Raises:
             ArgumentError: If the tolerance is negative or not finite.
@@ -194,11 +193,11 @@ class FisherBlock(Spec, LaidOut, ABC, Generic[S]):
         backend = backend_for(self.label, "state", error)
         limit = as_scalar(backend, tolerance, error, "tolerance", self.label)
         valid = limit >= 0  # a traced one out of range is NaN
+        is_kept = (error <= limit) | ~valid
         return backend.cond(
-            (error <= limit) | ~valid,
-            # Whatever was refused before, nothing else is now. JAX is told that the
-            # flag differs between places where the error does.
-            lambda: state.with_flag("derived_ok", valid & ((error <= limit) | valid)),
+            is_kept,
+            # Nothing else is refused; to JAX, the flag differs where the error does.
+            lambda: state.with_flag("derived_ok", valid & is_kept),
             lambda: self.update_inverses(state, damping),
         )
 

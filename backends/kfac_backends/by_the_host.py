@@ -1,22 +1,26 @@
-"""Random numbers of NumPy, for libraries that have none of their own."""
+"""What goes by way of NumPy: copies, and random numbers of libraries without any."""
 
 from typing import Any
+
+import numpy as np
 
 from kfac_core.typing import Array, Device, DType, Key, Namespace
 
 
-class DrawsOnTheHost:
-    """The functions of a backend that draw, by `numpy.random.Generator` as the key."""
+class ByTheHost:
+    """The functions of a backend that copy, and that draw by a generator of NumPy."""
 
     xp: Namespace
 
-    def from_numpy(self, x: Any, device: Device = None) -> Array:
-        """Copy an array of NumPy to a device.
+    def to_numpy(self, x: Any) -> Any:
+        """Copy through DLPack; to the host, where the array is elsewhere."""
+        on_host = x.__dlpack_device__()[0] == 1  # DLPack's number of the CPU
+        return np.from_dlpack(x, device=None if on_host else "cpu").copy()
 
-        Raises:
-            NotImplementedError: If the backend does not say how.
-        """
-        raise NotImplementedError
+    def from_numpy(self, x: Any, device: Device = None) -> Array:
+        """Copy through the standard's `asarray`."""
+        copied: Array = self.xp.asarray(np.array(x, order="C"), device=device)
+        return copied
 
     def split(self, key: Key, count: int) -> tuple[Key, ...]:
         """Return the generator itself: it changes as it draws."""
