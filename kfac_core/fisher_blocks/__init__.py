@@ -45,7 +45,10 @@ from kfac_core.fisher_blocks.scale_and_shift import (
     ScaleAndShiftFB,
     ScaleAndShiftFullFB,
 )
-from kfac_core.fisher_blocks.shared.convolution import ConvKFCBasicMultiIndepFB
+from kfac_core.fisher_blocks.shared.convolution import (
+    ConvKFCBasicMultiIndepFB,
+    GroupedConvKFCBasicMultiIndepFB,
+)
 from kfac_core.fisher_blocks.shared.embedding import EmbeddingKFACMultiIndepFB
 from kfac_core.fisher_blocks.shared.fully_connected import (
     FullyConnectedMultiIndepFB,
@@ -84,6 +87,7 @@ __all__ = [
     "FullyConnectedMultiPartialBiasFB",
     "FullyConnectedSeriesFB",
     "GroupedConvKFCBasicFB",
+    "GroupedConvKFCBasicMultiIndepFB",
     "KFACReduceFB",
     "KroneckerOptimalFB",
     "KroneckerProductFB",

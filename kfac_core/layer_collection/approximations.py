@@ -25,6 +25,7 @@ from kfac_core.fisher_blocks import (
     FullyConnectedMultiPartialBiasFB,
     FullyConnectedSeriesFB,
     GroupedConvKFCBasicFB,
+    GroupedConvKFCBasicMultiIndepFB,
     KFACReduceFB,
     KroneckerOptimalFB,
     KroneckerProductFB,
@@ -241,6 +242,10 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
     "grouped_convolution": {
         "kron": Approximation(GroupedConvKFCBasicFB),
         "ekfac": Around(GroupedConvKFCBasicFB, around=EigenvalueCorrectedFB),
+    },
+    "grouped_convolution_multi": {
+        "kron_indep": Approximation(GroupedConvKFCBasicMultiIndepFB),
+        "ekfac": Around(GroupedConvKFCBasicMultiIndepFB, around=EigenvalueCorrectedFB),
     },
     "transposed_convolution": {
         "kron": Approximation(TransposedConvKFCBasicFB, {"locations": "input"}),

@@ -64,6 +64,7 @@ class LayerCollection(
       expand, reduce
     - ``depthwise_conv2d``: diagonal, kron, ekfac
     - ``grouped_convolution``: kron, ekfac
+    - ``grouped_convolution_multi``: kron_indep, ekfac
     - ``transposed_convolution``: kron, kron_output_locations
     - ``bilinear``: kron, kron_factored_inputs
     - ``tied_weights``: kron, kron_nearest, kron_mean

@@ -103,8 +103,8 @@ class ConvolutionRegistrations(Registrations):
 
         `site`, `num_uses` and `batch_first` are as in `register_fully_connected_multi`,
         and `approx` is ``"kron_indep"``, ``"ekfac"``, ``"expand"`` or ``"reduce"``.
-        Other arguments and errors are those of
-        `register_conv2d`.
+        Images of several sizes, as on the levels of a pyramid, have a site for each
+        use. Other arguments and errors are those of `register_conv2d`.
 
         Returns:
             The new collection.

@@ -100,6 +100,10 @@ class DefaultApproximations(Registrations):
         """Set the default for grouped convolutions."""
         return self._set_default("grouped_convolution", value)
 
+    def set_default_grouped_convolution_multi_approximation(self, value: str) -> Self:
+        """Set the default for shared grouped convolutions."""
+        return self._set_default("grouped_convolution_multi", value)
+
     def set_default_transposed_convolution_approximation(self, value: str) -> Self:
         """Set the default for transposed convolutions."""
         return self._set_default("transposed_convolution", value)

@@ -5,7 +5,7 @@ from typing import Any, Self
 
 from kfac_core.errors import ShapeError
 from kfac_core.layer_collection.convolution import ConvolutionRegistrations
-from kfac_core.layer_collection.sites import Names, Reuse, as_use
+from kfac_core.layer_collection.sites import Names, Reuse, as_use, as_uses
 from kfac_core.linalg.layouts import KernelLayout, kernel_axes
 from kfac_core.statistics.patches.geometry import Padding, Steps
 from kfac_core.statistics.patches.older_calls import takes_older_registrations
@@ -57,6 +57,50 @@ class GroupedRegistrations(ConvolutionRegistrations):
         return self._register(
             "grouped_convolution", names, tower, made, approx, reuse, label, options
         )
+
+    def register_grouped_convolution_multi(
+        self,
+        params: Names,
+        site: Names,
+        num_groups: int,
+        strides: Steps,
+        padding: Padding,
+        *,
+        num_uses: int | None = None,
+        batch_first: bool | None = None,
+        dilations: Steps = 1,
+        data_format: str | None = None,
+        layout: KernelLayout = "HWIO",
+        approx: str | None = None,
+        reuse: Reuse = False,
+        name: str = "",
+        **options: Any,
+    ) -> Self:
+        """Register a grouped convolution that every case uses several times.
+
+        `site`, `num_uses` and `batch_first` are as in `register_fully_connected_multi`,
+        and `approx` is ``"kron_indep"`` or ``"ekfac"``. Other arguments and errors are
+        those of `register_grouped_convolution`. ``tf.contrib.kfac`` has no such
+        function.
+
+        Returns:
+            The new collection.
+        """
+        names, label = self._named(params, name)
+        made = self._convolution(
+            names,
+            label,
+            strides,
+            padding,
+            dilations,
+            data_format,
+            layout,
+            num_groups=num_groups,
+        )
+        tower, made["num_uses"] = as_uses(site, num_uses, label)
+        made["batch_first"] = batch_first
+        kind = "grouped_convolution_multi"
+        return self._register(kind, names, tower, made, approx, reuse, label, options)
 
     @takes_older_registrations(place=2, rank=2)
     def register_depthwise_conv2d(

@@ -6,7 +6,10 @@ gradient ``sum_t a_t g_t'``. Where the positions share one gradient, up to a fac
 w_t a_t / sum_t w_t) (sum_t g_t)'`` (Eschenhagen et al., 2023, section 3.3).
 """
 
+from collections.abc import Sequence
+
 from kfac_core.backend import Backend
+from kfac_core.errors import UnsupportedError
 from kfac_core.statistics.position_sums import sum_over
 from kfac_core.statistics.weighted_rows import weigh
 from kfac_core.typing import Array
@@ -83,6 +86,28 @@ def mean_of_one_hot(
     )
     total = xp.reshape(flat, (cases, size))
     return total / (positions if weights is None else _number(backend, weights))
+
+
+def check_positions(
+    positions: int, weights: Sequence[Array | None], layer: str
+) -> None:
+    """Check that weights are of cases, or of the positions that there are.
+
+    Args:
+        positions: Number of positions of a case.
+        weights: Arrays ``[cases]`` or ``[cases, positions]``; None: one each.
+        layer: Name of the layer, for the message.
+
+    Raises:
+        UnsupportedError: If they are of uses that have different numbers of positions.
+    """
+    for own in weights:
+        if own is not None and own.ndim == 2 and own.shape[1] != positions:
+            msg = (
+                f"{layer}: weights are of {own.shape[1]} uses of several sizes, which"
+                f" have {positions} positions; give weights of cases"
+            )
+            raise UnsupportedError(msg)
 
 
 def split_weights(

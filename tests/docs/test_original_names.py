@@ -147,6 +147,7 @@ def test_every_function_that_registers_is_in_the_tables():
         "register_bias",
         "register_bilinear",
         "register_grouped_convolution",
+        "register_grouped_convolution_multi",
         "register_transposed_convolution",
         "register_tied_weights",
         "register_onehot_categorical_predictive_distribution",

@@ -78,6 +78,17 @@ def register(function, *args, **fixed):
 
 
 TWO = (("t1", "t2"),)
+GROUPED_TWICE = blocks.GroupedConvKFCBasicMultiIndepFB(
+    kc.ConvolutionGeometry(
+        (3, 3, 2, 4),
+        num_groups=2,
+        padding=((1, 1), (1, 1)),
+        strides=(2, 2),
+        dilations=(1, 1),
+    ),
+    num_uses=2,
+)
+
 KINDS = {
     "generic": Kind(
         register("generic", ("w", "b", "scalar")),
@@ -263,6 +274,22 @@ KINDS = {
                 )
             ),
         },
+    ),
+    "grouped_convolution_multi": Kind(
+        register(
+            "grouped_convolution_multi",
+            "grouped",
+            site=("t1", "t2"),
+            num_groups=2,
+            padding=1,
+            strides=2,
+        ),
+        ("grouped",),
+        {
+            "kron_indep": GROUPED_TWICE,
+            "ekfac": blocks.EigenvalueCorrectedFB(GROUPED_TWICE),
+        },
+        TWO,
     ),
     "transposed_convolution": Kind(
         register(

@@ -17,6 +17,7 @@ from kfac_adapters.jax.uses.embedding import Embedding
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import APPROXIMATIONS, LayerCollection
 from kfac_core.layer_collection.approximations import approximation_of
+from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 
 Register: TypeAlias = Callable[[LayerCollection, Any], LayerCollection]
 """Registers a layer with the names of its parameters."""
@@ -125,16 +126,27 @@ def _of_joint_rows(
 
     def register(collection: LayerCollection, names: Any) -> LayerCollection:
         own = {} if "vocab_size" in made else {"has_bias": len(names) == 2}
-        given = dict(collection.defaults).get(kind, next(iter(APPROXIMATIONS[kind])))
-        chosen = approximation_of(kind, given)
-        label = "+".join(names)
-        if chosen is None:
-            msg = f"{label}: {given!r} is no approximation of {kind}"
-            raise ArgumentError(msg)
-        block = APPROXIMATIONS[kind][chosen].make(label, made | own, {})
-        return collection.register_block(names, block, site)
+        return _by_block(collection, names, kind, made | own, site)
 
     return register
+
+
+def _by_block(
+    collection: LayerCollection,
+    names: Any,
+    kind: str,
+    made: dict[str, Any],
+    sites: str | tuple[str, ...],
+) -> LayerCollection:
+    """Register a layer by its block, which any number of uses may come to."""
+    given = dict(collection.defaults).get(kind, next(iter(APPROXIMATIONS[kind])))
+    chosen = approximation_of(kind, given)
+    label = "+".join(names)
+    if chosen is None:
+        msg = f"{label}: {given!r} is no approximation of {kind}"
+        raise ArgumentError(msg)
+    block = APPROXIMATIONS[kind][chosen].make(label, made, {})
+    return collection.register_block(names, block, sites)
 
 
 def _tied(
@@ -163,14 +175,14 @@ def _convolution(
     each = uses_per_case([_rows(other) for other in uses], cases.size)
     if isinstance(each, str):
         return each
-    like = {replace(other, site="") for other in uses}
     if use.is_transposed and each > 1:
         return f"a transposed convolution that a case uses {each} times"
-    if each > 1 and (use.groups > 1 or use.rank != 2 or len(like) > 1):
-        return (
-            f"a convolution that a case uses {each} times, in groups, of other than two"
-            " spatial axes, or of images of unlike sizes"
-        )
+    if len({replace(other, site="", shape=()) for other in uses}) > 1:
+        return f"convolutions of {len(uses)} unlike settings, as of padding"
+    sized = len({other.shape for other in uses}) > 1
+    if sized and any(_rows(other) != cases.size for other in uses):
+        return "a convolution of images of unlike sizes, several of one for each case"
+    sites = tuple(Site(other.site, (other,), "images") for other in uses)
     name = use.site
     options: dict[str, Any] = {
         "strides": use.strides,
@@ -192,17 +204,24 @@ def _convolution(
                 layout=use.layout,
                 mirrored=use.mirrored,
             )
+        if each > 1:
+            geometry = ConvolutionGeometry(
+                collection.shapes[names[0]], num_groups=use.groups, **options
+            )
+            made = {"geometry": geometry, "has_bias": len(names) == 2}
+            made |= {"num_uses": each, "batch_first": True}
+            kind = "conv2d" if use.groups == 1 else "grouped_convolution"
+            own = tuple(site.name for site in sites) if sized else name
+            return _by_block(collection, names, f"{kind}_multi", made, own)
         if use.groups > 1:
             return collection.register_grouped_convolution(
                 names, name, use.groups, **options
             )
-        if each > 1:
-            return collection.register_conv2d_multi(
-                names, name, num_uses=each, batch_first=True, **options
-            )
         return collection.register_convolution(names, name, **options)
 
-    return _with_bias(part, uses, bias, (Site(name, uses, "images"),), register)
+    if not sized:
+        sites = (Site(name, uses, "images"),)
+    return _with_bias(part, uses, bias, sites, register)
 
 
 def _scale(

@@ -48,6 +48,7 @@ class Group:
         indices: Which uses of the record are its own.
         shared: Whether its arrays have an axis of uses.
         joint: Whether its rows are not those of the cases, but of several together.
+        sized: Whether its uses are of images of several sizes.
     """
 
     kind: LayerKind
@@ -55,18 +56,25 @@ class Group:
     indices: tuple[int, ...]
     shared: bool
     joint: bool
+    sized: bool = False
+
+    @property
+    def is_apart(self) -> bool:
+        """Whether each use has a site of its own, being unlike others, or its size."""
+        return self.kind == "tied_weights" or self.sized
 
     @property
     def sites(self) -> tuple[str, ...]:
         """Names of its sites: one for all uses, or of unlike ones one for each."""
-        if self.kind == "tied_weights":
+        if self.is_apart:
             return tuple(f"{self.params[0]}[{i}]" for i in range(len(self.indices)))
         return (self.params[0],)
 
     @property
     def is_single(self) -> bool:
         """Whether it has one row for each case, and there is a block for several."""
-        return not self.shared and self.kind in (
+        several = self.shared or self.sized
+        return not several and self.kind in (
             "fully_connected",
             "convolution",
             "embedding",
@@ -183,8 +191,9 @@ def regrouped(groups: Sequence[Group], record: Record) -> list[Group]:
         The layers.
 
     Raises:
-        UnsupportedError: If one has more, or, being tied, any other number of them; or
-            if something else uses its parameters, or it has other parts of them.
+        UnsupportedError: If one has more, or, its uses being unlike, any other number
+            of them; or if something else uses its parameters, or it has other parts of
+            them.
     """
     _check_alike(groups, record)
     found = []
@@ -195,8 +204,8 @@ def regrouped(groups: Sequence[Group], record: Record) -> list[Group]:
             for i, use in enumerate(record.uses)
             if group.params[0] == (use.bias if of_bias else use.weight)
         )
-        several = len(indices) > 1 and not group.shared and group.kind != "tied_weights"
-        unlike = group.kind == "tied_weights" and len(indices) != len(group.indices)
+        several = len(indices) > 1 and not group.shared and not group.is_apart
+        unlike = group.is_apart and len(indices) != len(group.indices)
         if several or unlike:
             msg = (
                 f"{group.params[0]}: this pass uses it {len(indices)} times, and the"
@@ -250,9 +259,10 @@ def _group(
     joint = any(how.cases != cases for how in found)
     # Rows of another number of cases may be of yet another in the next batch.
     shared = joint or len(uses) > 1 or any(how.uses > 1 for how in found)
-    if _is_of_one_use(uses[0]) and kind != "bias":
+    sized = kind == "convolution" and len(_sizes(uses)) > 1
+    if sized or kind == "transposed_convolution":
         shared = False
-    return Group(kind, params, tuple(indices), shared, joint)
+    return Group(kind, params, tuple(indices), shared, joint, sized)
 
 
 def _is_shared(uses: list[Use], cases: int) -> bool:
@@ -260,10 +270,9 @@ def _is_shared(uses: list[Use], cases: int) -> bool:
     return len(uses) > 1 or any(how.uses > 1 for how in found)
 
 
-def _is_of_one_use(use: Use) -> bool:
-    """Return whether there is a block for a single use of a case alone."""
-    several_groups: bool = use.call.options.get("num_groups", 1) > 1
-    return several_groups or use.call.kind == "transposed_convolution"
+def _sizes(uses: list[Use]) -> set[tuple[int, ...]]:
+    """Return the shapes of the images that a convolution takes."""
+    return {tuple(use.call.inputs.shape[-use.call.axes :]) for use in uses}
 
 
 def leading(use: Use, kind: str = "") -> tuple[int, ...]:
@@ -310,13 +319,13 @@ def _obstacle(name: str, uses: list[Use], record: Record, cases: int) -> str:
     if frozenset(kinds) not in _KINDS:
         return f"is shared by unlike layers: {', '.join(sorted(kinds))}"
     if kinds <= {"convolution", "transposed_convolution"}:
-        settings = [use.call.options for use in uses]
-        shapes = {tuple(use.call.inputs.shape[-use.call.axes :]) for use in uses}
-        if any(options != settings[0] for options in settings) or len(shapes) > 1:
+        if any(use.call.options != uses[0].call.options for use in uses):
             return "is used by convolutions of several geometries"
-        if _is_of_one_use(uses[0]) and _is_shared(uses, cases):
-            what = "transposed" if "transposed_convolution" in kinds else "grouped"
-            return f"is of a {what} convolution that is used several times"
+        if "transposed_convolution" in kinds and _is_shared(uses, cases):
+            return "is of a transposed convolution that is used several times"
+        hows = foldings([leading(use) for use in uses], cases)
+        if len(_sizes(uses)) > 1 and any(how != (1, cases, 1) for how in hows):
+            return "is used for images of several sizes, several of one for each case"
     if kinds == {"embedding"} and any(
         u.call.options != uses[0].call.options for u in uses
     ):

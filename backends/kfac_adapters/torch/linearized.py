@@ -206,7 +206,7 @@ class Linearized:
         if not group.indices:
             return {site: self._blank[site][of_outputs] for site in group.sites}
         indices = group.indices
-        if group.kind != "tied_weights":
+        if not group.is_apart:
             indices = self._having_rows(group) or indices[:1]
         uses = [self._record.uses[i] for i in indices]
         own = [leading(use, group.kind) for use in uses]
@@ -215,7 +215,7 @@ class Linearized:
             self._folded(group, use, arrays[i], how, of_outputs)
             for i, use, how in zip(indices, uses, hows, strict=True)
         ]
-        if group.kind == "tied_weights":
+        if group.is_apart:
             return dict(zip(group.sites, parts, strict=True))
         (site,) = group.sites
         if len(parts) == 1:

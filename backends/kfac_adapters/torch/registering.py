@@ -132,7 +132,8 @@ def _registered(
         return collection.register_transposed_convolution(
             params, sites[0], approx=approx, **options
         )
-    if group.kind == "convolution" and not group.shared:
+    several = group.shared or group.sized
+    if group.kind == "convolution" and not several:
         if options["num_groups"] == 1:
             options.pop("num_groups")
             return collection.register_convolution(
@@ -153,8 +154,8 @@ def _registered(
     else:
         geometry = ConvolutionGeometry(shape, name=params[0], **options)
         made = {"geometry": geometry, "has_bias": len(params) == 2}
-        kind = "conv2d"
-    if group.shared:
+        kind = "conv2d" if options["num_groups"] == 1 else "grouped_convolution"
+    if several:
         kind = f"{kind}_multi"
         made |= {"num_uses": None, "batch_first": True}
     named = APPROXIMATIONS[kind]
@@ -164,4 +165,4 @@ def _registered(
         msg = f"{params[0]}: approx is {approx!r}, expected one of {', '.join(named)}"
         raise ArgumentError(msg)
     block = named[own].make("+".join(params), made, {})
-    return collection.register_block(params, block, sites[0])
+    return collection.register_block(params, block, sites if group.sized else sites[0])

@@ -13,6 +13,7 @@ from kfac_core.fisher_blocks import (
     EmbeddingKFACMultiIndepFB,
     FisherBlock,
     FullyConnectedMultiIndepFB,
+    GroupedConvKFCBasicMultiIndepFB,
 )
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
@@ -25,6 +26,7 @@ _WIDE = (
     FullyConnectedMultiIndepFB,
     ConvKFCBasicMultiIndepFB,
     EmbeddingKFACMultiIndepFB,
+    GroupedConvKFCBasicMultiIndepFB,
 )
 
 

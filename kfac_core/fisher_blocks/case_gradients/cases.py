@@ -14,6 +14,7 @@ from kfac_core.fisher_blocks.case_gradients.towers import (
     at_each_id,
     floats,
     ids_of,
+    joined,
     weights_of,
     with_one,
     zipped,
@@ -22,9 +23,9 @@ from kfac_core.fisher_blocks.convolution.grouped import GroupedKroneckerFB
 from kfac_core.fisher_blocks.convolution.kronecker import ConvKFCBasicFB
 from kfac_core.fisher_blocks.embedding.kronecker import EmbeddingKFACFB
 from kfac_core.fisher_blocks.fully_connected import FullyConnectedKFACBasicFB
-from kfac_core.fisher_blocks.shared.convolution import ConvKFCBasicMultiIndepFB
 from kfac_core.fisher_blocks.shared.embedding import EmbeddingKFACMultiIndepFB
 from kfac_core.fisher_blocks.shared.fully_connected import FullyConnectedMultiIndepFB
+from kfac_core.fisher_blocks.shared.images import SharedConvolutionFB
 from kfac_core.fisher_factors.convolution.spec import weighted_shape
 from kfac_core.rows.counts import weights_by_use
 from kfac_core.rows.uses import folded
@@ -118,7 +119,7 @@ def _in_groups(block: GroupedKroneckerFB, backend: Backend, data: Data) -> list[
 
 @cases_of.register
 def _shared_convolution(
-    block: ConvKFCBasicMultiIndepFB, backend: Backend, data: Data
+    block: SharedConvolutionFB, backend: Backend, data: Data
 ) -> list[Cases]:
     if data.weights is not None:
         msg = (
@@ -126,27 +127,23 @@ def _shared_convolution(
             " a convolution; leave the weights out, or use the block as it is"
         )
         raise UnsupportedError(msg)
-    rank = block.geometry.window.spatial_rank + 2
-
-    def fold(tower: Any) -> Array:
-        return _folded(backend, block, tower, rank)[0]
-
-    towers = as_towers(data.inputs)
-    uses = [_folded(backend, block, tower, rank)[1] for tower in towers]
-    flat = data._replace(
-        inputs=tuple(map(fold, towers)),
-        outputs_grads=tuple(
-            tuple(map(fold, source)) for source in as_sources(data.outputs_grads)
-        ),
+    images = block._images(backend, data.inputs, data.outputs_grads)
+    flat = data._replace(inputs=images.inputs, outputs_grads=images.gradients)
+    of_one_use: Any = (
+        _in_groups if isinstance(block, GroupedKroneckerFB) else _convolution
     )
-    cases = _convolution(block, backend, flat)
-    return [
-        Cases(
-            _by_case(backend, block, own.inputs, count),
-            tuple(_by_case(backend, block, g, count) for g in own.gradients),
-        )
-        for own, count in zip(cases, uses, strict=True)
+
+    def located(x: Array, uses: int) -> Array:
+        by_use = _by_case(backend, block, x, uses)
+        cases, _, _, *rest = by_use.shape
+        return backend.xp.reshape(by_use, (cases, -1, *rest))
+
+    pairs = zip(of_one_use(block, backend, flat), images.counts, strict=True)
+    cases = [
+        Cases(located(own.inputs, uses), tuple(located(g, uses) for g in own.gradients))
+        for own, uses in pairs
     ]
+    return [joined(backend, cases[own]) for own in images.of_towers]
 
 
 @cases_of.register
@@ -254,7 +251,7 @@ def _folded(backend: Backend, block: Any, tower: Any, rank: int) -> tuple[Array,
 
 
 def _by_case(backend: Backend, block: Any, x: Array, uses: int) -> Array:
-    """Return ``[T * N, ...]`` as ``[N, T, ...]``; axes of positions are joined."""
+    """Return ``[T * N, ...]`` as ``[N, T, ...]``."""
     xp, rest = backend.xp, tuple(x.shape[1:])
     cases = x.shape[0] // uses
     if block.batch_first:
@@ -262,6 +259,4 @@ def _by_case(backend: Backend, block: Any, x: Array, uses: int) -> Array:
     else:
         x = xp.reshape(x, (uses, cases, *rest))
         x = xp.permute_dims(x, (1, 0, *range(2, x.ndim)))
-    if len(rest) == 2 and isinstance(block, ConvKFCBasicFB):
-        x = xp.reshape(x, (cases, uses * rest[0], rest[1]))
     return x

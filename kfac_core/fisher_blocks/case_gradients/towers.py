@@ -103,6 +103,18 @@ def with_one(backend: Backend, x: Array, has_bias: bool) -> Array:
     return joined
 
 
+def joined(backend: Backend, parts: Sequence[Cases]) -> Cases:
+    """Return the positions of the same cases, without weights, as one tower."""
+    if len(parts) == 1:
+        return parts[0]
+    xp = backend.xp
+    sources = zip(*(own.gradients for own in parts), strict=True)
+    return Cases(
+        xp.concat([own.inputs for own in parts], axis=1),
+        tuple(xp.concat(list(own), axis=1) for own in sources),
+    )
+
+
 def zipped(
     inputs: Sequence[Array],
     sources: Sequence[tuple[Array, ...]],

@@ -2,9 +2,9 @@
 
 import math
 from dataclasses import dataclass, field
-from typing import ClassVar
+from typing import Any, ClassVar
 
-from kfac_core.arguments.arrays import as_sources, as_towers, backend_for, check_paired
+from kfac_core.arguments.arrays import as_sources, as_towers, backend_for
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
 from kfac_core.fisher_blocks.kronecker.product import KroneckerProductFB
@@ -68,27 +68,46 @@ class GroupedKroneckerFB(KroneckerProductFB):
         gradients = (g for source in sources for g in source)
         given = (self._own(state).scale, *towers, *gradients)
         backend = backend_for(self.label, "state, inputs, outputs_grads", *given)
-        window, groups = self.geometry.window, self.input_factor.num_groups
-        channels = self.input_factor.size // math.prod(window.kernel) * groups
-        outputs = self.output_factor.size * groups
-        for source in sources:
-            check_paired(towers, source, self.label)
-            for x, g in zip(towers, source, strict=True):
-                window.check_inputs(x, channels, self.label)
-                window.check_outputs(x, g, outputs, self.label)
-        patches = tuple(grouped_patches(backend, x, window, groups) for x in towers)
-        by_group = tuple(
-            tuple(grouped_gradients(backend, g, window, groups) for g in source)
-            for source in sources
-        )
-        shapes = [weighted_shape(window, x) for x in towers]
+        self._check_pairs(towers, sources)
+        shapes = [self._weighted_shape(x) for x in towers]
         rows = self._row_weights(backend, shapes, weights, state.scale)
-        uses = window.mean_locations(towers)
+        uses = self._mean_uses(towers)
         counts = counted(
             backend, rows, shapes, uses, num_cases, state.scale, self.label
         )
-        data = (patches, by_group)
+        data = self._in_groups(backend, towers, sources)
         return self._fold(backend, state, data, counts, ema_decay, ema_weight)
+
+    def _in_groups(
+        self,
+        backend: Backend,
+        towers: tuple[Array, ...],
+        sources: tuple[tuple[Array, ...], ...],
+    ) -> tuple[Any, Any]:
+        """Return the patches and the output gradients of every group."""
+        window, groups = self.geometry.window, self.input_factor.num_groups
+        patches = tuple(grouped_patches(backend, x, window, groups) for x in towers)
+        gradients = tuple(
+            tuple(grouped_gradients(backend, g, window, groups) for g in source)
+            for source in sources
+        )
+        return patches, gradients
+
+    def _weighted_shape(self, inputs: Array) -> tuple[int, ...]:
+        return weighted_shape(self.geometry.window, inputs)
+
+    def _mean_uses(self, inputs: tuple[Array, ...]) -> float:
+        return self.geometry.window.mean_locations(inputs)
+
+    def _check_inputs(self, inputs: Array) -> None:
+        window, groups = self.geometry.window, self.input_factor.num_groups
+        channels = self.input_factor.size // math.prod(window.kernel) * groups
+        window.check_inputs(inputs, channels, self.label)
+
+    def _check_pair(self, inputs: Array, gradients: Array) -> None:
+        self._check_inputs(inputs)
+        outputs = self.output_factor.size * self.input_factor.num_groups
+        self.geometry.window.check_outputs(inputs, gradients, outputs, self.label)
 
     def full_fisher_block(self, state: KroneckerState) -> Array:
         """Return the block of the current statistics, dense and undamped.

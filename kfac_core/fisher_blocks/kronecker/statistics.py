@@ -37,9 +37,10 @@ class KroneckerStatisticsFB(FisherBlock[KroneckerState]):
     """What the inputs are called in messages."""
 
     data_names: ClassVar[str] = "state, inputs, outputs_grads"
+    """The arguments of `update_covs` that hold arrays, for messages."""
+
     takes_any_length: ClassVar[bool] = False
     """Whether the number of cases may be unknown: None in the shapes of data."""
-    """The arguments of `update_covs` that hold arrays, for messages."""
 
     input_factor: FisherFactor = field(init=False, repr=False, compare=False)
     output_factor: FisherFactor = field(init=False, repr=False, compare=False)

@@ -1,37 +1,25 @@
 """KFC of a convolution that every case uses several times."""
 
-from dataclasses import dataclass, field
-from typing import Any
+from dataclasses import dataclass
 
-from kfac_core.arguments.arrays import as_sources, as_towers, backend_for, check_paired
 from kfac_core.arguments.random_keys import check_key
-from kfac_core.backend import Backend
-from kfac_core.errors import ArgumentError
+from kfac_core.fisher_blocks.convolution.grouped import GroupedConvKFCBasicFB
 from kfac_core.fisher_blocks.convolution.kronecker import ConvKFCBasicFB
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
-from kfac_core.rows.counts import counted, counted_uses
-from kfac_core.rows.uses import MultiTowers, arrays_of, folded, in_parts
-from kfac_core.rows.weights import sides
+from kfac_core.fisher_blocks.shared.images import SharedConvolutionFB
 from kfac_core.statistics.patches.older_calls import takes_older_calls
-from kfac_core.typing import (
-    Array,
-    Key,
-    RowWeights,
-    Scalar,
-    Sources,
-    Towers,
-    Weights,
-)
+from kfac_core.typing import Key, Scalar, Sources, Towers, Weights
 
 
 @takes_older_calls
 @dataclass(frozen=True)
-class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
+class ConvKFCBasicMultiIndepFB(SharedConvolutionFB, ConvKFCBasicFB):
     """KFC of a shared convolution, its uses taken to be independent.
 
     ``F = P T kron(E[p p'], E[g g'])`` for ``P`` locations and ``T`` uses, the means
-    over cases, locations and uses. ``tf.contrib.kfac`` mistakes the number of uses for
-    a request to sample the cases.
+    over cases, locations and uses. Where uses differ in size, as on the levels of a
+    pyramid, ``P T`` is the number of locations of all uses. ``tf.contrib.kfac``
+    mistakes the number of uses for a request to sample the cases.
 
     Attributes:
         geometry: The convolution's geometry; its data format is that of one use.
@@ -51,9 +39,6 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
         array([[18.]])
     """
 
-    num_uses: int | None = None
-    batch_first: bool = field(default=False, kw_only=True)
-
     def update_covs(
         self,
         state: KroneckerState,
@@ -72,7 +57,8 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
             state: The state; left as it is.
             inputs: One tower, in a form of `kfac_core.rows.uses`, each use an image
                 ``[batch, ..spatial.., in_channels]``, or channels first; or a tuple of
-                these (towers, weighted by their rows).
+                these (towers, weighted by their rows). Images of several sizes come as
+                `kfac_core.typing.Uses`.
             outputs_grads: Gradients of the summed loss for the outputs of all uses,
                 ``[batch, ..locations.., out_channels]`` each, or channels first, and in
                 any of the forms of `inputs`; or a tuple of these (towers); or a tuple
@@ -93,107 +79,67 @@ class ConvKFCBasicMultiIndepFB(ConvKFCBasicFB):
             ArgumentError: Also if the number of uses is not known, not `num_uses`, or
                 not the same for all data.
         """
-        towers, sources = as_towers(inputs), as_sources(outputs_grads)
-        all_data = (towers, *sources)
-        arrays = (x for data in all_data for tower in data for x in arrays_of(tower))
-        backend = backend_for(
-            self.label, "state, inputs, outputs_grads", self._own(state).scale, *arrays
-        )
-        x, gradients, uses = self._paired(backend, towers, sources)
+        backend = self._shared_backend(state, inputs, outputs_grads)
+        images = self._images(backend, inputs, outputs_grads)
         options = {"key": key} if self.needs_key else {}
         if not options:
             check_key(backend, key, state.scale, self.label)
-        shapes, like = [self._weighted_shape(each) for each in x], state.scale
-        of_inputs, of_outputs = sides(weights)
-        first = {"batch_first": self.batch_first}
-        own, all_uses = counted_uses(
-            backend, of_inputs, shapes, uses, num_cases, like, self.label, **first
-        )
-        others, _ = counted_uses(
-            backend, of_outputs, shapes, uses, num_cases, like, self.label, **first
-        )
-        locations, rows = self._mean_uses(x), RowWeights(own, others)
-        # The factors see each use of a case as a case of its own.
-        counts = counted(backend, rows, shapes, locations, all_uses, like, self.label)
-        return self._fold(
-            backend,
-            state,
-            (x, gradients),
-            counts._replace(uses=uses * locations),
-            ema_decay,
-            ema_weight,
-            **options,
-        )
+        counts = self._shared_counts(backend, images, weights, num_cases, state.scale)
+        data, ema = (images.inputs, images.gradients), (ema_decay, ema_weight)
+        return self._fold(backend, state, data, counts, *ema, **options)
 
-    def count_cases(self, inputs: MultiTowers) -> int:
-        """Return the number of cases in all towers, each counted once."""
-        towers = as_towers(inputs)
-        arrays = (x for tower in towers for x in arrays_of(tower))
-        backend = backend_for(self.label, "inputs", *arrays)
-        rank, cases = self.geometry.window.spatial_rank + 2, 0
-        for tower in towers:
-            parts, uses = in_parts(
-                backend,
-                tower,
-                rank,
-                self.num_uses,
-                "inputs",
-                self.label,
-                batch_first=self.batch_first,
-                in_order=False,
-            )
-            cases += sum(x.shape[0] for x in parts) // uses
-        return cases
 
-    def _paired(
+@dataclass(frozen=True)
+class GroupedConvKFCBasicMultiIndepFB(SharedConvolutionFB, GroupedConvKFCBasicFB):
+    """KFC of a shared grouped convolution: a `ConvKFCBasicMultiIndepFB` for each group.
+
+    ``F = blockdiag(P T kron(E[p_i p_i'], E[g_i g_i']))`` over groups ``i``, for ``P``
+    locations and ``T`` uses. Each group is damped with its own pi. ``tf.contrib.kfac``
+    has no such block.
+
+    Attributes:
+        geometry: As in `GroupedConvKFCBasicFB`; its data format is that of one use.
+        has_bias: Whether the layer has a bias, ``[out_channels]``.
+        num_uses: ``T``; None where the data say it. See `kfac_core.rows.uses`.
+        batch_first: Whether the cases of an array come before their uses; see
+            `kfac_core.rows.uses`.
+
+    Example:
+        >>> import numpy as np
+        >>> from kfac_core import ConvolutionGeometry
+        >>> geometry = ConvolutionGeometry(
+        ...     (1, 1, 1, 2), num_groups=2, padding="VALID"
+        ... )
+        >>> block = GroupedConvKFCBasicMultiIndepFB(geometry, num_uses=2)
+        >>> x = np.asarray([1.0, 2.0, 3.0, 0.0]).reshape(2, 1, 1, 2)  # one case
+        >>> g = np.asarray([3.0, 1.0, 1.0, 1.0]).reshape(2, 1, 1, 2)
+        >>> state = block.update_covs(block.init(like=g), x, g, ema_decay=0.0)
+        >>> block.full_fisher_block(state)
+        array([[50.,  0.],
+               [ 0.,  4.]])
+    """
+
+    def update_covs(
         self,
-        backend: Backend,
-        towers: tuple[Any, ...],
-        sources: tuple[tuple[Any, ...], ...],
-    ) -> tuple[tuple[Array, ...], tuple[tuple[Array, ...], ...], int]:
-        """Return inputs and gradients as arrays of all rows, checked, and ``T``.
+        state: KroneckerState,
+        inputs: Towers,
+        outputs_grads: Sources,
+        ema_decay: Scalar,
+        ema_weight: Scalar | None = None,
+        *,
+        weights: Weights | None = None,
+        num_cases: Scalar | None = None,
+    ) -> KroneckerState:
+        """Fold a batch into the statistics of both factors.
 
-        Raises:
-            ArgumentError: If gradients have another number of uses.
+        Arguments and errors are those of `ConvKFCBasicMultiIndepFB.update_covs`; the
+        data hold the channels of all groups.
+
+        Returns:
+            The new state.
         """
-        x, uses = self._folded(backend, towers, "inputs")
-        gradients = []
-        for source in sources:
-            g, found = self._folded(backend, source, "outputs_grads")
-            if found != uses:
-                msg = (
-                    f"{self.label}: the inputs have {uses} uses and outputs_grads"
-                    f" {found}; give both for the same uses"
-                )
-                raise ArgumentError(msg)
-            check_paired(x, g, self.label)
-            for pair in zip(x, g, strict=True):
-                self._check_pair(*pair)
-            gradients.append(g)
-        return x, tuple(gradients), uses
-
-    def _folded(
-        self, backend: Backend, towers: tuple[Any, ...], argument: str
-    ) -> tuple[tuple[Array, ...], int]:
-        """Return the towers as arrays of all rows, and ``T``."""
-        rank = self.geometry.window.spatial_rank + 2
-        pairs = [
-            folded(
-                backend,
-                tower,
-                rank,
-                self.num_uses,
-                argument,
-                self.label,
-                batch_first=self.batch_first,
-            )
-            for tower in towers
-        ]
-        counts = [uses for _, uses in pairs]
-        if len(set(counts)) != 1:
-            msg = (
-                f"{self.label}: the towers of {argument} have {counts} uses, expected"
-                " at least one tower, and as many uses in each"
-            )
-            raise ArgumentError(msg)
-        return tuple(x for x, _ in pairs), counts[0]
+        backend = self._shared_backend(state, inputs, outputs_grads)
+        images = self._images(backend, inputs, outputs_grads)
+        counts = self._shared_counts(backend, images, weights, num_cases, state.scale)
+        data = self._in_groups(backend, images.inputs, images.gradients)
+        return self._fold(backend, state, data, counts, ema_decay, ema_weight)

@@ -31,6 +31,7 @@ from kfac_core.rows.counts import counted, weights_by_case
 from kfac_core.rows.uses import MultiSources, MultiTowers, arrays_of
 from kfac_core.rows.weights import sides
 from kfac_core.statistics.pooled import (
+    check_positions,
     mean_of_one_hot,
     mean_of_positions,
     split_weights,
@@ -216,6 +217,7 @@ class KFACReduceFB(KroneckerProductFB):
         cases = cases_of(self._layer, backend, Data(x, gradients, None, like))
         rows, sums, weighed = [], [], []
         for own, *w in zip(cases, of_inputs, of_outputs, pooling, strict=True):
+            check_positions(own.inputs.shape[1], w, self.label)
             mean, summed, each = self._pooled(backend, own, like, *w)
             rows.append(mean)
             sums.append(summed)
@@ -271,8 +273,8 @@ class KFACReduceFB(KroneckerProductFB):
         """Return for each tower ``(rows, ..locations..)``, and the rows of a case."""
         layer = self._layer
         if isinstance(layer, ConvKFCBasicMultiIndepFB):
-            x, _, uses = layer._paired(backend, towers, sources)
-            return [layer._weighted_shape(each) for each in x], uses
+            images = layer._images(backend, towers, sources)
+            return layer._tower_shapes(images), images.uses
         if isinstance(layer, ConvKFCBasicFB):
             layer._check_pairs(towers, sources)
             return [layer._weighted_shape(each) for each in towers], 1
