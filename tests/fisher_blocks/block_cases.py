@@ -22,7 +22,7 @@ from block_truth import (
 from differences_block import DifferencesFB
 from fitted_cases import CORRECTED, FITTED
 from grouped_truth import CASES as GROUPED
-from grouped_truth import GroupedCase
+from grouped_truth import SHARED, GroupedCase
 from reduced_cases import REDUCED
 from series_truth import SeriesFisher
 from transposed_truth import CASES as TRANSPOSED
@@ -47,15 +47,15 @@ class GroupedFisher:
         return self.case.fisher(*self.data)
 
 
-def grouped(name):
+def grouped(case):
     """Return a layer in groups as a `BlockCase`."""
-    case = GROUPED[name]
     first = case.data_format is not None and case.data_format.startswith("NC")
     return BlockCase(
         case.block,
         case.draw,
         case.shapes,
         lambda x, g: GroupedFisher(case, (x, g)),
+        axis=int(case.uses > 1),
         channels=1 if first else -1,
     )
 
@@ -200,9 +200,10 @@ KRONECKER = {
         ),
         axis=1,
     ),
-    "grouped": grouped("grouped"),
-    "depthwise": grouped("depthwise"),
-    "depthwise-channels-first": grouped("depthwise-channels-first"),
+    "grouped": grouped(GROUPED["grouped"]),
+    "grouped-uses": grouped(SHARED),
+    "depthwise": grouped(GROUPED["depthwise"]),
+    "depthwise-channels-first": grouped(GROUPED["depthwise-channels-first"]),
     "embedding": BlockCase(
         lambda **options: kc.blocks.EmbeddingKFACFB(4, 2, **options),
         draw_ids(),

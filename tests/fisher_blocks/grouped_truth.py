@@ -7,6 +7,8 @@ import numpy as np
 
 import kfac_core as kc
 
+USES = 3
+
 
 @dataclass(frozen=True)
 class GroupedCase:
@@ -23,6 +25,7 @@ class GroupedCase:
         data_format: As in the spec.
         has_bias: Whether there is a bias.
         padding: The same as `pads`, as a user writes it.
+        uses: How often a case uses the layer; then data are ``[uses, cases, ...]``.
     """
 
     make: Any
@@ -35,6 +38,7 @@ class GroupedCase:
     data_format: str | None = None
     has_bias: bool = False
     padding: Any = None
+    uses: int = 1
 
     @property
     def kernel(self):
@@ -42,7 +46,7 @@ class GroupedCase:
 
     @property
     def is_depthwise(self):
-        return self.make is not kc.blocks.GroupedConvKFCBasicFB
+        return not issubclass(self.make, kc.blocks.GroupedConvKFCBasicFB)
 
     @property
     def channels(self):
@@ -90,8 +94,9 @@ class GroupedCase:
 
     def draw(self, rng, n):
         """Draw inputs and output gradients, channels where the format has them."""
-        x = rng.normal(size=(n, *self.spatial, self.groups * self.channels))
-        g = rng.normal(size=(n, *self.locations(), self.groups * self.outputs))
+        cases = (n,) if self.uses == 1 else (self.uses, n)
+        x = rng.normal(size=(*cases, *self.spatial, self.groups * self.channels))
+        g = rng.normal(size=(*cases, *self.locations(), self.groups * self.outputs))
         return self.placed(x), self.placed(g)
 
     def placed(self, x):
@@ -149,7 +154,9 @@ class GroupedCase:
     def fisher(self, x, g, damping=0.0, damping_type="pi", power=1.0):
         """Return the block, dense, each group by the formulas of one convolution."""
         dense = np.zeros((self.size, self.size))
-        count = len(self.rows(x, g)[0][0][0])
+        if self.uses > 1:
+            x, g = (own.reshape(-1, *own.shape[2:]) for own in (x, g))
+        count = len(self.rows(x, g)[0][0][0]) * self.uses
         for i, (p, rows) in enumerate(self.rows(x, g)):
             a, s = moment(p), moment(rows)
             normal = damping / count**power
@@ -225,6 +232,21 @@ CASES = {
         padding="VALID",
     ),
 }
+
+
+SHARED = GroupedCase(
+    kc.blocks.GroupedConvKFCBasicMultiIndepFB,
+    (2, 1, 2, 4),
+    2,
+    (3, 3),
+    ((0, 0), (0, 0)),
+    (1, 2),
+    (1, 1),
+    has_bias=True,
+    padding="VALID",
+    uses=USES,
+)
+"""The first of them, of several uses."""
 
 
 def assert_close(found, expected, rtol=1e-10):
