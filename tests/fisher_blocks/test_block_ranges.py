@@ -3,7 +3,7 @@
 import mpmath
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
 import kfac_core as kc
@@ -13,6 +13,8 @@ from kfac_core.linalg.in_range import scaled_product, times_power
 
 RANGES = {np.float32: (-40, 38), np.float64: (-308, 308)}
 DTYPES = pytest.mark.parametrize("dtype", RANGES)
+LEAST = {np.float32: (1e18, 1e19), np.float64: (1e17, 1e289)}
+"""Means beside one of zero, whose damping would be less than the least there is."""
 
 
 def positive(dtype):
@@ -167,6 +169,7 @@ def test_three_dampings_are_right_over_the_whole_range(dtype):
     numbers = st.one_of(st.just(dtype(0)), positive(dtype))
 
     @given(st.tuples(*[numbers] * 3), st.floats(low / 2, high / 2))
+    @example((dtype(0), *map(dtype, LEAST[dtype])), 0.0)
     def check(means, exponent):
         damping = dtype(10.0**exponent)
         arrays = [np.asarray(mean) for mean in means]
@@ -187,10 +190,11 @@ def test_three_dampings_are_right_over_the_whole_range(dtype):
             for mean, part in zip(t, m, strict=True):
                 exact *= mean + mean * least
                 product *= mean + part
-            in_range = max(t) * rows / float(info.eps) <= min(1, float(damping)) / (
-                4 * float(info.smallest_normal)
-            )
-            if in_range:
+            tiny = 4 * float(info.smallest_normal)
+            below = max(t) * rows / float(info.eps) <= min(1, float(damping)) / tiny
+            # `split_by_traces` gives no part less than this.
+            above = min(t) * least >= tiny * max(1, float(damping))
+            if below and above:
                 # Powers of a third have the rounding of theirs times the logarithm.
                 assert abs(product / exact - 1) <= 1500 * float(info.eps)
                 assert abs(m[0] * m[1] * m[2] / float(damping) - 1) <= 64 * float(
