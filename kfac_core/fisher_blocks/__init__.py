@@ -62,6 +62,9 @@ from kfac_core.fisher_blocks.shared.series import (
     FullyConnectedSeriesFB,
     SeriesFBApproximation,
 )
+from kfac_core.fisher_blocks.shared.transposed import (
+    TransposedConvKFCBasicMultiIndepFB,
+)
 from kfac_core.fisher_blocks.tied.block import TiedWeightsKFACFB
 
 __all__ = [
@@ -108,6 +111,7 @@ __all__ = [
     "TensorNormalTrainingFB",
     "TiedWeightsKFACFB",
     "TransposedConvKFCBasicFB",
+    "TransposedConvKFCBasicMultiIndepFB",
 ]
 
 

@@ -39,6 +39,7 @@ from kfac_core.fisher_blocks import (
     TensorNormalTrainingFB,
     TiedWeightsKFACFB,
     TransposedConvKFCBasicFB,
+    TransposedConvKFCBasicMultiIndepFB,
 )
 from kfac_core.fisher_blocks.around.base import AroundProductFB
 
@@ -251,6 +252,14 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
         "kron": Approximation(TransposedConvKFCBasicFB, {"locations": "input"}),
         "kron_output_locations": Approximation(
             TransposedConvKFCBasicFB, {"locations": "output"}
+        ),
+    },
+    "transposed_convolution_multi": {
+        "kron_indep": Approximation(
+            TransposedConvKFCBasicMultiIndepFB, {"locations": "input"}
+        ),
+        "kron_indep_output_locations": Approximation(
+            TransposedConvKFCBasicMultiIndepFB, {"locations": "output"}
         ),
     },
     "bilinear": {

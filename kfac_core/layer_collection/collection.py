@@ -66,6 +66,7 @@ class LayerCollection(
     - ``grouped_convolution``: kron, ekfac
     - ``grouped_convolution_multi``: kron_indep, ekfac
     - ``transposed_convolution``: kron, kron_output_locations
+    - ``transposed_convolution_multi``: kron_indep, kron_indep_output_locations
     - ``bilinear``: kron, kron_factored_inputs
     - ``tied_weights``: kron, kron_nearest, kron_mean
     - ``scale_and_shift``: full, diagonal

@@ -108,6 +108,12 @@ class DefaultApproximations(Registrations):
         """Set the default for transposed convolutions."""
         return self._set_default("transposed_convolution", value)
 
+    def set_default_transposed_convolution_multi_approximation(
+        self, value: str
+    ) -> Self:
+        """Set the default for shared transposed convolutions."""
+        return self._set_default("transposed_convolution_multi", value)
+
     def set_default_tied_weights_approximation(self, value: str) -> Self:
         """Set the default for matrices that unlike layers share."""
         return self._set_default("tied_weights", value)

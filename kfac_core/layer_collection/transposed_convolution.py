@@ -6,8 +6,9 @@ from kfac_core.arguments.sizes import as_size
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection.base import Registrations
 from kfac_core.layer_collection.convolution import KERNEL_AXES
+from kfac_core.layer_collection.records import ParamNames
 from kfac_core.layer_collection.shapes import check_bias
-from kfac_core.layer_collection.sites import Names, Reuse, as_use, listed
+from kfac_core.layer_collection.sites import Names, Reuse, as_use, as_uses, listed
 from kfac_core.linalg.layouts import KernelLayout, kernel_axes
 from kfac_core.statistics.patches.geometry import (
     ConvolutionGeometry,
@@ -73,6 +74,81 @@ class TransposedRegistrations(Registrations):
             RegistrationError: As `register_block`.
         """
         names, label = self._named(params, name)
+        made = self._transposed(
+            names,
+            label,
+            strides,
+            padding,
+            output_padding,
+            dilations,
+            num_groups,
+            data_format,
+            layout,
+        )
+        tower = as_use(site, label)
+        return self._register(
+            "transposed_convolution", names, tower, made, approx, reuse, label, options
+        )
+
+    def register_transposed_convolution_multi(
+        self,
+        params: Names,
+        site: Names,
+        strides: Steps,
+        padding: Padding,
+        *,
+        num_uses: int | None = None,
+        batch_first: bool | None = None,
+        output_padding: Steps | None = None,
+        dilations: Steps = 1,
+        num_groups: int = 1,
+        data_format: str | None = None,
+        layout: KernelLayout = "HWIO",
+        approx: str | None = None,
+        reuse: Reuse = False,
+        name: str = "",
+        **options: Any,
+    ) -> Self:
+        """Register a transposed convolution that every case uses several times.
+
+        `site`, `num_uses` and `batch_first` are as in `register_fully_connected_multi`,
+        and `approx` is ``"kron_indep"`` or ``"kron_indep_output_locations"``. Images of
+        several sizes have a site for each use. Other arguments and errors are those of
+        `register_transposed_convolution`.
+
+        Returns:
+            The new collection.
+        """
+        names, label = self._named(params, name)
+        made = self._transposed(
+            names,
+            label,
+            strides,
+            padding,
+            output_padding,
+            dilations,
+            num_groups,
+            data_format,
+            layout,
+        )
+        tower, made["num_uses"] = as_uses(site, num_uses, label)
+        made["batch_first"] = batch_first
+        kind = "transposed_convolution_multi"
+        return self._register(kind, names, tower, made, approx, reuse, label, options)
+
+    def _transposed(
+        self,
+        names: ParamNames,
+        label: str,
+        strides: Steps,
+        padding: Padding,
+        output_padding: Steps | None,
+        dilations: Steps,
+        num_groups: int,
+        data_format: str | None,
+        layout: KernelLayout,
+    ) -> dict[str, Any]:
+        """Return the fields of the block that both kinds have."""
         if len(names) > 2:
             msg = (
                 f"{label}: params are {listed(names)}, expected weights, or"
@@ -93,7 +169,7 @@ class TransposedRegistrations(Registrations):
             raise ArgumentError(msg)
         if bias:
             check_bias(names[1], bias[0], shape[-1] * groups, label)
-        made = {
+        return {
             "geometry": ConvolutionGeometry(
                 lies,
                 padding=padding,
@@ -107,7 +183,3 @@ class TransposedRegistrations(Registrations):
             "output_padding": output_padding,
             "has_bias": bool(bias),
         }
-        tower = as_use(site, label)
-        return self._register(
-            "transposed_convolution", names, tower, made, approx, reuse, label, options
-        )

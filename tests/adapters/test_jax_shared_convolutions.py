@@ -113,3 +113,48 @@ def test_uses_of_unlike_settings_are_no_layer(jax):
 
     with pytest.raises(kc.errors.RegistrationError, match="unlike settings"):
         capture(function, params, x, loss=SOFTMAX)
+
+
+@pytest.mark.parametrize("sizes", [(4, 4), (4, 3)])
+def test_transposed_convolutions_of_several_uses_are_layers(jax, sizes):
+    from kfac_adapters.jax import capture
+
+    jnp = jax.numpy
+    params = {"w": jax_models.numbers(3, 2, CHANNELS)}
+    images = [
+        jax_models.numbers(CASES, size, 2, seed=i) for i, size in enumerate(sizes)
+    ]
+
+    def outputs(p, images):
+        return [
+            jax.lax.conv_transpose(
+                x, p["w"], (2,), "VALID", dimension_numbers=("NWC", "WIO", "NWC")
+            )
+            for x in images
+        ]
+
+    def logits(found):
+        heads = sum(jnp.tanh(y).mean(1) for y in found)
+        return heads @ jax_models.numbers(CHANNELS, 3)
+
+    def function(p, *images):
+        return logits(outputs(p, images))
+
+    captured = capture(function, params, *images, loss=SOFTMAX)
+    (layer,) = captured.collection.layers
+    (found,) = fisher(jax, captured, params, images).values()
+    ys = outputs(params, images)
+    roots = jnp.sqrt(jax.nn.softmax(logits(ys)))
+
+    @jax.jit
+    def gradient(ys, y):
+        return jax.grad(
+            lambda ys: (roots[:, y] * jax.nn.log_softmax(logits(ys))[:, y]).sum()
+        )(ys)
+
+    sources = tuple((Uses(tuple(map(np.asarray, gradient(ys, y)))),) for y in range(3))
+    x = Uses(tuple(map(np.asarray, images)))
+    block = layer.block
+    state = block.update_covs(block.init(np.zeros(1)), x, sources, ema_decay=0.0)
+    assert relative(found, block.full_fisher_block(state)) < 1e-10
+    assert type(block) is kc.blocks.TransposedConvKFCBasicMultiIndepFB

@@ -9,8 +9,10 @@ import torch
 from torch import nn
 from torch_models import assert_same, drawn, labels, matrix, same, seeded, statistics
 
+import kfac_core as kc
 from kfac_adapters.torch import KFAC, capture
 from kfac_core.errors import UnsupportedError
+from kfac_core.typing import Uses
 
 F = nn.functional
 
@@ -155,3 +157,55 @@ def test_rows_of_frames_in_passes_are_those_of_one_batch():
         states.append([p.detach() for p in model.parameters()])
     for one, other in zip(*states, strict=True):
         same(one, other)
+
+
+class Decoder(nn.Module):
+    """A transposed convolution for both halves of a case, or for both sizes of it."""
+
+    def __init__(self, groups, sizes):
+        super().__init__()
+        self.up = nn.ConvTranspose2d(
+            4, 4, 3, stride=2, padding=1, output_padding=1, groups=groups
+        )
+        self.out, self.sizes = nn.Linear(4, 3), sizes
+
+    def forward(self, x):
+        parts = x.split(4, 1) if self.sizes == 1 else (x, F.avg_pool2d(x, 2))
+        return self.out(sum(torch.tanh(self.up(part)).mean((2, 3)) for part in parts))
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+@pytest.mark.parametrize("sizes", [1, 2])
+def test_transposed_convolutions_see_all_uses(groups, sizes):
+    x = drawn(3, 8 // sizes, 4, 4)
+    model = seeded(lambda: Decoder(groups, sizes))
+    found = matrix(*statistics(model, x)[1:], "up.weight")[1]
+    # As the core has it of the inputs of all uses, and the gradients of all classes.
+    up, calls = model.up, []
+    handle = up.register_forward_hook(lambda _, args, out: calls.append((*args, out)))
+    logs = model(x).log_softmax(1)
+    handle.remove()
+    inputs, outputs = (Uses(own) for own in zip(*calls, strict=True))
+    sources = []
+    for y in range(3):
+        vector = (logs[:, y].exp().detach().sqrt() * logs[:, y]).sum()
+        g = torch.autograd.grad(vector, outputs.arrays, retain_graph=True)
+        sources.append((Uses(tuple(g)),))
+    geometry = kc.ConvolutionGeometry(
+        tuple(up.weight.shape),
+        padding=1,
+        strides=2,
+        num_groups=groups,
+        data_format="NCHW",
+        layout="IOHW",
+    )
+    block = kc.blocks.TransposedConvKFCBasicMultiIndepFB(
+        geometry, output_padding=1, has_bias=True
+    )
+    state = block.init(x)
+    state = block.update_covs(state, inputs, tuple(sources), ema_decay=0.0)
+    assert_same(found, block.full_fisher_block(state))
+    # A bias is exact: of all uses together.
+    total = [sum(g.sum((2, 3)) for g in own.arrays) for (own,) in sources]
+    bias = sum(g.T @ g for g in total) / len(x)
+    assert_same(found[-4:, -4:], bias)

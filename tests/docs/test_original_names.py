@@ -149,6 +149,7 @@ def test_every_function_that_registers_is_in_the_tables():
         "register_grouped_convolution",
         "register_grouped_convolution_multi",
         "register_transposed_convolution",
+        "register_transposed_convolution_multi",
         "register_tied_weights",
         "register_onehot_categorical_predictive_distribution",
         "register_normal_mean_variance_predictive_distribution",

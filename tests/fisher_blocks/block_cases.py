@@ -26,6 +26,7 @@ from grouped_truth import SHARED, GroupedCase
 from reduced_cases import REDUCED
 from series_truth import SeriesFisher
 from transposed_truth import CASES as TRANSPOSED
+from transposed_truth import SHARED as TRANSPOSED_USES
 from transposed_truth import TransposedCase
 
 import kfac_core as kc
@@ -60,15 +61,15 @@ def grouped(case):
     )
 
 
-def transposed(name):
+def transposed(case):
     """Return a transposed convolution as a `BlockCase`."""
-    case = TRANSPOSED[name]
     return BlockCase(
         case.block,
         case.draw,
         case.shapes,
         lambda x, g: GroupedFisher(case, (x, g)),
         DAMPING_TYPES,
+        axis=int(case.uses > 1),
         channels=1 if case.first else -1,
     )
 
@@ -315,9 +316,10 @@ SINGLE_FACTOR = {
 }
 
 PARTS = {
-    "transposed": transposed("strided"),
-    "transposed-groups": transposed("groups"),
-    "transposed-output": transposed("output-groups"),
+    "transposed": transposed(TRANSPOSED["strided"]),
+    "transposed-groups": transposed(TRANSPOSED["groups"]),
+    "transposed-output": transposed(TRANSPOSED["output-groups"]),
+    "transposed-uses": transposed(TRANSPOSED_USES["strided"]),
 }
 
 BLOCKS = {

@@ -1,6 +1,6 @@
 """Transposed convolutions by enumeration, in NumPy alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,6 +26,7 @@ class TransposedCase:
         has_bias: Whether there is a bias.
         locations: As in the spec.
         mirrored: As in the spec.
+        uses: How often a case uses the layer; then data are ``[uses, cases, ...]``.
     """
 
     filter_shape: tuple[int, ...]
@@ -40,6 +41,7 @@ class TransposedCase:
     has_bias: bool = False
     locations: str = "input"
     mirrored: bool = False
+    uses: int = 1
 
     @property
     def channels(self):
@@ -59,7 +61,10 @@ class TransposedCase:
         return sum(int(np.prod(shape)) for shape in self.shapes)
 
     def block(self, **options):
-        return kc.blocks.TransposedConvKFCBasicFB(
+        make = kc.blocks.TransposedConvKFCBasicFB
+        if self.uses > 1:
+            make = kc.blocks.TransposedConvKFCBasicMultiIndepFB
+        return make(
             kc.ConvolutionGeometry(
                 self.filter_shape,
                 num_groups=self.groups,
@@ -75,8 +80,9 @@ class TransposedCase:
         )
 
     def draw(self, rng, n):
-        x = rng.normal(size=(n, *self.inputs, self.channels))
-        g = rng.normal(size=(n, *self.outputs, self.out_channels))
+        cases = (n,) if self.uses == 1 else (self.uses, n)
+        x = rng.normal(size=(*cases, *self.inputs, self.channels))
+        g = rng.normal(size=(*cases, *self.outputs, self.out_channels))
         return self.placed(x), self.placed(g)
 
     @property
@@ -156,8 +162,11 @@ class TransposedCase:
     def fisher(self, x, g, damping=0.0, damping_type="pi", power=1.0):
         """Return the block, dense."""
         dense = np.zeros((self.size, self.size))
+        by_use = g if self.uses > 1 else g[None]
+        if self.uses > 1:
+            x, g = (own.reshape(-1, *own.shape[2:]) for own in (x, g))
         for i, (rows, columns) in enumerate(self.sides(x, g)):
-            count = rows.shape[1]
+            count = rows.shape[1] * self.uses
             a, s = moment(rows), moment(columns)
             normal = damping / count**power
             pi = np.sqrt(np.trace(a) / len(a) / (np.trace(s) / len(s)))
@@ -172,7 +181,7 @@ class TransposedCase:
                 own = own + damping * np.eye(len(own))
             dense[np.ix_(self.places(i), self.places(i))] = own
         if self.has_bias and self.locations == "input":
-            rows = self.flat(self.last(g), self.outputs).sum(1)
+            rows = sum(self.flat(self.last(own), self.outputs).sum(1) for own in by_use)
             bias = rows.T @ rows / len(rows) + damping * np.eye(self.out_channels)
             dense[-self.out_channels :, -self.out_channels :] = bias
         return dense
@@ -220,3 +229,9 @@ CASES = {
         "output",
     ),
 }
+
+SHARED = {
+    name: replace(CASES[name], uses=3)
+    for name in ("strided", "groups", "output-strided", "output-groups")
+}
+"""Some of them, of several uses."""

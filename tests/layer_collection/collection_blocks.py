@@ -68,8 +68,8 @@ def convolutions(kernel, dilation):
     }
 
 
-def transposed(**options):
-    return blocks.TransposedConvKFCBasicFB(
+def transposed(make=blocks.TransposedConvKFCBasicFB, **options):
+    return make(
         kc.ConvolutionGeometry(
             (3, 3, 4, 3),
             num_groups=2,

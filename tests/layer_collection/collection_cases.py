@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -87,6 +88,10 @@ GROUPED_TWICE = blocks.GroupedConvKFCBasicMultiIndepFB(
         dilations=(1, 1),
     ),
     num_uses=2,
+)
+
+TRANSPOSED_THRICE = partial(
+    blocks.TransposedConvKFCBasicMultiIndepFB, num_uses=3, batch_first=True
 )
 
 KINDS = {
@@ -305,6 +310,28 @@ KINDS = {
         ),
         ("transposed", "transposed_bias"),
         {"kron": transposed(), "kron_output_locations": transposed(locations="output")},
+    ),
+    "transposed_convolution_multi": Kind(
+        register(
+            "transposed_convolution_multi",
+            ("transposed", "transposed_bias"),
+            site="here",
+            num_uses=3,
+            batch_first=True,
+            padding=[1, (0, 1)],
+            strides=[2, 1],
+            output_padding=1,
+            dilations=(1, 2),
+            num_groups=2,
+            data_format="NCHW",
+        ),
+        ("transposed", "transposed_bias"),
+        {
+            "kron_indep": transposed(TRANSPOSED_THRICE),
+            "kron_indep_output_locations": transposed(
+                TRANSPOSED_THRICE, locations="output"
+            ),
+        },
     ),
     "tied_weights": Kind(
         register(

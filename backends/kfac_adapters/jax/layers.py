@@ -175,8 +175,6 @@ def _convolution(
     each = uses_per_case([_rows(other) for other in uses], cases.size)
     if isinstance(each, str):
         return each
-    if use.is_transposed and each > 1:
-        return f"a transposed convolution that a case uses {each} times"
     if len({replace(other, site="", shape=()) for other in uses}) > 1:
         return f"convolutions of {len(uses)} unlike settings, as of padding"
     sized = len({other.shape for other in uses}) > 1
@@ -192,27 +190,31 @@ def _convolution(
     }
 
     def register(collection: LayerCollection, names: Any) -> LayerCollection:
+        own = tuple(site.name for site in sites)
+        uses_of_case = {"num_uses": each, "batch_first": True} if each > 1 else {}
         if use.is_transposed:
             padding, more = use.adjoint
-            return collection.register_transposed_convolution(
+            of_kind = "transposed_convolution" + ("_multi" if each > 1 else "")
+            new: LayerCollection = getattr(collection, f"register_{of_kind}")(
                 names,
-                name,
+                own if sized else name,
                 use.holes,
                 padding,
                 output_padding=more,
                 dilations=use.dilation,
                 layout=use.layout,
                 mirrored=use.mirrored,
+                **uses_of_case,
             )
+            return new
         if each > 1:
             geometry = ConvolutionGeometry(
                 collection.shapes[names[0]], num_groups=use.groups, **options
             )
-            made = {"geometry": geometry, "has_bias": len(names) == 2}
-            made |= {"num_uses": each, "batch_first": True}
+            made = {"geometry": geometry, "has_bias": len(names) == 2, **uses_of_case}
             kind = "conv2d" if use.groups == 1 else "grouped_convolution"
-            own = tuple(site.name for site in sites) if sized else name
-            return _by_block(collection, names, f"{kind}_multi", made, own)
+            at = own if sized else name
+            return _by_block(collection, names, f"{kind}_multi", made, at)
         if use.groups > 1:
             return collection.register_grouped_convolution(
                 names, name, use.groups, **options

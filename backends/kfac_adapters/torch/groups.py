@@ -36,6 +36,9 @@ _KINDS: dict[frozenset[str], LayerKind] = {
     frozenset({"embedding", "linear"}): "tied_weights",
 }
 
+_CONVOLUTIONS = {"convolution", "transposed_convolution"}
+"""Kinds whose uses may be of images of several sizes."""
+
 
 @dataclass(frozen=True)
 class Group:
@@ -259,15 +262,9 @@ def _group(
     joint = any(how.cases != cases for how in found)
     # Rows of another number of cases may be of yet another in the next batch.
     shared = joint or len(uses) > 1 or any(how.uses > 1 for how in found)
-    sized = kind == "convolution" and len(_sizes(uses)) > 1
-    if sized or kind == "transposed_convolution":
-        shared = False
+    sized = kind in _CONVOLUTIONS and len(_sizes(uses)) > 1
+    shared = shared and not sized
     return Group(kind, params, tuple(indices), shared, joint, sized)
-
-
-def _is_shared(uses: list[Use], cases: int) -> bool:
-    found = foldings([leading(use) for use in uses], cases)
-    return len(uses) > 1 or any(how.uses > 1 for how in found)
 
 
 def _sizes(uses: list[Use]) -> set[tuple[int, ...]]:
@@ -318,11 +315,9 @@ def _obstacle(name: str, uses: list[Use], record: Record, cases: int) -> str:
     kinds = {use.call.kind for use in uses}
     if frozenset(kinds) not in _KINDS:
         return f"is shared by unlike layers: {', '.join(sorted(kinds))}"
-    if kinds <= {"convolution", "transposed_convolution"}:
+    if kinds <= _CONVOLUTIONS:
         if any(use.call.options != uses[0].call.options for use in uses):
             return "is used by convolutions of several geometries"
-        if "transposed_convolution" in kinds and _is_shared(uses, cases):
-            return "is of a transposed convolution that is used several times"
         hows = foldings([leading(use) for use in uses], cases)
         if len(_sizes(uses)) > 1 and any(how != (1, cases, 1) for how in hows):
             return "is used for images of several sizes, several of one for each case"

@@ -128,11 +128,11 @@ def _registered(
             for use, site in zip(uses, sites, strict=True)
         ]
         return collection.register_tied_weights(params, pairs, approx=approx)
-    if group.kind == "transposed_convolution":
+    several = group.shared or group.sized
+    if group.kind == "transposed_convolution" and not several:
         return collection.register_transposed_convolution(
             params, sites[0], approx=approx, **options
         )
-    several = group.shared or group.sized
     if group.kind == "convolution" and not several:
         if options["num_groups"] == 1:
             options.pop("num_groups")
@@ -152,9 +152,10 @@ def _registered(
         sizes = shape[::-1] if options.get("layout") == "out_in" else shape
         made = {"vocab_size": sizes[0], "output_size": sizes[1], **options}
     else:
+        if group.kind == "convolution":
+            kind = "conv2d" if options["num_groups"] == 1 else "grouped_convolution"
         geometry = ConvolutionGeometry(shape, name=params[0], **options)
         made = {"geometry": geometry, "has_bias": len(params) == 2}
-        kind = "conv2d" if options["num_groups"] == 1 else "grouped_convolution"
     if several:
         kind = f"{kind}_multi"
         made |= {"num_uses": None, "batch_first": True}

@@ -1,8 +1,9 @@
 """KFC of transposed convolutions in 1, 2 and 3 spatial dimensions."""
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -102,6 +103,12 @@ class TransposedConvKFCBasicFB(PartsFB):
     damping_type: DampingType = field(default="pi", kw_only=True)
     normalize_damping_power: float = field(default=1.0, kw_only=True)
     window: TransposedWindow = field(init=False, repr=False, compare=False)
+
+    _kinds_of_outputs: ClassVar[tuple[Any, Any]] = (
+        ConvKFCBasicFB,
+        GroupedConvKFCBasicFB,
+    )
+    """Blocks of the convolution that output locations see, whole and in groups."""
 
     def __post_init__(self) -> None:
         """Work out the geometry, and make the parts, once.
@@ -205,10 +212,23 @@ class TransposedConvKFCBasicFB(PartsFB):
         data: tuple[Any, ...] = (towers, sources)
         if self.locations == "output":
             data = spread_data(backend, window, towers, sources)
-        new = []
-        for (name, block), part in zip(self.parts, state.parts, strict=True):
-            own = data[name == "bias" :]
-            new.append(block.update_covs(part, *own, *ema, **counting))
+        of_parts = ((data, counting), ((sources,), counting))
+        return self._folded(backend, state, of_parts, ema)
+
+    def _folded(
+        self,
+        backend: Backend,
+        state: PartsState,
+        of_parts: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]],
+        ema: tuple[Scalar, Scalar | None],
+    ) -> PartsState:
+        """Fold the data of the weights and of the bias, each with its options."""
+        new = [
+            block.update_covs(part, *data, *ema, **options)
+            for (_, block), part, (data, options) in zip(
+                self.parts, state.parts, of_parts, strict=False
+            )
+        ]
         return whole(backend, state._replace(parts=tuple(new)), state, "cov_ok")
 
     def _split(self, backend: Backend, vector: Params) -> tuple[Params, ...]:
@@ -305,8 +325,9 @@ class TransposedConvKFCBasicFB(PartsFB):
             dilations=adjoint.dilations,
             num_groups=groups,
         )
-        kind = GroupedConvKFCBasicFB if groups > 1 else ConvKFCBasicFB
-        return kind(geometry, self.has_bias, **self._damped())
+        kind = self._kinds_of_outputs[groups > 1]
+        block: FisherBlock[Any] = kind(geometry, self.has_bias, **self._damped())
+        return block
 
     def _bias(self) -> BiasFullFB:
         adjoint = self.window.adjoint

@@ -71,8 +71,10 @@ class TransposedWeightsFB(KroneckerProductFB):
         *,
         weights: Weights | None = None,
         num_cases: Scalar | None = None,
+        num_uses: int = 1,
     ) -> KroneckerState:
         """Fold a batch whose shapes are checked; see `TransposedConvKFCBasicFB`."""
+        # Rows are those of all uses, and `num_cases` counts each of these.
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = (g for source in sources for g in source)
         given = (self._own(state).scale, *towers, *gradients)
@@ -93,7 +95,9 @@ class TransposedWeightsFB(KroneckerProductFB):
         # The factor of the inputs sees each location as a case.
         of_inputs = as_rows(backend, known.inputs, shapes, uses, num_cases)
         counts = counts._replace(
-            of_inputs=of_inputs, of_outputs={"spatial": spatial, **counts.of_outputs}
+            of_inputs=of_inputs,
+            of_outputs={"spatial": spatial, **counts.of_outputs},
+            uses=uses * num_uses,
         )
         return self._fold(backend, state, (rows, sources), counts, *ema)
 
@@ -142,8 +146,10 @@ class TransposedGroupsFB(GroupedKroneckerFB):
         *,
         weights: Weights | None = None,
         num_cases: Scalar | None = None,
+        num_uses: int = 1,
     ) -> KroneckerState:
         """Fold a batch whose shapes are checked; see `TransposedConvKFCBasicFB`."""
+        # Rows are those of all uses, and `num_cases` counts each of these.
         towers, sources = as_towers(inputs), as_sources(outputs_grads)
         gradients = (g for source in sources for g in source)
         given = (self._own(state).scale, *towers, *gradients)
@@ -166,7 +172,7 @@ class TransposedGroupsFB(GroupedKroneckerFB):
         uses, like = mean_locations(window, towers), state.scale
         of_rows = self._row_weights(backend, shapes, weights, like)
         counts = counted(backend, of_rows, shapes, uses, num_cases, like, self.label)
-        data = (rows, by_group)
+        counts, data = counts._replace(uses=uses * num_uses), (rows, by_group)
         return self._fold(backend, state, data, counts, ema_decay, ema_weight)
 
 
