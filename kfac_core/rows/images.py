@@ -10,7 +10,13 @@ from typing import Any, NamedTuple
 from kfac_core.arguments.arrays import as_sources, as_towers, backend_for, check_paired
 from kfac_core.backend import Backend
 from kfac_core.errors import ArgumentError
-from kfac_core.rows.sizes import Places, folded_by_size, places_of, weights_by_size
+from kfac_core.rows.sizes import (
+    Places,
+    check_same_cases,
+    folded_by_size,
+    places_of,
+    weights_by_size,
+)
 from kfac_core.rows.uses import MultiTowers, arrays_of, in_parts
 from kfac_core.rows.weights import UseWeights, check_same_towers
 from kfac_core.typing import Array, Sources, Towers, Uses
@@ -185,7 +191,7 @@ def count_cases(inputs: MultiTowers, layer: SharedLayer) -> int:
         layer: What is known of the layer.
 
     Raises:
-        KfacError: As `in_parts`.
+        KfacError: As `folded_by_size`.
     """
     towers = as_towers(inputs)
     arrays = (x for tower in towers for x in arrays_of(tower))
@@ -193,7 +199,9 @@ def count_cases(inputs: MultiTowers, layer: SharedLayer) -> int:
     cases = 0
     for tower in towers:
         if places_of(tower) is not None:
-            cases += arrays_of(tower)[0].shape[0]
+            each = [x.shape[0] if x.shape else 0 for x in arrays_of(tower)]
+            check_same_cases(each, "inputs", layer.label)
+            cases += each[0]
             continue
         parts, uses = in_parts(
             backend,

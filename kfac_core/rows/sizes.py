@@ -95,14 +95,27 @@ def folded_by_size(
         folded(backend, part, rank, None, argument, layer, **order)
         for part in _split(tower, places)
     ]
-    cases = [x.shape[0] // uses for x, uses in pairs]
+    check_same_cases([x.shape[0] // uses for x, uses in pairs], argument, layer)
+    return [x for x, _ in pairs], [uses for _, uses in pairs]
+
+
+def check_same_cases(cases: Sequence[int], argument: str, layer: str) -> None:
+    """Check that uses are of the same cases.
+
+    Args:
+        cases: The number of cases of each use, or of the uses of each size.
+        argument: Name of the data, for the message.
+        layer: Name of the layer or factor, for the message.
+
+    Raises:
+        ShapeError: If numbers differ.
+    """
     if len(set(cases)) > 1:
         msg = (
-            f"{layer}: the uses in {argument} have {cases} cases, by their size;"
-            " expected the same cases in each, [cases, ...]"
+            f"{layer}: the uses in {argument} have {[*cases]} cases; expected the same"
+            " cases in each, [cases, ...]"
         )
         raise ShapeError(msg)
-    return [x for x, _ in pairs], [uses for _, uses in pairs]
 
 
 def weights_by_size(

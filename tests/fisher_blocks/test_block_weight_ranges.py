@@ -25,7 +25,10 @@ TIMES = np.asarray([2.0, 0.0, 1.0, 3.0])
 
 CASES = {name: case for name, case in BLOCKS.items() if case.axis is not None} | OTHERS
 # Constant is the damping of weights of one, and that of a bias beside them another.
-BESIDE = {"transposed", "transposed-groups", "partial bias", "tied-bias"}
+BESIDE = {
+    *("transposed", "transposed-groups", "transposed-uses"),
+    *("partial bias", "tied-bias"),
+}
 DAMPED = [
     (name, kind)
     for name, case in CASES.items()

@@ -107,9 +107,9 @@ class TransposedConvKFCBasicMultiIndepFB(TransposedConvKFCBasicFB):
             ArgumentError: Also if the number of uses is not known, not `num_uses`, or
                 not the same for all data.
         """
-        like, layer = state.parts[0].scale, self._layer_of_uses
-        ok = self._own(state).ok
+        ok, layer = self._own(state).ok, self._layer_of_uses
         backend = backend_of_uses(self.label, ok, inputs, outputs_grads)
+        like = state.parts[0].scale
         images = shared_images(backend, inputs, outputs_grads, layer, self._check_pair)
         known = self._in_rows(backend, images, weights, like)
         by_use = partial(images.by_use, backend, batch_first=self.batch_first)
