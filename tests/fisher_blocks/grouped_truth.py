@@ -1,6 +1,6 @@
 """Grouped and depthwise convolutions by enumeration, in NumPy alone."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -234,17 +234,8 @@ CASES = {
 }
 
 
-SHARED = GroupedCase(
-    kc.blocks.GroupedConvKFCBasicMultiIndepFB,
-    (2, 1, 2, 4),
-    2,
-    (3, 3),
-    ((0, 0), (0, 0)),
-    (1, 2),
-    (1, 1),
-    has_bias=True,
-    padding="VALID",
-    uses=USES,
+SHARED = replace(
+    CASES["grouped"], make=kc.blocks.GroupedConvKFCBasicMultiIndepFB, uses=USES
 )
 """The first of them, of several uses."""
 
