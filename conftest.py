@@ -62,6 +62,14 @@ def pytest_collection() -> Any:
         gc.enable()
 
 
+APART = (
+    *("tests/adapters/test_torch_ranks.py", "tests/docs/test_ranks_example.py"),
+    *("tests/docs/test_jax_example.py", "tests/tracing/test_tracing_compile.py"),
+)
+"""Files whose tests take long and share nothing: each may go to another worker, after
+all files, which come by their numbers of tests, so that workers end together."""
+
+
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """Give a file to one worker, unless told otherwise: it compiles for it once."""
@@ -69,7 +77,12 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
         return None
     from xdist.scheduler import LoadFileScheduling
 
-    return LoadFileScheduling(config, log)
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return nodeid if file in APART else file
+
+    return Scheduling(config, log)
 
 
 def pytest_collection_modifyitems(
