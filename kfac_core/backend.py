@@ -141,6 +141,14 @@ class Backend(Protocol):
     def diagonal(self, a: Array) -> Array:
         """Return the diagonal ``[n]`` of ``[n, n]``, which is only read."""
 
+    def telling_entries(self, a: Array) -> Array:
+        """Return entries of a sum of squares, which are finite only if all are.
+
+        Args:
+            a: ``[n, n]``, symmetric positive semi-definite where it is finite: then NaN
+                and infinity in any row show on the diagonal.
+        """
+
     def gram(self, a: Array) -> Array:
         """Return ``a.T @ a`` in full precision, symmetric bit for bit.
 

@@ -3,7 +3,9 @@
 Functions take states that are checked, their arrays of one backend.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from contextvars import ContextVar
 from typing import Any, TypeVar
 
 import numpy as np
@@ -97,6 +99,39 @@ def is_known_false(backend: Backend, condition: Array) -> bool:
     return not backend.is_traced(condition) and not bool(condition)
 
 
+_leaves_choice: ContextVar[bool] = ContextVar("_leaves_choice", default=False)
+
+
+@contextmanager
+def chosen_together() -> Iterator[None]:
+    """Leave the choice under a trace between new and old states to the caller.
+
+    Within it, what updates a part of a state returns the new part and its flag. The
+    caller chooses once between all that is new and all that is old: as many choices as
+    there are parts, each of the whole part, would be compiled and computed.
+    """
+    token = _leaves_choice.set(True)
+    try:
+        yield
+    finally:
+        _leaves_choice.reset(token)
+
+
+def chosen(backend: Backend, ok: Array, new: T, old: T) -> T:
+    """Return `new` or `old` under a trace, as `ok` says, or as the caller will.
+
+    Args:
+        backend: Backend of the arrays.
+        ok: 0-d boolean array, traced.
+        new: The updated state.
+        old: The state before.
+
+    Returns:
+        The state; `new` within `chosen_together`.
+    """
+    return new if _leaves_choice.get() else tree.where(backend, ok, new, old)
+
+
 def commit(
     backend: Backend,
     ok: Array,
@@ -122,7 +157,7 @@ def commit(
         Exception: The exception of `error`, if `ok` has a value and is False.
     """
     if backend.is_traced(ok):
-        new = tree.where(backend, ok, new, old)
+        new = chosen(backend, ok, new, old)
     elif not bool(ok):
         raise error()
     state: Any = new

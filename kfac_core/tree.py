@@ -115,12 +115,15 @@ def where(backend: Backend, condition: Array, new: T, old: T) -> T:
         A tree of that structure.
     """
 
-    def chosen(new: Any, old: Any) -> Any:
-        if new is old:
-            return new  # within a trace, a choice would make a copy
-        return backend.xp.where(condition, new, old)
-
-    found: T = map(chosen, new, old)
+    pairs = zip(leaves(new), leaves(old), strict=True)
+    # Within a trace, a choice would make a copy of what is the same in both.
+    pairs = [pair for pair in pairs if pair[0] is not pair[1]]
+    if not pairs:
+        return new
+    news, olds = zip(*pairs, strict=True)
+    # One choice for all: compilers of loops make one for each `where`.
+    chosen = iter(backend.cond(condition, lambda: news, lambda: olds))
+    found: T = map(lambda x, y: x if x is y else next(chosen), new, old)
     return found
 
 

@@ -14,7 +14,7 @@ import jax.scipy.linalg
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 
-from kfac_backends import jax_programs
+from kfac_backends import jax_lapack, jax_programs
 from kfac_backends.array_api import ArrayAPIBackend
 from kfac_backends.jax_chunks import cross_in_loop, gram_in_loop, sum_in_loop
 from kfac_backends.jax_inverse import inverse_from_cholesky
@@ -31,6 +31,12 @@ SCATTER_LANES = 256
 """Number of partial sums for each index, which are added at the end."""
 PANELS_FROM_WORK = 2**30
 """Number of multiplications from which panels of a Gram matrix pay without a trace."""
+PANELS_FROM_TRACED_COLUMNS = 640
+"""Number of columns from which they pay within a trace, where each is compiled."""
+READ_TO_COLUMNS = 1024
+"""Number of columns up to which a matrix is read whole for what its diagonal tells."""
+TRANSPOSED_FROM_ROWS = 1024
+"""Number of rows from which a copy that is transposed pays before a product."""
 PANELS_FROM_COLUMNS, COMPENSATED_TO_COLUMNS = 32, 128
 """Largest number of columns to transpose before a product: twice as fast up to it."""
 TILES_FROM_COLUMNS, TILES_FROM_COLUMNS_PER_ROW = 2048, 8
@@ -127,6 +133,20 @@ class JAXBackend(ArrayAPIBackend):
         whole: Array = jax.lax.optimization_barrier(a.mT)
         return whole
 
+    def diagonal(self, a: Any) -> Array:
+        """Return the sums of rows of which the rest is left out, under a trace."""
+        if not self._reads_all(a):
+            return super().diagonal(a)
+        found: Array = jax_programs.diagonal(a)
+        return found
+
+    def telling_entries(self, a: Any) -> Array:
+        """Return all of a small matrix, under a trace: XLA has a sum of these ready."""
+        if not self._reads_all(a):
+            return super().telling_entries(a)
+        whole: Array = a
+        return whole
+
     def gram(self, a: Any) -> Array:
         """Return ``a.T @ a`` without TF32 or bfloat16 inside, compiled on the CPU."""
         if explicit_mesh(a) is not None:
@@ -168,8 +188,10 @@ class JAXBackend(ArrayAPIBackend):
 
     def gram_of_run(self, a: Any) -> Array:
         """Return ``a.T @ a``, multiplied in the fastest layout."""
-        if self._is_traced_for_cpu(a) and (
-            a.dtype == "float64" or a.shape[-1] <= COMPENSATED_TO_COLUMNS
+        if (
+            self._is_traced_for_cpu(a)
+            and a.shape[-2] >= TRANSPOSED_FROM_ROWS
+            and (a.dtype == "float64" or a.shape[-1] <= COMPENSATED_TO_COLUMNS)
         ):
             return self._symmetric(self.matmul(self.transposed(a), a))
         return super().gram_of_run(a)
@@ -198,6 +220,13 @@ class JAXBackend(ArrayAPIBackend):
         in_panels = jax.default_backend() == "cpu"
         factor: Array = jax_programs.cholesky(a, in_panels=in_panels)
         return factor
+
+    def damped_inverse(self, a: Any, damping: Any) -> Array:
+        """Return the inverse; on the CPU, of a small matrix, by calls of LAPACK."""
+        if jax.default_backend() != "cpu" or not jax_lapack.inverts(a):
+            return super().damped_inverse(a, damping)
+        inverse: Array = jax_programs.damped_inverse(a, damping)
+        return inverse
 
     def cholesky_inverse(self, factor: Any) -> Array:
         """Return ``inv(L).T @ inv(L)``, in blocks, leaving out zeros."""
@@ -316,10 +345,16 @@ class JAXBackend(ArrayAPIBackend):
     def _is_traced_for_cpu(self, x: Any) -> bool:
         return self.is_traced(x) and jax.default_backend() == "cpu"
 
+    def _reads_all(self, a: Any) -> bool:
+        """Return whether to read a matrix costs less than to compile what does not."""
+        return self._is_traced_for_cpu(a) and a.shape[-1] <= READ_TO_COLUMNS
+
     def _is_large(self, a: Any) -> bool:
+        if self.is_traced(a):
+            return bool(a.shape[-1] >= PANELS_FROM_TRACED_COLUMNS)
         # Outside of a trace, each slice is an operation, whose cost must pay off.
         work = a.shape[-2] * a.shape[-1] ** 2
-        return super()._is_large(a) and (self.is_traced(a) or work >= PANELS_FROM_WORK)
+        return super()._is_large(a) and work >= PANELS_FROM_WORK
 
 
 def _check_enabled(dtype: DType) -> None:

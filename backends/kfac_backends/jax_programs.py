@@ -12,6 +12,7 @@ import jax
 import jax.numpy as jnp
 
 from kfac_backends.jax_inverse import cholesky_in_panels
+from kfac_backends.jax_lapack import inverse
 
 _one_program = partial(jax.jit, inline=True)
 
@@ -26,6 +27,19 @@ def is_finite(x: Any) -> Any:
 def damp(a: Any, damping: Any) -> Any:
     """Return ``a + damping * I``, ``[..., n, n]``."""
     return a + damping * jnp.eye(a.shape[-1], dtype=a.dtype)
+
+
+@_one_program
+def damped_inverse(a: Any, damping: Any) -> Any:
+    """Return the inverse of ``a + damping * I``, ``[..., n, n]``; NaN if none."""
+    return inverse(damp(a, damping))
+
+
+@_one_program
+def diagonal(a: Any) -> Any:
+    """Return the diagonal ``[..., n]`` of ``[..., n, n]``."""
+    # A sum of these is one loop for XLA; of entries that it has to gather, three.
+    return jnp.where(jnp.eye(a.shape[-1], dtype=bool), a, 0).sum(-1)
 
 
 @_one_program

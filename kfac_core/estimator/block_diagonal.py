@@ -1,6 +1,6 @@
 """`BlockDiagonalMatrix`: the blocks of all layers as one matrix."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -27,6 +27,7 @@ from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linearization import NamedParams
 from kfac_core.linearization.checked import check_is_collection
 from kfac_core.spec.quiet import Quiet
+from kfac_core.state import chosen_together
 from kfac_core.typing import Array, LayerDampings, Params, Scalar
 
 
@@ -161,6 +162,20 @@ class BlockDiagonalMatrix(Quiet):
         specs, blocks = self.blocks, dict(state.blocks)
         chosen = [layer.name for layer in self._chosen(layers)]
         dampings = dampings_of(damping, chosen, list(specs))
+        with chosen_together():
+            self._invert(specs, blocks, dampings, chosen, tolerance)
+        new_state = state._replace(blocks=blocks)
+        return whole(backend, new_state, state, "derived_ok", chosen)
+
+    def _invert(
+        self,
+        specs: Mapping[str, FisherBlock[Any]],
+        blocks: dict[str, Any],
+        dampings: Mapping[str, Scalar],
+        chosen: Sequence[str],
+        tolerance: Scalar | None,
+    ) -> None:
+        """Put states with new inverses in the places of the chosen blocks."""
         if tolerance is not None:
             # Each layer is updated by itself, so that one which is kept costs nothing.
             for name in chosen:
@@ -168,8 +183,7 @@ class BlockDiagonalMatrix(Quiet):
                 blocks[name] = specs[name].refresh_inverses(
                     old, dampings[name], tolerance
                 )
-            new_state = state._replace(blocks=blocks)
-            return whole(backend, new_state, state, "derived_ok", chosen)
+            return
         for group in self.together:
             due = [name for name in group.names if name in chosen]
             for names in batches(due, specs, blocks, FEWEST_TOGETHER):
@@ -179,8 +193,6 @@ class BlockDiagonalMatrix(Quiet):
                     [specs[name] for name in names], states, own, group.splitting
                 )
                 blocks.update(zip(names, new, strict=True))
-        new_state = state._replace(blocks=blocks)
-        return whole(backend, new_state, state, "derived_ok", chosen)
 
     def inverse_errors(
         self, state: EstimatorState, damping: LayerDampings

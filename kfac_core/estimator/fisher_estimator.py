@@ -34,7 +34,7 @@ from kfac_core.layer_collection import LayerRegistration
 from kfac_core.layer_collection.parts import owners
 from kfac_core.linearization import Linearization, NamedLossInputs
 from kfac_core.linearization.checked import checked
-from kfac_core.state import kept, without_graph
+from kfac_core.state import chosen_together, kept, without_graph
 from kfac_core.typing import Array, Key, Scalar
 
 
@@ -275,13 +275,14 @@ class FisherEstimator(BlockDiagonalMatrix):
             options = {**own.options}
             if layer in drawing:
                 options["key"] = keys[drawing.index(layer)]
-            blocks[layer.name] = layer.block.update_covs(
-                blocks[layer.name],
-                *own.data,
-                ema_decay=ema_decay,
-                ema_weight=weight_of(ema_weight, layer.name),
-                **options,
-            )
+            with chosen_together():
+                blocks[layer.name] = layer.block.update_covs(
+                    blocks[layer.name],
+                    *own.data,
+                    ema_decay=ema_decay,
+                    ema_weight=weight_of(ema_weight, layer.name),
+                    **options,
+                )
         new = EstimatorState(blocks, kept(state.cases + linearization.batch_size))
         names = [layer.name for layer in chosen]
         return whole(backend, new, state, "cov_ok", names), given

@@ -2,8 +2,8 @@
 
 from typing import Protocol, Self, TypeVar
 
-from kfac_core import tree
 from kfac_core.backend import Backend
+from kfac_core.state import chosen
 from kfac_core.typing import Array
 
 
@@ -48,4 +48,4 @@ def whole(
         ok = ok & fits
     if not backend.is_traced(ok):
         return new
-    return tree.where(backend, ok, new, old).with_flag(flag, ok)
+    return chosen(backend, ok, new, old).with_flag(flag, ok)

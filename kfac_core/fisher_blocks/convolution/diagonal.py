@@ -3,13 +3,14 @@
 from dataclasses import dataclass, field
 from typing import ClassVar
 
-from kfac_core import moving_average, tree
+from kfac_core import moving_average
 from kfac_core.arguments.arrays import as_towers, backend_for
 from kfac_core.arguments.scalars import as_scalar
 from kfac_core.damping import normalize_damping
 from kfac_core.fisher_blocks.base.single_factor import SingleFactorFB, SingleFactorState
 from kfac_core.fisher_factors import ConvDiagonalFactor
 from kfac_core.fisher_factors.convolution.spec import prepare
+from kfac_core.state import chosen
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.statistics.patches.mask import PatchMask
 from kfac_core.statistics.patches.older_calls import takes_older_calls
@@ -94,7 +95,7 @@ class ConvDiagonalFB(SingleFactorFB):
         ema = self._ema(backend, ema_decay, ema_weight, state.uses.total)
         (uses,) = moving_average.fold_numbers(backend, [state.uses], [locations], ema)
         if backend.is_traced(factor.cov_ok):
-            uses = tree.where(backend, factor.cov_ok, uses, state.uses)
+            uses = chosen(backend, factor.cov_ok, uses, state.uses)
         return state._replace(factor=factor, uses=uses)
 
     def update_inverses(

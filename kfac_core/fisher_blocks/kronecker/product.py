@@ -324,7 +324,9 @@ class KroneckerProductFB(KroneckerStatisticsFB):
             damping = float(new.damping)
             return not_positive_definite(backend, self.label, trace, size, damping)
 
-        return commit(backend, ok, new, new.with_flag("derived_ok", ok), error)
+        # What cannot be divided by is refused by its flag, whoever chooses.
+        flagged = new.with_flag("derived_ok", ok & new.flag("derived_ok"))
+        return commit(backend, ok, flagged, flagged, error)
 
     def _matrix(self, backend: Backend, vector: Params) -> Array:
         check_params(vector, *self._sizes, self.label, self.weight_layout)

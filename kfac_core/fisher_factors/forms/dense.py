@@ -64,9 +64,7 @@ class Dense(Form):
         self, backend: Backend, average: MovingAverage, factor: "FisherFactor"
     ) -> Array:
         # The trace is taken of the sums: the mean would need as much memory as they do.
-        # What is checked of them is the diagonal, or that of each of a stack.
-        diagonal = self.entries_to_check(backend, average.total)
-        sums = backend.xp.sum(diagonal, axis=-1)
+        sums = backend.xp.sum(self.diagonal(backend, average.total), axis=-1)
         of_sums = MovingAverage(sums, average.weight)
         return moving_average.value(backend, of_sums, factor.label)
 
@@ -164,9 +162,12 @@ class Dense(Form):
             ),
         )
 
-    def entries_to_check(self, backend: Backend, statistic: Array) -> Array:
-        # The diagonal sums squares: NaN and infinity anywhere in a row show there.
+    def diagonal(self, backend: Backend, statistic: Array) -> Array:
+        """Return the diagonal, or that of each of a stack."""
         return backend.diagonal(statistic)
+
+    def entries_to_check(self, backend: Backend, statistic: Array) -> Array:
+        return backend.telling_entries(statistic)
 
 
 def residual_of(

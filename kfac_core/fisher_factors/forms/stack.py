@@ -85,6 +85,9 @@ class Stack(Dense):
 
         return backend.vmap(of_group, total, damping, state.derived.matpowers[place])
 
+    def diagonal(self, backend: Backend, statistic: Array) -> Array:
+        return diagonals(backend, statistic)
+
     def entries_to_check(self, backend: Backend, statistic: Array) -> Array:
         return diagonals(backend, statistic)
 
