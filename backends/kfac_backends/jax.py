@@ -19,6 +19,7 @@ from kfac_backends.array_api import ArrayAPIBackend
 from kfac_backends.jax_chunks import cross_in_loop, gram_in_loop, sum_in_loop
 from kfac_backends.jax_inverse import inverse_from_cholesky
 from kfac_backends.jax_meshes import explicit_mesh, on_auto_axes, product
+from kfac_backends.jax_placing import check_enabled, placed, scatter_add
 from kfac_backends.jax_storing import listen_for_states
 from kfac_backends.jax_tiles import syrk_in_tiles
 from kfac_backends.runs import FEW_OF_XLA, run_length
@@ -27,8 +28,6 @@ from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
 F = TypeVar("F", bound=Callable[..., Any])
 T = TypeVar("T")
 
-SCATTER_LANES = 256
-"""Number of partial sums for each index, which are added at the end."""
 PANELS_FROM_WORK = 2**30
 """Number of multiplications from which panels of a Gram matrix pay without a trace."""
 PANELS_FROM_TRACED_COLUMNS = 640
@@ -135,17 +134,14 @@ class JAXBackend(ArrayAPIBackend):
 
     def diagonal(self, a: Any) -> Array:
         """Return the sums of rows of which the rest is left out, under a trace."""
-        if not self._reads_all(a):
-            return super().diagonal(a)
-        found: Array = jax_programs.diagonal(a)
-        return found
+        read = jax_programs.diagonal if self._reads_all(a) else super().diagonal
+        diagonal: Array = read(a)
+        return diagonal
 
     def telling_entries(self, a: Any) -> Array:
         """Return all of a small matrix, under a trace: XLA has a sum of these ready."""
-        if not self._reads_all(a):
-            return super().telling_entries(a)
-        whole: Array = a
-        return whole
+        entries: Array = a if self._reads_all(a) else super().telling_entries(a)
+        return entries
 
     def gram(self, a: Any) -> Array:
         """Return ``a.T @ a`` without TF32 or bfloat16 inside, compiled on the CPU."""
@@ -223,9 +219,9 @@ class JAXBackend(ArrayAPIBackend):
 
     def damped_inverse(self, a: Any, damping: Any) -> Array:
         """Return the inverse; on the CPU, of a small matrix, by calls of LAPACK."""
-        if jax.default_backend() != "cpu" or not jax_lapack.inverts(a):
-            return super().damped_inverse(a, damping)
-        inverse: Array = jax_programs.damped_inverse(a, damping)
+        by_lapack = jax.default_backend() == "cpu" and jax_lapack.inverts(a)
+        invert = jax_programs.damped_inverse if by_lapack else super().damped_inverse
+        inverse: Array = invert(a, damping)
         return inverse
 
     def cholesky_inverse(self, factor: Any) -> Array:
@@ -262,19 +258,7 @@ class JAXBackend(ArrayAPIBackend):
 
     def scatter_add(self, size: int, indices: Any, weights: Any) -> Array:
         """Add by index, in float64 or in lanes; indices beyond `size` are dropped."""
-        # XLA adds one number after the other, with one rounding each.
-        device = self.creation_device(weights)
-        if jax.config.jax_enable_x64:
-            wide = weights.astype("float64")
-            zeros = jnp.zeros(size, wide.dtype, device=device)
-            added: Any = zeros.at[indices].add(wide, mode="drop")
-            return added.astype(weights.dtype)  # type: ignore[no-any-return]
-        # The lanes take no more memory than the weights.
-        lanes = max(1, min(SCATTER_LANES, weights.shape[0] // max(size, 1)))
-        own = jnp.arange(weights.shape[0]) % lanes
-        stack = jnp.zeros((lanes, size), weights.dtype, device=device)
-        total: Array = jnp.sum(stack.at[own, indices].add(weights, mode="drop"), axis=0)
-        return total
+        return scatter_add(size, indices, weights, self.creation_device(weights))
 
     def cond(
         self, condition: Array, then: Callable[[], T], otherwise: Callable[[], T]
@@ -313,15 +297,15 @@ class JAXBackend(ArrayAPIBackend):
         self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device
     ) -> Array:
         """Draw from a key of `jax.random.key`."""
-        _check_enabled(dtype)
-        return _put(jax.random.uniform(key, shape, dtype), device)
+        check_enabled(dtype)
+        return placed(jax.random.uniform(key, shape, dtype), device)
 
     def normal(
         self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device
     ) -> Array:
         """Draw from a key of `jax.random.key`."""
-        _check_enabled(dtype)
-        return _put(jax.random.normal(key, shape, dtype), device)
+        check_enabled(dtype)
+        return placed(jax.random.normal(key, shape, dtype), device)
 
     def to_numpy(self, x: Any) -> Any:
         """Copy from all the devices that hold a part."""
@@ -334,8 +318,8 @@ class JAXBackend(ArrayAPIBackend):
             narrow = values.astype(jax.dtypes.canonicalize_dtype(values.dtype))
             if np.array_equal(narrow, values):
                 values = narrow
-        _check_enabled(values.dtype)
-        return _put(jnp.asarray(values), device)
+        check_enabled(values.dtype)
+        return placed(jnp.asarray(values), device)
 
     def jit(self, function: F) -> F:
         """Compile by `jax.jit`."""
@@ -355,22 +339,6 @@ class JAXBackend(ArrayAPIBackend):
         # Outside of a trace, each slice is an operation, whose cost must pay off.
         work = a.shape[-2] * a.shape[-1] ** 2
         return super()._is_large(a) and work >= PANELS_FROM_WORK
-
-
-def _check_enabled(dtype: DType) -> None:
-    """Refuse a dtype that JAX would silently replace by one of half its size."""
-    enabled = jax.dtypes.canonicalize_dtype(dtype)
-    if enabled != dtype:
-        msg = (
-            f"JAX would silently make {np.dtype(dtype)} into {enabled}: call"
-            " jax.config.update('jax_enable_x64', True) first, or ask for it"
-        )
-        raise TypeError(msg)
-
-
-def _put(x: Any, device: Device) -> Array:
-    placed: Array = x if device is None else jax.device_put(x, device)
-    return placed
 
 
 backend = JAXBackend(jnp, "jax", "highest")

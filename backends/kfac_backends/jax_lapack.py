@@ -1,11 +1,11 @@
 """JAX: inverses on the CPU by LAPACK, called on arrays as they lie in memory.
 
-LAPACK reads by columns, and so sees the transpose of an array that is kept by rows:
-lower ``L`` is an upper ``U = L.T``, and ``X`` with ``L X = B`` is the transpose of ``Y``
-with ``Y U = B.T``. JAX's own functions copy each array into the other order and back.
-XLA compiles a loop for every copy, in 20 to 60 ms, and for every copy of another shape
-again; a product or a call of LAPACK takes it one. So the calls here name what is in the
-memory, and nothing is copied but what LAPACK is to see apart.
+LAPACK reads by columns, and sees the transpose of an array that is kept by rows: lower
+``L`` is an upper ``U = L.T``, and ``X`` with ``L X = B`` is the transpose of ``Y`` with
+``Y U = B.T``. JAX's own functions copy each array into the other order, and back. XLA
+compiles a loop for every copy, in 20 to 60 ms, and another one for every other shape; a
+product or a call of LAPACK takes it one. So the calls here name what is in memory, and
+nothing is copied but what LAPACK is to see apart.
 """
 
 import functools

@@ -116,6 +116,37 @@ def batches(
     return found
 
 
+def inverted(
+    groups: Sequence[Group],
+    blocks: Mapping[str, FisherBlock[Any]],
+    states: Mapping[str, Any],
+    dampings: Mapping[str, Scalar],
+) -> dict[str, Any]:
+    """Return the states of some layers with new inverses, by name.
+
+    Args:
+        groups: All layers, as `together` groups them.
+        blocks: Block of each layer.
+        states: State of each block.
+        dampings: The damping of each layer whose inverses are computed.
+
+    Raises:
+        KfacError: What the blocks raise.
+    """
+    found: dict[str, Any] = {}
+    for group in groups:
+        due = [name for name in group.names if name in dampings]
+        for names in batches(due, blocks, states, FEWEST_TOGETHER):
+            new = update_together(
+                [blocks[name] for name in names],
+                [states[name] for name in names],
+                [dampings[name] for name in names],
+                group.splitting,
+            )
+            found.update(zip(names, new, strict=True))
+    return found
+
+
 def update_together(
     blocks: Sequence[FisherBlock[Any]],
     states: Sequence[Any],

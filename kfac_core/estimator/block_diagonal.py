@@ -1,6 +1,6 @@
 """`BlockDiagonalMatrix`: the blocks of all layers as one matrix."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -8,12 +8,10 @@ from kfac_core.arguments.powers import as_exponents
 from kfac_core.arguments.sizes import as_flag
 from kfac_core.backend import Backend
 from kfac_core.estimator.batching import (
-    FEWEST_TOGETHER,
     Group,
     alike,
-    batches,
+    inverted,
     together,
-    update_together,
 )
 from kfac_core.estimator.given import backend_of_state, dampings_of, known_names
 from kfac_core.estimator.sources import LABEL
@@ -162,37 +160,18 @@ class BlockDiagonalMatrix(Quiet):
         specs, blocks = self.blocks, dict(state.blocks)
         chosen = [layer.name for layer in self._chosen(layers)]
         dampings = dampings_of(damping, chosen, list(specs))
+        due = {name: dampings[name] for name in chosen}
         with chosen_together():
-            self._invert(specs, blocks, dampings, chosen, tolerance)
+            if tolerance is not None:
+                # Each layer is updated by itself: one that is kept costs nothing.
+                for name, own in due.items():
+                    blocks[name] = specs[name].refresh_inverses(
+                        blocks[name], own, tolerance
+                    )
+            else:
+                blocks |= inverted(self.together, specs, blocks, due)
         new_state = state._replace(blocks=blocks)
         return whole(backend, new_state, state, "derived_ok", chosen)
-
-    def _invert(
-        self,
-        specs: Mapping[str, FisherBlock[Any]],
-        blocks: dict[str, Any],
-        dampings: Mapping[str, Scalar],
-        chosen: Sequence[str],
-        tolerance: Scalar | None,
-    ) -> None:
-        """Put states with new inverses in the places of the chosen blocks."""
-        if tolerance is not None:
-            # Each layer is updated by itself, so that one which is kept costs nothing.
-            for name in chosen:
-                old = blocks[name]
-                blocks[name] = specs[name].refresh_inverses(
-                    old, dampings[name], tolerance
-                )
-            return
-        for group in self.together:
-            due = [name for name in group.names if name in chosen]
-            for names in batches(due, specs, blocks, FEWEST_TOGETHER):
-                states = [blocks[name] for name in names]
-                own = [dampings[name] for name in names]
-                new = update_together(
-                    [specs[name] for name in names], states, own, group.splitting
-                )
-                blocks.update(zip(names, new, strict=True))
 
     def inverse_errors(
         self, state: EstimatorState, damping: LayerDampings

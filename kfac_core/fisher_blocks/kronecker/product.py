@@ -319,14 +319,12 @@ class KroneckerProductFB(KroneckerStatisticsFB):
             if not bool(backend.is_finite(eigenvalues)):
                 what, dtype = "eigenvalues of the block", eigenvalues.dtype
                 return overflowed(backend, self.label, what, dtype, scaled="loss")
-            trace = backend.xp.sum(eigenvalues)
             size = self.input_factor.dimension * self.output_factor.dimension
-            damping = float(new.damping)
-            return not_positive_definite(backend, self.label, trace, size, damping)
+            known = backend.xp.sum(eigenvalues), size, float(new.damping)
+            return not_positive_definite(backend, self.label, *known)
 
-        # What cannot be divided by is refused by its flag, whoever chooses.
-        flagged = new.with_flag("derived_ok", ok & new.flag("derived_ok"))
-        return commit(backend, ok, flagged, flagged, error)
+        new = new.with_flag("derived_ok", ok & new.flag("derived_ok"))
+        return commit(backend, ok, new, new, error)
 
     def _matrix(self, backend: Backend, vector: Params) -> Array:
         check_params(vector, *self._sizes, self.label, self.weight_layout)
