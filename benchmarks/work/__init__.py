@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from benchmarks.cases import Case
 from benchmarks.libraries import Library
 from benchmarks.work import (
+    compiling_jax,
     convolution,
     embedding,
     gram,
@@ -27,6 +28,7 @@ MODULES = (
     networks,
     training,
     training_jax,
+    compiling_jax,
     overhead,
 )
 

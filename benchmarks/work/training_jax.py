@@ -93,20 +93,18 @@ def _affine(inputs: int, outputs: int) -> tuple[Any, Any]:
     return weights, jnp.zeros(outputs, jnp.float32)
 
 
-def _rivals(make: Callable[..., Any], batch: int, every: int, mode: Any) -> Rivals:
-    import jax
+def labels_of(batch: int) -> Any:
+    """Return a class of ten for each case."""
     import jax.numpy as jnp
 
+    return jnp.array(rng().integers(0, 10, batch))
+
+
+def _rivals(make: Callable[..., Any], batch: int, every: int, mode: Any) -> Rivals:
     network, params, x = make(batch)
-    labels = jnp.array(rng().integers(0, 10, batch))
-
-    def loss(params: Any, x: Any, labels: Any) -> Any:
-        chosen = jax.nn.log_softmax(network(params, x))[jnp.arange(len(x)), labels]
-        return -chosen.mean()
-
-    data = (x, labels)
-    adam, adam_plan = _steps(*_adam(loss, params), data)
-    kfac, kfac_plan = _steps(*_kfac(network, loss, params, x, every, mode), data)
+    data = (x, labels_of(batch))
+    adam, adam_plan = _steps(*adam_step(network, params), data)
+    kfac, kfac_plan = _steps(*kfac_step(network, params, x, every, mode), data)
     others = {}
     if every == 1 and find_spec("kfac_jax"):
         from benchmarks.peers import kfac_jax_training
@@ -158,9 +156,23 @@ def _steps(step: Any, state: Any, data: Any) -> tuple[Call, _Plan]:
     return call, _Plan(compiled, sum(leaf.nbytes for leaf in others))
 
 
-def _adam(loss: Any, params: Any) -> tuple[Any, Any]:
+def _loss_of(network: Any) -> Any:
     import jax
     import jax.numpy as jnp
+
+    def loss(params: Any, x: Any, labels: Any) -> Any:
+        chosen = jax.nn.log_softmax(network(params, x))[jnp.arange(len(x)), labels]
+        return -chosen.mean()
+
+    return loss
+
+
+def adam_step(network: Any, params: Any) -> tuple[Any, Any]:
+    """Return a step of Adam, ``step(state, x, labels, key)``, and its first state."""
+    import jax
+    import jax.numpy as jnp
+
+    loss = _loss_of(network)
 
     def step(state: Any, x: Any, labels: Any, key: Any) -> Any:
         gradient = jax.grad(loss)(state["params"], x, labels)
@@ -184,14 +196,24 @@ def _adam(loss: Any, params: Any) -> tuple[Any, Any]:
     return step, start | {"count": jnp.zeros((), jnp.float32)}
 
 
-def _kfac(
-    network: Any, loss: Any, params: Any, x: Any, every: int, mode: Any
+def kfac_step(
+    network: Any, params: Any, x: Any, every: int, mode: Any
 ) -> tuple[Any, Any]:
+    """Return a step of K-FAC, as `adam_step` does.
+
+    Args:
+        network: Function of parameters and inputs.
+        params: Its parameters.
+        x: Its inputs.
+        every: Every how many steps there are statistics.
+        mode: How they are made.
+    """
     import jax
     import jax.numpy as jnp
 
     from kfac_adapters.jax import capture, kfac
 
+    loss = _loss_of(network)
     captured = capture(
         network, params, x, loss=kc.losses.CategoricalLogitsNegativeLogProbLoss()
     )
