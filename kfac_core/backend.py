@@ -42,6 +42,13 @@ class Backend(Protocol):
         that one array of any of these types was seen outside of the compiler.
         """
 
+    @property
+    def chooses_once(self) -> bool:
+        """Whether a trace chooses once between all new and all old parts of a state.
+
+        Otherwise it chooses for each part, and then for each whole.
+        """
+
     def check(self, x: Any) -> None:
         """Raise a `TypeError` if `x` is of this library but not a plain array.
 

@@ -4,7 +4,7 @@ Functions take states that are checked, their arrays of one backend.
 """
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from contextvars import ContextVar
 from typing import Any, TypeVar
 
@@ -102,14 +102,24 @@ def is_known_false(backend: Backend, condition: Array) -> bool:
 _leaves_choice: ContextVar[bool] = ContextVar("_leaves_choice", default=False)
 
 
-@contextmanager
-def chosen_together() -> Iterator[None]:
+def chosen_together(backend: Backend) -> AbstractContextManager[object]:
     """Leave the choice under a trace between new and old states to the caller.
 
     Within it, what updates a part of a state returns the new part and its flag. The
-    caller chooses once between all that is new and all that is old: as many choices as
-    there are parts, each of the whole part, would be compiled and computed.
+    caller chooses once between all that is new and all that is old. Otherwise there
+    would be a choice for each part, and of these for each whole.
+
+    Args:
+        backend: Backend of the states.
+
+    Returns:
+        The context; without effect where the backend does not choose once.
     """
+    return _left_choice() if backend.chooses_once else nullcontext()
+
+
+@contextmanager
+def _left_choice() -> Iterator[None]:
     token = _leaves_choice.set(True)
     try:
         yield
@@ -129,7 +139,9 @@ def chosen(backend: Backend, ok: Array, new: T, old: T) -> T:
     Returns:
         The state; `new` within `chosen_together`.
     """
-    return new if _leaves_choice.get() else tree.where(backend, ok, new, old)
+    if backend.chooses_once and _leaves_choice.get():
+        return new
+    return tree.where(backend, ok, new, old)
 
 
 def commit(

@@ -44,6 +44,8 @@ class ArrayAPIBackend(ByTheHost):
     array_types: tuple[type, ...] = ()
     # Number of panels of a Gram matrix: four save 3/8 of the product, eight 7/16.
     panels = 4
+    # Whether a trace has one choice between states, and not one for each part.
+    chooses_once = False
     # Whatever calls a verb in the place of the caller.
     call: Callable[..., Any] | None = None
 

@@ -47,8 +47,8 @@ SOME_BYTES, MANY_BYTES = 2**24, 2**28
 class JAXBackend(ArrayAPIBackend):
     """XLA, with products in full precision; its default on GPU and TPU is lower."""
 
-    # XLA's products of narrow panels are slow on the CPU.
-    panels = 3
+    panels = 3  # XLA's products of narrow ones are slow on the CPU
+    chooses_once = True  # XLA compiles each choice, and computes it
     call = staticmethod(on_auto_axes)
 
     def __init__(self, xp: Namespace, name: str, precision: Precision) -> None:

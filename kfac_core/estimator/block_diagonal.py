@@ -161,7 +161,7 @@ class BlockDiagonalMatrix(Quiet):
         chosen = [layer.name for layer in self._chosen(layers)]
         dampings = dampings_of(damping, chosen, list(specs))
         due = {name: dampings[name] for name in chosen}
-        with chosen_together():
+        with chosen_together(backend):
             if tolerance is not None:
                 # Each layer is updated by itself: one that is kept costs nothing.
                 for name, own in due.items():

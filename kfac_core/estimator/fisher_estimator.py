@@ -275,7 +275,7 @@ class FisherEstimator(BlockDiagonalMatrix):
             options = {**own.options}
             if layer in drawing:
                 options["key"] = keys[drawing.index(layer)]
-            with chosen_together():
+            with chosen_together(backend):
                 blocks[layer.name] = layer.block.update_covs(
                     blocks[layer.name],
                     *own.data,

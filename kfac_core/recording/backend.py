@@ -24,6 +24,7 @@ class RecordingBackend:
 
     array_types = (Recorded, RecordedNumber)
     call = None
+    chooses_once = False
 
     def __init__(self, precision: Any = None) -> None:
         self.precision = precision

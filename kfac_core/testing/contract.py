@@ -45,6 +45,7 @@ CONTRACT: tuple[Check, ...] = (
     sums.sums_are_exact,
     sums.syrk_is_symmetric,
     sums.is_finite_sees_every_entry,
+    sums.telling_entries_tell,
     sums.precisions_are_backends,
     factorisations.cholesky_is_accurate,
     factorisations.solutions_are_accurate,

@@ -81,6 +81,22 @@ def is_finite_sees_every_entry(candidate: Candidate) -> None:
                         )
 
 
+def telling_entries_tell(candidate: Candidate) -> None:
+    """What is infinite or NaN in a sum of squares shows in the entries that tell."""
+    backend = candidate.backend
+    for dtype in candidate.floats():
+        for bad in (1.0, np.nan, np.inf):
+            rows = np.ones((3, 4), dtype)
+            rows[1, 2] = bad
+            with np.errstate(all="ignore"):
+                squares = candidate.array(rows.T @ rows)
+            found = bool(backend.is_finite(backend.telling_entries(squares)))
+            require(
+                found == (bad == 1),
+                f"telling_entries of {dtype} with {bad} are finite: {found}",
+            )
+
+
 def precisions_are_backends(candidate: Candidate) -> None:
     """`in_precision` returns a backend for the same arrays, the first for highest."""
     backend, x = candidate.backend, candidate.array(np.ones((2, 2)), "float32")
