@@ -114,9 +114,9 @@ def where(backend: Backend, condition: Array, new: T, old: T) -> T:
     Returns:
         A tree of that structure.
     """
-    pairs = zip(leaves(new), leaves(old), strict=True)
+    both = zip(leaves(new), leaves(old), strict=True)
     # Within a trace, a choice would make a copy of what is the same in both.
-    pairs = [pair for pair in pairs if pair[0] is not pair[1]]
+    pairs = [pair for pair in both if pair[0] is not pair[1]]
     if not pairs:
         return new
     news, olds = zip(*pairs, strict=True)

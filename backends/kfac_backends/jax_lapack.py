@@ -29,8 +29,7 @@ def inverts(a: Any) -> bool:
     return a.shape[-1] <= COLUMNS and str(a.dtype) in _LETTERS
 
 
-@jax.custom_jvp
-def inverse(a: Any) -> Array:
+def _inverse(a: Any) -> Array:
     """Return the inverse of a positive-definite matrix, symmetric bit for bit.
 
     With ``X = inv(L)`` it is ``X.T @ X``. Of the left and the right half of the columns
@@ -60,12 +59,15 @@ def inverse(a: Any) -> Array:
     return found
 
 
-@inverse.defjvp
 def _derivative(primals: Any, tangents: Any) -> tuple[Any, Any]:
     """Return the inverse ``P``, and for a change ``D`` that of it, ``-P D P``."""
     (a,), (change,) = primals, tangents
     found = inverse(a)
     return found, -_matmul(_matmul(found, change), found)
+
+
+inverse: Any = jax.custom_jvp(_inverse)
+inverse.defjvp(_derivative)
 
 
 def _by_halves(factor: Any) -> Any:
