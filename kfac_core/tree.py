@@ -119,11 +119,15 @@ def where(backend: Backend, condition: Array, new: T, old: T) -> T:
     pairs = [pair for pair in both if pair[0] is not pair[1]]
     if not pairs:
         return new
-    news, olds = zip(*pairs, strict=True)
-    # One choice for all: compilers of loops make one for each `where`.
-    chosen = iter(backend.cond(condition, lambda: news, lambda: olds))
-    found: T = map(lambda x, y: x if x is y else next(chosen), new, old)
-    return found
+    found: Sequence[Any]
+    if backend.chooses_once:
+        news, olds = zip(*pairs, strict=True)
+        found = backend.cond(condition, lambda: news, lambda: olds)
+    else:
+        found = [backend.xp.where(condition, x, y) for x, y in pairs]
+    chosen = iter(found)
+    whole: T = map(lambda x, y: x if x is y else next(chosen), new, old)
+    return whole
 
 
 def cast(backend: Backend, tree: Any, dtype: DType) -> Any:

@@ -44,8 +44,6 @@ class ArrayAPIBackend(ByTheHost):
     array_types: tuple[type, ...] = ()
     # Number of panels of a Gram matrix: four save 3/8 of the product, eight 7/16.
     panels = 4
-    # Whether a trace has one choice between states, and not one for each part.
-    chooses_once = False
     # Whatever calls a verb in the place of the caller.
     call: Callable[..., Any] | None = None
 
@@ -55,6 +53,11 @@ class ArrayAPIBackend(ByTheHost):
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.name}>"
+
+    @property
+    def chooses_once(self) -> bool:
+        """Return False: the standard knows no tracing."""
+        return False
 
     def check(self, x: Any) -> None:
         """Accept whatever follows the standard."""

@@ -32,10 +32,8 @@ PANELS_FROM_WORK = 2**30
 """Number of multiplications from which panels of a Gram matrix pay without a trace."""
 PANELS_FROM_TRACED_COLUMNS = 640
 """Number of columns from which they pay within a trace, where each is compiled."""
-READ_TO_COLUMNS = 1024
-"""Number of columns up to which a matrix is read whole for what its diagonal tells."""
-TRANSPOSED_FROM_ROWS = 1024
-"""Number of rows from which a copy that is transposed pays before a product."""
+READ_TO_COLUMNS, TRANSPOSED_FROM_ROWS = 1024, 1024
+"""Columns up to which all is read for a diagonal; rows from which a transpose pays."""
 PANELS_FROM_COLUMNS, COMPENSATED_TO_COLUMNS = 32, 128
 """Largest number of columns to transpose before a product: twice as fast up to it."""
 TILES_FROM_COLUMNS, TILES_FROM_COLUMNS_PER_ROW = 2048, 8
@@ -48,7 +46,6 @@ class JAXBackend(ArrayAPIBackend):
     """XLA, with products in full precision; its default on GPU and TPU is lower."""
 
     panels = 3  # XLA's products of narrow ones are slow on the CPU
-    chooses_once = True  # XLA compiles each choice, and computes it
     call = staticmethod(on_auto_axes)
 
     def __init__(self, xp: Namespace, name: str, precision: Precision) -> None:
@@ -57,6 +54,11 @@ class JAXBackend(ArrayAPIBackend):
         # Arrays with values need this, too: each operation is a program of its own.
         self._compiled_gram: Callable[[Any], Array] = jax.jit(self.gram)
         self._compiled_cross: Callable[[Any, Any], Array] = jax.jit(self.cross)
+
+    @property
+    def chooses_once(self) -> bool:
+        """Whether no axis is manual, along which branches would have to vary alike."""
+        return not getattr(jax.sharding.get_abstract_mesh(), "manual_axes", ())
 
     def in_precision(self, precision: Precision) -> Self:
         """Return the backend whose products ask for `precision`."""
@@ -281,8 +283,7 @@ class JAXBackend(ArrayAPIBackend):
 
     def batches(self, x: Any) -> bool:
         """Return True on accelerators alone."""
-        accelerated: bool = jax.default_backend() != "cpu"
-        return accelerated
+        return bool(jax.default_backend() != "cpu")
 
     def stop_gradient(self, x: Any) -> Array:
         """Return `x` as a constant of differentiation."""
@@ -330,7 +331,6 @@ class JAXBackend(ArrayAPIBackend):
         return self.is_traced(x) and jax.default_backend() == "cpu"
 
     def _reads_all(self, a: Any) -> bool:
-        """Return whether to read a matrix costs less than to compile what does not."""
         return self._is_traced_for_cpu(a) and a.shape[-1] <= READ_TO_COLUMNS
 
     def _is_large(self, a: Any) -> bool:
