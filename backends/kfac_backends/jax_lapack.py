@@ -32,9 +32,8 @@ def inverts(a: Any) -> bool:
 def _inverse(a: Any) -> Array:
     """Return the inverse of a positive-definite matrix, symmetric bit for bit.
 
-    With ``X = inv(L)`` it is ``X.T @ X``. Of the left and the right half of the columns
-    of ``X``, the right one begins with zeros: neither the solutions nor the products
-    see them.
+    With ``X = inv(L)`` it is ``X.T @ X``. The columns in the right half of ``X`` begin
+    with zeros, which neither the solutions nor the products see.
 
     Args:
         a: ``[..., n, n]``, symmetric, float32 or float64.
@@ -52,7 +51,7 @@ def _inverse(a: Any) -> Array:
         square = _by_halves(factor)
     # LAPACK tells of a pivot that is not positive. Above the factor the matrix is left.
     ok = (info == 0) & jnp.isfinite((factor * 0).sum((-2, -1)))
-    # Of the two triangles the lower one is taken, which `_by_halves` fills.
+    # The lower triangle is mirrored, which `_by_halves` fills.
     lower = jnp.tri(n, k=-1, dtype=bool)
     whole = jnp.where(lower.mT, square.mT, square)
     found: Array = jnp.where(ok[..., None, None], whole, jnp.nan)
