@@ -213,11 +213,7 @@ class BlockDiagonalMatrix(Quiet):
             ArgumentError: If a parameter is missing or unknown.
             KfacError: What the blocks raise.
         """
-        return self._by_layer(
-            state,
-            vectors,
-            lambda block, own, vector: block.multiply_matpower(own, vector, exp),
-        )
+        return self._by_layer("multiply_matpower", state, vectors, exp)
 
     def multiply(self, state: EstimatorState, vectors: NamedParams) -> dict[str, Array]:
         """Return the damped matrix times a vector; see `multiply_matpower`."""
@@ -233,13 +229,7 @@ class BlockDiagonalMatrix(Quiet):
         self, state: EstimatorState, vectors: NamedParams, transpose: bool = False
     ) -> dict[str, Array]:
         """Return the Cholesky factor, or its transpose, times a vector."""
-        return self._by_layer(
-            state,
-            vectors,
-            lambda block, own, vector: block.multiply_cholesky(
-                own, vector, transpose=transpose
-            ),
-        )
+        return self._by_layer("multiply_cholesky", state, vectors, transpose=transpose)
 
     def multiply_cholesky_inverse(
         self, state: EstimatorState, vectors: NamedParams, transpose: bool = False
@@ -249,13 +239,8 @@ class BlockDiagonalMatrix(Quiet):
         With `transpose` and standard normal vectors, the product is a sample of the
         normal distribution whose covariance is the inverse of the damped matrix.
         """
-        return self._by_layer(
-            state,
-            vectors,
-            lambda block, own, vector: block.multiply_cholesky_inverse(
-                own, vector, transpose=transpose
-            ),
-        )
+        name = "multiply_cholesky_inverse"
+        return self._by_layer(name, state, vectors, transpose=transpose)
 
     def check_vector(self, vectors: NamedParams, argument: str) -> Backend:
         """Check that a vector has the names and shapes of the parameters.
@@ -276,17 +261,28 @@ class BlockDiagonalMatrix(Quiet):
         shapes = dict(self.layer_collection.variables)
         return check_named(vectors, shapes, argument, LABEL)
 
+    def _verb(self, block: FisherBlock[Any], name: str) -> Callable[..., Any]:
+        """Return a verb of the block of a layer, by its name."""
+        verb: Callable[..., Any] = getattr(block, name)
+        return verb
+
     def _by_layer(
         self,
+        name: str,
         state: EstimatorState,
         vectors: NamedParams,
-        multiply: Callable[[FisherBlock[Any], Any, Params], Params],
+        *args: Any,
+        **options: Any,
     ) -> dict[str, Array]:
+        """Return what a verb makes of each layer's part of a vector, by parameter."""
         self.check_state(state)
 
-        return self._map_layers(
-            vectors, lambda own, v: multiply(own.block, state.blocks[own.name], v)
-        )
+        def multiply(layer: LayerRegistration, vector: Params) -> Params:
+            own, verb = state.blocks[layer.name], self._verb(layer.block, name)
+            product: Params = verb(own, vector, *args, **options)
+            return product
+
+        return self._map_layers(vectors, multiply)
 
     def _map_layers(
         self,

@@ -276,7 +276,7 @@ class FisherEstimator(BlockDiagonalMatrix):
             if layer in drawing:
                 options["key"] = keys[drawing.index(layer)]
             with chosen_together(backend):
-                blocks[layer.name] = layer.block.update_covs(
+                blocks[layer.name] = self._verb(layer.block, "update_covs")(
                     blocks[layer.name],
                     *own.data,
                     ema_decay=ema_decay,

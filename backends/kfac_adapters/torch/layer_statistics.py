@@ -7,6 +7,7 @@ from kfac_adapters.torch.blanks import Unused
 from kfac_adapters.torch.capture import Capture
 from kfac_adapters.torch.held import Held, Saved
 from kfac_adapters.torch.joining import Joining
+from kfac_adapters.torch.prepared import PreparedEstimator
 from kfac_core.collectives import SingleProcess, Teams, inverses, teams_of
 from kfac_core.errors import NotComputedError, UnsupportedError
 from kfac_core.estimator import EstimationMode, EstimatorState, FisherEstimator
@@ -143,7 +144,8 @@ class LayerStatistics:
         capture, before = self.capture, self._estimator
         table, variables = capture.table, capture.variables
         assert table is not None
-        new = FisherEstimator(table.collection, self.mode, statistics_share=self._share)
+        share = self._share
+        new = PreparedEstimator(table.collection, self.mode, statistics_share=share)
         self._estimator = new
         if before is None:
             state = new.init(variables)

@@ -1,0 +1,73 @@
+"""`PreparedEstimator`: one whose small layers check the form of their data once.
+
+A model that is trained gives data of the same form at every step. A small layer takes
+longer to check that, by functions of Python, than to compute: `kfac_core.prepared` does
+the checks of forms once.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any
+
+from kfac_core import tree
+from kfac_core.estimator import FisherEstimator
+from kfac_core.fisher_blocks import FisherBlock
+from kfac_core.recording import prepared
+from kfac_core.spec import Spec
+
+LARGEST_PREPARED = 2**20
+"""Number of entries of a verb's arguments up to which it is prepared.
+
+A run that is recorded keeps all that it computes until it is over; beside the
+arithmetic of more entries, checks take no time.
+"""
+
+
+@dataclass(frozen=True)
+class PreparedEstimator(FisherEstimator):
+    """A `FisherEstimator` of the same results, bit for bit, and the same errors."""
+
+    _prepared: dict[tuple[int, str], Callable[..., Any]] = field(
+        default_factory=dict, init=False, repr=False, compare=False
+    )
+
+    def _verb(self, block: FisherBlock[Any], name: str) -> Callable[..., Any]:
+        """Return a verb of the block of a layer, which its first call prepares."""
+        key = (id(block), name)  # the layers are as old as this
+        known = self._prepared.get(key)
+        return _First(self._prepared, key, block, name) if known is None else known
+
+
+class _First:
+    """The first call of a verb, which tells whether it is to be prepared.
+
+    Args:
+        known: Where the verb is put.
+        key: Under which key.
+        block: The block.
+        name: Name of the verb.
+    """
+
+    def __init__(
+        self,
+        known: dict[tuple[int, str], Callable[..., Any]],
+        key: tuple[int, str],
+        block: FisherBlock[Any],
+        name: str,
+    ) -> None:
+        self._known, self._key, self._block, self._name = known, key, block, name
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Call the verb."""
+        block: Any = self._block
+        verb: Callable[..., Any] = getattr(block, self._name)
+        if isinstance(block, Spec) and not block.calls_a_model and _is_small(args):
+            verb = prepared(verb)
+        self._known[self._key] = verb
+        return verb(*args, **kwargs)
+
+
+def _is_small(args: tuple[Any, ...]) -> bool:
+    return sum(x.numel() for x in tree.leaves(args) if hasattr(x, "numel")) <= (
+        LARGEST_PREPARED
+    )
