@@ -23,6 +23,13 @@ SCHEDULES = (
 )
 """Mode, every how many steps there are statistics, and the share of cases in them."""
 
+PARTS = (
+    "statistics",
+    "inverses and product",
+    "statistics, inverses and product",
+)
+"""What of a refresh is measured: its parts, and the whole."""
+
 
 def cases(library: Library, *, quick: bool) -> Iterator[Case]:
     """Return two models of PyTorch, by how often there are statistics.
@@ -53,8 +60,9 @@ def cases(library: Library, *, quick: bool) -> Iterator[Case]:
             text += f" (arithmetic {arithmetic:.1f})"
             yield Case(GROUP, text, partial(_rivals, make, batch, every, mode, share))
         for mode in ("empirical", "gradients"):
-            text = f"{name}, {mode}, statistics, inverses and product of one batch"
-            yield Case(GROUP, text, partial(_refresh, make, batch, mode))
+            for part in PARTS:
+                text = f"{name}, {mode}, {part} of one batch"
+                yield Case(GROUP, text, partial(_refresh, make, batch, mode, part))
     sizes = (2, 16, 2, 32) if quick else (6, 256, 8, 512)
     text = "transformer of {} layers of {}, {} × {} tokens".format(*sizes)
     for every in (1, 5):
@@ -166,10 +174,13 @@ def _rivals(
     return Rivals(ours, {"AdamW": adamw}, others)
 
 
-def _refresh(make: Callable[[int], tuple[Any, Any]], batch: int, mode: Any) -> Rivals:
+def _refresh(
+    make: Callable[[int], tuple[Any, Any]], batch: int, mode: Any, part: str
+) -> Rivals:
     import torch
 
     from kfac_adapters.torch import Preconditioner
+    from kfac_adapters.torch.direction import preconditioned
 
     labels = torch.as_tensor(rng().integers(0, 10, batch))
     model, inputs = make(batch)
@@ -178,22 +189,34 @@ def _refresh(make: Callable[[int], tuple[Any, Any]], batch: int, mode: Any) -> R
     own = Preconditioner(model, "cross_entropy", damping=0.1, mode=mode, **options)
     plain, _ = make(batch)
 
-    @torch.enable_grad()
-    def ours() -> None:
-        model.zero_grad()
-        torch.nn.functional.cross_entropy(model(x), labels).backward()
+    def backward(model: Any) -> None:
+        with torch.enable_grad():
+            model.zero_grad()
+            torch.nn.functional.cross_entropy(model(x), labels).backward()
+
+    def statistics() -> None:
+        backward(model)
+        own._tracker.next_step()
+
+    def whole() -> None:
+        backward(model)
         own.step()
 
-    @torch.enable_grad()
-    def passes() -> None:
-        plain.zero_grad()
-        torch.nn.functional.cross_entropy(plain(x), labels).backward()
+    whole()
+    gradients = {name: p.grad for name, p in model.named_parameters()}
 
-    others = {}
+    @torch.no_grad()
+    def product() -> None:
+        own._tracker.invert(own.damping)
+        preconditioned(own._tracker, gradients)
+
+    ours = dict(zip(PARTS, (statistics, product, whole), strict=True))
+    floors, others = {}, {}
+    if part != "inverses and product":
+        floors["forward and backward pass"] = partial(backward, plain)
     if find_spec("curvlinops"):
         from benchmarks.peers import curvlinops_training
 
-        others["curvlinops"] = curvlinops_training.refresh(
-            make(batch)[0], x, labels, mode, 0.1
-        )
-    return Rivals(ours, {"forward and backward pass": passes}, others)
+        theirs = curvlinops_training.refreshes(make(batch)[0], x, labels, mode, 0.1)
+        others["curvlinops"] = theirs[part]
+    return Rivals(ours[part], floors, others)

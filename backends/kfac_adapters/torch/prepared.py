@@ -9,6 +9,8 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
+import torch
+
 from kfac_core import tree
 from kfac_core.estimator import FisherEstimator
 from kfac_core.fisher_blocks import FisherBlock
@@ -68,6 +70,6 @@ class _First:
 
 
 def _is_small(args: tuple[Any, ...]) -> bool:
-    return sum(x.numel() for x in tree.leaves(args) if hasattr(x, "numel")) <= (
-        LARGEST_PREPARED
-    )
+    arrays = [x for x in tree.leaves(args) if isinstance(x, torch.Tensor)]
+    entries: int = sum(x.numel() for x in arrays)
+    return entries <= LARGEST_PREPARED
