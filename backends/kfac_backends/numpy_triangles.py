@@ -34,6 +34,7 @@ def gram_in_bands(
     # since narrow products are slow on several threads.
     width = 128 if len(rows) < n else 256
     total = np.empty((n, n), dtype=rows.dtype)
+    added = None if alpha is None else np.empty((min(width, n), n), dtype=rows.dtype)
     run = run_length(n)
     for i in range(0, n, width):
         j = min(i + width, n)
@@ -42,10 +43,10 @@ def gram_in_bands(
             part = np.empty((j - i, j), dtype=rows.dtype)
             _band_of_run(rows[start : start + run], i, j, part, i)
             total[i:j, :j] += part
-        if alpha is not None:
+        if added is not None:
             band = total[i:j, :j]
             band *= alpha
-            band += c[i:j, :j] * beta
+            band += np.multiply(c[i:j, :j], beta, out=added[: j - i, :j])
     return mirrored(total)
 
 
