@@ -242,6 +242,11 @@ class Backend(Protocol):
             damping: 0-d.
         """
 
+    def damped_inverses(
+        self, stack: Array, dampings: Array
+    ) -> tuple[list[Array], Array]:
+        """Return the `damped_inverse` of each, and ``[count]``: which are finite."""
+
     def solve_triangular(
         self, factor: Array, b: Array, *, transpose: bool = False
     ) -> Array:
@@ -308,6 +313,12 @@ class Backend(Protocol):
         On an accelerator, a library that computes one small matrix at a time waits more
         than it computes.
         """
+
+    def inverts_together(self, x: Array) -> bool:
+        """Return whether `damped_inverses` of matrices like `x` is faster than each."""
+
+    def members(self, x: Array) -> list[Array]:
+        """Return the members of a stack, each in memory of its own."""
 
     def stop_gradient(self, x: Array) -> Array:
         """Return `x` detached from automatic differentiation."""

@@ -194,8 +194,6 @@ def unstack(
         The trees of `members`, as copies: a tree that is kept does not keep a stack
         alive.
     """
-    xp = backend.xp
-
     columns: list[tuple[Any, ...]] = []
     every = [leaves(like) for like in likes]
     for place, (x, is_old) in enumerate(zip(leaves(stacks), kept, strict=True)):
@@ -203,9 +201,7 @@ def unstack(
         if is_old:
             columns.append(olds)
             continue
-        # Not by `unstack`: that of PyTorch cannot be mapped over.
-        parts = [x[i, ...] for i in range(len(likes))]
-        columns.append(tuple([xp.astype(x, x.dtype, copy=True) for x in parts]))
+        columns.append(tuple(backend.members(x)))
     return [
         filled(like, iter([column[i] for column in columns]))
         for i, like in enumerate(likes)

@@ -235,6 +235,16 @@ class ArrayAPIBackend(ByTheHost):
         """Damp, factorise, invert."""
         return self.cholesky_inverse(self.cholesky(self.damp(a, damping)))
 
+    def damped_inverses(
+        self, stack: Array, dampings: Array
+    ) -> tuple[list[Array], Array]:
+        """Map, or go through the stack."""
+        inverses = self.vmap(self.damped_inverse, stack, dampings)
+        # Of a positive matrix no entry is larger than the largest of the diagonal.
+        diagonals = self.xp.linalg.diagonal(inverses)
+        finite = self.xp.all(self.xp.isfinite(diagonals), axis=-1)
+        return self.members(inverses), finite
+
     def solve_triangular(
         self, factor: Array, b: Array, *, transpose: bool = False
     ) -> Array:
@@ -283,6 +293,16 @@ class ArrayAPIBackend(ByTheHost):
     def batches(self, x: Array) -> bool:
         """Return False: the standard promises nothing about the speed of stacks."""
         return False
+
+    def inverts_together(self, x: Array) -> bool:
+        """Return what `batches` does."""
+        return self.batches(x)
+
+    def members(self, x: Array) -> list[Array]:
+        """Copy each."""
+        # Not by `unstack`: that of PyTorch cannot be mapped over.
+        parts = [x[i, ...] for i in range(x.shape[0])]
+        return [self.xp.astype(own, x.dtype, copy=True) for own in parts]
 
     def stop_gradient(self, x: Array) -> Array:
         """Return `x`: the standard knows no differentiation."""

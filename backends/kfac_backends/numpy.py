@@ -223,6 +223,22 @@ class NumPyBackend(ArrayAPIBackend):
             return self._small_inverse(factor, is_owned=True)
         return square(damped) if invert_factor(damped) else self._none(damped)
 
+    def damped_inverses(self, stack: Any, dampings: Any) -> tuple[list[Array], Array]:
+        """Invert one after the other."""
+        pairs = zip(stack, dampings, strict=True)
+        inverses: Any = [self.damped_inverse(a, damping) for a, damping in pairs]
+        # No entry of a positive matrix is larger than the largest of its diagonal.
+        finite = [np.isfinite(own.diagonal()).all() for own in inverses]
+        return inverses, np.array(finite, bool)
+
+    def inverts_together(self, x: Any) -> bool:
+        """Return True where numbers and checks, which all share, cost most."""
+        return x.shape[-1] <= IN_PANELS_FROM
+
+    def members(self, x: Any) -> list[Array]:
+        """Copy each."""
+        return [np.array(own) for own in x]
+
     def _small_factor(self, a: Any, *, is_owned: bool) -> Array:
         """Return the lower factor of a matrix in C order, which it may overwrite."""
         # The transpose of a C-ordered matrix is Fortran-ordered: no copy to convert.

@@ -16,9 +16,8 @@ from typing import Any, Self, TypeVar
 import array_api_compat.torch
 import numpy as np
 import torch
-from torch.utils._pytree import tree_leaves, tree_map
+from torch.utils._pytree import tree_map
 
-from kfac_backends.array_api import ArrayAPIBackend
 from kfac_backends.numpy import backend as on_host
 from kfac_backends.runs import ROWS_OF_NARROW_RUN
 from kfac_backends.torch_memory import (
@@ -34,6 +33,7 @@ from kfac_backends.torch_memory import (
 )
 from kfac_backends.torch_precision import no_autocast, no_tf32
 from kfac_backends.torch_random import drawn
+from kfac_backends.torch_stacks import TorchStacks
 from kfac_backends.torch_storing import listen_for_states
 from kfac_core.typing import Array, Device, DType, Key, Namespace, Precision
 
@@ -43,11 +43,8 @@ T = TypeVar("T")
 ENTRIES_OF_PART = 2**16
 """Number of entries from which adding in place saves enough memory to pay off."""
 
-LARGEST_BATCHED = 128
-"""Largest size of matrices that the CPU factorises faster as a stack."""
 
-
-class TorchBackend(ArrayAPIBackend):
+class TorchBackend(TorchStacks):
     """LAPACK, MAGMA and cuSOLVER, as `torch.linalg` chooses."""
 
     array_types = PLAIN_TYPES
@@ -263,20 +260,6 @@ class TorchBackend(ArrayAPIBackend):
             lambda x, y: torch.where(condition, x, y), then(), otherwise()
         )
         return chosen
-
-    def vmap(self, function: Callable[..., T], *stacks: Any) -> T:
-        """Map by `torch.func.vmap`, where that is faster than one after the other."""
-        # A compiler writes the loop out.
-        if torch.compiler.is_compiling() or not all(
-            map(self.batches, tree_leaves(stacks))
-        ):
-            return super().vmap(function, *stacks)
-        mapped: T = torch.func.vmap(function)(*stacks)
-        return mapped
-
-    def batches(self, x: Any) -> bool:
-        """Return True on accelerators, and where starting an operation costs most."""
-        return not x.is_cpu or x.ndim < 2 or x.shape[-1] <= LARGEST_BATCHED
 
     def stop_gradient(self, x: Any) -> Array:
         """Detach."""

@@ -11,12 +11,17 @@ from dataclasses import replace
 from typing import Any, NamedTuple
 
 from kfac_core import tree
-from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.errors import KfacError
-from kfac_core.estimator.padding import Range, padded_inverses, range_of
+from kfac_core.estimator.padding import (
+    Range,
+    padded_inverses,
+    range_of,
+    stacked_dampings,
+)
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.fisher_blocks.kronecker.splitting import Splitting
+from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.layer_collection import LayerRegistration
 from kfac_core.registry import backend_of
 from kfac_core.typing import Array, Scalar
@@ -85,35 +90,58 @@ def together(layers: Sequence[LayerRegistration]) -> tuple[Group, ...]:
 
 
 def batches(
-    group: Sequence[str],
+    group: Group,
+    names: Sequence[str],
     blocks: Mapping[str, FisherBlock[Any]],
     states: Mapping[str, Any],
-    fewest: int = 2,
+    fewest: int = FEWEST_TOGETHER,
 ) -> list[list[str]]:
-    """Return a group of names in parts whose states can, and should, be stacked.
+    """Return names of a group in parts whose states can, and should, be stacked.
 
     Args:
-        group: Names of layers whose blocks are equal, or are padded to one size.
+        group: The group.
+        names: Names of some of its layers.
         blocks: Block of each layer.
         states: State of each block.
         fewest: The least number of states that are stacked.
 
     Returns:
-        Parts of the group; a part has one name where a stack would not be faster.
+        Parts of the names; a part has one name where a stack would not be faster.
     """
+    place_of = _place if group.splitting is None else _place_of_product
     parts: dict[Any, list[str]] = {}
-    for name in group:
-        factors = blocks[name].factors(states[name]).values()
-        totals = [state.cov.total for _, state in factors]
-        place: Any = name
-        if totals and all(backend_of(total).batches(total) for total in totals):
-            devices = tuple(backend_of(total).device(total) for total in totals)
-            place = (*(total.dtype for total in totals), *devices)
-        parts.setdefault(place, []).append(name)
+    for name in names:
+        place = place_of(blocks[name], states[name])
+        parts.setdefault(name if place is None else place, []).append(name)
     found: list[list[str]] = []
     for part in parts.values():
         found += [part] if len(part) >= fewest else [[name] for name in part]
     return found
+
+
+def _place(block: FisherBlock[Any], state: Any) -> Any:
+    """Return what states of a stack have in common; None where a stack is no faster."""
+    factors = block.factors(state).values()
+    totals = [own.cov.total for _, own in factors]
+    if not totals or not all(backend_of(total).batches(total) for total in totals):
+        return None
+    devices = tuple(backend_of(total).device(total) for total in totals)
+    return (*(total.dtype for total in totals), *devices)
+
+
+def _place_of_product(block: FisherBlock[Any], state: Any) -> Any:
+    """Return what `_place` does, where stacks are of matrices to invert."""
+    if type(state) is not KroneckerState:
+        return None
+    x, y = state.input_factor.cov.total, state.output_factor.cov.total
+    backend = backend_of(x)
+    if (
+        backend is not backend_of(y)
+        or x.dtype != y.dtype
+        or not (backend.inverts_together(x) and backend.inverts_together(y))
+    ):
+        return None
+    return x.dtype, backend.device(x), backend.device(y)
 
 
 def inverted(
@@ -136,7 +164,7 @@ def inverted(
     found: dict[str, Any] = {}
     for group in groups:
         due = [name for name in group.names if name in dampings]
-        for names in batches(due, blocks, states, FEWEST_TOGETHER):
+        for names in batches(group, due, blocks, states):
             new = update_together(
                 [blocks[name] for name in names],
                 [states[name] for name in names],
@@ -229,9 +257,5 @@ def _checked(
         next(iter(block.factors(state).values()))[1].cov.weight
         for block, state in zip(blocks, states, strict=True)
     ]
-    numbers = [
-        as_scalar(backend, own, like, "damping", block.label)
-        for block, like, own in zip(blocks, likes, dampings, strict=True)
-    ]
-    stack: Array = backend.xp.stack(numbers)
-    return stack
+    labels = [block.label for block in blocks]
+    return stacked_dampings(backend, dampings, likes, labels)

@@ -13,7 +13,7 @@ pays off up to the sizes below, by far for the smallest.
 from collections.abc import Sequence
 from typing import Any, NamedTuple
 
-from kfac_core import moving_average, tree
+from kfac_core import moving_average
 from kfac_core.arguments.scalars import as_scalar
 from kfac_core.backend import Backend
 from kfac_core.fisher_blocks import FisherBlock
@@ -27,7 +27,6 @@ from kfac_core.fisher_factors.forms.dense import Dense
 from kfac_core.linalg.stacks import diagonals
 from kfac_core.moving_average import MovingAverage
 from kfac_core.rows.counts import mean_weight
-from kfac_core.state import kept, true_like
 from kfac_core.typing import Array, Scalar
 
 LARGEST_PADDED = 64
@@ -114,55 +113,74 @@ def padded_inverses(
     for block, state in zip(blocks, states, strict=True):
         backend = block._checked(state)
     xp = backend.xp
-    given = [
-        as_scalar(backend, own, state.scale, "damping", block.label)
-        for block, state, own in zip(blocks, states, dampings, strict=True)
-    ]
+    likes, labels = [state.scale for state in states], [own.label for own in blocks]
+    given = stacked_dampings(backend, dampings, likes, labels)
     # 1. Numbers of all blocks, ``[count]`` each; formulas of numbers hold for arrays.
-    uses = tree.stack(backend, [state.uses for state in states])
-    scale = moving_average.mean_or_zero(backend, uses)
-    weights = tree.stack(backend, [state.weights for state in states])
-    mean = mean_weight(backend, weights)
+    scale = moving_average.mean_or_zero(backend, _stacked(backend, states, "uses"))
+    mean = mean_weight(backend, _stacked(backend, states, "weights"))
     # 2. Statistics over the root of the mean weight, ``[count, n, n]``.
+    factors = zip(*[state[:2] for state in states], strict=True)
     sides = [
-        _padded(backend, [own.cov for own in factors], size, xp.sqrt(mean))
-        for factors, size in zip(
-            zip(*[state[:2] for state in states], strict=True),
-            splitting.sizes,
-            strict=True,
-        )
+        _padded(backend, [own.cov for own in of_side], size, xp.sqrt(mean))
+        for of_side, size in zip(factors, splitting.sizes, strict=True)
     ]
     # 3. The damping of each factor.
-    traces = [xp.sum(diagonals(backend, covs), axis=-1) for covs in sides]
-    split = splitting.of(backend, xp.stack(given), scale, mean, *traces)
+    traces = [xp.sum(diagonals(backend, covs), axis=-1) for covs, _ in sides]
+    split = splitting.of(backend, given, scale, mean, *traces)
     # 4. One factorisation for each side.
-    inverses = [
-        backend.vmap(lambda cov, own: backend.damped_inverse(cov, own), covs, of_side)
-        for covs, of_side in zip(sides, split, strict=True)
-    ]
-    ok = _are_finite(backend, inverses[0]) & _are_finite(backend, inverses[1])
-    for own in zip(*[state[:2] for state in states], strict=True):
-        ok = ok & (xp.stack([factor.cov.weight for factor in own]) > 0)
+    inverses, ok = [], xp.isfinite(mean)
+    for (covs, started), of_side in zip(sides, split, strict=True):
+        found, finite = backend.damped_inverses(covs, of_side)
+        inverses.append(found)
+        ok = ok & finite & started
     if not backend.is_traced(ok) and not bool(xp.all(ok)):
         return None
     # 5. The first rows and columns are each block's own.
-    numbers = [_members(backend, x) for x in (scale, mean, ok, *split)]
-    return [
-        _with_inverses(
-            backend,
-            state,
-            given[i],
-            [own[i] for own in numbers],
-            [own[i, ...] for own in inverses],
-        )
-        for i, state in enumerate(states)
-    ]
+    return _with_inverses(backend, states, inverses, (scale, mean, given), split, ok)
+
+
+def stacked_dampings(
+    backend: Backend,
+    dampings: Sequence[Scalar],
+    likes: Sequence[Array],
+    labels: Sequence[str],
+) -> Array:
+    """Return checked dampings, ``[count]``; one number for all is checked once.
+
+    Args:
+        backend: Backend of the arrays.
+        dampings: A damping for each block.
+        likes: An array of each block, for dtype and device.
+        labels: Name of each block, for the message.
+    """
+    if all(own is dampings[0] for own in dampings):
+        checked = [as_scalar(backend, dampings[0], likes[0], "damping", labels[0])]
+        checked *= len(dampings)
+    else:
+        checked = [
+            as_scalar(backend, own, like, "damping", label)
+            for own, like, label in zip(dampings, likes, labels, strict=True)
+        ]
+    stack: Array = backend.xp.stack(checked)
+    return stack
+
+
+def _stacked(backend: Backend, states: Sequence[Any], name: str) -> MovingAverage:
+    """Return an average of numbers of every state, ``[count]``."""
+    averages = [getattr(state, name) for state in states]
+    return MovingAverage(
+        backend.xp.stack([average.total for average in averages]),
+        backend.xp.stack([average.weight for average in averages]),
+    )
 
 
 def _padded(
     backend: Backend, averages: Sequence[MovingAverage], size: int, root: Array
-) -> Array:
-    """Return averages over roots, ``[count, size, size]``, padded by their means."""
+) -> tuple[Array, Array]:
+    """Return averages over roots, ``[count, size, size]``, padded by their means.
+
+    And whether each is an average of anything yet, ``[count]``.
+    """
     xp, totals = backend.xp, [average.total for average in averages]
     sizes = [total.shape[-1] for total in totals]
     device, dtype = backend.creation_device(totals[0]), totals[0].dtype
@@ -175,7 +193,8 @@ def _padded(
             bands += [xp.concat([total, zeros[:n, n:]], axis=1), zeros[n:, :]]
     stack = xp.reshape(xp.concat(bands, axis=0), (len(totals), size, size))
     weights = xp.stack([average.weight for average in averages])
-    weights = xp.where(weights > 0, weights, xp.ones_like(weights)) * root
+    started = weights > 0
+    weights = xp.where(started, weights, xp.ones_like(weights)) * root
     stack = stack / weights[:, None, None]
     if min(sizes) < size:
         rows = xp.asarray(sizes, dtype=dtype, device=device)[:, None]
@@ -183,47 +202,53 @@ def _padded(
         means = xp.sum(diagonals(backend, stack), axis=-1)[:, None] / rows
         beside = xp.where(is_beside, means, xp.zeros_like(means))
         stack = stack + beside[:, :, None] * xp.eye(size, dtype=dtype, device=device)
-    return stack
-
-
-def _are_finite(backend: Backend, stack: Array) -> Array:
-    """Return whether each matrix of a stack is finite, ``[count]``."""
-    finite: Array = backend.xp.all(backend.xp.isfinite(stack), axis=(-2, -1))
-    return finite
-
-
-def _members(backend: Backend, x: Array) -> list[Array]:
-    """Return the numbers of a stack, each with memory of its own."""
-    xp = backend.xp
-    return [xp.astype(x[i, ...], x.dtype, copy=True) for i in range(x.shape[0])]
+    return stack, started
 
 
 def _with_inverses(
     backend: Backend,
-    state: KroneckerState,
-    damping: Array,
-    numbers: Sequence[Array],
-    inverses: Sequence[Array],
-) -> KroneckerState:
-    """Return a state with its inverses, or under a trace the old one if not ``ok``."""
-    scale, mean, ok, *split = numbers
-    traced = backend.is_traced(ok)
+    states: Sequence[KroneckerState],
+    inverses: Sequence[list[Array]],
+    numbers: tuple[Array, Array, Array],
+    split: tuple[Array, Array],
+    ok: Array,
+) -> list[KroneckerState]:
+    """Return states with inverses, or under a trace the old ones where not ``ok``.
 
-    def of_side(own: FactorState, damping: Array, stacked: Any) -> FactorState:
-        n = own.cov.total.shape[-1]
-        inverse = backend.xp.astype(stacked[:n, :n], stacked.dtype, copy=True)
-        return own._replace(
-            derived=Derived((damping,), (inverse,), (), (), ()),
-            computed=true_like(backend, own.computed),
-            derived_ok=kept(ok & ok) if traced else true_like(backend, own.derived_ok),
+    Args:
+        backend: Backend of the arrays.
+        states: The states before.
+        inverses: For both factors, the padded inverse of each state.
+        numbers: ``c``, the mean weight and the damping of each state, ``[count]`` each.
+        split: The dampings of both factors, ``[count]`` each.
+        ok: Whether the inverses of each state are good, ``[count]``.
+    """
+    xp, traced = backend.xp, backend.is_traced(ok)
+    members = backend.members
+    scales, means, dampings = map(members, numbers)
+    of_factors = [*map(members, split)]
+    # No array stands in two places of a state, so each flag is one of its own.
+    true = xp.ones_like(ok)
+    computed = [members(true), members(true)]
+    fine = [members(ok), members(ok)] if traced else [members(true), members(true)]
+
+    def factor_of(place: int, i: int, own: FactorState) -> FactorState:
+        inverse, n = inverses[place][i], own.cov.total.shape[-1]
+        if n < inverse.shape[-1]:
+            inverse = xp.astype(inverse[:n, :n], inverse.dtype, copy=True)
+        return FactorState(
+            own.cov,
+            Derived((of_factors[place][i],), (inverse,), (), (), ()),
+            computed[place][i],
+            own.cov_ok,
+            fine[place][i],
+            *own[5:],
         )
 
-    a, g = map(of_side, state[:2], split, inverses)
-    new = state._replace(
-        input_factor=a,
-        output_factor=g,
-        scale=kept(scale),
-        mean_weight=kept(mean),
-        damping=damping,
-    )
-    return whole(backend, new, state, "derived_ok")
+    found = []
+    for i, state in enumerate(states):
+        a, g = factor_of(0, i, state.input_factor), factor_of(1, i, state.output_factor)
+        own = (state.uses, state.weights, scales[i], means[i], dampings[i])
+        new = KroneckerState(a, g, *own, state.made_by)
+        found.append(whole(backend, new, state, "derived_ok") if traced else new)
+    return found

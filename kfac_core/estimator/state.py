@@ -97,9 +97,7 @@ def whole(
     Returns:
         The state; all layers that were to be updated have one common flag.
     """
-    if not layers or not any(
-        backend.is_traced(new.blocks[layer].ok) for layer in layers
-    ):
+    if not any(backend.is_traced(new.blocks[layer].flag(flag)) for layer in layers):
         return new
     ok = new.flag(flag, layers)
     chosen = tree.where(backend, ok, new, old)

@@ -81,6 +81,10 @@ class RecordingBackend:
         """Return what the backend does."""
         return self.real.batches(_value(x))
 
+    def inverts_together(self, x: Any) -> bool:
+        """Return whether the backend stacks: otherwise each update is recorded."""
+        return self.batches(x)
+
     def chunk_bytes(self, x: Any) -> int | None:
         """Return what the backend does."""
         return self.real.chunk_bytes(_value(x))

@@ -53,6 +53,7 @@ CONTRACT: tuple[Check, ...] = (
     factorisations.eigh_is_accurate,
     factorisations.qr_is_accurate,
     factorisations.failed_cholesky_is_nan,
+    factorisations.inverses_of_a_stack_are_of_each,
     factorisations.eigh_of_nan_is_nan,
     *STEPS,
 )

@@ -124,6 +124,35 @@ def failed_cholesky_is_nan(candidate: Candidate) -> None:
                 )
 
 
+def inverses_of_a_stack_are_of_each(candidate: Candidate) -> None:
+    """Matrices without a factor are told of, and leave the others as they are."""
+    for dtype in candidate.floats():
+        failing = [matrix for _, matrix in _without_factor(dtype)]
+        good = [np.array([[k + 2, 1, 0], [1, 3, 1], [0, 1, k + 1]]) for k in range(4)]
+        dampings = np.array([0.5, 0, 1, 2, *[0] * len(failing)], dtype)
+        matrices = np.stack([*good, *failing]).astype(dtype)
+        inverses, finite = candidate.backend.damped_inverses(
+            candidate.array(matrices), candidate.array(dampings)
+        )
+        told, found = candidate.numpy(finite), [*map(candidate.numpy, inverses)]
+        expected = [k < len(good) for k in range(len(matrices))]
+        require(
+            told.tolist() == expected,
+            f"damped_inverses of {dtype} tells {told.tolist()}, expected {expected}",
+        )
+        for k, inverse in enumerate(found):
+            if k >= len(good):
+                what = f"damped_inverses without a factor ({dtype}) is {inverse}"
+                require(not np.isfinite(inverse).any(), f"{what}, expected NaN")
+                continue
+            damped = matrices[k] + dampings[k] * np.eye(3, dtype=dtype)
+            _judge("damped_inverses", dtype, str(k), inverse_ratio(damped, inverse))
+            require(
+                np.array_equal(inverse, inverse.T),
+                f"damped_inverses of {dtype} ({k}) is not symmetric bit for bit",
+            )
+
+
 def eigh_of_nan_is_nan(candidate: Candidate) -> None:
     """One entry that is not finite makes all eigenvalues and eigenvectors NaN."""
     for dtype in candidate.floats():

@@ -126,6 +126,11 @@ def without_key(self, key, shape, dtype, device):
     return np.random.default_rng().standard_normal(shape, dtype=dtype)
 
 
+def all_taken_for_good(self, stack, dampings):
+    inverses, _ = NumPyBackend.damped_inverses(self, stack, dampings)
+    return inverses, np.ones(len(stack), bool)
+
+
 DEFECTS = [
     ("gram", half_precision, "gram_is_accurate"),
     ("gram", one_triangle, "gram_is_symmetric"),
@@ -146,6 +151,7 @@ DEFECTS = [
     ),
     ("in_precision", lambda self, precision: None, "precisions_are_backends"),
     ("scatter_add", duplicates_dropped, "scatter_add_sums_by_index"),
+    ("damped_inverses", all_taken_for_good, "inverses_of_a_stack_are_of_each"),
     ("cholesky_inverse", by_lu, "inverse_is_accurate"),
     ("cholesky", from_the_upper_triangle, "cholesky_is_accurate"),
     ("cholesky", raising, "failed_cholesky_is_nan"),

@@ -6,7 +6,7 @@ from estimator_cases import CATEGORICAL, leaves
 
 from kfac_core.errors import NotComputedError, NotPositiveDefiniteError
 from kfac_core.estimator import FisherEstimator
-from kfac_core.estimator.batching import batches, update_together
+from kfac_core.estimator.batching import Group, batches, update_together
 from kfac_core.fisher_blocks import FullyConnectedKFACBasicFB
 from kfac_core.reference import Dense, Sequential, SequentialModel, Tanh
 from kfac_core.registry import backend_of
@@ -84,7 +84,9 @@ def test_what_differs_in_dtype_is_not_stacked(torch, rng):
         block = ESTIMATOR.blocks[name]
         like = torch.zeros(1, dtype=getattr(torch, dtype))
         states[name] = block.init(like=like)
-    parts = batches(EQUAL, ESTIMATOR.blocks, states)
+    parts = batches(
+        Group(tuple(EQUAL), None), EQUAL, ESTIMATOR.blocks, states, fewest=2
+    )
     assert parts == [[EQUAL[0], EQUAL[2]], [EQUAL[1]]]
 
 
