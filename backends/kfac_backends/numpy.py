@@ -233,7 +233,8 @@ class NumPyBackend(ArrayAPIBackend):
 
     def inverts_together(self, x: Any) -> bool:
         """Return True where numbers and checks, which all share, cost most."""
-        return x.shape[-1] <= IN_PANELS_FROM
+        small: bool = x.shape[-1] <= IN_PANELS_FROM
+        return small
 
     def members(self, x: Any) -> list[Array]:
         """Copy each."""

@@ -5,7 +5,8 @@ Random numbers come from a `torch.Generator`, which ``torch.compile`` cannot tra
 them outside of a compiled function.
 
 With one thread (``torch.set_num_threads``, ``OMP_NUM_THREADS=1``), NumPy and SciPy make
-Gram matrices and Cholesky factors of tensors on the CPU, on the tensors' own memory.
+Gram matrices and Cholesky factors of tensors on the CPU, on the tensors' own memory; of
+small matrices they make factors and inverses with more threads, too.
 """
 
 import contextlib
@@ -28,6 +29,7 @@ from kfac_backends.torch_memory import (
     check_tensor,
     empty_like,
     is_for_numpy,
+    is_small,
     is_traced,
     known_number,
 )
@@ -203,7 +205,7 @@ class TorchBackend(TorchStacks):
 
     def cholesky(self, a: Any) -> Array:
         """Return the lower factor, without waiting for the flag of its success."""
-        if is_for_numpy(a):
+        if is_for_numpy(a, of_one_thread=is_small(a)):
             return by_numpy(on_host.cholesky, a)
         factor, info = torch.linalg.cholesky_ex(a, check_errors=False)
         diagonal = torch.diagonal(factor, dim1=-2, dim2=-1)
@@ -214,7 +216,7 @@ class TorchBackend(TorchStacks):
 
     def cholesky_inverse(self, factor: Any) -> Array:
         """Return the inverse by potri."""
-        if is_for_numpy(factor):
+        if is_for_numpy(factor, of_one_thread=is_small(factor)):
             return by_numpy(on_host.cholesky_inverse, factor)
         # The transpose of C order is that of LAPACK: no copy to convert.
         inverse: Any = torch.cholesky_inverse(factor.mT, upper=True)
@@ -227,9 +229,18 @@ class TorchBackend(TorchStacks):
 
     def damped_inverse(self, a: Any, damping: Any) -> Array:
         """Damp, factorise, invert, at once where NumPy computes all three."""
-        if is_for_numpy(a, damping):
+        if is_for_numpy(a, damping, of_one_thread=is_small(a)):
             return by_numpy(on_host.damped_inverse, a, damping)
-        return super().damped_inverse(a, damping)
+        if not a.is_cpu or a.ndim != 2 or 0 in a.shape or not are_plain(a, damping):
+            return super().damped_inverse(a, damping)
+        factor, info = torch.linalg.cholesky_ex(self.damp(a, damping))
+        pivots: Any = factor.diagonal()
+        failed = (info != 0) | ~torch.isfinite(pivots.sum())
+        # LAPACK would raise for a pivot of zero.
+        pivots.masked_fill_(failed, torch.nan)
+        # It is mirrored, and its transpose, which it equals, is in C order.
+        inverse: Array = torch.cholesky_inverse(factor).mT.contiguous()
+        return inverse
 
     def solve_triangular(
         self, factor: Any, b: Any, *, transpose: bool = False

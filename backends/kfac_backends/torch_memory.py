@@ -15,6 +15,12 @@ OF_NUMPY = {torch.float32: np.float32, torch.float64: np.float64}
 
 _SCALARS: dict[torch.dtype, type] = {**OF_NUMPY, torch.bool: np.bool_}
 
+LARGEST_OF_ONE_THREAD = 64
+"""Largest size of matrices that SciPy factorises, and NumPy squares, on one thread.
+
+PyTorch takes several for matrices of two rows, and waits for the last of them.
+"""
+
 PLAIN_TYPES = (torch.Tensor, torch.nn.Parameter)
 """Types of tensors that hold plain numbers; other subclasses may mean anything."""
 
@@ -93,20 +99,29 @@ def is_traced(x: Any) -> bool:
     )
 
 
-def is_for_numpy(a: Any, *others: Any) -> bool:
+def is_for_numpy(a: Any, *others: Any, of_one_thread: bool = False) -> bool:
     """Return whether NumPy may compute on the memory of tensors, and is faster.
 
     Args:
         a: The matrix to compute with.
         *others: Tensors of its dtype and device.
+        of_one_thread: Whether NumPy takes one thread for it, however many it has.
     """
     # NumPy has SYRK, which PyTorch lacks, but also threads of its own. Where both
     # libraries have several threads, each waits until those of the other come to rest.
-    if torch.compiler.is_compiling() or torch.get_num_threads() > 1:
+    if torch.compiler.is_compiling():
+        return False
+    if not of_one_thread and torch.get_num_threads() > 1:
         return False
     if not a.is_cpu or a.dtype not in OF_NUMPY or a.ndim != 2:
         return False
     return _are_plain_now(a, *others)
+
+
+def is_small(a: Any) -> bool:
+    """Return whether one thread is enough for a matrix."""
+    small: bool = a.shape[-1] <= LARGEST_OF_ONE_THREAD
+    return small
 
 
 def are_plain(*tensors: Any) -> bool:
