@@ -17,7 +17,6 @@ T = TypeVar("T")
 LARGEST_BATCHED = 128
 """Largest size of matrices that the CPU factorises faster as a stack."""
 
-
 LARGEST_STACKED = 64
 """Largest size for which LAPACK on a stack is faster than on each matrix.
 
@@ -71,7 +70,7 @@ def _by_numpy(stack: Any, dampings: Any) -> tuple[list[Array], Array]:
 
 
 def _inverses(stack: Any) -> tuple[list[Array], Array]:
-    """Return the inverses of matrices, which is half of the time that potri takes.
+    """Return the inverses of matrices, in two thirds of the time that potri takes.
 
     Args:
         stack: ``[count, n, n]``, symmetric, whose memory is changed.
