@@ -240,7 +240,7 @@ class ArrayAPIBackend(ByTheHost):
     ) -> tuple[list[Array], Array]:
         """Map, or go through the stack."""
         inverses = self.vmap(self.damped_inverse, stack, dampings)
-        # Of a positive matrix no entry is larger than the largest of the diagonal.
+        # No entry of a positive matrix is larger than the largest of its diagonal.
         diagonals = self.xp.linalg.diagonal(inverses)
         finite = self.xp.all(self.xp.isfinite(diagonals), axis=-1)
         return self.members(inverses), finite
@@ -297,12 +297,6 @@ class ArrayAPIBackend(ByTheHost):
     def inverts_together(self, x: Array) -> bool:
         """Return what `batches` does."""
         return self.batches(x)
-
-    def members(self, x: Array) -> list[Array]:
-        """Copy each."""
-        # Not by `unstack`: that of PyTorch cannot be mapped over.
-        parts = [x[i, ...] for i in range(x.shape[0])]
-        return [self.xp.astype(own, x.dtype, copy=True) for own in parts]
 
     def stop_gradient(self, x: Array) -> Array:
         """Return `x`: the standard knows no differentiation."""

@@ -22,6 +22,12 @@ class ByTheHost:
         copied: Array = self.xp.asarray(np.array(x, order="C"), device=device)
         return copied
 
+    def members(self, x: Array) -> list[Array]:
+        """Copy each."""
+        # Not by `unstack`: that of PyTorch cannot be mapped over.
+        parts = [x[i, ...] for i in range(x.shape[0])]
+        return [self.xp.astype(own, x.dtype, copy=True) for own in parts]
+
     def split(self, key: Key, count: int) -> tuple[Key, ...]:
         """Return the generator itself: it changes as it draws."""
         return (key,) * count
