@@ -251,6 +251,42 @@ def test_corrected_eigenvalues_are_those_of_the_gradients_of_cases(layer, librar
     assert_close(found, layer.in_place(blocks), 1e-9)
 
 
+@EACH
+@pytest.mark.parametrize("form", WEIGHTS)
+def test_corrected_eigenvalues_have_the_weights_of_gradients(layer, form, library, rng):
+    block = kc.blocks.EigenvalueCorrectedFB(layer.block())
+    x, g = layer.draw(rng)
+    data = uses(library, x), uses(library, g)
+    given, each = WEIGHTS[form](rng, g)
+    of_gradients = (
+        uses(library, given.arrays)
+        if isinstance(given, Uses)
+        else library.asarray(given)
+    )
+    state = block.update_inverses(updated(library, block, *data), 1e-3)
+    # Those of inputs leave the basis as it is.
+    state = block.update_covs(
+        state, *data, ema_decay=0.0, weights=RowWeights(None, of_gradients)
+    )
+    found = library.to_numpy(block.full_fisher_block(state))
+    blocks, positions = [], by_location(each, g)
+    of_cases = form == "cases"
+    for i in range(layer.groups):
+        pairs = [layer.rows(*use)[i] for use in zip(x, g, strict=True)]
+        a = sum(np.einsum("nlp,nlq->pq", p, p) for p, _ in pairs)
+        s = sum(np.einsum("nlp,nlq->pq", q, q) for _, q in pairs)
+        basis = np.kron(np.linalg.eigh(a)[1], np.linalg.eigh(s)[1])
+        gradients = sum(
+            np.einsum("nl,nlp,nlq->npq", np.ones_like(w) if of_cases else w, p, q)
+            for (p, q), w in zip(pairs, positions, strict=True)
+        )
+        moved = gradients.reshape(CASES, -1) @ basis
+        # A case that counts twice has twice its square.
+        count = each[0] if of_cases else np.ones(CASES)
+        blocks.append((basis * (count[:, None] * moved**2).mean(0)) @ basis.T)
+    assert_close(found, layer.in_place(blocks), 1e-9)
+
+
 def test_pooling_is_over_all_positions_of_all_sizes(rng):
     layer = LAYERS["whole"]
     block = kc.blocks.KFACReduceFB(layer.block())

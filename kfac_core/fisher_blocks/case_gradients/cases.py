@@ -28,6 +28,7 @@ from kfac_core.fisher_blocks.shared.fully_connected import FullyConnectedMultiIn
 from kfac_core.fisher_blocks.shared.images import SharedConvolutionFB
 from kfac_core.fisher_factors.convolution.spec import weighted_shape
 from kfac_core.rows.counts import weights_by_use
+from kfac_core.rows.images import SharedImages
 from kfac_core.rows.uses import folded
 from kfac_core.rows.weights import sides, weights_for
 from kfac_core.statistics.patches.groups import grouped_gradients, grouped_patches
@@ -121,14 +122,8 @@ def _in_groups(block: GroupedKroneckerFB, backend: Backend, data: Data) -> list[
 def _shared_convolution(
     block: SharedConvolutionFB, backend: Backend, data: Data
 ) -> list[Cases]:
-    if data.weights is not None:
-        msg = (
-            f"{block.label}: eigenvalues are not corrected with weights of the uses of"
-            " a convolution; leave the weights out, or use the block as it is"
-        )
-        raise UnsupportedError(msg)
     images = block._images(backend, data.inputs, data.outputs_grads)
-    flat = data._replace(inputs=images.inputs, outputs_grads=images.gradients)
+    flat = Data(images.inputs, images.gradients, None, data.like)
     of_one_use: Any = (
         _in_groups if isinstance(block, GroupedKroneckerFB) else _convolution
     )
@@ -143,7 +138,11 @@ def _shared_convolution(
         Cases(located(own.inputs, uses), tuple(located(g, uses) for g in own.gradients))
         for own, uses in pairs
     ]
-    return [joined(backend, cases[own]) for own in images.of_towers]
+    towers = [joined(backend, cases[own]) for own in images.of_towers]
+    weights = _weights_of_images(backend, block, data, images, cases)
+    if weights is None:
+        return towers
+    return [own._replace(weights=w) for own, w in zip(towers, weights, strict=True)]
 
 
 @cases_of.register
@@ -225,16 +224,54 @@ def _weights_of_uses(
     if weights is None:
         return None
     like, label, first = data.like, block.label, block.batch_first
-    of_cases = [
-        not isinstance(own, Uses) and tuple(own.shape) == shape
-        for own, shape in zip(as_towers(weights), cases, strict=True)
-    ]
-    if all(of_cases):
+    if _are_of_cases(weights, cases):
         return weights_for(backend, weights, cases, like, label)
     by_use = weights_by_use(
         backend, weights, rows, uses, like, label, batch_first=first
     )
     return None if by_use is None else [own.by_use.mT for own in by_use]
+
+
+def _weights_of_images(
+    backend: Backend,
+    block: SharedConvolutionFB,
+    data: Data,
+    images: SharedImages,
+    cases: Sequence[Cases],
+) -> Sequence[Array] | None:
+    """Return the weights of each tower, ``[N]`` if of cases, else of all positions.
+
+    Args:
+        backend: Backend of the data.
+        block: The block.
+        data: The data, with weights.
+        images: The data, each use a case of its own.
+        cases: For each array of `images` its cases and positions.
+    """
+    _, weights = sides(data.weights)
+    if weights is None:
+        return None
+    numbers = [(cases[own.start].inputs.shape[0],) for own in images.of_towers]
+    if _are_of_cases(weights, numbers):
+        return weights_for(backend, weights, numbers, data.like, block.label)
+    xp, shapes = backend.xp, [block._weighted_shape(x) for x in images.inputs]
+    found = images.weights(backend, weights, shapes, data.like, block._layer_of_uses)
+    by_case = []
+    for own, known, uses in zip(found or (), cases, images.counts, strict=True):
+        number, positions = known.inputs.shape[:2]
+        w = xp.reshape(own.by_use, (uses, number, -1))
+        each = xp.broadcast_to(w, (uses, number, positions // uses))
+        by_case.append(xp.reshape(xp.permute_dims(each, (1, 0, 2)), (number, -1)))
+    return [xp.concat(by_case[own], axis=1) for own in images.of_towers]
+
+
+def _are_of_cases(weights: Any, shapes: Sequence[tuple[int, ...]]) -> bool:
+    """Return whether all towers have a weight for each case."""
+    towers = as_towers(weights)
+    return all(
+        not isinstance(own, Uses) and tuple(own.shape) == shape
+        for own, shape in zip(towers, shapes, strict=True)
+    )
 
 
 def _folded(backend: Backend, block: Any, tower: Any, rank: int) -> tuple[Array, int]:
