@@ -318,17 +318,6 @@ def torch() -> Any:
 
 
 @pytest.fixture
-def traced_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Let PyTorch trace a frame once where numbers are tensors, as it does in the end.
-
-    A 0-d tensor of float64 in memory could be a number of Python, which a pass would
-    make a tensor again. As it finds no such number, it starts the frame over, to the
-    same program. A case of `test_tracing_compile.py` does both.
-    """
-    monkeypatch.setenv("TENSORIFY_PYTHON_SCALARS", "0")
-
-
-@pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 

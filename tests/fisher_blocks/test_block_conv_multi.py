@@ -229,7 +229,6 @@ def test_one_trace_of_jax_serves_all_steps(jax, rng):
     assert len(traces) == 1
 
 
-@pytest.mark.usefixtures("traced_once")
 def test_an_update_compiles_whole(torch, rng):
     block = block_of()
     x, g = (torch.from_numpy(a) for a in draw(rng))

@@ -84,9 +84,7 @@ def test_a_key_is_enough_under_jit(jax):
 
 
 @pytest.mark.parametrize(("kind", "periods"), [("adam", PERIODS), ("qmodel", {})])
-def test_torch_compiles_one_graph(kind, periods, torch, request):
-    if kind == "qmodel":
-        request.getfixturevalue("traced_once")
+def test_torch_compiles_one_graph(kind, periods, torch):
     # Targets drawn from probabilities need a running sum, at which PyTorch's compiler
     # warns of the standard's layer; signs do not.
     optimizer = optimizer_of(

@@ -202,7 +202,6 @@ def test_what_was_refused_elsewhere_does_not_stop_a_step(jax):
     assert int(new.counter) == 2
 
 
-@pytest.mark.usefixtures("traced_once")
 def test_pytorch_compiled_keeps_it_too(torch):
     class InTorch:
         asarray = staticmethod(torch.as_tensor)

@@ -52,9 +52,7 @@ def run(torch, step, name, rng, convert):
 @pytest.mark.parametrize(
     "name", [name for name in BLOCKS if name not in {"dense-root", "dense-diagonal"}]
 )
-def test_one_frame_serves_every_decay_and_damping(torch, compiled, name, rng, request):
-    if name != "dense":
-        request.getfixturevalue("traced_once")
+def test_one_frame_serves_every_decay_and_damping(torch, compiled, name, rng):
     compile_, frames = compiled
     step = compile_(step_of(name))
     found = run(torch, step, name, rng, lambda x: torch.tensor(x, dtype=torch.float64))
@@ -108,7 +106,6 @@ def test_with_unknown_sizes_one_frame_serves_every_batch(torch, name, rng):
     torch._dynamo.reset()
 
 
-@pytest.mark.usefixtures("traced_once")
 def test_nan_leaves_the_state_as_it_was(torch, compiled, rng):
     compile_, _ = compiled
     block = BLOCKS["dense"]
@@ -124,7 +121,6 @@ def test_nan_leaves_the_state_as_it_was(torch, compiled, rng):
     assert bool(update(after, x, g, 0.5).ok)
 
 
-@pytest.mark.usefixtures("traced_once")
 def test_an_indefinite_matrix_leaves_the_state_as_it_was(torch, compiled, rng):
     compile_, _ = compiled
     block = BLOCKS["dense"]

@@ -92,7 +92,6 @@ def test_jax_has_a_branch_for_what_is_skipped(jax, rng):
     assert "potrf" in str(traced)
 
 
-@pytest.mark.usefixtures("traced_once")
 def test_pytorch_compiles_one_frame(torch, rng):
     frames, name = set(), "scale-and-shift"
     eager = torch._dynamo.lookup_backend("aot_eager")
