@@ -157,11 +157,7 @@ class Backend(Protocol):
         """
 
     def gram(self, a: Array) -> Array:
-        """Return ``a.T @ a`` in full precision, symmetric bit for bit.
-
-        Args:
-            a: ``[rows, n]``, at least float32.
-        """
+        """Return ``a.T @ a`` in full precision, symmetric bit for bit; see `cross`."""
 
     def cross(self, a: Array, b: Array) -> Array:
         """Return ``a.T @ b`` in full precision, with as few roundings as `gram`.
@@ -172,18 +168,10 @@ class Backend(Protocol):
         """
 
     def sum_of_rows(self, x: Array) -> Array:
-        """Return the sum over the first axis, with few roundings however long it is.
-
-        Args:
-            x: ``[rows, ...]``.
-        """
+        """Return the sum over the first axis, with few roundings for any length."""
 
     def transposed(self, a: Array) -> Array:
-        """Return ``a.mT`` in the memory order that suits several products with it.
-
-        Args:
-            a: ``[rows, n]``.
-        """
+        """Return ``a.mT``, in the memory order that suits several products with it."""
 
     def syrk(self, alpha: Array, a: Array, beta: Array, c: Array) -> Array:
         """Return ``alpha * a.T @ a + beta * c``, symmetric bit for bit like `gram`.
@@ -253,10 +241,9 @@ class Backend(Protocol):
         """Solve ``L @ x = b``, or ``L.T @ x = b``, for lower `factor` ``L``."""
 
     def chunk_bytes(self, x: Array) -> int | None:
-        """Return how many bytes of `x` to work on at once; None: all of `x`.
+        """Return how many bytes of `x`, about what caches hold, to work on at once.
 
-        This is about what the caches hold. It is None where a trace would write out
-        every part.
+        None, where a trace would write out every part: all of `x`.
         """
 
     def sum_over(
@@ -289,8 +276,7 @@ class Backend(Protocol):
     ) -> T:
         """Return ``then()`` where the 0-d `condition` holds, else ``otherwise()``.
 
-        Under a trace, only the chosen one should be computed, if the library can do
-        that.
+        Under a trace, only the chosen one should be computed, where that can be.
 
         Args:
             condition: 0-d boolean array.
@@ -341,10 +327,7 @@ class Backend(Protocol):
         """
 
     def split(self, key: Key, count: int) -> tuple[Key, ...]:
-        """Return keys to draw independent numbers with, in the order of the tuple.
-
-        A generator, which changes as it draws, is returned `count` times.
-        """
+        """Return keys of independent numbers; a generator is returned `count` times."""
 
     def uniform(
         self, key: Key, shape: tuple[int, ...], dtype: DType, device: Device

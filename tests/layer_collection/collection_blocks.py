@@ -1,5 +1,7 @@
 """The blocks that registrations of each kind of layer make."""
 
+from functools import partial
+
 import kfac_core as kc
 from kfac_core import blocks
 
@@ -91,3 +93,21 @@ def tied(**options):
 
 def bilinear(**options):
     return blocks.BilinearKFACFB(4, 5, 3, has_bias=True, layout="out_in", **options)
+
+
+GROUPED = kc.ConvolutionGeometry(
+    (3, 3, 2, 4),
+    num_groups=2,
+    padding=((1, 1), (1, 1)),
+    strides=(2, 2),
+    dilations=(1, 1),
+)
+GROUPED_TWICE = blocks.GroupedConvKFCBasicMultiIndepFB(GROUPED, num_uses=2)
+
+
+TRANSPOSED_THRICE = partial(
+    blocks.TransposedConvKFCBasicMultiIndepFB, num_uses=3, batch_first=True
+)
+DEPTHWISE = kc.ConvolutionGeometry(
+    (3, 3, 2, 2), padding="VALID", strides=(2, 2), dilations=(1, 1)
+)

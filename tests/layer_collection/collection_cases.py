@@ -2,13 +2,16 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import partial
 from typing import Any
 
 import numpy as np
 from collection_blocks import (
     CONV_2D,
+    DEPTHWISE,
+    GROUPED,
+    GROUPED_TWICE,
     KRON_2D,
+    TRANSPOSED_THRICE,
     bilinear,
     by_sharing,
     convolutions,
@@ -79,21 +82,6 @@ def register(function, *args, **fixed):
 
 
 TWO = (("t1", "t2"),)
-GROUPED_TWICE = blocks.GroupedConvKFCBasicMultiIndepFB(
-    kc.ConvolutionGeometry(
-        (3, 3, 2, 4),
-        num_groups=2,
-        padding=((1, 1), (1, 1)),
-        strides=(2, 2),
-        dilations=(1, 1),
-    ),
-    num_uses=2,
-)
-
-TRANSPOSED_THRICE = partial(
-    blocks.TransposedConvKFCBasicMultiIndepFB, num_uses=3, batch_first=True
-)
-
 KINDS = {
     "generic": Kind(
         register("generic", ("w", "b", "scalar")),
@@ -228,22 +216,10 @@ KINDS = {
         ),
         ("depthwise",),
         {
-            "diagonal": blocks.DepthwiseConvDiagonalFB(
-                kc.ConvolutionGeometry(
-                    (3, 3, 2, 2), padding="VALID", strides=(2, 2), dilations=(1, 1)
-                )
-            ),
-            "kron": blocks.DepthwiseConvKFCBasicFB(
-                kc.ConvolutionGeometry(
-                    (3, 3, 2, 2), padding="VALID", strides=(2, 2), dilations=(1, 1)
-                )
-            ),
+            "diagonal": blocks.DepthwiseConvDiagonalFB(DEPTHWISE),
+            "kron": blocks.DepthwiseConvKFCBasicFB(DEPTHWISE),
             "ekfac": blocks.EigenvalueCorrectedFB(
-                blocks.DepthwiseConvKFCBasicFB(
-                    kc.ConvolutionGeometry(
-                        (3, 3, 2, 2), padding="VALID", strides=(2, 2), dilations=(1, 1)
-                    )
-                )
+                blocks.DepthwiseConvKFCBasicFB(DEPTHWISE)
             ),
         },
     ),
@@ -258,25 +234,9 @@ KINDS = {
         ),
         ("grouped",),
         {
-            "kron": blocks.GroupedConvKFCBasicFB(
-                kc.ConvolutionGeometry(
-                    (3, 3, 2, 4),
-                    num_groups=2,
-                    padding=((1, 1), (1, 1)),
-                    strides=(2, 2),
-                    dilations=(1, 1),
-                )
-            ),
+            "kron": blocks.GroupedConvKFCBasicFB(GROUPED),
             "ekfac": blocks.EigenvalueCorrectedFB(
-                blocks.GroupedConvKFCBasicFB(
-                    kc.ConvolutionGeometry(
-                        (3, 3, 2, 4),
-                        num_groups=2,
-                        padding=((1, 1), (1, 1)),
-                        strides=(2, 2),
-                        dilations=(1, 1),
-                    )
-                )
+                blocks.GroupedConvKFCBasicFB(GROUPED)
             ),
         },
     ),
