@@ -17,7 +17,6 @@ from jax.sharding import NamedSharding, PartitionSpec
 from kfac_backends import jax_lapack, jax_programs
 from kfac_backends.array_api import ArrayAPIBackend
 from kfac_backends.jax_chunks import cross_in_loop, gram_in_loop, sum_in_loop
-from kfac_backends.jax_inverse import inverse_from_cholesky
 from kfac_backends.jax_meshes import explicit_mesh, on_auto_axes, product
 from kfac_backends.jax_placing import check_enabled, placed, scatter_add
 from kfac_backends.jax_storing import listen_for_states
@@ -215,8 +214,8 @@ class JAXBackend(ArrayAPIBackend):
 
     def cholesky(self, a: Any) -> Array:
         """Return the lower factor; all NaN where there is none."""
-        in_panels = jax.default_backend() == "cpu"
-        factor: Array = jax_programs.cholesky(a, in_panels=in_panels)
+        on_cpu = jax.default_backend() == "cpu"
+        factor: Array = jax_programs.cholesky(a, on_cpu=on_cpu)
         return factor
 
     def damped_inverse(self, a: Any, damping: Any) -> Array:
@@ -228,7 +227,8 @@ class JAXBackend(ArrayAPIBackend):
 
     def cholesky_inverse(self, factor: Any) -> Array:
         """Return ``inv(L).T @ inv(L)``, in blocks, leaving out zeros."""
-        inverse: Array = inverse_from_cholesky(factor)
+        on_cpu = jax.default_backend() == "cpu"
+        inverse: Array = jax_programs.cholesky_inverse(factor, on_cpu=on_cpu)
         return inverse
 
     def solve_triangular(

@@ -15,6 +15,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from kfac_backends.jax_inverse import inverse_from_cholesky
 from kfac_core.typing import Array
 
 COLUMNS = 640
@@ -32,30 +33,14 @@ def inverts(a: Any) -> bool:
 def _inverse(a: Any) -> Array:
     """Return the inverse of a positive-definite matrix, symmetric bit for bit.
 
-    With ``X = inv(L)`` it is ``X.T @ X``. The columns in the right half of ``X`` begin
-    with zeros, which neither the solutions nor the products see.
-
     Args:
         a: ``[..., n, n]``, symmetric, float32 or float64.
 
     Returns:
         ``[..., n, n]``; all NaN where there is none.
     """
-    _load()
-    n = a.shape[-1]
-    factor, info = _factor(a)
-    if n < HALVED_FROM:
-        root = _inverted(factor, 0, n)
-        square = _matmul(root.mT, root)
-    else:
-        square = _by_halves(factor)
-    # LAPACK tells of a pivot that is not positive. Above the factor the matrix is left.
-    ok = (info == 0) & jnp.isfinite((factor * 0).sum((-2, -1)))
-    # The lower triangle is mirrored, which `_by_halves` fills.
-    lower = jnp.tri(n, k=-1, dtype=bool)
-    whole = jnp.where(lower.mT, square.mT, square)
-    found: Array = jnp.where(ok[..., None, None], whole, jnp.nan)
-    return found
+    factor, found = _factor(a)
+    return _inverse_where(factor, found & _is_finite(factor))
 
 
 def _derivative(primals: Any, tangents: Any) -> tuple[Any, Any]:
@@ -67,6 +52,74 @@ def _derivative(primals: Any, tangents: Any) -> tuple[Any, Any]:
 
 inverse: Any = jax.custom_jvp(_inverse)
 inverse.defjvp(_derivative)
+
+
+def _cholesky(a: Any) -> Array:
+    """Return the lower factor, with which `inverse` computes, bit for bit.
+
+    Args:
+        a: ``[..., n, n]``, of which the lower triangle is read, float32 or float64.
+
+    Returns:
+        ``[..., n, n]``; all NaN where there is none.
+    """
+    factor, found = _factor(a)
+    lower = jnp.where(jnp.tri(a.shape[-1], k=-1, dtype=bool).mT, 0, factor)
+    ok = found & _is_finite(lower)
+    whole: Array = jnp.where(ok[..., None, None], lower, jnp.nan)
+    return whole
+
+
+def _derivative_of_factor(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """Return the factor, and its change by JAX's rule."""
+    plain = functools.partial(jnp.linalg.cholesky, symmetrize_input=False)
+    return cholesky(*primals), jax.jvp(plain, primals, tangents)[1]
+
+
+cholesky: Any = jax.custom_jvp(_cholesky)
+cholesky.defjvp(_derivative_of_factor)
+
+
+def _inverse_from(factor: Any) -> Array:
+    """Return ``inv(L @ L.T)`` of lower ``L``, as `inverse` does, bit for bit."""
+    return _inverse_where(factor, _is_finite(factor))
+
+
+def _derivative_from(primals: Any, tangents: Any) -> tuple[Any, Any]:
+    """Return the inverse, and its change by the rule of `inverse_from_cholesky`."""
+    changed = jax.jvp(inverse_from_cholesky, primals, tangents)[1]
+    return inverse_from(*primals), changed
+
+
+inverse_from: Any = jax.custom_jvp(_inverse_from)
+inverse_from.defjvp(_derivative_from)
+
+
+def _inverse_where(factor: Any, ok: Any) -> Array:
+    """Return the inverse by a factor, or NaN.
+
+    With ``X = inv(L)`` it is ``X.T @ X``. The columns in the right half of ``X`` begin
+    with zeros, which neither the solutions nor the products see.
+
+    Args:
+        factor: ``[..., n, n]``, lower ``L``, and anything above its diagonal.
+        ok: ``[...]``, whether it is one.
+    """
+    n = factor.shape[-1]
+    if n < HALVED_FROM:
+        root = _inverted(factor, 0, n)
+        square = _matmul(root.mT, root)
+    else:
+        square = _by_halves(factor)
+    # The lower triangle is mirrored, which `_by_halves` fills.
+    lower = jnp.tri(n, k=-1, dtype=bool)
+    whole = jnp.where(lower.mT, square.mT, square)
+    found: Array = jnp.where(ok[..., None, None], whole, jnp.nan)
+    return found
+
+
+def _is_finite(factor: Any) -> Any:
+    return jnp.isfinite((factor * 0).sum((-2, -1)))
 
 
 def _by_halves(factor: Any) -> Any:
@@ -81,15 +134,18 @@ def _by_halves(factor: Any) -> Any:
 
 
 def _factor(a: Any) -> tuple[Any, Any]:
-    """Return lower ``L``, with anything above its diagonal, and what LAPACK tells."""
+    """Return lower ``L``, with anything above its diagonal, and if LAPACK found it."""
+    _load()
     numbers = jax.ShapeDtypeStruct(a.shape[:-2], jnp.int32)
     call = _call("potrf", (jax.ShapeDtypeStruct(a.shape, a.dtype), numbers), 0)
     factor, info = call(a, uplo=_letter("U"))
-    return factor, info
+    # LAPACK tells of a pivot that is not positive. Above the factor the matrix is left.
+    return factor, info == 0
 
 
 def _inverted(factor: Any, start: int, columns: int) -> Any:
     """Return some columns of ``inv(L)``, from the row on in which they begin."""
+    _load()
     own = factor[..., start:, start:] if start else factor
     rows, lead = own.shape[-1], own.shape[:-2]
     eye = jnp.broadcast_to(

@@ -11,8 +11,8 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 
-from kfac_backends.jax_inverse import cholesky_in_panels
-from kfac_backends.jax_lapack import inverse
+from kfac_backends import jax_lapack
+from kfac_backends.jax_inverse import cholesky_in_panels, inverse_from_cholesky
 
 _one_program = partial(jax.jit, inline=True)
 
@@ -32,7 +32,7 @@ def damp(a: Any, damping: Any) -> Any:
 @_one_program
 def damped_inverse(a: Any, damping: Any) -> Any:
     """Return the inverse of ``a + damping * I``, ``[..., n, n]``; NaN if none."""
-    return inverse(damp(a, damping))
+    return jax_lapack.inverse(damp(a, damping))
 
 
 @_one_program
@@ -56,13 +56,22 @@ def eigh(a: Any) -> tuple[Any, Any]:
     )
 
 
-@partial(_one_program, static_argnames="in_panels")
-def cholesky(a: Any, *, in_panels: bool) -> Any:
+@partial(_one_program, static_argnames="on_cpu")
+def cholesky(a: Any, *, on_cpu: bool) -> Any:
     """Return the lower factor of ``[..., n, n]``; all NaN where there is none."""
-    if in_panels:
+    if on_cpu and jax_lapack.inverts(a):
+        return jax_lapack.cholesky(a)
+    if on_cpu:
         factor = cholesky_in_panels(a)
     else:
         factor = jnp.linalg.cholesky(a, symmetrize_input=False)
     pivots = jnp.diagonal(factor, axis1=-2, axis2=-1)
     ok = (jnp.isfinite(pivots) & (pivots > 0)).all(-1)[..., None, None]
     return jnp.where(ok, factor, jnp.nan)
+
+
+@partial(_one_program, static_argnames="on_cpu")
+def cholesky_inverse(factor: Any, *, on_cpu: bool) -> Any:
+    """Return ``inv(L @ L.T)`` of lower ``L``, ``[..., n, n]``."""
+    by_lapack = on_cpu and jax_lapack.inverts(factor)
+    return (jax_lapack.inverse_from if by_lapack else inverse_from_cholesky)(factor)

@@ -35,10 +35,9 @@ without bands, on a processor of Intel: `python -m benchmarks --only "one batch"
 
 
 def _is_in_bands(rows: Any) -> bool:
-    """Return whether a Gram matrix is made in bands, which add runs of rows as well."""
+    """Return whether a large Gram matrix is made in bands, which add runs as well."""
     count, columns = rows.shape[-2:]
-    is_wide: bool = columns >= IN_BANDS_FROM
-    return is_wide or (columns >= PANELS_FROM and bool(count > run_length(columns)))
+    return bool(columns >= IN_BANDS_FROM or count > run_length(columns))
 
 
 class NumPyBackend(ArrayAPIBackend):
@@ -139,6 +138,8 @@ class NumPyBackend(ArrayAPIBackend):
         view: Array = a.diagonal()
         return view
 
+    telling_entries = diagonal
+
     def gram(self, a: Any) -> Array:
         """Return ``a.T @ a`` by SYRK, in bands if it is large."""
         # With bands, each band goes through the runs of rows.
@@ -151,7 +152,7 @@ class NumPyBackend(ArrayAPIBackend):
         # With other strides NumPy would make two copies, and not notice that both
         # arguments are one array.
         rows = a if a.flags.forc else np.ascontiguousarray(a)
-        if _is_in_bands(rows):
+        if rows.shape[-1] >= PANELS_FROM and _is_in_bands(rows):
             return gram_in_bands(rows)
         product = rows.T @ rows
         # For one row or column NumPy does not use SYRK, and may round both triangles
@@ -160,7 +161,7 @@ class NumPyBackend(ArrayAPIBackend):
 
     def syrk(self, alpha: Any, a: Any, beta: Any, c: Any) -> Array:
         """Return the sum of the Gram matrix and `c`, added while it is in the cache."""
-        if not _is_in_bands(a):
+        if a.shape[-1] < PANELS_FROM or not _is_in_bands(a):
             is_run = a.shape[0] <= ROWS_OF_NARROW_RUN
             product: Any = self.gram_of_run(a) if is_run else self.gram(a)
             product *= alpha

@@ -173,6 +173,8 @@ class TorchBackend(TorchStacks):
         view: Array = torch.diagonal(a)
         return view
 
+    telling_entries = diagonal
+
     def syrk(self, alpha: Any, a: Any, beta: Any, c: Any) -> Array:
         """Return the sum of the Gram matrix and `c`."""
         if is_for_numpy(a, alpha, beta, c):

@@ -105,9 +105,7 @@ GROUPED = kc.ConvolutionGeometry(
 GROUPED_TWICE = blocks.GroupedConvKFCBasicMultiIndepFB(GROUPED, num_uses=2)
 
 
-TRANSPOSED_THRICE = partial(
-    blocks.TransposedConvKFCBasicMultiIndepFB, num_uses=3, batch_first=True
-)
+TRANSPOSED_TWICE = partial(blocks.TransposedConvKFCBasicMultiIndepFB, num_uses=2)
 DEPTHWISE = kc.ConvolutionGeometry(
     (3, 3, 2, 2), padding="VALID", strides=(2, 2), dilations=(1, 1)
 )

@@ -11,7 +11,7 @@ from collection_blocks import (
     GROUPED,
     GROUPED_TWICE,
     KRON_2D,
-    TRANSPOSED_THRICE,
+    TRANSPOSED_TWICE,
     bilinear,
     by_sharing,
     convolutions,
@@ -275,9 +275,7 @@ KINDS = {
         register(
             "transposed_convolution_multi",
             ("transposed", "transposed_bias"),
-            site="here",
-            num_uses=3,
-            batch_first=True,
+            site=("t1", "t2"),
             padding=[1, (0, 1)],
             strides=[2, 1],
             output_padding=1,
@@ -287,11 +285,12 @@ KINDS = {
         ),
         ("transposed", "transposed_bias"),
         {
-            "kron_indep": transposed(TRANSPOSED_THRICE),
+            "kron_indep": transposed(TRANSPOSED_TWICE),
             "kron_indep_output_locations": transposed(
-                TRANSPOSED_THRICE, locations="output"
+                TRANSPOSED_TWICE, locations="output"
             ),
         },
+        TWO,
     ),
     "tied_weights": Kind(
         register(

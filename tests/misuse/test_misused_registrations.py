@@ -55,6 +55,9 @@ OF_KIND = {
     "transposed_convolution": {
         "output_padding": ("None", "zero", "zeros"),
     },
+    "transposed_convolution_multi": {
+        "output_padding": ("None", "zero", "zeros"),
+    },
 }
 
 
