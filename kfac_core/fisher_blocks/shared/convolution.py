@@ -1,6 +1,6 @@
 """KFC of a convolution that every case uses several times."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from kfac_core.arguments.random_keys import check_key
 from kfac_core.fisher_blocks.convolution.grouped import GroupedConvKFCBasicFB
@@ -38,6 +38,9 @@ class ConvKFCBasicMultiIndepFB(SharedConvolutionFB, ConvKFCBasicFB):
         >>> block.full_fisher_block(state)
         array([[18.]])
     """
+
+    num_uses: int | None = None
+    batch_first: bool = field(default=False, kw_only=True)
 
     def update_covs(
         self,
@@ -118,6 +121,9 @@ class GroupedConvKFCBasicMultiIndepFB(SharedConvolutionFB, GroupedConvKFCBasicFB
         array([[50.,  0.],
                [ 0.,  4.]])
     """
+
+    num_uses: int | None = None
+    batch_first: bool = field(default=False, kw_only=True)
 
     def update_covs(
         self,

@@ -1,7 +1,5 @@
 """Convolutions whose uses are cases of their own, which their factors then see."""
 
-from dataclasses import dataclass, field
-
 from kfac_core.backend import Backend
 from kfac_core.fisher_blocks.kronecker.state import KroneckerState
 from kfac_core.fisher_blocks.kronecker.statistics import KroneckerStatisticsFB
@@ -14,9 +12,10 @@ from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 from kfac_core.typing import Array, RowWeights, Scalar, Sources, Towers, Weights
 
 
-@dataclass(frozen=True)
 class SharedConvolutionFB(KroneckerStatisticsFB):
     """Abstract base of convolutions that every case uses several times.
+
+    Subclasses make these their fields, with defaults.
 
     Attributes:
         geometry: The convolution's geometry; its data format is that of one use.
@@ -26,8 +25,8 @@ class SharedConvolutionFB(KroneckerStatisticsFB):
     """
 
     geometry: ConvolutionGeometry
-    num_uses: int | None = None
-    batch_first: bool = field(default=False, kw_only=True)
+    num_uses: int | None
+    batch_first: bool
 
     def count_cases(self, inputs: MultiTowers) -> int:
         """Return the number of cases in all towers, each counted once."""
