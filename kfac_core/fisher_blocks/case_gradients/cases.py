@@ -23,9 +23,9 @@ from kfac_core.fisher_blocks.convolution.grouped import GroupedKroneckerFB
 from kfac_core.fisher_blocks.convolution.kronecker import ConvKFCBasicFB
 from kfac_core.fisher_blocks.embedding.kronecker import EmbeddingKFACFB
 from kfac_core.fisher_blocks.fully_connected import FullyConnectedKFACBasicFB
+from kfac_core.fisher_blocks.shared.convolution import SharedConvolutionFB
 from kfac_core.fisher_blocks.shared.embedding import EmbeddingKFACMultiIndepFB
 from kfac_core.fisher_blocks.shared.fully_connected import FullyConnectedMultiIndepFB
-from kfac_core.fisher_blocks.shared.images import SharedConvolutionFB
 from kfac_core.fisher_factors.convolution.spec import weighted_shape
 from kfac_core.rows.counts import weights_by_use
 from kfac_core.rows.images import SharedImages
