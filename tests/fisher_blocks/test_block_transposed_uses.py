@@ -1,5 +1,7 @@
 """Transposed convolutions that a case uses several times, against enumeration."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 from block_case import NumPy
@@ -29,12 +31,7 @@ def test_locations_of_all_uses_count_and_a_bias_is_exact(case, library, rng):
     found = library.to_numpy(block.full_fisher_block(state))
     assert_close(found, expected)
     # The mean of the blocks of single uses is another matrix.
-    one = kc.blocks.TransposedConvKFCBasicFB(
-        block.geometry,
-        has_bias=case.has_bias,
-        locations=case.locations,
-        mirrored=case.mirrored,
-    )
+    one = replace(case, uses=1).block()
     single = updated(NUMPY, one, x[0], g[0])
     assert np.abs(one.full_fisher_block(single) - expected).max() > 0.1
 
@@ -87,12 +84,7 @@ def test_uses_of_several_sizes_are_all_their_locations(case, rng):
     cut[spatial] = slice(steps, None)
     small_g = g[1][tuple(cut)]
     state = updated(NUMPY, block, Uses((x[0], small_x)), Uses((g[0], small_g)))
-    one = kc.blocks.TransposedConvKFCBasicFB(
-        block.geometry,
-        has_bias=case.has_bias,
-        locations=case.locations,
-        mirrored=case.mirrored,
-    )
+    one = replace(case, uses=1).block()
     # As towers, the cases of both sizes are others: twice as many.
     towers = updated(NUMPY, one, (x[0], small_x), (g[0], small_g))
     weights = int(np.prod(case.filter_shape))

@@ -180,8 +180,10 @@ def _convolution(
     sized = len({other.shape for other in uses}) > 1
     if sized and any(_rows(other) != cases.size for other in uses):
         return "a convolution of images of unlike sizes, several of one for each case"
-    sites = tuple(Site(other.site, (other,), "images") for other in uses)
-    name = use.site
+    # Images of one size are one array; of several, each use has a site.
+    parts = tuple((other,) for other in uses) if sized else (uses,)
+    sites = tuple(Site(own[0].site, own, "images") for own in parts)
+    name: Any = tuple(site.name for site in sites) if sized else use.site
     options: dict[str, Any] = {
         "strides": use.strides,
         "padding": use.padding,
@@ -190,14 +192,13 @@ def _convolution(
     }
 
     def register(collection: LayerCollection, names: Any) -> LayerCollection:
-        own = tuple(site.name for site in sites)
         uses_of_case = {"num_uses": each, "batch_first": True} if each > 1 else {}
         if use.is_transposed:
             padding, more = use.adjoint
             of_kind = "transposed_convolution" + ("_multi" if each > 1 else "")
             new: LayerCollection = getattr(collection, f"register_{of_kind}")(
                 names,
-                own if sized else name,
+                name,
                 use.holes,
                 padding,
                 output_padding=more,
@@ -213,16 +214,13 @@ def _convolution(
             )
             made = {"geometry": geometry, "has_bias": len(names) == 2, **uses_of_case}
             kind = "conv2d" if use.groups == 1 else "grouped_convolution"
-            at = own if sized else name
-            return _by_block(collection, names, f"{kind}_multi", made, at)
+            return _by_block(collection, names, f"{kind}_multi", made, name)
         if use.groups > 1:
             return collection.register_grouped_convolution(
                 names, name, use.groups, **options
             )
         return collection.register_convolution(names, name, **options)
 
-    if not sized:
-        sites = (Site(name, uses, "images"),)
     return _with_bias(part, uses, bias, sites, register)
 
 

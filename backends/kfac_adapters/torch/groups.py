@@ -62,6 +62,11 @@ class Group:
     sized: bool = False
 
     @property
+    def is_repeated(self) -> bool:
+        """Whether its block is one of several uses."""
+        return self.shared or self.sized
+
+    @property
     def is_apart(self) -> bool:
         """Whether each use has a site of its own, being unlike others, or its size."""
         return self.kind == "tied_weights" or self.sized
@@ -76,8 +81,7 @@ class Group:
     @property
     def is_single(self) -> bool:
         """Whether it has one row for each case, and there is a block for several."""
-        several = self.shared or self.sized
-        return not several and self.kind in (
+        return not self.is_repeated and self.kind in (
             "fully_connected",
             "convolution",
             "embedding",

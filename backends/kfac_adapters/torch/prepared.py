@@ -15,7 +15,6 @@ from kfac_core import tree
 from kfac_core.estimator import FisherEstimator
 from kfac_core.fisher_blocks import FisherBlock
 from kfac_core.recording import prepared
-from kfac_core.spec import Spec
 
 LARGEST_PREPARED = 2**20
 """Number of entries of a verb's arguments up to which it is prepared.
@@ -37,36 +36,17 @@ class PreparedEstimator(FisherEstimator):
         """Return a verb of the block of a layer, which its first call prepares."""
         key = (id(block), name)  # the layers are as old as this
         known = self._prepared.get(key)
-        return _First(self._prepared, key, block, name) if known is None else known
+        if known is not None:
+            return known
 
+        def first(*args: Any, **kwargs: Any) -> Any:
+            verb: Callable[..., Any] = getattr(block, name)
+            if not block.calls_a_model and _is_small(args):
+                verb = prepared(verb)
+            self._prepared[key] = verb
+            return verb(*args, **kwargs)
 
-class _First:
-    """The first call of a verb, which tells whether it is to be prepared.
-
-    Args:
-        known: Where the verb is put.
-        key: Under which key.
-        block: The block.
-        name: Name of the verb.
-    """
-
-    def __init__(
-        self,
-        known: dict[tuple[int, str], Callable[..., Any]],
-        key: tuple[int, str],
-        block: FisherBlock[Any],
-        name: str,
-    ) -> None:
-        self._known, self._key, self._block, self._name = known, key, block, name
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        """Call the verb."""
-        block: Any = self._block
-        verb: Callable[..., Any] = getattr(block, self._name)
-        if isinstance(block, Spec) and not block.calls_a_model and _is_small(args):
-            verb = prepared(verb)
-        self._known[self._key] = verb
-        return verb(*args, **kwargs)
+        return first
 
 
 def _is_small(args: tuple[Any, ...]) -> bool:

@@ -128,12 +128,11 @@ def _registered(
             for use, site in zip(uses, sites, strict=True)
         ]
         return collection.register_tied_weights(params, pairs, approx=approx)
-    several = group.shared or group.sized
-    if group.kind == "transposed_convolution" and not several:
+    if group.kind == "transposed_convolution" and not group.is_repeated:
         return collection.register_transposed_convolution(
             params, sites[0], approx=approx, **options
         )
-    if group.kind == "convolution" and not several:
+    if group.kind == "convolution" and not group.is_repeated:
         if options["num_groups"] == 1:
             options.pop("num_groups")
             return collection.register_convolution(
@@ -156,7 +155,7 @@ def _registered(
             kind = "conv2d" if options["num_groups"] == 1 else "grouped_convolution"
         geometry = ConvolutionGeometry(shape, name=params[0], **options)
         made = {"geometry": geometry, "has_bias": len(params) == 2}
-    if several:
+    if group.is_repeated:
         kind = f"{kind}_multi"
         made |= {"num_uses": None, "batch_first": True}
     named = APPROXIMATIONS[kind]

@@ -212,8 +212,8 @@ class TransposedConvKFCBasicFB(PartsFB):
         data: tuple[Any, ...] = (towers, sources)
         if self.locations == "output":
             data = spread_data(backend, window, towers, sources)
-        of_parts = ((data, counting), ((sources,), counting))
-        return self._folded(backend, state, of_parts, ema)
+        of_parts = [(data, counting), ((sources,), counting)]
+        return self._folded(backend, state, of_parts[: len(self.parts)], ema)
 
     def _folded(
         self,
@@ -222,11 +222,11 @@ class TransposedConvKFCBasicFB(PartsFB):
         of_parts: Sequence[tuple[tuple[Any, ...], Mapping[str, Any]]],
         ema: tuple[Scalar, Scalar | None],
     ) -> PartsState:
-        """Fold the data of the weights and of the bias, each with its options."""
+        """Fold the data of each part, with its options."""
         new = [
             block.update_covs(part, *data, *ema, **options)
             for (_, block), part, (data, options) in zip(
-                self.parts, state.parts, of_parts, strict=False
+                self.parts, state.parts, of_parts, strict=True
             )
         ]
         return whole(backend, state._replace(parts=tuple(new)), state, "cov_ok")

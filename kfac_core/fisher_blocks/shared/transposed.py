@@ -118,15 +118,18 @@ class TransposedConvKFCBasicMultiIndepFB(TransposedConvKFCBasicFB):
             weights_by_use = RowWeights(*(w if w is None else by_use(w) for w in known))
         data: tuple[Any, ...] = (images.inputs, images.gradients)
         of_uses = {"weights": weights_by_use, "num_cases": num_cases}
-        bias = (tuple(map(by_use, images.gradients)),), of_uses
+        of_parts: list[tuple[Any, Any]]
         if self.locations == "output":
             x, gradients = spread_data(backend, self.window, *data)
-            weights_of = (by_use(x), tuple(map(by_use, gradients))), of_uses
+            of_parts = [((by_use(x), tuple(map(by_use, gradients))), of_uses)]
         else:
             count = count_of(backend, num_cases, images.uses, like, self.label)
             options = {"weights": known, "num_cases": count, "num_uses": images.uses}
-            weights_of = data, options
-        return self._folded(backend, state, (weights_of, bias), (ema_decay, ema_weight))
+            of_parts = [(data, options)]
+            if self.has_bias:
+                bias = tuple(map(by_use, images.gradients))
+                of_parts.append(((bias,), of_uses))
+        return self._folded(backend, state, of_parts, (ema_decay, ema_weight))
 
     def count_cases(self, inputs: MultiTowers) -> int:
         """Return the number of cases in all towers, each counted once."""
