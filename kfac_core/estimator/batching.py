@@ -6,9 +6,9 @@ those of small unequal blocks are padded first, see `kfac_core.estimator.padding
 block's result is the same as alone, up to rounding.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from kfac_core import tree
 from kfac_core.backend import Backend
@@ -44,6 +44,9 @@ def alike(layers: Sequence[LayerRegistration]) -> tuple[tuple[str, ...], ...]:
 
 FEWEST_TOGETHER = 8
 """Number of layers from which the making of a stack pays off."""
+
+VerbOf: TypeAlias = Callable[[FisherBlock[Any], str], Callable[..., Any]]
+"""Takes a block and the name of a verb, and returns what to call; as `getattr`."""
 
 
 class Group(NamedTuple):
@@ -149,6 +152,7 @@ def inverted(
     blocks: Mapping[str, FisherBlock[Any]],
     states: Mapping[str, Any],
     dampings: Mapping[str, Scalar],
+    verb_of: VerbOf = getattr,
 ) -> dict[str, Any]:
     """Return the states of some layers with new inverses, by name.
 
@@ -157,6 +161,7 @@ def inverted(
         blocks: Block of each layer.
         states: State of each block.
         dampings: The damping of each layer whose inverses are computed.
+        verb_of: What updates a layer that is updated by itself.
 
     Raises:
         KfacError: What the blocks raise.
@@ -170,6 +175,7 @@ def inverted(
                 [states[name] for name in names],
                 [dampings[name] for name in names],
                 group.splitting,
+                verb_of,
             )
             found.update(zip(names, new, strict=True))
     return found
@@ -180,6 +186,7 @@ def update_together(
     states: Sequence[Any],
     damping: Scalar | Sequence[Scalar],
     splitting: Splitting | None = None,
+    verb_of: VerbOf = getattr,
 ) -> list[Any]:
     """Return the states with new inverses, by one mapped `FisherBlock.update_inverses`.
 
@@ -188,6 +195,7 @@ def update_together(
         states: A state of each block, of one dtype, on one device; at least one.
         damping: One damping for all blocks, or a sequence with one for each.
         splitting: As in `Group`; None: blocks are equal, except for their names.
+        verb_of: What updates a block by itself.
 
     Returns:
         The new states.
@@ -202,7 +210,7 @@ def update_together(
         if new is not None:
             return new
     alone = zip(blocks, states, dampings, strict=True)
-    return [block.update_inverses(state, own) for block, state, own in alone]
+    return [verb_of(b, "update_inverses")(state, own) for b, state, own in alone]
 
 
 def _in_one_call(

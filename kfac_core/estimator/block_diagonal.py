@@ -169,7 +169,7 @@ class BlockDiagonalMatrix(Quiet):
                         blocks[name], own, tolerance
                     )
             else:
-                blocks |= inverted(self.together, specs, blocks, due)
+                blocks |= inverted(self.together, specs, blocks, due, self._verb)
         new_state = state._replace(blocks=blocks)
         return whole(backend, new_state, state, "derived_ok", chosen)
 
