@@ -4,9 +4,9 @@ No function waits for the device to find out whether it succeeded: failures are 
 Random numbers come from a `torch.Generator`, which ``torch.compile`` cannot trace: draw
 them outside of a compiled function.
 
-With one thread (``torch.set_num_threads``, ``OMP_NUM_THREADS=1``), NumPy and SciPy make
-Gram matrices and Cholesky factors of tensors on the CPU, on the tensors' own memory; of
-small matrices they make factors and inverses with more threads, too.
+With one thread (``torch.set_num_threads``, ``OMP_NUM_THREADS=1``), NumPy makes Gram
+matrices of tensors on the CPU, on the tensors' own memory. Factors and inverses of
+small matrices are SciPy's, those of larger ones LAPACK's; see `torch_lapack`.
 """
 
 import contextlib
@@ -19,8 +19,10 @@ import numpy as np
 import torch
 from torch.utils._pytree import tree_map
 
+from kfac_backends import torch_lapack
 from kfac_backends.numpy import backend as on_host
 from kfac_backends.runs import ROWS_OF_NARROW_RUN
+from kfac_backends.torch_lapack import is_for_lapack, is_for_scipy
 from kfac_backends.torch_memory import (
     OF_NUMPY,
     PLAIN_TYPES,
@@ -29,7 +31,6 @@ from kfac_backends.torch_memory import (
     check_tensor,
     empty_like,
     is_for_numpy,
-    is_small,
     is_traced,
     known_number,
 )
@@ -207,8 +208,10 @@ class TorchBackend(TorchStacks):
 
     def cholesky(self, a: Any) -> Array:
         """Return the lower factor, without waiting for the flag of its success."""
-        if is_for_numpy(a, of_one_thread=is_small(a)):
+        if is_for_scipy(a):
             return by_numpy(on_host.cholesky, a)
+        if is_for_lapack(a):
+            return torch_lapack.cholesky(a)
         factor, info = torch.linalg.cholesky_ex(a, check_errors=False)
         diagonal = torch.diagonal(factor, dim1=-2, dim2=-1)
         ok = (info == 0) & torch.isfinite(diagonal).all(-1)
@@ -218,8 +221,10 @@ class TorchBackend(TorchStacks):
 
     def cholesky_inverse(self, factor: Any) -> Array:
         """Return the inverse by potri."""
-        if is_for_numpy(factor, of_one_thread=is_small(factor)):
+        if is_for_scipy(factor):
             return by_numpy(on_host.cholesky_inverse, factor)
+        if is_for_lapack(factor):
+            return torch_lapack.cholesky_inverse(factor)
         # The transpose of C order is that of LAPACK: no copy to convert.
         inverse: Any = torch.cholesky_inverse(factor.mT, upper=True)
         # On the CPU it is mirrored already.
@@ -230,19 +235,12 @@ class TorchBackend(TorchStacks):
         return whole
 
     def damped_inverse(self, a: Any, damping: Any) -> Array:
-        """Damp, factorise, invert, at once where NumPy computes all three."""
-        if is_for_numpy(a, damping, of_one_thread=is_small(a)):
+        """Damp, factorise, invert, in one copy where that has plain memory."""
+        if is_for_scipy(a, damping):
             return by_numpy(on_host.damped_inverse, a, damping)
-        if not a.is_cpu or a.ndim != 2 or 0 in a.shape or not are_plain(a, damping):
-            return super().damped_inverse(a, damping)
-        factor, info = torch.linalg.cholesky_ex(self.damp(a, damping))
-        pivots: Any = factor.diagonal()
-        failed = (info != 0) | ~torch.isfinite(pivots.sum())
-        # LAPACK would raise for a pivot of zero.
-        pivots.masked_fill_(failed, torch.nan)
-        # It is mirrored, and its transpose, which it equals, is in C order.
-        inverse: Array = torch.cholesky_inverse(factor).mT.contiguous()
-        return inverse
+        if is_for_lapack(a, damping):
+            return torch_lapack.damped_inverse(a, damping)
+        return super().damped_inverse(a, damping)
 
     def solve_triangular(
         self, factor: Any, b: Any, *, transpose: bool = False

@@ -157,13 +157,14 @@ def _are_plain_now(*tensors: Any) -> bool:
     )
 
 
-def empty_like(x: Any) -> Any:
-    """Return a tensor in C order to write to."""
+def empty_like(x: Any, shape: tuple[int, ...] | None = None) -> Any:
+    """Return a tensor in C order to write to, of the shape of `x` or another."""
+    shape = tuple(x.shape) if shape is None else shape
     if x.is_cpu and x.dtype in OF_NUMPY:
         # NumPy asks the system for large pages: fresh memory takes a quarter of the
         # time.
-        return torch.from_numpy(np.empty(tuple(x.shape), OF_NUMPY[x.dtype]))
-    return torch.empty(x.shape, dtype=x.dtype, device=x.device)
+        return torch.from_numpy(np.empty(shape, OF_NUMPY[x.dtype]))
+    return torch.empty(shape, dtype=x.dtype, device=x.device)
 
 
 def by_numpy(function: Callable[..., Any], *arrays: Any) -> Array:

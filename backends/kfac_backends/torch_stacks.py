@@ -3,13 +3,11 @@
 from collections.abc import Callable
 from typing import Any, TypeVar
 
-import numpy as np
 import torch
 from torch.utils._pytree import tree_leaves
 
 from kfac_backends.array_api import ArrayAPIBackend
-from kfac_backends.numpy import backend as on_host
-from kfac_backends.torch_memory import OF_NUMPY, are_plain, is_traced
+from kfac_backends.torch_memory import are_plain, is_traced
 from kfac_core.typing import Array
 
 T = TypeVar("T")
@@ -50,8 +48,6 @@ class TorchStacks(ArrayAPIBackend):
         if not stack.is_cpu or not stack.shape[-1] or not are_plain(stack, dampings):
             return super().damped_inverses(stack, dampings)
         if stack.shape[-1] > LARGEST_STACKED:
-            if torch.get_num_threads() == 1 and stack.dtype in OF_NUMPY:
-                return _by_numpy(stack, dampings)
             pairs = zip(stack.unbind(), dampings.unbind(), strict=True)
             found: Any = [self.damped_inverse(*pair) for pair in pairs]
             traces = torch.stack([inverse.trace() for inverse in found])
@@ -59,14 +55,6 @@ class TorchStacks(ArrayAPIBackend):
         damped = stack.clone()
         damped.diagonal(dim1=-2, dim2=-1).add_(dampings[:, None])
         return _inverses(damped)
-
-
-def _by_numpy(stack: Any, dampings: Any) -> tuple[list[Array], Array]:
-    """Return what NumPy's backend does of the tensors' memory."""
-    with np.errstate(all="ignore"):  # PyTorch does not warn of overflow
-        given = stack.numpy(force=True), dampings.numpy(force=True)
-        inverses, finite = on_host.damped_inverses(*given)
-    return [*map(torch.from_numpy, inverses)], torch.from_numpy(finite)
 
 
 def _inverses(stack: Any) -> tuple[list[Array], Array]:
