@@ -3,6 +3,8 @@
 import copy
 import io
 import pickle
+from contextlib import nullcontext
+from functools import partial
 
 import pytest
 import torch
@@ -265,6 +267,30 @@ def test_statistics_within_autocast_are_in_the_precision_of_the_model():
             optimizer.step()
         found.append(arrays(optimizer))
     same(*found, rtol=0)
+
+
+@pytest.mark.parametrize("adapts", [False, True])
+def test_a_loop_within_one_autocast_sees_the_parameters_that_it_moved(adapts):
+    """PyTorch's cache of casts is not told of a change: its SGD stays at one loss."""
+    options = {"adapt_damping": True, "adapt_every": 1} if adapts else {}
+    low = partial(torch.autocast, "cpu", torch.bfloat16)
+    found = []
+    for around, within in ((low, nullcontext), (nullcontext, low)):
+        model = mlp().float()
+        optimizer = KFAC(model, lr=0.1, damping=0.5, **options)
+
+        def closure(model=model, optimizer=optimizer, within=within):
+            optimizer.zero_grad()
+            with within():
+                outputs = model(drawn(16, 6, dtype=torch.float32))
+                loss = F.cross_entropy(outputs, labels(16))
+            loss.backward()
+            return loss
+
+        with around():
+            found.append([optimizer.step(closure).item() for _ in range(4)])
+    assert found[0] == found[1]
+    assert len(set(found[0])) == 4
 
 
 def test_the_gradients_of_a_user_stay():

@@ -73,6 +73,7 @@ def moving(
     def place(there: Mapping[str, torch.Tensor]) -> None:
         for name in names:
             params[name].detach().copy_(there[name])
+        torch.clear_autocast_cache()  # it has the casts of what they were
 
     try:
         yield place

@@ -222,6 +222,7 @@ class KFAC(torch.optim.Optimizer):
         steps = self._steps
         if steps is None:
             self._skipping.take(self._tracker, self._move)
+            torch.clear_autocast_cache()  # it has the casts of what they were
         else:
             move = partial(self._move_by, steps, loss, again)
             self._skipping.take(self._tracker, move)
