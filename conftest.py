@@ -30,7 +30,9 @@ FAST_XLA = (
     "--xla_cpu_parallel_codegen_split_count=1",
 )
 CONSTRAINTS = (Path(__file__).parent / "constraints.txt").read_text().split()
+IS_OUR_JAX = False
 with contextlib.suppress(PackageNotFoundError):
+    IS_OUR_JAX = f"jax=={version('jax')}" in CONSTRAINTS
     if f"jaxlib=={version('jaxlib')}" in CONSTRAINTS:
         os.environ.setdefault("XLA_FLAGS", " ".join(FAST_XLA))
 
@@ -38,13 +40,16 @@ with contextlib.suppress(PackageNotFoundError):
 def pytest_configure(config: pytest.Config) -> None:
     """Keep on disk what JAX compiles: a fifth of its tests' time is to do it again.
 
-    Each worker has a folder of its own, since an entry is not written at once.
+    Workers share a folder where `tests/conftest.py` makes JAX write an entry at once;
+    with another release each has its own, and not that which it inherits.
     """
     cache = getattr(config, "cache", None)
     if cache is not None:
         worker = os.environ.get("PYTEST_XDIST_WORKER", "main")
-        folder = cache.mkdir(f"jax-{worker}")
-        os.environ.setdefault("JAX_COMPILATION_CACHE_DIR", str(folder))
+        folder = cache.mkdir("jax" if IS_OUR_JAX else f"jax-{worker}")
+        given = os.environ.get("JAX_COMPILATION_CACHE_DIR")
+        if given is None or Path(given).parent == folder.parent:
+            os.environ["JAX_COMPILATION_CACHE_DIR"] = str(folder)
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_COMPILE_TIME_SECS", "0")
         os.environ.setdefault("JAX_PERSISTENT_CACHE_MIN_ENTRY_SIZE_BYTES", "-1")
 
@@ -85,10 +90,30 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return Scheduling(config, log)
 
 
+def _case_on_jax(item: pytest.Item) -> str:
+    """Return the name of the case that a test computes with JAX; else nothing."""
+    params = getattr(getattr(item, "callspec", None), "params", {})
+    names = [value for value in params.values() if isinstance(value, str)]
+    if "jax" not in (*names, *getattr(item, "fixturenames", ())):
+        return ""
+    return next((name for name in names if name != "jax"), "")
+
+
 def pytest_collection_modifyitems(
     config: pytest.Config, items: list[pytest.Item]
 ) -> None:
-    """Leave the recorded cases alone where a folder of these is given."""
+    """Let a file's tests of one case on JAX follow each other, after all others.
+
+    The programs of all cases are more than are kept: by the next test of a case, those
+    of the last would be gone. The recorded cases alone are left where a folder of these
+    is given.
+    """
+    files: dict[Path, int] = {}
+    cases = {"": 0}
+    for item in items:
+        files.setdefault(item.path, len(files))
+        cases.setdefault(_case_on_jax(item), len(cases))
+    items.sort(key=lambda item: (files[item.path], cases[_case_on_jax(item)]))
     if config.getoption("--golden", default=None):
         golden = [item for item in items if item.path.parent == GOLDEN]
         config.hook.pytest_deselected(items=[i for i in items if i not in golden])

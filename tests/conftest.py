@@ -283,6 +283,27 @@ def _contexts() -> Any:
     return contexts
 
 
+@functools.cache
+def _writes_at_once() -> None:
+    """Let JAX write what it compiled under another name, and rename it when whole.
+
+    Workers read each other's programs, of which half a file is none. The class is none
+    of its public ones: with another release, workers share nothing.
+    """
+    if not _IS_OURS:
+        return
+    files = importlib.import_module("jax._src.lru_cache")
+    put = files.LRUCache.put
+
+    def at_once(self: Any, key: str, value: bytes) -> None:
+        own = f"{key}.{os.getpid()}"
+        put(self, own, value)
+        written, kept = (self.path / f"{name}-cache" for name in (own, key))
+        written.replace(kept)
+
+    files.LRUCache.put = at_once
+
+
 @pytest.fixture(autouse=True)
 def _forgetful_jax() -> Iterator[None]:
     """Drop what JAX compiled whenever that has become much: its memory is used again.
@@ -291,6 +312,7 @@ def _forgetful_jax() -> Iterator[None]:
     """
     if "jax" in sys.modules:
         _contexts()
+        _writes_at_once()
     yield
     if "jax" in sys.modules and len(_compiled()) > _PROGRAMS:
         sys.modules["jax"].clear_caches()
