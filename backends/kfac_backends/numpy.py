@@ -17,8 +17,8 @@ from kfac_backends.numpy_inverse import (
     lapack,
     square,
 )
-from kfac_backends.numpy_triangles import gram_in_bands
-from kfac_backends.runs import ROWS_OF_NARROW_RUN, run_length
+from kfac_backends.numpy_triangles import gram
+from kfac_backends.runs import ROWS_OF_NARROW_RUN
 from kfac_core.typing import Array, Device, DType, Key
 
 IN_PANELS_FROM = 128
@@ -26,18 +26,6 @@ IN_PANELS_FROM = 128
 
 Below this size potrf and trtri use one thread; potri and syevd would use all threads.
 """
-IN_BANDS_FROM = 320
-"""Number of columns from which copying a triangle in tiles makes up for the bands.
-
-For 128 rows of 257 columns of float32 the product and an average take half the time
-without bands, on a processor of Intel: `python -m benchmarks --only "one batch"`.
-"""
-
-
-def _is_in_bands(rows: Any) -> bool:
-    """Return whether a large Gram matrix is made in bands, which add runs as well."""
-    count, columns = rows.shape[-2:]
-    return bool(columns >= IN_BANDS_FROM or count > run_length(columns))
 
 
 class NumPyBackend(ArrayAPIBackend):
@@ -141,8 +129,8 @@ class NumPyBackend(ArrayAPIBackend):
     telling_entries = diagonal
 
     def gram(self, a: Any) -> Array:
-        """Return ``a.T @ a`` by SYRK, in bands if it is large."""
-        # With bands, each band goes through the runs of rows.
+        """Return ``a.T @ a`` by SYRK, in triangles if it is large."""
+        # In triangles, each tile goes through the runs of rows.
         if a.shape[0] <= ROWS_OF_NARROW_RUN or self._is_large(a):
             return self.gram_of_run(a)
         return super().gram(a)
@@ -152,8 +140,8 @@ class NumPyBackend(ArrayAPIBackend):
         # With other strides NumPy would make two copies, and not notice that both
         # arguments are one array.
         rows = a if a.flags.forc else np.ascontiguousarray(a)
-        if rows.shape[-1] >= PANELS_FROM and _is_in_bands(rows):
-            return gram_in_bands(rows)
+        if rows.shape[-1] >= PANELS_FROM:
+            return gram(rows)
         product = rows.T @ rows
         # For one row or column NumPy does not use SYRK, and may round both triangles
         # differently.
@@ -161,7 +149,7 @@ class NumPyBackend(ArrayAPIBackend):
 
     def syrk(self, alpha: Any, a: Any, beta: Any, c: Any) -> Array:
         """Return the sum of the Gram matrix and `c`, added while it is in the cache."""
-        if a.shape[-1] < PANELS_FROM or not _is_in_bands(a):
+        if a.shape[-1] < PANELS_FROM:
             is_run = a.shape[0] <= ROWS_OF_NARROW_RUN
             product: Any = self.gram_of_run(a) if is_run else self.gram(a)
             product *= alpha
@@ -169,7 +157,7 @@ class NumPyBackend(ArrayAPIBackend):
             total: Array = product
             return total
         rows = a if a.flags.forc else np.ascontiguousarray(a)
-        return gram_in_bands(rows, alpha, beta, c)
+        return gram(rows, alpha, beta, c)
 
     def eigh(self, a: Any) -> tuple[Array, Array]:
         """Return the eigendecomposition by divide and conquer."""

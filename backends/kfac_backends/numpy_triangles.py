@@ -11,13 +11,18 @@ import numpy as np
 from kfac_backends.runs import run_length
 from kfac_core.typing import Array
 
+LARGEST_AT_ONCE = 768
+"""Number of columns up to which a Gram matrix is one product, beside its own memory.
+
+``python -m benchmarks --library numpy --only update_cov`` measures it.
+"""
 _TILE = 64
+_APART = 17
+"""Number of columns more, with which lines of an array share no place of a cache."""
 _ABOVE = np.triu(np.ones((_TILE, _TILE), dtype=bool), 1)
 
 
-def gram_in_bands(
-    rows: Any, alpha: Any = None, beta: Any = None, c: Any = None
-) -> Array:
+def gram(rows: Any, alpha: Any = None, beta: Any = None, c: Any = None) -> Array:
     """Return ``rows.T @ rows``, or ``alpha * rows.T @ rows + beta * c``.
 
     Args:
@@ -29,42 +34,77 @@ def gram_in_bands(
     Returns:
         ``[n, n]``, symmetric bit for bit.
     """
+    count, n = rows.shape
+    is_run = 1 < count <= run_length(n)  # one row is no SYRK
+    way = gram_at_once if is_run and n <= LARGEST_AT_ONCE else gram_in_tiles
+    return way(rows, alpha, beta, c)
+
+
+def gram_at_once(rows: Any, alpha: Any, beta: Any, c: Any) -> Array:
+    """Return `gram` by one product, in an array of its own.
+
+    The lines of that array do not share places of the cache, as those of 256 or 512
+    columns would: then NumPy copies its triangle in two thirds of the time.
+    """
     n = rows.shape[1]
-    # Bands are narrow for few rows, where writing costs most; and wide for many rows,
-    # since narrow products are slow on several threads.
-    width = 128 if len(rows) < n else 256
+    product = np.empty((n, n + _APART), dtype=rows.dtype)[:, :n]
+    np.matmul(rows.T, rows, out=product)
     total = np.empty((n, n), dtype=rows.dtype)
-    added = None if alpha is None else np.empty((min(width, n), n), dtype=rows.dtype)
-    run = run_length(n)
+    if alpha is None:
+        total[...] = product
+    else:
+        added = np.empty((_TILE, n), dtype=rows.dtype)
+        for i in range(0, n, _TILE):
+            band = np.multiply(product[i : i + _TILE], alpha, out=total[i : i + _TILE])
+            band += np.multiply(c[i : i + _TILE], beta, out=added[: len(band)])
+    whole: Array = total
+    return whole
+
+
+def gram_in_tiles(rows: Any, alpha: Any, beta: Any, c: Any) -> Array:
+    """Return `gram` in squares of the lower triangle.
+
+    Each is multiplied, scaled, added to and written to both its places while it is in
+    the cache.
+    """
+    n = rows.shape[1]
+    # Tiles are small for few rows, where writing costs most; and large for many rows,
+    # since small products are slow on several threads.
+    width = 128 if 16 * len(rows) <= n else 256
+    total = np.empty((n, n), dtype=rows.dtype)
+    memory = np.empty((2, width, width + _APART), dtype=rows.dtype)
     for i in range(0, n, width):
-        j = min(i + width, n)
-        _band_of_run(rows[:run], i, j, total)
-        for start in range(run, len(rows), run):
-            part = np.empty((j - i, j), dtype=rows.dtype)
-            _band_of_run(rows[start : start + run], i, j, part, i)
-            total[i:j, :j] += part
-        if added is not None:
-            band = total[i:j, :j]
-            band *= alpha
-            band += np.multiply(c[i:j, :j], beta, out=added[: j - i, :j])
-    return mirrored(total)
+        for k in range(0, i + width, width):
+            own, other = slice(i, min(i + width, n)), slice(k, min(k + width, n))
+            place = total[own, other]
+            tile, added = memory[:, : place.shape[0], : place.shape[1]]
+            _tile_of_runs(rows, own, other, tile, added)
+            if alpha is not None:
+                tile *= alpha
+                tile += np.multiply(c[own, other], beta, out=added)
+            place[...] = tile
+            if k < i:
+                total[other, own] = tile.T
+            else:  # of one row or column both triangles may be rounded differently
+                mirrored(place)
+    return total
 
 
-def _band_of_run(run: Any, i: int, j: int, out: Any, first: int = 0) -> None:
-    """Write the products of columns ``i`` to ``j`` with themselves and earlier ones.
+def _tile_of_runs(rows: Any, own: slice, other: slice, tile: Any, part: Any) -> None:
+    """Write the products of some columns with others to `tile`, run after run.
 
     Args:
-        run: ``[rows, n]``.
-        i: First column of the band.
-        j: Column after the last of the band.
-        out: ``[.., at least j]``; the band's rows are written.
-        first: The column that the first row of `out` stands for.
+        rows: ``[rows, n]``.
+        own: The columns of the tile's rows.
+        other: The columns of the tile's columns.
+        tile: Where to.
+        part: Memory of the same shape.
     """
-    left = run[:, i:j].T
-    band = out[i - first : j - first]
-    np.matmul(left, run[:, i:j], out=band[:, i:j])
-    if i:
-        np.matmul(left, run[:, :i], out=band[:, :i])
+    run = run_length(rows.shape[1])
+    np.matmul(rows[:run, own].T, rows[:run, other], out=tile)
+    for start in range(run, len(rows), run):
+        stop = start + run
+        tile += np.matmul(rows[start:stop, own].T, rows[start:stop, other], out=part)
 
 
 def mirrored(owned: Any) -> Array:

@@ -9,7 +9,6 @@ matrices of tensors on the CPU, on the tensors' own memory. Factors and inverses
 small matrices are SciPy's, those of larger ones LAPACK's; see `torch_lapack`.
 """
 
-import contextlib
 import math
 from collections.abc import Callable
 from typing import Any, Self, TypeVar
@@ -21,7 +20,6 @@ from torch.utils._pytree import tree_map
 
 from kfac_backends import torch_lapack
 from kfac_backends.numpy import backend as on_host
-from kfac_backends.runs import ROWS_OF_NARROW_RUN
 from kfac_backends.torch_lapack import is_for_lapack, is_for_scipy
 from kfac_backends.torch_memory import (
     OF_NUMPY,
@@ -34,7 +32,7 @@ from kfac_backends.torch_memory import (
     is_traced,
     known_number,
 )
-from kfac_backends.torch_precision import no_autocast, no_tf32
+from kfac_backends.torch_products import TorchProducts
 from kfac_backends.torch_random import drawn
 from kfac_backends.torch_stacks import TorchStacks
 from kfac_backends.torch_storing import listen_for_states
@@ -47,7 +45,7 @@ ENTRIES_OF_PART = 2**16
 """Number of entries from which adding in place saves enough memory to pay off."""
 
 
-class TorchBackend(TorchStacks):
+class TorchBackend(TorchProducts, TorchStacks):
     """LAPACK, MAGMA and cuSOLVER, as `torch.linalg` chooses."""
 
     array_types = PLAIN_TYPES
@@ -122,65 +120,12 @@ class TorchBackend(TorchStacks):
         whole: Array = damped
         return whole
 
-    def matmul(self, a: Any, b: Any) -> Array:
-        """Return ``a @ b``; the caller's settings do not lower it to bfloat16 or TF32.
-
-        Under ``torch.compile`` the caller's setting of TF32 does hold, as in `gram`.
-        """
-        if a.is_cpu and not torch.is_autocast_enabled("cpu"):
-            product: Array = a @ b
-            return product
-        in_full = self.precision == "highest"
-        with no_autocast(a), no_tf32(a) if in_full else contextlib.nullcontext():
-            exact: Array = a @ b
-        return exact
-
-    def gram(self, a: Any) -> Array:
-        """Return ``a.T @ a``; settings do not lower it to bfloat16 or TF32.
-
-        Under ``torch.compile`` the caller's setting of TF32 does hold, as it does for
-        everything else that is compiled.
-        """
-        if is_for_numpy(a):
-            return by_numpy(on_host.gram, a)
-        return super().gram(a)
-
-    def cross(self, a: Any, b: Any) -> Array:
-        """Return ``a.T @ b``; with a single column it is a sum, which needs no runs."""
-        n, m = a.shape[-1], b.shape[-1]
-        if (
-            min(n, m) > 1
-            or a.shape[-2] <= ROWS_OF_NARROW_RUN
-            or torch.compiler.is_compiling()
-        ):
-            return super().cross(a, b)
-        total: Array = (a * b).sum(0).reshape(n, m)
-        return total
-
-    def sum_of_rows(self, x: Any) -> Array:
-        """Return the sum over the first axis: PyTorch adds in cascades."""
-        total: Array = x.sum(0)
-        return total
-
-    def sum_of_stack(self, stack: Any) -> Array:
-        """Return the sum of matrices; in turn, if their number is symbolic."""
-        if torch.compiler.is_compiling():
-            in_turn: Array = stack.sum(-3)
-            return in_turn
-        return super().sum_of_stack(stack)
-
     def diagonal(self, a: Any) -> Array:
         """Return a view, in one operation."""
         view: Array = torch.diagonal(a)
         return view
 
     telling_entries = diagonal
-
-    def syrk(self, alpha: Any, a: Any, beta: Any, c: Any) -> Array:
-        """Return the sum of the Gram matrix and `c`."""
-        if is_for_numpy(a, alpha, beta, c):
-            return by_numpy(on_host.syrk, alpha, a, beta, c)
-        return super().syrk(alpha, a, beta, c)
 
     def quiet(self) -> None:
         """Return None: the library does not warn."""

@@ -22,6 +22,13 @@ from kfac_core.rows.free_sizes import has_free_size, rows_in
 from kfac_core.statistics.weighted_rows import Roots, ones_of, with_ones
 from kfac_core.typing import Array, Scalar
 
+MANY_ROWS = 4
+"""Number of rows for each column from which a border costs less than ones at rows.
+
+A border is copied several times with the matrix that it is put around. ``python -m
+benchmarks --only "update_cov"`` measures both.
+"""
+
 
 def second_moment(
     backend: Backend,
@@ -94,12 +101,12 @@ class SecondMoment(Sample):
         towers, count = self.towers, _number(backend, self.towers, self.count)
         if self.has_bias:
             # An unknown number of rows is not taken for a small one.
-            if has_free_size(towers) or _rows(towers) >= total.shape[-1]:
+            if has_free_size(towers) or _rows(towers) >= MANY_ROWS * total.shape[-1]:
                 moment = second_moment(
                     backend, towers, has_bias=True, roots=self.roots, count=count
                 )
                 return backend.axpby(decay, total, weight, moment)
-            # Copying a few rows costs less than putting a border around a wide matrix.
+            # Copying few rows costs less than putting a border around a wide matrix.
             towers = with_ones(backend, towers, self.roots)
         for k, rows in enumerate(towers):
             factor = backend.xp.ones_like(decay) if k else decay

@@ -76,7 +76,11 @@ def test_statistics_are_as_the_spec_says_and_inverses_exact(jax, precision, expe
 @pytest.fixture
 def tf32(torch, monkeypatch):
     """What every product of PyTorch's would be computed in, were it on a GPU."""
-    module, allowed, seen = importlib.import_module("kfac_backends.torch"), [True], []
+    module, allowed, seen = (
+        importlib.import_module("kfac_backends.torch_products"),
+        [True],
+        [],
+    )
 
     @contextlib.contextmanager
     def refused(a):

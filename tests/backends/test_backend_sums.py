@@ -106,10 +106,57 @@ def test_sums_are_differentiable(torch, rng):
         torch.testing.assert_close(half.grad, expected)
 
 
-def test_bands_and_the_whole_agree(rng):
+@pytest.mark.parametrize("way", ["gram_at_once", "gram_in_tiles"])
+def test_every_way_to_a_gram_matrix_agrees(rng, way):
     module = importlib.import_module("kfac_backends.numpy_triangles")
-    for shape in ((1, 1), (3, 64), (2, 65), (200, 129), (64, 200)):
-        rows = rng.standard_normal(shape)
-        found = module.gram_in_bands(rows)
-        assert np.array_equal(found, found.T)
-        np.testing.assert_allclose(found, rows.T @ rows, rtol=1e-12, atol=1e-13)
+    gram = getattr(module, way)
+    for shape in ((2, 1), (3, 64), (2, 65), (200, 129), (64, 200), (20, 321), (9, 257)):
+        rows, c = rng.standard_normal(shape), definite(rng, shape[1])
+        product = rows.T @ rows
+        for order in "CF":
+            given = np.asarray(rows, order=order)
+            found = gram(given, None, None, None)
+            assert np.array_equal(found, found.T)
+            np.testing.assert_allclose(found, product, rtol=1e-12, atol=1e-13)
+            added = gram(given, np.asarray(0.3), np.asarray(0.9), c)
+            assert np.array_equal(added, added.T)
+            expected = 0.3 * product + 0.9 * c
+            np.testing.assert_allclose(added, expected, rtol=1e-12, atol=1e-13)
+            assert found.flags.c_contiguous
+            assert added.flags.c_contiguous
+
+
+def test_tiles_go_through_the_runs_of_rows(rng):
+    module = importlib.import_module("kfac_backends.numpy_triangles")
+    rows = rng.integers(-3, 4, (2 * 4096 + 5, 260)).astype(np.float32)
+    found = module.gram(rows)
+    # Sums of integers below 2**24 are exact.
+    assert np.array_equal(found, rows.astype(np.float64).T @ rows.astype(np.float64))
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float64"])
+@pytest.mark.parametrize("shape", [(9, 4), (40, 257), (300, 270), (30, 600)])
+def test_torch_multiplies_few_rows_at_once(torch, rng, shape, dtype):
+    backend, eps = load_backend("torch"), np.finfo(dtype).eps
+    rows, before = rng.standard_normal(shape), definite(rng, shape[1])
+    x, c = (torch.from_numpy(a.astype(dtype)) for a in (rows, before))
+    alpha, beta = (torch.tensor(number, dtype=x.dtype) for number in (0.5, 0.25))
+    threads = torch.get_num_threads()
+    torch.set_num_threads(2)  # with one thread NumPy computes
+    try:
+        gram, total = backend.gram(x), backend.syrk(alpha, x, beta, c)
+        unread = backend.syrk(0 * alpha, x / 0, beta, c)
+        unread_too = backend.syrk(alpha, x, 0 * beta, c / 0)
+    finally:
+        torch.set_num_threads(threads)
+    exact = x.double().mT @ x.double()
+    magnitudes = x.double().abs().mT @ x.double().abs()
+    bound = (shape[0] + 4) * eps * (magnitudes + c.double().abs())
+    for found, expected in ((gram, exact), (total, exact / 2 + c.double() / 4)):
+        assert torch.equal(found, found.mT)
+        assert found.dtype == x.dtype
+        assert found.is_contiguous()
+        assert bool(((found - expected).abs() <= bound).all())
+    # What is not finite is not lost where it is multiplied by zero.
+    assert not torch.isfinite(unread).any()
+    assert not torch.isfinite(unread_too).any()
