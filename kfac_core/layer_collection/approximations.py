@@ -312,6 +312,32 @@ def approximation_of(kind: str, name: str) -> str | None:
     return None
 
 
+def chosen_approximation(kind: str, name: str | None, label: str) -> Approximation:
+    """Return an approximation of a kind of layer.
+
+    Args:
+        kind: The kind, such as ``"embedding_multi"``.
+        name: Its name, or that of one use of the layer; None: the default.
+        label: Name of the layer, for the message.
+
+    Returns:
+        The approximation.
+
+    Raises:
+        ArgumentError: If the kind has none of this name.
+
+    Example:
+        >>> chosen_approximation("embedding_multi", "kron", "words").block.__name__
+        'EmbeddingKFACMultiIndepFB'
+    """
+    named = APPROXIMATIONS[kind]
+    own = next(iter(named)) if name is None else approximation_of(kind, name)
+    if own is None:
+        msg = f"{label}: approx is {name!r}, expected one of {', '.join(named)}"
+        raise ArgumentError(msg)
+    return named[own]
+
+
 def check_approximation(value: object, allowed: Collection[str], what: str) -> None:
     """Check the name of an approximation.
 

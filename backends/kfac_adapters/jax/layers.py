@@ -14,9 +14,8 @@ from kfac_adapters.jax.uses.convolution import Convolution
 from kfac_adapters.jax.uses.dense import Dense
 from kfac_adapters.jax.uses.elementwise import Elementwise, Scale, Shift
 from kfac_adapters.jax.uses.embedding import Embedding
-from kfac_core.errors import ArgumentError
-from kfac_core.layer_collection import APPROXIMATIONS, LayerCollection
-from kfac_core.layer_collection.approximations import approximation_of
+from kfac_core.layer_collection import LayerCollection
+from kfac_core.layer_collection.approximations import chosen_approximation
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 
 Register: TypeAlias = Callable[[LayerCollection, Any], LayerCollection]
@@ -139,13 +138,8 @@ def _by_block(
     sites: str | tuple[str, ...],
 ) -> LayerCollection:
     """Register a layer by its block, which any number of uses may come to."""
-    given = dict(collection.defaults).get(kind, next(iter(APPROXIMATIONS[kind])))
-    chosen = approximation_of(kind, given)
-    label = "+".join(names)
-    if chosen is None:
-        msg = f"{label}: {given!r} is no approximation of {kind}"
-        raise ArgumentError(msg)
-    block = APPROXIMATIONS[kind][chosen].make(label, made, {})
+    label, approx = "+".join(names), dict(collection.defaults).get(kind)
+    block = chosen_approximation(kind, approx, label).make(label, made, {})
     return collection.register_block(names, block, sites)
 
 

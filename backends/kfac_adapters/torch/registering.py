@@ -11,7 +11,7 @@ from kfac_adapters.torch.made import MadeWeight
 from kfac_adapters.torch.recording import Record
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import APPROXIMATIONS, LayerCollection
-from kfac_core.layer_collection.approximations import approximation_of
+from kfac_core.layer_collection.approximations import chosen_approximation
 from kfac_core.loss_functions import LossFunction
 from kfac_core.statistics.patches.geometry import ConvolutionGeometry
 
@@ -158,11 +158,6 @@ def _registered(
     if group.is_repeated:
         kind = f"{kind}_multi"
         made |= {"num_uses": None, "batch_first": True}
-    named = APPROXIMATIONS[kind]
-    approx = approx or dict(collection.defaults).get(kind, next(iter(named)))
-    own = approximation_of(kind, approx)
-    if own is None:
-        msg = f"{params[0]}: approx is {approx!r}, expected one of {', '.join(named)}"
-        raise ArgumentError(msg)
-    block = named[own].make("+".join(params), made, {})
+    label, approx = "+".join(params), approx or dict(collection.defaults).get(kind)
+    block = chosen_approximation(kind, approx, label).make(label, made, {})
     return collection.register_block(params, block, sites if group.sized else sites[0])
