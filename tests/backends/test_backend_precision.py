@@ -76,11 +76,8 @@ def test_statistics_are_as_the_spec_says_and_inverses_exact(jax, precision, expe
 @pytest.fixture
 def tf32(torch, monkeypatch):
     """What every product of PyTorch's would be computed in, were it on a GPU."""
-    module, allowed, seen = (
-        importlib.import_module("kfac_backends.torch_products"),
-        [True],
-        [],
-    )
+    module = importlib.import_module("kfac_backends.torch_products")
+    allowed, seen = [True], []
 
     @contextlib.contextmanager
     def refused(a):
@@ -92,6 +89,8 @@ def tf32(torch, monkeypatch):
     monkeypatch.setattr(module, "is_for_numpy", lambda *_, **__: False)
     # On the CPU, products look for settings within autocast alone.
     monkeypatch.setattr(torch, "is_autocast_enabled", lambda *_: True)
+    # It would set what it takes for the settings of before.
+    monkeypatch.setattr(module, "no_autocast", lambda _: contextlib.nullcontext())
     product = torch.Tensor.__matmul__
 
     def matmul(a, b):
