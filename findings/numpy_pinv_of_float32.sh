@@ -4,8 +4,8 @@
 # What `pinv` takes for zero is, by default, 1e-15 of the largest singular value, whatever
 # the dtype. Rounding of float32 leaves singular values near 1e-7 where there is none, which
 # are inverted. In float64 as well the cut is at a few units of rounding, whatever the size
-# of the matrix. `matrix_rank` and `lstsq` of NumPy, SciPy's `pinv`, PyTorch's and JAX's cut at
-# the machine precision of the dtype times the larger size, as the array API standard
+# of the matrix. `matrix_rank` and `lstsq` of NumPy, and the `pinv` of SciPy and PyTorch, cut
+# at the machine precision of the dtype times the larger size, as the array API standard
 # says: the rank of the same matrix is found right.
 #
 # Expected: the pseudoinverse. So a pseudoinverse of a factor of few cases is noise in

@@ -4,8 +4,9 @@
 # Autocast keeps the cast of a weight that needs a gradient until the outermost context
 # ends, and does not look whether the weight has changed. A second forward pass in the same
 # context, after a step, a line search or a difference of parameters, has the weights of
-# the first: the loss after the step is bit for bit the loss before it. Layers whose
-# weights are not cast, such as norms, see the change. Under `torch.no_grad` all do.
+# the first: the loss after the step is bit for bit the loss before it. So it is where both
+# passes are under `torch.no_grad`. Layers whose weights are not cast, such as norms, see
+# the change, and so do all where the weights need no gradient.
 #
 # Expected: the loss at the parameters that the model has. So a ratio of the loss that fell
 # to the one predicted is 0, and damping that adapts by it grows without end. The way out
@@ -67,9 +68,29 @@ ways = {
 }
 for way, (before, changed, truth) in ways.items():
     print(f"{way:24} before {before:.4f}, after {changed:.4f}, a copy's {truth:.4f}")
+
+
+def is_stale(layer, needs=True):
+    """Whether a second pass without a graph has the first one's weights."""
+    layer.requires_grad_(needs)
+    rows = torch.randn(4, 8)
+    with torch.no_grad(), low():
+        first = layer(rows)
+        for own in layer.parameters():
+            own += 1
+        return torch.equal(layer(rows), first)
+
+
+linear, norm, frozen = (
+    is_stale(torch.nn.Linear(8, 8)),
+    is_stale(torch.nn.LayerNorm(8)),
+    is_stale(torch.nn.Linear(8, 8), needs=False),
+)
+print(f"stale without a graph: linear layer {linear}, norm {norm}, frozen layer {frozen}")
 (before, changed, truth), *others = ways.values()
 wrong = changed == before and abs(changed - truth) > 0.01
 right = all(changed == truth != before for before, changed, truth in others)
+right &= linear and not norm and not frozen
 print("as described" if wrong and right else "changed")
 sys.exit(not (wrong and right))
 PY
