@@ -16,8 +16,9 @@ from kfac_core.typing import Array, Precision
 NARROW = 512
 """Number of columns up to which a whole product is faster than a triangle in panels.
 
-Of more columns it is, if there are fewer rows: then writing costs most. ``python -m
-benchmarks --library torch --threads 2 --only update_cov`` measures it.
+A whole product of more columns is faster too, if there are fewer rows: then writing
+costs most. ``python -m benchmarks --library torch --threads 2 --only update_cov``
+measures it.
 """
 
 
