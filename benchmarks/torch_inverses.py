@@ -1,13 +1,12 @@
 """What makes the inverse of a matrix, by size: SciPy, or LAPACK as PyTorch has it.
 
-Run as ``python -m benchmarks.torch_inverses``, with ``--threads 2`` for two: for each
+Run as ``OMP_NUM_THREADS=1 python -m benchmarks.torch_inverses``, or with 2: for each
 size the least time of a damped inverse, in microseconds (processor time on one thread,
 wall time on several). ``torch`` is Cholesky and ``cholesky_inverse`` as they are; ``one
-copy`` is what `kfac_backends.torch_lapack` makes of them. The constants there, and the
-largest size of one thread, come from this table.
+copy`` is what `kfac_backends.torch_lapack` makes of them. The constants there come from
+this table, and the largest size that one thread is enough for.
 """
 
-import argparse
 import time
 from collections.abc import Callable
 
@@ -46,11 +45,7 @@ def microseconds(call: Callable[[], object], clock: Callable[[], float]) -> floa
 
 def main() -> None:
     """Measure and print the table."""
-    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("--threads", type=int, default=1)
-    threads = parser.parse_args().threads
-    torch.set_num_threads(threads)
-    clock = clock_of(threads)
+    clock = clock_of(torch.get_num_threads())
     print(f"{'size':>5} {'SciPy':>8} {'torch':>8} {'one copy':>9}")
     for size in SIZES:
         rows = torch.randn(4 * size, size, generator=torch.Generator().manual_seed(0))

@@ -22,7 +22,7 @@ from kfac_core.typing import Array
 LAPACK_FROM = 128
 """Size from which LAPACK is faster than SciPy's with NumPy's products, on one thread.
 
-``python -m benchmarks.torch_inverses`` measures it.
+``OMP_NUM_THREADS=1 python -m benchmarks.torch_inverses`` measures it.
 """
 
 ROWS_OF_ONE_PLACE = 128
