@@ -1,5 +1,7 @@
 """Blocks refuse bad data and vectors by name, and keep their state as it was."""
 
+import functools
+
 import numpy as np
 import pytest
 from block_case import NumPy, asarrays, leaves, tree
@@ -23,12 +25,21 @@ def name(request):
     return request.param
 
 
+@functools.cache
+def known(name):
+    """Return a block, and the state that NumPy makes: 3,000 tests copy one of each."""
+    case = BLOCKS[name]
+    block = case.made(name=NAME)
+    state = case.updated(NumPy(), block, case.draw(np.random.default_rng(0), 6))
+    return block, block.update_inverses(state, 0.1)
+
+
 @pytest.fixture
 def served(library, name, rng):
     case = BLOCKS[name]
-    block = case.made(name=NAME)
-    state = case.updated(NumPy(), block, case.draw(rng, 6))
-    return case, block, library.moved(block.update_inverses(state, 0.1))
+    case.draw(rng, 6)  # those of the state: a test draws others
+    block, state = known(name)
+    return case, block, library.moved(state)
 
 
 @pytest.fixture
