@@ -111,6 +111,8 @@ def batches(
     Returns:
         Parts of the names; a part has one name where a stack would not be faster.
     """
+    if len(names) < fewest:
+        return [[name] for name in names]
     place_of = _place if group.splitting is None else _place_of_product
     parts: dict[Any, list[str]] = {}
     for name in names:
