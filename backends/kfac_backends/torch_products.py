@@ -97,12 +97,14 @@ class TorchProducts(ArrayAPIBackend):
 
 def _is_of_few_rows(a: Any, *others: Any) -> bool:
     """Return whether both triangles are computed faster than one is, and copied."""
-    if not a.is_cpu or a.ndim != 2 or a.dtype not in OF_NUMPY:
+    # A compiler would take numbers of rows for fixed that are compared.
+    if torch.compiler.is_compiling() or not a.is_cpu or a.ndim != 2:
         return False
     rows, columns = a.shape
     return (
         rows <= run_length(columns)
         and (columns < NARROW or rows < columns)
+        and a.dtype in OF_NUMPY
         and are_plain(a, *others)
         and not torch.is_autocast_enabled("cpu")
     )
