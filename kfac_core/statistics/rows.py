@@ -100,8 +100,7 @@ class SecondMoment(Sample):
         """
         towers, count = self.towers, _number(backend, self.towers, self.count)
         if self.has_bias:
-            # An unknown number of rows is not taken for a small one.
-            if has_free_size(towers) or _rows(towers) >= MANY_ROWS * total.shape[-1]:
+            if _are_many(backend, towers, total.shape[-1]):
                 moment = second_moment(
                     backend, towers, has_bias=True, roots=self.roots, count=count
                 )
@@ -255,11 +254,18 @@ def _number(backend: Backend, towers: Sequence[Array], count: Scalar | None) -> 
     return rows_in(backend, towers) if count is None else count
 
 
-def _rows(towers: Sequence[Array]) -> int:
+def _are_many(backend: Backend, towers: Sequence[Array], columns: int) -> bool:
+    """Return whether a border costs less than a one at each row."""
+    # An unknown number of rows is not taken for a small one.
+    if has_free_size(towers):
+        return True
     number = 0
     for rows in towers:
         number += rows.shape[0]
-    return number
+    if number < columns:
+        return False
+    # A compiler copies no border, and compiles anew for what a number is less than.
+    return backend.is_traced(towers[0]) or number >= MANY_ROWS * columns
 
 
 def _first_moments(
