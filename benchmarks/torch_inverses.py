@@ -17,7 +17,7 @@ from kfac_backends import torch_lapack
 from kfac_backends.numpy import backend as on_host
 from kfac_backends.torch_memory import by_numpy
 
-SIZES = (16, 64, 65, 96, 128, 145, 192, 256, 257, 384, 512, 513, 768, 1024)
+SIZES = (16, 64, 65, 96, 128, 145, 192, 256, 257, 384, 512, 513, 768, 1024, 1025)
 SECONDS, TURNS = 0.02, 7
 
 

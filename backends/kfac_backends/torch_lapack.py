@@ -28,8 +28,9 @@ LAPACK_FROM = 128
 ROWS_OF_ONE_PLACE = 128
 """Rows of as many numbers, or a multiple of it, share places of the cache.
 
-One more makes an inverse of 256 or 512 a fifth faster, and one of 1,024 twice as fast:
-``python -m benchmarks.torch_inverses``.
+LAPACK takes less time for 257 and 513 rows than for 256 and 512, and for 1,025 three
+fifths of the time for 1,024: see ``torch`` in the table of
+``OMP_NUM_THREADS=1 python -m benchmarks.torch_inverses``. So one more is added.
 """
 
 
