@@ -7,7 +7,7 @@ import torch
 from torch.utils._pytree import tree_leaves
 
 from kfac_backends.array_api import ArrayAPIBackend
-from kfac_backends.torch_memory import are_plain, is_traced
+from kfac_backends.torch_memory import are_plain, empty_like, is_traced
 from kfac_core.typing import Array
 
 T = TypeVar("T")
@@ -44,7 +44,7 @@ class TorchStacks(ArrayAPIBackend):
         return super().members(x) if is_traced(x) else [*torch.unbind_copy(x)]
 
     def damped_inverses(self, stack: Any, dampings: Any) -> tuple[list[Array], Array]:
-        """Factorise, and square the inverse triangles by a product of stacks."""
+        """Damp, factorise and invert one copy of a stack, or each of its matrices."""
         if not stack.is_cpu or not stack.shape[-1] or not are_plain(stack, dampings):
             return super().damped_inverses(stack, dampings)
         if stack.shape[-1] > LARGEST_STACKED:
@@ -52,30 +52,27 @@ class TorchStacks(ArrayAPIBackend):
             found: Any = [self.damped_inverse(*pair) for pair in pairs]
             traces = torch.stack([inverse.trace() for inverse in found])
             return found, torch.isfinite(traces)
-        damped = stack.clone()
+        damped = empty_like(stack).copy_(stack)
         damped.diagonal(dim1=-2, dim2=-1).add_(dampings[:, None])
         return _inverses(damped)
 
 
 def _inverses(stack: Any) -> tuple[list[Array], Array]:
-    """Return the inverses of matrices, in two thirds of the time that potri takes.
+    """Return the inverses of matrices, symmetric bit for bit.
 
     Args:
-        stack: ``[count, n, n]``, symmetric, whose memory is changed.
+        stack: ``[count, n, n]``, symmetric, in C order, whose memory is changed.
 
     Returns:
         As many matrices, NaN where one is not positive definite; and whether each is
         finite.
     """
-    factors, info = torch.linalg.cholesky_ex(stack)
-    pivots = factors.diagonal(dim1=-2, dim2=-1)
+    # LAPACK's order is that of columns: its upper triangle is the lower one here.
+    columns, info = stack.mT, torch.empty(len(stack), dtype=torch.int32)
+    torch.linalg.cholesky_ex(columns, upper=True, out=(columns, info))
+    pivots = stack.diagonal(dim1=-2, dim2=-1)
     failed = (info != 0) | ~torch.isfinite(pivots.sum(-1))
-    eye = torch.eye(stack.shape[-1], dtype=stack.dtype)
-    roots = torch.linalg.solve_triangular(factors, eye, upper=False)
-    # The last row has a part in every entry of the square.
-    roots[:, -1, :].masked_fill_(failed[:, None], torch.nan)
-    halves = torch.baddbmm(stack, roots.mT, roots, beta=0, alpha=0.5, out=stack)
-    # a + b == b + a in floating point, so this is symmetric bit for bit.
-    pairs = zip(halves.unbind(), halves.mT.unbind(), strict=True)
-    finite = torch.isfinite(halves.diagonal(dim1=-2, dim2=-1).sum(-1))
-    return [torch.add(half, other) for half, other in pairs], finite
+    # LAPACK would raise for a pivot of zero.
+    pivots.masked_fill_(failed[:, None], torch.nan)
+    torch.cholesky_inverse(columns, upper=True, out=columns)
+    return [*torch.unbind_copy(stack)], torch.isfinite(pivots.sum(-1))
