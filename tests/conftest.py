@@ -12,7 +12,6 @@ import importlib
 import os
 import subprocess
 import sys
-import threading
 import warnings
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
+import jax_programs
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, settings
@@ -246,64 +246,6 @@ def claims_on_devices(needed: Callable[[str], Any]) -> Callable[[Path], int]:
     return run
 
 
-_CONSTRAINTS = (Path(__file__).parents[1] / "constraints.txt").read_text().split()
-_IS_OURS = bool(find_spec("jax")) and f"jax=={version('jax')}" in _CONSTRAINTS
-
-_PROGRAMS = 1000 if _IS_OURS else 250
-"""How many programs JAX may keep from one test to the next, of 0.5 MB or 1.7 MB."""
-
-
-@functools.cache
-def _compiled() -> list[str]:
-    """Return what gets an entry for each program that JAX compiles from now on."""
-    compiled: list[str] = []
-
-    def listen(event: str, seconds: float, **_: Any) -> None:
-        if event == "/jax/core/compile/backend_compile_duration":
-            compiled.append(event)
-
-    monitoring = importlib.import_module("jax.monitoring")
-    monitoring.register_event_duration_secs_listener(listen)
-    return compiled
-
-
-@functools.cache
-def _contexts() -> Any:
-    """Return what gives a thread the context of MLIR in which JAX writes programs.
-
-    JAX makes one for each program: a third of the time that a small program takes, and
-    most of its memory. The function is none of its public ones: only the release that
-    the constraints name is told to keep a context.
-    """
-    mlir = importlib.import_module("jax._src.interpreters.mlir")
-    make = mlir.make_ir_context
-    contexts = functools.cache(lambda thread: make())
-    if _IS_OURS:
-        mlir.make_ir_context = lambda: contexts(threading.get_ident())
-    return contexts
-
-
-@functools.cache
-def _writes_at_once() -> None:
-    """Let JAX write what it compiled under another name, and rename it when whole.
-
-    Workers read each other's programs, of which half a file is none. The class is none
-    of its public ones: with another release, workers share nothing.
-    """
-    if not _IS_OURS:
-        return
-    files = importlib.import_module("jax._src.lru_cache")
-    put = files.LRUCache.put
-
-    def at_once(self: Any, key: str, value: bytes) -> None:
-        own = f"{key}.{os.getpid()}"
-        put(self, own, value)
-        written, kept = (self.path / f"{name}-cache" for name in (own, key))
-        written.replace(kept)
-
-    files.LRUCache.put = at_once
-
-
 @pytest.fixture(autouse=True)
 def _forgetful_jax() -> Iterator[None]:
     """Drop what JAX compiled whenever that has become much: its memory is used again.
@@ -311,14 +253,14 @@ def _forgetful_jax() -> Iterator[None]:
     The programs of one file reach gigabytes, those of another serve the next file.
     """
     if "jax" in sys.modules:
-        _contexts()
-        _writes_at_once()
+        jax_programs.contexts()
+        jax_programs.writes_at_once()
     yield
-    if "jax" in sys.modules and len(_compiled()) > _PROGRAMS:
+    if "jax" in sys.modules and len(jax_programs.compiled()) > jax_programs.PROGRAMS:
         sys.modules["jax"].clear_caches()
-        _contexts().cache_clear()
+        jax_programs.contexts().cache_clear()
         gc.collect()
-        _compiled().clear()
+        jax_programs.compiled().clear()
 
 
 @pytest.fixture

@@ -1,7 +1,7 @@
 """NumPy: symmetric matrices whose one triangle is computed, and the other copied.
 
 NumPy's own SYRK copies the triangle entry by entry across the lines of the cache. For
-few rows this takes several times longer than the product.
+many columns and few rows this takes several times longer than the product.
 """
 
 from typing import Any
@@ -12,9 +12,9 @@ from kfac_backends.runs import run_length
 from kfac_core.typing import Array
 
 LARGEST_AT_ONCE = 768
-"""Number of columns up to which a Gram matrix is one product, beside its own memory.
+"""Number of columns up to which a Gram matrix is one product.
 
-``python -m benchmarks --library numpy --only update_cov`` measures it.
+``python -m benchmarks --library numpy --only "update_cov, 128"`` measures it.
 """
 _TILE = 64
 _APART = 17
@@ -41,21 +41,14 @@ def gram(rows: Any, alpha: Any = None, beta: Any = None, c: Any = None) -> Array
 
 
 def gram_at_once(rows: Any, alpha: Any, beta: Any, c: Any) -> Array:
-    """Return `gram` by one product, in an array of its own.
-
-    The lines of that array do not share places of the cache, as those of 256 or 512
-    columns would: then NumPy copies its triangle in two thirds of the time.
-    """
+    """Return `gram` by one product, which is scaled and added to in its place."""
     n = rows.shape[1]
-    product = np.empty((n, n + _APART), dtype=rows.dtype)[:, :n]
-    np.matmul(rows.T, rows, out=product)
-    total = np.empty((n, n), dtype=rows.dtype)
-    if alpha is None:
-        total[...] = product
-    else:
+    total: Any = rows.T @ rows
+    if alpha is not None:
         added = np.empty((_TILE, n), dtype=rows.dtype)
         for i in range(0, n, _TILE):
-            band = np.multiply(product[i : i + _TILE], alpha, out=total[i : i + _TILE])
+            band = total[i : i + _TILE]
+            band *= alpha
             band += np.multiply(c[i : i + _TILE], beta, out=added[: len(band)])
     whole: Array = total
     return whole

@@ -53,7 +53,8 @@ def draw(path: Path, found: dict[str, Any]) -> None:
         tick.label1.set_fontweight("normal" if isinstance(line, Row) else "bold")
     axes.set_ylim(len(lines) - 0.4, -0.6)
     low, high = axes.get_xlim()
-    axes.set_xlim(low / 2, high * 2)  # room for the numbers
+    room = (high / low) ** 0.13  # for the numbers, an eighth of the axis at both ends
+    axes.set_xlim(low / room, high * room)
     handles = [
         Patch(color=FLOOR, label="the closest floor"),
         Patch(color=OTHER, label="the fastest other way"),

@@ -1,5 +1,6 @@
 """Second moments of rows: Gram matrices, and the factor that averages them."""
 
+import itertools
 from collections.abc import Iterator
 from functools import partial
 from typing import Any
@@ -17,7 +18,7 @@ GROUP = "Second moments of rows"
 
 
 def cases(library: Library, *, quick: bool) -> Iterator[Case]:
-    """Return the cases: many rows, and few of a wide layer.
+    """Return the cases: many rows, fewer than columns, and few of a wide layer.
 
     Args:
         library: The library.
@@ -30,9 +31,10 @@ def cases(library: Library, *, quick: bool) -> Iterator[Case]:
     for dtype in (np.float32, np.float64):
         name = f"Gram matrix, {rows}×{width}, {np.dtype(dtype).name}"
         yield Case(GROUP, name, partial(_gram, library, rows, width, dtype))
-    for has_bias in (False, True):
-        name = f"update_cov, {rows}×{width}{', bias' * has_bias}"
-        yield Case(GROUP, name, partial(_update, library, rows, width, has_bias))
+    fewer = (32, 64) if quick else (128, 512)
+    for sizes, has_bias in itertools.product([(rows, width), fewer], (False, True)):
+        name = f"update_cov, {sizes[0]}×{sizes[1]}{', bias' * has_bias}"
+        yield Case(GROUP, name, partial(_update, library, *sizes, has_bias))
     rows, width = (8, 256) if quick else (32, 4096)
     name = f"update_cov, {rows}×{width}"
     yield Case(GROUP, name, partial(_update, library, rows, width, False))
@@ -70,6 +72,6 @@ def _update(library: Library, rows: int, width: int, has_bias: bool) -> Rivals:
     other = library.call(peers, old, x)
     agree("a.T @ (a / rows)", factor.get_cov(state), other())
     floors = {"SYRK": syrk(values)}
-    if rows < width:
+    if 16 * rows < width:
         floors = {"one copy": library.call(lambda a: a + 1, old)}
     return Rivals(ours, floors, {"a.T @ (a / rows), average": other})

@@ -165,6 +165,7 @@ def _by_sharing(block: type[FisherBlock[Any]]) -> dict[str, Approximation]:
 _INPUT = {"diagonal_approx_for_input": True}
 _OUTPUT = {"diagonal_approx_for_output": True}
 _SUA = {"use_sua_approx_for_input_factor": True}
+_AT_INPUT, _AT_OUTPUT = {"locations": "input"}, {"locations": "output"}
 
 _CONVOLUTION = {
     "kron": Approximation(ConvKFCBasicFB),
@@ -249,17 +250,13 @@ APPROXIMATIONS: dict[str, dict[str, Approximation]] = {
         "ekfac": Around(GroupedConvKFCBasicMultiIndepFB, around=EigenvalueCorrectedFB),
     },
     "transposed_convolution": {
-        "kron": Approximation(TransposedConvKFCBasicFB, {"locations": "input"}),
-        "kron_output_locations": Approximation(
-            TransposedConvKFCBasicFB, {"locations": "output"}
-        ),
+        "kron": Approximation(TransposedConvKFCBasicFB, _AT_INPUT),
+        "kron_output_locations": Approximation(TransposedConvKFCBasicFB, _AT_OUTPUT),
     },
     "transposed_convolution_multi": {
-        "kron_indep": Approximation(
-            TransposedConvKFCBasicMultiIndepFB, {"locations": "input"}
-        ),
+        "kron_indep": Approximation(TransposedConvKFCBasicMultiIndepFB, _AT_INPUT),
         "kron_indep_output_locations": Approximation(
-            TransposedConvKFCBasicMultiIndepFB, {"locations": "output"}
+            TransposedConvKFCBasicMultiIndepFB, _AT_OUTPUT
         ),
     },
     "bilinear": {
@@ -317,11 +314,8 @@ def chosen_approximation(kind: str, name: str | None, label: str) -> Approximati
 
     Args:
         kind: The kind, such as ``"embedding_multi"``.
-        name: Its name, or that of one use of the layer; None: the default.
+        name: Its name, or that for one use; None: the default.
         label: Name of the layer, for the message.
-
-    Returns:
-        The approximation.
 
     Raises:
         ArgumentError: If the kind has none of this name.
@@ -331,7 +325,7 @@ def chosen_approximation(kind: str, name: str | None, label: str) -> Approximati
         'EmbeddingKFACMultiIndepFB'
     """
     named = APPROXIMATIONS[kind]
-    own = next(iter(named)) if name is None else approximation_of(kind, name)
+    own = approximation_of(kind, next(iter(named)) if name is None else name)
     if own is None:
         msg = f"{label}: approx is {name!r}, expected one of {', '.join(named)}"
         raise ArgumentError(msg)
