@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 from case import Case, params
-from classes import LOSSES, ctor_of
+from golden_classes import LOSSES, ctor_of
 
 from kfac_core.contrib import loss_functions
 

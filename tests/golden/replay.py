@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from typing import Any
 
 from case import Case, params
-from classes import BLOCKS, COUNTED, FACTORS, ctor_of, damping_of
+from golden_classes import BLOCKS, COUNTED, FACTORS, ctor_of, damping_of
 from losses import contrib_loss, functional_loss
 from trajectories import trajectory
 

@@ -5,8 +5,8 @@ from typing import Any
 
 import numpy as np
 from case import load
-from classes import SERVED
 from corrections import corrected
+from golden_classes import SERVED
 from replay import REPLAYS
 
 RTOL = {np.dtype("float64"): 1e-10, np.dtype("float32"): 1e-5}
