@@ -7,18 +7,17 @@ copy`` is what `kfac_backends.torch_lapack` makes of them. The constants there c
 this table, and the largest size that one thread is enough for.
 """
 
-import time
-from collections.abc import Callable
+from functools import partial
 
 import torch
 
-from benchmarks.measuring import clock_of
+from benchmarks.measuring import Pace, clock_of, least
 from kfac_backends import torch_lapack
 from kfac_backends.numpy import backend as on_host
 from kfac_backends.torch_memory import by_numpy
 
 SIZES = (16, 64, 65, 96, 128, 145, 192, 256, 257, 384, 512, 513, 768, 1024, 1025)
-SECONDS, TURNS = 0.02, 7
+PACE = Pace(turn=0.02, turns=7, seconds=0.0)
 
 
 def inverse(a: torch.Tensor, damping: torch.Tensor) -> torch.Tensor:
@@ -28,21 +27,6 @@ def inverse(a: torch.Tensor, damping: torch.Tensor) -> torch.Tensor:
     return torch.cholesky_inverse(torch.linalg.cholesky(damped)).mT.contiguous()
 
 
-def microseconds(call: Callable[[], object], clock: Callable[[], float]) -> float:
-    """Return the least time of a call."""
-    call()
-    began = time.perf_counter()
-    call()
-    repeats = 1 + int(SECONDS / (time.perf_counter() - began))
-    found = []
-    for _ in range(TURNS):
-        began = clock()
-        for _ in range(repeats):
-            call()
-        found.append((clock() - began) / repeats)
-    return min(found) * 1e6
-
-
 def main() -> None:
     """Measure and print the table."""
     clock = clock_of(torch.get_num_threads())
@@ -50,14 +34,12 @@ def main() -> None:
     for size in SIZES:
         rows = torch.randn(4 * size, size, generator=torch.Generator().manual_seed(0))
         a, damping = rows.mT @ rows / (4 * size), torch.tensor(0.1)
-        times = [
-            microseconds(lambda a=a, d=damping, f=function: f(a, d), clock)
-            for function in (
-                lambda a, d: by_numpy(on_host.damped_inverse, a, d),
-                inverse,
-                torch_lapack.damped_inverse,
-            )
-        ]
+        calls = {
+            "SciPy": partial(by_numpy, on_host.damped_inverse, a, damping),
+            "torch": partial(inverse, a, damping),
+            "one copy": partial(torch_lapack.damped_inverse, a, damping),
+        }
+        times = [seconds * 1e6 for seconds in least(calls, clock, PACE).values()]
         print(f"{size:>5} {times[0]:>8.0f} {times[1]:>8.0f} {times[2]:>9.0f}")
 
 

@@ -282,6 +282,14 @@ def torch() -> Any:
 
 
 @pytest.fixture
+def set_threads(torch: Any) -> Iterator[Callable[[int], None]]:
+    """What sets PyTorch's number of threads for this test alone."""
+    before = torch.get_num_threads()
+    yield torch.set_num_threads
+    torch.set_num_threads(before)
+
+
+@pytest.fixture
 def rng() -> np.random.Generator:
     return np.random.default_rng(0)
 

@@ -17,7 +17,7 @@ from kfac_backends.numpy_inverse import (
     lapack,
     square,
 )
-from kfac_backends.numpy_triangles import gram
+from kfac_backends.numpy_triangles import gram_in_tiles, is_in_tiles
 from kfac_backends.runs import ROWS_OF_NARROW_RUN
 from kfac_core.typing import Array, Device, DType, Key
 
@@ -99,18 +99,7 @@ class NumPyBackend(ArrayAPIBackend):
 
     def axpby(self, a: Any, x: Any, b: Any, y: Any) -> Array:
         """Return ``a * x + b * y`` in one new array, the second term in parts."""
-        total: Any = x * a
-        if x.size <= _ENTRIES_OF_PART:
-            total += y * b
-            summed: Array = total
-            return summed
-        # Fresh memory costs more than the arithmetic; a part's temporary array fits
-        # into a cache, and is used again.
-        step = max(1, _ENTRIES_OF_PART * len(x) // x.size)
-        for k in range(0, len(x), step):
-            total[k : k + step] += y[k : k + step] * b
-        whole: Array = total
-        return whole
+        return _added(x * a, b, y)
 
     def damp(self, a: Any, damping: Any) -> Array:
         """Copy, and add to the diagonal of the copy."""
@@ -129,8 +118,8 @@ class NumPyBackend(ArrayAPIBackend):
     telling_entries = diagonal
 
     def gram(self, a: Any) -> Array:
-        """Return ``a.T @ a`` by SYRK, in triangles if it is large."""
-        # In triangles, each tile goes through the runs of rows.
+        """Return ``a.T @ a`` by SYRK, in tiles if it is large."""
+        # A tile goes through the runs of rows itself.
         if a.shape[0] <= ROWS_OF_NARROW_RUN or self._is_large(a):
             return self.gram_of_run(a)
         return super().gram(a)
@@ -140,8 +129,8 @@ class NumPyBackend(ArrayAPIBackend):
         # With other strides NumPy would make two copies, and not notice that both
         # arguments are one array.
         rows = a if a.flags.forc else np.ascontiguousarray(a)
-        if rows.shape[-1] >= PANELS_FROM:
-            return gram(rows)
+        if rows.shape[-1] >= PANELS_FROM and is_in_tiles(rows):
+            return gram_in_tiles(rows)
         product = rows.T @ rows
         # For one row or column NumPy does not use SYRK, and may round both triangles
         # differently.
@@ -149,15 +138,13 @@ class NumPyBackend(ArrayAPIBackend):
 
     def syrk(self, alpha: Any, a: Any, beta: Any, c: Any) -> Array:
         """Return the sum of the Gram matrix and `c`, added while it is in the cache."""
-        if a.shape[-1] < PANELS_FROM:
+        if a.shape[-1] < PANELS_FROM or not is_in_tiles(a):
             is_run = a.shape[0] <= ROWS_OF_NARROW_RUN
             product: Any = self.gram_of_run(a) if is_run else self.gram(a)
             product *= alpha
-            product += c * beta
-            total: Array = product
-            return total
+            return _added(product, beta, c)
         rows = a if a.flags.forc else np.ascontiguousarray(a)
-        return gram(rows, alpha, beta, c)
+        return gram_in_tiles(rows, alpha, beta, c)
 
     def eigh(self, a: Any) -> tuple[Array, Array]:
         """Return the eigendecomposition by divide and conquer."""
@@ -293,6 +280,20 @@ class NumPyBackend(ArrayAPIBackend):
         """Copy."""
         copied: Array = np.array(x)
         return copied
+
+
+def _added(total: Any, b: Any, y: Any) -> Array:
+    """Return `total`, which is changed, plus ``b * y``, in parts if it is large."""
+    if total.size <= _ENTRIES_OF_PART:
+        total += y * b
+    else:
+        # Fresh memory costs more than the arithmetic; a part's temporary array fits
+        # into a cache, and is used again.
+        step = max(1, _ENTRIES_OF_PART * len(total) // total.size)
+        for k in range(0, len(total), step):
+            total[k : k + step] += y[k : k + step] * b
+    whole: Array = total
+    return whole
 
 
 def _is_short(dtype: Any) -> bool:

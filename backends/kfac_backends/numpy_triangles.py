@@ -22,8 +22,19 @@ _APART = 17
 _ABOVE = np.triu(np.ones((_TILE, _TILE), dtype=bool), 1)
 
 
-def gram(rows: Any, alpha: Any = None, beta: Any = None, c: Any = None) -> Array:
+def is_in_tiles(rows: Any) -> bool:
+    """Return whether a Gram matrix is made in tiles, which go through runs of rows."""
+    count, columns = rows.shape
+    return bool(columns > LARGEST_AT_ONCE or count > run_length(columns))
+
+
+def gram_in_tiles(
+    rows: Any, alpha: Any = None, beta: Any = None, c: Any = None
+) -> Array:
     """Return ``rows.T @ rows``, or ``alpha * rows.T @ rows + beta * c``.
+
+    Each square of the lower triangle is multiplied, scaled, added to and written to
+    both its places while it is in the cache.
 
     Args:
         rows: ``[rows, n]``, in C or Fortran order.
@@ -33,32 +44,6 @@ def gram(rows: Any, alpha: Any = None, beta: Any = None, c: Any = None) -> Array
 
     Returns:
         ``[n, n]``, symmetric bit for bit.
-    """
-    count, n = rows.shape
-    is_run = 1 < count <= run_length(n)  # one row is no SYRK
-    way = gram_at_once if is_run and n <= LARGEST_AT_ONCE else gram_in_tiles
-    return way(rows, alpha, beta, c)
-
-
-def gram_at_once(rows: Any, alpha: Any, beta: Any, c: Any) -> Array:
-    """Return `gram` by one product, which is scaled and added to in its place."""
-    n = rows.shape[1]
-    total: Any = rows.T @ rows
-    if alpha is not None:
-        added = np.empty((_TILE, n), dtype=rows.dtype)
-        for i in range(0, n, _TILE):
-            band = total[i : i + _TILE]
-            band *= alpha
-            band += np.multiply(c[i : i + _TILE], beta, out=added[: len(band)])
-    whole: Array = total
-    return whole
-
-
-def gram_in_tiles(rows: Any, alpha: Any, beta: Any, c: Any) -> Array:
-    """Return `gram` in squares of the lower triangle.
-
-    Each is multiplied, scaled, added to and written to both its places while it is in
-    the cache.
     """
     n = rows.shape[1]
     # Tiles are small for few rows, where writing costs most; and large for many rows,

@@ -11,10 +11,9 @@ from typing import Any
 import torch
 
 from kfac_backends.torch_memory import (
-    OF_NUMPY,
-    are_plain,
     empty_like,
     is_for_numpy,
+    is_plain_matrix,
     is_small,
 )
 from kfac_core.typing import Array
@@ -43,8 +42,7 @@ def is_for_scipy(a: Any, *others: Any) -> bool:
 
 def is_for_lapack(a: Any, *others: Any) -> bool:
     """Return whether the functions below may factorise a matrix."""
-    is_matrix: bool = a.is_cpu and a.ndim == 2 and a.dtype in OF_NUMPY
-    return is_matrix and 0 not in a.shape and are_plain(a, *others)
+    return is_plain_matrix(a, *others) and 0 not in a.shape
 
 
 def cholesky(a: Any) -> Array:

@@ -113,9 +113,19 @@ def is_for_numpy(a: Any, *others: Any, of_one_thread: bool = False) -> bool:
         return False
     if not of_one_thread and torch.get_num_threads() > 1:
         return False
-    if not a.is_cpu or a.dtype not in OF_NUMPY or a.ndim != 2:
+    return is_plain_matrix(a, *others)
+
+
+def is_plain_matrix(a: Any, *others: Any) -> bool:
+    """Return whether `a` is a matrix of plain memory on the CPU, that NumPy knows.
+
+    Args:
+        a: A tensor.
+        *others: Tensors of its dtype and device; are they plain, too?
+    """
+    if torch.compiler.is_compiling() or not a.is_cpu:
         return False
-    return _are_plain_now(a, *others)
+    return a.ndim == 2 and a.dtype in OF_NUMPY and _are_plain_now(a, *others)
 
 
 def is_small(a: Any) -> bool:

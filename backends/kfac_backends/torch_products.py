@@ -9,7 +9,7 @@ from kfac_backends.array_api import ArrayAPIBackend
 from kfac_backends.numpy import backend as on_host
 from kfac_backends.numpy_triangles import mirrored
 from kfac_backends.runs import ROWS_OF_NARROW_RUN, run_length
-from kfac_backends.torch_memory import OF_NUMPY, are_plain, by_numpy, is_for_numpy
+from kfac_backends.torch_memory import by_numpy, is_for_numpy, is_plain_matrix
 from kfac_backends.torch_precision import no_autocast, no_tf32
 from kfac_core.typing import Array, Precision
 
@@ -98,16 +98,11 @@ class TorchProducts(ArrayAPIBackend):
 def _is_of_few_rows(a: Any, *others: Any) -> bool:
     """Return whether both triangles are computed faster than one is, and copied."""
     # A compiler would take numbers of rows for fixed that are compared.
-    if torch.compiler.is_compiling() or not a.is_cpu or a.ndim != 2:
+    if not is_plain_matrix(a, *others) or torch.is_autocast_enabled("cpu"):
         return False
     rows, columns = a.shape
-    return (
-        rows <= run_length(columns)
-        and (columns < NARROW or rows < columns)
-        and a.dtype in OF_NUMPY
-        and are_plain(a, *others)
-        and not torch.is_autocast_enabled("cpu")
-    )
+    is_run: bool = rows <= run_length(columns)
+    return is_run and (columns < NARROW or rows < columns)
 
 
 def _mirrored(owned: Any) -> Array:

@@ -14,12 +14,10 @@ SHAPES = [(40, 259), (1, 257), (0, 256)]
 
 
 @pytest.fixture(params=[1, 2])
-def threads(request, torch):
+def threads(request, set_threads):
     """Both ways of PyTorch on the CPU: NumPy's, and its own."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(request.param)
-    yield request.param
-    torch.set_num_threads(before)
+    set_threads(request.param)
+    return request.param
 
 
 @pytest.fixture(
@@ -41,15 +39,13 @@ def library(request, monkeypatch):
         yield load_backend("jax"), jax.jit if name == "jit" else lambda f: f
     else:
         torch = request.getfixturevalue("torch")
-        before = torch.get_num_threads()
-        torch.set_num_threads(1 if name == "torch-1" else 2)
+        request.getfixturevalue("set_threads")(1 if name == "torch-1" else 2)
 
         def compiled(function):
             return torch.compile(function, fullgraph=True, backend="aot_eager")
 
         torch._dynamo.reset()
         yield load_backend("torch"), compiled if name == "compiled" else lambda f: f
-        torch.set_num_threads(before)
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])

@@ -15,14 +15,9 @@ BACKENDS = ["numpy", "torch-1", "torch-2"]
 def backend(request):
     """NumPy, and PyTorch on NumPy's way and on its own."""
     name, _, threads = request.param.partition("-")
-    if not threads:
-        yield load_backend(name)
-        return
-    torch = request.getfixturevalue("torch")
-    before = torch.get_num_threads()
-    torch.set_num_threads(int(threads))
-    yield load_backend(name)
-    torch.set_num_threads(before)
+    if threads:
+        request.getfixturevalue("set_threads")(int(threads))
+    return load_backend(name)
 
 
 def layouts(backend, x):
@@ -106,10 +101,18 @@ def test_sums_are_differentiable(torch, rng):
         torch.testing.assert_close(half.grad, expected)
 
 
-@pytest.mark.parametrize("way", ["gram_at_once", "gram_in_tiles"])
-def test_every_way_to_a_gram_matrix_agrees(rng, way):
+def at_once(rows, alpha, beta, c):
+    numpy = load_backend("numpy")
+    return numpy.gram(rows) if c is None else numpy.syrk(alpha, rows, beta, c)
+
+
+def in_tiles(*given):
     module = importlib.import_module("kfac_backends.numpy_triangles")
-    gram = getattr(module, way)
+    return module.gram_in_tiles(*given)
+
+
+@pytest.mark.parametrize("gram", [at_once, in_tiles])
+def test_every_way_to_a_gram_matrix_agrees(rng, gram):
     for shape in ((2, 1), (3, 64), (2, 65), (200, 129), (64, 200), (20, 321), (9, 257)):
         rows, c = rng.standard_normal(shape), definite(rng, shape[1])
         product = rows.T @ rows
@@ -127,28 +130,23 @@ def test_every_way_to_a_gram_matrix_agrees(rng, way):
 
 
 def test_tiles_go_through_the_runs_of_rows(rng):
-    module = importlib.import_module("kfac_backends.numpy_triangles")
     rows = rng.integers(-3, 4, (2 * 4096 + 5, 260)).astype(np.float32)
-    found = module.gram(rows)
+    found = load_backend("numpy").gram(rows)
     # Sums of integers below 2**24 are exact.
     assert np.array_equal(found, rows.astype(np.float64).T @ rows.astype(np.float64))
 
 
 @pytest.mark.parametrize("dtype", ["float32", "float64"])
 @pytest.mark.parametrize("shape", [(9, 4), (40, 257), (300, 270), (30, 600)])
-def test_torch_multiplies_few_rows_at_once(torch, rng, shape, dtype):
+def test_torch_multiplies_few_rows_at_once(torch, set_threads, rng, shape, dtype):
     backend, eps = load_backend("torch"), np.finfo(dtype).eps
     rows, before = rng.standard_normal(shape), definite(rng, shape[1])
     x, c = (torch.from_numpy(a.astype(dtype)) for a in (rows, before))
     alpha, beta = (torch.tensor(number, dtype=x.dtype) for number in (0.5, 0.25))
-    threads = torch.get_num_threads()
-    torch.set_num_threads(2)  # with one thread NumPy computes
-    try:
-        gram, total = backend.gram(x), backend.syrk(alpha, x, beta, c)
-        unread = backend.syrk(0 * alpha, x / 0, beta, c)
-        unread_too = backend.syrk(alpha, x, 0 * beta, c / 0)
-    finally:
-        torch.set_num_threads(threads)
+    set_threads(2)  # with one thread NumPy computes
+    gram, total = backend.gram(x), backend.syrk(alpha, x, beta, c)
+    unread = backend.syrk(0 * alpha, x / 0, beta, c)
+    unread_too = backend.syrk(alpha, x, 0 * beta, c / 0)
     exact = x.double().mT @ x.double()
     magnitudes = x.double().abs().mT @ x.double().abs()
     bound = (shape[0] + 4) * eps * (magnitudes + c.double().abs())

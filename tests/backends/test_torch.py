@@ -93,16 +93,12 @@ def test_keys_of_another_kind_or_device_are_refused(torch, backend):
 
 
 @pytest.mark.parametrize("threads", [1, 2])
-def test_what_overflows_is_told_by_an_error_alone(torch, threads):
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        factor = kc.blocks.FullyConnectedKFACBasicFB(300, 1).input_factor
-        x = torch.full((40, 300), 1e30)
-        with pytest.raises(kc.errors.NotFiniteError, match="overflow"):
-            factor.update_cov(factor.init(like=x), x, 0.9)
-    finally:
-        torch.set_num_threads(before)
+def test_what_overflows_is_told_by_an_error_alone(torch, set_threads, threads):
+    set_threads(threads)
+    factor = kc.blocks.FullyConnectedKFACBasicFB(300, 1).input_factor
+    x = torch.full((40, 300), 1e30)
+    with pytest.raises(kc.errors.NotFiniteError, match="overflow"):
+        factor.update_cov(factor.init(like=x), x, 0.9)
 
 
 def test_float8_tensors_are_refused_by_name(torch):

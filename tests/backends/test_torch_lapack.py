@@ -63,19 +63,15 @@ def test_what_has_no_factor_is_nan(torch, lapack, size, place, value):
 
 @pytest.mark.parametrize("threads", [1, 2])
 def test_backend_takes_lapack_for_large_matrices(
-    torch, lapack, rng, threads, monkeypatch
+    torch, set_threads, lapack, rng, threads, monkeypatch
 ):
     """With one thread from a size on, with several for all that is not small."""
     from kfac_core.registry import backend_of
 
     seen = []
     monkeypatch.setattr(lapack, "damped_inverse", lambda a, _: seen.append(len(a)) or a)
-    before = torch.get_num_threads()
-    torch.set_num_threads(threads)
-    try:
-        for size in (64, 65, 128):
-            a = matrix(torch, rng, size, torch.float64)
-            backend_of(a).damped_inverse(a, torch.tensor(0.0, dtype=a.dtype))
-    finally:
-        torch.set_num_threads(before)
+    set_threads(threads)
+    for size in (64, 65, 128):
+        a = matrix(torch, rng, size, torch.float64)
+        backend_of(a).damped_inverse(a, torch.tensor(0.0, dtype=a.dtype))
     assert seen == ([128] if threads == 1 else [65, 128])

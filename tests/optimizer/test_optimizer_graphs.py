@@ -91,18 +91,18 @@ def test_parameters_that_are_not_tracked_stay_so(torch):
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_no_batch_outlives_its_step(torch, kind):
-    """Of 100 steps, and their memory does not grow."""
+    """Of 200 steps, and their memory does not grow."""
     optimizer = made(kind)
     params = torch_model.drawn_params()
     state, alive, sizes = optimizer.init(params), [], []
     batch = torch_model.drawn_batch(0)
     tracemalloc.start()
     try:
-        for t in range(100):
+        for t in range(200):
             before, batch = batch, torch_model.drawn_batch(t)
             alive.append(weakref.ref(batch[0]))
             state, params, _ = optimizer.step(state, params, batch, prev_batch=before)
-            if t in {49, 99}:
+            if t in {99, 199}:
                 gc.collect()
                 sizes.append(tracemalloc.get_traced_memory()[0])
     finally:
@@ -111,7 +111,7 @@ def test_no_batch_outlives_its_step(torch, kind):
     gc.collect()
     assert not any(ref() is not None for ref in alive)
     # Python's own caches, and the list above, take a few kilobytes.
-    assert sizes[1] - sizes[0] < 50_000
+    assert sizes[1] - sizes[0] < 100_000
 
 
 def test_statistics_and_inverses_are_without_graph(torch):
