@@ -83,6 +83,47 @@ def test_user_sees_nothing_of_the_second_pass():
     assert not model._forward_hooks
 
 
+class Watched(nn.Module):
+    """Keeps the gradient of what is between its layers, and has hooks on it."""
+
+    def __init__(self, hooks):
+        super().__init__()
+        self.a, self.b, self.hooks = nn.Linear(6, 4), nn.Linear(4, 3), hooks
+
+    def forward(self, x):
+        inner = torch.tanh(self.a(x))
+        inner.register_hook(self.hooks["inner"])  # nobody keeps this tensor
+        self.kept = 1 * inner
+        self.kept.retain_grad()
+        return self.b(self.kept)
+
+
+@pytest.mark.parametrize("mode", ["gradients", "empirical", "exact"])
+def test_hooks_and_kept_gradients_are_those_of_the_loss_alone(mode):
+    heard = {"inner": [], "outputs": [], "weight": []}
+    hooks = {name: own.append for name, own in heard.items()}
+    model, x, y = seeded(lambda: Watched(hooks)), drawn(8, 6), labels(8)
+    model.a.weight.register_hook(hooks["weight"])
+
+    def run():
+        model.zero_grad()
+        outputs = model(x)
+        outputs.register_hook(hooks["outputs"])
+        outputs.retain_grad()
+        F.cross_entropy(outputs, y).backward()
+        found = [model.kept.grad, outputs.grad, *gradients(model)]
+        for own in heard.values():
+            found += own
+            own.clear()
+        return found
+
+    expected = run()
+    optimizer, other = KFAC(model, mode=mode), Preconditioner(model, mode=mode)
+    same(run(), expected, rtol=0)
+    optimizer.step()
+    other.step()
+
+
 def test_parts_of_a_batch_are_one_step():
     model, x, y = mlp(), drawn(16, 6), labels(16)
     whole = KFAC(model, mode="empirical")

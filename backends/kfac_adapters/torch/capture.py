@@ -169,6 +169,7 @@ class Capture:
         with torch.enable_grad(), self.recording() as record:
             result = self.model(*args, **kwargs)
         outputs = self.outputs_of(result)
+        record.hearers.add(outputs)
         edge = get_gradient_edge(outputs)
         return self.linearized(record, outputs.detach(), edge, targets, mask)
 

@@ -43,9 +43,10 @@ def incomplete(
     ).to(outputs.dtype)
     whole = owners(parts, names)
     leaves = [*(use.edge for use in record.uses), *params.values()]
-    pulled = torch.autograd.grad(
-        [edge], leaves, [vector], retain_graph=True, allow_unused=True
-    )
+    with record.hearers.unheard(params.values()):
+        pulled = torch.autograd.grad(
+            [edge], leaves, [vector], retain_graph=True, allow_unused=True
+        )
     at_uses = pulled[: len(record.uses)]
     at_params = dict(zip(params, pulled[len(record.uses) :], strict=True))
     for made in record.made.values():

@@ -63,4 +63,4 @@ def without(record: Record, broken: Mapping[str, str]) -> Record:
         for use in record.uses
     ]
     parts = {name: part for name, part in record.parts.items() if name not in gone}
-    return Record(uses, {**record.elsewhere}, parts, {**record.made})
+    return Record(uses, {**record.elsewhere}, parts, {**record.made}, record.hearers)

@@ -172,13 +172,14 @@ class Linearized:
         vector: Any = vectors[LOSS]
         vector = vector * self.root
         at_outputs = vector.to(self._dtype).reshape(self._moved)
-        pulled: Sequence[torch.Tensor | None] = torch.autograd.grad(
-            [self._edge],
-            leaves,
-            [at_outputs.movedim(-1, self._axis)],
-            retain_graph=True,
-            allow_unused=True,
-        )
+        with self._record.hearers.unheard(self._params.values()):
+            pulled: Sequence[torch.Tensor | None] = torch.autograd.grad(
+                [self._edge],
+                leaves,
+                [at_outputs.movedim(-1, self._axis)],
+                retain_graph=True,
+                allow_unused=True,
+            )
         return pulled
 
     def _padding(self) -> dict[str, Array]:

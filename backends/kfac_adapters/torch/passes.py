@@ -159,6 +159,7 @@ class Passes:
                 listener.reached(seen, gradient.detach())
 
         outputs.register_hook(reached)
+        recorder.record.hearers.add(outputs)
 
 
 class _Hook:

@@ -39,6 +39,7 @@ from kfac_adapters.torch.rules import (
 )
 from kfac_adapters.torch.rules.elementwise import scale
 from kfac_adapters.torch.rules.linear import transposed
+from kfac_adapters.torch.unheard import Hearers
 from kfac_adapters.torch.views import View, view_of
 from kfac_core.layer_collection.parts import Part
 
@@ -74,12 +75,14 @@ class Record:
         elsewhere: For each parameter that something else uses, what that is.
         parts: The slices of parameters that are used, by name.
         made: The weights that are made of parameters, by name.
+        hearers: Who hears of gradients of what was computed.
     """
 
     uses: list[Use] = field(default_factory=list)
     elsewhere: dict[str, str] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
     made: dict[str, MadeWeight] = field(default_factory=dict)
+    hearers: Hearers = field(default_factory=Hearers)
 
 
 class Recorder(TorchFunctionMode):
@@ -114,7 +117,10 @@ class Recorder(TorchFunctionMode):
         # Before the call: what it is computed of may be changed in place by it.
         call = self._call(func, args, kwargs) if found else None
         result = func(*args, **kwargs)
-        if not found or not _has_graph(result):
+        own = [x for x in _tensors(result) if x.requires_grad]
+        for x in own if func is not torch.Tensor.register_hook else args[:1]:
+            self.record.hearers.add(x)
+        if not found or not own:
             return result
         found.discard(id(result))
         pieces = joined(func, args, lambda x: id(x) in self._views)
@@ -137,8 +143,8 @@ class Recorder(TorchFunctionMode):
         ):
             return result
         for used in found:
-            for own in self._joined.get(used, (Piece(used, 0, 0),)):
-                self.record.elsewhere.setdefault(self._used(own.id), _name_of(func))
+            for piece in self._joined.get(used, (Piece(used, 0, 0),)):
+                self.record.elsewhere.setdefault(self._used(piece.id), _name_of(func))
         return result
 
     def _is_known(self, x: torch.Tensor) -> bool:
@@ -328,10 +334,6 @@ def _tensors(tree: Any) -> Iterator[torch.Tensor]:
             yield from _tensors(part)
     elif isinstance(tree, dict):
         yield from _tensors(tuple(tree.values()))
-
-
-def _has_graph(result: Any) -> bool:
-    return any(x.requires_grad for x in _tensors(result))
 
 
 def _name_of(function: Any) -> str:
