@@ -7,7 +7,8 @@ import torch
 from torch import nn
 from torch_models import drawn, gradients, labels, same, seeded
 
-from kfac_adapters.torch import KFAC, Preconditioner
+import kfac_core as kc
+from kfac_adapters.torch import KFAC, Preconditioner, capture
 from kfac_core.errors import ArgumentError
 
 F = nn.functional
@@ -102,3 +103,85 @@ def test_errors_of_a_squared_error_are_of_the_last_axis():
     F.mse_loss(model(x), torch.zeros(4, 3, 5, 5).double()).backward()
     optimizer.step()
     assert optimizer._tracker.capture.class_axis == -1
+
+
+class Numbers(nn.Module):
+    """One number for each case, with an axis for it or without."""
+
+    def __init__(self, keeps):
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Linear(6, 4), nn.LayerNorm(4), nn.Tanh(), nn.Linear(4, 1)
+        )
+        self.keeps = keeps
+
+    def forward(self, x):
+        made = self.layers(x)
+        return made if self.keeps else made.squeeze(-1)
+
+
+BINARY, SQUARED = F.binary_cross_entropy_with_logits, F.mse_loss
+NORMAL = kc.losses.NormalMeanNegativeLogProbLoss()
+
+
+@pytest.mark.parametrize(
+    ("loss", "loss_of"), [("auto", BINARY), ("mse_loss", SQUARED), (NORMAL, SQUARED)]
+)
+@pytest.mark.parametrize("mode", ["gradients", "exact", "empirical"])
+def test_numbers_without_an_axis_of_their_own_are_cases(mode, loss, loss_of):
+    x, y, found = drawn(8, 6), (drawn(8, seed=5) > 0).double(), []
+    for keeps in (True, False):
+        model = seeded(lambda keeps=keeps: Numbers(keeps))
+        own = Preconditioner(model, damping=0.1, loss=loss, mode=mode)
+        loss_of(model(x).reshape(8), y).backward()
+        own.step()
+        found.append(gradients(model))
+    same(*found)
+
+
+def test_numbers_of_cases_find_the_length_of_a_step():
+    """The products with the Jacobian are of the same cases."""
+    x, y, found = drawn(8, 6), drawn(8, seed=5), []
+    for keeps in (True, False):
+        model = seeded(lambda keeps=keeps: Numbers(keeps))
+        optimizer = KFAC(model, loss="mse_loss", momentum_type="qmodel")
+        for _ in range(2):
+            optimizer.zero_grad()
+            F.mse_loss(model(x).reshape(8), y).backward()
+            optimizer.step()
+        found.append([p.detach() for p in model.parameters()])
+    same(*found)
+
+
+def test_classes_of_a_single_case_are_no_cases():
+    model = seeded(lambda: nn.Linear(6, 4))
+    both = []
+    for x in (drawn(6), drawn(1, 6)):
+        model.zero_grad()
+        own = Preconditioner(model, damping=0.1, mode="exact")
+        F.cross_entropy(model(x), torch.tensor(1).expand(x.shape[:-1])).backward()
+        own.step()
+        both.append(gradients(model))
+        own.remove()
+    same(*both)
+
+
+def test_targets_of_errors_at_positions_are_told():
+    model, x, y = seeded(lambda: nn.Linear(6, 3)), drawn(4, 5, 6), drawn(4, 5, 3)
+    both = []
+    for flat in (False, True):
+        model.zero_grad()
+        own = Preconditioner(model, damping=0.1, loss="mse_loss", mode="empirical")
+        given = (x.flatten(0, 1), y.flatten(0, 1)) if flat else (x, y)
+        F.mse_loss(model(given[0]), given[1]).backward()
+        own.step()
+        both.append(gradients(model))
+        own.remove()
+    same(*both)
+
+
+def test_a_model_that_returns_its_loss_is_told_what_to_return():
+    model = seeded(lambda: nn.Linear(6, 4))
+    model.register_forward_hook(lambda module, args, result: result.sum())
+    with pytest.raises(ArgumentError, match=r"single number.*output="):
+        capture(model, "cross_entropy").linearize(drawn(2, 6))

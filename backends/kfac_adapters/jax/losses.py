@@ -155,7 +155,8 @@ class Losses:
             msg = (
                 f"{LABEL}: what goes into {site!r} has shape {tuple(array.shape)} and"
                 f" case_axes is {self.case_axes}, expected [batch, ..., n] with axes of"
-                " cases before the last"
+                " cases before the last; let the function return what goes into the"
+                " loss, and numbers of cases with an axis of their own, x[:, None]"
             )
             raise ShapeError(msg)
         return count

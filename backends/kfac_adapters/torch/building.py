@@ -10,7 +10,7 @@ from torch.autograd.graph import GradientEdge
 from kfac_adapters.coverage import check_all_covered
 from kfac_adapters.torch.checking import incomplete
 from kfac_adapters.torch.groups import UNSEEN, Grouping, grouped
-from kfac_adapters.torch.linearized import rows_of
+from kfac_adapters.torch.loss_rows import rows_of
 from kfac_adapters.torch.made import unmade, with_made
 from kfac_adapters.torch.recording import Record
 from kfac_adapters.torch.registering import collection_of

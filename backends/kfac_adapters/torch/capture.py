@@ -17,6 +17,7 @@ from kfac_adapters.coverage import (
 )
 from kfac_adapters.torch.blanks import blank_of, shapes_of
 from kfac_adapters.torch.building import table_of
+from kfac_adapters.torch.class_axis import default_axis
 from kfac_adapters.torch.linearized import Linearized
 from kfac_adapters.torch.losses import given_loss
 from kfac_adapters.torch.made import MadeWeight, with_made
@@ -170,6 +171,8 @@ class Capture:
             result = self.model(*args, **kwargs)
         outputs = self.outputs_of(result)
         record.hearers.add(outputs)
+        if self.given_axis is None:
+            self.class_axis = default_axis(outputs, self.loss)
         edge = get_gradient_edge(outputs)
         return self.linearized(record, outputs.detach(), edge, targets, mask)
 
@@ -188,6 +191,12 @@ class Capture:
                 f"the model returns a {type(result).__name__}, expected a tensor, or"
                 " something with .logits; give output=, a function that takes what goes"
                 " into the loss out of it"
+            )
+            raise ArgumentError(msg)
+        if result.ndim == 0:
+            msg = (
+                "the model returns a single number, perhaps a loss, expected what goes"
+                " into it, [cases, ...]; give output=, which takes it out of a result"
             )
             raise ArgumentError(msg)
         return result
@@ -299,7 +308,8 @@ def capture(
             `kfac_core.LayerCollection`.
         class_axis: The axis of the outputs that one row of the loss is along: 1 of
             ``[batch, classes, height, width]``. All others are those of cases. None:
-            the last one, or what the gradient of a cross-entropy tells in training.
+            the last one, or what the gradient of a cross-entropy tells in training; and
+            each entry of ``[batch]`` is a case, as the axis after the last one says.
         output: A function from what the model returns to what goes into the loss; by
             default what it returns, or its ``logits``.
 

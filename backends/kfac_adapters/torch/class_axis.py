@@ -2,9 +2,13 @@
 
 import torch
 
-from kfac_adapters.torch.losses import GivenLoss
-from kfac_core.errors import ArgumentError
-from kfac_core.loss_functions import CategoricalLogitsNegativeLogProbLoss
+from kfac_adapters.torch.losses import GivenLoss, recognised
+from kfac_core.errors import ArgumentError, UnsupportedError
+from kfac_core.loss_functions import (
+    CategoricalLogitsNegativeLogProbLoss,
+    LossFunction,
+    OnehotCategoricalLogitsNegativeLogProbLoss,
+)
 
 
 def found_axis(
@@ -26,12 +30,15 @@ def found_axis(
 
     Returns:
         The axis: that which was given, else 1 if the gradient sums to zero over it and
-        not over the last one, else the last one.
+        not over the last one, else the last one. For outputs of one axis, of which each
+        entry is a case, the axis after it.
 
     Raises:
         ArgumentError: If the loss is a cross-entropy, and the axis that was given is
             not that of the classes, and another one is.
     """
+    if given is None and outputs.ndim == 1:
+        return _axis_of_entries(outputs, gradient, loss)
     of_classes = CategoricalLogitsNegativeLogProbLoss
     known = loss is None or isinstance(loss.function, of_classes)
     if outputs.ndim < 3 or not known or not gradient.isfinite().all():
@@ -48,6 +55,28 @@ def found_axis(
         f" it, as that of a cross-entropy does over the classes; say class_axis={other}"
     )
     raise ArgumentError(msg)
+
+
+def default_axis(outputs: torch.Tensor, loss: LossFunction | None) -> int:
+    """Return the axis that no gradient tells: the last, or that after the only one.
+
+    A model that returns one number for each case may return these without an axis of
+    length one, ``[cases]``. Of classes they are those of a single case.
+    """
+    of_classes = isinstance(loss, OnehotCategoricalLogitsNegativeLogProbLoss)
+    return -1 if outputs.ndim != 1 or of_classes else 1
+
+
+def _axis_of_entries(
+    outputs: torch.Tensor, gradient: torch.Tensor, loss: GivenLoss | None
+) -> int:
+    if loss is not None:
+        return default_axis(outputs, loss.function)
+    try:
+        recognised(outputs[:, None], gradient[:, None], "mean")
+    except UnsupportedError:
+        return -1  # perhaps classes of a single case
+    return 1
 
 
 def _sums_to_zero(gradient: torch.Tensor, axis: int) -> bool:

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import torch
 
 from kfac_adapters.torch.class_axis import found_axis
-from kfac_adapters.torch.linearized import rows_of
+from kfac_adapters.torch.loss_rows import rows_of
 from kfac_adapters.torch.losses import (
     GivenLoss,
     Reduction,

@@ -9,6 +9,7 @@ import torch
 from torch.autograd.graph import GradientEdge
 
 from kfac_adapters.torch.groups import Group, leading, regrouped
+from kfac_adapters.torch.loss_rows import like_outputs, rows_of
 from kfac_adapters.torch.recording import Record, Use
 from kfac_adapters.torch.registering import LOSS
 from kfac_adapters.torch.rows import Folding, fold, foldings
@@ -58,16 +59,17 @@ class Linearized:
         self._found: tuple[Any, dict[str, torch.Tensor]] = (None, {})
         self._params, self._record, self._edge = params, record, edge
         self._groups, self._axis = regrouped(groups, record), class_axis
-        self._moved = outputs.movedim(class_axis, -1).shape
-        self._dtype = outputs.dtype
+        self._like = outputs
         rows = rows_of(outputs, class_axis)
         self.batch_size = rows.shape[0]
         self.loss_inputs: Mapping[str, Any] = {LOSS: _at_least_single(rows)}
         self.targets: Mapping[str, Any] = {}
         if targets is not None:
-            same = targets.shape == outputs.shape
-            flat = rows_of(targets, class_axis) if same else targets.reshape(-1)
-            self.targets = {LOSS: flat}
+            if targets.shape == outputs.shape:
+                targets = rows_of(targets, class_axis)
+            elif targets.shape != rows.shape:
+                targets = targets.reshape(-1)
+            self.targets = {LOSS: targets}
         self.masks: dict[str, Any] = {} if mask is None else {LOSS: mask}
         self.masks |= self._padding()
         self._blank = blank or {}
@@ -171,12 +173,12 @@ class Linearized:
     ) -> Sequence[torch.Tensor | None]:
         vector: Any = vectors[LOSS]
         vector = vector * self.root
-        at_outputs = vector.to(self._dtype).reshape(self._moved)
+        at_outputs = like_outputs(vector.to(self._like.dtype), self._like, self._axis)
         with self._record.hearers.unheard(self._params.values()):
             pulled: Sequence[torch.Tensor | None] = torch.autograd.grad(
                 [self._edge],
                 leaves,
-                [at_outputs.movedim(-1, self._axis)],
+                [at_outputs],
                 retain_graph=True,
                 allow_unused=True,
             )
@@ -269,12 +271,6 @@ class Linearized:
             own = x.shape[x.ndim - axes :]
             x, how = x.new_zeros(1, *own), Folding(1, 1, 1)
         return fold(_at_least_single(x), axes, how, uses=group.shared)
-
-
-def rows_of(outputs: torch.Tensor, class_axis: int) -> torch.Tensor:
-    """Return what a loss takes, ``[cases, classes]``."""
-    moved = outputs.detach().movedim(class_axis, -1)
-    return moved.reshape(-1, moved.shape[-1])
 
 
 def _at_least_single(x: torch.Tensor) -> torch.Tensor:

@@ -8,7 +8,7 @@ import torch
 
 from kfac_adapters.torch.capture import Capture
 from kfac_adapters.torch.judging import Judged
-from kfac_adapters.torch.linearized import rows_of
+from kfac_adapters.torch.loss_rows import rows_of
 from kfac_adapters.torch.passes import Call, Pass
 from kfac_adapters.torch.pushing import pushed
 from kfac_adapters.torch.registering import LOSS
