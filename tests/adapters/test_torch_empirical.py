@@ -167,3 +167,97 @@ def test_smoothed_labels_are_refused_by_name():
     with pytest.raises(UnsupportedError, match="smoothed"):
         loss.backward()
     own.remove()
+
+
+class Pooled(nn.Module):
+    """Attention whose tokens are pooled, of which each case has several."""
+
+    def __init__(self, batch_first):
+        super().__init__()
+        self.attention = nn.MultiheadAttention(6, 2, batch_first=batch_first)
+        self.tokens, self.out = 1 if batch_first else 0, nn.Linear(6, 3)
+        self.projected = None
+
+    def forward(self, x):
+        y, _ = self.attention(x, x, x, need_weights=False)
+        self.projected = y
+        return self.out(y.mean(self.tokens))
+
+
+@pytest.mark.parametrize("batch_first", [True, False])
+def test_tokens_of_attention_are_those_of_their_cases(batch_first):
+    model = seeded(lambda: Pooled(batch_first))
+    x = drawn(4, 5, 6) if batch_first else drawn(5, 4, 6)
+    y = torch.tensor([0, -100, 2, 1])  # three of four cases count
+    own = Preconditioner(model, "cross_entropy", mode="empirical")
+    loss = F.cross_entropy(model(x), y)
+    (at_tokens,) = torch.autograd.grad(loss, [model.projected], retain_graph=True)
+    loss.backward()
+    own.remove()
+    block, state = next(
+        (layer.block, own._tracker.state.blocks[layer.name])
+        for layer in own._tracker.capture.collection.layers
+        if "out_proj" in layer.name
+    )
+    # The mean over three cases has a third of the gradient of each, and G is their mean
+    # over cases and tokens.
+    rows = 3 * at_tokens.reshape(-1, 6)
+    same([block.output_factor.get_cov(state.output_factor)], [rows.mT @ rows / 15])
+    corner = block.input_factor.get_cov(state.input_factor)[-1, -1]
+    same([corner], [torch.ones_like(corner)])  # the one of the bias: rows that count
+
+
+class Branched(nn.Module):
+    """A network of two layers, and one whose outputs nothing uses."""
+
+    def __init__(self):
+        super().__init__()
+        self.first, self.last = nn.Linear(6, 4), nn.Linear(4, 3)
+        self.aside = nn.Linear(6, 2)
+        self.hidden = None
+
+    def forward(self, x):
+        self.hidden = torch.tanh(self.first(x))
+        self.aside(x)
+        return self.last(self.hidden)
+
+
+def statistics(mode, before, y=None):
+    model = seeded(Branched)
+    own = Preconditioner(model, "cross_entropy", mode=mode)
+    logits = model(drawn(16, 6))
+    before(model, F.cross_entropy(logits, labels(16).roll(1)))
+    F.cross_entropy(logits, labels(16) if y is None else y).backward()
+    own.remove()
+    return [x for x in kc.tree.leaves(own._tracker.state) if x.is_floating_point()]
+
+
+def nothing(model, loss):
+    pass
+
+
+def of_the_hidden(model, loss):
+    torch.autograd.grad(loss, [model.hidden], retain_graph=True)
+
+
+def of_the_last_weight(model, loss):
+    torch.autograd.grad(loss, [model.last.weight], retain_graph=True)
+
+
+def of_all_parameters(model, loss):
+    given = [p for n, p in model.named_parameters() if "aside" not in n]
+    torch.autograd.grad(loss, given, retain_graph=True)
+
+
+@pytest.mark.parametrize("mode", ["empirical", "gradients"])
+@pytest.mark.parametrize("before", [of_the_hidden, of_the_last_weight])
+def test_a_gradient_that_leaves_out_layers_is_not_that_of_the_loss(mode, before):
+    same(statistics(mode, before), statistics(mode, nothing))
+
+
+def test_the_first_gradient_of_all_layers_is_that_of_the_loss():
+    of_others = statistics("empirical", nothing, labels(16).roll(1))
+    same(statistics("empirical", of_all_parameters), of_others)
+    of_loss = statistics("empirical", nothing)
+    far = [not torch.allclose(x, y) for x, y in zip(of_loss, of_others, strict=True)]
+    assert any(far)

@@ -61,7 +61,8 @@ class LayerStatistics:
         if self._estimator is None:
             msg = (
                 "there are no statistics: no backward pass through the model's outputs"
-                " was seen; call the model itself, with gradients, and then backward()"
+                " and all its layers was seen; call the model itself, with gradients,"
+                " and then backward()"
             )
             raise NotComputedError(msg)
         return self._estimator

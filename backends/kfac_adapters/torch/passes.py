@@ -14,6 +14,7 @@ import torch
 from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from kfac_adapters.torch.capture import Capture
+from kfac_adapters.torch.leaving_out import leaves_out
 from kfac_adapters.torch.recording import Record, Recorder, is_recording
 from kfac_adapters.torch.visible import check_visible
 
@@ -153,9 +154,12 @@ class Passes:
 
         def reached(gradient: torch.Tensor) -> None:
             passes = own()
-            seen = None if passes is None else passes._pending.pop(token, None)
-            listener = None if passes is None else passes._listener()
-            if listener is not None and seen is not None:
+            seen = None if passes is None else passes._pending.get(token)
+            if passes is None or seen is None or leaves_out(seen.record, seen.edge):
+                return  # perhaps the next one is that of the loss
+            del passes._pending[token]
+            listener = passes._listener()
+            if listener is not None:
                 listener.reached(seen, gradient.detach())
 
         outputs.register_hook(reached)
