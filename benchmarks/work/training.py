@@ -58,19 +58,31 @@ def cases(library: Library, *, quick: bool) -> Iterator[Case]:
             text = f"{name}, {mode}, statistics every {every}"
             text += "" if share == 1 else f" of {share:.0%}"
             text += f" (arithmetic {arithmetic:.1f})"
-            yield Case(GROUP, text, partial(_rivals, make, batch, every, mode, share))
+            given = batch, every, mode, share
+            yield Case(GROUP, text, partial(_rivals, make, *given, of_rows=True))
         for mode in ("empirical", "gradients"):
             for part in PARTS:
                 text = f"{name}, {mode}, {part} of one batch"
                 yield Case(GROUP, text, partial(_refresh, make, batch, mode, part))
     sizes = (2, 16, 2, 32) if quick else (6, 256, 8, 512)
     text = "transformer of {} layers of {}, {} × {} tokens".format(*sizes)
-    for every in (1, 5):
-        name = f"{text}, gradients, statistics every {every}"
-        make = partial(_transformer, sizes)
-        yield Case(
-            GROUP, name, partial(_rivals, make, sizes[2], every, "gradients", 1.0)
+    for mode, every, share in SCHEDULES:
+        if share < 1:
+            continue
+        depth, width, batch, tokens = sizes
+        arithmetic = ratio(
+            _layers_of_transformer(sizes),
+            batch,
+            draws=mode == "gradients",
+            cov_every=every,
+            invert_every=STEPS,
+            without_weights=depth * 4 * batch * tokens**2 * width,
         )
+        name = f"{text}, {mode}, statistics every {every}"
+        name += f" (arithmetic {arithmetic:.1f})"
+        make = partial(_transformer, sizes)
+        given = batch, every, mode, share
+        yield Case(GROUP, name, partial(_rivals, make, *given, of_rows=False))
 
 
 def _mlp(batch: int) -> tuple[Any, Any]:
@@ -117,6 +129,13 @@ def _transformer(sizes: tuple[int, int, int, int], batch: int) -> tuple[Any, Any
     return _encoder(layers, width), normal(batch, tokens, width)
 
 
+def _layers_of_transformer(sizes: tuple[int, int, int, int]) -> list[Layer]:
+    depth, width, _, tokens = sizes
+    inputs, wide = width + 1, 4 * width
+    outputs = [(inputs, 3 * width), (inputs, width), (inputs, wide), (wide + 1, width)]
+    return [*[Layer(*x, tokens) for x in outputs] * depth, Layer(inputs, 10)]
+
+
 def layers_of(name: str, batch: int) -> list[Layer]:
     """Return the sizes of a model's layers."""
     if name == "MLP":
@@ -132,7 +151,10 @@ def _rivals(
     every: int,
     mode: Any,
     share: float,
+    *,
+    of_rows: bool,
 ) -> Rivals:
+    """Return steps of one model; those by hand know layers of one row a case alone."""
     import torch
 
     from benchmarks.peers.hooks import HandWritten
@@ -167,7 +189,7 @@ def _rivals(
     )
     adamw = steps(lambda model: torch.optim.AdamW(model.parameters(), 1e-3))
     others = {}
-    if mode == "empirical" and share == 1:
+    if of_rows and mode == "empirical" and share == 1:
         others["hooks, a.T @ a, Cholesky"] = steps(
             lambda model: HandWritten(model, 1e-3, 0.1, every, STEPS)
         )
