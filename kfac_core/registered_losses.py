@@ -6,7 +6,7 @@ square estimates it (`half_gradient`) by the root of the coefficient.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from numbers import Integral
 from typing import Any, NamedTuple
 
@@ -115,25 +115,27 @@ def batch_size_of(linearization: Linearization) -> int:
     return linearization.batch_size
 
 
-def loss_rows(collection: LayerCollection, linearization: Linearization) -> int:
+def loss_rows(losses: Iterable[LossAt], linearization: Linearization) -> int:
     """Check the rows of all losses against the number of cases.
 
     A loss has one row for each case, over all its towers together. It may have several
     rows, the same number for each case, such as positions that are flattened into the
     batch; or fewer, where some cases have no loss.
 
+    Args:
+        losses: What `losses_at` yields.
+        linearization: The model at its parameters and a batch.
+
     Returns:
         The largest number of rows that a loss has.
 
     Raises:
-        ArgumentError: If the number of cases is not a positive integer, or a loss has
-            no inputs.
+        ArgumentError: If the number of cases is not a positive integer.
         ShapeError: If a loss has more rows than cases, and not as many for each.
     """
-    linearization = checked(collection, linearization)
     size = batch_size_of(linearization)
     rows: dict[str, int] = {}
-    for at in losses_at(collection, linearization):
+    for at in losses:
         # The loss itself refuses inputs that are not a batch of rows.
         shape = getattr(input_arrays(at.inputs)[0], "shape", ())
         rows[at.name] = rows.get(at.name, 0) + (shape[0] if shape else 0)
@@ -207,7 +209,7 @@ def mean_gradient(
         ShapeError: If a loss has more rows than cases, and not as many for each.
     """
     linearization = checked(collection, linearization)
-    loss_rows(collection, linearization)
+    loss_rows(losses_at(collection, linearization), linearization)
     at_losses = loss_gradient(collection, linearization)
     summed = linearization.param_gradients(at_losses)
     count = linearization.batch_size

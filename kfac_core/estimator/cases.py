@@ -23,28 +23,31 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from kfac_core.errors import ArgumentError, ShapeError
-from kfac_core.layer_collection import LayerCollection, LayerRegistration
+from kfac_core.layer_collection import LayerRegistration
 from kfac_core.layer_collection.sites import listed
 from kfac_core.linearization import Linearization
-from kfac_core.registered_losses import batch_size_of, loss_rows
+from kfac_core.registered_losses import LossAt, batch_size_of, loss_rows
 from kfac_core.rows.uses import arrays_of
 from kfac_core.typing import Uses
 
 
 def check_cases(
-    collection: LayerCollection,
+    losses: Sequence[LossAt],
     layers: Sequence[LayerRegistration],
     data: Mapping[str, tuple[Any, ...]],
     linearization: Linearization,
+    *,
+    are_all: bool,
 ) -> dict[str, int]:
     """Check the rows of losses and layers against the number of cases.
 
     Args:
-        collection: Where the losses are registered.
+        losses: The losses, at their sites.
         layers: The layers whose data are about to be used.
         data: For each layer, by its name, what `kfac_core.estimator.layer_data`
             returns.
         linearization: The model at its parameters and a batch.
+        are_all: Whether there are no other layers.
 
     Returns:
         For each layer with sites, by its name, the number of cases that reach it.
@@ -56,7 +59,7 @@ def check_cases(
             uses and of cases are swapped.
     """
     size = batch_size_of(linearization)
-    most = loss_rows(collection, linearization)
+    most = loss_rows(losses, linearization)
     reached: dict[str, int] = {}
     for layer in layers:
         if not layer.towers:
@@ -71,7 +74,7 @@ def check_cases(
         most = max(most, cases)
         reached[layer.name] = cases
     # If only some layers are given, all cases may reach one of the others.
-    if most < size and len(layers) == len(collection.layers):
+    if most < size and are_all:
         msg = (
             f"FisherEstimator: the linearization's batch_size is {size}, but no layer"
             f" and no loss has rows for more than {most} cases; give the number of"

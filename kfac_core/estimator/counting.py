@@ -12,27 +12,27 @@ Output gradients already carry the roots of the losses' masks, so that in their
 statistics a case counts once, or not at all.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from kfac_core.arguments.arrays import backend_for
 from kfac_core.backend import Backend
-from kfac_core.layer_collection import LayerCollection, LayerRegistration
+from kfac_core.layer_collection import LayerRegistration
 from kfac_core.linearization import Linearization
 from kfac_core.loss_functions.positions import input_arrays
-from kfac_core.registered_losses import losses_at
+from kfac_core.registered_losses import LossAt
 from kfac_core.registry import backend_of
 from kfac_core.rows.uses import arrays_of
 from kfac_core.typing import Array, Pair, RowWeights, Uses
 
 
 def case_weights(
-    collection: LayerCollection, linearization: Linearization
+    losses: Iterable[LossAt], linearization: Linearization
 ) -> tuple[Array, ...] | None:
     """Return how much each case counts in all losses together.
 
     Args:
-        collection: Where the losses are registered.
+        losses: The losses, at their sites.
         linearization: The model at its parameters and a batch.
 
     Returns:
@@ -40,7 +40,7 @@ def case_weights(
         a loss are not cases.
     """
     by_loss: dict[str, list[Array]] = {}
-    for at in losses_at(collection, linearization):
+    for at in losses:
         if at.mask is None:
             return None
         own = _of_cases(at.mask, input_arrays(at.inputs)[0])

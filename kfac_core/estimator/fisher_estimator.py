@@ -34,6 +34,7 @@ from kfac_core.layer_collection import LayerRegistration
 from kfac_core.layer_collection.parts import owners
 from kfac_core.linearization import Linearization, NamedLossInputs
 from kfac_core.linearization.checked import checked
+from kfac_core.registered_losses import losses_at
 from kfac_core.state import chosen_together, kept, without_graph
 from kfac_core.typing import Array, Key, Scalar
 
@@ -258,8 +259,10 @@ class FisherEstimator(BlockDiagonalMatrix):
             )
             for layer in chosen
         }
-        reached = check_cases(self.layer_collection, chosen, data, linearization)
-        cases = case_weights(self.layer_collection, linearization)
+        losses = tuple(losses_at(self.layer_collection, linearization))
+        are_all = len(chosen) == len(self.layers)
+        reached = check_cases(losses, chosen, data, linearization, are_all=are_all)
+        cases = case_weights(losses, linearization)
         blocks, given = dict(state.blocks), {}
         turn, share = None, self.statistics_share
         if share < 1:

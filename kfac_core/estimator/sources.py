@@ -89,11 +89,13 @@ def noise_shapes(
     collection: LayerCollection, linearization: Linearization, mode: EstimationMode
 ) -> dict[str, tuple[int, ...]]:
     """Return for each loss site the shape of the random numbers of one sample."""
-    shapes = {}
+    shapes: dict[str, tuple[int, ...]] = {}
+    if mode not in RANDOM_MODES:
+        return shapes
     for at in losses_at(collection, linearization):
         if mode == "gradients":
             shapes[at.site] = at.loss.noise_shape(at.inputs)
-        elif mode in RANDOM_MODES:
+        else:
             shapes[at.site] = _inner_shape(at, mode)
     return shapes
 

@@ -106,7 +106,7 @@ def check_linearization(
 
 
 def _shapes_fit(tried: Tried) -> None:
-    loss_rows(tried.collection, tried.known)
+    loss_rows(losses_at(tried.collection, tried.known), tried.known)
     known = {site for loss in tried.collection.losses for site in loss.towers}
     layers = {site for layer in tried.collection.layers for site in layer.sites}
     for what, given, sites in (

@@ -13,6 +13,7 @@ from kfac_adapters.jax.sites import Cases
 from kfac_adapters.jax.uses.base import Use
 from kfac_core.errors import ArgumentError
 from kfac_core.estimator.counting import case_weights
+from kfac_core.registered_losses import losses_at
 
 
 class Linearized:
@@ -131,7 +132,7 @@ class Linearized:
         }
         weights: Any = None
         if self.targets or self.masks:
-            weights = case_weights(self._captured.collection, self)
+            weights = case_weights(losses_at(self._captured.collection, self), self)
         for site in () if weights is None else sites:
             own = site.counts(weights[0], self._cases)
             of_data = counts[site.name]

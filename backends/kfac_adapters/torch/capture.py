@@ -227,7 +227,7 @@ class Capture:
         """
         known, seen = self.table, (record, outputs, edge)
         given, of_loss = self._linearized, (targets, mask, scale)
-        is_new = known is None or tuple(self.params) != known.names
+        is_new = known is None or tuple(record.params) != known.names
         if is_new or self._meets(record):
             told = self._told(*seen)
             first = given(told, {}, *seen, *of_loss)
@@ -245,10 +245,10 @@ class Capture:
         self, table: Table, blank: Mapping[str, Any], *given: Any
     ) -> Linearized:
         """Return a pass by the layers of a table; see `linearized` for the rest."""
-        own, layers = with_made(table.made, self.params), table.collection.layers
+        record, outputs, edge, *of_loss = given
+        own, layers = with_made(table.made, record.params), table.collection.layers
         params = {name: own[name] for name, _ in table.collection.variables}
         summed = [name for x in layers if not x.towers for name in x.params]
-        record, outputs, edge, *of_loss = given
         at: Any = record, outputs, edge, self.class_axis, *of_loss, summed, blank
         return Linearized(params, table.groups, *at)
 
@@ -258,7 +258,7 @@ class Capture:
             msg = "Capture: loss is 'auto', which a recorded pass alone does not tell"
             raise ArgumentError(msg)
         return table_of(
-            self.params,
+            record.params,
             record,
             outputs,
             edge,

@@ -63,4 +63,5 @@ def without(record: Record, broken: Mapping[str, str]) -> Record:
         for use in record.uses
     ]
     parts = {name: part for name, part in record.parts.items() if name not in gone}
-    return Record(uses, {**record.elsewhere}, parts, {**record.made}, record.hearers)
+    elsewhere, made = {**record.elsewhere}, {**record.made}
+    return replace(record, uses=uses, elsewhere=elsewhere, parts=parts, made=made)

@@ -1,5 +1,6 @@
 """Uses of one forward pass, by the layer that they are of, and what no layer covers."""
 
+from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -203,14 +204,15 @@ def regrouped(groups: Sequence[Group], record: Record) -> list[Group]:
             them.
     """
     _check_alike(groups, record)
+    of_weights: dict[str, list[int]] = defaultdict(list)
+    of_biases: dict[str, list[int]] = defaultdict(list)
+    for i, use in enumerate(record.uses):
+        of_weights[use.weight].append(i)
+        of_biases[use.bias].append(i)
     found = []
     for group in groups:
-        of_bias = group.kind == "bias"
-        indices = tuple(
-            i
-            for i, use in enumerate(record.uses)
-            if group.params[0] == (use.bias if of_bias else use.weight)
-        )
+        of_all = of_biases if group.kind == "bias" else of_weights
+        indices = tuple(of_all[group.params[0]])
         several = len(indices) > 1 and not group.shared and not group.is_apart
         unlike = group.is_apart and len(indices) != len(group.indices)
         if several or unlike:
@@ -220,7 +222,8 @@ def regrouped(groups: Sequence[Group], record: Record) -> list[Group]:
                 " like those that come, or pause what sees passes that differ"
             )
             raise UnsupportedError(msg)
-        found.append(replace(group, indices=indices))
+        same = indices == group.indices
+        found.append(group if same else replace(group, indices=indices))
     return found
 
 

@@ -56,6 +56,8 @@ class Linearized:
     ) -> None:
         self.root: torch.Tensor | float = 1.0 if scale is None else scale.sqrt()
         self._summed = tuple(summed)
+        self._known_rows: dict[str, tuple[int, ...]] = {}
+        self._known_hows: dict[tuple[str, ...], list[Folding]] = {}
         self._found: tuple[Any, dict[str, torch.Tensor]] = (None, {})
         self._params, self._record, self._edge = params, record, edge
         self._groups, self._axis = regrouped(groups, record), class_axis
@@ -73,7 +75,6 @@ class Linearized:
         self.masks: dict[str, Any] = {} if mask is None else {LOSS: mask}
         self.masks |= self._padding()
         self._blank = blank or {}
-        self._known_rows: dict[str, tuple[int, ...]] = {}
         for group in self._groups:
             if not self._having_rows(group):
                 (site, *_) = group.sites
@@ -212,8 +213,7 @@ class Linearized:
         if not group.is_apart:
             indices = self._having_rows(group) or indices[:1]
         uses = [self._record.uses[i] for i in indices]
-        own = [leading(use, group.kind) for use in uses]
-        hows = foldings(own, self.batch_size)
+        hows = self._hows(group, uses)
         parts = [
             self._folded(group, use, arrays[i], how, of_outputs)
             for i, use, how in zip(indices, uses, hows, strict=True)
@@ -231,6 +231,14 @@ class Linearized:
             )
             raise ShapeError(msg)
         return {site: torch.cat(parts, dim=1)}
+
+    def _hows(self, group: Group, uses: Sequence[Use]) -> list[Folding]:
+        """Return how the arrays of some uses of a group are folded."""
+        known = self._known_hows.get(group.sites)
+        if known is None:
+            own = [leading(use, group.kind) for use in uses]
+            known = self._known_hows[group.sites] = foldings(own, self.batch_size)
+        return known
 
     def _having_rows(self, group: Group) -> tuple[int, ...]:
         """Return the uses that have a row, as that of an expert may not."""

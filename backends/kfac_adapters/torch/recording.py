@@ -71,6 +71,7 @@ class Record:
     """What one forward pass did with the parameters.
 
     Attributes:
+        params: The parameters that are trained in this pass, by name.
         uses: Uses of layers, in the order of the calls.
         elsewhere: For each parameter that something else uses, what that is.
         parts: The slices of parameters that are used, by name.
@@ -78,6 +79,7 @@ class Record:
         hearers: Who hears of gradients of what was computed.
     """
 
+    params: Mapping[str, torch.Tensor] = field(default_factory=dict)
     uses: list[Use] = field(default_factory=list)
     elsewhere: dict[str, str] = field(default_factory=dict)
     parts: dict[str, Part] = field(default_factory=dict)
@@ -94,7 +96,7 @@ class Recorder(TorchFunctionMode):
 
     def __init__(self, params: Mapping[str, torch.Tensor]) -> None:
         super().__init__()
-        self.record = Record()
+        self.record = Record(params)
         self._params = params
         self._views = {id(param): View(name) for name, param in params.items()}
         self._of_one: dict[int, MadeOfOne] = {}
@@ -109,7 +111,7 @@ class Recorder(TorchFunctionMode):
         kwargs = kwargs or {}
         if not is_recording():
             return func(*args, **kwargs)
-        found = {id(x) for x in _tensors((args, kwargs)) if self._is_known(x)}
+        found = self._known_in(args, kwargs)
         made_of = composite(func) if found else None
         if made_of is not None:
             with self:
@@ -147,8 +149,20 @@ class Recorder(TorchFunctionMode):
                 self.record.elsewhere.setdefault(self._used(piece.id), _name_of(func))
         return result
 
-    def _is_known(self, x: torch.Tensor) -> bool:
-        return id(x) in self._views or id(x) in self._joined
+    def _known_in(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> set[int]:
+        """Return the ids of arguments that are parameters, or made of them."""
+        # It runs for every function that a model calls, so that it calls none itself.
+        views, pieces, found = self._views, self._joined, set[int]()
+        parts = [*args, *kwargs.values()]
+        for x in parts:
+            if isinstance(x, torch.Tensor):
+                if id(x) in views or id(x) in pieces:
+                    found.add(id(x))
+            elif isinstance(x, tuple | list):
+                parts.extend(x)
+            elif isinstance(x, dict):
+                parts.extend(x.values())
+        return found
 
     def _call(self, func: Any, args: Any, kwargs: Any) -> Call | None:
         """Read a call of a function that is a layer, of at least one parameter."""

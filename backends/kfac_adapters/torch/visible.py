@@ -1,5 +1,8 @@
 """Whether what the modules of a model compute can be seen."""
 
+from functools import cache
+from typing import Any
+
 import torch
 
 from kfac_core.errors import UnsupportedError
@@ -33,16 +36,18 @@ def check_visible(model: torch.nn.Module) -> None:
         UnsupportedError: If a module is compiled, a script, or is run as replicas or in
             shards, or has a parameter that is a ``DTensor``.
     """
-    for name, module in model.named_modules():
+    for module in model.modules():
         reason = _hidden(module)
         if reason:
+            name = next(n for n, own in model.named_modules() if own is module)
             msg = f"the module {name or 'that is the model'!r} {reason}"
             raise UnsupportedError(msg)
 
 
 def _hidden(module: torch.nn.Module) -> str:
     """Return why nothing is seen of a module, or an empty text."""
-    kinds = {kind.__name__ for kind in type(module).__mro__}
+    kind: Any = type(module)
+    kinds = _names_of(kind)
     compiled = getattr(module, "_compiled_call_impl", None) is not None
     if compiled or "OptimizedModule" in kinds:
         return _COMPILED
@@ -50,9 +55,16 @@ def _hidden(module: torch.nn.Module) -> str:
         return _SCRIPT
     if "DataParallel" in kinds and len(module.device_ids) > 1:
         return _REPLICAS
-    sharded = {"FullyShardedDataParallel", "FSDPModule"}
-    if kinds & sharded:
+    if kinds & {"FullyShardedDataParallel", "FSDPModule"}:
         return _SHARDED
-    own = (type(param).__mro__ for param in module.parameters(recurse=False))
-    names = {kind.__name__ for mro in own for kind in mro}
-    return _DISTRIBUTED if "DTensor" in names else ""
+    for param in module._parameters.values():
+        kind = type(param)
+        if kind is not torch.nn.Parameter and "DTensor" in _names_of(kind):
+            return _DISTRIBUTED
+    return ""
+
+
+@cache
+def _names_of(kind: Any) -> frozenset[str]:
+    """Return the names of a class and of all that it is made of."""
+    return frozenset(one.__name__ for one in kind.__mro__)
