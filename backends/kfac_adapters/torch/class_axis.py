@@ -61,7 +61,7 @@ def default_axis(outputs: torch.Tensor, loss: LossFunction | None) -> int:
     """Return the axis that no gradient tells: the last, or that after the only one.
 
     A model that returns one number for each case may return these without an axis of
-    length one, ``[cases]``. Of classes they are those of a single case.
+    length one, ``[cases]``. Logits without such an axis are those of a single case.
     """
     of_classes = isinstance(loss, OnehotCategoricalLogitsNegativeLogProbLoss)
     return -1 if outputs.ndim != 1 or of_classes else 1
