@@ -6,9 +6,9 @@ square estimates it (`half_gradient`) by the root of the coefficient.
 """
 
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from numbers import Integral
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeAlias
 
 from kfac_core.arguments.arrays import backend_for
 from kfac_core.errors import ArgumentError, ShapeError
@@ -19,6 +19,9 @@ from kfac_core.linearization.checked import checked
 from kfac_core.loss_functions import LossFunction
 from kfac_core.loss_functions.positions import input_arrays, like_inputs
 from kfac_core.typing import Array, LossInputs, Scalar
+
+VerbOf: TypeAlias = Callable[[Any, str], Callable[..., Any]]
+"""Gives a verb of a loss, or of another spec, by its name, as `getattr` does."""
 
 
 class LossAt(NamedTuple):
@@ -216,17 +219,19 @@ def mean_gradient(
     return named.map_named(lambda part: part / count, summed)
 
 
-def half_gradient(at: LossAt, targets: Array) -> LossInputs:
+def half_gradient(at: LossAt, targets: Array, verb_of: VerbOf = getattr) -> LossInputs:
     """Return a gradient whose outer product has the loss's coefficient and mask.
 
     Args:
         at: The loss.
         targets: Targets of the data, or drawn from the model.
+        verb_of: Gives a verb of the loss, by its name.
 
     Returns:
         ``sqrt(coeff mask)`` times the gradient of the loss of each position.
     """
-    return scaled_inputs(at.root, at.loss.half_gradient(at.inputs, targets, at.mask))
+    verb = verb_of(at.loss, "half_gradient")
+    return scaled_inputs(at.root, verb(at.inputs, targets, at.mask))
 
 
 def target(linearization: Linearization, at: LossAt) -> Array:

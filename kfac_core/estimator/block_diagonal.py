@@ -24,6 +24,7 @@ from kfac_core.linalg.named import check_named
 from kfac_core.linalg.parameters import tensors_of
 from kfac_core.linearization import NamedParams
 from kfac_core.linearization.checked import check_is_collection
+from kfac_core.loss_functions import LossFunction
 from kfac_core.spec.quiet import Quiet
 from kfac_core.state import chosen_together
 from kfac_core.typing import Array, LayerDampings, Params, Scalar
@@ -261,9 +262,11 @@ class BlockDiagonalMatrix(Quiet):
         shapes = dict(self.layer_collection.variables)
         return check_named(vectors, shapes, argument, LABEL)
 
-    def _verb(self, block: FisherBlock[Any], name: str) -> Callable[..., Any]:
-        """Return a verb of the block of a layer, by its name."""
-        verb: Callable[..., Any] = getattr(block, name)
+    def _verb(
+        self, spec: FisherBlock[Any] | LossFunction, name: str
+    ) -> Callable[..., Any]:
+        """Return a verb of the block of a layer, or of a loss, by its name."""
+        verb: Callable[..., Any] = getattr(spec, name)
         return verb
 
     def _by_layer(

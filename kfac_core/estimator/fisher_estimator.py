@@ -241,7 +241,7 @@ class FisherEstimator(BlockDiagonalMatrix):
             numbers = noise_for(
                 collection, linearization, mode, self.num_samples, own_key, noise
             )
-            pulled = sources(collection, linearization, mode, numbers)
+            pulled = sources(collection, linearization, mode, numbers, self._verb)
             vectors = without_graph(backend, tuple(pulled))
         of_outputs, of_params = [], []
         if _need_gradients(layer for layer in chosen if layer.towers):

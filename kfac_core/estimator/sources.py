@@ -23,6 +23,7 @@ Swersky (2012); see also Grosse & Martens (2016), section 2.3.
 
 import math
 from collections.abc import Iterator, Mapping
+from functools import partial
 from itertools import product
 from typing import Literal
 
@@ -36,6 +37,7 @@ from kfac_core.linearization.checked import check_is_collection, checked
 from kfac_core.loss_functions.positions import input_arrays, like_inputs
 from kfac_core.registered_losses import (
     LossAt,
+    VerbOf,
     batch_size_of,
     half_gradient,
     losses_at,
@@ -105,6 +107,7 @@ def sources(
     linearization: Linearization,
     mode: EstimationMode,
     noise: Mapping[str, Array],
+    verb_of: VerbOf = getattr,
 ) -> Iterator[NamedLossInputs]:
     """Yield the sources of a mode.
 
@@ -114,6 +117,7 @@ def sources(
         mode: Name of the mode.
         noise: What `noise_for` returns for each loss site; empty where nothing is
             random.
+        verb_of: Gives a verb of a loss, by its name.
 
     Yields:
         For each source a vector at every loss site.
@@ -127,17 +131,17 @@ def sources(
     linearization = checked(collection, linearization)
     losses = list(losses_at(collection, linearization))
     if mode == "empirical":
-        yield {at.site: half_gradient(at, target(linearization, at)) for at in losses}
+        yield {
+            at.site: half_gradient(at, target(linearization, at), verb_of)
+            for at in losses
+        }
     elif mode in RANDOM_MODES:
         check_noise(noise, noise_shapes(collection, linearization, mode), None)
         count = min(draws.shape[0] for draws in noise.values())
+        scale = 1 / math.sqrt(count)
         for sample in range(count):
-            yield {
-                at.site: scaled_inputs(
-                    1 / math.sqrt(count), _drawn_vector(at, mode, noise, sample)
-                )
-                for at in losses
-            }
+            drawn_at = partial(_drawn_vector, mode, noise, sample, verb_of)
+            yield {at.site: scaled_inputs(scale, drawn_at(at)) for at in losses}
     else:
         yield from _columns(losses, mode, batch_size_of(linearization))
 
@@ -248,11 +252,16 @@ def check_noise(
 
 
 def _drawn_vector(
-    at: LossAt, mode: EstimationMode, noise: Mapping[str, Array], sample: int
+    mode: EstimationMode,
+    noise: Mapping[str, Array],
+    sample: int,
+    verb_of: VerbOf,
+    at: LossAt,
 ) -> LossInputs:
     numbers = noise[at.site][sample, ...]
     if mode == "gradients":
-        return half_gradient(at, at.loss.sample_from(numbers, at.inputs, at.mask))
+        targets = verb_of(at.loss, "sample_from")(numbers, at.inputs, at.mask)
+        return half_gradient(at, targets, verb_of)
     xp = backend_of(numbers).xp
     ones = xp.ones_like(numbers)
     signs = xp.where(numbers < 0.5, -ones, ones)

@@ -11,7 +11,7 @@ from kfac_core.errors import ArgumentError
 from kfac_core.recording.program import OTHERWISE, Program, program_of, stand_ins
 from kfac_core.recording.tape import CannotRecordError, Tape, running
 from kfac_core.registry import BACKEND_OF_TYPE
-from kfac_core.spec import Spec
+from kfac_core.spec.quiet import Quiet
 
 MOST_PROGRAMS = 8
 """Number of forms and ways of a verb's arguments that are remembered."""
@@ -84,7 +84,7 @@ def prepared(verb: Callable[..., Any]) -> PreparedVerb:
     results are those of the verb, bit for bit, and errors are its errors.
 
     Args:
-        verb: A method of a block or a factor, such as ``block.update_covs``.
+        verb: A method of a block, a factor or a loss, such as ``block.update_covs``.
 
     Returns:
         A callable of the same arguments. It remembers up to eight forms. Where a verb
@@ -92,7 +92,7 @@ def prepared(verb: Callable[..., Any]) -> PreparedVerb:
         of autograd, or are JAX's), each call is one of the verb.
 
     Raises:
-        ArgumentError: If it is not a verb of a block or a factor.
+        ArgumentError: If it is not a verb of one of these.
 
     Example:
         >>> import numpy as np
@@ -107,10 +107,10 @@ def prepared(verb: Callable[..., Any]) -> PreparedVerb:
                [0. , 0.5]])
     """
     spec: object = getattr(verb, "__self__", None)
-    if not isinstance(spec, Spec) or spec.calls_a_model:
+    if not isinstance(spec, Quiet) or spec.calls_a_model:
         msg = (
-            f"prepared: got {verb!r}, expected a verb of a block or a factor, such as"
-            " block.update_covs"
+            f"prepared: got {verb!r}, expected a verb of a block, a factor or a loss,"
+            " such as block.update_covs"
         )
         raise ArgumentError(msg)
     return PreparedVerb(verb)

@@ -16,6 +16,6 @@ WRONG = {
 
 
 @pytest.mark.parametrize("wrong", WRONG.values(), ids=WRONG)
-def test_only_verbs_of_blocks_and_factors_are_prepared(wrong):
+def test_only_verbs_of_specs_are_prepared(wrong):
     with pytest.raises(kc.errors.ArgumentError, match="expected a verb of a block"):
         kc.prepared(wrong)

@@ -14,6 +14,7 @@ import torch
 from kfac_core import tree
 from kfac_core.estimator import FisherEstimator
 from kfac_core.fisher_blocks import FisherBlock
+from kfac_core.loss_functions import LossFunction
 from kfac_core.recording import prepared
 
 LARGEST_PREPARED = 2**20
@@ -32,16 +33,18 @@ class PreparedEstimator(FisherEstimator):
         default_factory=dict, init=False, repr=False, compare=False
     )
 
-    def _verb(self, block: FisherBlock[Any], name: str) -> Callable[..., Any]:
-        """Return a verb of the block of a layer, which its first call prepares."""
-        key = (id(block), name)  # the layers are as old as this
+    def _verb(
+        self, spec: FisherBlock[Any] | LossFunction, name: str
+    ) -> Callable[..., Any]:
+        """Return a verb of a block or a loss, which its first call prepares."""
+        key = (id(spec), name)  # layers and losses are as old as this
         known = self._prepared.get(key)
         if known is not None:
             return known
 
         def first(*args: Any, **kwargs: Any) -> Any:
-            verb: Callable[..., Any] = getattr(block, name)
-            if not block.calls_a_model and _is_small(args):
+            verb: Callable[..., Any] = getattr(spec, name)
+            if not spec.calls_a_model and _is_small(args):
                 verb = prepared(verb)
             self._prepared[key] = verb
             return verb(*args, **kwargs)
