@@ -186,7 +186,7 @@ def test_zeros_after_a_layer_do_not_hide_the_order_of_its_rows(jax):
     ],
 )
 def test_axes_of_rows_are_cut_into_cases_and_uses(rows, cases, expected):
-    from kfac_adapters.jax.orders import order_of
+    from kfac_adapters.row_orders import order_of
 
     order = order_of(rows, cases, lambda axis, place: None)
     found = order.arranged(np.arange(np.prod(rows)).reshape(rows), rows, cases)

@@ -13,9 +13,9 @@ from kfac_adapters.jax.forms import Form
 from kfac_adapters.jax.function import Leaves, leaves_of
 from kfac_adapters.jax.layers import Layer
 from kfac_adapters.jax.losses import Losses
-from kfac_adapters.jax.orders import RowOrder
 from kfac_adapters.jax.parts import Part, joined
 from kfac_adapters.jax.uses.base import Use
+from kfac_adapters.row_orders import RowOrder
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import LayerCollection
 

@@ -18,10 +18,11 @@ from kfac_adapters.jax.charts import Chart
 from kfac_adapters.jax.forms import Form
 from kfac_adapters.jax.function import Discovered, Program
 from kfac_adapters.jax.losses import Losses
-from kfac_adapters.jax.orders import RowOrder, order_of
 from kfac_adapters.jax.parts import Part
 from kfac_adapters.jax.uses.base import Use
 from kfac_adapters.jax.uses.elementwise import Scale, Shift
+from kfac_adapters.row_evidence import judge, masks
+from kfac_adapters.row_orders import RowOrder, order_of
 
 
 class Difference(NamedTuple):
@@ -122,7 +123,7 @@ def evidence_of(
                 for site, use in uses.items()
             }
 
-        return differences, jax.lax.map(reached, _masks(cases))
+        return differences, jax.lax.map(reached, jnp.asarray(masks(cases)))
 
     compiled = jax.jit(shown)
     differences, reached = jax.device_get(compiled(params, tuple(inputs)))
@@ -139,7 +140,7 @@ def evidence_of(
         for each in differences
     )
     orders = {
-        site: order_of(use.rows, cases, _judge(reached[site], use.rows, cases))
+        site: order_of(use.rows, cases, judge(reached[site], use.rows, cases))
         for site, use in uses.items()
     }
     unreached = frozenset(site for site, own in reached.items() if not np.any(own))
@@ -218,51 +219,6 @@ def _is_reached(gradients: Any, use: Use) -> Any:
     size = jnp.max(jnp.abs(gradients), axis=axes) if axes else jnp.abs(gradients)
     # What is not finite tells nothing.
     return jnp.where(jnp.isfinite(size), size, 0.0) > 0
-
-
-def _halves(cases: Sequence[int]) -> list[np.ndarray]:
-    """Return for each axis of cases two halves of it, ``[2, size]``."""
-    rng = np.random.default_rng(0)
-    halves = []
-    for count in cases:
-        half = np.zeros(count, bool)
-        half[rng.permutation(count)[: (count + 1) // 2]] = True
-        halves.append(np.stack([half, ~half]))
-    return halves
-
-
-def _masks(cases: Sequence[int]) -> Any:
-    """Return the halves as masks of all cases, ``[2 * axes, *cases]``."""
-    masks = [
-        np.broadcast_to(
-            half.reshape(*(-1 if i == axis else 1 for i in range(len(cases)))), cases
-        )
-        for axis, both in enumerate(_halves(cases))
-        for half in both
-    ]
-    return jnp.asarray(np.stack(masks))
-
-
-def _judge(
-    reached: np.ndarray, rows: Sequence[int], cases: Sequence[int]
-) -> Callable[[int, Sequence[tuple[int, int, int]]], bool | None]:
-    """Return what tells whether an axis of cases is at a place of the rows."""
-    chosen = _halves(cases)
-
-    def is_right(axis: int, place: Sequence[tuple[int, int, int]]) -> bool | None:
-        own = reached[2 * axis : 2 * axis + 2]
-        if not own.any():
-            return None
-        index = np.zeros((1,) * len(rows), int)
-        for of_rows, faster, count in place:
-            shape = [1] * len(rows)
-            shape[of_rows] = rows[of_rows]
-            digit = np.arange(rows[of_rows]) // faster % count
-            index = index * count + digit.reshape(shape)
-        line = chosen[axis]
-        return not np.any(own & ~line[:, index])
-
-    return is_right
 
 
 def _shaken(params: Any) -> Any:

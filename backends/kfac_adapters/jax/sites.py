@@ -7,8 +7,8 @@ from typing import Any, Literal, NamedTuple
 
 import jax.numpy as jnp
 
-from kfac_adapters.jax.orders import RowOrder
 from kfac_adapters.jax.uses.base import Use
+from kfac_adapters.row_orders import RowOrder
 from kfac_core.errors import ArgumentError
 
 Arrangement = Literal["rows", "joint", "images", "cases"]

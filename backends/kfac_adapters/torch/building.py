@@ -10,10 +10,12 @@ from torch.autograd.graph import GradientEdge
 from kfac_adapters.coverage import check_all_covered
 from kfac_adapters.torch.checking import incomplete
 from kfac_adapters.torch.groups import UNSEEN, Grouping, grouped
-from kfac_adapters.torch.loss_rows import rows_of
+from kfac_adapters.torch.loss_rows import with_rows_last
 from kfac_adapters.torch.made import unmade, with_made
-from kfac_adapters.torch.recording import Record
+from kfac_adapters.torch.orders import orders_of
+from kfac_adapters.torch.record import Record
 from kfac_adapters.torch.registering import collection_of
+from kfac_adapters.torch.rows import Shape
 from kfac_adapters.torch.tables import Table
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import LayerRegistration
@@ -61,7 +63,7 @@ def table_of(
     def refused(found: Grouping) -> dict[str, str]:
         return {name: why for name, why in found.left.items() if not waiting(why)}
 
-    cases = rows_of(outputs, class_axis).shape[0]
+    cases = tuple(with_rows_last(outputs, class_axis).shape[:-1])
     own, found = _layers(params, record, cases)
     if policy == "error":
         remedy = ", or freeze them with requires_grad_(False)"
@@ -70,6 +72,7 @@ def table_of(
     unseen = incomplete(params, claimed, found.parts, record, outputs, edge)
     for name in unseen:
         record.elsewhere[name] = "something that is not seen"
+    record.orders |= orders_of(params, record, outputs, edge, class_axis)
     own, found = _layers(params, record, cases)
     left = found.left
     if policy == "error":
@@ -103,7 +106,7 @@ def table_of(
 
 
 def _layers(
-    params: Mapping[str, torch.Tensor], record: Record, cases: int
+    params: Mapping[str, torch.Tensor], record: Record, cases: Shape
 ) -> tuple[dict[str, torch.Tensor], Grouping]:
     """Return what layers may have as parameters, and the layers."""
     while True:

@@ -21,7 +21,8 @@ from kfac_adapters.torch.class_axis import default_axis
 from kfac_adapters.torch.linearized import Linearized
 from kfac_adapters.torch.losses import given_loss
 from kfac_adapters.torch.made import MadeWeight, with_made
-from kfac_adapters.torch.recording import Record, Recorder
+from kfac_adapters.torch.record import Record
+from kfac_adapters.torch.recording import Recorder
 from kfac_adapters.torch.registering import coverage_of
 from kfac_adapters.torch.tables import Table, joined
 from kfac_adapters.torch.visible import check_visible

@@ -12,7 +12,7 @@ import torch
 from torch.autograd.graph import GradientEdge
 
 from kfac_adapters.torch.made import with_made
-from kfac_adapters.torch.recording import Record, Use
+from kfac_adapters.torch.record import Record, Use
 from kfac_core.layer_collection.parts import Part, owners, with_parts
 
 

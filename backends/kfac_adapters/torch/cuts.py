@@ -5,7 +5,7 @@ from dataclasses import replace
 
 import torch
 
-from kfac_adapters.torch.recording import Record
+from kfac_adapters.torch.record import Record
 from kfac_core.layer_collection.parts import Part
 
 

@@ -1,5 +1,6 @@
 """Uses of one forward pass, by the layer that they are of, and what no layer covers."""
 
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,9 +9,11 @@ from typing import Literal
 import torch
 
 from kfac_adapters.coverage import UNUSED
+from kfac_adapters.row_orders import RowOrder
 from kfac_adapters.torch.cuts import cuts, without
-from kfac_adapters.torch.recording import Record, Use
-from kfac_adapters.torch.rows import foldings
+from kfac_adapters.torch.orders import leading, orders_in
+from kfac_adapters.torch.record import Record, Use
+from kfac_adapters.torch.rows import Folding, Shape, foldings
 from kfac_core.errors import UnsupportedError
 from kfac_core.layer_collection.parts import Part
 
@@ -53,6 +56,7 @@ class Group:
         shared: Whether its arrays have an axis of uses.
         joint: Whether its rows are not those of the cases, but of several together.
         sized: Whether its uses are of images of several sizes.
+        orders: Orders of rows that are known, by their number of axes.
     """
 
     kind: LayerKind
@@ -61,6 +65,7 @@ class Group:
     shared: bool
     joint: bool
     sized: bool = False
+    orders: tuple[tuple[int, RowOrder], ...] = ()
 
     @property
     def is_repeated(self) -> bool:
@@ -109,13 +114,15 @@ class Grouping:
         return [part for parts in self.cut.values() for part in parts]
 
 
-def grouped(params: Mapping[str, torch.Tensor], record: Record, cases: int) -> Grouping:
+def grouped(
+    params: Mapping[str, torch.Tensor], record: Record, cases: Shape
+) -> Grouping:
     """Return the layers of a forward pass, and the parameters that none covers.
 
     Args:
         params: The trained parameters, by name.
         record: What the pass did.
-        cases: Number of cases.
+        cases: The axes of cases.
 
     Returns:
         The layers.
@@ -145,7 +152,7 @@ def grouped(params: Mapping[str, torch.Tensor], record: Record, cases: int) -> G
 
 
 def _layers(
-    names: Sequence[str], record: Record, cases: int
+    names: Sequence[str], record: Record, cases: Shape
 ) -> tuple[list[Group], dict[str, str]]:
     """Return the layers of some parameters or parts, and those that none covers."""
     weights: dict[str, list[int]] = {}
@@ -167,7 +174,7 @@ def _layers(
         kind = _kind_of(uses)
         bias = _own_bias(kind, uses, biases, indices, record)
         key = (name, bias) if bias else (name,)
-        groups.append(_group(kind, key, indices, uses, cases))
+        groups.append(_group(kind, key, indices, record, cases))
     covered = {name for group in groups for name in group.params}
     for name, indices in biases.items():
         if name in covered:
@@ -177,7 +184,7 @@ def _layers(
         if reason:
             left[name] = reason
         else:
-            groups.append(_group("bias", (name,), indices, uses, cases))
+            groups.append(_group("bias", (name,), indices, record, cases))
     covered = {name for group in groups for name in group.params}
     for name in names:
         if name not in covered and name not in left:
@@ -262,38 +269,25 @@ def _group(
     kind: LayerKind,
     params: tuple[str, ...],
     indices: list[int],
-    uses: list[Use],
-    cases: int,
+    record: Record,
+    cases: Shape,
 ) -> Group:
-    found = foldings([leading(use, kind) for use in uses], cases)
-    joint = any(how.cases != cases for how in found)
+    uses, of_bias = [record.uses[i] for i in indices], kind == "bias"
+    rows = [leading(use, of_bias) for use in uses]
+    orders = orders_in(record, indices, of_bias)
+    found = foldings(rows, cases, orders)
+    count = math.prod(cases)
+    joint = any(how.cases != count for how in found)
     # Rows of another number of cases may be of yet another in the next batch.
     shared = joint or len(uses) > 1 or any(how.uses > 1 for how in found)
     sized = kind in _CONVOLUTIONS and len(_sizes(uses)) > 1
     shared = shared and not sized
-    return Group(kind, params, tuple(indices), shared, joint, sized)
+    return Group(kind, params, tuple(indices), shared, joint, sized, orders)
 
 
 def _sizes(uses: list[Use]) -> set[tuple[int, ...]]:
     """Return the shapes of the images that a convolution takes."""
     return {tuple(use.call.inputs.shape[-use.call.axes :]) for use in uses}
-
-
-def leading(use: Use, kind: str = "") -> tuple[int, ...]:
-    """Return the axes of a use before those of one position; at least one.
-
-    Args:
-        use: The use.
-        kind: Kind of its layer: those of a bias are all that it is added along.
-
-    Returns:
-        The axes.
-    """
-    shape, axes = use.call.inputs.shape, use.call.axes
-    if kind == "bias":
-        like = torch.empty(()).expand(use.shape)
-        shape, axes = use.call.pulls_bias(like).shape, use.bias_axes
-    return tuple(shape[: len(shape) - axes]) or (1,)
 
 
 def _own_bias(
@@ -314,7 +308,7 @@ def _own_bias(
     return name if set(biases[name]) <= set(indices) else ""
 
 
-def _obstacle(name: str, uses: list[Use], record: Record, cases: int) -> str:
+def _obstacle(name: str, uses: list[Use], record: Record, cases: Shape) -> str:
     """Return why no block stands for these uses of a weight, or an empty text."""
     found = _obstacle_at_all(name, uses, record)
     if found:
@@ -326,7 +320,8 @@ def _obstacle(name: str, uses: list[Use], record: Record, cases: int) -> str:
         if any(use.call.options != uses[0].call.options for use in uses):
             return "is used by convolutions of several geometries"
         hows = foldings([leading(use) for use in uses], cases)
-        if len(_sizes(uses)) > 1 and any(how != (1, cases, 1) for how in hows):
+        single = Folding(1, math.prod(cases), 1)
+        if len(_sizes(uses)) > 1 and any(how != single for how in hows):
             return "is used for images of several sizes, several of one for each case"
     if kinds == {"embedding"} and any(
         u.call.options != uses[0].call.options for u in uses

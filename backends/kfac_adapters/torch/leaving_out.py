@@ -5,7 +5,7 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge
 
-from kfac_adapters.torch.recording import Record
+from kfac_adapters.torch.record import Record
 
 
 def leaves_out(record: Record, outputs: GradientEdge) -> bool:

@@ -8,9 +8,11 @@ from typing import Any
 import torch
 from torch.autograd.graph import GradientEdge
 
-from kfac_adapters.torch.groups import Group, leading, regrouped
-from kfac_adapters.torch.loss_rows import like_outputs, rows_of
-from kfac_adapters.torch.recording import Record, Use
+from kfac_adapters.torch.groups import Group, regrouped
+from kfac_adapters.torch.loss_rows import like_outputs, rows_of, with_rows_last
+from kfac_adapters.torch.orders import leading
+from kfac_adapters.torch.reaching import Reached, reaches_one
+from kfac_adapters.torch.record import Record, Use
 from kfac_adapters.torch.registering import LOSS
 from kfac_adapters.torch.rows import Folding, fold, foldings
 from kfac_core.errors import ShapeError, UnsupportedError
@@ -64,6 +66,7 @@ class Linearized:
         self._like = outputs
         rows = rows_of(outputs, class_axis)
         self.batch_size = rows.shape[0]
+        self._cases = tuple(with_rows_last(outputs, class_axis).shape[:-1])
         self.loss_inputs: Mapping[str, Any] = {LOSS: _at_least_single(rows)}
         self.targets: Mapping[str, Any] = {}
         if targets is not None:
@@ -73,6 +76,8 @@ class Linearized:
                 targets = targets.reshape(-1)
             self.targets = {LOSS: targets}
         self.masks: dict[str, Any] = {} if mask is None else {LOSS: mask}
+        self._ignoring = mask is not None and bool((mask == 0).any())
+        self._reached = Reached()
         self.masks |= self._padding()
         self._blank = blank or {}
         for group in self._groups:
@@ -125,8 +130,20 @@ class Linearized:
         of_all = [gradients.get(i) for i in range(len(self._record.uses))]
         found: dict[str, Array] = {}
         for group in self._groups:
-            found |= self._at_sites(group, of_all, of_outputs=True)
+            own = self._at_sites(group, of_all, of_outputs=True)
+            if self._ignoring and not reaches_one(group.orders):
+                self._reached.add(own, shared=group.shared)
+            found |= own
         return found
+
+    @property
+    def row_counts(self) -> Mapping[str, Array]:
+        """For sites whose rows reach losses of other cases how much each row counts.
+
+        A prompt, whose own loss is ignored, reaches that of the answer: what is pulled
+        back shows it.
+        """
+        return self._reached.counts(self.masks[LOSS]) if self._ignoring else {}
 
     def blank(self) -> dict[str, tuple[Any, Any]]:
         """Return inputs and gradients of one row of zeros, by site.
@@ -236,8 +253,9 @@ class Linearized:
         """Return how the arrays of some uses of a group are folded."""
         known = self._known_hows.get(group.sites)
         if known is None:
-            own = [leading(use, group.kind) for use in uses]
-            known = self._known_hows[group.sites] = foldings(own, self.batch_size)
+            own = [leading(use, group.kind == "bias") for use in uses]
+            known = foldings(own, self._cases, group.orders)
+            self._known_hows[group.sites] = known
         return known
 
     def _having_rows(self, group: Group) -> tuple[int, ...]:
@@ -246,7 +264,9 @@ class Linearized:
         if name not in self._known_rows:
             uses = self._record.uses
             self._known_rows[name] = tuple(
-                i for i in group.indices if math.prod(leading(uses[i], group.kind))
+                i
+                for i in group.indices
+                if math.prod(leading(uses[i], group.kind == "bias"))
             )
         return self._known_rows[name]
 
@@ -254,7 +274,7 @@ class Linearized:
         self, group: Group, use: Use, x: Any, how: Folding, of_outputs: bool
     ) -> torch.Tensor:
         if how.uses > 1 and not group.shared:
-            rows = list(leading(use, group.kind))
+            rows = list(leading(use, group.kind == "bias"))
             msg = (
                 f"{group.params[0]}: this batch has rows {rows} for {self.batch_size}"
                 " cases, expected one for each, as in the first batch; capture the"

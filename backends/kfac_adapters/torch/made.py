@@ -15,7 +15,7 @@ from kfac_adapters.torch.matrices import Matrix
 from kfac_adapters.torch.views import View
 
 if TYPE_CHECKING:
-    from kfac_adapters.torch.recording import Record
+    from kfac_adapters.torch.record import Record
 
 
 class Made(NamedTuple):

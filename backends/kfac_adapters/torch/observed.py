@@ -68,6 +68,11 @@ class Observed:
         factor = self._given.root * (vector * vector).sum() / nonzero
         return self._given.at_outputs({i: factor * g for i, g in self._seen.items()})
 
+    @property
+    def row_counts(self) -> Mapping[str, Array]:
+        """Those of the pass, of what was seen."""
+        return self._given.row_counts
+
     def param_gradients(self, vectors: NamedLossInputs, names: Any = None) -> Any:
         """Return those of the pass: no block of this mode takes them."""
         return self._given.param_gradients(vectors, names)

@@ -15,7 +15,8 @@ from torch.autograd.graph import GradientEdge, get_gradient_edge
 
 from kfac_adapters.torch.capture import Capture
 from kfac_adapters.torch.leaving_out import leaves_out
-from kfac_adapters.torch.recording import Record, Recorder, is_recording
+from kfac_adapters.torch.record import Record
+from kfac_adapters.torch.recording import Recorder, is_recording
 from kfac_adapters.torch.visible import check_visible
 
 MOST_PENDING = 8

@@ -7,11 +7,11 @@ for its outputs without a hook on any tensor of the model's.
 """
 
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from typing import Any
 
 import torch
-from torch.autograd.graph import GradientEdge, get_gradient_edge
+from torch.autograd.graph import get_gradient_edge
 from torch.overrides import TorchFunctionMode
 
 from kfac_adapters.torch.alone import (
@@ -24,8 +24,9 @@ from kfac_adapters.torch.alone import (
 )
 from kfac_adapters.torch.composites import composite
 from kfac_adapters.torch.joins import Piece, joined, of_piece
-from kfac_adapters.torch.made import MadeWeight, weight_normed
+from kfac_adapters.torch.made import weight_normed
 from kfac_adapters.torch.matrices import einsum_of_heads
+from kfac_adapters.torch.record import Record, Use
 from kfac_adapters.torch.rules import (
     COPIES,
     LEFT_OPERATORS,
@@ -39,52 +40,7 @@ from kfac_adapters.torch.rules import (
 )
 from kfac_adapters.torch.rules.elementwise import scale
 from kfac_adapters.torch.rules.linear import transposed
-from kfac_adapters.torch.unheard import Hearers
 from kfac_adapters.torch.views import View, view_of
-from kfac_core.layer_collection.parts import Part
-
-
-@dataclass(frozen=True)
-class Use:
-    """One use of a parameter by a layer.
-
-    Attributes:
-        call: The layer's call; its inputs have no graph.
-        weight: Name of the weight; empty if it is no parameter that is trained.
-        bias: Name of the bias, or empty.
-        edge: Where the graph gives the gradient for the outputs, perhaps in another
-            shape.
-        shape: Shape of the outputs.
-        bias_axes: Number of axes of the bias.
-    """
-
-    call: Call
-    weight: str
-    bias: str
-    edge: GradientEdge
-    shape: tuple[int, ...]
-    bias_axes: int
-
-
-@dataclass
-class Record:
-    """What one forward pass did with the parameters.
-
-    Attributes:
-        params: The parameters that are trained in this pass, by name.
-        uses: Uses of layers, in the order of the calls.
-        elsewhere: For each parameter that something else uses, what that is.
-        parts: The slices of parameters that are used, by name.
-        made: The weights that are made of parameters, by name.
-        hearers: Who hears of gradients of what was computed.
-    """
-
-    params: Mapping[str, torch.Tensor] = field(default_factory=dict)
-    uses: list[Use] = field(default_factory=list)
-    elsewhere: dict[str, str] = field(default_factory=dict)
-    parts: dict[str, Part] = field(default_factory=dict)
-    made: dict[str, MadeWeight] = field(default_factory=dict)
-    hearers: Hearers = field(default_factory=Hearers)
 
 
 class Recorder(TorchFunctionMode):

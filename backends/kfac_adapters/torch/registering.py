@@ -8,7 +8,7 @@ import torch
 from kfac_adapters.coverage import Coverage, Covered
 from kfac_adapters.torch.groups import Group, Grouping
 from kfac_adapters.torch.made import MadeWeight
-from kfac_adapters.torch.recording import Record
+from kfac_adapters.torch.record import Record
 from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import APPROXIMATIONS, LayerCollection
 from kfac_core.layer_collection.approximations import chosen_approximation

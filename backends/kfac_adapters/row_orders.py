@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from itertools import permutations
 from typing import Any, TypeAlias
 
-import jax.numpy as jnp
+from kfac_core.registry import backend_of
 
 Digit: TypeAlias = tuple[int, int] | None
 """An axis of cases, and the number of a digit of it, slow first; None: of uses."""
@@ -59,12 +59,13 @@ class RowOrder:
         if sizes is None or not self.is_whole:
             return None
         order = self._order()
+        xp = backend_of(array).xp
         own = array.shape[len(rows) :]
-        parts = jnp.reshape(array, (*sizes, *own))
+        parts = xp.reshape(array, (*sizes, *own))
         rest = range(len(sizes), parts.ndim)
-        moved = jnp.transpose(parts, (*order, *rest))
+        moved = xp.permute_dims(parts, (*order, *rest))
         uses = self.use_sizes(rows, cases) or ()
-        return jnp.reshape(moved, (math.prod(cases), *uses, *own))
+        return xp.reshape(moved, (math.prod(cases), *uses, *own))
 
     def use_sizes(
         self, rows: Sequence[int], cases: Sequence[int]
@@ -74,6 +75,28 @@ class RowOrder:
         if sizes is None or not self.is_whole:
             return None
         return tuple(sizes[i] for i in self._order() if self._digits()[i] is None)
+
+    def piece(
+        self, rows: Sequence[int], cases: Sequence[int]
+    ) -> tuple[int, int] | None:
+        """Return how many uses are before the cases and after them.
+
+        Args:
+            rows: Shape of the rows.
+            cases: Shape of the cases.
+
+        Returns:
+            The numbers; None if the axes of cases are not in one piece and in their
+            order, or if `arranged` returns None.
+        """
+        sizes = self._sizes(rows, cases)
+        count = sum(digit is not None for digit in self._digits())
+        if sizes is None or not self.is_whole or not count:
+            return None
+        own = self._order()[:count]
+        if own != [*range(own[0], own[0] + count)]:
+            return None
+        return math.prod(sizes[: own[0]]), math.prod(sizes[own[-1] + 1 :])
 
     def weights(
         self, weights: Any, rows: Sequence[int], cases: Sequence[int]
@@ -97,16 +120,17 @@ class RowOrder:
         digits, order = self._digits(), self._order()
         kept = {digit[0] for digit in digits if digit and self.known[digit[0]]}
         gone = tuple(j for j in range(len(cases)) if j not in kept)
-        most = jnp.max(weights, axis=gone, keepdims=True) if gone else weights
+        xp = backend_of(weights).xp
+        most = xp.max(weights, axis=gone, keepdims=True) if gone else weights
         shape = [
             sizes[i] if (digit := digits[i]) is not None and digit[0] in kept else 1
             for i in order
         ]
-        moved = jnp.broadcast_to(
-            jnp.reshape(most, shape), tuple(sizes[i] for i in order)
+        moved = xp.broadcast_to(
+            xp.reshape(most, tuple(shape)), tuple(sizes[i] for i in order)
         )
         back = tuple(order.index(i) for i in range(len(order)))
-        return jnp.reshape(jnp.transpose(moved, back), tuple(rows))
+        return xp.reshape(xp.permute_dims(moved, back), tuple(rows))
 
     def _digits(self) -> list[Digit]:
         return [digit for axis in self.axes for digit in axis]
@@ -166,9 +190,9 @@ def order_of(
     known: list[bool | None] = []
     later: list[int] = []
     for j, count in enumerate(cases):
-        places = list(_places(rows, count))
-        answers = [is_right(j, place) for place in places]
-        right = [p for p, answer in zip(places, answers, strict=True) if answer]
+        tried = list(places(rows, count))
+        answers = [is_right(j, place) for place in tried]
+        right = [p for p, answer in zip(tried, answers, strict=True) if answer]
         unknown = count == 1 or None in answers
         known.append(True if right and count > 1 else None if unknown else False)
         if right and count > 1:
@@ -176,7 +200,7 @@ def order_of(
         else:
             later.append(j)
     for j in later:
-        for place in _places(rows, cases[j]):
+        for place in places(rows, cases[j]):
             digits = [(*digit, (j, k)) for k, digit in enumerate(place)]
             if _cut(rows, [*taken, *digits]) is not None:
                 taken += digits
@@ -187,10 +211,19 @@ def order_of(
     return RowOrder(axes, tuple(known))
 
 
-def _places(
+def places(
     rows: Sequence[int], count: int
 ) -> Iterator[tuple[tuple[int, int, int], ...]]:
-    """Yield where an axis of cases may be, the likeliest first."""
+    """Yield where an axis of cases may be, the likeliest first.
+
+    Args:
+        rows: Shape of the rows.
+        count: Length of the axis of cases.
+
+    Yields:
+        For each of its digits the axis of rows, the number of faster rows within that,
+        and the digit's size.
+    """
     for axis, size in enumerate(rows):
         if size == count:
             yield ((axis, 1, count),)
