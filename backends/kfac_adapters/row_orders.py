@@ -37,6 +37,11 @@ class RowOrder:
         return placed == set(range(len(self.known)))
 
     @property
+    def is_of_none(self) -> bool:
+        """Whether no axis of cases has a place: each row is of all cases alike."""
+        return not any(digit for axis in self.axes for digit in axis)
+
+    @property
     def knows_all(self) -> bool:
         """Whether each row belongs to one case, and all cases have rows."""
         return self.is_whole and all(self.known)

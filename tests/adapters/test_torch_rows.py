@@ -186,3 +186,42 @@ def test_attention_over_pooled_positions_has_cases_of_its_own():
     F.cross_entropy(model(drawn(4, 6, 4)), labels(4)).backward()
     optimizer.step()
     assert optimizer._tracker.capture.joint == ()
+
+
+class Positions(nn.Module):
+    """A norm of positions, which are computed once for a batch."""
+
+    def __init__(self):
+        super().__init__()
+        self.table, self.norm = nn.Embedding(9, 4), nn.LayerNorm(4)
+        self.inner, self.out = nn.Linear(3, 4), nn.Linear(4, 3)
+
+    def forward(self, x):
+        own = self.norm(self.table(torch.arange(x.shape[1])))
+        return self.out(torch.tanh(self.inner(x) + own).mean(1))
+
+
+@pytest.mark.parametrize("length", [2, 3, 7])
+def test_positions_of_all_cases_are_uses_of_each(length):
+    """Each case has the gradient of the sum over positions, fewer than cases or more.
+
+    A pass for the loss of one case alone is that of all cases where the others have
+    none, so that the sum over such passes is exact.
+    """
+    model, x = seeded(Positions), drawn(5, length, 3)
+    captured, estimator, _ = statistics(model, x)
+    linearization, logits = captured.linearize(x), model(x).detach()
+    assert "norm.weight" in captured.joint
+    p = logits.softmax(-1)
+    roots = torch.diag_embed(p.sqrt()) - p[:, :, None] * p.sqrt()[:, None, :]
+    layer = next(own for own in estimator.layers if own.params[0] == "norm.weight")
+    block, (site,) = layer.block, layer.sites
+    inputs, state = linearization.layer_inputs[site], block.init(x)
+    passes = [(case, k) for case in range(5) for k in range(3)]
+    for case, k in passes:
+        vector = torch.zeros_like(logits)
+        vector[case] = roots[case, :, k]
+        g = linearization.output_gradients({"loss": vector})[site]
+        state = block.update_covs(state, inputs, g, 1.0)
+    found = block.full_fisher_block(state).diagonal() * len(passes) / 5
+    assert_same(found, exact_diagonal(model, x, model.norm))

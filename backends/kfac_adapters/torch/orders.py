@@ -6,8 +6,8 @@ a sequence is as long as the batch. Where they leave a doubt, vectors that are z
 half of the cases are pulled back: the rows that these do not reach are of the others.
 """
 
+import math
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 import torch
@@ -68,23 +68,16 @@ def orders_of(
     rows = {side: own for side, own in rows.items() if cases and 0 not in own}
     reached: dict[Side, np.ndarray] = {}
     if not all(_is_certain(own, cases) for own in rows.values()):
-        uses = sorted({i for i, _ in rows})
-        edges = [record.uses[i].edge for i in uses]
-        found: dict[Side, list[np.ndarray]] = {side: [] for side in rows}
-        for vector in _vectors(outputs, cases, class_axis):
-            with record.hearers.unheard(params.values()):
-                pulled = torch.autograd.grad(
-                    [edge], edges, [vector], retain_graph=True, allow_unused=True
-                )
-            at = dict(zip(uses, pulled, strict=True))
-            for side, own in rows.items():
-                found[side].append(_reached(record.uses[side[0]], side, at, own))
-        reached = {side: np.stack(own) for side, own in found.items()}
+        vectors = _vectors(outputs, cases, class_axis)
+        reached = _reached(params, record, edge, rows, vectors)
     orders = {}
     for side, own in rows.items():
-        shown = reached.get(side, np.zeros((2 * len(cases), *own), bool))
-        order = order_of(own, cases, judge(shown, own, cases))
-        if _is_trusted(order, cases):
+        nothing = np.zeros((2 * len(cases) + 1, *own), bool)
+        *halves, alone = reached.get(side, nothing)
+        order = order_of(own, cases, judge(np.stack(halves), own, cases))
+        if _are_of_all(order, own, cases, alone):
+            orders[side] = RowOrder(((None,),) * len(own), (False,) * len(cases))
+        elif _is_trusted(order, cases):
             orders[side] = order
     return orders
 
@@ -97,14 +90,18 @@ def _is_certain(rows: Sequence[int], cases: Sequence[int]) -> bool:
 def _vectors(
     outputs: torch.Tensor, cases: tuple[int, ...], class_axis: int
 ) -> Sequence[torch.Tensor]:
-    """Return random vectors at the outputs, each zero for half of the cases."""
+    """Return random vectors at the outputs, each zero for half of an axis of cases.
+
+    The last one is zero for all but one index of the first axis.
+    """
     generator = torch.Generator(outputs.device).manual_seed(0)
     whole = torch.randn(
         outputs.shape, generator=generator, dtype=torch.float32, device=outputs.device
     ).to(outputs.dtype)
     moved = with_rows_last(whole, class_axis)
-    found = []
-    for half in masks(cases):
+    found, alone = [], np.zeros(cases, bool)
+    alone[0] = True
+    for half in (*masks(cases), alone):
         kept = torch.tensor(half, device=outputs.device)[..., None]
         own = torch.where(kept, moved, 0.0)
         found.append(like_outputs(own, outputs, class_axis))
@@ -133,21 +130,49 @@ def orders_in(
 
 
 def _reached(
-    use: Use,
-    side: Side,
-    pulled: Mapping[int, torch.Tensor | None],
-    rows: tuple[int, ...],
-) -> np.ndarray:
-    """Return which rows of a use have a gradient, ``[*rows]``."""
-    index, of_bias = side
-    gradient = pulled[index]
-    if gradient is None:
-        return np.zeros(rows, bool)
-    gradient = gradient.reshape(use.shape)
-    own = use.call.pulls_bias(gradient) if of_bias else use.call.pulls(gradient)
-    size = own.reshape(*rows, -1).abs().amax(-1)
-    shown: Any = (size.isfinite() & (size > 0)).cpu().numpy()
-    return np.asarray(shown)
+    params: Mapping[str, torch.Tensor],
+    record: Record,
+    edge: GradientEdge,
+    rows: Mapping[Side, tuple[int, ...]],
+    vectors: Sequence[torch.Tensor],
+) -> dict[Side, np.ndarray]:
+    """Return which rows of uses each of some vectors gives a gradient."""
+    found = {side: np.zeros((len(vectors), *own), bool) for side, own in rows.items()}
+    uses = sorted({i for i, _ in rows})
+    edges = [record.uses[i].edge for i in uses]
+    for place, vector in enumerate(vectors):
+        with record.hearers.unheard(params.values()):
+            pulled = torch.autograd.grad(
+                [edge], edges, [vector], retain_graph=True, allow_unused=True
+            )
+        at = dict(zip(uses, pulled, strict=True))
+        for (index, of_bias), own in rows.items():
+            gradient, use = at[index], record.uses[index]
+            if gradient is None:
+                continue
+            gradient = gradient.reshape(use.shape)
+            pulls = use.call.pulls_bias if of_bias else use.call.pulls
+            size = pulls(gradient).reshape(*own, -1).abs().amax(-1)
+            shown = size.isfinite() & (size > 0)
+            found[index, of_bias][place] = shown.cpu().numpy()
+    return found
+
+
+def _are_of_all(
+    order: RowOrder, rows: Sequence[int], cases: Sequence[int], alone: np.ndarray
+) -> bool:
+    """Return whether rows are of all cases alike, as those of positions are.
+
+    Args:
+        order: What was found of their order.
+        rows: Their shape.
+        cases: The axes of cases.
+        alone: Which of them a single index of the first axis of cases reaches.
+    """
+    # As many rows as cases are theirs: batch normalisation couples these, too.
+    few = math.prod(rows) < math.prod(cases)
+    seen = any(known for known, own in zip(order.known, cases, strict=True) if own > 1)
+    return few and not seen and cases[0] > 1 and bool(alone.all())
 
 
 def _is_trusted(order: RowOrder, cases: Sequence[int]) -> bool:

@@ -42,8 +42,8 @@ def folding(leading: Shape, cases: Shape, order: RowOrder | None = None) -> Fold
     """Return how the leading axes of a layer's arrays are folded.
 
     Rows that are fewer than the cases are those of some cases, as the rows of an expert
-    are; and if they are more, uses of one case that alone reaches the layer. The sum
-    over them is the same, and is divided by all cases.
+    are; and if they are more, or are known to be of all cases alike, uses of one case
+    that alone reaches the layer. The sum over them is divided by all cases.
 
     Args:
         leading: All axes before those of one position.
@@ -68,6 +68,8 @@ def folding(leading: Shape, cases: Shape, order: RowOrder | None = None) -> Fold
         Folding(before=1, cases=1, after=32, order=None)
     """
     rows, count = math.prod(leading), math.prod(cases)
+    if order is not None and cases and order.is_of_none:
+        return Folding(1, 1, rows)
     if order is not None:
         uses = order.use_sizes(leading, cases)
         piece = order.piece(leading, cases)
