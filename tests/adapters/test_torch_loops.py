@@ -308,3 +308,33 @@ def test_the_gradients_of_a_user_stay():
     optimizer.step(closure)
     assert len(closure.seen) == 2
     same(gradients(model), closure.seen[0], rtol=0)
+
+
+@pytest.mark.parametrize("mode", ["gradients", "exact", "empirical"])
+@pytest.mark.parametrize("loss", ["auto", "cross_entropy"])
+@pytest.mark.parametrize("options", [{}, {"weight": torch.tensor([1.0, 2.0, 0.5])}])
+def test_logarithms_of_probabilities_are_logits(options, loss, mode):
+    """As of models that end in `log_softmax`, before `nll_loss`."""
+    x, y, found = drawn(16, 6), labels(16), []
+    y[3] = -100
+    options = {name: own.double() for name, own in options.items()}
+    for ends in ((), (nn.LogSoftmax(-1),)):
+        model = nn.Sequential(*mlp(), *ends)
+        own = Preconditioner(model, loss, damping=0.1, mode=mode)
+        loss_of = F.nll_loss if ends else F.cross_entropy
+        loss_of(model(x), y, **options).backward()
+        own.step()
+        found.append(gradients(model))
+    same(*found)
+
+
+def test_logarithms_of_probabilities_of_pixels_have_their_axis():
+    x, y, found = drawn(2, 6, 4, 3), labels(2, 4, 3), []
+    for ends in ((), (nn.LogSoftmax(1),)):
+        model = seeded(lambda ends=ends: nn.Sequential(nn.Conv2d(6, 3, 1), *ends))
+        own = Preconditioner(model, damping=0.1)
+        (F.nll_loss if ends else F.cross_entropy)(model(x), y).backward()
+        own.step()
+        assert own._tracker.capture.class_axis == 1
+        found.append(gradients(model))
+    same(*found)

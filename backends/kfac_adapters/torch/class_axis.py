@@ -2,6 +2,7 @@
 
 import torch
 
+from kfac_adapters.torch.log_probabilities import are_log_probabilities
 from kfac_adapters.torch.losses import GivenLoss, recognised
 from kfac_core.errors import ArgumentError, UnsupportedError
 from kfac_core.loss_functions import (
@@ -45,7 +46,9 @@ def found_axis(
         return -1 if given is None else given
     axis = -1 if given is None else given
     other = 1 if axis % outputs.ndim == outputs.ndim - 1 else -1
-    if _sums_to_zero(gradient, axis) or not _sums_to_zero(gradient, other):
+    if _is_of_classes(outputs, gradient, axis):
+        return axis
+    if not _is_of_classes(outputs, gradient, other):
         return axis
     if given is None:
         return other
@@ -77,6 +80,10 @@ def _axis_of_entries(
     except UnsupportedError:
         return -1  # perhaps classes of a single case
     return 1
+
+
+def _is_of_classes(outputs: torch.Tensor, gradient: torch.Tensor, axis: int) -> bool:
+    return _sums_to_zero(gradient, axis) or are_log_probabilities(outputs, axis)
 
 
 def _sums_to_zero(gradient: torch.Tensor, axis: int) -> bool:

@@ -5,6 +5,10 @@ from dataclasses import dataclass
 import torch
 
 from kfac_adapters.torch.class_axis import found_axis
+from kfac_adapters.torch.log_probabilities import (
+    are_log_probabilities,
+    as_for_logits,
+)
 from kfac_adapters.torch.loss_rows import rows_of
 from kfac_adapters.torch.losses import (
     GivenLoss,
@@ -59,6 +63,7 @@ class Judge:
         self._loss, self._reduction = loss, reduction
         self._wants_targets = wants_targets
         self._has_weights: bool | None = None
+        self._has_logarithms: bool | None = None
         self._axis: int | None = None
 
     def __call__(
@@ -84,6 +89,11 @@ class Judge:
         if class_axis is None:
             class_axis = found_axis(outputs, gradient, given_axis, self._loss)
         rows, at_rows = rows_of(outputs, class_axis), rows_of(gradient, class_axis)
+        if self._has_logarithms is None and at_rows.any():
+            known = self._loss is None or _is_of_labels(self._loss)
+            self._has_logarithms = known and are_log_probabilities(rows, -1)
+        if self._has_logarithms:
+            at_rows = as_for_logits(rows, at_rows, -1)
         loss = self._loss or recognised(rows, at_rows, self._reduction)
         self._loss = loss
         counting = (at_rows != 0).any(-1)
@@ -117,7 +127,7 @@ class Judge:
         Raises:
             UnsupportedError: If targets are asked for, and are no labels.
         """
-        if not isinstance(loss.function, CategoricalLogitsNegativeLogProbLoss):
+        if not _is_of_labels(loss):
             return False
         equal = is_equal(rows, gradient)
         if equal is None and self._wants_targets:
@@ -128,3 +138,7 @@ class Judge:
             )
             raise UnsupportedError(msg)
         return equal is False
+
+
+def _is_of_labels(loss: GivenLoss) -> bool:
+    return isinstance(loss.function, CategoricalLogitsNegativeLogProbLoss)

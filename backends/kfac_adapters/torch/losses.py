@@ -126,7 +126,7 @@ def recognised(
             " loss='cross_entropy', or skip the batch"
         )
         raise NotFiniteError(msg)
-    slack = _slack(rows.dtype, rows)
+    slack = slack_of(rows.dtype, rows)
     counting = (gradient != 0).any(-1)
     g, z = gradient[counting].double(), rows[counting].double()
     if len(g) and rows.shape[-1] > 1 and _is_softmax(g, z, slack):
@@ -135,13 +135,15 @@ def recognised(
         return GivenLoss(MultiBernoulliNegativeLogProbLoss(), reduction, True)
     msg = (
         "loss is 'auto', but the gradient for the model's outputs is that of neither"
-        " cross-entropy nor its binary form with labels; say which loss it is, as in"
-        " loss='mse_loss', or a LossFunction of kfac_core.losses"
+        " cross-entropy nor its binary form with labels; say which loss it is:"
+        " loss='cross_entropy', which may have smoothed labels or probabilities as"
+        " targets, loss='binary_cross_entropy_with_logits', loss='mse_loss', or a"
+        " LossFunction of kfac_core.losses"
     )
     raise UnsupportedError(msg)
 
 
-def _slack(dtype: torch.dtype, rows: torch.Tensor) -> float:
+def slack_of(dtype: torch.dtype, rows: torch.Tensor) -> float:
     """Return by how much rounding may err, of an entry of one unit."""
     largest = float(rows.abs().max()) if rows.numel() else 0.0
     # A loss is often computed in single precision, whatever the model is in.
@@ -177,7 +179,7 @@ def is_equal(rows: torch.Tensor, gradient: torch.Tensor) -> bool | None:
         Whether they do; None if the gradient is not that of labels, nor multiples of
         such.
     """
-    slack = _slack(rows.dtype, rows)
+    slack = slack_of(rows.dtype, rows)
     counting = (gradient != 0).any(-1)
     g, z = gradient[counting].double(), rows[counting].double()
     if not _is_softmax(g, z, slack):
