@@ -125,6 +125,23 @@ def test_class_weights_weigh_the_rows_of_the_fisher():
     same(found, kc.tree.leaves(expected))
 
 
+@pytest.mark.parametrize("mode", ["exact", "empirical"])
+def test_weighted_one_hot_targets_step_as_labels_times_the_mean_weight(mode):
+    """PyTorch divides by the weights of labels, and by the cases of probabilities."""
+    of_class, y = torch.tensor([1.0, 2.0, 5.0], dtype=torch.float64), labels(16)
+
+    def step(targets):
+        model = mlp()
+        own = Preconditioner(model, "cross_entropy", damping=0.1, mode=mode)
+        F.cross_entropy(model(drawn(16, 6)), targets, weight=of_class).backward()
+        own.step()
+        return gradients(model)
+
+    found = step(F.one_hot(y, 3).double())
+    same(found, [of_class[y].mean() * g for g in step(y)])
+    assert abs(float(of_class[y].mean()) - 1) > 0.5
+
+
 def test_smoothed_labels_have_the_fisher_of_labels():
     model, y = mlp(), labels(16)
     smoothed = statistics(model, lambda z: F.cross_entropy(z, y, label_smoothing=0.1))
