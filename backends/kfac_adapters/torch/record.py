@@ -46,8 +46,8 @@ class Record:
         parts: The slices of parameters that are used, by name.
         made: The weights that are made of parameters, by name.
         hearers: Who hears of gradients of what was computed.
-        orders: Of the uses whose rows have a known order, this, by their index and
-            whether it is that of the rows that a bias is added to.
+        orders: The order of the rows of each use that has a known one, by the index of
+            the use and whether it is that of the rows that a bias is added to.
     """
 
     params: Mapping[str, torch.Tensor] = field(default_factory=dict)
