@@ -11,8 +11,8 @@
 # By its name, `LossFn.CROSS_ENTROPY`, the GGN is right, and the Hessian raises: it takes the
 # sigmoid's cross entropy, and does not add it up. `LossFn.MSE` is a sum in both.
 #
-# Expected: one scale for both, as their docstrings have one formula; so a prior precision
-# that suits one posterior suits the other. The way out is a function that sums.
+# Expected: one scale for both, as they have the same arguments and both factors; so a prior
+# precision that suits one posterior suits the other. The way out is a function that sums.
 #
 # Needs Python 3.11 or later and pip. Ends with 0 if the behaviour is the one above, else
 # with 1.

@@ -4,8 +4,8 @@
 # `fisher_diag(negative_log_likelihood, params, inputs, targets)` gives, by its docstring,
 # the diagonal of the observed Fisher matrix. It is the square of one gradient, that of the
 # loss of all inputs. The square of a mean is not the mean of squares: of a batch the result
-# is smaller, by the number of cases where gradients are independent, and it is zero where
-# the loss has its minimum. There is no error. (The function is deprecated since 0.2.7.)
+# is smaller, of independent gradients of mean zero by about the number of cases, and it is
+# zero where the loss has its minimum. There is no error. (It is deprecated since 0.2.7.)
 #
 # Expected: the mean over the cases of their squared gradients, which is the diagonal of the
 # empirical Fisher matrix, whether the likelihood of a batch is a mean or a sum, up to a

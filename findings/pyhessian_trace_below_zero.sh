@@ -6,8 +6,8 @@
 # negative mean the quotient is negative, which is less than any tolerance: the samples end
 # as soon as two of them have a negative mean, whatever their spread.
 #
-# Expected: as many samples for -H as for H, and the same accuracy. Traces are negative away
-# from a minimum, and for single layers of a network close to one as well.
+# Expected: as many samples for -H as for H, and the same accuracy. Away from a minimum a
+# trace may well be negative.
 #
 # Seen, for a quadratic function with the Hessian H or -H over 200 seeds: half of the
 # estimates for H use more than 20 samples, half of those for -H two, as many as it takes for
