@@ -38,13 +38,12 @@ class Backend(Protocol):
     def array_types(self) -> tuple[type, ...]:
         """Types of arrays that become known together, when the first of them is seen.
 
-        A compiler may not be able to trace the look-up of a type. It is then enough
-        that one array of any of these types was seen outside of the compiler.
+        A compiler that cannot trace the look-up of a type then has seen one outside.
         """
 
     @property
     def chooses_once(self) -> bool:
-        """Whether a trace chooses once between all new and all old parts of a state.
+        """Whether a trace chooses once between all new and old parts of a state.
 
         Otherwise it chooses for each part, and then for each whole.
         """
@@ -52,8 +51,7 @@ class Backend(Protocol):
     def check(self, x: Any) -> None:
         """Raise a `TypeError` if `x` is of this library but not a plain array.
 
-        Masked arrays, matrices and object arrays do not compute what their entries
-        suggest.
+        Masked arrays and matrices do not compute what their entries suggest.
         """
 
     def device(self, x: Array) -> Device:
@@ -90,9 +88,6 @@ class Backend(Protocol):
         None where reading it would wait for a device, or lose a trace or a graph. What
         is computed from a few numbers is computed from such values where they are
         known: an operation on a 0-d array takes a library a hundred times longer.
-
-        Args:
-            x: 0-d.
         """
 
     def scalar(self, value: float, like: Array) -> Array:
@@ -239,6 +234,12 @@ class Backend(Protocol):
         self, factor: Array, b: Array, *, transpose: bool = False
     ) -> Array:
         """Solve ``L @ x = b``, or ``L.T @ x = b``, for lower `factor` ``L``."""
+
+    def buffer(self, shape: tuple[int, ...], like: Array) -> Any:
+        """Return an array to write to, with the dtype and device of `like`.
+
+        None where entries cannot be written, or a trace or a graph would not see it.
+        """
 
     def chunk_bytes(self, x: Array) -> int | None:
         """Return how many bytes of `x`, about what caches hold, to work on at once.

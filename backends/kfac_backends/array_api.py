@@ -252,6 +252,9 @@ class ArrayAPIBackend(ByTheHost):
         solution: Array = self.xp.linalg.solve(factor.mT if transpose else factor, b)
         return solution
 
+    def buffer(self, shape: tuple[int, ...], like: Array) -> Any:
+        """Return None: the standard does not promise that entries can be written."""
+
     def chunk_bytes(self, x: Array) -> int | None:
         """Return what caches hold; None under a trace, which has no loops here."""
         return None if self.is_traced(x) else CHUNK_BYTES
@@ -260,10 +263,9 @@ class ArrayAPIBackend(ByTheHost):
         self, function: Callable[[Array], Sequence[Array]], x: Array, size: int
     ) -> list[Array]:
         """Take one chunk after the other."""
-        cases = x.shape[0]
         total: list[Array] = []
-        for start in range(0, cases, size):
-            parts = function(x[start : min(start + size, cases), ...])
+        for start in range(0, x.shape[0], size):
+            parts = function(x[start : min(start + size, x.shape[0]), ...])
             pairs = zip(total, parts, strict=True)
             total = [known + part for known, part in pairs] if total else [*parts]
         return total
@@ -271,9 +273,8 @@ class ArrayAPIBackend(ByTheHost):
     def scatter_add(self, size: int, indices: Array, weights: Array) -> Array:
         """Compare every index with every place: slow, exact, in the standard."""
         xp = self.xp
-        places = xp.arange(
-            size, dtype=indices.dtype, device=self.creation_device(indices)
-        )
+        device = self.creation_device(indices)
+        places = xp.arange(size, dtype=indices.dtype, device=device)
         hits = places[:, None] == indices[None, :]
         zero = xp.zeros_like(weights)
         total: Array = xp.sum(xp.where(hits, weights[None, :], zero[None, :]), axis=1)
@@ -334,9 +335,8 @@ class ArrayAPIBackend(ByTheHost):
         return nan
 
     def _eye(self, like: Array) -> Array:
-        eye: Array = self.xp.eye(
-            like.shape[-1], dtype=like.dtype, device=self.creation_device(like)
-        )
+        device = self.creation_device(like)
+        eye: Array = self.xp.eye(like.shape[-1], dtype=like.dtype, device=device)
         return eye
 
 

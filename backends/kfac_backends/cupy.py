@@ -44,6 +44,11 @@ class CuPyBackend(ArrayAPIBackend):
         whole: Array = cupy.tril(lower) + cupy.tril(lower, -1).T
         return whole
 
+    def buffer(self, shape: tuple[int, ...], like: Any) -> Array:
+        """Return memory to write to."""
+        empty: Array = cupy.empty(shape, dtype=like.dtype)
+        return empty
+
     def quiet(self) -> None:
         """Return None: the library does not warn."""
 

@@ -110,6 +110,11 @@ class NumPyBackend(ArrayAPIBackend):
         whole: Array = damped
         return whole
 
+    def buffer(self, shape: tuple[int, ...], like: Any) -> Array:
+        """Return memory to write to."""
+        empty: Array = np.empty(shape, like.dtype)
+        return empty
+
     def diagonal(self, a: Any) -> Array:
         """Return a view, by the array's own method."""
         view: Array = a.diagonal()

@@ -120,6 +120,10 @@ class TorchBackend(TorchProducts, TorchStacks):
         whole: Array = damped
         return whole
 
+    def buffer(self, shape: tuple[int, ...], like: Any) -> Array | None:
+        """Return fresh memory, if nobody watches what is written to it."""
+        return empty_like(like, shape) if are_plain(like) else None
+
     def diagonal(self, a: Any) -> Array:
         """Return a view, in one operation."""
         view: Array = torch.diagonal(a)

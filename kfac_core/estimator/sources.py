@@ -23,7 +23,6 @@ Swersky (2012); see also Grosse & Martens (2016), section 2.3.
 
 import math
 from collections.abc import Iterator, Mapping
-from functools import partial
 from itertools import product
 from typing import Literal
 
@@ -91,15 +90,12 @@ def noise_shapes(
     collection: LayerCollection, linearization: Linearization, mode: EstimationMode
 ) -> dict[str, tuple[int, ...]]:
     """Return for each loss site the shape of the random numbers of one sample."""
-    shapes: dict[str, tuple[int, ...]] = {}
     if mode not in RANDOM_MODES:
-        return shapes
-    for at in losses_at(collection, linearization):
-        if mode == "gradients":
-            shapes[at.site] = at.loss.noise_shape(at.inputs)
-        else:
-            shapes[at.site] = _inner_shape(at, mode)
-    return shapes
+        return {}
+    losses = losses_at(collection, linearization)
+    if mode == "gradients":
+        return {at.site: at.loss.noise_shape(at.inputs) for at in losses}
+    return {at.site: _inner_shape(at, mode) for at in losses}
 
 
 def sources(
@@ -131,17 +127,16 @@ def sources(
     linearization = checked(collection, linearization)
     losses = list(losses_at(collection, linearization))
     if mode == "empirical":
-        yield {
-            at.site: half_gradient(at, target(linearization, at), verb_of)
-            for at in losses
-        }
+        given = [(at, target(linearization, at)) for at in losses]
+        yield {at.site: half_gradient(at, own, verb_of) for at, own in given}
     elif mode in RANDOM_MODES:
         check_noise(noise, noise_shapes(collection, linearization, mode), None)
         count = min(draws.shape[0] for draws in noise.values())
         scale = 1 / math.sqrt(count)
         for sample in range(count):
-            drawn_at = partial(_drawn_vector, mode, noise, sample, verb_of)
-            yield {at.site: scaled_inputs(scale, drawn_at(at)) for at in losses}
+            draws = [(at, noise[at.site][sample, ...]) for at in losses]
+            found = {at.site: _drawn(at, mode, own, verb_of) for at, own in draws}
+            yield {site: scaled_inputs(scale, own) for site, own in found.items()}
     else:
         yield from _columns(losses, mode, batch_size_of(linearization))
 
@@ -251,14 +246,9 @@ def check_noise(
             raise ShapeError(msg)
 
 
-def _drawn_vector(
-    mode: EstimationMode,
-    noise: Mapping[str, Array],
-    sample: int,
-    verb_of: VerbOf,
-    at: LossAt,
+def _drawn(
+    at: LossAt, mode: EstimationMode, numbers: Array, verb_of: VerbOf
 ) -> LossInputs:
-    numbers = noise[at.site][sample, ...]
     if mode == "gradients":
         targets = verb_of(at.loss, "sample_from")(numbers, at.inputs, at.mask)
         return half_gradient(at, targets, verb_of)

@@ -85,6 +85,9 @@ class RecordingBackend:
         """Return whether the backend stacks: otherwise each update is recorded."""
         return self.batches(x)
 
+    def buffer(self, shape: Any, like: Any) -> None:
+        """Return None: what is written to an array is not recorded."""
+
     def chunk_bytes(self, x: Any) -> int | None:
         """Return what the backend does."""
         return self.real.chunk_bytes(_value(x))

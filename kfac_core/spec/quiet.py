@@ -41,9 +41,10 @@ def _quietly(verb: Callable[..., Any], *, calls_a_model: bool) -> Callable[..., 
     @wraps(verb)
     def quiet_verb(self: Any, *args: Any, **kwargs: Any) -> Any:
         first: Any = args
-        while isinstance(first, tuple | dict) and first:
-            # States and data start with an array.
-            first = first[0] if isinstance(first, tuple) else next(iter(first.values()))
+        while isinstance(first, tuple) and first:
+            first = first[0]  # states and data start with an array
+            if type(first) is dict:
+                first = (*first.values(),)
         backend = BACKEND_OF_TYPE.get(type(first)) or _backend_of(args, kwargs)
         context = None if backend is None else backend.quiet()
         try:

@@ -16,6 +16,17 @@ _NUMBER = np.array(0.5)
 _IDS = np.array([2, 0, 2, 1], dtype=np.int32)
 _WEIGHTS = np.array([1.0, 2.0, 3.0, 4.0])
 
+
+def _doubled(backend: Backend, x: Any) -> Any:
+    """Return ``2 x``, written where the backend lets it be written."""
+    buffer = backend.buffer(tuple(x.shape), x)
+    if buffer is None:
+        return x + x
+    buffer[...] = x
+    buffer += x
+    return buffer
+
+
 CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
     "matmul": (lambda backend, a, b: backend.matmul(a, b), (_FACTOR, _RIGHT)),
     "gram": (lambda backend, a: backend.gram(a), (_ROWS,)),
@@ -30,6 +41,7 @@ CALLS: dict[str, tuple[Callable[..., Any], tuple[Any, ...]]] = {
         lambda backend, a, c, alpha: backend.syrk(alpha, a, alpha, c),
         (_ROWS, _FACTOR @ _FACTOR.T, _NUMBER),
     ),
+    "buffer": (_doubled, (_ROWS,)),
     "transposed": (lambda backend, a: backend.transposed(a), (_ROWS,)),
     "sum_over": (
         lambda backend, a: backend.sum_over(lambda x: [backend.gram(x)], a, 3)[0],

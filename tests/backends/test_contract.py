@@ -141,6 +141,7 @@ DEFECTS = [
     ("is_finite", by_the_sum, "is_finite_sees_every_entry"),
     ("known_finite", lambda self, x: True, "is_finite_sees_every_entry"),
     ("telling_entries", lambda self, a: a[:1, :1], "telling_entries_tell"),
+    ("buffer", lambda self, shape, like: np.empty(shape), "keeps_dtype_and_device"),
     ("known_number", lambda self, x: np.float32(1.0), "numbers_have_values"),
     ("scalar", lambda self, value, like: np.asarray(value), "numbers_have_values"),
     ("are_alike", lambda self, arrays: True, "numbers_have_values"),

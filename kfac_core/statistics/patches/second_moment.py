@@ -6,13 +6,15 @@ laid out as the leading axes of the filter: kernel height, kernel width, channel
 """
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import replace
 from itertools import product
+from typing import Any
 
 from kfac_core.backend import Backend
 from kfac_core.statistics.patches.padding import padded
 from kfac_core.statistics.patches.shifted.assembly import assembled, tap_sums
+from kfac_core.statistics.patches.shifted.in_place import write_moment
 from kfac_core.statistics.patches.shifted.plan import Plan, choose_plan, known_plan
 from kfac_core.statistics.patches.shifted.products import (
     groups_for,
@@ -107,16 +109,26 @@ def patch_second_moment(
     count = patches if count is None else count
     images = [window.to_channels_last(backend, x) for x in towers if x.shape[0]]
     last = window if window.channels_last else replace(window, channels_last=True)
+    plans = [plan_for(backend, x, last) for x in images]
+    side = math.prod(window.kernel) * images[0].shape[-1]
+    # The moment of one tower is written where a bias finds its row and column.
+    framing = has_bias and len(images) == 1
+    whole = backend.buffer((side + 1, side + 1), images[0]) if framing else None
+    out = None if whole is None else whole[:side, :side]
     parts = []
-    for x in images:
-        plan = plan_for(backend, x, last)
-        part = [planned_moment(backend, x, last, plan, count)]
+    for x, plan in zip(images, plans, strict=True):
+        part = [planned_moment(backend, x, last, plan, count, out)]
         parts.append([*part, tap_sums(backend, x, last)] if has_bias else part)
     moment, *sums = _sum(parts)
     if not has_bias:
         return moment
     mean = sums[0] / count
-    return framed(backend, moment, mean, mean, patches / count)
+    if whole is None:
+        return framed(backend, moment, mean, mean, patches / count)
+    whole[:side, side], whole[side, :side] = mean, mean
+    whole[side, side] = patches / count
+    with_bias: Array = whole
+    return with_bias
 
 
 def plan_for(backend: Backend, x: Array, window: Window) -> Plan:
@@ -135,7 +147,12 @@ def plan_for(backend: Backend, x: Array, window: Window) -> Plan:
 
 
 def planned_moment(
-    backend: Backend, x: Array, window: Window, plan: Plan, count: Scalar
+    backend: Backend,
+    x: Array,
+    window: Window,
+    plan: Plan,
+    count: Scalar,
+    out: Any = None,
 ) -> Array:
     """Return the second moment of one tower's patches, by a given plan.
 
@@ -145,6 +162,7 @@ def planned_moment(
         window: Where the convolution looks; channels last.
         plan: How to compute it; the result is the same, except for rounding.
         count: What to divide the sum over patches by.
+        out: Where to write the result; None: into an array of its own.
 
     Returns:
         ``[kernel * channels, kernel * channels]``, symmetric bit for bit.
@@ -154,7 +172,12 @@ def planned_moment(
         (gram,) = backend.sum_over(
             lambda chunk: [_patch_gram(backend, chunk, window)], x, plan.cases
         )
-        return gram / count
+        if out is None:
+            return gram / count
+        out[...] = gram
+        out /= count
+        written: Array = out
+        return written
     # 2. Split the axes: the first ones are shifted, and patches of the others, the
     #    tail, are taken. A row u has width = (taps of the tail) * channels entries.
     xp, shifted = backend.xp, plan.shifted
@@ -172,21 +195,30 @@ def planned_moment(
     else:
         groups, strips = known_groups(window, spatial, shifted), []
 
-    def large_products(chunk: Array) -> list[Array]:
+    def large_products(chunk: Array) -> Iterator[Array]:
         images = _first_axis_first(backend, _unfolded(backend, chunk, tail))
         return shifted_products(backend, images, groups, window.strides[0])
+
+    # 3. Where arrays can be written, add each product to the blocks that it is part of.
+    kernel, side = window.kernel[:shifted], math.prod(window.kernel) * x.shape[-1]
+    matrix = backend.buffer((side, side), x) if out is None else out
+    if matrix is not None:
+        starts = range(0, x.shape[0], plan.cases)
+        chunks = [x[start : start + plan.cases, ...] for start in starts]
+        write_moment(matrix, groups, map(large_products, chunks), kernel, count)
+        moment: Array = matrix
+        return moment
 
     def rows_of(part: Array) -> Array:
         return xp.reshape(_unfolded(backend, part, tail), (-1, width))
 
     # 4. Compute the large products, a chunk of cases at a time.
-    products = backend.sum_over(large_products, x, plan.cases)
+    products = backend.sum_over(lambda chunk: [*large_products(chunk)], x, plan.cases)
     # 5. Compute the small products for all cases at once: a product of few rows is
     #    slow, and copies what it multiplies anyway.
     products += strip_products(backend, x, strips, rows_of)
     device = backend.creation_device(x)
     zeros = xp.zeros((width, width), dtype=x.dtype, device=device)
-    kernel = window.kernel[:shifted]
     # 6. Assemble the blocks M[a, b] = sum_t p_t[a]' p_t[b] of two taps a and b, each a
     #    sum of products of one offset, and divide by the count. The division is last: a
     #    compiler might round the sums of two quotients differently for a block and for

@@ -9,7 +9,7 @@ a product of the whole image, so that no digit is lost.
 """
 
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import product
 from typing import NamedTuple
@@ -111,8 +111,8 @@ def product_count(groups: Sequence[Group]) -> int:
 
 def shifted_products(
     backend: Backend, images: Array, groups: Sequence[Group], stride: int
-) -> list[Array]:
-    """Return the sums of the products of pixels.
+) -> Iterator[Array]:
+    """Yield the sums of the products of pixels.
 
     Args:
         backend: Backend of the images.
@@ -121,12 +121,10 @@ def shifted_products(
         groups: The products, by group.
         stride: Steps between output locations along the first axis.
 
-    Returns:
+    Yields:
         For each row of each group ``[channels, channels]``.
     """
-    size, channels = images.shape[0], images.shape[-1]
     traced = backend.is_traced(images)
-    products = []
     copies: dict[tuple[range, ...], list[Array]] = {}
     # The product of a piece with pixels q and offset d is sum_q x[q]' x[q + d], over
     # all cases; x[q] is a row of channels. A group has one offset along all axes but
@@ -141,40 +139,53 @@ def shifted_products(
         #    part is a copy anyway, and putting zeros around it costs no further copy:
         #    left is then all of a phase, for all groups, and right has zeros where q is
         #    not seen, so that left' right is the same sum.
-        if traced and _is_nearly_all(near, phases, channels):
+        if traced and _is_nearly_all(near, phases, images.shape[-1]):
             pads = [*map(_gaps, near, phases)]
             if phases not in copies:
                 copies[phases] = _rows(backend, images, phases, stride)
-            left = copies[phases]
             right = _rows(backend, images, far, stride, pads)
+            yield from _of_group(backend, group, copies[phases], right, images, stride)
+            continue
+        # The group before, of the opposite offset, may have made these copies; others
+        # of it are let go before new ones are made.
+        copies = {own: copies[own] for own in (near, far) if own in copies}
+        for own in (near, far):
+            if own not in copies:
+                copies[own] = _rows(backend, images, own, stride)
+        yield from _of_group(backend, group, copies[near], copies[far], images, stride)
+
+
+def _of_group(
+    backend: Backend,
+    group: Group,
+    left: list[Array],
+    right: list[Array],
+    images: Array,
+    stride: int,
+) -> Iterator[Array]:
+    """Yield the products of one group, from copies of its columns."""
+    size, channels = images.shape[0], images.shape[-1]
+    for row in group.rows:
+        # 3. Along the first axis, take the rows of x[q + d] as a slice of right.
+        moved = _moved(row)
+        start, stop = _span(moved, stride, size, right[moved.start % stride])
+        two = right[moved.start % stride][start:stop, :]
+        # 4. Without an offset, d = 0, the product is the Gram matrix of x[q].
+        if group.is_of_one(row):
+            yield backend.gram(two)
+            continue
+        # 5. Take the rows of x[q] as a slice of left; or, under a trace, all of left,
+        #    with zeros around the rows of right as in step 2.
+        one = left[row.pixels.start % stride]
+        start, stop = _span(row.pixels, stride, size, one)
+        every = range(one.shape[0])
+        is_all = _is_nearly_all([range(start, stop)], [every], channels)
+        if backend.is_traced(images) and is_all:
+            two = padded(backend, two, 0, start, len(every) - stop)
         else:
-            # The group before, of the opposite offset, may have made these copies.
-            copies = {
-                columns: copies.get(columns) or _rows(backend, images, columns, stride)
-                for columns in (near, far)
-            }
-            left, right = copies[near], copies[far]
-        for row in group.rows:
-            # 3. Along the first axis, take the rows of x[q + d] as a slice of right.
-            moved = _moved(row)
-            start, stop = _span(moved, stride, size, right[moved.start % stride])
-            two = right[moved.start % stride][start:stop, :]
-            # 4. Without an offset, d = 0, the product is the Gram matrix of x[q].
-            if group.is_of_one(row):
-                products.append(backend.gram(two))
-                continue
-            # 5. Take the rows of x[q] as a slice of left; or, under a trace, all of
-            #    left, with zeros around the rows of right as in step 2.
-            one = left[row.pixels.start % stride]
-            start, stop = _span(row.pixels, stride, size, one)
-            every = range(one.shape[0])
-            if traced and _is_nearly_all([range(start, stop)], [every], channels):
-                two = padded(backend, two, 0, start, len(every) - stop)
-            else:
-                one = one[start:stop, :]
-            # 6. sum_q x[q]' x[q + d].
-            products.append(_product(backend, one, two))
-    return products
+            one = one[start:stop, :]
+        # 6. sum_q x[q]' x[q + d].
+        yield _product(backend, one, two)
 
 
 def strip_products(
