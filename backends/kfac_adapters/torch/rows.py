@@ -7,6 +7,7 @@ pools, or repeated calls), or fewer (an image of which every pixel has a loss).
 
 import math
 from collections.abc import Sequence
+from functools import lru_cache
 from typing import NamedTuple, TypeAlias
 
 import torch
@@ -38,6 +39,7 @@ class Folding(NamedTuple):
         return self.before * self.after
 
 
+@lru_cache(maxsize=1024)  # it is the same at every step
 def folding(leading: Shape, cases: Shape, order: RowOrder | None = None) -> Folding:
     """Return how the leading axes of a layer's arrays are folded.
 
