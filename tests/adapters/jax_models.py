@@ -58,8 +58,34 @@ def one_case(jax):
         )
         return jnp.tanh(y + p["b"][:, None, None]).reshape(1, 4) @ out
 
+    def kernel_apart(p, x):
+        y = _conv(
+            jax,
+            x,
+            p["w"],
+            ("CNHW", "HOWI", "HWNC"),
+            window_strides=(1, 1),
+            padding="VALID",
+        )
+        return jnp.tanh(y[0, 0] + p["b"]) @ out
+
+    def width_first(p, x):
+        y = _conv(
+            jax,
+            x,
+            p["w"],
+            ("NHWC", "OWHI", "NHWC"),
+            window_strides=(1, 1),
+            padding="VALID",
+        )
+        return jnp.tanh(y + p["b"]).reshape(1, 4) @ out
+
     def embedding(p, ids):
         return jnp.tanh(p["w"][ids] + 0.0) @ out
+
+    def filled(p, ids):
+        rows = p["w"].at[ids].get(mode="fill", fill_value=0)
+        return jnp.tanh(rows.sum(1)) @ out
 
     w, b = numbers(5, 4), numbers(4)
     x = numbers(1, 5)
@@ -79,7 +105,18 @@ def one_case(jax):
             {"w": numbers(4, 3, 2, 2), "b": b},
             numbers(1, 3, 2, 2),
         ),
+        "conv_kernel_apart": (
+            kernel_apart,
+            {"w": numbers(2, 4, 3, 5), "b": b},
+            numbers(5, 1, 2, 3),
+        ),
+        "conv_width_first": (
+            width_first,
+            {"w": numbers(4, 3, 2, 5), "b": b},
+            numbers(1, 2, 3, 5),
+        ),
         "embedding": (embedding, {"w": numbers(7, 4)}, np.asarray([4])),
+        "embedding_filled": (filled, {"w": numbers(7, 4)}, np.asarray([[4, 9]])),
     }
 
 

@@ -17,7 +17,10 @@ KINDS = [
     "vmap",
     "conv",
     "conv_first",
+    "conv_kernel_apart",
+    "conv_width_first",
     "embedding",
+    "embedding_filled",
 ]
 
 

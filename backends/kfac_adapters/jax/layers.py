@@ -1,7 +1,7 @@
 """`Layer`: the uses of a parameter as one layer of the core."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, TypeAlias
 
@@ -89,11 +89,14 @@ def _affine(
     name = uses[0].site
     kind = "embedding" if isinstance(uses[0], Embedding) else "fully_connected"
     layout = _layout(uses[0])
+    options: dict[str, Any] = {}
+    if any(isinstance(use, Embedding) and use.filled for use in uses):
+        options["negative_ids_are_padding"] = True
     if isinstance(each, str):
         site = Site(name, uses, "joint")
-        own = _of_joint_rows(kind, uses[0].form.shape, layout, name)
+        own = _of_joint_rows(kind, uses[0].form.shape, layout, name, options)
         return _with_bias(part, uses, bias, (site,), own)
-    options: dict[str, Any] = {"layout": layout}
+    options["layout"] = layout
     if each > 1:
         kind += "_multi"
         options |= {"num_uses": each, "batch_first": True}
@@ -108,14 +111,18 @@ def _affine(
 
 
 def _of_joint_rows(
-    kind: str, shape: tuple[int, ...], layout: str, site: str
+    kind: str,
+    shape: tuple[int, ...],
+    layout: str,
+    site: str,
+    options: Mapping[str, Any],
 ) -> Register:
     """Return what registers a layer whose rows are no case's alone, of any number.
 
     They are uses of one case that alone reaches the layer: such as relative positions,
     of which there are as many for any batch.
     """
-    made: dict[str, Any] = {"num_uses": None, "batch_first": True}
+    made: dict[str, Any] = {"num_uses": None, "batch_first": True, **options}
     if kind == "embedding":
         made |= {"vocab_size": shape[0], "output_size": shape[1]}
     else:

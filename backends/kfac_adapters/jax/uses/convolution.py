@@ -121,6 +121,8 @@ def convolution(
     order = list(range(len(axes)))
     if all(axes):  # as the parameter has them; an axis of size one has no place
         order.sort(key=lambda axis: axes[axis])
+    if "DHW"[-rank:] not in "".join(letters[axis] for axis in order):
+        order = [*numbers.rhs_spec[2:], numbers.rhs_spec[1], numbers.rhs_spec[0]]
     atoms = [atom for axis in order for atom in axes[axis]]
     holes = tuple(params["lhs_dilation"])
     is_transposed = any(step > 1 for step in holes)

@@ -18,17 +18,21 @@ class Embedding(Use):
     Attributes:
         sizes: Number of rows of the table, and their length.
         clipped: Whether ids out of range stand for the first or last row.
+        filled: Whether they stand for none, and give a number that is said.
     """
 
     sizes: tuple[int, int]
     clipped: bool
+    filled: bool
 
     kind: ClassVar[str] = "embedding"
 
     def _inputs(self, operand: Any) -> Any:
         """Return ids, ``[*rows]``."""
-        ids = operand.reshape(self._rows)
-        return jnp.clip(ids, 0, self.sizes[0] - 1) if self.clipped else ids
+        ids, size = operand.reshape(self._rows), self.sizes[0]
+        if self.filled:
+            return jnp.where((ids < 0) | (ids >= size), -1, ids)
+        return jnp.clip(ids, 0, size - 1) if self.clipped else ids
 
     def _gradients(self, output: Any) -> Any:
         """Return ``[*rows, features]``."""
@@ -39,7 +43,8 @@ class Embedding(Use):
     def gradient(self, inputs: Any, gradients: Any) -> Any:
         """Return the sums of the gradients of each row of the table."""
         g, ids = gradients.reshape(-1, self.sizes[1]), inputs.reshape(-1)
-        return jax.ops.segment_sum(g, ids, self.sizes[0])
+        some = (ids >= 0)[:, None]
+        return jax.ops.segment_sum(jnp.where(some, g, 0), ids, self.sizes[0])
 
 
 def embedding(
@@ -77,4 +82,6 @@ def embedding(
         1,
         table,
         clipped="CLIP" in str(params["mode"]).upper(),
+        filled="FILL" in str(params["mode"]).upper()
+        and params.get("fill_value") is not None,
     )
