@@ -83,3 +83,62 @@ def test_rows_of_no_expert_are_zeros():
     outputs = captured.linearize(x, offsets).loss_inputs["loss"]
     torch.testing.assert_close(outputs[10:], model.out.bias.expand(2, 3).detach())
     assert captured.coverage.share == 1.0
+
+
+class Towers(nn.Module):
+    """Each expert takes all rows, or rows of its own, by a product of stacks."""
+
+    def __init__(self, form):
+        super().__init__()
+        shape = (EXPERTS, 6, 4) if form == "left" else (EXPERTS, 4, 6)
+        self.w, self.form = nn.Parameter(torch.empty(shape)), form
+        self.out = nn.Linear(6, 3)
+
+    def forward(self, x):
+        own, w = x.expand(EXPERTS, *x.shape), self.w
+        made = {
+            "bmm": lambda: torch.bmm(own, w),
+            "method": lambda: own.bmm(w),
+            "baddbmm": lambda: torch.baddbmm(x.new_zeros(1), own, w),
+            "matmul": lambda: own @ w,
+            "broadcast": lambda: x @ w,
+            "left": lambda: (w @ own.mT).mT,
+            "einsum": lambda: torch.einsum("enk,ekf->enf", own, w),
+            "einsum, last": lambda: torch.einsum(
+                "ekf,nke->nfe", w, own.permute(1, 2, 0)
+            ),
+        }[self.form]()
+        made = made.permute(2, 0, 1) if self.form == "einsum, last" else made
+        return self.out(torch.tanh(made).mean(0))
+
+
+class TowersApart(Apart):
+    def forward(self, x):
+        return self.out(
+            torch.tanh(torch.stack([own(x) for own in self.experts])).mean(0)
+        )
+
+
+FORMS = [
+    *("bmm", "method", "baddbmm", "matmul", "broadcast", "left", "einsum"),
+    "einsum, last",
+]
+
+
+@pytest.mark.parametrize("form", FORMS)
+def test_products_of_stacks_are_preconditioned_as_layers_of_their_own(form):
+    apart, x, y, found = seeded(TowersApart), drawn(ROWS, 4), labels(ROWS), []
+    stacked = Towers(form).double()
+    weights = torch.stack([layer.weight.detach() for layer in apart.experts])
+    with torch.no_grad():
+        stacked.w.copy_(weights if form == "left" else weights.mT)
+        stacked.out.load_state_dict(apart.out.state_dict())
+    for model in (stacked, apart):
+        own = Preconditioner(model, damping=0.1)
+        F.cross_entropy(model(x), y).backward()
+        own.step()
+        assert own.coverage.share == 1
+        found.append(model)
+    expected = torch.stack([layer.weight.grad for layer in apart.experts])
+    own = stacked.w.grad if form == "left" else stacked.w.grad.mT
+    same([own, *gradients(stacked.out)], [expected, *gradients(apart.out)])

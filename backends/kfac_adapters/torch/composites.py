@@ -5,6 +5,7 @@ same, but for rounding.
 """
 
 import math
+from collections.abc import Sequence
 from types import FunctionType
 from typing import Any
 
@@ -12,6 +13,7 @@ import torch
 from torch.nn import functional
 
 from kfac_adapters.torch import recurrent
+from kfac_adapters.torch.stacks import IsParam, of_stack
 
 
 def _descended(function: Any, **others: Any) -> Any:
@@ -98,14 +100,21 @@ COMPOSITES: dict[Any, Any] = {
 """For each such function one that calls the layers."""
 
 
-def composite(function: Any) -> Any:
+def composite(
+    function: Any, args: Sequence[Any] = (), is_param: IsParam = lambda _: False
+) -> Any:
     """Return what is called in place of a function; None: the function itself.
 
     A checkpoint calls the function again without a recorder, and takes the tensors that
     are saved then for those of the first time. So they must be saved by the same code,
     which that of a recurrent network is not.
+
+    Args:
+        function: The function.
+        args: Its arguments, if it has none by name.
+        is_param: Whether one of these is a parameter.
     """
-    found = COMPOSITES.get(function)
+    found = COMPOSITES.get(function) or of_stack(function, args, is_param)
     if found is None or function is functional.multi_head_attention_forward:
         return found
     hooks = torch._C._autograd._top_saved_tensors_default_hooks(True)

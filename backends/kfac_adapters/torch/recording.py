@@ -68,7 +68,8 @@ class Recorder(TorchFunctionMode):
         if not is_recording():
             return func(*args, **kwargs)
         found = self._known_in(args, kwargs)
-        made_of = composite(func) if found else None
+        alone = () if kwargs else args
+        made_of = composite(func, alone, self._is_view_of_one) if found else None
         if made_of is not None:
             with self:
                 return made_of(*args, **kwargs)
@@ -81,7 +82,7 @@ class Recorder(TorchFunctionMode):
         if not found or not own:
             return result
         found.discard(id(result))
-        pieces = joined(func, args, lambda x: id(x) in self._views)
+        pieces = joined(func, args, self._is_view_of_one)
         made = weight_normed(func, args, self._views)
         if call is not None and isinstance(result, torch.Tensor):
             noted = self._note(call, result)
@@ -104,6 +105,9 @@ class Recorder(TorchFunctionMode):
             for piece in self._joined.get(used, (Piece(used, 0, 0),)):
                 self.record.elsewhere.setdefault(self._used(piece.id), _name_of(func))
         return result
+
+    def _is_view_of_one(self, x: torch.Tensor) -> bool:
+        return id(x) in self._views
 
     def _known_in(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> set[int]:
         """Return the ids of arguments that are parameters, or made of them."""
@@ -129,7 +133,7 @@ class Recorder(TorchFunctionMode):
         if func is torch.einsum:
             equation, *operands = args
             own = operands[0] if isinstance(operands[0], list | tuple) else operands
-            found = einsum(equation, own, lambda x: id(x) in self._views)
+            found = einsum(equation, own, self._is_view_of_one)
             return found or self._of_matrix(equation, own)
         if len(args) != 2 or kwargs or not all(map(torch.is_tensor, args)):
             return None
