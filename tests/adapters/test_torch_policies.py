@@ -3,7 +3,7 @@
 import pytest
 import torch
 from torch import nn
-from torch_models import TiedLM, drawn, labels, matrix, seeded, statistics
+from torch_models import TiedLM, drawn, labels, matrix, mlp, seeded, statistics
 
 from kfac_adapters.torch import KFAC, Preconditioner, capture
 from kfac_core.errors import (
@@ -240,6 +240,15 @@ def test_unknown_arguments_are_refused_by_name(given, message):
 def test_step_without_a_backward_pass_is_refused():
     with pytest.raises(NotComputedError, match=r"no backward pass"):
         KFAC(nn.Linear(4, 3)).step()
+
+
+def test_an_output_that_is_in_no_loss_is_named():
+    """As where several heads are stacked, and each has a loss of its own."""
+    model, x = mlp(), drawn(4, 6)
+    optimizer = KFAC(model, output=lambda made: torch.stack([made, made]))
+    F.cross_entropy(model(x), labels(4)).backward()
+    with pytest.raises(NotComputedError, match=r"output= makes, as by torch\.stack"):
+        optimizer.step()
 
 
 def test_unknown_approximation_is_refused():

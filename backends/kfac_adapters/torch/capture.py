@@ -45,7 +45,7 @@ class Capture:
         self.model, self.policy = model, unclaimed
         self.given_axis = class_axis
         self.class_axis = -1 if class_axis is None else class_axis
-        self._approx, self._output = approx, output
+        self._approx, self.output = approx, output
         self.table: Table | None = None
         self.blank: dict[str, tuple[Any, Any]] = {}
         self.loss: LossFunction | None = None
@@ -183,8 +183,8 @@ class Capture:
         Raises:
             ArgumentError: If it is no tensor.
         """
-        if self._output is not None:
-            result = self._output(result)
+        if self.output is not None:
+            result = self.output(result)
         elif not isinstance(result, torch.Tensor):
             result = getattr(result, "logits", result)
         if not isinstance(result, torch.Tensor):

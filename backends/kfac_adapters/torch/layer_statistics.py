@@ -64,6 +64,12 @@ class LayerStatistics:
                 " and all its layers was seen; call the model itself, with gradients,"
                 " and then backward()"
             )
+            if self.capture.output is not None:
+                msg += (
+                    " of a loss of the tensor that output= takes out of a result; one"
+                    " that output= makes, as by torch.stack, is in no loss: let the"
+                    " model return it"
+                )
             raise NotComputedError(msg)
         return self._estimator
 
