@@ -292,6 +292,23 @@ def test_what_is_no_function_is_refused(jax):
         capture(3, affine_params(), x, loss=SOFTMAX)
 
 
+@pytest.mark.parametrize(
+    ("leaf", "message"),
+    [
+        (np.tanh, r"leaf \['act'\] of params is a ufunc.*eqx.partition"),
+        ("relu", r"leaf \['act'\] of params is a str"),
+        (np.ones(4) * 1j, r"leaf \['act'\] of params is of complex numbers.*two"),
+        (1j, r"leaf \['act'\] of params is of complex"),
+    ],
+)
+def test_leaves_that_cannot_be_parameters_are_named(jax, leaf, message):
+    from kfac_adapters.jax import capture
+
+    params, x = {**affine_params(), "act": leaf}, jax_models.numbers(3, 4)
+    with pytest.raises(kc.errors.ArgumentError, match=message):
+        capture(affine, params, x, loss=SOFTMAX)
+
+
 def test_a_parameter_of_a_weak_type_has_another_after_a_step(jax):
     """As a number of Python among the parameters, whose type an update makes strong."""
     from kfac_adapters.jax import Curvature, capture

@@ -13,6 +13,7 @@ from kfac_adapters.jax.parts import Part
 from kfac_adapters.jax.places import differing
 from kfac_adapters.jax.reader import Reader
 from kfac_adapters.jax.uses.base import Use, leaf_of
+from kfac_core.errors import ArgumentError
 
 
 class Leaves(NamedTuple):
@@ -36,9 +37,15 @@ class Leaves(NamedTuple):
 
 
 def leaves_of(params: Any) -> Leaves:
-    """Return what is known of the leaves of a pytree."""
+    """Return what is known of the leaves of a pytree.
+
+    Raises:
+        ArgumentError: If one is no array, nor a number; or if it is of complex numbers.
+    """
     with_paths, tree = jax.tree_util.tree_flatten_with_path(params)
     arrays = [leaf for _, leaf in with_paths]
+    for path, leaf in with_paths:
+        _check_leaf(jax.tree_util.keystr(path), leaf)
     return Leaves(
         tuple(jax.tree_util.keystr(path) for path, _ in with_paths),
         tuple(tuple(jnp.shape(leaf)) for leaf in arrays),
@@ -49,6 +56,30 @@ def leaves_of(params: Any) -> Leaves:
         ),
         tree,
     )
+
+
+def _check_leaf(path: str, leaf: Any) -> None:
+    """Check that a leaf is an array that can be a constant, or be trained.
+
+    Raises:
+        ArgumentError: If it is not.
+    """
+    if not hasattr(leaf, "dtype") and not isinstance(
+        leaf, bool | int | float | complex
+    ):
+        msg = (
+            f"capture: the leaf {path} of params is a {type(leaf).__name__}, expected"
+            " arrays; split the model, as by eqx.partition(model, eqx.is_inexact_array)"
+            " or nnx.split, and capture a function of its arrays"
+        )
+        raise ArgumentError(msg)
+    if jnp.issubdtype(jnp.result_type(leaf), jnp.complexfloating):
+        msg = (
+            f"capture: the leaf {path} of params is of complex numbers, of which no"
+            " block is; make it of two parameters, its real and imaginary parts, or"
+            " give it among the inputs of the function, if it is not trained"
+        )
+        raise ArgumentError(msg)
 
 
 @dataclass(frozen=True)
@@ -69,9 +100,14 @@ class Program:
     def of(
         cls, function: Callable[..., Any], params: Any, inputs: Sequence[Any]
     ) -> "Program":
-        """Return the program of ``function(params, *inputs)``."""
+        """Return the program of ``function(params, *inputs)``.
+
+        Raises:
+            ArgumentError: As `leaves_of`.
+        """
+        leaves = leaves_of(params)
         closed, shape = jax.make_jaxpr(function, return_shape=True)(params, *inputs)
-        return cls(closed, leaves_of(params), jax.tree.structure(shape))
+        return cls(closed, leaves, jax.tree.structure(shape))
 
     def run(
         self, params: Any, inputs: Sequence[Any], zeros: Mapping[str, Any]
