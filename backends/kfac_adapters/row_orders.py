@@ -195,7 +195,7 @@ def order_of(
     known: list[bool | None] = []
     later: list[int] = []
     for j, count in enumerate(cases):
-        tried = list(places(rows, count))
+        tried = list(_places(rows, count))
         answers = [is_right(j, place) for place in tried]
         right = [p for p, answer in zip(tried, answers, strict=True) if answer]
         unknown = count == 1 or None in answers
@@ -205,7 +205,7 @@ def order_of(
         else:
             later.append(j)
     for j in later:
-        for place in places(rows, cases[j]):
+        for place in _places(rows, cases[j]):
             digits = [(*digit, (j, k)) for k, digit in enumerate(place)]
             if _cut(rows, [*taken, *digits]) is not None:
                 taken += digits
@@ -216,7 +216,7 @@ def order_of(
     return RowOrder(axes, tuple(known))
 
 
-def places(
+def _places(
     rows: Sequence[int], count: int
 ) -> Iterator[tuple[tuple[int, int, int], ...]]:
     """Yield where an axis of cases may be, the likeliest first.

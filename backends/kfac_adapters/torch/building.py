@@ -21,6 +21,11 @@ from kfac_core.errors import ArgumentError
 from kfac_core.layer_collection import LayerRegistration
 from kfac_core.loss_functions import LossFunction
 
+_UNSEEN_USE = (
+    "something that is not seen (a function of autograd, what is compiled, or a"
+    " derivative that the model takes by itself)"
+)
+
 
 def table_of(
     params: Mapping[str, torch.Tensor],
@@ -71,7 +76,7 @@ def table_of(
     claimed = [name for group in found.groups for name in group.params]
     unseen = incomplete(params, claimed, found.parts, record, outputs, edge)
     for name in unseen:
-        record.elsewhere[name] = "something that is not seen"
+        record.elsewhere[name] = _UNSEEN_USE
     record.orders |= orders_of(params, record, outputs, edge, class_axis)
     own, found = _layers(params, record, cases)
     left = found.left

@@ -14,7 +14,7 @@ import torch
 from torch.autograd.graph import GradientEdge
 
 from kfac_adapters.row_evidence import judge, masks
-from kfac_adapters.row_orders import RowOrder, order_of, places
+from kfac_adapters.row_orders import RowOrder, order_of
 from kfac_adapters.torch.loss_rows import like_outputs, with_rows_last
 from kfac_adapters.torch.record import Record, Use
 
@@ -83,8 +83,15 @@ def orders_of(
 
 
 def _is_certain(rows: Sequence[int], cases: Sequence[int]) -> bool:
-    """Return whether shapes leave no doubt where the cases are among some rows."""
-    return all(count == 1 or len([*places(rows, count)]) == 1 for count in cases)
+    """Return whether shapes leave no doubt where the cases are among some rows.
+
+    They do so where all axes have lengths of their own, and each axis of cases is one
+    of them; or where the rows are those of the first axes of cases, as images of which
+    each pixel has a loss.
+    """
+    if len({*rows}) < len(rows):
+        return False
+    return {*cases} <= {*rows} or tuple(rows) == tuple(cases[: len(rows)])
 
 
 def _vectors(
