@@ -4,7 +4,6 @@
 same, but for rounding.
 """
 
-import math
 from collections.abc import Sequence
 from types import FunctionType
 from typing import Any
@@ -16,17 +15,13 @@ from kfac_adapters.torch import recurrent
 from kfac_adapters.torch.stacks import IsParam, of_stack
 
 
-def _descended(function: Any, **others: Any) -> Any:
+def _descended(function: Any) -> Any:
     """Return a Python function of PyTorch that calls what it is made of.
 
     The function itself would hand the call to the mode as a whole, and once more for
     ever. This one has the same code, and takes no tensor for one with a mode.
-
-    Args:
-        function: The function.
-        **others: What it is to call in place of functions of these names.
     """
-    seen = {**function.__globals__, "has_torch_function": lambda _: False, **others}
+    seen = {**function.__globals__, "has_torch_function": lambda _: False}
     copy = FunctionType(
         function.__code__,
         seen,
@@ -36,21 +31,6 @@ def _descended(function: Any, **others: Any) -> Any:
     )
     copy.__kwdefaults__ = function.__kwdefaults__
     return copy
-
-
-def _attention(query: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
-    # The function projects its outputs as rows, ``[tokens * cases, ...]``, which do not
-    # tell their cases: here both axes are kept.
-    axes = query.shape[:-1]
-
-    def linear(x: torch.Tensor, weight: torch.Tensor, bias: Any = None) -> torch.Tensor:
-        if x.ndim == 2 and len(axes) == 2 and len(x) == math.prod(axes):
-            projected = functional.linear(x.view(*axes, -1), weight, bias)
-            return projected.flatten(0, 1)
-        return functional.linear(x, weight, bias)
-
-    attend = _descended(functional.multi_head_attention_forward, linear=linear)
-    return attend(query, *args, **kwargs)
 
 
 def _grouped_mm(
@@ -85,7 +65,9 @@ def _grouped_mm(
 
 
 COMPOSITES: dict[Any, Any] = {
-    functional.multi_head_attention_forward: _attention,
+    functional.multi_head_attention_forward: _descended(
+        functional.multi_head_attention_forward
+    ),
     functional.grouped_mm: _grouped_mm,
     torch._grouped_mm: _grouped_mm,
     torch.lstm_cell: recurrent.cell(recurrent.lstm_gates, whole=True),
