@@ -14,11 +14,11 @@ def name(request):
 
 @pytest.fixture
 def known(jax, name, rng):
-    """Return a block, its data, and its state after one step."""
-    x, g = tree.map(jax.numpy.asarray, data_of(name, rng))
-    v = tree.map(jax.numpy.asarray, vector_of(name, rng))
+    """Return a block, its data, and its state after one step in NumPy."""
+    x, g = data_of(name, rng)
+    v = vector_of(name, rng)
     state, _ = step_of(name)(BLOCKS[name].init(g), x, g, v, 0.5, 0.1)
-    return BLOCKS[name], x, g, state
+    return BLOCKS[name], *tree.map(jax.numpy.asarray, (x, g, state))
 
 
 def all_but_ok(state):

@@ -100,33 +100,31 @@ def test_specs_are_static_arguments_and_states_are_pytrees(jax, rng):
 def test_a_state_may_be_a_constant_of_what_is_compiled(jax, name, rng):
     # Closed over, its arrays have values; what is computed from them has none.
     block = BLOCKS[name]
-    x, g = tree.map(jax.numpy.asarray, data_of(name, rng))
-    v = tree.map(jax.numpy.asarray, vector_of(name, rng))
+
+    def calls(state, x, g):
+        yield lambda v: block.multiply_inverse(state, v)
+        yield lambda v: block.update_inverses(state, 0.2)
+        yield lambda v: block.update_covs(state, x, g, 0.5)
+        yield lambda v: block.full_fisher_block(state)
+        if name not in INVERSE_ALONE:
+            yield lambda v: block.multiply(state, v)
+
+    (x, g), vector = data_of(name, rng), vector_of(name, rng)
     state = block.update_covs(block.init(g), x, g, 0.5)
-    state = block.update_inverses(state, 0.1)
-    calls = [
-        lambda v: block.multiply_inverse(state, v),
-        lambda v: block.update_inverses(state, 0.2),
-        lambda v: block.update_covs(state, x, g, 0.5),
-        lambda v: block.full_fisher_block(state),
-    ]
-    if name not in INVERSE_ALONE:
-        calls.append(lambda v: block.multiply(state, v))
-    for call in calls:
-        assert_close(
-            tree.map(np.asarray, jax.jit(call)(v)), tree.map(np.asarray, call(v))
-        )
+    in_numpy = block.update_inverses(state, 0.1), x, g
+    v, in_jax = tree.map(jax.numpy.asarray, (vector, in_numpy))
+    for call, expected in zip(calls(*in_jax), calls(*in_numpy), strict=True):
+        assert_close(tree.map(np.asarray, jax.jit(call)(v)), expected(vector))
 
 
 def test_a_state_may_be_donated(jax, name, rng):
     # Its arrays share no buffer, from the first on.
     block = BLOCKS[name]
-    x, g = tree.map(jax.numpy.asarray, data_of(name, rng))
+    data = data_of(name, rng)
+    expected = block.update_covs(block.init(data[1]), *data, 0.5)
+    x, g = tree.map(jax.numpy.asarray, data)
     update = jax.jit(lambda s: block.update_covs(s, x, g, 0.5), donate_argnums=0)
-    expected = block.update_covs(block.init(g), x, g, 0.5)
-    assert_close(
-        tree.map(np.asarray, update(block.init(g))), tree.map(np.asarray, expected)
-    )
+    assert_close(tree.map(np.asarray, update(block.init(g))), expected)
 
 
 def test_statistics_are_constants_of_differentiation(jax, name, rng):

@@ -5,6 +5,7 @@ import pytest
 from numpy.testing import assert_array_equal
 
 import kfac_core as kc
+from kfac_core import tree
 
 REFRESHED = {
     "dense": kc.blocks.FullyConnectedKFACBasicFB(2, 3, has_bias=True),
@@ -57,8 +58,7 @@ def test_a_traced_number_out_of_range_changes_nothing(jax, block, argument, valu
 @pytest.mark.parametrize("value", [-0.1, np.nan, np.inf])
 def test_a_traced_damping_out_of_range_changes_nothing(jax, value):
     block = BLOCKS["dense"]
-    state, _ = started(jax, block)
-    state = block.update_inverses(state, 0.1)
+    state, _ = started(jax, block, 0.1)
     new = jax.jit(block.update_inverses)(state, np.float32(value))
     assert not new.ok
     v = (np.ones((2, 3), "f"), np.ones(3, "f"))
@@ -73,8 +73,7 @@ def test_a_traced_damping_out_of_range_changes_nothing(jax, value):
 @pytest.mark.parametrize("value", [-1.0, np.nan, np.inf, -np.inf])
 @pytest.mark.parametrize("block", REFRESHED.values(), ids=REFRESHED)
 def test_a_traced_tolerance_out_of_range_changes_nothing(jax, block, value):
-    state, update = started(jax, block)
-    state = block.update_inverses(state, 0.1)
+    state, update = started(jax, block, 0.1)
     with pytest.raises(kc.errors.ArgumentError, match="tolerance"):
         block.refresh_inverses(state, 0.1, value)
     later = update(state, {"ema_decay": np.float32(0.1)})
@@ -120,15 +119,21 @@ def assert_equal_inverses(jax, block, one, other, rtol=0.0):
         np.testing.assert_allclose(x, y, rtol=rtol)
 
 
-def data(jax):
+def data_in_numpy():
     rng = np.random.default_rng(0)
-    x, g = rng.normal(size=(4, 2)), rng.normal(size=(4, 3))
-    return jax.numpy.asarray(x, "float32"), jax.numpy.asarray(g, "float32")
+    return rng.normal(size=(4, 2)).astype("f"), rng.normal(size=(4, 3)).astype("f")
 
 
-def started(jax, block):
-    """Return a state of one batch, and the compiled update by another."""
-    x, g = data(jax)
+def data(jax):
+    return tuple(map(jax.numpy.asarray, data_in_numpy()))
+
+
+def started(jax, block, damping=None):
+    """Return a state of one batch, from NumPy, and the compiled update by another."""
+    x, g = data_in_numpy()
     state = block.update_covs(block.init(x), x, g, 0.0)
+    if damping is not None:
+        state = block.update_inverses(state, damping)
+    state, x, g = tree.map(jax.numpy.asarray, (state, x, g))
     update = jax.jit(lambda state, numbers: block.update_covs(state, x, g, **numbers))
     return state, update
