@@ -12,7 +12,7 @@ from typing import Any
 _CONSTRAINTS = (Path(__file__).parents[1] / "constraints.txt").read_text().split()
 _IS_OURS = bool(find_spec("jax")) and f"jax=={version('jax')}" in _CONSTRAINTS
 
-PROGRAMS = 1000 if _IS_OURS else 250
+PROGRAMS = 700 if _IS_OURS else 250
 """How many programs JAX may keep from one test to the next, of 0.5 MB or 1.7 MB."""
 
 
