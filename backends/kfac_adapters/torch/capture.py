@@ -308,9 +308,8 @@ def capture(
             "kron_out_diag"}``, or by the name of a weight. See
             `kfac_core.LayerCollection`.
         class_axis: The axis of the outputs that one row of the loss is along: 1 of
-            ``[batch, classes, height, width]``. All others are those of cases. None:
-            the last one, or what the gradient of a cross-entropy tells in training; and
-            each entry of ``[batch]`` is a case, as the axis after the last one says.
+            ``[batch, classes, height, width]``; others count cases. None: the last one,
+            or what gradients tell; of ``[batch]`` that after it: each entry is a case.
         output: A function from what the model returns to what goes into the loss; by
             default what it returns, or its ``logits``.
 
