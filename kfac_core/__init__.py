@@ -40,13 +40,7 @@ from kfac_core.linearization import (
     Model,
     SecondOrderLinearization,
 )
-from kfac_core.optimizer import (
-    KfacOptimizer,
-    KfacOptions,
-    KfacState,
-    StepStatistics,
-)
-from kfac_core.products import CurvatureMatrixVectorProductComputer
+from kfac_core.optimizer import KfacState, StepStatistics
 from kfac_core.registry import (
     available_backends,
     backend_of,
@@ -61,6 +55,8 @@ from kfac_core.typing import (
 )
 
 if TYPE_CHECKING:
+    from kfac_core.optimizer import KfacOptimizer, KfacOptions
+    from kfac_core.products import CurvatureMatrixVectorProductComputer
     from kfac_core.recording import prepared as prepared
     from kfac_core.saving import from_tree as from_tree
     from kfac_core.saving import load, save, state_from_dict, state_to_dict
@@ -101,6 +97,9 @@ __all__ = [
 ]
 
 _IMPORTED_LATER = {
+    "CurvatureMatrixVectorProductComputer": "products",
+    "KfacOptimizer": "optimizer",
+    "KfacOptions": "optimizer",
     "SpectralBlock": "spectral",
     "SpectralMatrix": "spectral",
     "from_tree": "saving",
@@ -111,7 +110,7 @@ _IMPORTED_LATER = {
     "state_from_dict": "saving",
     "state_to_dict": "saving",
 }
-"""The modules of names that most programs do not need."""
+"""The modules of names that a program may do without."""
 
 _MOVED_TO = {
     "blocks": blocks,
