@@ -5,7 +5,8 @@ from contextlib import nullcontext
 import pytest
 import torch
 
-from kfac_adapters.torch import KFAC, layer_statistics, prepared
+import kfac_core as kc
+from kfac_adapters.torch import KFAC, capture, layer_statistics, prepared
 from kfac_core import tree
 from kfac_core.estimator import FisherEstimator
 from kfac_core.recording import PreparedVerb
@@ -73,3 +74,24 @@ def test_large_layers_are_not_recorded(monkeypatch):
     verbs = optimizer._tracker.estimator._prepared.values()
     assert verbs
     assert not any(isinstance(verb, PreparedVerb) for verb in verbs)
+
+
+class Scaled(kc.losses.NormalMeanNegativeLogProbLoss):
+    """A loss of a user, whose scale is changed in training."""
+
+    scale = 1.0
+
+    def _gradient(self, backend, inputs, targets):
+        return self.scale * super()._gradient(backend, inputs, targets)
+
+
+def test_a_loss_that_may_change_is_not_recorded():
+    loss, model = Scaled(), torch.nn.Linear(4, 2)
+    captured = capture(model, loss)
+    captured.linearize(torch.ones(8, 4))
+    estimator = prepared.PreparedEstimator(captured.collection, "empirical")
+    data = torch.ones(8, 2), torch.zeros(8, 2), None
+    found = [estimator._verb(loss, "half_gradient")(*data) for _ in range(3)]
+    loss.__dict__["scale"] = 3.0
+    assert torch.equal(estimator._verb(loss, "half_gradient")(*data), 3 * found[-1])
+    assert not isinstance(estimator._verb(loss, "half_gradient"), PreparedVerb)

@@ -44,12 +44,18 @@ class PreparedEstimator(FisherEstimator):
 
         def first(*args: Any, **kwargs: Any) -> Any:
             verb: Callable[..., Any] = getattr(spec, name)
-            if not spec.calls_a_model and _is_small(args):
+            if _is_frozen(spec) and not spec.calls_a_model and _is_small(args):
                 verb = prepared(verb)
             self._prepared[key] = verb
             return verb(*args, **kwargs)
 
         return first
+
+
+def _is_frozen(spec: FisherBlock[Any] | LossFunction) -> bool:
+    """Return whether nothing of a spec changes: a class of a user's may let it."""
+    params = vars(type(spec)).get("__dataclass_params__")
+    return params is not None and params.frozen
 
 
 def _is_small(args: tuple[Any, ...]) -> bool:
