@@ -14,7 +14,7 @@ from typing import Any
 from kfac_core.backend import Backend
 from kfac_core.statistics.patches.padding import padded
 from kfac_core.statistics.patches.shifted.assembly import assembled, tap_sums
-from kfac_core.statistics.patches.shifted.in_place import write_moment
+from kfac_core.statistics.patches.shifted.in_place import known_pairs, write_moment
 from kfac_core.statistics.patches.shifted.plan import Plan, choose_plan, known_plan
 from kfac_core.statistics.patches.shifted.products import (
     groups_for,
@@ -205,7 +205,8 @@ def planned_moment(
     if matrix is not None:
         starts = range(0, x.shape[0], plan.cases)
         chunks = [x[start : start + plan.cases, ...] for start in starts]
-        write_moment(matrix, groups, map(large_products, chunks), kernel, count)
+        pairs = known_pairs(window, spatial, shifted)
+        write_moment(matrix, pairs, map(large_products, chunks), kernel, count)
         moment: Array = matrix
         return moment
 

@@ -6,19 +6,21 @@ product is added to its blocks as soon as it is computed.
 """
 
 from collections.abc import Iterable, Sequence
+from functools import lru_cache
 from itertools import product
-from typing import Any
+from typing import Any, TypeAlias
 
-from kfac_core.statistics.patches.shifted.overlaps import Piece
-from kfac_core.statistics.patches.shifted.products import Group
+from kfac_core.statistics.patches.shifted.products import REMEMBERED, known_groups
+from kfac_core.statistics.patches.window import Window
 from kfac_core.typing import Array, Scalar
 
-Tap = tuple[int, ...]
+Tap: TypeAlias = tuple[int, ...]
+Pair: TypeAlias = tuple[Tap, Tap]
 
 
 def write_moment(
     matrix: Any,
-    groups: Sequence[Group],
+    pairs: Sequence[Sequence[Pair]],
     chunks: Iterable[Iterable[Array]],
     kernel: Sequence[int],
     count: Scalar,
@@ -27,8 +29,8 @@ def write_moment(
 
     Args:
         matrix: ``[kernel * channels, kernel * channels]``, to be written.
-        groups: The products, by group.
-        chunks: For each chunk of cases its products, one for each row of each group.
+        pairs: For each product the pairs of taps that share it, of `pairs_for`.
+        chunks: For each chunk of cases its products.
         kernel: Sizes of the kernel along the shifted axes.
         count: What to divide by.
     """
@@ -37,7 +39,6 @@ def write_moment(
     place = {tap: slice(k * width, (k + 1) * width) for k, tap in enumerate(taps)}
     seen: set[tuple[Tap, Tap]] = set()
     # 1. Add each product to the blocks M[a, b], a <= b, of its pairs of taps.
-    pairs = [_pairs(row, *group.columns) for group in groups for row in group.rows]
     for products in chunks:
         for own, part in zip(pairs, products, strict=True):
             for one, two in own:
@@ -60,10 +61,24 @@ def write_moment(
                 matrix[place[two], place[one]] = block.mT
 
 
-def _pairs(*pieces: Piece) -> list[tuple[Tap, Tap]]:
-    """Return the pairs of taps that share a product."""
+def pairs_for(
+    window: Window, spatial: tuple[int, ...], shifted: int
+) -> list[list[Pair]]:
+    """Return the pairs of taps that share each product of `groups_for`.
+
+    Args:
+        window: Where the convolution looks.
+        spatial: Sizes of the spatial axes.
+        shifted: How many axes are shifted.
+    """
     found = []
-    for pair in product(*[piece.taps for piece in pieces]):
-        one, two = zip(*pair, strict=True)
-        found.append((one, two))
+    for group in known_groups(window, spatial, shifted):
+        for row in group.rows:
+            taps = [piece.taps for piece in (row, *group.columns)]
+            own = [tuple(zip(*pair, strict=True)) for pair in product(*taps)]
+            found.append([(one, two) for one, two in own])
     return found
+
+
+known_pairs = lru_cache(maxsize=REMEMBERED)(pairs_for)
+"""`pairs_for`, which is the same at every step of a training run."""

@@ -11,7 +11,7 @@ a product of the whole image, so that no digit is lost.
 import math
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
-from itertools import product
+from itertools import chain, product
 from typing import NamedTuple
 
 from kfac_core.backend import Backend
@@ -112,7 +112,7 @@ def product_count(groups: Sequence[Group]) -> int:
 def shifted_products(
     backend: Backend, images: Array, groups: Sequence[Group], stride: int
 ) -> Iterator[Array]:
-    """Yield the sums of the products of pixels.
+    """Return the sums of the products of pixels, each computed when it is asked for.
 
     Args:
         backend: Backend of the images.
@@ -121,9 +121,16 @@ def shifted_products(
         groups: The products, by group.
         stride: Steps between output locations along the first axis.
 
-    Yields:
+    Returns:
         For each row of each group ``[channels, channels]``.
     """
+    return chain.from_iterable(_by_group(backend, images, groups, stride))
+
+
+def _by_group(
+    backend: Backend, images: Array, groups: Sequence[Group], stride: int
+) -> Iterator[Iterator[Array]]:
+    """Yield the products of each group."""
     traced = backend.is_traced(images)
     copies: dict[tuple[range, ...], list[Array]] = {}
     # The product of a piece with pixels q and offset d is sum_q x[q]' x[q + d], over
@@ -144,7 +151,7 @@ def shifted_products(
             if phases not in copies:
                 copies[phases] = _rows(backend, images, phases, stride)
             right = _rows(backend, images, far, stride, pads)
-            yield from _of_group(backend, group, copies[phases], right, images, stride)
+            yield _of_group(backend, group, copies[phases], right, images, stride)
             continue
         # The group before, of the opposite offset, may have made these copies; others
         # of it are let go before new ones are made.
@@ -152,7 +159,7 @@ def shifted_products(
         for own in (near, far):
             if own not in copies:
                 copies[own] = _rows(backend, images, own, stride)
-        yield from _of_group(backend, group, copies[near], copies[far], images, stride)
+        yield _of_group(backend, group, copies[near], copies[far], images, stride)
 
 
 def _of_group(
