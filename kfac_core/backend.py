@@ -51,7 +51,7 @@ class Backend(Protocol):
     def check(self, x: Any) -> None:
         """Raise a `TypeError` if `x` is of this library but not a plain array.
 
-        Masked arrays and matrices do not compute what their entries suggest.
+        Masked and object arrays and matrices do not compute what entries suggest.
         """
 
     def device(self, x: Array) -> Device:

@@ -10,7 +10,7 @@ from torch.autograd.graph import GradientEdge
 from kfac_adapters.coverage import check_all_covered
 from kfac_adapters.torch.checking import incomplete
 from kfac_adapters.torch.groups import UNSEEN, Grouping, grouped
-from kfac_adapters.torch.loss_rows import with_rows_last
+from kfac_adapters.torch.loss_rows import cases_of
 from kfac_adapters.torch.made import unmade, with_made
 from kfac_adapters.torch.orders import orders_of
 from kfac_adapters.torch.record import Record
@@ -68,7 +68,7 @@ def table_of(
     def refused(found: Grouping) -> dict[str, str]:
         return {name: why for name, why in found.left.items() if not waiting(why)}
 
-    cases = tuple(with_rows_last(outputs, class_axis).shape[:-1])
+    cases = cases_of(outputs, class_axis)
     own, found = _layers(params, record, cases)
     if policy == "error":
         remedy = ", or freeze them with requires_grad_(False)"

@@ -43,10 +43,7 @@ def incomplete(
     ).to(outputs.dtype)
     whole = owners(parts, names)
     leaves = [*(use.edge for use in record.uses), *params.values()]
-    with record.hearers.unheard(params.values()):
-        pulled = torch.autograd.grad(
-            [edge], leaves, [vector], retain_graph=True, allow_unused=True
-        )
+    pulled = record.hearers.pulled(edge, vector, leaves, params.values())
     at_uses = pulled[: len(record.uses)]
     at_params = dict(zip(params, pulled[len(record.uses) :], strict=True))
     for made in record.made.values():

@@ -9,7 +9,7 @@ import torch
 from torch.autograd.graph import GradientEdge
 
 from kfac_adapters.torch.groups import Group, regrouped
-from kfac_adapters.torch.loss_rows import like_outputs, rows_of, with_rows_last
+from kfac_adapters.torch.loss_rows import cases_of, like_outputs, rows_of
 from kfac_adapters.torch.orders import leading
 from kfac_adapters.torch.reaching import Reached, reaches_one
 from kfac_adapters.torch.record import Record, Use
@@ -66,7 +66,7 @@ class Linearized:
         self._like = outputs
         rows = rows_of(outputs, class_axis)
         self.batch_size = rows.shape[0]
-        self._cases = tuple(with_rows_last(outputs, class_axis).shape[:-1])
+        self._cases = cases_of(outputs, class_axis)
         self.loss_inputs: Mapping[str, Any] = {LOSS: _at_least_single(rows)}
         self.targets: Mapping[str, Any] = {}
         if targets is not None:
@@ -192,15 +192,8 @@ class Linearized:
         vector: Any = vectors[LOSS]
         vector = vector * self.root
         at_outputs = like_outputs(vector.to(self._like.dtype), self._like, self._axis)
-        with self._record.hearers.unheard(self._params.values()):
-            pulled: Sequence[torch.Tensor | None] = torch.autograd.grad(
-                [self._edge],
-                leaves,
-                [at_outputs],
-                retain_graph=True,
-                allow_unused=True,
-            )
-        return pulled
+        params = self._params.values()
+        return self._record.hearers.pulled(self._edge, at_outputs, leaves, params)
 
     def _padding(self) -> dict[str, Array]:
         """Return which rows of tied embeddings are no padding, by their sites."""

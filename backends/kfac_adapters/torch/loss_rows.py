@@ -20,6 +20,11 @@ def rows_of(outputs: torch.Tensor, class_axis: int) -> torch.Tensor:
     return moved.reshape(-1, moved.shape[-1])
 
 
+def cases_of(outputs: torch.Tensor, class_axis: int) -> tuple[int, ...]:
+    """Return the axes of cases: all but that of a row."""
+    return tuple(with_rows_last(outputs, class_axis).shape[:-1])
+
+
 def like_outputs(
     rows: torch.Tensor, outputs: torch.Tensor, class_axis: int
 ) -> torch.Tensor:

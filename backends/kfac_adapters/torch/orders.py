@@ -15,7 +15,7 @@ from torch.autograd.graph import GradientEdge
 
 from kfac_adapters.row_evidence import judge, masks
 from kfac_adapters.row_orders import RowOrder, order_of
-from kfac_adapters.torch.loss_rows import like_outputs, with_rows_last
+from kfac_adapters.torch.loss_rows import cases_of, like_outputs, with_rows_last
 from kfac_adapters.torch.record import Record, Use
 
 Side = tuple[int, bool]
@@ -58,7 +58,7 @@ def orders_of(
     Returns:
         The orders of the uses whose rows have a place for every axis of cases.
     """
-    cases = tuple(with_rows_last(outputs, class_axis).shape[:-1])
+    cases = cases_of(outputs, class_axis)
     rows = {
         (i, of_bias): leading(use, of_bias)
         for i, use in enumerate(record.uses)
@@ -148,10 +148,7 @@ def _reached(
     uses = sorted({i for i, _ in rows})
     edges = [record.uses[i].edge for i in uses]
     for place, vector in enumerate(vectors):
-        with record.hearers.unheard(params.values()):
-            pulled = torch.autograd.grad(
-                [edge], edges, [vector], retain_graph=True, allow_unused=True
-            )
+        pulled = record.hearers.pulled(edge, vector, edges, params.values())
         at = dict(zip(uses, pulled, strict=True))
         for (index, of_bias), own in rows.items():
             gradient, use = at[index], record.uses[index]

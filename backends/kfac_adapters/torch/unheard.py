@@ -6,12 +6,13 @@ the loss; and so is what `torch.Tensor.retain_grad` keeps.
 """
 
 import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, TypeAlias
 
 import torch
+from torch.autograd.graph import GradientEdge
 
 Hooks: TypeAlias = dict[int, Any]
 """The hooks on one tensor, as its place in the graph has them."""
@@ -35,13 +36,33 @@ class Hearers:
         if tensor._backward_hooks is not None:
             self.hooks.append(tensor._backward_hooks)
 
-    @contextmanager
-    def unheard(self, leaves: Iterable[torch.Tensor]) -> Iterator[None]:
-        """Let none of them hear of backward passes within.
+    def pulled(
+        self,
+        edge: GradientEdge,
+        vector: torch.Tensor,
+        to: Sequence[Any],
+        leaves: Iterable[torch.Tensor],
+    ) -> Sequence[torch.Tensor | None]:
+        """Return what a vector gives in a backward pass that none of them hears of.
 
         Args:
+            edge: Where the graph ends.
+            vector: What is pulled back from there.
+            to: Tensors and edges to pull it back to.
             leaves: Leaves of the graph, whose hooks do not hear either.
+
+        Returns:
+            The gradient for each; None where no path leads to.
         """
+        with self._unheard(leaves):
+            found: Sequence[torch.Tensor | None] = torch.autograd.grad(
+                [edge], to, [vector], retain_graph=True, allow_unused=True
+            )
+        return found
+
+    @contextmanager
+    def _unheard(self, leaves: Iterable[torch.Tensor]) -> Iterator[None]:
+        """Let none of them, nor leaves of the graph, hear of backward passes within."""
         alive = [x for own in self.tensors if (x := own()) is not None]
         all_hooks = [*self.hooks]
         all_hooks += [own for x in (*alive, *leaves) if (own := x._backward_hooks)]
